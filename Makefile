@@ -1,0 +1,51 @@
+# `make demo` and `make test` need Python 3.11 or newer and nothing else; both make the environment first.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: help demo test lint unit local bench wheel lock clean
+.DEFAULT_GOAL := help
+
+help:  ## What can be made
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "runner needs Python 3.11 or newer; $(PYTHON) is older. Say: make PYTHON=/path/to/python3.11"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[examples,dev]'
+	@touch $(READY)
+
+demo: $(READY)  ## The main job on this machine: the standard library's source -> tokens -> a small GPT
+	$(BIN)/runner submit jobs/stdlib_gpt.py
+
+lint: $(READY)  ## Style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+unit: $(READY)  ## Tests that start no run
+	$(BIN)/pytest tests/unit
+
+local: $(READY)  ## Tests with real runs on this machine
+	$(BIN)/pytest tests/local
+
+test: lint  ## Everything: style, types, all tests
+	$(BIN)/pytest tests
+
+bench: $(READY)  ## How quickly a run starts, beside its peers
+	$(BIN)/python benchmarks/startup.py
+
+wheel: $(READY)  ## The distribution, in dist/
+	$(BIN)/uv build --quiet --wheel --no-build-isolation --python $(BIN)/python
+
+lock: $(READY)  ## Newer versions of everything, pinned
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --upgrade --editable '.[examples,dev]'
+	{ echo '# Every package that an environment of runner holds, pinned; `make lock` writes it anew.'; \
+	  $(BIN)/uv pip freeze --python $(BIN)/python --exclude-editable; } > constraints.txt
+
+clean:  ## Remove what was made
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -prune -exec rm -rf {} +
