@@ -1,0 +1,344 @@
+"""What a user writes: Job, Prep, Train, Dataset, Cluster, Group. Frozen values, checked when they are made."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from runner.checks import Fields, definition, parse_bytes
+
+FORMATS = ("parquet", "ipc", "jsonl", "csv", "text", "files")
+BATCH_FORMATS = ("arrow", "pandas", "numpy", "rows", "dataset")
+BACKENDS = ("local", "ray", "fake")
+
+#: Bounds that let every Kubernetes object of a run have a legible name (run 28 + stage 14 + attempt < 47).
+STAGE_NAME_LONGEST = 14
+JOB_NAME_LONGEST = 40
+DATASET_NAME_LONGEST = 60
+
+
+@definition
+class Dataset:
+    """Data at a URL, or data that a job or `make` brings into the store.
+
+    Args:
+        url: a file, folder or glob on any fsspec URL; None for data that lies in the store under the dataset's name.
+        format: parquet, ipc, jsonl, csv, text (a row a line) or files (a row a file: path, bytes); None: by the ending.
+        options: fsspec storage options of the URL. No secrets: they end in the bundle.
+        columns: the columns to read; None reads all.
+        make: a function without arguments that yields Arrow tables, each of which becomes one shard. It runs once,
+            when the store does not hold its result yet.
+    """
+
+    url: str | None = None
+    format: str | None = None
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    columns: tuple[str, ...] | None = None
+    make: Callable[[], Any] | None = None
+
+    def __post_init__(self) -> None:
+        fields = Fields("Dataset")
+        if self.url is not None and (not isinstance(self.url, str) or not self.url):
+            raise fields.fail("url", self.url, "a path or an fsspec URL, or None for data in the store")
+        if self.url is not None and self.make is not None:
+            raise fields.fail("make", self.make, "either url or make, not both", "remove one of the two")
+        if self.format is not None:
+            fields.one_of("format", self.format, FORMATS)
+        if not isinstance(self.options, Mapping):
+            raise fields.fail("options", self.options, "a mapping of fsspec storage options")
+        if self.columns is not None:
+            object.__setattr__(self, "columns", _names(fields, "columns", self.columns))
+        if self.make is not None:
+            fields.callable("make", self.make, "without arguments that yields Arrow tables")
+
+
+@definition
+class Prep:
+    """A stage that turns data into data.
+
+    Args:
+        name: of the stage; lower-case letters, digits and '-'.
+        fn: ``fn(batch, config)`` -> batch (with several sinks: ``{sink key: batch}``); or a class, made once per worker
+            as ``fn(config)`` and called as ``instance(batch)``. With ``batch_format="dataset"``: a function of a Ray
+            Data dataset (or of ``{name: dataset}`` where `source` is a mapping).
+        source: a dataset's name or value; a mapping of them only with ``batch_format="dataset"``.
+        sink: the name of the dataset to write, or a mapping of keys to names.
+        on: the group of machines.
+        workers: processes.
+        batch_format: what `fn` is given: arrow, pandas, numpy, rows, or dataset.
+        batch_size: rows per call.
+        keep: ``keep(batch, config)`` -> a boolean per row; rows with False are counted as filtered.
+        uses: names of the config fields that the result depends on; None means all of them.
+        sort_by: the columns of a total order, required with ``batch_format="dataset"``: the output is sorted by them.
+        max_quarantine: the largest share (0 to 1) of input rows that may raise; they are set aside and counted.
+        timeout_s: seconds after which the stage fails.
+    """
+
+    name: str
+    fn: Callable[..., Any]
+    source: str | Dataset | Mapping[str, str | Dataset]
+    sink: str | Mapping[str, str]
+    on: str = "cpu"
+    workers: int = 1
+    batch_format: str = "arrow"
+    batch_size: int = 4096
+    keep: Callable[..., Any] | None = None
+    uses: tuple[str, ...] | None = None
+    sort_by: tuple[str, ...] | None = None
+    max_quarantine: float = 0.0
+    timeout_s: float | None = None
+
+    def __post_init__(self) -> None:
+        fields = Fields(f"Prep '{self.name}'")
+        _stage_fields(fields, self.name, self.on, self.workers, self.timeout_s)
+        fields.callable("fn", self.fn, "(batch, config)")
+        fields.one_of("batch_format", self.batch_format, BATCH_FORMATS)
+        fields.integer("batch_size", self.batch_size, 1)
+        fields.number("max_quarantine", self.max_quarantine, 0.0, 1.0)
+        if self.keep is not None:
+            fields.callable("keep", self.keep, "(batch, config)")
+        for field in ("uses", "sort_by"):
+            if getattr(self, field) is not None:
+                object.__setattr__(self, field, _names(fields, field, getattr(self, field)))
+        _source(fields, self.source)
+        _sink(fields, self.sink)
+        self._check_dataset_format(fields)
+
+    def _check_dataset_format(self, fields: Fields) -> None:
+        whole = self.batch_format == "dataset"
+        if whole and not self.sort_by:
+            raise fields.fail(
+                "sort_by", self.sort_by, "the columns of a total order, with batch_format='dataset'",
+                "name columns that no two rows share, so that the output is the same every time",
+            )  # fmt: skip
+        if not whole and self.sort_by:
+            raise fields.fail("sort_by", self.sort_by, "only with batch_format='dataset'", "remove it")
+        if whole and (self.keep is not None or self.max_quarantine):
+            raise fields.fail(
+                "keep/max_quarantine", (self.keep, self.max_quarantine), "only where fn is called batch by batch",
+                "filter inside the function",
+            )  # fmt: skip
+        if not whole and isinstance(self.source, Mapping):
+            raise fields.fail("source", self.source, "one dataset; a mapping only with batch_format='dataset'")
+
+    @property
+    def sinks(self) -> dict[str, str]:
+        """Sink key -> dataset name; a single sink has the key ''."""
+        return {"": self.sink} if isinstance(self.sink, str) else dict(self.sink)
+
+    @property
+    def sources(self) -> dict[str, str | Dataset]:
+        """Source key -> dataset; a single source has the key ''."""
+        return dict(self.source) if isinstance(self.source, Mapping) else {"": self.source}
+
+
+@definition
+class Train:
+    """A stage that trains on a gang of ranks.
+
+    Args:
+        name: of the stage; lower-case letters, digits and '-'.
+        fn: ``fn(ctx, config)``, called once per rank.
+        data: the names by which the function asks for its data -> dataset.
+        on: the group of machines.
+        workers: ranks (the world size).
+        seed: of the sample order and of every random state.
+        best: ``(metric, "min" | "max")``: which checkpoint is the best one.
+        checkpoint_every_s: seconds between checkpoints; None: only by steps, by call, and at the end.
+        checkpoint_every_steps: steps between checkpoints.
+        keep: how many of the last checkpoints stay (the best one stays as well).
+        timeout_s: seconds after which the stage fails.
+    """
+
+    name: str
+    fn: Callable[..., Any]
+    data: Mapping[str, str | Dataset]
+    on: str = "gpu"
+    workers: int = 1
+    seed: int = 0
+    best: tuple[str, str] | None = None
+    checkpoint_every_s: float | None = 60.0
+    checkpoint_every_steps: int | None = None
+    keep: int = 2
+    timeout_s: float | None = None
+
+    def __post_init__(self) -> None:
+        fields = Fields(f"Train '{self.name}'")
+        _stage_fields(fields, self.name, self.on, self.workers, self.timeout_s)
+        fields.callable("fn", self.fn, "(ctx, config)")
+        if not isinstance(self.data, Mapping) or not self.data:
+            raise fields.fail("data", self.data, "a mapping such as {'train': 'tokens', 'validation': 'tokens_val'}")
+        for key, value in self.data.items():
+            fields.name(f"data key {key!r}", key, longest=40, pattern=r"[a-z][a-z0-9_]*", words="lower-case words")
+            _dataset_reference(fields, f"data[{key!r}]", value)
+        fields.integer("seed", self.seed, 0, 2**63 - 1)
+        fields.integer("keep", self.keep, 1)
+        if self.checkpoint_every_s is not None:
+            fields.number("checkpoint_every_s", self.checkpoint_every_s, 0.1)
+        if self.checkpoint_every_steps is not None:
+            fields.integer("checkpoint_every_steps", self.checkpoint_every_steps, 1)
+        if self.best is not None:
+            best = tuple(self.best) if isinstance(self.best, tuple | list) else ()
+            if len(best) != 2 or not all(isinstance(part, str) for part in best):
+                raise fields.fail("best", self.best, "a pair such as ('validation_loss', 'min')")
+            fields.one_of("best[1]", best[1], ("min", "max"))
+            object.__setattr__(self, "best", best)
+
+
+Stage = Prep | Train
+
+
+@definition
+class Job:
+    """What to run: stages, their configuration and the cluster.
+
+    Args:
+        name: of the job; lower-case letters, digits and '-'.
+        stages: Prep and Train values; their order follows from the data they read and write.
+        config: a dataclass instance, given to every function of the job.
+        cluster: a cluster's name (the stem of its file in `clusters/`) or value.
+    """
+
+    name: str
+    stages: tuple[Stage, ...]
+    config: Any = None
+    cluster: str | Cluster = "local"
+
+    def __post_init__(self) -> None:
+        fields = Fields(f"Job '{self.name}'")
+        fields.name("name", self.name, longest=JOB_NAME_LONGEST, pattern=r"[a-z][a-z0-9-]*", words=_NAME_WORDS)
+        if not isinstance(self.stages, list | tuple) or not self.stages:
+            raise fields.fail("stages", self.stages, "a list of at least one Prep or Train")
+        for stage in self.stages:
+            if not isinstance(stage, Prep | Train):
+                raise fields.fail("stages", stage, "Prep and Train values")
+        names = [stage.name for stage in self.stages]
+        for name in names:
+            if names.count(name) > 1:
+                raise fields.fail("stages", names, "stages with different names", f"rename one of the two '{name}'")
+        object.__setattr__(self, "stages", tuple(self.stages))
+        if self.config is not None and (not dataclasses.is_dataclass(self.config) or isinstance(self.config, type)):
+            raise fields.fail("config", self.config, "an instance of a dataclass, or None", "write @dataclass above it")
+        if not isinstance(self.cluster, str | Cluster):
+            raise fields.fail("cluster", self.cluster, "a cluster's name or a Cluster")
+        self._check_uses(fields)
+
+    def _check_uses(self, fields: Fields) -> None:
+        known = [f.name for f in dataclasses.fields(self.config)] if self.config is not None else []
+        for stage in self.stages:
+            for name in (stage.uses or ()) if isinstance(stage, Prep) else ():
+                if name not in known:
+                    Fields(f"Prep '{stage.name}'").one_of("uses", name, known)
+
+
+@definition
+class Group:
+    """A shape of machine and how many of them there may be.
+
+    Args:
+        cpu: cores of one machine.
+        memory: of one machine, in bytes or as '4GiB'; None: not limited.
+        gpu: GPUs of one machine; 0 for none.
+        max: the most machines at a time; None: not limited.
+        price_per_hour: of one machine, in any one currency; shown as the plan's cost.
+    """
+
+    cpu: float = 1
+    memory: int | str | None = None
+    gpu: int = 0
+    max: int | None = None
+    price_per_hour: float | None = None
+
+    def __post_init__(self) -> None:
+        fields = Fields("Group")
+        fields.number("cpu", self.cpu, 0.1)
+        fields.integer("gpu", self.gpu, 0)
+        if self.memory is not None:
+            object.__setattr__(self, "memory", parse_bytes(fields, "memory", self.memory))
+        if self.max is not None:
+            fields.integer("max", self.max, 1)
+        if self.price_per_hour is not None:
+            fields.number("price_per_hour", self.price_per_hour, 0.0)
+
+
+@definition
+class Cluster:
+    """Where a job runs.
+
+    Args:
+        backend: 'local' (plain processes on this machine), 'ray' (a Ray started on this machine for the run), or
+            'fake' (nothing is started; for tests).
+        groups: name -> Group; a stage asks for one with ``on=``.
+        currency: of the prices, shown with them.
+    """
+
+    backend: str = "local"
+    groups: Mapping[str, Group] = dataclasses.field(default_factory=lambda: {"cpu": Group(), "gpu": Group()})
+    currency: str = "USD"
+
+    def __post_init__(self) -> None:
+        fields = Fields("Cluster")
+        fields.one_of("backend", self.backend, BACKENDS)
+        if not isinstance(self.groups, Mapping) or not self.groups:
+            raise fields.fail("groups", self.groups, "a mapping such as {'cpu': Group(cpu=4), 'gpu': Group(gpu=1)}")
+        for name, group in self.groups.items():
+            fields.name(f"groups key {name!r}", name, longest=20, pattern=r"[a-z][a-z0-9-]*", words=_NAME_WORDS)
+            if not isinstance(group, Group):
+                raise fields.fail(f"groups[{name!r}]", group, "a Group")
+
+
+_NAME_WORDS = "lower-case letters, digits and '-', a letter first"
+
+
+def _stage_fields(fields: Fields, name: object, on: object, workers: object, timeout_s: object) -> None:
+    fields.name("name", name, longest=STAGE_NAME_LONGEST, pattern=r"[a-z][a-z0-9-]*", words=_NAME_WORDS)
+    if not isinstance(on, str) or not on:
+        raise fields.fail("on", on, "the name of a group of the cluster")
+    fields.integer("workers", workers, 1, 4096)
+    if timeout_s is not None:
+        fields.number("timeout_s", timeout_s, 0.1)
+
+
+def check_dataset_name(fields: Fields, field: str, name: object) -> None:
+    """Names of datasets become folders on every kind of store."""
+    fields.name(
+        field, name, longest=DATASET_NAME_LONGEST, pattern=r"[A-Za-z0-9][A-Za-z0-9_.-]*",
+        words="letters, digits, '_', '.' and '-'",
+    )  # fmt: skip
+
+
+def _dataset_reference(fields: Fields, field: str, value: object) -> None:
+    if isinstance(value, Dataset):
+        if value.url is None and value.make is None:
+            raise fields.fail(field, value, "a Dataset with a url or a make, or a dataset's name")
+        return
+    if not isinstance(value, str):
+        raise fields.fail(field, value, "a dataset's name or a Dataset")
+    check_dataset_name(fields, field, value)
+
+
+def _source(fields: Fields, source: object) -> None:
+    if isinstance(source, Mapping):
+        if not source:
+            raise fields.fail("source", source, "at least one dataset")
+        for key, value in source.items():
+            _dataset_reference(fields, f"source[{key!r}]", value)
+    else:
+        _dataset_reference(fields, "source", source)
+
+
+def _sink(fields: Fields, sink: object) -> None:
+    if isinstance(sink, Mapping):
+        if not sink:
+            raise fields.fail("sink", sink, "at least one dataset name")
+        for key, value in sink.items():
+            check_dataset_name(fields, f"sink[{key!r}]", value)
+    else:
+        check_dataset_name(fields, "sink", sink)
+
+
+def _names(fields: Fields, field: str, value: object) -> tuple[str, ...]:
+    if isinstance(value, str) or not all(isinstance(name, str) for name in value):  # type: ignore[attr-defined]
+        raise fields.fail(field, value, "a tuple of names", f"write {field}=({value!r},)")
+    return tuple(value)  # type: ignore[arg-type]

@@ -1,0 +1,26 @@
+"""Fixtures that every test may use."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from runner.store import Store
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """A store in a folder of the test's own."""
+    return Store(str(tmp_path / "store"))
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No setting of the person who runs the tests leaks into them."""
+    for name in list(os.environ):
+        if name.startswith("RUNNER_"):
+            monkeypatch.delenv(name)
+    yield

@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+
+from runner import Cluster, Dataset, Group, Job, Prep, Train
+from runner.errors import SpecError
+from runner.settings import apply, parse_assignments
+
+
+def transform(batch: Any, config: Any) -> Any:
+    return batch
+
+
+def train(ctx: Any, config: Any) -> None:
+    return None
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    lr: float = 0.1
+    betas: tuple[float, float] = (0.9, 0.99)
+
+
+@dataclass(frozen=True)
+class Config:
+    layers: int = 4
+    name: str = "x"
+    fast: bool = False
+    limit: int | None = None
+    optimizer: Optimizer = Optimizer()
+
+
+def prep(**fields: Any) -> Prep:
+    return Prep(**{"name": "tokens", "fn": transform, "source": "text", "sink": "tokens", **fields})
+
+
+def gang(**fields: Any) -> Train:
+    return Train(**{"name": "train", "fn": train, "data": {"train": "tokens"}, **fields})
+
+
+def job(**fields: Any) -> Job:
+    return Job(**{"name": "tiny", "stages": [prep(), gang()], "config": Config(), **fields})
+
+
+BAD = {
+    "a misspelt field": (lambda: prep(worker=2), "did you mean 'workers'"),
+    "a missing field": (lambda: Train("train", train), "data"),
+    "a name that is too long": (lambda: prep(name="a-very-long-stage-name"), "at most 14 characters"),
+    "a name with odd characters": (lambda: prep(name="Tok ens!"), "'tok-ens' would do"),
+    "no workers": (lambda: prep(workers=0), "a whole number from 1"),
+    "workers that are no number": (lambda: prep(workers="2"), "a whole number"),
+    "a function that is none": (lambda: prep(fn="transform"), "a function"),
+    "an unknown batch format": (lambda: prep(batch_format="arow"), "did you mean 'arrow'"),
+    "a dataset transform without an order": (lambda: prep(batch_format="dataset"), "sort_by"),
+    "an order without a dataset transform": (lambda: prep(sort_by=("a",)), "batch_format='dataset'"),
+    "several sources of a batch transform": (lambda: prep(source={"a": "x", "b": "y"}), "one dataset"),
+    "uses as a string": (lambda: prep(uses="lr"), "('lr',)"),
+    "no data": (lambda: gang(data={}), "a mapping such as"),
+    "best without a direction": (lambda: gang(best=("loss", "smallest")), "'min', 'max'"),
+    "a negative timeout": (lambda: gang(timeout_s=-1), "a number from"),
+    "two stages of one name": (lambda: job(stages=[prep(), prep(sink="other")]), "different names"),
+    "no stages": (lambda: job(stages=[]), "at least one"),
+    "a config that is no dataclass": (lambda: job(config={"lr": 1}), "dataclass"),
+    "uses of an unknown field": (lambda: job(stages=[prep(uses=("layer",))]), "did you mean 'layers'"),
+    "a dataset without place": (lambda: prep(source=Dataset()), "a url or a make"),
+    "a dataset with two places": (lambda: Dataset(url="x", make=transform), "not both"),
+    "an unknown format": (lambda: Dataset(url="x", format="parkuet"), "did you mean 'parquet'"),
+    "an unknown backend": (lambda: Cluster(backend="slurm"), "'local'"),
+    "memory in odd units": (lambda: Group(memory="4 gigs"), "'4GiB'"),
+    "a group that is none": (lambda: Cluster(groups={"cpu": 4}), "a Group"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_values_are_refused_when_made(name: str) -> None:
+    """The error of a wrong definition names the way out."""
+    make, words = BAD[name]
+    with pytest.raises(SpecError) as caught:
+        make()
+    assert words in str(caught.value)
+
+
+def test_values_are_frozen_and_checked_again_when_replaced() -> None:
+    """A stage cannot be changed in place, and a changed copy is checked."""
+    stage = prep()
+    with pytest.raises(AttributeError):
+        stage.workers = 3  # type: ignore[misc]
+    with pytest.raises(SpecError):
+        replace(stage, workers=-1)
+
+
+def test_sizes_are_bytes() -> None:
+    """Memory may be written with decimal and binary units."""
+    assert Group(memory="4GiB").memory == 4 << 30
+    assert Group(memory="2GB").memory == 2 * 10**9
+    assert Group(memory=123).memory == 123
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "value"),
+    [
+        ("layers=8", ("layers",), 8),
+        ("config.layers=8", ("layers",), 8),
+        ("name=8", ("name",), "8"),
+        ("fast=true", ("fast",), True),
+        ("limit=5", ("limit",), 5),
+        ("limit=none", ("limit",), None),
+        ("optimizer.lr=1e-3", ("optimizer", "lr"), 1e-3),
+        ("optimizer.betas=0.8,0.9", ("optimizer", "betas"), (0.8, 0.9)),
+    ],
+)
+def test_set_converts_to_the_type_of_the_field(text: str, path: tuple[str, ...], value: Any) -> None:
+    """--set gives config fields, nested ones too, values of their declared types."""
+    config = apply(job(), parse_assignments([text])).config
+    for name in path:
+        config = getattr(config, name)
+    assert config == value
+    assert type(config) is type(value)
+
+
+def test_set_changes_stages() -> None:
+    """--set STAGE.FIELD changes that stage alone."""
+    changed = apply(job(), {"train.workers": "8"})
+    assert [stage.workers for stage in changed.stages] == [1, 8]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("layer=3", "did you mean 'layers'"),
+        ("layers=three", "a value of type int"),
+        ("train.worker=3", "did you mean 'workers'"),
+        ("optimizer.l=3", "did you mean 'lr'"),
+        ("train.workers=0", "a whole number from 1"),
+        ("layers", "name=value"),
+    ],
+)
+def test_set_refuses_what_does_not_fit(text: str, words: str) -> None:
+    """A wrong --set names the fields or the type that would fit."""
+    with pytest.raises(SpecError) as caught:
+        apply(job(), parse_assignments([text]))
+    assert words in str(caught.value)
