@@ -1,0 +1,153 @@
+"""Everything a run is, under one folder of the store; every path of it is named here.
+
+    <store>/<run id>/
+        spec.json            the job, resolved: what was asked for
+        code.zip             the project's files and runner's own source
+        log/00000001.json    the truth: what happened, one entry at a time
+        stages/<stage>/<attempt>/{logs,metrics}/<writer>/<byte offset>
+        manifests/<hash>     the foreign data that the run reads, as it was when first seen
+        checkpoints/<stage>/<step>-<attempt>/
+        artefacts/<stage>/<name>
+    <store>/index/<run id>~<job>~<state>~<seconds>   one empty object a run, so that `ps` is one listing
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from runner.errors import RunNotFound, StoreError
+from runner.store import Log, Store
+
+INDEX = "index"
+ID_LONGEST = 28
+_ALPHABET = "23456789abcdefghjkmnpqrstuvwxyz"
+LIVE = "live"
+
+
+def new_run_id(job: str, now: float | None = None) -> str:
+    """A name such as ``r261123-181119-digits-x7k``: sorts by time (UTC), legible, valid for every Kubernetes object."""
+    stamp = time.strftime("r%y%m%d-%H%M%S", time.gmtime(now))
+    tail = "".join(secrets.choice(_ALPHABET) for _ in range(3))
+    room = ID_LONGEST - len(stamp) - len(tail) - 2
+    return f"{stamp}-{job[:room].strip('-')}-{tail}"
+
+
+@dataclass(frozen=True)
+class IndexLine:
+    """One run as the index shows it."""
+
+    run_id: str
+    job: str
+    state: str
+    seconds: float
+
+    @property
+    def key(self) -> str:
+        """Its object below the index."""
+        return f"{self.run_id}~{self.job}~{self.state}~{self.seconds:.0f}"
+
+
+class Bundle:
+    """The bundle of one run.
+
+    Args:
+        store: the root store.
+        run_id: the run's name.
+    """
+
+    def __init__(self, store: Store, run_id: str) -> None:
+        self.root = store
+        self.run_id = run_id
+        self.store = store.sub(run_id)
+        self.log = Log(self.store, "log")
+
+    def __repr__(self) -> str:
+        return f"Bundle({self.store.url!r})"
+
+    # -- what was asked for --------------------------------------------------------------------------------------
+
+    def write_spec(self, spec: dict[str, Any]) -> None:
+        """Publish the resolved job, once."""
+        if not self.store.create("spec.json", json.dumps(spec, indent=1, sort_keys=True).encode()):
+            raise StoreError(f"the run {self.run_id} exists already", where=f"store {self.root.url}")
+
+    def spec(self) -> dict[str, Any]:
+        """The resolved job as JSON."""
+        return dict(json.loads(self.store.get("spec.json")))
+
+    # -- paths ---------------------------------------------------------------------------------------------------
+
+    def segments(self, stage: str, attempt: int, kind: str, writer: str) -> str:
+        """The folder of a writer's segments; `kind` is 'logs' or 'metrics'."""
+        return f"stages/{stage}/{attempt}/{kind}/{writer}"
+
+    def writers(self, stage: str, attempt: int, kind: str) -> list[str]:
+        """Who wrote logs or metrics of an attempt at a stage."""
+        return self.store.list(f"stages/{stage}/{attempt}/{kind}")
+
+    def attempts(self, stage: str) -> list[int]:
+        """The attempts at a stage that have written anything, in order."""
+        return sorted(int(name) for name in self.store.list(f"stages/{stage}") if name.isdigit())
+
+    def checkpoint(self, stage: str, step: int, attempt: int) -> str:
+        """The folder of one checkpoint."""
+        return f"checkpoints/{stage}/{step:09d}-{attempt}"
+
+    def artefact(self, stage: str, name: str) -> str:
+        """The key of something that the user saved."""
+        return f"artefacts/{stage}/{name}"
+
+    # -- the index -----------------------------------------------------------------------------------------------
+
+    def index(self, job: str, state: str, seconds: float = 0.0) -> None:
+        """Show the run as `state`; the line that was there before goes."""
+        new = IndexLine(self.run_id, job, state, seconds)
+        self.root.put(f"{INDEX}/{new.key}", b"")
+        for old in read_index(self.root):
+            if old.run_id == self.run_id and old.key != new.key:
+                self.root.delete(f"{INDEX}/{old.key}")
+
+
+def read_index(store: Store) -> list[IndexLine]:
+    """All runs of a store, oldest first: one listing."""
+    lines = []
+    for name in store.list(INDEX):
+        parts = name.split("~")
+        if len(parts) == 4:
+            lines.append(IndexLine(parts[0], parts[1], parts[2], float(parts[3])))
+    return lines
+
+
+def find_run(store: Store, name: str) -> str:
+    """The id of the run that `name` means: an id, a unique prefix or part of one, or ``@last`` (``@last~1`` before it).
+
+    Raises:
+        RunNotFound: none or several fit.
+    """
+    ids = list(dict.fromkeys(line.run_id for line in read_index(store)))
+    where = f"store {store.url}"
+    if not ids:
+        raise RunNotFound(f"no run '{name}': the store has no runs", todo="submit one, or give --store", where=where)
+    if name.startswith("@last"):
+        back = name.removeprefix("@last").removeprefix("~")
+        number = int(back) if back.isdigit() else 0
+        if number < len(ids):
+            return ids[-1 - number]
+        raise RunNotFound(f"'{name}'", allowed=f"@last to @last~{len(ids) - 1}", where=where)
+    for fits in ([i for i in ids if i == name], [i for i in ids if i.startswith(name)], [i for i in ids if name in i]):
+        if len(fits) == 1:
+            return fits[0]
+        if fits:
+            raise RunNotFound(
+                f"'{name}' fits {len(fits)} runs: {', '.join(fits[-5:])}", todo="give more of the id", where=where
+            )
+    from runner.errors import suggest
+
+    raise RunNotFound(
+        f"no run '{name}'", allowed="a run id, a unique part of one, or @last",
+        todo=suggest(name, ids) or "see `runner ps`", where=where,
+    )  # fmt: skip

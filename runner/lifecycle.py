@@ -1,0 +1,297 @@
+"""The run's life as data: entries of the log fold into a View, and `decide` says what the supervisor does next.
+
+Both are pure, so every path of a run's life can be tested without starting anything. The style (state as an enum, the
+decision apart from the loop that acts) follows the controller of Ray Train v2.
+
+    submitted ── running ──┬── succeeded
+        │           │      ├── failed      (user code, a lost process, a timeout)
+        └─ cancelling ─────┴── cancelled
+    Any of the last three can be resumed; `lost` is what a reader calls a run whose supervisor is gone.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from runner.errors import Fenced
+from runner.store import Entry
+
+
+class RunState(enum.StrEnum):
+    """Where a run is in its life."""
+
+    SUBMITTED = "submitted"
+    RUNNING = "running"
+    CANCELLING = "cancelling"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    LOST = "lost"
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing of the run works any more."""
+        return self in (RunState.SUCCEEDED, RunState.FAILED, RunState.CANCELLED, RunState.LOST)
+
+
+@dataclass
+class StageView:
+    """One stage as the log tells it."""
+
+    name: str
+    state: str = "waiting"  # waiting, running, done, skipped, failed
+    attempt: int = 0
+    started: float | None = None
+    ended: float | None = None
+    result: dict[str, Any] = field(default_factory=dict)
+    checkpoints: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass
+class View:
+    """What the log says about a run."""
+
+    state: RunState = RunState.SUBMITTED
+    job: str = ""
+    legs: tuple[tuple[str, ...], ...] = ()
+    stages: dict[str, StageView] = field(default_factory=dict)
+    leg: int = 0
+    attempt: int = 0  # of the current leg; 0 before its first attempt
+    attempt_open: bool = False  # begun, and neither done nor failed
+    leg_done: bool = False
+    cancel: dict[str, Any] | None = None
+    error: dict[str, Any] | None = None
+    supervisor: dict[str, Any] | None = None
+    receipt: dict[str, Any] | None = None
+    created: float = 0.0
+    ended: float | None = None
+    resumed: float | None = None
+
+    def seconds(self, now: float) -> float:
+        """From submission (or the last resume) to the end, or to `now`."""
+        return (self.ended or now) - (self.resumed or self.created)
+
+
+def fold(entries: Iterable[Entry]) -> View:
+    """The state that a log describes."""
+    view = View()
+    for entry in entries:
+        step = _STEPS.get(entry.kind)
+        if step is not None:
+            step(view, entry)
+    return view
+
+
+def _submitted(view: View, entry: Entry) -> None:
+    view.created = entry.at
+    view.job = entry.data["job"]
+    view.legs = tuple(tuple(leg) for leg in entry.data["legs"])
+    view.stages = {name: StageView(name) for leg in view.legs for name in leg}
+
+
+def _supervisor(view: View, entry: Entry) -> None:
+    view.supervisor = entry.data
+
+
+def _attempt(view: View, entry: Entry) -> None:
+    view.leg, view.attempt = entry.data["leg"], entry.data["attempt"]
+    view.attempt_open, view.leg_done, view.error = True, False, None
+    if view.state is RunState.SUBMITTED:
+        view.state = RunState.RUNNING
+
+
+def _stage_started(view: View, entry: Entry) -> None:
+    stage = view.stages[entry.data["stage"]]
+    stage.state, stage.attempt, stage.started, stage.ended = "running", entry.data["attempt"], entry.at, None
+
+
+def _stage_done(view: View, entry: Entry) -> None:
+    stage = view.stages[entry.data["stage"]]
+    stage.result, stage.ended = entry.data["result"], entry.at
+    stage.state = "skipped" if stage.result.get("skipped") else "done"
+
+
+def _stage_failed(view: View, entry: Entry) -> None:
+    stage = view.stages[entry.data["stage"]]
+    stage.state, stage.ended = "failed", entry.at
+    view.error, view.attempt_open = {**entry.data["error"], "stage": stage.name}, False
+
+
+def _checkpoint(view: View, entry: Entry) -> None:
+    view.stages[entry.data["stage"]].checkpoints.append(entry.data)
+
+
+def _leg_done(view: View, entry: Entry) -> None:
+    view.leg_done, view.attempt_open = True, False
+
+
+def _cancel(view: View, entry: Entry) -> None:
+    if not view.state.ended:
+        view.cancel, view.state = entry.data, RunState.CANCELLING
+
+
+def _resumed(view: View, entry: Entry) -> None:
+    view.state, view.resumed, view.ended = RunState.SUBMITTED, entry.at, None
+    view.cancel = view.error = view.receipt = view.supervisor = None
+    view.attempt_open = False
+
+
+def _ended(view: View, entry: Entry) -> None:
+    view.state, view.ended, view.receipt = RunState(entry.data["state"]), entry.at, entry.data
+    view.error = entry.data.get("error") or view.error
+    for stage in view.stages.values():
+        if stage.state == "running":
+            stage.state, stage.ended = view.state.value, entry.at
+
+
+_STEPS: dict[str, Callable[[View, Entry], None]] = {
+    "submitted": _submitted,
+    "supervisor": _supervisor,
+    "attempt": _attempt,
+    "stage-started": _stage_started,
+    "stage-done": _stage_done,
+    "stage-failed": _stage_failed,
+    "checkpoint": _checkpoint,
+    "leg-done": _leg_done,
+    "cancel": _cancel,
+    "resumed": _resumed,
+    "ended": _ended,
+}
+
+
+def fence(leg: int, attempt: int) -> Callable[[list[Entry]], None]:
+    """A check for `Log.append`: raises Fenced unless (leg, attempt) is still the one that may write."""
+
+    def check(entries: list[Entry]) -> None:
+        for entry in reversed(entries):
+            if entry.kind in ("ended", "resumed"):
+                raise Fenced(f"the run was {entry.kind} while attempt {attempt} was still writing")
+            if entry.kind == "attempt":
+                if (entry.data["leg"], entry.data["attempt"]) != (leg, attempt):
+                    raise Fenced(f"attempt {entry.data['attempt']} has begun; attempt {attempt} writes no more")
+                return
+        raise Fenced("no attempt has begun")
+
+    return check
+
+
+# -- deciding --------------------------------------------------------------------------------------------------------
+
+
+class DriverState(enum.StrEnum):
+    """What the backend sees of the driver."""
+
+    NONE = "none"
+    RUNNING = "running"
+    EXITED = "exited"
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What the supervisor sees besides the log.
+
+    Args:
+        driver: of the current attempt.
+        exit: how it ended, in words ("exit code 1", "signal 9 (SIGKILL)").
+        now: seconds since 1970.
+        exited_for: seconds since the leg's end was recorded while the driver still runs.
+    """
+
+    driver: DriverState
+    now: float
+    exit: str = ""
+    exited_for: float = 0.0
+
+
+@dataclass(frozen=True)
+class Wait:
+    """Nothing to do until something changes."""
+
+
+@dataclass(frozen=True)
+class StartAttempt:
+    """Begin attempt `attempt` at leg `leg`."""
+
+    leg: int
+    attempt: int
+
+
+@dataclass(frozen=True)
+class StopDriver:
+    """End the driver and everything below it."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class End:
+    """Clean up, write the receipt and leave."""
+
+    state: RunState
+    error: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Leave:
+    """The run has ended already (another supervisor saw to it)."""
+
+
+Action = Wait | StartAttempt | StopDriver | End | Leave
+
+#: Seconds that a driver may take to exit after it recorded its leg's end.
+EXIT_GRACE_S = 10.0
+
+
+def decide(view: View, seen: Observation, timeouts: dict[str, float] | None = None) -> Action:
+    """The next action for a run.
+
+    Args:
+        view: the fold of its log.
+        seen: the driver's state.
+        timeouts: stage name -> seconds it may take.
+    """
+    if view.state.ended:
+        return Leave()
+    running = seen.driver is DriverState.RUNNING
+    if view.cancel is not None:
+        return StopDriver("cancelled") if running else End(RunState.CANCELLED)
+    late = _late_stage(view, seen.now, timeouts or {})
+    if late is not None:
+        return StopDriver("timeout") if running else End(RunState.FAILED, _timeout_error(view, late, timeouts or {}))
+    if running:
+        over = not view.attempt_open and view.attempt > 0 and seen.exited_for > EXIT_GRACE_S
+        return StopDriver("did not exit") if over else Wait()
+    if view.error is not None:
+        return End(RunState.FAILED, view.error)
+    if view.leg_done:
+        last = view.leg + 1 >= len(view.legs)
+        return End(RunState.SUCCEEDED) if last else StartAttempt(view.leg + 1, 1)
+    if view.attempt_open and seen.driver is DriverState.EXITED:
+        return End(RunState.FAILED, lost_error(view, seen.exit))
+    return StartAttempt(view.leg, view.attempt + 1)
+
+
+def lost_error(view: View, how: str) -> dict[str, Any]:
+    """The error of a run whose driver ended without a word."""
+    stage = next((s.name for s in view.stages.values() if s.state == "running"), None)
+    return {"kind": "WorkerLost", "message": f"the driver ended without a result: {how}", "stage": stage}
+
+
+def _late_stage(view: View, now: float, timeouts: dict[str, float]) -> StageView | None:
+    for stage in view.stages.values():
+        limit = timeouts.get(stage.name)
+        if limit is not None and stage.state == "running" and now - (stage.started or now) > limit:
+            return stage
+    return None
+
+
+def _timeout_error(view: View, stage: StageView, timeouts: dict[str, float]) -> dict[str, Any]:
+    limit = timeouts[stage.name]
+    return {
+        "kind": "StageTimeout",
+        "message": f"stage '{stage.name}' took longer than its timeout_s={limit:g}",
+        "stage": stage.name,
+    }

@@ -1,0 +1,318 @@
+"""A folder on any fsspec URL that can really create a file only if it is absent, and a numbered log on top.
+
+Everything that must never be lost or half-written goes through here. Two guarantees, and nothing else:
+
+- ``create`` makes a whole object or none, and of two writers exactly one wins.
+- ``put`` replaces a whole object at once.
+
+fsspec's own ``mode="create"`` checks first and writes afterwards on most file systems, which races. So each scheme
+is listed here with the mechanism that makes it real, and any other scheme is refused.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from runner.errors import StoreError, listed
+
+LOCAL, S3 = "file", "s3"
+_SCHEMES = {"": LOCAL, "file": LOCAL, "local": LOCAL, "s3": S3, "s3a": S3}
+_TEMPORARY = ".tmp-"
+
+
+class Store:
+    """A folder at ``url``; keys are relative paths with ``/``.
+
+    Args:
+        url: a local path, ``file://`` or ``s3://bucket/prefix``.
+        options: fsspec storage options (endpoint, profile, ...). Credentials are better left to the environment.
+
+    Raises:
+        StoreError: the scheme cannot create a file only if it is absent, or its package is missing.
+    """
+
+    def __init__(self, url: str, options: dict[str, Any] | None = None) -> None:
+        self.url = url.rstrip("/") if len(url) > 1 else url
+        self.options = dict(options or {})
+        scheme = url.split("://", 1)[0] if "://" in url else ""
+        if scheme not in _SCHEMES:
+            raise StoreError(
+                f"the scheme '{scheme}://'",
+                allowed=f"{listed(s + '://' for s in ('file', 's3'))} or a local path",
+                todo="choose a store that can create a file only if it is absent; data may lie on any fsspec URL",
+                where=f"store {url}",
+            )
+        self.kind = _SCHEMES[scheme]
+        if self.kind == LOCAL:
+            self.root = os.path.abspath(os.path.expanduser(self.url.split("://", 1)[-1]))
+            self.url = self.root
+        else:
+            self.root = self.url.split("://", 1)[1]
+        self._fs: Any = None
+
+    def __repr__(self) -> str:
+        return f"Store({self.url!r})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"url": self.url, "options": self.options, "kind": self.kind, "root": self.root, "_fs": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+
+    @property
+    def fs(self) -> Any:
+        """The fsspec file system, made when first used."""
+        if self._fs is None:
+            import fsspec
+
+            options = dict(self.options)
+            if self.kind == S3:
+                options.setdefault("use_listings_cache", False)  # another process writes beside us
+            self._fs = fsspec.filesystem(self.kind, **options)
+        return self._fs
+
+    def path(self, key: str = "") -> str:
+        """The full path of ``key`` inside the file system."""
+        return f"{self.root}/{key}" if key else self.root
+
+    def sub(self, prefix: str) -> Store:
+        """The store whose root is ``prefix`` of this one."""
+        child = Store.__new__(Store)
+        child.__setstate__(self.__getstate__())
+        child.url, child.root, child._fs = f"{self.url}/{prefix}", f"{self.root}/{prefix}", self._fs
+        return child
+
+    # -- writing -------------------------------------------------------------------------------------------------
+
+    def create(self, key: str, data: bytes) -> bool:
+        """Make ``key`` with ``data`` if it is absent.
+
+        Returns:
+            True if this call made it, False if it was there already. Readers see all of ``data`` or no object.
+        """
+        with _explained(self, key):
+            return self._create_local(key, data) if self.kind == LOCAL else self._create_s3(key, data)
+
+    def put(self, key: str, data: bytes) -> None:
+        """Make or replace ``key`` in one move."""
+        with _explained(self, key):
+            if self.kind == LOCAL:
+                temporary = self._write_beside(key, data)
+                os.replace(temporary, self.path(key))
+            else:
+                self.fs.pipe_file(self.path(key), data)
+
+    def put_file(self, key: str, local_path: str | os.PathLike[str]) -> None:
+        """Publish a finished local file under ``key`` in one move."""
+        with _explained(self, key):
+            if self.kind != LOCAL:
+                self.fs.put_file(os.fspath(local_path), self.path(key))
+                return
+            temporary = self._temporary(key)
+            try:
+                shutil.copyfile(local_path, temporary)
+                os.replace(temporary, self.path(key))
+            except BaseException:
+                _unlink(temporary)
+                raise
+
+    def delete(self, key: str) -> None:
+        """Remove ``key``; nothing happens if it is absent."""
+        with _explained(self, key), contextlib.suppress(FileNotFoundError):
+            self.fs.rm_file(self.path(key))
+
+    def delete_tree(self, prefix: str) -> None:
+        """Remove everything below ``prefix``."""
+        with _explained(self, prefix), contextlib.suppress(FileNotFoundError):
+            self.fs.rm(self.path(prefix), recursive=True)
+
+    # -- reading -------------------------------------------------------------------------------------------------
+
+    def get(self, key: str) -> bytes:
+        """The content of ``key``. Raises FileNotFoundError."""
+        with _explained(self, key):
+            if self.kind == LOCAL:
+                with open(self.path(key), "rb") as file:
+                    return file.read()
+            return bytes(self.fs.cat_file(self.path(key)))
+
+    def exists(self, key: str) -> bool:
+        """Whether ``key`` is an object or a folder."""
+        with _explained(self, key):
+            return os.path.exists(self.path(key)) if self.kind == LOCAL else bool(self.fs.exists(self.path(key)))
+
+    def list(self, prefix: str = "") -> list[str]:
+        """The names directly below ``prefix``, sorted; an absent folder has none."""
+        with _explained(self, prefix):
+            try:
+                if self.kind == LOCAL:
+                    names = os.listdir(self.path(prefix))
+                else:
+                    names = [
+                        p.rstrip("/").rsplit("/", 1)[-1]
+                        for p in self.fs.ls(self.path(prefix), detail=False, refresh=True)
+                    ]
+            except FileNotFoundError:
+                return []
+            return sorted(n for n in names if n and not n.startswith(_TEMPORARY))
+
+    # -- how each scheme does it ---------------------------------------------------------------------------------
+
+    def _temporary(self, key: str) -> str:
+        folder, name = os.path.split(self.path(key))
+        os.makedirs(folder, exist_ok=True)
+        return os.path.join(folder, f"{_TEMPORARY}{secrets.token_hex(6)}-{name}"[:250])
+
+    def _write_beside(self, key: str, data: bytes) -> str:
+        temporary = self._temporary(key)
+        try:
+            with open(temporary, "xb") as file:
+                file.write(data)
+        except BaseException:
+            _unlink(temporary)
+            raise
+        return temporary
+
+    def _create_local(self, key: str, data: bytes) -> bool:
+        """link(2) makes the name appear with its whole content, and fails if the name is taken."""
+        if os.path.exists(self.path(key)):
+            return False
+        temporary = self._write_beside(key, data)
+        try:
+            os.link(temporary, self.path(key))
+        except FileExistsError:
+            return False
+        finally:
+            _unlink(temporary)
+        return True
+
+    def _create_s3(self, key: str, data: bytes) -> bool:
+        """PUT with ``If-None-Match: *``, which the server refuses with 412 where the key exists.
+
+        https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
+        """
+        bucket, _, name = self.path(key).partition("/")
+        try:
+            self.fs.call_s3("put_object", Bucket=bucket, Key=name, Body=data, IfNoneMatch="*")
+        except FileExistsError:
+            return False
+        except OSError as error:
+            if _says_taken(error):
+                return False
+            raise
+        return True
+
+
+def _says_taken(error: BaseException) -> bool:
+    """412 (there already) and 409 (another conditional write of the same key is under way)."""
+    text = f"{error!r} {error.__cause__!r}"
+    return any(word in text for word in ("PreconditionFailed", "412", "ConditionalRequestConflict"))
+
+
+def _unlink(path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+
+
+class _explained(contextlib.AbstractContextManager[None]):
+    """Turns the operating system's refusals into errors that say what to do."""
+
+    def __init__(self, store: Store, key: str) -> None:
+        self._store, self._key = store, key
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if not isinstance(error, OSError) or isinstance(error, FileNotFoundError):
+            return
+        where = f"store {self._store.url}"
+        if isinstance(error, PermissionError):
+            raise StoreError(
+                f"no permission at {self._store.path(self._key)}",
+                allowed="a store that this user may read and write",
+                todo="check the owner of the folder or the credentials, or choose another with --store or RUNNER_STORE",
+                where=where,
+            ) from error
+        import errno
+
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StoreError(
+                f"no space left while writing {self._store.path(self._key)}",
+                allowed="a store with room for the run",
+                todo="free space, or choose another store with --store or RUNNER_STORE; then `runner resume`",
+                where=where,
+            ) from error
+        if error.errno in (errno.EROFS, errno.ENOTDIR):
+            raise StoreError(
+                f"{os.strerror(error.errno or 0).lower()} at {self._store.path(self._key)}",
+                allowed="a folder that can be written",
+                todo="choose another store with --store or RUNNER_STORE",
+                where=where,
+            ) from error
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One entry of a log: its number from 1, what happened, when (seconds since 1970) and the details."""
+
+    number: int
+    kind: str
+    at: float
+    data: dict[str, Any]
+
+
+class Log:
+    """A series of numbered entries, each created if absent and never rewritten."""
+
+    def __init__(self, store: Store, prefix: str) -> None:
+        self._store, self._prefix = store, prefix
+        self._read: list[Entry] = []
+
+    def read(self) -> list[Entry]:
+        """All entries so far; those read before are not fetched again."""
+        if not self._read:
+            for name in self._store.list(self._prefix):
+                self._read_number(int(name.split(".")[0]))
+        while self._read_number(len(self._read) + 1):
+            pass
+        return list(self._read)
+
+    def append(
+        self, kind: str, data: dict[str, Any] | None = None, check: Callable[[list[Entry]], None] | None = None
+    ) -> Entry:
+        """Add an entry after the last one.
+
+        Args:
+            check: called with all entries before each try; it raises (``Fenced``) where this writer may write no more.
+        """
+        while True:
+            entries = self.read()
+            if check is not None:
+                check(entries)
+            entry = Entry(len(entries) + 1, kind, time.time(), data or {})
+            if self._store.create(self._key(entry.number), _encode(entry)):
+                self._read.append(entry)
+                return entry
+
+    def _key(self, number: int) -> str:
+        return f"{self._prefix}/{number:08d}.json"
+
+    def _read_number(self, number: int) -> bool:
+        if number != len(self._read) + 1:
+            return False
+        try:
+            raw = json.loads(self._store.get(self._key(number)))
+        except FileNotFoundError:
+            return False
+        self._read.append(Entry(number, raw["kind"], raw["at"], raw["data"]))
+        return True
+
+
+def _encode(entry: Entry) -> bytes:
+    return json.dumps({"kind": entry.kind, "at": entry.at, "data": entry.data}, sort_keys=True).encode()

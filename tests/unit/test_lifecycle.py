@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+
+from runner.errors import Fenced
+from runner.lifecycle import (
+    EXIT_GRACE_S,
+    DriverState,
+    End,
+    Leave,
+    Observation,
+    RunState,
+    StartAttempt,
+    StopDriver,
+    Wait,
+    decide,
+    fence,
+    fold,
+)
+from runner.store import Entry
+
+NONE = Observation(DriverState.NONE, now=100.0)
+RUNNING = Observation(DriverState.RUNNING, now=100.0)
+GONE = Observation(DriverState.EXITED, now=100.0, exit="signal 9 (SIGKILL)")
+
+
+def log(*steps: tuple[str, dict[str, Any]], legs: list[list[str]] | None = None) -> list[Entry]:
+    """A log that begins with `submitted`; entry n was written at n seconds."""
+    first = ("submitted", {"job": "j", "legs": legs or [["prep", "train"]]})
+    return [Entry(n, kind, float(n), data) for n, (kind, data) in enumerate((first, *steps), 1)]
+
+
+ATTEMPT = ("attempt", {"leg": 0, "attempt": 1})
+STARTED = ("stage-started", {"stage": "prep", "attempt": 1})
+DONE = ("stage-done", {"stage": "prep", "attempt": 1, "result": {"rows_in": 3}})
+LEG_DONE = ("leg-done", {"leg": 0, "attempt": 1})
+FAILED = ("stage-failed", {"stage": "prep", "attempt": 1, "error": {"kind": "UserCodeError", "message": "x"}})
+CANCEL = ("cancel", {"by": "user"})
+ENDED = ("ended", {"state": "failed", "error": None, "seconds": 1.0})
+
+CASES = {
+    "a new run starts its first attempt": ([], NONE, StartAttempt(0, 1)),
+    "a working driver is left alone": ([ATTEMPT, STARTED], RUNNING, Wait()),
+    "a done leg whose driver still exits is waited for": ([ATTEMPT, STARTED, DONE, LEG_DONE], RUNNING, Wait()),
+    "the last leg's end is success": ([ATTEMPT, STARTED, DONE, LEG_DONE], GONE, End(RunState.SUCCEEDED)),
+    "a recorded failure fails the run": (
+        [ATTEMPT, STARTED, FAILED], GONE,
+        End(RunState.FAILED, {"kind": "UserCodeError", "message": "x", "stage": "prep"}),
+    ),
+    "a cancelled run's driver is stopped": ([ATTEMPT, STARTED, CANCEL], RUNNING, StopDriver("cancelled")),
+    "a cancelled run whose driver is gone ends": ([ATTEMPT, STARTED, CANCEL], GONE, End(RunState.CANCELLED)),
+    "a run cancelled before it began ends": ([CANCEL], NONE, End(RunState.CANCELLED)),
+    "an ended run is left": ([ATTEMPT, ENDED], NONE, Leave()),
+    "a resumed run starts the next attempt": ([ATTEMPT, STARTED, ENDED, ("resumed", {})], NONE, StartAttempt(0, 2)),
+    "a resume after a cancel is not cancelled": ([ATTEMPT, CANCEL, ENDED, ("resumed", {})], NONE, StartAttempt(0, 2)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_decide(name: str) -> None:
+    """The case's name says what holds."""
+    steps, seen, expected = CASES[name]
+    assert decide(fold(log(*steps)), seen) == expected
+
+
+def test_a_driver_that_dies_without_a_word_fails_the_run() -> None:
+    """The error names how it died and the stage that was running."""
+    action = decide(fold(log(ATTEMPT, STARTED)), GONE)
+    assert isinstance(action, End)
+    assert action.state is RunState.FAILED
+    assert action.error is not None
+    assert "signal 9" in action.error["message"]
+    assert action.error["stage"] == "prep"
+
+
+def test_the_next_leg_follows_a_done_one() -> None:
+    """With a second leg, the first one's end starts it at attempt 1."""
+    steps = log(ATTEMPT, STARTED, DONE, LEG_DONE, legs=[["prep"], ["train"]])
+    assert decide(fold(steps), GONE) == StartAttempt(1, 1)
+
+
+def test_a_driver_that_does_not_exit_is_stopped() -> None:
+    """After its leg's end a driver has EXIT_GRACE_S seconds to leave."""
+    view = fold(log(ATTEMPT, STARTED, DONE, LEG_DONE))
+    late = Observation(DriverState.RUNNING, now=100.0, exited_for=EXIT_GRACE_S + 1)
+    assert decide(view, late) == StopDriver("did not exit")
+
+
+def test_a_stage_past_its_timeout_is_stopped_and_fails_the_run() -> None:
+    """First the driver is stopped, then the run ends with an error that names stage and limit."""
+    view = fold(log(ATTEMPT, STARTED))
+    assert decide(view, RUNNING, {"prep": 50.0}) == StopDriver("timeout")
+    end = decide(view, GONE, {"prep": 50.0})
+    assert isinstance(end, End)
+    assert end.error is not None
+    assert "timeout_s=50" in end.error["message"]
+    assert decide(view, RUNNING, {"prep": 5000.0}) == Wait()
+
+
+def test_fold_tells_each_stage_apart() -> None:
+    """Stages are waiting, running, done or skipped as the log says."""
+    view = fold(log(ATTEMPT, STARTED))
+    assert (view.stages["prep"].state, view.stages["train"].state) == ("running", "waiting")
+    view = fold(log(ATTEMPT, STARTED, DONE))
+    assert view.stages["prep"].state == "done"
+    skipped = ("stage-done", {"stage": "prep", "attempt": 1, "result": {"skipped": True}})
+    assert fold(log(ATTEMPT, STARTED, skipped)).stages["prep"].state == "skipped"
+
+
+def test_the_fence_lets_only_the_last_attempt_write() -> None:
+    """An attempt may write until a newer one begins or the run ends."""
+    fence(0, 1)(log(ATTEMPT, STARTED))
+    second = ("attempt", {"leg": 0, "attempt": 2})
+    for entries in (log(ATTEMPT, second), log(ATTEMPT, ENDED), log(ATTEMPT, ENDED, ("resumed", {})), log()):
+        with pytest.raises(Fenced):
+            fence(0, 1)(entries)
+
+
+def test_every_path_ends() -> None:
+    """Whatever happens to drivers in whatever order, the loop reaches an end within a few actions."""
+    fates = [("done", GONE), ("failed", GONE), ("died", GONE), ("cancel", RUNNING)]
+    for path in itertools.product(fates, repeat=3):
+        entries = log(legs=[["prep"], ["train"]])
+        seen, ended = NONE, False
+        for fate, after in path:
+            action = decide(fold(entries), seen)
+            if isinstance(action, End):
+                ended = True
+                break
+            if isinstance(action, StopDriver):
+                seen = GONE
+                continue
+            assert isinstance(action, StartAttempt)
+            _play(entries, action, fate)
+            seen = after
+        for _ in range(3):
+            action = decide(fold(entries), seen)
+            ended = ended or isinstance(action, End)
+            if isinstance(action, StopDriver):
+                seen = GONE
+            elif isinstance(action, StartAttempt):
+                _play(entries, action, "done")
+                seen = GONE
+        assert ended, path
+
+
+def _play(entries: list[Entry], action: StartAttempt, fate: str) -> None:
+    stage = ["prep", "train"][action.leg]
+    steps: list[tuple[str, dict[str, Any]]] = [
+        ("attempt", {"leg": action.leg, "attempt": action.attempt}),
+        ("stage-started", {"stage": stage, "attempt": action.attempt}),
+    ]
+    if fate == "done":
+        steps.append(("stage-done", {"stage": stage, "attempt": action.attempt, "result": {}}))
+        steps.append(("leg-done", {"leg": action.leg, "attempt": action.attempt}))
+    elif fate == "failed":
+        steps.append(("stage-failed", {"stage": stage, "attempt": action.attempt, "error": {"message": "x"}}))
+    elif fate == "cancel":
+        steps.append(("cancel", {"by": "user"}))
+    for kind, data in steps:
+        entries.append(Entry(len(entries) + 1, kind, float(len(entries)), data))

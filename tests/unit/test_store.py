@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from runner.errors import Fenced, StoreError
+from runner.store import Entry, Log, Store
+
+
+def test_create_makes_an_object_once(store: Store) -> None:
+    """The first create wins and its content stays."""
+    assert store.create("a/b", b"first")
+    assert not store.create("a/b", b"second")
+    assert store.get("a/b") == b"first"
+
+
+def test_of_many_writers_exactly_one_creates(store: Store) -> None:
+    """Among racing threads exactly one create returns True, and the object holds that thread's bytes."""
+    barrier, winners = threading.Barrier(16), []
+
+    def write(number: int) -> None:
+        barrier.wait()
+        if store.create("contested", b"%d" % number * 1000):
+            winners.append(number)
+
+    threads = [threading.Thread(target=write, args=(n,)) for n in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(winners) == 1
+    assert store.get("contested") == b"%d" % winners[0] * 1000
+
+
+def test_put_replaces_whole_objects_and_leaves_nothing_beside(store: Store) -> None:
+    """After put the object has the new content and the folder holds nothing else."""
+    store.put("x", b"1")
+    store.put("x", b"22")
+    assert store.get("x") == b"22"
+    assert os.listdir(store.path()) == ["x"]
+
+
+def test_list_gives_names_directly_below(store: Store) -> None:
+    """list shows files and folders of one level, sorted, and an absent folder as empty."""
+    store.put("f/b", b"")
+    store.put("f/a/deep", b"")
+    assert store.list("f") == ["a", "b"]
+    assert store.list("nowhere") == []
+
+
+def test_put_file_publishes_a_finished_file(store: Store, tmp_path: Path) -> None:
+    """A local file arrives whole under its key."""
+    source = tmp_path / "source"
+    source.write_bytes(b"data" * 1000)
+    store.put_file("data/x.bin", source)
+    assert store.get("data/x.bin") == source.read_bytes()
+
+
+@pytest.mark.parametrize("url", ["memory://x", "http://host/x", "gs://bucket/x", "hdfs://x/y"])
+def test_a_scheme_without_real_create_if_absent_is_refused(url: str) -> None:
+    """A store that could race is refused with the schemes that cannot."""
+    with pytest.raises(StoreError, match="s3://"):
+        Store(url)
+
+
+def test_a_full_disk_is_a_clear_error_and_leaves_nothing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ENOSPC while writing becomes a StoreError that says so; no temporary file stays."""
+    store.put("before", b"")
+
+    def full(source: str, target: str) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "link", full)
+    with pytest.raises(StoreError, match="no space left"):
+        store.create("x", b"data")
+    assert os.listdir(store.path()) == ["before"]
+
+
+def test_the_log_numbers_entries_and_reads_them_back(store: Store) -> None:
+    """Entries come back in order with their numbers, kinds and data."""
+    log = Log(store, "log")
+    log.append("one", {"a": 1})
+    log.append("two")
+    entries = Log(store, "log").read()
+    assert [(e.number, e.kind, e.data) for e in entries] == [(1, "one", {"a": 1}), (2, "two", {})]
+    assert store.list("log") == ["00000001.json", "00000002.json"]
+
+
+def test_a_writer_whose_number_is_taken_takes_the_next(store: Store) -> None:
+    """Two writers that do not know of each other never overwrite an entry."""
+    first, second = Log(store, "log"), Log(store, "log")
+    first.read(), second.read()
+    first.append("first")
+    assert second.append("second").number == 2
+    assert [e.kind for e in first.read()] == ["first", "second"]
+
+
+def test_racing_writers_lose_no_entry(store: Store) -> None:
+    """Eight threads with logs of their own append 10 entries each, and 80 are there without a gap."""
+
+    def write(name: str) -> None:
+        log = Log(store, "log")
+        for number in range(10):
+            log.append(name, {"n": number})
+
+    threads = [threading.Thread(target=write, args=(f"w{n}",)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    entries = Log(store, "log").read()
+    assert [e.number for e in entries] == list(range(1, 81))
+    for name in {e.kind for e in entries}:
+        assert [e.data["n"] for e in entries if e.kind == name] == list(range(10))
+
+
+def test_a_fenced_writer_writes_nothing(store: Store) -> None:
+    """The check sees the entries that came in between, and its refusal keeps the entry out."""
+    log = Log(store, "log")
+    Log(store, "log").append("newer")
+
+    def check(entries: list[Entry]) -> None:
+        if any(e.kind == "newer" for e in entries):
+            raise Fenced("newer")
+
+    with pytest.raises(Fenced):
+        log.append("mine", check=check)
+    assert [e.kind for e in log.read()] == ["newer"]
