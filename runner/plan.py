@@ -1,0 +1,186 @@
+"""What a run will do, worked out before anything is spent. Pure: the facts are gathered beforehand."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from runner import graph
+from runner.errors import PlanError
+from runner.facts import DataFacts, Facts
+from runner.resolve import Resolved
+from runner.spec import Group, Prep, Stage, Train
+
+
+@dataclass(frozen=True)
+class DataLine:
+    """A dataset of a stage, as far as it is known: `state` is 'ready', 'made here' or 'made before'."""
+
+    name: str
+    state: str
+    rows: int | None = None
+    bytes: int | None = None
+    files: int | None = None
+    id: str | None = None
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """One stage of a plan.
+
+    Args:
+        action: 'run', 'skip' (its result exists) or 'decide' (it depends on what the stage before makes).
+        machines: how many machines of the group its workers fill.
+        storage_added: bytes, estimated; None where nothing is known.
+        price_per_hour: of those machines, where the cluster gives prices.
+    """
+
+    name: str
+    kind: str
+    action: str
+    group: str
+    workers: int
+    machines: int
+    shape: dict[str, Any]
+    inputs: tuple[DataLine, ...]
+    outputs: tuple[DataLine, ...]
+    storage_added: int | None = None
+    price_per_hour: float | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will do.
+
+    Args:
+        legs: names of stages that one driver runs, one tuple a driver.
+    """
+
+    job: str
+    cluster: str
+    backend: str
+    store: str
+    currency: str
+    stages: tuple[StagePlan, ...]
+    legs: tuple[tuple[str, ...], ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The plan as JSON."""
+        return asdict(self)
+
+
+def make_plan(resolved: Resolved, facts: Facts) -> Plan:
+    """The plan for a resolved job.
+
+    Raises:
+        PlanError: a stage does not fit its group, or its input has no rows.
+    """
+    written = {name for stage in resolved.job.stages for name in graph.writes(stage)}
+    stages = tuple(_stage_plan(stage, resolved, facts, written) for stage in resolved.job.stages)
+    return Plan(
+        job=resolved.job.name,
+        cluster=resolved.cluster_name,
+        backend=resolved.cluster.backend,
+        store=resolved.store.url,
+        currency=resolved.cluster.currency,
+        stages=stages,
+        legs=_legs(resolved),
+    )
+
+
+def _legs(resolved: Resolved) -> tuple[tuple[str, ...], ...]:
+    """Consecutive stages of one shape are one leg; on one machine every stage has the same machine."""
+    names = [stage.name for stage in resolved.job.stages]
+    if resolved.cluster.backend in ("local", "ray"):
+        return (tuple(names),)
+    legs: list[list[str]] = []
+    group = None
+    for stage in resolved.job.stages:
+        if stage.on != group:
+            legs.append([])
+        legs[-1].append(stage.name)
+        group = stage.on
+    return tuple(tuple(leg) for leg in legs)
+
+
+def _stage_plan(stage: Stage, resolved: Resolved, facts: Facts, written: set[str]) -> StagePlan:
+    group = resolved.cluster.groups[stage.on]
+    machines = _machines(stage, group, resolved)
+    inputs = tuple(_input_line(str(n), facts, resolved, written) for n in graph.reads(stage).values())
+    _check_rows(stage, inputs)
+    result = facts.done.get(stage.name)
+    known = all(line.id is not None for line in inputs)
+    action = "skip" if result is not None else "run" if known or not _depends(inputs) else "decide"
+    if isinstance(stage, Train):
+        action = "run"
+    price = group.price_per_hour * machines if group.price_per_hour is not None else None
+    return StagePlan(
+        name=stage.name,
+        kind=type(stage).__name__.lower(),
+        action=action,
+        group=stage.on,
+        workers=stage.workers,
+        machines=machines,
+        shape={"cpu": group.cpu, "memory": group.memory, "gpu": group.gpu},
+        inputs=inputs,
+        outputs=tuple(_line(name, facts.data.get(name), "made here") for name in graph.writes(stage)),
+        storage_added=_storage(stage, inputs, facts) if action != "skip" else 0,
+        price_per_hour=price,
+    )
+
+
+def _depends(inputs: tuple[DataLine, ...]) -> bool:
+    """Whether an earlier stage of this run must decide first what the input is."""
+    return any(line.state == "made here" for line in inputs)
+
+
+def _input_line(name: str, facts: Facts, resolved: Resolved, written: set[str]) -> DataLine:
+    known = facts.data.get(name)
+    definition = resolved.datasets.get(name)
+    to_make = definition is not None and definition.make is not None
+    return _line(name, known, "made here" if name in written or to_make else "missing")
+
+
+def _line(name: str, facts: DataFacts | None, absent: str) -> DataLine:
+    if facts is None or facts.id is None:
+        return DataLine(name, absent)
+    return DataLine(name, "ready", facts.rows, facts.bytes, facts.files, facts.id)
+
+
+def _check_rows(stage: Stage, inputs: tuple[DataLine, ...]) -> None:
+    for line in inputs:
+        where = f"{type(stage).__name__} '{stage.name}'"
+        if line.state == "missing":
+            raise PlanError(
+                f"dataset '{line.name}' is not in the store", allowed="data that exists, or a stage that makes it",
+                todo="run the job that makes it", where=where,
+            )  # fmt: skip
+        if line.rows == 0:
+            raise PlanError(
+                f"dataset '{line.name}' has no rows", allowed="at least one row",
+                todo="check the files, and the filter of the stage that wrote them", where=where,
+            )  # fmt: skip
+
+
+def _machines(stage: Stage, group: Group, resolved: Resolved) -> int:
+    """Workers per machine follow from its shape: one per GPU, or else one per core."""
+    if resolved.cluster.backend in ("local", "ray"):
+        return 1
+    per_machine = group.gpu or max(1, int(group.cpu))
+    machines = math.ceil(stage.workers / per_machine)
+    if group.max is not None and machines > group.max:
+        raise PlanError(
+            f"workers={stage.workers} need {machines} machines of group '{stage.on}' ({per_machine} workers each)",
+            allowed=f"at most {group.max} machines, {group.max * per_machine} workers",
+            todo="ask for fewer workers, or raise the group's max",
+            where=f"{type(stage).__name__} '{stage.name}'",
+        )
+    return machines
+
+
+def _storage(stage: Stage, inputs: tuple[DataLine, ...], facts: Facts) -> int | None:
+    """Bytes that a Prep stage adds: by the ratio of its last run, or as many as it reads."""
+    if not isinstance(stage, Prep) or any(line.bytes is None for line in inputs):
+        return None
+    return int(sum(line.bytes or 0 for line in inputs) * facts.ratio.get(stage.name, 1.0))

@@ -1,0 +1,121 @@
+"""A job as JSON and back: what `spec.json` in a bundle holds. Functions become references, values stay values."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from runner.capture import FunctionRef, reference
+from runner.errors import SpecError
+from runner.spec import Cluster, Dataset, Group, Job, Prep, Train
+
+_KINDS = {kind.__name__: kind for kind in (Job, Prep, Train, Dataset, Cluster, Group, FunctionRef)}
+_FUNCTION_FIELDS = ("fn", "keep", "make")
+
+
+def to_json(value: Any, root: Path, where: str = "") -> Any:
+    """JSON for a definition, or for anything made of them.
+
+    Args:
+        value: a Job, stage, Dataset, Cluster, Group, container or plain value.
+        root: the project's folder, to which references of functions are relative.
+    """
+    if isinstance(value, Job):
+        body = {f.name: getattr(value, f.name) for f in dataclasses.fields(value) if f.name != "config"}
+        shown = {key: to_json(part, root, f"Job '{value.name}'") for key, part in body.items()}
+        return {"kind": "Job", **shown, "config": config_to_json(value.config, root)}
+    if isinstance(value, FunctionRef):
+        return {"kind": "FunctionRef", **dataclasses.asdict(value)}
+    kind = type(value).__name__
+    if kind in _KINDS and isinstance(value, _KINDS[kind]):
+        return {"kind": kind, **_fields_to_json(value, root)}
+    if isinstance(value, Mapping):
+        return {str(key): to_json(part, root, where) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_json(part, root, where) for part in value]
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise SpecError(f"{value!r}", allowed="values that JSON can hold", where=where)
+
+
+def _fields_to_json(value: Any, root: Path) -> dict[str, Any]:
+    where = f"{type(value).__name__} '{getattr(value, 'name', '')}'".replace(" ''", "")
+    out = {}
+    for field in dataclasses.fields(value):
+        part = getattr(value, field.name)
+        if field.name in _FUNCTION_FIELDS and callable(part):
+            part = reference(part, root, f"{where}, field '{field.name}'")
+        out[field.name] = to_json(part, root, where)
+    return out
+
+
+def from_json(value: Any) -> Any:
+    """The definitions behind the JSON; a job's `config` stays JSON (see `config_from_json`)."""
+    if isinstance(value, list):
+        return tuple(from_json(part) for part in value)
+    if not isinstance(value, dict):
+        return value
+    kind = value.get("kind")
+    fields = {key: from_json(part) for key, part in value.items() if key != "kind"}
+    if kind == "Job":
+        fields["config"] = None
+        fields["stages"] = tuple(dataclasses.replace(s, uses=None) if isinstance(s, Prep) else s for s in fields["stages"])
+        job = Job(**fields)
+        # `uses` is checked against a config that only exists once the user's code is loaded, and was checked before.
+        for stage, raw in zip(job.stages, value["stages"], strict=True):
+            if isinstance(stage, Prep):
+                object.__setattr__(stage, "uses", from_json(raw["uses"]))
+        return job
+    return _KINDS[kind](**fields) if kind in _KINDS else fields
+
+
+def config_to_json(config: Any, root: Path) -> Any:
+    """The config's values and where its class is found; by value where the class has no file."""
+    if config is None:
+        return None
+    ref = reference(type(config), root, "Job, field 'config'")
+    if ref.value is not None:
+        import cloudpickle
+
+        values = base64.b64encode(cloudpickle.dumps(config)).decode()
+        return {"class": None, "pickled": values, "values": config_values(config)}
+    return {"class": to_json(ref, root), "pickled": None, "values": config_values(config)}
+
+
+def config_values(config: Any) -> dict[str, Any]:
+    """The fields of a config as JSON values.
+
+    Raises:
+        SpecError: a field holds something that JSON cannot.
+    """
+    from pydantic import TypeAdapter
+
+    try:
+        values = TypeAdapter(type(config)).dump_python(config, mode="json")
+    except Exception as error:  # pydantic raises its own kinds for types that it does not know
+        raise SpecError(
+            f"config {type(config).__name__}: {error}",
+            allowed="fields of numbers, strings, booleans, lists, dicts and nested dataclasses",
+            todo="give such values, and make objects from them inside the functions",
+            where="Job, field 'config'",
+        ) from error
+    return dict(values)
+
+
+def config_from_json(raw: Any) -> Any:
+    """The config instance; the user's code must be loadable in this process."""
+    if raw is None:
+        return None
+    if raw["pickled"] is not None:
+        import cloudpickle
+
+        return cloudpickle.loads(base64.b64decode(raw["pickled"]))
+    from pydantic import TypeAdapter
+
+    cls = from_json(raw["class"]).load()
+    assert sys.modules.get(cls.__module__) is not None
+    return TypeAdapter(cls).validate_python(raw["values"])
