@@ -1,0 +1,321 @@
+"""submit, runs, the run handle: what scripts, notebooks and the command line call."""
+
+from __future__ import annotations
+
+import ast
+import getpass
+import inspect
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from runner import capture, facts, plan, settings, wire
+from runner.backends.local import driver_environment
+from runner.backends.processes import MARK
+from runner.bundle import LIVE, Bundle, find_run, new_run_id, read_index
+from runner.errors import InputError, ProjectError, StoreError
+from runner.lifecycle import RunState
+from runner.pack import pack
+from runner.project import Project, find_project
+from runner.resolve import Resolved, resolve
+from runner.run import Run
+from runner.spec import Cluster, Job, Prep
+from runner.store import Store
+
+
+def submit(
+    job: Job | str | Path, *, cluster: str | Cluster | None = None, store: str | None = None, inline: bool = False,
+    changes: Mapping[str, Any] | None = None, **config: Any,
+) -> Run:  # fmt: skip
+    """Check a job, write its bundle and start its run; returns at once (inline: when it has ended).
+
+    Args:
+        job: a Job, the path of a file that holds one, or the stem of a file in `jobs/`.
+        cluster: instead of the job's.
+        store: the URL of the store, instead of the project's.
+        inline: run every stage in this process, at world size 1 with the same global batch; the user's own exceptions
+            come through.
+        changes: as ``--set``: config fields and ``stage.field`` to values (strings are converted).
+        config: config fields to values.
+
+    Raises:
+        InputError: something is wrong with the input; nothing was started.
+    """
+    prepared = prepare(job, cluster=cluster, store=store, changes={**(changes or {}), **config})
+    return start(prepared, inline=inline)
+
+
+class Prepared:
+    """A job that passed every check, ready to be started.
+
+    Args:
+        resolved: the job with all names resolved.
+        facts: what was found of its data.
+        plan: what the run will do.
+    """
+
+    def __init__(self, resolved: Resolved, found: facts.Facts, made: plan.Plan) -> None:
+        self.resolved, self.facts, self.plan = resolved, found, made
+
+
+def prepare(
+    job: Job | str | Path, *, cluster: str | Cluster | None = None, store: str | None = None,
+    changes: Mapping[str, Any] | None = None,
+) -> Prepared:  # fmt: skip
+    """Everything that is checked before anything is spent; see `submit`."""
+    _refuse_while_loading()
+    project, job = _find(job)
+    if cluster is not None:
+        changes = {**(changes or {}), "cluster": cluster}
+    job = settings.apply(job, changes or {})
+    _check_callables(job, project)
+    resolved = resolve(job, project, project.store(store))
+    found = facts.gather(resolved)
+    return Prepared(resolved, found, plan.make_plan(resolved, found))
+
+
+def start(prepared: Prepared, *, inline: bool = False) -> Run:
+    """Write the bundle and start the run; see `submit`."""
+    resolved = prepared.resolved
+    bundle = _write_bundle(prepared, inline=inline)
+    run = Run(resolved.store, bundle.run_id)
+    if inline:
+        from runner.inline import run_inline
+
+        run_inline(run, resolved)
+    elif resolved.cluster.backend == "fake":
+        from runner.backends.base import open_backend
+        from runner.supervisor import Supervisor
+
+        Supervisor(bundle, open_backend("fake", resolved.store.url, resolved.store.options, run.id)).run()
+    else:
+        spawn_supervisor(bundle)
+    return run
+
+
+def runs(store: str | None = None) -> list[Run]:
+    """All runs of a store, oldest first."""
+    opened = find_project().store(store)
+    return [Run(opened, run_id) for run_id in dict.fromkeys(line.run_id for line in read_index(opened))]
+
+
+def get_run(name: str, store: str | None = None) -> Run:
+    """The run that `name` means: an id, a unique part of one, or ``@last``.
+
+    Raises:
+        RunNotFound: none or several fit.
+    """
+    opened = find_project().store(store)
+    return Run(opened, find_run(opened, name))
+
+
+def resume(run: Run, *, new_code: bool = False) -> Run:
+    """Go on with a run that failed, was cancelled or was lost: done stages stay done, training goes on at the exact sample.
+
+    Args:
+        new_code: take the project's files as they are now instead of as they were at submission.
+
+    Raises:
+        InputError: the run is still working, or it succeeded.
+    """
+    view = run.reap()
+    if view.state not in (RunState.FAILED, RunState.CANCELLED):
+        raise InputError(
+            f"the run is {view.state}", allowed="a run that failed, was cancelled or was lost",
+            todo="cancel it first" if not view.state.ended else "submit the job again", where=run.id,
+        )  # fmt: skip
+    code = None
+    if new_code:
+        number = sum(entry.kind == "resumed" for entry in run.bundle.log.read()) + 2
+        code = f"code-{number}.zip"
+        run.bundle.store.put(code, pack(find_project(), []))
+    run.bundle.log.append("resumed", {"by": _user(), "code": code})
+    run.bundle.index(view.job, LIVE)
+    spawn_supervisor(run.bundle)
+    return run
+
+
+# -- checks ----------------------------------------------------------------------------------------------------------
+
+
+def _refuse_while_loading() -> None:
+    """A file that submits while it is being imported would start a run in every worker."""
+    file = capture.loading()
+    if file is None and os.environ.get(MARK):
+        file = str(getattr(sys.modules.get("__main__"), "__file__", "a worker"))
+    if file is not None:
+        raise ProjectError(
+            f"{file} calls submit while it is being imported",
+            allowed="submit under a guard",
+            todo='put the call below `if __name__ == "__main__":`',
+        )
+
+
+def _find(job: Job | str | Path) -> tuple[Project, Job]:
+    if isinstance(job, Job):
+        file = _caller_file()
+        if file is not None:
+            _check_guard(file)
+        return find_project(file.parent if file is not None else None), job
+    if not isinstance(job, str | Path):
+        raise InputError(f"submit({job!r})", allowed="a Job, the path of a job file, or its stem", todo="give one")
+    path = Path(job)
+    project = find_project(path if path.suffix == ".py" else None)
+    return project, project.job(job)
+
+
+def _caller_file() -> Path | None:
+    """The script that is running, if there is one."""
+    file = getattr(sys.modules.get("__main__"), "__file__", None)
+    package = Path(__file__).resolve().parent
+    if file is None or not Path(file).is_file() or Path(file).resolve().is_relative_to(package):
+        return None
+    path = Path(file).resolve()
+    return None if "site-packages" in path.parts or path.parent == Path(sys.executable).parent else path
+
+
+def _check_guard(file: Path) -> None:
+    """Workers import the script under another name: a bare submit at its top level would run again there."""
+    try:
+        tree = ast.parse(file.read_bytes())
+    except SyntaxError:
+        return  # not the Python that is running (a zipapp, a notebook's launcher)
+    for statement in tree.body:
+        if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.If):
+            continue
+        for node in ast.walk(statement):
+            name = getattr(getattr(node, "func", None), "attr", getattr(getattr(node, "func", None), "id", None))
+            if isinstance(node, ast.Call) and name == "submit":
+                raise ProjectError(
+                    f"{file}:{node.lineno} calls submit at the top level of a script",
+                    allowed="submit under a guard, since workers import the script",
+                    todo='put the call below `if __name__ == "__main__":`',
+                )
+
+
+def _check_callables(job: Job, project: Project) -> None:
+    """Every function must be loadable by another process, and take the arguments that it will be given."""
+    for stage in job.stages:
+        where = f"{type(stage).__name__} '{stage.name}', field 'fn'"
+        capture.reference(stage.fn, project.root, where)
+        if inspect.isfunction(stage.fn):
+            _check_arguments(stage.fn, where)
+        if isinstance(stage, Prep) and stage.keep is not None:
+            capture.reference(stage.keep, project.root, f"Prep '{stage.name}', field 'keep'")
+
+
+def _check_arguments(function: Any, where: str) -> None:
+    try:
+        inspect.signature(function).bind(None, None)
+    except TypeError as error:
+        shown = f"{function.__name__}{inspect.signature(function)}"
+        expected = "(ctx, config)" if where.startswith("Train") else "(batch, config)"
+        raise InputError(f"{shown}: {error}", allowed=f"a function of {expected}", todo="change it", where=where) from None
+
+
+# -- the bundle ------------------------------------------------------------------------------------------------------
+
+
+def _write_bundle(prepared: Prepared, *, inline: bool) -> Bundle:
+    """Everything that the run is, then its first log entry: it exists from that on, whole, or not at all."""
+    resolved = prepared.resolved
+    root = resolved.project.root
+    store = resolved.store
+    spec = {
+        "job": wire.to_json(resolved.job, root),
+        "datasets": wire.to_json(resolved.datasets, root),
+        "cluster_name": resolved.cluster_name,
+        "cluster": wire.to_json(resolved.cluster, root),
+        "legs": [list(leg) for leg in prepared.plan.legs],
+        "plan": prepared.plan.to_json(),
+        "lineage": _lineage(root),
+    }
+    archive = pack(resolved.project, _entry_files(spec, root))
+    while True:
+        bundle = Bundle(store, new_run_id(resolved.job.name))
+        try:
+            bundle.write_spec(spec)
+            bundle.store.put("code.zip", archive)
+            for key, manifest in prepared.facts.manifests.items():
+                bundle.store.put(key, manifest)
+            submitted = {"job": resolved.job.name, "legs": spec["legs"], "by": _user(), "inline": inline}
+            bundle.index(resolved.job.name, LIVE)
+            bundle.log.append("submitted", submitted)
+        except StoreError as error:
+            if "exists already" in error.found:
+                continue
+            _remove_half_made(bundle, resolved.job.name)
+            raise
+        return bundle
+
+
+def _remove_half_made(bundle: Bundle, job: str) -> None:
+    """Nothing of a run stays that could not be written whole. A store that refuses even that keeps what it has."""
+    import contextlib
+
+    with contextlib.suppress(StoreError):
+        bundle.store.delete_tree("")
+    for line in read_index(bundle.root):
+        if line.run_id == bundle.run_id:
+            with contextlib.suppress(StoreError):
+                bundle.root.delete(f"index/{line.key}")
+
+
+def _entry_files(spec: dict[str, Any], root: Path) -> list[Path]:
+    return [root / ref["file"] for ref in _references(spec) if ref["file"] is not None]
+
+
+def _references(value: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(value, dict):
+        if value.get("kind") == "FunctionRef":
+            yield value
+        for part in value.values():
+            yield from _references(part)
+    elif isinstance(value, list):
+        for part in value:
+            yield from _references(part)
+
+
+def _lineage(root: Path) -> dict[str, Any]:
+    """Who ran what with which versions."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    packages = {}
+    for name in ("torch", "ray", "pyarrow", "fsspec", "numpy"):
+        try:
+            packages[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    done = subprocess.run(
+        ["git", "-C", str(root), "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
+    )
+    return {
+        "python": sys.version.split()[0], "packages": packages, "git": done.stdout.strip() or None,
+        "host": os.uname().nodename, "user": _user(),
+    }  # fmt: skip
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
+
+
+def spawn_supervisor(bundle: Bundle) -> None:
+    """Start the supervisor as a process that outlives this one."""
+    argument = {"store": bundle.root.url, "options": bundle.root.options, "run_id": bundle.run_id}
+    environment = driver_environment(bundle.run_id)
+    environment.pop(MARK)  # the mark is for what the supervisor ends; it is not among those
+    subprocess.Popen(
+        [sys.executable, "-m", "runner.supervisor", json.dumps(argument)],
+        env=environment, cwd="/", stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
+
+
+__all__ = ["Prepared", "Run", "Store", "get_run", "prepare", "resume", "runs", "start", "submit"]

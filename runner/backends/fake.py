@@ -1,0 +1,75 @@
+"""A backend that starts nothing, for unit tests, runner's own and its users'.
+
+Every check before a run, the plan, the bundle, the log and the supervisor are the real ones; only the functions of the
+stages are never called. What happens to a stage can be told beforehand:
+
+    FakeBackend.outcomes["my-job"] = {"train": "ValueError: loss is nan"}
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from runner.bundle import Bundle
+from runner.lifecycle import DriverState, fence, fold
+from runner.store import Store
+
+
+class FakeBackend:
+    """Args: as `LocalBackend`.
+
+    Attributes:
+        outcomes: job name -> stage name -> the message with which the stage fails, or None where the driver dies
+            without a word. Stages that are not named succeed.
+        started: (run id, leg, attempt) of every start, in order.
+    """
+
+    outcomes: ClassVar[dict[str, dict[str, str | None]]] = {}
+    started: ClassVar[list[tuple[str, int, int]]] = []
+
+    def __init__(self, store_url: str, options: dict[str, Any], run_id: str) -> None:
+        self._bundle = Bundle(Store(store_url, options), run_id)
+        self._state, self._exit = DriverState.NONE, ""
+
+    def start(self, leg: int, attempt: int) -> None:
+        """Write to the log what a driver would have written."""
+        self.started.append((self._bundle.run_id, leg, attempt))
+        view = fold(self._bundle.log.read())
+        check = fence(leg, attempt)
+        outcomes = self.outcomes.get(view.job, {})
+        self._state = DriverState.EXITED
+        for stage in view.legs[leg]:
+            if view.stages[stage].state in ("done", "skipped"):
+                continue
+            self._bundle.log.append("stage-started", {"stage": stage, "attempt": attempt}, check)
+            if stage in outcomes:
+                self._fail(stage, attempt, outcomes[stage])
+                return
+            done = {"stage": stage, "attempt": attempt, "result": {"fake": True}}
+            self._bundle.log.append("stage-done", done, check)
+        self._bundle.log.append("leg-done", {"leg": leg, "attempt": attempt}, check)
+        self._exit = "exit code 0"
+
+    def _fail(self, stage: str, attempt: int, message: str | None) -> None:
+        self._exit = "signal 9 (SIGKILL)" if message is None else "exit code 1"
+        if message is not None:
+            error = {"kind": "UserCodeError", "message": message}
+            self._bundle.log.append("stage-failed", {"stage": stage, "attempt": attempt, "error": error})
+
+    def observe(self) -> tuple[DriverState, str]:
+        """See `Backend`."""
+        return self._state, self._exit
+
+    def wait(self, timeout_s: float) -> None:
+        """Nothing to wait for: `start` does everything at once."""
+
+    def wake(self) -> None:
+        """Nobody waits."""
+
+    def stop(self, grace_s: float) -> None:
+        """See `Backend`."""
+        self._state = DriverState.EXITED
+
+    def clean(self) -> dict[str, Any]:
+        """See `Backend`."""
+        return {"processes": 0, "scratch_folders": 0}

@@ -1,0 +1,111 @@
+"""This machine: the driver is a process of the supervisor, and everything below it carries the run's mark.
+
+It serves both cluster kinds that live here: `local`, where the driver uses plain processes, and `ray`, where it starts
+a Ray for the run. What differs is chosen in the driver.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from runner.backends import processes
+from runner.lifecycle import DriverState
+
+
+class LocalBackend:
+    """Args:
+    store_url: of the root store.
+    options: its storage options.
+    run_id: of the run.
+    """
+
+    def __init__(self, store_url: str, options: dict[str, Any], run_id: str) -> None:
+        self._store_url, self._options, self._run_id = store_url, options, run_id
+        self._driver: subprocess.Popen[bytes] | None = None
+        self._wake_read, self._wake_write = os.pipe()
+        os.set_blocking(self._wake_read, False)
+        os.set_blocking(self._wake_write, False)
+
+    def start(self, leg: int, attempt: int) -> None:
+        """Start the driver; what it prints before it opens its own log goes to driver.out in the scratch folder."""
+        scratch = processes.scratch_folder(self._run_id)
+        argument = {
+            "store": self._store_url, "options": self._options, "run_id": self._run_id, "leg": leg,
+            "attempt": attempt, "scratch": str(scratch), "parent": os.getpid(),
+        }  # fmt: skip
+        with open(scratch / "driver.out", "ab") as out:
+            self._driver = subprocess.Popen(
+                [sys.executable, "-m", "runner.worker.driver", json.dumps(argument)],
+                env=driver_environment(self._run_id),
+                cwd=scratch, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT,
+            )  # fmt: skip
+
+    def observe(self) -> tuple[DriverState, str]:
+        """See `Backend`."""
+        if self._driver is None:
+            return DriverState.NONE, ""
+        code = self._driver.poll()
+        return (DriverState.RUNNING, "") if code is None else (DriverState.EXITED, self._exit_words(code))
+
+    def wait(self, timeout_s: float) -> None:
+        """See `Backend`; the driver's end is an event of its pidfd."""
+        watched = [self._wake_read]
+        pidfd = self._pidfd()
+        if pidfd is not None:
+            watched.append(pidfd)
+        select.select(watched, [], [], timeout_s)
+        if pidfd is not None:
+            os.close(pidfd)
+        try:
+            os.read(self._wake_read, 1024)
+        except BlockingIOError:
+            pass  # nobody called wake
+
+    def wake(self) -> None:
+        """See `Backend`; safe in a signal handler."""
+        os.write(self._wake_write, b"x")
+
+    def stop(self, grace_s: float) -> None:
+        """See `Backend`."""
+        if self._driver is not None and self._driver.poll() is None:
+            self._driver.terminate()
+            try:
+                self._driver.wait(grace_s)
+            except subprocess.TimeoutExpired:
+                self._driver.kill()
+                self._driver.wait()
+
+    def clean(self) -> dict[str, Any]:
+        """End every process that carries the run's mark and remove the scratch folder."""
+        left = processes.end_all(self._run_id, grace_s=2.0)
+        return {"processes": left, "scratch_folders": int(processes.remove_scratch(self._run_id))}
+
+    def _pidfd(self) -> int | None:
+        if self._driver is None or self._driver.returncode is not None or not hasattr(os, "pidfd_open"):
+            return None
+        try:
+            return os.pidfd_open(self._driver.pid)
+        except ProcessLookupError:
+            return None
+
+    def _exit_words(self, code: int) -> str:
+        words = processes.exit_words(code)
+        out = processes.scratch_root() / self._run_id / "driver.out"
+        tail = out.read_text(errors="replace").strip()[-2000:] if out.exists() else ""
+        return f"{words}\n{tail}" if tail else words
+
+
+def driver_environment(run_id: str) -> dict[str, str]:
+    """This process's environment with the run's mark, and with runner importable."""
+    environment = {**os.environ, processes.MARK: run_id, "PYTHONUNBUFFERED": "1"}
+    package_parent = str(Path(__file__).resolve().parents[2])
+    if "site-packages" not in package_parent:
+        paths = [package_parent, *filter(None, [environment.get("PYTHONPATH")])]
+        environment["PYTHONPATH"] = os.pathsep.join(paths)
+    return environment

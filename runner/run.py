@@ -1,0 +1,190 @@
+"""The handle of a run: everything that can be known of it or done to it, from its bundle alone."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from runner.backends import processes
+from runner.bundle import Bundle
+from runner.errors import InputError, RunFailed, UserCodeError, WorkerLost, listed, suggest
+from runner.lifecycle import RunState, View, fold
+from runner.logs import Tail
+from runner.store import Store
+from runner.supervisor import end_run
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+#: Seconds after which a run that no supervisor has taken up counts as lost.
+TAKE_UP_S = 30.0
+LOOK_S = 0.2
+
+
+class Run:
+    """A run in a store.
+
+    Args:
+        store: the root store.
+        run_id: of the run.
+    """
+
+    def __init__(self, store: Store, run_id: str) -> None:
+        self.id = run_id
+        self.bundle = Bundle(store, run_id)
+
+    def __repr__(self) -> str:
+        return f"<Run {self.id}: {self.status}>"
+
+    # -- knowing -------------------------------------------------------------------------------------------------
+
+    def view(self) -> View:
+        """The state that the log describes now; `lost` where the run's processes are gone without having ended it."""
+        view = fold(self.bundle.log.read())
+        if not view.state.ended and self._is_lost(view):
+            view = fold(self.bundle.log.read())  # it may have ended the run just before it left
+            if not view.state.ended:
+                view.state = RunState.LOST
+        return view
+
+    @property
+    def status(self) -> str:
+        """One word: submitted, running, cancelling, succeeded, failed, cancelled or lost."""
+        return str(self.view().state)
+
+    @property
+    def error(self) -> dict[str, Any] | None:
+        """What failed: kind, message, stage, rank, trace."""
+        return self.view().error
+
+    def results(self) -> dict[str, dict[str, Any]]:
+        """Stage -> what it recorded at its end: counts, outputs, final metrics."""
+        return {stage.name: stage.result for stage in self.view().stages.values() if stage.result}
+
+    def spec(self) -> dict[str, Any]:
+        """The resolved job as JSON."""
+        return self.bundle.spec()
+
+    def logs(self, stage: str | None = None, rank: int | None = None, follow: bool = False) -> Iterator[str]:
+        """The lines that the run's processes printed.
+
+        Args:
+            stage: only this stage.
+            rank: only this rank of training stages.
+            follow: go on until the run has ended.
+
+        Raises:
+            InputError: no such stage.
+        """
+        self._check_stage(stage)
+        tail = Tail(self.bundle, "logs", stage, f"rank{rank}" if rank is not None else None)
+        while True:
+            over = not follow or self.view().state.ended
+            for writer, line in tail.lines():
+                yield line if rank is not None else f"{writer} | {line}"
+            if over:
+                return
+            time.sleep(LOOK_S)
+
+    def rows(self, stage: str | None = None, writer: str | None = None) -> Iterator[dict[str, Any]]:
+        """The rows of metrics as they were written, of the latest attempt that has any for each step."""
+        from runner.logs import metric_rows
+
+        self._check_stage(stage)
+        return metric_rows(self.bundle, stage, writer)
+
+    def metrics(self, stage: str | None = None) -> pa.Table:
+        """The training metrics: one row a step, a column a name (step, loss, samples_per_s, wait_share, ...)."""
+        import pyarrow as pa
+
+        rows = list(self.rows(stage, "rank0"))
+        names = list(dict.fromkeys(name for row in rows for name in row))
+        return pa.table({name: pa.array([row.get(name) for row in rows]) for name in names})
+
+    def artefact(self, stage: str, name: str) -> bytes:
+        """What `ctx.save(name, ...)` kept. Raises FileNotFoundError."""
+        return self.bundle.store.get(self.bundle.artefact(stage, name))
+
+    # -- doing ---------------------------------------------------------------------------------------------------
+
+    def wait(self, timeout_s: float | None = None, check: bool = True) -> RunState:
+        """Wait for the run's end.
+
+        Args:
+            timeout_s: seconds; None waits for good.
+            check: raise the run's error if it did not succeed.
+
+        Returns:
+            Its state (which has not ended if the time ran out).
+
+        Raises:
+            UserCodeError, WorkerLost, RunFailed: with `check`, what made it fail.
+        """
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        while True:
+            view = self.view()
+            if view.state.ended:
+                if check:
+                    self.raise_error(view)
+                return view.state
+            if deadline is not None and time.monotonic() >= deadline:
+                return view.state
+            self._await_change(deadline)
+
+    def raise_error(self, view: View | None = None) -> None:
+        """Raise what made the run fail, if it did."""
+        view = view or self.view()
+        error = view.error or {"kind": "RunFailed", "message": f"the run {self.id} ended as {view.state}"}
+        if view.state is RunState.SUCCEEDED:
+            return
+        if error["kind"] == "UserCodeError" or error.get("trace"):
+            raise UserCodeError(error["message"], trace=error.get("trace", ""), rank=error.get("rank"))
+        if error["kind"] == "WorkerLost":
+            raise WorkerLost(error["message"])
+        raise RunFailed(error["message"])
+
+    def cancel(self, by: str = "user") -> bool:
+        """Ask the run to end. Returns False if it has ended already."""
+        view = self.view()
+        if view.state.ended:
+            return False
+        if view.cancel is None:
+            self.bundle.log.append("cancel", {"by": by})
+        who = view.supervisor
+        if who is not None and processes.is_alive(who):
+            os.kill(who["pid"], signal.SIGTERM)
+        return True
+
+    def reap(self) -> View:
+        """If the run is lost: remove what its processes left on this machine and write its end into the log."""
+        view = self.view()
+        if view.state is not RunState.LOST:
+            return view
+        left = processes.end_all(self.id, grace_s=2.0)
+        remains = {"processes": left, "scratch_folders": int(processes.remove_scratch(self.id))}
+        error = {"kind": "WorkerLost", "message": "the supervisor of the run is gone (killed, or the machine restarted)"}
+        end_run(self.bundle, RunState.FAILED, error, remains)
+        return fold(self.bundle.log.read())
+
+    # -- inside --------------------------------------------------------------------------------------------------
+
+    def _is_lost(self, view: View) -> bool:
+        if view.supervisor is None:
+            since = view.resumed or view.created
+            return time.time() - since > TAKE_UP_S
+        return processes.is_alive(view.supervisor) is False
+
+    def _await_change(self, deadline: float | None) -> None:
+        """Sleep until the supervisor ends (an event, on this machine) or for a moment."""
+        pause = LOOK_S if deadline is None else max(0.0, min(LOOK_S, deadline - time.monotonic()))
+        time.sleep(pause)
+
+    def _check_stage(self, stage: str | None) -> None:
+        known = list(self.view().stages)
+        if stage is not None and stage not in known:
+            raise InputError(f"no stage '{stage}'", allowed=listed(known), todo=suggest(stage, known), where=self.id)
+
+

@@ -1,0 +1,141 @@
+"""The loop that observes, decides and acts: one small process a run, the same code on every backend.
+
+    python -m runner.supervisor '{"store": ..., "options": ..., "run_id": ...}'
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import time
+from typing import Any
+
+from runner.backends import processes
+from runner.backends.base import Backend, open_backend
+from runner.bundle import Bundle
+from runner.lifecycle import (
+    Action,
+    DriverState,
+    End,
+    Leave,
+    Observation,
+    RunState,
+    StartAttempt,
+    StopDriver,
+    View,
+    decide,
+    fold,
+)
+from runner.ship import Shipper
+from runner.store import Entry, Store
+
+#: Seconds between looks at the log while nothing happens (another machine may have written to it).
+LOOK_S = 0.5
+STOP_GRACE_S = 5.0
+
+
+class Supervisor:
+    """Sees one run to its end.
+
+    Args:
+        bundle: of the run.
+        backend: its machines.
+    """
+
+    def __init__(self, bundle: Bundle, backend: Backend) -> None:
+        self.bundle, self.backend = bundle, backend
+        spec = bundle.spec()
+        stages = spec["job"]["stages"]
+        self.timeouts = {s["name"]: s["timeout_s"] for s in stages if s["timeout_s"] is not None}
+        self._over_since: float | None = None
+        self._interrupted: str | None = None
+
+    def run(self) -> RunState:
+        """Observe, decide and act until the run has ended."""
+        self.bundle.log.append("supervisor", processes.identity())
+        while True:
+            view = fold(self.bundle.log.read())
+            if self._interrupted is not None and view.cancel is None and not view.state.ended:
+                self.bundle.log.append("cancel", {"by": self._interrupted})
+                continue
+            action = decide(view, self._observe(view), self.timeouts)
+            if isinstance(action, Leave):
+                return view.state
+            if isinstance(action, End):
+                return self._end(view, action)
+            self._act(action)
+
+    def interrupt(self, by: str) -> None:
+        """Ask for the run's end, as `runner cancel` does; safe in a signal handler."""
+        self._interrupted = by
+        self.backend.wake()
+
+    def _observe(self, view: View) -> Observation:
+        state, words = self.backend.observe()
+        now = time.time()
+        over = view.attempt > 0 and not view.attempt_open and state is DriverState.RUNNING
+        self._over_since = (self._over_since or now) if over else None
+        return Observation(state, now, words, now - (self._over_since or now))
+
+    def _act(self, action: Action) -> None:
+        if isinstance(action, StartAttempt):
+            self.bundle.log.append("attempt", {"leg": action.leg, "attempt": action.attempt})
+            self.backend.start(action.leg, action.attempt)
+        elif isinstance(action, StopDriver):
+            self.backend.stop(STOP_GRACE_S)
+        else:
+            self.backend.wait(LOOK_S)
+
+    def _end(self, view: View, action: End) -> RunState:
+        """Save the last logs, clean up, write the receipt. The receipt comes last: it says that all of it is done."""
+        self._ship_the_rest()
+        remains = self.backend.clean()
+        end_run(self.bundle, action.state, action.error, remains)
+        return action.state
+
+    def _ship_the_rest(self) -> None:
+        spool = processes.scratch_root() / self.bundle.run_id / "spool"
+        if spool.is_dir():
+            Shipper(spool, self.bundle).ship()
+
+
+def end_run(bundle: Bundle, state: RunState, error: dict[str, Any] | None, remains: dict[str, Any]) -> None:
+    """Write the receipt, unless another writer has ended the run, and move its line in the index."""
+
+    def only_once(entries: list[Entry]) -> None:
+        if fold(entries).state.ended:
+            raise _AlreadyEnded
+
+    view = fold(bundle.log.read())
+    seconds = view.seconds(time.time())
+    stages = {s.name: round((s.ended or time.time()) - s.started, 3) for s in view.stages.values() if s.started}
+    receipt = {
+        "state": state.value, "error": error, "seconds": round(seconds, 3), "stage_seconds": stages, "remains": remains,
+    }  # fmt: skip
+    try:
+        bundle.log.append("ended", receipt, only_once)
+    except _AlreadyEnded:
+        return
+    bundle.index(view.job, state.value, seconds)
+
+
+class _AlreadyEnded(Exception):
+    """Another writer has ended the run."""
+
+
+def main(argv: list[str]) -> int:
+    """The supervisor's process."""
+    argument = json.loads(argv[0])
+    store = Store(argument["store"], argument["options"])
+    bundle = Bundle(store, argument["run_id"])
+    backend = open_backend(bundle.spec()["cluster"]["backend"], store.url, store.options, bundle.run_id)
+    supervisor = Supervisor(bundle, backend)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda n, _frame: supervisor.interrupt(signal.Signals(n).name))
+    state = supervisor.run()
+    return 0 if state is RunState.SUCCEEDED else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

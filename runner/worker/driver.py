@@ -1,0 +1,164 @@
+"""Runs one leg: its stages one after the other, in a process of its own (or, inline, in the user's).
+
+    python -m runner.worker.driver '{"store": ..., "run_id": ..., "leg": 0, "attempt": 1, "scratch": ..., "parent": pid}'
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+import zipfile
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from runner import capture
+from runner.backends import processes
+from runner.bundle import Bundle
+from runner.errors import Fenced, RunnerError, UserCodeError
+from runner.lifecycle import fold
+from runner.ship import Shipper
+from runner.spec import Stage
+from runner.store import Store
+from runner.worker import stages
+from runner.worker.scope import Scope
+
+
+class Stopped(BaseException):
+    """SIGTERM reached the driver: unwind, close everything, leave."""
+
+
+def main(argv: list[str]) -> int:
+    """The driver's process."""
+    argument = json.loads(argv[0])
+    processes.die_with_parent(argument["parent"])
+    signal.signal(signal.SIGTERM, _stop)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    store = Store(argument["store"], argument["options"])
+    bundle = Bundle(store, argument["run_id"])
+    scratch = Path(argument["scratch"])
+    backend = bundle.spec()["cluster"]["backend"]
+    legs = bundle.spec()["legs"]
+    engine = stages.open_engine(backend, bundle, legs[argument["leg"]])
+    unpack_code(bundle, scratch / "code")
+    capture.set_code_root(scratch / "code")
+    os.chdir(scratch / "code")
+    scope = Scope(store, argument["run_id"], argument["leg"], argument["attempt"], scratch)
+    shipper = Shipper(scratch / "spool", bundle)
+    shipper.start()
+    try:
+        return 0 if run_leg(scope, engine) else 1
+    except Stopped:
+        return 128 + signal.SIGTERM
+    except Fenced:
+        return 1
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        engine.close()
+        shipper.close()
+        if os.getppid() != argument["parent"]:
+            _end_without_supervisor(scope)
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    raise Stopped
+
+
+def unpack_code(bundle: Bundle, folder: Path) -> None:
+    """The project's files as they were at submission (or at the resume that brought newer ones)."""
+    done = folder.parent / f"{folder.name}.done"
+    key = code_key(bundle)
+    if done.exists() and done.read_text() == key:
+        return
+    with zipfile.ZipFile(io.BytesIO(bundle.store.get(key))) as archive:
+        members = [name for name in archive.namelist() if name.startswith("project/")]
+        for name in members:
+            target = folder / name.removeprefix("project/")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(archive.read(name))
+    folder.mkdir(parents=True, exist_ok=True)
+    done.write_text(key)
+
+
+def code_key(bundle: Bundle) -> str:
+    """The newest code of a run."""
+    key = "code.zip"
+    for entry in bundle.log.read():
+        if entry.kind == "resumed" and entry.data.get("code"):
+            key = entry.data["code"]
+    return key
+
+
+def run_leg(scope: Scope, engine: stages.Engine) -> bool:
+    """Run the stages of a leg that are not done yet. Returns whether all of them are done now.
+
+    Inline, the user's own exception passes through (after it was recorded).
+    """
+    view = fold(scope.bundle.log.read())
+    by_name = {stage.name: stage for stage in scope.job.stages}
+    for name in view.legs[scope.leg]:
+        if view.stages[name].state in ("done", "skipped"):
+            continue
+        if not _run_stage(scope, engine, by_name[name]):
+            return False
+    scope.record("leg-done", leg=scope.leg, attempt=scope.attempt)
+    return True
+
+
+def _run_stage(scope: Scope, engine: stages.Engine, stage: Stage) -> bool:
+    scope.record("stage-started", stage=stage.name, attempt=scope.attempt)
+    started = time.monotonic()
+    try:
+        result = stages.run(stage, scope, engine)
+    except (Stopped, KeyboardInterrupt, Fenced):
+        raise
+    except BaseException as error:
+        scope.record("stage-failed", stage=stage.name, attempt=scope.attempt, error=describe(error))
+        if scope.inline:
+            raise
+        if not isinstance(error, Exception):
+            raise
+        return False
+    result.setdefault("seconds", round(time.monotonic() - started, 3))
+    scope.record("stage-done", stage=stage.name, attempt=scope.attempt, result=result)
+    return True
+
+
+def describe(error: BaseException) -> dict[str, Any]:
+    """An error as the log keeps it."""
+    described: dict[str, Any] = {"kind": type(error).__name__, "message": str(error), "trace": ""}
+    if isinstance(error, UserCodeError):
+        described.update(message=error.message, trace=error.trace, rank=error.rank)
+    elif isinstance(error, RunnerError):
+        described["exit_code"] = error.exit_code
+    else:
+        described.update(message=capture.user_line(error), trace="".join(traceback.format_exception(error)))
+    return described
+
+
+def _end_without_supervisor(scope: Scope) -> None:
+    """The supervisor died: end the run in its place, so that nothing is left and the log says what happened."""
+    from runner.lifecycle import RunState
+    from runner.supervisor import end_run
+
+    left = processes.end_all(scope.run_id, grace_s=2.0)
+    remains = {"processes": left, "scratch_folders": int(processes.remove_scratch(scope.run_id))}
+    error = {"kind": "WorkerLost", "message": "the supervisor of the run was killed; the driver ended the run"}
+    end_run(scope.bundle, RunState.FAILED, error, remains)
+
+
+
+
+if __name__ == "__main__":
+    code = main(sys.argv[1:])
+    alive = [t for t in threading.enumerate() if t is not threading.main_thread() and not t.daemon]
+    sys.stdout.flush()
+    if alive:  # a thread of a library must not hold back the end of the run
+        os._exit(code)
+    sys.exit(code)

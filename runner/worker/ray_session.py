@@ -1,0 +1,55 @@
+"""A Ray for one run: joined where `RAY_ADDRESS` names one (as on a cluster), started on this machine otherwise."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+from runner.backends import processes
+
+
+def start(scratch: Path, workers: int) -> None:
+    """Initialise Ray in this process; nothing happens if it is already.
+
+    Args:
+        scratch: the run's temporary folder; a Ray of our own keeps its session there, so that it goes with the run.
+        workers: how many workers must find a CPU; a laptop has fewer cores than a job may name.
+    """
+    import ray
+
+    if ray.is_initialized():
+        return
+    os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
+    os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+    if "RAY_ADDRESS" in os.environ:
+        ray.init(address="auto", log_to_driver=False, logging_level=logging.ERROR)
+        return
+    cores = max(os.cpu_count() or 1, workers + 1)
+    ray.init(
+        num_cpus=cores,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        configure_logging=False,
+        _temp_dir=str(scratch / "ray"),
+        object_store_memory=_object_store_bytes(),
+        runtime_env={"env_vars": {processes.MARK: os.environ.get(processes.MARK, "")}},
+    )
+
+
+def stop() -> None:
+    """End the Ray that `start` began, or leave the one that it joined."""
+    import sys
+
+    if "ray" in sys.modules:
+        import ray
+
+        ray.shutdown()
+
+
+def _object_store_bytes() -> int:
+    """Small: it lies in shared memory, and blocks are a few MiB."""
+    import psutil
+
+    return int(min(1 << 30, psutil.virtual_memory().available * 0.2))

@@ -1,0 +1,152 @@
+"""What the code of a stage may touch: the run's bundle, its store, its configuration, a scratch folder."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import json
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from runner import capture, wire
+from runner.bundle import Bundle
+from runner.errors import DataError, suggest
+from runner.lifecycle import fence, fold
+from runner.spec import Dataset, Job
+from runner.store import Entry, Store
+
+if TYPE_CHECKING:
+    from runner.data.manifest import Manifest
+
+
+class Scope:
+    """One attempt at a leg, as the stages see it.
+
+    Args:
+        store: the root store, with datasets and results.
+        run_id: of the run.
+        leg: the index of the leg.
+        attempt: at the leg, from 1; together the fence of everything that is written to the log.
+        scratch: a local folder that goes when the run ends.
+        inline: whether stages run in the user's own process.
+        job: the user's own Job (inline); read from the bundle otherwise.
+    """
+
+    def __init__(
+        self, store: Store, run_id: str, leg: int, attempt: int, scratch: Path, *, inline: bool = False,
+        job: Job | None = None,
+    ) -> None:  # fmt: skip
+        self.store, self.run_id, self.leg, self.attempt = store, run_id, leg, attempt
+        self.scratch, self.inline = Path(scratch), inline
+        self.bundle = Bundle(store, run_id)
+        self.stop = threading.Event()
+        self.spec: dict[str, Any] = self.bundle.spec()
+        self.job: Job = job if job is not None else wire.from_json(self.spec["job"])
+        self._fence = fence(leg, attempt)
+        self._lock = threading.Lock()
+
+    @functools.cached_property
+    def config(self) -> Any:
+        """The job's config; loading it imports the user's code."""
+        return self.job.config if self.inline else wire.config_from_json(self.spec["job"]["config"])
+
+    @property
+    def config_values(self) -> dict[str, Any]:
+        """The config's fields as JSON values; imports nothing."""
+        raw = self.spec["job"]["config"]
+        return dict(raw["values"]) if raw else {}
+
+    # -- between processes ---------------------------------------------------------------------------------------
+
+    def payload(self) -> dict[str, Any]:
+        """What another process needs to attach to this scope."""
+        return {
+            "store": self.store.url,
+            "options": self.store.options,
+            "run_id": self.run_id,
+            "leg": self.leg,
+            "attempt": self.attempt,
+            "scratch": str(self.scratch),
+            "code_root": str(capture.code_root() or ""),
+        }
+
+    @classmethod
+    def attach(cls, payload: dict[str, Any]) -> Scope:
+        """The scope in a worker process; also makes the user's code importable there."""
+        if payload["code_root"]:
+            capture.set_code_root(Path(payload["code_root"]))
+        store = Store(payload["store"], payload["options"])
+        return cls(store, payload["run_id"], payload["leg"], payload["attempt"], Path(payload["scratch"]))
+
+    # -- telling -------------------------------------------------------------------------------------------------
+
+    def spool(self, stage: str, kind: str, writer: str) -> Path:
+        """The local file whose content is shipped to the bundle; `kind` is 'logs' or 'metrics'."""
+        ending = {"logs": "log", "metrics": "jsonl"}[kind]
+        path = self.scratch / "spool" / stage / str(self.attempt) / kind / f"{writer}.{ending}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def report(self, stage: str, **fields: Any) -> None:
+        """Add a row to the metrics of the driver."""
+        line = json.dumps({"at": time.time(), **fields}) + "\n"
+        with self._lock, open(self.spool(stage, "metrics", "driver"), "a") as file:
+            file.write(line)
+
+    def record(self, kind: str, **data: Any) -> Entry:
+        """Add an entry to the run's log. Raises Fenced if a newer attempt has begun or the run has ended."""
+        with self._lock:
+            return self.bundle.log.append(kind, data, self._fence)
+
+    # -- data ----------------------------------------------------------------------------------------------------
+
+    def manifest(self, source: str | Dataset) -> Manifest:
+        """The manifest of a dataset: what this run made, what is published, or the files at its URL.
+
+        Raises:
+            DataError: there is no such data.
+        """
+        from runner.data.catalog import Catalog
+
+        catalog = Catalog(self.store)
+        if isinstance(source, str):
+            pinned = self._made_by_this_run().get(source)
+            if pinned is not None:
+                return catalog.manifest(source, pinned)
+            definition = wire.from_json(self.spec["datasets"].get(source))
+            if definition is None or definition.url is None:
+                found = catalog.latest(source)
+                if found is not None:
+                    return found
+                known = [*self.spec["datasets"], *catalog.names()]
+                raise DataError(
+                    f"there is no dataset '{source}' in the store", todo=suggest(source, known) or "make it first",
+                    where=f"store {self.store.url}",
+                )  # fmt: skip
+            source = definition
+        return self._foreign(source)
+
+    def _made_by_this_run(self) -> dict[str, str]:
+        outputs: dict[str, str] = {}
+        for stage in fold(self.bundle.log.read()).stages.values():
+            outputs.update(stage.result.get("outputs", {}))
+        for entry in self.bundle.log.read():
+            if entry.kind == "dataset-made":
+                outputs[entry.data["name"]] = entry.data["id"]
+        return outputs
+
+    def _foreign(self, dataset: Dataset) -> Manifest:
+        """Built once a run and kept in the bundle, so that a resume reads the same data."""
+        from runner.data import manifest as manifests
+
+        assert dataset.url is not None
+        identity = json.dumps([dataset.url, dataset.format, dataset.columns], sort_keys=True)
+        key = f"manifests/{hashlib.sha256(identity.encode()).hexdigest()[:16]}.parquet"
+        with contextlib.suppress(FileNotFoundError):
+            return manifests.Manifest.from_bytes(self.bundle.store.get(key))
+        built = manifests.build(dataset.url, dataset.format, dict(dataset.options), dataset.columns)
+        self.bundle.store.create(key, built.to_bytes())
+        return built
