@@ -80,21 +80,35 @@ def prepare(
 
 def start(prepared: Prepared, *, inline: bool = False) -> Run:
     """Write the bundle and start the run; see `submit`."""
-    resolved = prepared.resolved
+    run = create(prepared, inline=inline)
+    launch(run, prepared.resolved if inline else None)
+    return run
+
+
+def create(prepared: Prepared, *, inline: bool = False) -> Run:
+    """Write the bundle: from then on the run exists, and nothing works on it until `launch`."""
     bundle = _write_bundle(prepared, inline=inline)
-    run = Run(resolved.store, bundle.run_id)
-    if inline:
+    return Run(prepared.resolved.store, bundle.run_id)
+
+
+def launch(run: Run, inline: Resolved | None = None) -> None:
+    """Set a run going.
+
+    Args:
+        inline: the resolved job, to run its stages in this process; None starts a supervisor, which outlives it.
+    """
+    if inline is not None:
         from runner.inline import run_inline
 
-        run_inline(run, resolved)
-    elif resolved.cluster.backend == "fake":
+        run_inline(run, inline)
+    elif run.spec()["cluster"]["backend"] == "fake":
         from runner.backends.base import open_backend
         from runner.supervisor import Supervisor
 
-        Supervisor(bundle, open_backend("fake", resolved.store.url, resolved.store.options, run.id)).run()
+        store = run.bundle.root
+        Supervisor(run.bundle, open_backend("fake", store.url, store.options, run.id)).run()
     else:
-        spawn_supervisor(bundle)
-    return run
+        spawn_supervisor(run.bundle)
 
 
 def runs(store: str | None = None) -> list[Run]:
@@ -114,7 +128,7 @@ def get_run(name: str, store: str | None = None) -> Run:
 
 
 def resume(run: Run, *, new_code: bool = False) -> Run:
-    """Go on with a run that failed, was cancelled or was lost: done stages stay done, training goes on at the exact sample.
+    """Go on with a run that ended without success: done stages stay done, training goes on at the exact sample.
 
     Args:
         new_code: take the project's files as they are now instead of as they were at submission.
@@ -135,7 +149,7 @@ def resume(run: Run, *, new_code: bool = False) -> Run:
         run.bundle.store.put(code, pack(find_project(), []))
     run.bundle.log.append("resumed", {"by": _user(), "code": code})
     run.bundle.index(view.job, LIVE)
-    spawn_supervisor(run.bundle)
+    launch(run)
     return run
 
 
@@ -214,7 +228,9 @@ def _check_arguments(function: Any, where: str) -> None:
     except TypeError as error:
         shown = f"{function.__name__}{inspect.signature(function)}"
         expected = "(ctx, config)" if where.startswith("Train") else "(batch, config)"
-        raise InputError(f"{shown}: {error}", allowed=f"a function of {expected}", todo="change it", where=where) from None
+        raise InputError(
+            f"{shown}: {error}", allowed=f"a function of {expected}", todo="change it", where=where
+        ) from None
 
 
 # -- the bundle ------------------------------------------------------------------------------------------------------
@@ -291,7 +307,10 @@ def _lineage(root: Path) -> dict[str, Any]:
         except PackageNotFoundError:
             continue
     done = subprocess.run(
-        ["git", "-C", str(root), "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
+        ["git", "-C", str(root), "describe", "--always", "--dirty"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     return {
         "python": sys.version.split()[0], "packages": packages, "git": done.stdout.strip() or None,

@@ -1,14 +1,14 @@
 """Everything a run is, under one folder of the store; every path of it is named here.
 
-    <store>/<run id>/
-        spec.json            the job, resolved: what was asked for
-        code.zip             the project's files and runner's own source
-        log/00000001.json    the truth: what happened, one entry at a time
-        stages/<stage>/<attempt>/{logs,metrics}/<writer>/<byte offset>
-        manifests/<hash>     the foreign data that the run reads, as it was when first seen
-        checkpoints/<stage>/<step>-<attempt>/
-        artefacts/<stage>/<name>
-    <store>/index/<run id>~<job>~<state>~<seconds>   one empty object a run, so that `ps` is one listing
+<store>/<run id>/
+    spec.json            the job, resolved: what was asked for
+    code.zip             the project's files and runner's own source
+    log/00000001.json    the truth: what happened, one entry at a time
+    stages/<stage>/<attempt>/{logs,metrics}/<writer>/<byte offset>
+    manifests/<hash>     the foreign data that the run reads, as it was when first seen
+    checkpoints/<stage>/<step>-<attempt>/
+    artefacts/<stage>/<name>
+<store>/index/<run id>~<job>~<state>~<seconds>   one empty object a run, so that `ps` is one listing
 """
 
 from __future__ import annotations
@@ -138,12 +138,18 @@ def find_run(store: Store, name: str) -> str:
         if number < len(ids):
             return ids[-1 - number]
         raise RunNotFound(f"'{name}'", allowed=f"@last to @last~{len(ids) - 1}", where=where)
-    for fits in ([i for i in ids if i == name], [i for i in ids if i.startswith(name)], [i for i in ids if name in i]):
+    for fits in (
+        [i for i in ids if i == name],
+        [i for i in ids if i.startswith(name)],
+        [i for i in ids if name in i],
+    ):
         if len(fits) == 1:
             return fits[0]
         if fits:
             raise RunNotFound(
-                f"'{name}' fits {len(fits)} runs: {', '.join(fits[-5:])}", todo="give more of the id", where=where
+                f"'{name}' fits {len(fits)} runs: {', '.join(fits[-5:])}",
+                todo="give more of the id",
+                where=where,
             )
     from runner.errors import suggest
 

@@ -186,7 +186,7 @@ def reference(function: Any, root: Path, where: str) -> FunctionRef:
         return _by_value(function)
     if "<" in name:
         raise SpecError(
-            f"{name.split('.')[-1] if '<lambda>' not in name else 'a lambda'} in {file} is defined inside another function",
+            f"{'a lambda' if '<lambda>' in name else name.split('.')[-1]} in {file} is not at the top level",
             allowed="a function or class at the top level of its module",
             todo="move it to the top level of the file, so that workers can import it",
             where=where,

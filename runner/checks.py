@@ -1,8 +1,7 @@
-"""Small checks that the definitions in `spec` are made of; each raises SpecError with field, value, allowed, what to do."""
+"""Small checks that the definitions in `spec` are made of; each raises SpecError: field, value, allowed, what to do."""
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import inspect
 import re
@@ -13,14 +12,23 @@ from runner.errors import SpecError, listed, suggest
 
 T = TypeVar("T")
 
-_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
+_UNITS = {
+    "": 1,
+    "k": 10**3,
+    "m": 10**6,
+    "g": 10**9,
+    "t": 10**12,
+    "ki": 2**10,
+    "mi": 2**20,
+    "gi": 2**30,
+    "ti": 2**40,
+}
 _SIZE = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*([kmgt]i?)?b?\s*$", re.IGNORECASE)
 
 
-def definition(cls: type[T]) -> type[T]:
-    """Makes a frozen, keyword-friendly dataclass whose wrong or missing arguments are SpecErrors with near misses."""
-    frozen = dataclasses.dataclass(frozen=True)(cls)
-    made = frozen.__init__
+def checked(cls: type[T]) -> type[T]:
+    """Makes wrong or missing arguments of a dataclass SpecErrors with near misses."""
+    made = cls.__init__
     signature = inspect.signature(made)
     known = [name for name in signature.parameters if name != "self"]
 
@@ -38,17 +46,22 @@ def definition(cls: type[T]) -> type[T]:
             signature.bind(self, *args, **kwargs)
         except TypeError as error:
             raise SpecError(
-                str(error), allowed=f"{cls.__name__}{_shown(signature)}", todo="give every required field", where=cls.__name__
+                str(error),
+                allowed=f"{cls.__name__}{_shown(signature)}",
+                todo="give every required field",
+                where=cls.__name__,
             ) from None
         made(self, *args, **kwargs)
 
-    frozen.__init__ = checked_init  # type: ignore[method-assign]
-    return frozen
+    cls.__init__ = checked_init  # type: ignore[method-assign]
+    return cls
 
 
 def _shown(signature: inspect.Signature) -> str:
     """The signature without `self`, as a user would write the call."""
-    parts = [n if p.default is p.empty else f"{n}={p.default!r}" for n, p in signature.parameters.items() if n != "self"]
+    parts = [
+        n if p.default is p.empty else f"{n}={p.default!r}" for n, p in signature.parameters.items() if n != "self"
+    ]
     return f"({', '.join(parts)})"
 
 
@@ -70,7 +83,10 @@ class Fields:
             raise self.fail(field, value, f"{words}, at most {longest} characters", _nearest_name(value, longest))
         if len(value) > longest:
             raise self.fail(
-                field, value, f"at most {longest} characters (this has {len(value)})", _nearest_name(value, longest)
+                field,
+                value,
+                f"at most {longest} characters (this has {len(value)})",
+                _nearest_name(value, longest),
             )
 
     def one_of(self, field: str, value: object, allowed: Collection[str]) -> None:
@@ -114,5 +130,3 @@ def parse_bytes(fields: Fields, field: str, value: int | str) -> int:
     if not match:
         raise fields.fail(field, value, "bytes as a whole number, or a size such as '512MiB', '4GiB', '2GB'")
     return int(float(match[1]) * _UNITS[(match[2] or "").lower()])
-
-

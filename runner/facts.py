@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -58,29 +56,23 @@ def gather(resolved: Resolved) -> Facts:
     for name, dataset in resolved.datasets.items():
         facts.data[name] = _definition_facts(name, dataset, catalog, facts, resolved)
     for stage in resolved.job.stages:
-        for name in graph.reads(stage).values():
+        for name in map(str, graph.reads(stage).values()):
             if name not in facts.data:
-                facts.data[str(name)] = _published_facts(str(name), catalog)
+                facts.data[name] = _published_facts(name, catalog)
         if isinstance(stage, Prep):
             _result_facts(stage, resolved, catalog, facts)
     return facts
 
 
-def foreign_key(dataset: Dataset) -> str:
-    """Where a bundle keeps the manifest of data at a URL."""
-    identity = json.dumps([dataset.url, dataset.format, dataset.columns], sort_keys=True)
-    return f"manifests/{hashlib.sha256(identity.encode()).hexdigest()[:16]}.parquet"
-
-
 def _definition_facts(name: str, dataset: Dataset, catalog: Catalog, facts: Facts, resolved: Resolved) -> DataFacts:
     if dataset.make is not None:
         return made_facts(name, dataset, catalog, resolved)
-    from runner.data import manifest as manifests
+    from runner.data import foreign  # loads pyarrow, which a job without data at a URL does not need here
 
-    assert dataset.url is not None
-    built = manifests.build(dataset.url, dataset.format, dict(dataset.options), dataset.columns)
-    facts.manifests[foreign_key(dataset)] = built.to_bytes()
-    return DataFacts(built.id, built.rows, sum(s.size for s in built.shards), len(built.shards))
+    manifest = foreign.look(dataset)
+    facts.manifests[foreign.key(dataset)] = manifest.to_bytes()
+    rows = manifest.rows if manifest.rows >= 0 else None
+    return DataFacts(manifest.id, rows, manifest.bytes, len(manifest.shards))
 
 
 def made_facts(name: str, dataset: Dataset, catalog: Catalog, resolved: Resolved) -> DataFacts:

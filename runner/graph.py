@@ -70,7 +70,7 @@ def _check_inputs(stage: Stage, writer: dict[str, Stage], exists: list[str]) -> 
             field = f"data[{key!r}]" if isinstance(stage, Train) else "source"
             raise PlanError(
                 f"{field}='{name}': no such dataset",
-                allowed=f"a sink of another stage, a file in datasets/, or published data: {listed(sorted(set(known)))}",
+                allowed=f"a sink of another stage, a file in datasets/, published data: {listed(sorted(set(known)))}",
                 todo=suggest(str(name), known) or f"write datasets/{name}.py",
                 where=f"{type(stage).__name__} '{stage.name}'",
             )

@@ -29,6 +29,18 @@ class Tail:
         for label, folder in self._folders():
             yield from ((label, line) for line in self._new_lines(folder))
 
+    def rows(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """(stage/writer, row) for every row of metrics since the last call."""
+        for label, line in self.lines():
+            yield label, json.loads(line)
+
+    def skip(self) -> None:
+        """Pass over all that is there now, without reading more than the last segment of each writer."""
+        for _, folder in self._folders():
+            names = self._bundle.store.list(folder)
+            if names:
+                self._offset[folder] = int(names[-1]) + len(self._bundle.store.get(f"{folder}/{names[-1]}"))
+
     def _folders(self) -> Iterator[tuple[str, str]]:
         stages = [self._stage] if self._stage else self._bundle.store.list("stages")
         for stage in stages:

@@ -1,4 +1,4 @@
-"""Finds the project and loads its definitions: `jobs/`, `datasets/`, `clusters/` hold plain files, named by their stem."""
+"""Finds the project and loads its definitions: the files in `jobs/`, `datasets/`, `clusters/`, named by their stem."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Project:
             return _BUILT_IN[name]
         return self._by_stem(name, Cluster)
 
-    def stems(self, kind: type) -> list[str]:
+    def stems(self, kind: type[Job] | type[Dataset] | type[Cluster]) -> list[str]:
         """The names of all definitions of a kind."""
         folder = self.root / _FOLDERS[kind]
         stems = [path.stem for path in sorted(folder.glob("*.py")) if not path.name.startswith("_")]
@@ -106,7 +106,10 @@ def _settings(folder: Path) -> dict[str, Any] | None:
     for key in table:
         if key not in known:
             raise ProjectError(
-                f"[tool.runner] {key}", allowed=listed(known), todo=suggest(key, known) or "remove it", where=str(path)
+                f"[tool.runner] {key}",
+                allowed=listed(known),
+                todo=suggest(key, known) or "remove it",
+                where=str(path),
             )
     return dict(table)
 

@@ -71,13 +71,13 @@ def _named_datasets(job: Job, project: Project) -> tuple[Job, dict[str, Dataset]
             datasets[reference] = _absolute(definition, project.root)
         return reference
 
-    stages = []
+    stages: list[Stage] = []
     for stage in job.stages:
         named = {key: name_of(stage, key, ref) for key, ref in graph.reads(stage).items()}
         if isinstance(stage, Train):
             stages.append(dataclasses.replace(stage, data=named))
         else:
-            stages.append(dataclasses.replace(stage, source=named[""] if "" in named else named))
+            stages.append(dataclasses.replace(stage, source=named.get("", named)))
     return dataclasses.replace(job, stages=tuple(stages)), datasets
 
 

@@ -79,12 +79,18 @@ class Run:
         Raises:
             InputError: no such stage.
         """
+        for writer, line in self.log_lines(stage, rank, follow):
+            yield line if rank is not None else f"{writer} | {line}"
+
+    def log_lines(
+        self, stage: str | None = None, rank: int | None = None, follow: bool = False
+    ) -> Iterator[tuple[str, str]]:
+        """As `logs`, with the writer of each line (such as ``train/rank0``) beside it."""
         self._check_stage(stage)
         tail = Tail(self.bundle, "logs", stage, f"rank{rank}" if rank is not None else None)
         while True:
             over = not follow or self.view().state.ended
-            for writer, line in tail.lines():
-                yield line if rank is not None else f"{writer} | {line}"
+            yield from tail.lines()
             if over:
                 return
             time.sleep(LOOK_S)
@@ -165,7 +171,10 @@ class Run:
             return view
         left = processes.end_all(self.id, grace_s=2.0)
         remains = {"processes": left, "scratch_folders": int(processes.remove_scratch(self.id))}
-        error = {"kind": "WorkerLost", "message": "the supervisor of the run is gone (killed, or the machine restarted)"}
+        error = {
+            "kind": "WorkerLost",
+            "message": "the supervisor of the run is gone (killed, or the machine restarted)",
+        }
         end_run(self.bundle, RunState.FAILED, error, remains)
         return fold(self.bundle.log.read())
 
@@ -186,5 +195,3 @@ class Run:
         known = list(self.view().stages)
         if stage is not None and stage not in known:
             raise InputError(f"no stage '{stage}'", allowed=listed(known), todo=suggest(stage, known), where=self.id)
-
-

@@ -65,7 +65,11 @@ def _apply_one(job: Job, name: str, value: Any) -> Job:
         return dataclasses.replace(job, config=_set_config(job.config, name, value, name))
     if name == "cluster":
         return dataclasses.replace(job, cluster=value)
-    known = [*config_fields, *(f"{s.name}.{f}" for s in job.stages for f in _STAGE_FIELDS[type(s)]), "cluster"]
+    known = [
+        *config_fields,
+        *(f"{s.name}.{f}" for s in job.stages for f in _STAGE_FIELDS[type(s)]),
+        "cluster",
+    ]
     raise SpecError(f"--set {name}", allowed=listed(known), todo=suggest(name, known) or "see the job's config")
 
 
@@ -106,7 +110,10 @@ def convert(value: Any, hint: Any, shown: str) -> Any:
     adapter = TypeAdapter(hint)
     attempts = [lambda: adapter.validate_python(value, strict=True)]
     if isinstance(value, str):
-        attempts += [lambda: adapter.validate_strings(value), lambda: adapter.validate_python(_from_text(value))]
+        attempts += [
+            lambda: adapter.validate_strings(value),
+            lambda: adapter.validate_python(_from_text(value)),
+        ]
     else:
         attempts.append(lambda: adapter.validate_python(value))
     for attempt in attempts:

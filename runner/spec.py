@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-from runner.checks import Fields, definition, parse_bytes
+from runner.checks import Fields, checked, parse_bytes
 
 FORMATS = ("parquet", "ipc", "jsonl", "csv", "text", "files")
 BATCH_FORMATS = ("arrow", "pandas", "numpy", "rows", "dataset")
@@ -18,7 +19,8 @@ JOB_NAME_LONGEST = 40
 DATASET_NAME_LONGEST = 60
 
 
-@definition
+@checked
+@dataclass(frozen=True)
 class Dataset:
     """Data at a URL, or data that a job or `make` brings into the store.
 
@@ -33,7 +35,7 @@ class Dataset:
 
     url: str | None = None
     format: str | None = None
-    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
     columns: tuple[str, ...] | None = None
     make: Callable[[], Any] | None = None
 
@@ -53,7 +55,8 @@ class Dataset:
             fields.callable("make", self.make, "without arguments that yields Arrow tables")
 
 
-@definition
+@checked
+@dataclass(frozen=True)
 class Prep:
     """A stage that turns data into data.
 
@@ -98,9 +101,9 @@ class Prep:
         fields.number("max_quarantine", self.max_quarantine, 0.0, 1.0)
         if self.keep is not None:
             fields.callable("keep", self.keep, "(batch, config)")
-        for field in ("uses", "sort_by"):
-            if getattr(self, field) is not None:
-                object.__setattr__(self, field, _names(fields, field, getattr(self, field)))
+        for name in ("uses", "sort_by"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, _names(fields, name, getattr(self, name)))
         _source(fields, self.source)
         _sink(fields, self.sink)
         self._check_dataset_format(fields)
@@ -133,7 +136,8 @@ class Prep:
         return dict(self.source) if isinstance(self.source, Mapping) else {"": self.source}
 
 
-@definition
+@checked
+@dataclass(frozen=True)
 class Train:
     """A stage that trains on a gang of ranks.
 
@@ -189,7 +193,8 @@ class Train:
 Stage = Prep | Train
 
 
-@definition
+@checked
+@dataclass(frozen=True)
 class Job:
     """What to run: stages, their configuration and the cluster.
 
@@ -232,7 +237,8 @@ class Job:
                     Fields(f"Prep '{stage.name}'").one_of("uses", name, known)
 
 
-@definition
+@checked
+@dataclass(frozen=True)
 class Group:
     """A shape of machine and how many of them there may be.
 
@@ -262,7 +268,8 @@ class Group:
             fields.number("price_per_hour", self.price_per_hour, 0.0)
 
 
-@definition
+@checked
+@dataclass(frozen=True)
 class Cluster:
     """Where a job runs.
 
@@ -274,7 +281,7 @@ class Cluster:
     """
 
     backend: str = "local"
-    groups: Mapping[str, Group] = dataclasses.field(default_factory=lambda: {"cpu": Group(), "gpu": Group()})
+    groups: Mapping[str, Group] = field(default_factory=lambda: {"cpu": Group(), "gpu": Group()})
     currency: str = "USD"
 
     def __post_init__(self) -> None:

@@ -284,7 +284,10 @@ class Log:
         return list(self._read)
 
     def append(
-        self, kind: str, data: dict[str, Any] | None = None, check: Callable[[list[Entry]], None] | None = None
+        self,
+        kind: str,
+        data: dict[str, Any] | None = None,
+        check: Callable[[list[Entry]], None] | None = None,
     ) -> Entry:
         """Add an entry after the last one.
 

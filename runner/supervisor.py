@@ -1,6 +1,6 @@
 """The loop that observes, decides and acts: one small process a run, the same code on every backend.
 
-    python -m runner.supervisor '{"store": ..., "options": ..., "run_id": ...}'
+python -m runner.supervisor '{"store": ..., "options": ..., "run_id": ...}'
 """
 
 from __future__ import annotations

@@ -63,7 +63,9 @@ def from_json(value: Any) -> Any:
     fields = {key: from_json(part) for key, part in value.items() if key != "kind"}
     if kind == "Job":
         fields["config"] = None
-        fields["stages"] = tuple(dataclasses.replace(s, uses=None) if isinstance(s, Prep) else s for s in fields["stages"])
+        fields["stages"] = tuple(
+            dataclasses.replace(s, uses=None) if isinstance(s, Prep) else s for s in fields["stages"]
+        )
         job = Job(**fields)
         # `uses` is checked against a config that only exists once the user's code is loaded, and was checked before.
         for stage, raw in zip(job.stages, value["stages"], strict=True):

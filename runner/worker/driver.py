@@ -1,6 +1,6 @@
 """Runs one leg: its stages one after the other, in a process of its own (or, inline, in the user's).
 
-    python -m runner.worker.driver '{"store": ..., "run_id": ..., "leg": 0, "attempt": 1, "scratch": ..., "parent": pid}'
+python -m runner.worker.driver '{"store": ..., "run_id": ..., "leg": 0, "attempt": 1, "scratch": ..., "parent": pid}'
 """
 
 from __future__ import annotations
@@ -149,10 +149,11 @@ def _end_without_supervisor(scope: Scope) -> None:
 
     left = processes.end_all(scope.run_id, grace_s=2.0)
     remains = {"processes": left, "scratch_folders": int(processes.remove_scratch(scope.run_id))}
-    error = {"kind": "WorkerLost", "message": "the supervisor of the run was killed; the driver ended the run"}
+    error = {
+        "kind": "WorkerLost",
+        "message": "the supervisor of the run was killed; the driver ended the run",
+    }
     end_run(scope.bundle, RunState.FAILED, error, remains)
-
-
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
 import json
 import threading
 import time
@@ -126,7 +125,7 @@ class Scope:
                     f"there is no dataset '{source}' in the store", todo=suggest(source, known) or "make it first",
                     where=f"store {self.store.url}",
                 )  # fmt: skip
-            source = definition
+            return self._foreign(definition)
         return self._foreign(source)
 
     def _made_by_this_run(self) -> dict[str, str]:
@@ -139,14 +138,12 @@ class Scope:
         return outputs
 
     def _foreign(self, dataset: Dataset) -> Manifest:
-        """Built once a run and kept in the bundle, so that a resume reads the same data."""
-        from runner.data import manifest as manifests
+        """As it was at submission, so that a resume reads the same data."""
+        from runner.data import foreign
+        from runner.data.manifest import Manifest
 
-        assert dataset.url is not None
-        identity = json.dumps([dataset.url, dataset.format, dataset.columns], sort_keys=True)
-        key = f"manifests/{hashlib.sha256(identity.encode()).hexdigest()[:16]}.parquet"
         with contextlib.suppress(FileNotFoundError):
-            return manifests.Manifest.from_bytes(self.bundle.store.get(key))
-        built = manifests.build(dataset.url, dataset.format, dict(dataset.options), dataset.columns)
-        self.bundle.store.create(key, built.to_bytes())
-        return built
+            return Manifest.from_bytes(self.bundle.store.get(foreign.key(dataset)))
+        manifest = foreign.look(dataset)
+        self.bundle.store.create(foreign.key(dataset), manifest.to_bytes())
+        return manifest

@@ -85,20 +85,20 @@ def test_importing_runner_is_light() -> None:
 
 
 def test_the_folders_of_a_project_hide_no_package() -> None:
-    """With a project's folder on the path, a package called `datasets`, as Hugging Face's, is still the one imported."""
-    code = """
+    """With a project's folder on the path, a package called `datasets` is still the one imported."""
+    code = f"""
 import sys, tempfile, pathlib
 site = pathlib.Path(tempfile.mkdtemp())
 (site / "datasets").mkdir()
 (site / "datasets" / "__init__.py").write_text("load_dataset = 'theirs'")
-sys.path.insert(0, %r)
+sys.path.insert(0, {str(ROOT)!r})
 sys.path.append(str(site))
 import runner
 from runner.project import find_project
-find_project(pathlib.Path(%r)).stems(runner.Dataset)
+find_project(pathlib.Path({str(ROOT)!r})).stems(runner.Dataset)
 import datasets
 print(datasets.load_dataset)
-""" % (str(ROOT), str(ROOT))
+"""
     assert run(code).strip() == "theirs"
 
 

@@ -1,0 +1,123 @@
+"""The project `tiny`, and what tests of real runs need to look at processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+
+import psutil
+
+from runner.backends import processes
+from runner.run import Run
+
+NUMBERS = """
+import pyarrow as pa
+from runner import Dataset
+
+def make():
+    for shard in range(4):
+        ids = range(shard * 100, shard * 100 + 100)
+        yield pa.table({"i": pa.array(ids, pa.int64()), "x": pa.array([float(i % 7) for i in ids], pa.float32())})
+
+dataset = Dataset(make=make)
+"""
+
+JOB = """
+import os, time
+from dataclasses import dataclass
+from pathlib import Path
+from runner import Job, Prep, Train
+
+@dataclass(frozen=True)
+class Config:
+    scale: float = 2.0
+    steps: int = 20
+    block_prep: str = ""      # a file to touch before the transform blocks for good
+    block_train: str = ""     # the same in the training loop, after a few steps
+    fail_prep: int = -1       # the row id at which the transform raises
+    fail_rank: int = -1       # the rank that raises
+
+def block(mark):
+    Path(mark).touch()
+    time.sleep(600)
+
+def double(batch, config):
+    import pyarrow.compute as pc
+    if config.block_prep:
+        block(config.block_prep)
+    if config.fail_prep >= 0 and config.fail_prep in batch.column("i").to_pylist():
+        raise ValueError(f"bad row {config.fail_prep}")
+    return batch.set_column(1, "x", pc.multiply(batch.column("x"), config.scale))
+
+def train(ctx, config):
+    import torch
+    torch.manual_seed(0)
+    model = ctx.prepare(torch.nn.Linear(1, 1))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.001)
+    ctx.track(model=model, optimizer=optimizer)
+    steps = 0
+    while steps < config.steps:
+        for batch in ctx.batches("train", batch_size=10):
+            x = batch["x"].float()[:, None]
+            loss = (model(x) - 3 * x).square().mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            ctx.step(loss=loss)
+            steps = ctx.step_number
+            if steps == 3 and config.fail_rank == ctx.rank:
+                raise ValueError(f"rank {ctx.rank} is unhappy")
+            if steps == 5 and config.block_train:
+                block(config.block_train)
+            if steps >= config.steps:
+                break
+    if ctx.rank == 0:
+        print("the end")
+
+job = Job("tiny", config=Config(), stages=[
+    Prep("double", fn=double, source="numbers", sink="doubled", workers=2, uses=("scale", "block_prep", "fail_prep")),
+    Train("train", fn=train, data={"train": "doubled"}, workers=2, checkpoint_every_steps=4, checkpoint_every_s=None),
+])
+"""
+
+
+def wait_for(condition: Callable[[], object], seconds: float, what: str) -> None:
+    """Poll until `condition` holds; fails the test after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"after {seconds} s still not: {what}"
+        time.sleep(0.02)
+
+
+def remains(run: Run) -> list[str]:
+    """What is left of a run on this machine: processes, its scratch folder."""
+    left = [f"process {p.pid} {' '.join(p.cmdline()[:4])}" for p in processes.find(run.id)]
+    who = run.view().supervisor
+    if who is not None and processes.is_alive(who):
+        left.append(f"supervisor {who['pid']}")
+    folder = processes.scratch_root() / run.id
+    return left + ([str(folder)] if folder.exists() else [])
+
+
+def ray_processes() -> set[int]:
+    found = set()
+    for process in psutil.process_iter(["name", "cmdline"]):
+        words = " ".join(process.info["cmdline"] or ())
+        if "raylet" in words or "gcs_server" in words or words.startswith("ray::"):
+            found.add(process.pid)
+    return found
+
+
+def kill(pid: int) -> None:
+    """As the kernel's memory killer does it."""
+    os.kill(pid, signal.SIGKILL)
+
+
+def driver_pid(run: Run) -> int:
+    """The driver of a run that is working."""
+    for process in processes.find(run.id):
+        if any("runner.worker.driver" in word for word in process.cmdline()):
+            return process.pid
+    raise AssertionError("no driver")

@@ -1,0 +1,288 @@
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import textwrap
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import runner
+from runner import Cluster, Dataset, Group, Job, Prep, Train
+from runner.api import prepare, resume
+from runner.backends.fake import FakeBackend
+from runner.bundle import Bundle, find_run, new_run_id, read_index
+from runner.errors import InputError, PlanError, ProjectError, RunFailed, RunNotFound
+from runner.lifecycle import RunState
+from runner.store import Store
+
+FAKE = Cluster(backend="fake", groups={"cpu": Group(cpu=4, price_per_hour=0.5, max=2), "gpu": Group(gpu=2, max=2)})
+
+JOB = """
+from dataclasses import dataclass
+from runner import Job, Prep, Train
+
+@dataclass(frozen=True)
+class Config:
+    lr: float = 0.1
+    words: int = 3
+
+def tokens(batch, config):
+    return batch
+
+def train(ctx, config):
+    return None
+
+job = Job("tiny", config=Config(), stages=[
+    Prep("tokens", fn=tokens, source="text", sink="tokens", workers=6, uses=("words",)),
+    Train("train", fn=train, data={"train": "tokens"}, workers=3),
+])
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project with a job, a dataset of two JSON-lines files, and a fake cluster."""
+    root = tmp_path / "project"
+    for folder in ("jobs", "datasets", "lake"):
+        (root / folder).mkdir(parents=True)
+    (root / "jobs/tiny.py").write_text(JOB)
+    (root / "datasets/text.py").write_text('from runner import Dataset\ndata = Dataset(url="lake/*.jsonl")\n')
+    for name in ("a", "b"):
+        (root / f"lake/{name}.jsonl").write_text('{"text": "one"}\n{"text": "two"}\n')
+    monkeypatch.chdir(root)
+    FakeBackend.outcomes.clear()
+    FakeBackend.started.clear()
+    return root
+
+
+def test_a_run_goes_through_its_legs_and_ends_with_a_receipt(project: Path) -> None:
+    """Every stage is done once, in order, and the index shows the end."""
+    run = runner.submit("tiny", cluster=FAKE)
+    assert run.wait() is RunState.SUCCEEDED
+    assert [s.state for s in run.view().stages.values()] == ["done", "done"]
+    assert FakeBackend.started == [(run.id, 0, 1), (run.id, 1, 1)]
+    receipt = run.view().receipt
+    assert receipt is not None
+    assert receipt["remains"] == {"processes": 0, "scratch_folders": 0}
+    (line,) = read_index(run.bundle.root)
+    assert (line.run_id, line.job, line.state) == (run.id, "tiny", "succeeded")
+
+
+def test_a_failed_stage_fails_the_run_and_a_resume_repeats_only_what_is_not_done(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error is the stage's own; the resumed run starts at the leg that failed, with the next attempt."""
+    monkeypatch.setattr("runner.api.spawn_supervisor", _supervise_here)
+    FakeBackend.outcomes["tiny"] = {"train": "ValueError: nan"}
+    run = runner.submit("tiny", cluster=FAKE)
+    with pytest.raises(RunFailed, match="ValueError: nan"):
+        run.wait()
+    assert run.error is not None
+    assert run.error["stage"] == "train"
+    FakeBackend.outcomes.clear()
+    resume(run)
+    assert run.status == "succeeded"
+    assert FakeBackend.started[-1] == (run.id, 1, 2)
+    assert [line.state for line in read_index(run.bundle.root)] == ["succeeded"]
+
+
+def _supervise_here(bundle: Bundle) -> None:
+    from runner.supervisor import Supervisor
+
+    Supervisor(bundle, FakeBackend(bundle.root.url, {}, bundle.run_id)).run()
+
+
+def test_a_succeeded_run_cannot_be_resumed(project: Path) -> None:
+    """The error says what the run is and what can be resumed."""
+    run = runner.submit("tiny", cluster=FAKE)
+    with pytest.raises(InputError, match="succeeded"):
+        resume(run)
+
+
+def test_the_bundle_holds_what_the_run_is(project: Path) -> None:
+    """spec.json and code.zip hold the job, resolved, and the code; the same code gives the same bytes."""
+    run = runner.submit("tiny", cluster=FAKE, lr=0.5)
+    spec = run.spec()
+    assert spec["job"]["config"]["values"] == {"lr": 0.5, "words": 3}
+    assert spec["job"]["stages"][0]["fn"]["file"] == "jobs/tiny.py"
+    assert spec["datasets"]["text"]["url"] == str(project / "lake/*.jsonl")
+    again = runner.submit("tiny", cluster=FAKE, lr=0.5)
+    assert run.bundle.store.get("code.zip") == again.bundle.store.get("code.zip")
+
+
+def test_the_plan_tells_stages_machines_data_and_prices(project: Path) -> None:
+    """Machines follow from workers and shapes, bytes from the files, prices from the cluster."""
+    made = prepare("tiny", cluster=FAKE).plan
+    tokens, train = made.stages
+    assert (tokens.machines, tokens.price_per_hour) == (2, 1.0)
+    assert (train.machines, train.price_per_hour) == (2, None)
+    assert tokens.inputs[0].rows == 4
+    assert tokens.inputs[0].files == 2
+    assert tokens.inputs[0].bytes == sum(p.stat().st_size for p in (project / "lake").iterdir())
+    assert made.legs == (("tokens",), ("train",))
+    assert json.loads(json.dumps(made.to_json()))["job"] == "tiny"
+
+
+def test_more_machines_than_the_group_may_have_are_refused(project: Path) -> None:
+    """The error names workers, machines and the most that fit."""
+    with pytest.raises(PlanError) as caught:
+        prepare("tiny", cluster=FAKE, changes={"train.workers": 9})
+    assert "5 machines" in str(caught.value)
+    assert "at most 2 machines, 4 workers" in str(caught.value)
+
+
+def test_a_misspelt_group_names_the_near_miss(project: Path) -> None:
+    """on='gpuu' is refused with the groups that there are."""
+    with pytest.raises(PlanError, match="did you mean 'gpu'"):
+        prepare("tiny", cluster=FAKE, changes={"train.on": "gpuu"})
+
+
+def test_nothing_is_written_when_the_input_is_wrong(project: Path) -> None:
+    """A refused job leaves no store behind."""
+    with pytest.raises(InputError):
+        runner.submit("tiny", cluster=FAKE, nonsense=3)
+    assert not (project / ".runner").exists()
+
+
+def test_an_unknown_job_names_the_near_miss(project: Path) -> None:
+    """A misspelt stem or path is answered with what there is."""
+    for wrong in ("tinny", "jobs/tinny.py"):
+        with pytest.raises(ProjectError, match="tiny"):
+            runner.submit(wrong)
+
+
+def test_a_job_file_without_a_job_is_refused(project: Path) -> None:
+    """A file must hold exactly one Job."""
+    (project / "jobs/none.py").write_text("x = 1\n")
+    with pytest.raises(ProjectError, match="holds no Job"):
+        runner.submit("none")
+    (project / "jobs/two.py").write_text(JOB + "\nother = Job('other', stages=job.stages, config=Config())\n")
+    with pytest.raises(ProjectError, match="holds 2 values"):
+        runner.submit("two")
+
+
+def test_a_submit_while_a_definition_is_imported_is_refused(project: Path) -> None:
+    """A job file that calls submit at its top level cannot start runs by being imported."""
+    (project / "jobs/bare.py").write_text(JOB + "\nimport runner\nrunner.submit(job)\n")
+    with pytest.raises(ProjectError, match="__main__"):
+        runner.submit("bare")
+
+
+def test_an_unguarded_submit_in_a_script_is_refused(project: Path) -> None:
+    """Workers import the script, so a bare submit is an error before anything starts; a guarded one works."""
+    script = project / "script.py"
+    body = JOB + "\nimport runner\n"
+    script.write_text(body + "run = runner.submit(job, cluster=runner.Cluster(backend='fake'))\n")
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert '__name__ == "__main__"' in done.stderr
+    guarded = "if __name__ == '__main__':\n    print(runner.submit(job, cluster=runner.Cluster(backend='fake')).status)\n"
+    script.write_text(body + guarded)
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
+    assert done.stdout == "succeeded\n", done.stderr
+
+
+def test_run_ids_sort_by_time_and_fit_kubernetes() -> None:
+    """Ids are legible, at most 28 characters, valid as a name, and later ones sort later."""
+    early, late = new_run_id("a-job-with-a-very-long-name", 1_700_000_000), new_run_id("x", 1_700_000_001)
+    assert early < late
+    for run_id in (early, late):
+        assert len(run_id) <= 28
+        assert re.fullmatch(r"[a-z]([a-z0-9-]*[a-z0-9])?", run_id)
+    assert early.startswith("r231114-221320-a-job-")
+
+
+def test_runs_are_found_by_unique_parts_and_by_age(store: Store) -> None:
+    """A run is meant by its id, a unique prefix or part, or @last; anything else names the candidates."""
+    for run_id in ("r260101-000000-a-222", "r260101-000001-b-333", "r260102-000000-b-444"):
+        Bundle(store, run_id).index("job", "succeeded", 3)
+    assert find_run(store, "r260102") == "r260102-000000-b-444"
+    assert find_run(store, "a-222") == "r260101-000000-a-222"
+    assert find_run(store, "@last") == "r260102-000000-b-444"
+    assert find_run(store, "@last~2") == "r260101-000000-a-222"
+    with pytest.raises(RunNotFound, match="fits 2 runs"):
+        find_run(store, "r260101")
+    for wrong in ("zzz", "@last~3"):
+        with pytest.raises(RunNotFound):
+            find_run(store, wrong)
+
+
+def test_the_index_has_one_line_a_run(store: Store) -> None:
+    """A new state replaces the line of the old one."""
+    bundle = Bundle(store, "r1")
+    bundle.index("job", "live")
+    bundle.index("job", "failed", 12.3)
+    assert [(line.state, line.seconds) for line in read_index(store)] == [("failed", 12.0)]
+
+
+def transform(batch: Any, config: Any) -> Any:
+    return batch
+
+
+def one_argument(batch: Any) -> Any:
+    return batch
+
+
+def fit(ctx: Any, config: Any) -> None: ...
+
+
+@dataclass(frozen=True)
+class Config:
+    lr: float = 0.1
+
+
+def test_a_function_with_the_wrong_arguments_is_refused(project: Path) -> None:
+    """fn must take the two arguments that it will be given."""
+    job = Job("j", stages=[Prep("p", fn=one_argument, source=Dataset(url="lake/*.jsonl"), sink="x")])
+    with pytest.raises(InputError, match=r"\(batch, config\)"):
+        prepare(job, cluster=FAKE)
+
+
+def test_a_dataset_value_needs_no_name(project: Path) -> None:
+    """Datasets may be given by value; relative URLs mean the project's folder."""
+    url = str(project / "lake/*.jsonl")
+    job = Job("j", stages=[Prep("p", fn=transform, source=Dataset(url=url), sink="x")], config=Config())
+    assert prepare(job, cluster=FAKE).plan.stages[0].inputs[0].rows == 4
+
+
+def test_settings_of_the_project_are_checked(project: Path) -> None:
+    """A misspelt key in [tool.runner] is refused; the right one moves the store."""
+    (project / "pyproject.toml").write_text('[tool.runner]\nstor = "x"\n')
+    with pytest.raises(ProjectError, match="did you mean 'store'"):
+        runner.submit("tiny", cluster=FAKE)
+    (project / "pyproject.toml").write_text('[tool.runner]\nstore = "elsewhere"\n')
+    run = runner.submit("tiny", cluster=FAKE)
+    assert run.bundle.root.url == str(project / "elsewhere")
+
+
+def test_git_decides_which_files_travel(project: Path) -> None:
+    """Files that git ignores are not in the bundle; a large project is refused with its largest files."""
+    import io
+    import zipfile
+
+    subprocess.run(["git", "init", "-q"], check=True)
+    (project / ".gitignore").write_text("secret.txt\n.runner/\n")
+    (project / "secret.txt").write_text("x")
+    (project / "helper.py").write_text("y = 1\n")
+    run = runner.submit("tiny", cluster=FAKE)
+    names = zipfile.ZipFile(io.BytesIO(run.bundle.store.get("code.zip"))).namelist()
+    assert "project/helper.py" in names
+    assert "project/secret.txt" not in names
+    assert "runner/spec.py" in names
+    (project / "large.bin").write_bytes(b"\0" * (65 << 20))
+    with pytest.raises(ProjectError, match="large.bin"):
+        runner.submit("tiny", cluster=FAKE)
+
+
+def test_textwrap_of_errors_has_four_parts() -> None:
+    """An input error shows where, what was found, what is allowed and what to do."""
+    text = str(InputError("found", allowed="allowed", todo="do", where="where"))
+    assert text == textwrap.dedent("""\
+        where: found
+          allowed: allowed
+          to do:   do""")

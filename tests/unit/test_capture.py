@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runner import capture
+from runner.errors import ProjectError, SpecError
+
+
+def top_level(x: int) -> int:
+    return x + 1
+
+
+class Tool:
+    def method(self, batch: Any, config: Any) -> None: ...
+
+
+def test_a_function_of_a_file_travels_as_its_place(tmp_path: Path) -> None:
+    """The reference holds file and name, and another code root loads the function from there."""
+    (tmp_path / "jobs").mkdir()
+    (tmp_path / "jobs/a.py").write_text("def f(x):\n    return x * 2\n")
+    module = capture.load_file(tmp_path / "jobs/a.py", tmp_path)
+    ref = capture.reference(module.f, tmp_path, "here")
+    assert (ref.file, ref.name, ref.value) == ("jobs/a.py", "f", None)
+    capture.set_code_root(tmp_path)
+    assert ref.load()(4) == 8
+
+
+@pytest.mark.parametrize("function", [lambda x: x, Tool().method], ids=["a lambda", "a bound method"])
+def test_what_no_other_process_can_import_is_refused(function: Any) -> None:
+    """Lambdas and methods are refused with the way out."""
+    with pytest.raises(SpecError, match="top level"):
+        capture.reference(function, Path(__file__).parents[2], "Prep 'x', field 'fn'")
+
+
+def test_a_nested_function_is_refused() -> None:
+    """A function inside a function is refused by name."""
+
+    def inner(x: int) -> int:
+        return x
+
+    with pytest.raises(SpecError, match="inner"):
+        capture.reference(inner, Path(__file__).parents[2], "x")
+
+
+def test_a_notebooks_function_travels_by_value(tmp_path: Path) -> None:
+    """What an interactive session defines is pickled with what it uses, and loads in another process."""
+    code = (
+        "from pathlib import Path\n"
+        "from runner import capture, wire\n"
+        "factor = 3\n"
+        "def f(x): return x * factor\n"
+        f"ref = capture.reference(f, Path({str(tmp_path)!r}), 'x')\n"
+        "import json; print(json.dumps(wire.to_json(ref, Path('.'))))"
+    )
+    done = subprocess.run([sys.executable, "-"], input=code, capture_output=True, text=True, check=True)
+    import json
+
+    from runner import wire
+
+    ref = wire.from_json(json.loads(done.stdout))
+    assert ref.file is None
+    assert ref.load()(5) == 15
+
+
+def test_a_file_that_raises_shows_the_users_traceback(tmp_path: Path) -> None:
+    """The error holds the user's frames, none of runner's."""
+    (tmp_path / "bad.py").write_text("def g():\n    return 1 / 0\n\nx = g()\n")
+    with pytest.raises(ProjectError) as caught:
+        capture.load_file(tmp_path / "bad.py", tmp_path)
+    text = str(caught.value)
+    assert "ZeroDivisionError" in text
+    assert "in g" in text
+    assert "capture.py" not in text
+
+
+def test_user_line_names_the_users_place(tmp_path: Path) -> None:
+    """One line tells the exception and where the user's code raised it."""
+    (tmp_path / "deep.py").write_text("def f():\n    raise ValueError('no')\n")
+    module = capture.load_file(tmp_path / "deep.py", tmp_path)
+    capture.set_code_root(tmp_path)
+    try:
+        module.f()
+    except ValueError as error:
+        assert capture.user_line(error) == "ValueError: no (deep.py:2 in f)"
