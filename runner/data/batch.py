@@ -1,0 +1,67 @@
+"""A batch: a dict of tensors that knows where its rows stand in the order."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import torch
+
+
+Array = np.ndarray[Any, Any]
+
+
+class Batch(dict[str, Any]):
+    """Column -> torch tensor [B, ...]
+
+    Strings, binary and structures are lists of Python values; lists of numbers are lists of tensors.
+
+    Attributes:
+        positions: int64 [B]: epoch times rows of the dataset, plus the position in the epoch's order.
+        mask: bool [B]: False for rows that were taken once more to fill the last batch (``tail="wrap"``).
+        weight: by which this rank's mean loss (over its rows with mask True) is multiplied so that the mean
+            over ranks is the mean over the global batch; 1.0 where all ranks have the same number of rows.
+        epoch: of these rows.
+    """
+
+    positions: torch.Tensor
+    mask: torch.Tensor
+    weight: float
+    epoch: int
+
+    def to(self, device: Any, non_blocking: bool = False) -> Batch:
+        """The batch with its tensors on another device; `positions` stays where it is."""
+        moved = Batch({name: _moved(value, device, non_blocking) for name, value in self.items()})
+        moved.positions, moved.weight, moved.epoch = self.positions, self.weight, self.epoch
+        moved.mask = self.mask.to(device, non_blocking=non_blocking)
+        return moved
+
+
+def make_batch(columns: dict[str, Any], positions: Array, mask: Array, weight: float, epoch: int) -> Batch:
+    """A batch of numpy arrays and lists, without copies. Imports torch."""
+    import torch
+
+    batch = Batch({name: _tensor(torch, value) for name, value in columns.items()})
+    batch.positions, batch.mask = torch.from_numpy(positions), torch.from_numpy(mask)
+    batch.weight, batch.epoch = weight, epoch
+    return batch
+
+
+def _tensor(torch: Any, value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        return torch.from_numpy(value)
+    if value and isinstance(value[0], np.ndarray):
+        return [torch.from_numpy(one) for one in value]
+    return value
+
+
+def _moved(value: Any, device: Any, non_blocking: bool) -> Any:
+    if isinstance(value, list):
+        return (
+            [_moved(one, device, non_blocking) for one in value]
+            if value and hasattr(value[0], "to")
+            else value
+        )
+    return value.to(device, non_blocking=non_blocking)

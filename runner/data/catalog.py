@@ -1,0 +1,212 @@
+"""Published datasets and the results of stages: what exists, in which versions, made from what.
+
+    <store>/datasets/<name>/log/00000001.json     the versions, oldest first
+    <store>/datasets/<name>/manifests/<id>.parquet
+    <store>/datasets/<name>/data/*.parquet        the shards of all versions; a shard is shared by those that hold it
+    <store>/results/<result key>.json             the one record of a stage's result; what it names is complete
+    <store>/results/<code key>/<task key>.json    what one task wrote: reuse per shard, and recovery
+
+A result is published in this order: shards, manifests, the result's record, the datasets' logs. Until the record is
+there nothing of it can be seen; a crash after it is repaired by whoever finds the record and publishes again.
+
+Nothing heavy is imported until a manifest is read.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from runner.codehash import code_hash
+from runner.errors import DataError, listed, suggest
+from runner.spec import Prep
+from runner.store import Entry, Log, Store
+
+if TYPE_CHECKING:
+    from runner.data.manifest import Manifest
+
+#: Part of every key: a change of what runner itself makes of the same code must not reuse older results.
+_VERSION = 1
+
+
+# -- keys ------------------------------------------------------------------------------------------------------------
+
+
+def stage_code(stage: Prep, root: Path | None = None) -> str:
+    """The hash of all user code that the stage runs: `fn` and `keep`, with what they import."""
+    code = code_hash(stage.fn, root)
+    return code if stage.keep is None else _digest([code, code_hash(stage.keep, root)])[:16]
+
+
+def used_config(stage: Prep, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The config fields that the stage's result depends on, as JSON values."""
+    return {name: values[name] for name in (stage.uses if stage.uses is not None else values)}
+
+
+def code_key(stage: Prep, code_hash: str, config_used: Mapping[str, Any]) -> str:
+    """20 hex digits for what the stage does to any input: its code, its config and its settings, but not its data."""
+    settings = [stage.batch_format, stage.batch_size, sorted(stage.sinks.items()), stage.sort_by]
+    return _digest([_VERSION, code_hash, dict(config_used), settings])[:20]
+
+
+def result_key(
+    stage: Prep, code_hash: str, config_used: Mapping[str, Any], input_ids: Mapping[str, str | None]
+) -> str:
+    """20 hex digits for the result of the stage on these inputs (source key -> manifest id)."""
+    return _digest([code_key(stage, code_hash, config_used), dict(input_ids), stage.max_quarantine])[:20]
+
+
+def make_key(name: str, code_hash: str) -> str:
+    """20 hex digits for what a dataset's `make` gives."""
+    return _digest([_VERSION, "make", name, code_hash])[:20]
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+# -- the catalog -----------------------------------------------------------------------------------------------------
+
+
+class Catalog:
+    """The datasets and results of a store.
+
+    Args:
+        store: the root store.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def names(self) -> list[str]:
+        """The datasets that have been published, sorted."""
+        return [name for name in self._store.list("datasets") if self._store.list(f"datasets/{name}/log")]
+
+    def versions(self, name: str) -> list[Entry]:
+        """Oldest first; `data` has id, rows, bytes, files, key (of the result), bytes_in, stage and run."""
+        return Log(self._store, f"datasets/{name}/log").read()
+
+    def latest(self, name: str) -> Manifest | None:
+        """The newest version, or None if the dataset has never been published."""
+        versions = self.versions(name)
+        return self.manifest(name, versions[-1].data["id"]) if versions else None
+
+    def manifest(self, name: str, id: str) -> Manifest:
+        """A version by its id, with `base` at where this store's data lies.
+
+        Raises:
+            DataError: there is no such version.
+        """
+        from runner.data.manifest import Manifest
+
+        try:
+            stored = Manifest.from_bytes(self._store.get(_manifest_key(name, id)))
+        except FileNotFoundError:
+            known = [version.data["id"] for version in self.versions(name)]
+            raise DataError(
+                f"the dataset '{name}' has no version {id}", allowed=listed(known[-5:]),
+                todo=suggest(name, self.names()) or "make it again", where=f"store {self._store.url}",
+            ) from None  # fmt: skip
+        return dataclasses.replace(stored, base=self.data_url(name), options=self._store.options)
+
+    def data_url(self, name: str) -> str:
+        """The folder of a dataset's shards."""
+        return f"{self._store.url}/{data_folder(name)}"
+
+    def write_manifest(self, name: str, manifest: Manifest) -> None:
+        """Keep a manifest; no reader finds it until it is published. It is stored without place and options."""
+        placeless = dataclasses.replace(manifest, base="", options={})
+        self._store.create(_manifest_key(name, manifest.id), placeless.to_bytes())
+
+    def publish(self, name: str, manifest: Manifest, record: Mapping[str, Any]) -> None:
+        """Make `manifest` the newest version; nothing is added if it is that already.
+
+        Args:
+            record: further facts for the log: the result's key, its stage and run, bytes_in.
+        """
+        self.write_manifest(name, manifest)
+        facts = {"rows": manifest.rows, "bytes": manifest.bytes, "files": len(manifest.shards)}
+        self.publish_version(name, {**record, "id": manifest.id, **facts})
+
+    def publish_version(self, name: str, facts: Mapping[str, Any]) -> None:
+        """As `publish`, for a manifest that is there already; `facts` has id, rows, bytes and files."""
+        log = Log(self._store, f"datasets/{name}/log")
+        versions = log.read()
+        if not versions or versions[-1].data["id"] != facts["id"]:
+            log.append("version", dict(facts))
+
+    # -- results -------------------------------------------------------------------------------------------------
+
+    def result(self, key: str) -> dict[str, Any] | None:
+        """The record of a stage's result, or None.
+
+        It has: key, stage, inputs, code, config, settings, counts, bytes_in, run, versions, and sinks: sink key ->
+        {dataset, id, rows, bytes, files (how many), schema, data: [{path, rows, bytes, md5, sha256}]}.
+        """
+        return self._read(f"results/{key}.json")
+
+    def publish_result(self, key: str, record: Mapping[str, Any], replace: bool = False) -> None:
+        """Keep the record of a complete result; of two equal ones the first stays.
+
+        Args:
+            replace: overwrite a record whose data has been deleted.
+        """
+        self._write(f"results/{key}.json", record, replace)
+
+    def publish_versions(self, record: Mapping[str, Any]) -> None:
+        """Make every sink of a result the newest version of its dataset: publishes, and repairs what a crash left."""
+        facts = {name: record.get(name) for name in ("key", "stage", "run", "bytes_in")}
+        for sink in record["sinks"].values():
+            shown = {name: sink[name] for name in ("id", "rows", "bytes", "files")}
+            self.publish_version(sink["dataset"], {**facts, **shown})
+
+    def missing(self, record: Mapping[str, Any]) -> list[str]:
+        """The files that a result names and that are no longer in the store."""
+        lost = []
+        for sink in record["sinks"].values():
+            there = set(self._store.list(data_folder(sink["dataset"])))
+            lost += [f"{data_folder(sink['dataset'])}/{d['path']}" for d in sink["data"] if d["path"] not in there]
+            if not self._store.exists(_manifest_key(sink["dataset"], sink["id"])):
+                lost.append(_manifest_key(sink["dataset"], sink["id"]))
+        return lost
+
+    # -- tasks ---------------------------------------------------------------------------------------------------
+
+    def tasks(self, code: str) -> set[str]:
+        """The keys of the tasks that have been done with this code key."""
+        names = self._store.list(f"results/{code}")
+        return {name.removesuffix(".json") for name in names if name.endswith(".json")}
+
+    def task(self, code: str, key: str) -> dict[str, Any] | None:
+        """The record of a task, or None."""
+        return self._read(f"results/{code}/{key}.json")
+
+    def publish_task(self, code: str, key: str, record: Mapping[str, Any], replace: bool = False) -> None:
+        """Keep the record of a finished task; of two equal ones the first stays, unless its data has been deleted."""
+        self._write(f"results/{code}/{key}.json", record, replace)
+
+    def _read(self, key: str) -> dict[str, Any] | None:
+        try:
+            return dict(json.loads(self._store.get(key)))
+        except FileNotFoundError:
+            return None
+
+    def _write(self, key: str, record: Mapping[str, Any], replace: bool) -> None:
+        data = json.dumps(record, sort_keys=True, indent=1).encode()
+        if replace:
+            self._store.put(key, data)
+        else:
+            self._store.create(key, data)
+
+
+def data_folder(name: str) -> str:
+    """The key of the folder that holds a dataset's shards."""
+    return f"datasets/{name}/data"
+
+
+def _manifest_key(name: str, id: str) -> str:
+    return f"datasets/{name}/manifests/{id}.parquet"

@@ -1,0 +1,168 @@
+"""One way into every format: `inspect` says what a file holds, `read` gives its rows as record batches."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from runner.data import ipc, lines, parquet
+from runner.data.columns import add_partitions, check_columns, unify
+from runner.data.shards import Shard, Unit
+from runner.data.source import SourceFile, open_input
+from runner.errors import DataError
+
+FILES_SCHEMA = pa.schema([("path", pa.string()), ("bytes", pa.binary())])
+
+
+def inspect(
+    file: SourceFile, format: str, options: Mapping[str, Any] | None = None
+) -> tuple[tuple[Unit, ...], pa.Schema | None]:
+    """The units of a file and its schema, without hive partition columns.
+
+    Returns:
+        (units, schema); the schema is None for a file of lines that is empty. Row counts of lines are not
+        known.
+
+    Raises:
+        DataError: the file is corrupt, of another format, or cannot be read; the URL is named.
+    """
+    with explained(file.url):
+        if format == "parquet":
+            return parquet.inspect(file, options)
+        if format == "ipc":
+            return ipc.inspect(file, options)
+        if format == "files":
+            return (Unit(0, 1, file.size, 0, file.size),), FILES_SCHEMA
+        units, schemas = lines.inspect(file, format, options)
+        seen = [(f"{file.url} (unit {i})", schema) for i, schema in enumerate(schemas) if len(schema)]
+    return units, unify(seen, format) if seen else None
+
+
+def read(
+    url: str,
+    shard: Shard,
+    units: Sequence[int] | None = None,
+    columns: Sequence[str] | None = None,
+    options: Mapping[str, Any] | None = None,
+    schema: pa.Schema | None = None,
+    rows: int | None = None,
+) -> Iterator[pa.RecordBatch]:
+    """The rows of a shard, in file order.
+
+    Args:
+        url: of the file (`Manifest.url(shard)`).
+        units: positions in `shard.units`; None reads all.
+        columns: the columns wanted, in this order; None means all of `schema`.
+        schema: of the manifest, partition columns included; None takes the file's own.
+        rows: rows of a batch where the format lets one choose (Parquet); None: some 8 MiB.
+
+    Returns:
+        Record batches whose schema is `schema` (or its `columns`); a batch never crosses a unit.
+
+    Raises:
+        DataError: a column is unknown, or a unit is corrupt, truncated or of another schema; URL and unit are
+        named.
+    """
+    chosen = [shard.units[i] for i in (range(len(shard.units)) if units is None else units)]
+    if schema is None:
+        source = SourceFile(url, shard.path, shard.size, shard.etag, shard.partitions)
+        schema = add_partitions(
+            inspect(source, shard.format, options)[1] or pa.schema([]), [shard.partitions]
+        )
+    if columns is not None:
+        check_columns(columns, schema.names, where=url)
+        wanted = pa.schema([schema.field(name) for name in columns])
+    else:
+        wanted = schema
+    for unit in chosen:
+        with explained(url, unit.index):
+            for batch in _raw(url, shard, unit, schema, wanted, options, rows):
+                yield _conform(batch, wanted, shard)
+
+
+def _raw(
+    url: str,
+    shard: Shard,
+    unit: Unit,
+    schema: pa.Schema,
+    wanted: pa.Schema,
+    options: Mapping[str, Any] | None,
+    rows: int | None,
+) -> Iterator[pa.RecordBatch]:
+    if shard.format == "parquet":
+        own = set(parquet.footer(url, shard.etag, options).schema.to_arrow_schema().names)
+        return parquet.read(url, shard, unit, [name for name in wanted.names if name in own], options, rows)
+    if shard.format == "ipc":
+        return ipc.read(url, shard, unit, options)
+    if shard.format == "files":
+        return _whole_file(url, shard, wanted, options)
+    own_fields = [field for field in schema if field.name not in shard.partitions]
+    return lines.read(url, shard, unit, pa.schema(own_fields), options)
+
+
+def _whole_file(
+    url: str, shard: Shard, wanted: pa.Schema, options: Mapping[str, Any] | None
+) -> Iterator[pa.RecordBatch]:
+    content = b""
+    if "bytes" in wanted.names:
+        with open_input(url, options) as source:
+            content = source.read()
+        if len(content) != shard.size:
+            raise OSError(f"the file has {len(content)} bytes, {shard.size} were expected")
+    yield pa.RecordBatch.from_arrays(
+        [pa.array([shard.path]), pa.array([content], pa.binary())], schema=FILES_SCHEMA
+    )
+
+
+def _conform(batch: pa.RecordBatch, wanted: pa.Schema, shard: Shard) -> pa.RecordBatch:
+    """The batch with exactly the wanted columns: partition values filled in, order and types as in the
+    manifest."""
+    if batch.schema.equals(wanted):
+        return batch
+    arrays = []
+    for field in wanted:
+        index = batch.schema.get_field_index(field.name)
+        if index >= 0:
+            column = batch.column(index)
+            arrays.append(column if column.type == field.type else column.cast(field.type))
+        elif field.name in shard.partitions:
+            value = shard.partitions[field.name]
+            typed = pa.scalar(value, pa.string()).cast(field.type)
+            arrays.append(pa.repeat(typed, batch.num_rows))
+        else:  # a field that some lines of JSON do not have
+            arrays.append(pa.nulls(batch.num_rows, field.type))
+    if not arrays:
+        return batch.select([])
+    return pa.RecordBatch.from_arrays(arrays, schema=wanted)
+
+
+@contextlib.contextmanager
+def explained(url: str, unit: int | None = None) -> Iterator[None]:
+    """Turns errors of pyarrow and of the file system into a DataError that names URL and unit."""
+    where = url if unit is None else f"{url} (unit {unit})"
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise DataError(
+            "the file is gone",
+            allowed="the files that were listed",
+            todo="restore it, or list again",
+            where=where,
+        ) from error
+    except PermissionError as error:
+        raise DataError(
+            f"no permission to read it ({error})",
+            allowed="files that this user may read",
+            todo="check its owner or the credentials",
+            where=where,
+        ) from error
+    except (pa.ArrowException, OSError, EOFError, ValueError) as error:
+        raise DataError(
+            f"it cannot be decoded ({' '.join(str(error).split())})",
+            allowed="a complete file of its format, with one schema throughout",
+            todo="replace the file, or give format= if its ending misleads",
+            where=where,
+        ) from error

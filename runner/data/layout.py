@@ -1,0 +1,44 @@
+"""How many lanes a dataset has and how large their blocks are: a function of its units alone.
+
+Neither the world size nor a memory budget enters, so that the order of samples is the same wherever it runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from runner.data.shards import Unit
+
+#: Data up to this size (decoded) is one block: its shuffle is perfect, and every rank holds all of it.
+SMALL_BYTES = 64 << 20
+#: Block size of larger data; a rank holds about (lanes / world size + 1) blocks.
+BLOCK_BYTES = 8 << 20
+#: More lanes mix more distant rows; each costs a block and, where a unit is larger than one, its compressed bytes.
+MOST_LANES = 32
+FEWEST_LANES = 4
+#: Data of fewer units than this is cut finer, at the price of a temporary file for each unit.
+FEW_UNITS = 8
+#: What all lanes may hold together on one rank.
+OPEN_BYTES = 512 << 20
+
+
+def layout(units: Sequence[Unit]) -> tuple[int, int]:
+    """Lanes and block bytes for these units.
+
+    Small data is one lane of one block. Otherwise lanes are as many as fit into OPEN_BYTES if each holds a block and
+    the largest unit's bytes in the file, but not more than there are units, within the bounds above. They are a
+    power of two, as most batch sizes are: then the lanes that a rank touches are the same in every step.
+
+    Returns:
+        (lanes, block_bytes)
+    """
+    total = sum(unit.bytes for unit in units)
+    if total <= SMALL_BYTES:
+        return 1, max(total, 1)
+    largest = max((unit.length for unit in units if unit.bytes > BLOCK_BYTES), default=0)
+    fitting = max(FEWEST_LANES, min(MOST_LANES, OPEN_BYTES // (BLOCK_BYTES + largest)))
+    return _power_of_two(min(fitting, max(FEW_UNITS, len(units)))), BLOCK_BYTES
+
+
+def _power_of_two(most: int) -> int:
+    return 1 << most.bit_length() - 1

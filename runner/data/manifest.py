@@ -1,0 +1,250 @@
+"""The manifest: every file of a dataset with its units, and the one id that says which data this is."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, TypeAlias
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from runner.data import formats
+from runner.data.columns import add_partitions, check_columns, plain, unify
+from runner.data.layout import layout
+from runner.data.shards import UNCOUNTED as UNCOUNTED
+from runner.data.shards import Shard as Shard
+from runner.data.shards import Unit as Unit
+from runner.data.source import SourceFile, infer_format, list_files
+from runner.errors import DataError
+
+Blob: TypeAlias = bytes  # inside Manifest, `bytes` is a property
+
+_THREADS = 16
+_KEY = b"runner.manifest"
+_VERSION = 1
+_UNIT = pa.struct([(name, pa.int64()) for name in ("index", "rows", "bytes", "start", "length")])
+_TABLE = pa.schema(
+    [
+        ("path", pa.string()), ("size", pa.int64()), ("etag", pa.string()), ("format", pa.string()),
+        ("partitions", pa.string()), ("units", pa.list_(_UNIT)),
+    ]
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a dataset is made of. Made by `build`, `Manifest.of` or `from_bytes`.
+
+    Args:
+        base: the URL below which the paths of the shards lie.
+        shards: sorted by path.
+        schema: the columns, hive partition columns included.
+        options: fsspec storage options of `base`.
+        lanes: how many lanes the sample order has (see docs/streaming.md).
+        block_bytes: size of a block of a lane.
+    """
+
+    base: str
+    shards: tuple[Shard, ...]
+    schema: pa.Schema
+    options: Mapping[str, Any] = field(default_factory=dict)
+    lanes: int = 1
+    block_bytes: int = 1
+
+    @classmethod
+    def of(
+        cls, base: str, shards: Sequence[Shard], schema: pa.Schema, options: Mapping[str, Any] | None = None
+    ) -> Manifest:
+        """The manifest of shards that are known already; lanes and blocks follow from them."""
+        ordered = tuple(sorted(shards, key=lambda shard: shard.path))
+        lanes, block_bytes = layout([unit for shard in ordered for unit in shard.units])
+        return cls(base.rstrip("/"), ordered, plain(schema), dict(options or {}), lanes, block_bytes)
+
+    @cached_property
+    def id(self) -> str:
+        """32 hex digits: a hash of relative paths, content hashes, unit rows and columns.
+
+        The same data has the same id on disk, in memory and on an object store that tells MD5s; any change of
+        the data, and a choice of columns, makes another.
+        """
+        digest = hashlib.sha256(b"runner manifest 1\n")
+        for column in self.schema:
+            digest.update(json.dumps(["column", column.name, str(column.type)]).encode() + b"\n")
+        for shard in self.shards:
+            rows = [unit.rows for unit in shard.units]
+            digest.update(json.dumps([shard.path, shard.format, shard.etag, rows]).encode() + b"\n")
+        return digest.hexdigest()[:32]
+
+    @cached_property
+    def rows(self) -> int:
+        """Rows of all shards, or UNCOUNTED where lines were not counted."""
+        counts = [shard.rows for shard in self.shards]
+        return UNCOUNTED if UNCOUNTED in counts else sum(counts)
+
+    @cached_property
+    def bytes(self) -> int:
+        """Bytes of all files."""
+        return sum(shard.size for shard in self.shards)
+
+    @cached_property
+    def units(self) -> tuple[tuple[int, Unit], ...]:
+        """All units in file order, each with the position of its shard."""
+        return tuple((i, unit) for i, shard in enumerate(self.shards) for unit in shard.units)
+
+    def url(self, shard: Shard) -> str:
+        """The full URL of a shard."""
+        return f"{self.base}/{shard.path}"
+
+    def read(
+        self,
+        shard: int,
+        units: Sequence[int] | None = None,
+        columns: Sequence[str] | None = None,
+        rows: int | None = None,
+    ) -> Iterator[pa.RecordBatch]:
+        """Record batches of one shard (see `formats.read`), with the manifest's schema."""
+        one = self.shards[shard]
+        return formats.read(self.url(one), one, units, columns, self.options, self.schema, rows)
+
+    def select(self, columns: Sequence[str]) -> Manifest:
+        """The same data with some of its columns. Raises DataError for an unknown one."""
+        check_columns(columns, self.schema.names, where=self.base)
+        return replace(self, schema=pa.schema([self.schema.field(name) for name in columns]))
+
+    def counted(self) -> Manifest:
+        """The manifest with all rows counted: lines are read once, units without rows are left out."""
+        if self.rows != UNCOUNTED:
+            return self
+        with ThreadPoolExecutor(_THREADS) as pool:
+            shards = list(pool.map(self._counted, range(len(self.shards))))
+        return Manifest.of(self.base, shards, self.schema, self.options)
+
+    def _counted(self, position: int) -> Shard:
+        shard = self.shards[position]
+        units = []
+        for i, unit in enumerate(shard.units):
+            rows = decoded = 0
+            for batch in self.read(position, [i]):
+                rows, decoded = rows + batch.num_rows, decoded + batch.nbytes
+            if rows:
+                units.append(replace(unit, rows=rows, bytes=max(unit.bytes, decoded)))
+        return replace(shard, units=tuple(units))
+
+    def to_bytes(self) -> Blob:
+        """The manifest as a Parquet file: one row a shard; the same manifest gives the same bytes."""
+        head = {
+            "version": _VERSION,
+            "base": self.base,
+            "options": dict(self.options),
+            "lanes": self.lanes,
+            "block_bytes": self.block_bytes,
+            "schema": base64.b64encode(self.schema.serialize().to_pybytes()).decode(),
+        }
+        rows = [
+            {
+                "path": shard.path, "size": shard.size, "etag": shard.etag, "format": shard.format,
+                "partitions": json.dumps(dict(shard.partitions)),
+                "units": [vars(unit) for unit in shard.units],
+            }
+            for shard in self.shards
+        ]  # fmt: skip
+        schema = _TABLE.with_metadata({_KEY: json.dumps(head, sort_keys=True).encode()})
+        sink = pa.BufferOutputStream()
+        pq.write_table(pa.Table.from_pylist(rows, schema=schema), sink, compression="zstd")
+        data: Blob = sink.getvalue().to_pybytes()
+        return data
+
+    @staticmethod
+    def from_bytes(data: Blob) -> Manifest:
+        """The manifest that `to_bytes` wrote. Raises DataError if `data` is something else."""
+        try:
+            table = pq.read_table(pa.BufferReader(data))
+            head = json.loads(table.schema.metadata[_KEY])
+        except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
+            raise DataError(
+                "no manifest", allowed="what Manifest.to_bytes wrote", todo="build it again"
+            ) from error
+        if head["version"] != _VERSION:
+            raise DataError(
+                f"a manifest of version {head['version']}",
+                allowed=f"version {_VERSION}",
+                todo="build it again",
+            )
+        shards = [
+            Shard(
+                **{
+                    **row,
+                    "partitions": json.loads(row["partitions"]),
+                    "units": tuple(Unit(**u) for u in row["units"]),
+                }
+            )
+            for row in table.to_pylist()
+        ]
+        schema = pa.ipc.read_schema(pa.BufferReader(base64.b64decode(head["schema"])))
+        return Manifest(
+            head["base"], tuple(shards), schema, head["options"], head["lanes"], head["block_bytes"]
+        )
+
+
+def build(
+    url: str,
+    format: str | None = None,
+    options: Mapping[str, Any] | None = None,
+    columns: Sequence[str] | None = None,
+    count: bool = False,
+) -> Manifest:
+    """The manifest of the data behind `url`.
+
+    Args:
+        url: a file, folder or glob on any fsspec URL.
+        format: parquet, ipc, jsonl, csv, text or files; None follows from the endings.
+        options: fsspec storage options.
+        columns: the columns wanted; None takes all.
+        count: read JSON lines, CSV and text once, so that `rows` is known (a sample order needs it).
+
+    Raises:
+        DataError: nothing there, not readable, corrupt, schema drift, or an unknown column.
+    """
+    files = list_files(url, options, format)
+    manifest = from_files(files, format or infer_format(files, url), options)
+    manifest = manifest.select(columns) if columns is not None else manifest
+    return manifest.counted() if count else manifest
+
+
+def from_files(
+    files: Sequence[SourceFile], format: str, options: Mapping[str, Any] | None = None
+) -> Manifest:
+    """The manifest of listed files, inspected in parallel. Raises DataError (see `build`)."""
+    with ThreadPoolExecutor(_THREADS) as pool:
+        found = list(pool.map(lambda file: formats.inspect(file, format, options), files))
+    seen = [(file.url, schema) for file, (_, schema) in zip(files, found, strict=True) if schema is not None]
+    if not seen:
+        raise DataError(
+            "only empty files", allowed="at least one row", todo="check the files", where=files[0].url
+        )
+    schema = add_partitions(unify(seen, format), _same_keys(files))
+    shards = [
+        Shard(file.path, file.size, file.etag, format, units, file.partitions)
+        for file, (units, _) in zip(files, found, strict=True)
+    ]
+    return Manifest.of(files[0].url.removesuffix("/" + files[0].path), shards, schema, options)
+
+
+def _same_keys(files: Sequence[SourceFile]) -> list[Mapping[str, str | None]]:
+    first = files[0]
+    for file in files:
+        if file.partitions.keys() != first.partitions.keys():
+            raise DataError(
+                f"schema drift in the partitions: {sorted(file.partitions)} here, "
+                f"{sorted(first.partitions)} in {first.url}",
+                allowed="the same hive partition keys for all files",
+                todo="give a glob that fits one depth of folders",
+                where=file.url,
+            )
+    return [file.partitions for file in files]

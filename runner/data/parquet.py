@@ -1,0 +1,124 @@
+"""Parquet: a unit is a row group. Footers are read once a process and kept."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from runner.data.shards import Shard, Unit
+from runner.data.source import SourceFile, open_input
+
+#: Decoded bytes of a record batch that `read` gives when the caller does not say how many rows it wants.
+BATCH_BYTES = 8 << 20
+_FOOTERS_KEPT = 256
+
+_footers: OrderedDict[tuple[str, str], pq.FileMetaData] = OrderedDict()
+_lock = threading.Lock()
+
+
+def inspect(file: SourceFile, options: Mapping[str, Any] | None) -> tuple[tuple[Unit, ...], pa.Schema]:
+    """Units and schema from the footer; two small reads."""
+    metadata = footer(file.url, file.etag, options)
+    return units_of(metadata), metadata.schema.to_arrow_schema()
+
+
+def units_of(metadata: pq.FileMetaData) -> tuple[Unit, ...]:
+    """The row groups of a footer, those without rows left out."""
+    widths = _leaf_widths(metadata.schema.to_arrow_schema())
+    groups = [_unit(metadata.row_group(i), i, widths) for i in range(metadata.num_row_groups)]
+    return tuple(unit for unit in groups if unit.rows)
+
+
+def footer(url: str, etag: str, options: Mapping[str, Any] | None) -> pq.FileMetaData:
+    """The footer of a file, from memory if it was read before."""
+    with _lock:
+        if (url, etag) in _footers:
+            _footers.move_to_end((url, etag))
+            return _footers[url, etag]
+    with open_input(url, options) as source:
+        metadata = pq.ParquetFile(source).metadata
+    with _lock:
+        _footers[url, etag] = metadata
+        while len(_footers) > _FOOTERS_KEPT:
+            _footers.popitem(last=False)
+    return metadata
+
+
+def read(
+    url: str,
+    shard: Shard,
+    unit: Unit,
+    columns: Sequence[str] | None,
+    options: Mapping[str, Any] | None,
+    rows: int | None,
+) -> Iterator[pa.RecordBatch]:
+    """Record batches of one row group, decoded as they are asked for, in this thread.
+
+    The compressed chunks of the columns are in memory while the row group is read (a remote file's ranges are
+    coalesced and fetched at once); decoded is one batch at a time. Page checksums are verified where they are
+    there.
+    """
+    metadata = footer(url, shard.etag, options)
+    with open_input(url, options) as source:
+        file = pq.ParquetFile(
+            source,
+            metadata=metadata,
+            pre_buffer=isinstance(source, pa.PythonFile),
+            page_checksum_verification=True,
+        )
+        wanted = None if columns is None else list(columns)
+        if rows is None and unit.bytes <= BATCH_BYTES:
+            yield from file.read_row_group(unit.index, columns=wanted, use_threads=False).to_batches()
+            return
+        rows = rows or max(1, unit.rows * BATCH_BYTES // unit.bytes)
+        yield from file.iter_batches(rows, row_groups=[unit.index], columns=wanted, use_threads=False)
+
+
+def _unit(group: pq.RowGroupMetaData, index: int, widths: list[float | None]) -> Unit:
+    chunks = [group.column(i) for i in range(group.num_columns)]
+    if len(widths) != len(chunks):
+        widths = [None] * len(chunks)
+    size = sum(_decoded_bytes(chunk, width) for chunk, width in zip(chunks, widths, strict=True))
+    starts = [_first_byte(chunk) for chunk in chunks]
+    length = sum(chunk.total_compressed_size for chunk in chunks)
+    return Unit(index, group.num_rows, int(size), min(starts, default=0), length)
+
+
+def _first_byte(chunk: pq.ColumnChunkMetaData) -> int:
+    offsets = (chunk.dictionary_page_offset, chunk.data_page_offset)
+    return int(min(offset for offset in offsets if offset is not None))
+
+
+def _decoded_bytes(chunk: pq.ColumnChunkMetaData, width: float | None) -> float:
+    """Exact for fixed-width values; for others what the pages hold, which is too low for repeated strings."""
+    if width is None:
+        return float(chunk.total_uncompressed_size + 4 * chunk.num_values)
+    return chunk.num_values * width
+
+
+def _leaf_widths(schema: pa.Schema) -> list[float | None]:
+    """Bytes of one value per leaf column, in Parquet's order; None where it varies."""
+    widths: list[float | None] = []
+    for field in schema:
+        _add_leaves(field.type, widths)
+    return widths
+
+
+def _add_leaves(kind: pa.DataType, widths: list[float | None]) -> None:
+    if isinstance(kind, pa.BaseExtensionType):
+        _add_leaves(kind.storage_type, widths)
+    elif pa.types.is_dictionary(kind):
+        _add_leaves(kind.value_type, widths)
+    elif pa.types.is_nested(kind):
+        for i in range(kind.num_fields):
+            _add_leaves(kind.field(i).type, widths)
+    else:
+        try:
+            widths.append(kind.bit_width / 8)
+        except ValueError:  # strings and binary
+            widths.append(None)

@@ -1,0 +1,87 @@
+"""Runs a generator in a thread, a bounded number of bytes ahead of its consumer."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class Prefetch(Generic[T]):
+    """An iterator over the items of `source`, which yields (item, bytes) and runs in a thread of its own.
+
+    The thread stops when `source` ends or raises (the consumer gets the exception, after the items before
+    it), and when `close` is called; it then closes `source`. It waits while items of more than `most_bytes`
+    are ready, but one item is always made ahead.
+
+    Attributes:
+        wait_s: seconds that the consumer waited for items.
+    """
+
+    def __init__(self, source: Iterator[tuple[T, int]], most_bytes: int) -> None:
+        self._source, self._most = source, most_bytes
+        self._ready: deque[tuple[T, int]] = deque()
+        self._bytes = 0
+        self._change = threading.Condition()
+        self._closed = self._ended = False
+        self._error: BaseException | None = None
+        self.wait_s = 0.0
+        self._thread = threading.Thread(target=self._run, name="runner-prefetch", daemon=True)
+        self._thread.start()
+
+    def __iter__(self) -> Prefetch[T]:
+        return self
+
+    def __next__(self) -> T:
+        with self._change:
+            if not self._ready and not self._ended:
+                begin = time.perf_counter()
+                self._change.wait_for(lambda: self._ready or self._ended)
+                self.wait_s += time.perf_counter() - begin
+            if self._ready:
+                item, size = self._ready.popleft()
+                self._bytes -= size
+                self._change.notify_all()
+                return item
+            error, self._error = self._error, None
+        if error is not None:
+            raise error
+        raise StopIteration
+
+    def close(self) -> None:
+        """Stops the thread and waits for it: at most the time that one item takes."""
+        with self._change:
+            self._closed = self._ended = True
+            self._ready.clear()
+            self._change.notify_all()
+        if self._thread is not threading.current_thread():
+            self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            for item, size in self._source:
+                if not self._put(item, size):
+                    break
+        except BaseException as error:  # handed to the consumer, whatever it is
+            self._error = error
+        finally:
+            close = getattr(self._source, "close", None)
+            if close is not None:
+                close()
+            with self._change:
+                self._ended = True
+                self._change.notify_all()
+
+    def _put(self, item: T, size: int) -> bool:
+        with self._change:
+            self._change.wait_for(lambda: self._closed or not self._ready or self._bytes + size <= self._most)
+            if self._closed:
+                return False
+            self._ready.append((item, size))
+            self._bytes += size
+            self._change.notify_all()
+            return True

@@ -1,0 +1,218 @@
+"""Reads the blocks of the order: units are decoded in sequence, and only the rows of open blocks are kept."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from runner.data import dense
+from runner.data.layout import SMALL_BYTES
+from runner.data.manifest import Manifest
+from runner.data.order import Block, Ints, Order, Segment
+from runner.data.spill import Spill
+from runner.errors import DataError
+
+Columns = dict[str, dense.Column]
+
+#: From here on it is faster to copy each stretch by itself than all through a temporary array.
+_STRETCH_BYTES = 4096
+
+
+@dataclass
+class _Open:
+    """The block of a lane that is being consumed, and the call of `take` that touched it last."""
+
+    number: int
+    block: Block
+    columns: Columns
+    used: int
+
+
+class Reader:
+    """Rows of a dataset by (lane, index), for one rank. Not for several threads at once.
+
+    Memory: an open block for each lane that this rank touches, and the compressed bytes of each unit that is
+    larger than a block and half-way read. Units that are cut over several lanes are decoded once, into a
+    nameless temporary file. Data of up to SMALL_BYTES stays in memory from epoch to epoch.
+
+    Args:
+        columns: names, in the order wanted.
+
+    Attributes:
+        rows_read, bytes_read: decoded so far; with rows used more than once, or skipped on the way to a
+        resume, more
+            than was handed out.
+    """
+
+    def __init__(self, manifest: Manifest, order: Order, columns: Sequence[str]) -> None:
+        self._manifest, self._order, self._names = manifest, order, list(columns)
+        self._places = [
+            (shard, place) for shard, one in enumerate(manifest.shards) for place in range(len(one.units))
+        ]
+        self._open: dict[int, _Open] = {}
+        self._cursors: dict[int, dict[int, _Cursor]] = {}
+        self._spills: dict[int, Spill] = {}
+        self._cut = np.bincount(order.runs[0], minlength=len(self._places)) > 1
+        self._small = int(order.unit_bytes.sum()) <= SMALL_BYTES
+        self._last: tuple[tuple[Segment, ...], Columns] | None = None
+        self._epoch, self._clock = -1, 0
+        self.rows_read = self.bytes_read = 0
+
+    def take(self, epoch: int, lanes: Ints, indexes: Ints) -> dict[str, Any]:
+        """Rows by lane and index in the lane.
+
+        Args:
+            lanes, indexes: int64 [n], in any order; from call to call each lane goes forward.
+
+        Returns:
+            column -> numpy [n, ...], or a list of n values for columns whose rows differ in size.
+
+        Raises:
+            DataError: a unit cannot be read; URL and unit are named.
+        """
+        if epoch != self._epoch:
+            self.rest()
+            self._epoch = epoch
+        self._clock += 1
+        parts = []
+        for lane in np.unique(lanes).tolist():
+            places = np.flatnonzero(lanes == lane)
+            numbers = self._order.epoch(epoch).block_of(lane, indexes[places])
+            for number in np.unique(numbers).tolist():
+                here = places[numbers == number]
+                one = self._opened(lane, number)
+                parts.append((here, one.columns, one.block.sequence[indexes[here] - one.block.start]))
+        return {
+            name: _gather([(at, c[name], rows) for at, c, rows in parts], len(lanes)) for name in self._names
+        }
+
+    def forget(self, age: int) -> None:
+        """Closes the blocks that the last `age` calls of `take` did not touch."""
+        for lane in [lane for lane, one in self._open.items() if self._clock - one.used >= age]:
+            del self._open[lane]
+            self._cursors.pop(lane, None)
+
+    def rest(self) -> None:
+        """Lets go of open blocks and files. The next call of `take` may be for any place."""
+        self._open.clear()
+        self._cursors.clear()
+        self._epoch = -1
+
+    def _opened(self, lane: int, number: int) -> _Open:
+        one = self._open.get(lane)
+        if one is None or one.number != number:
+            block = self._order.epoch(self._epoch).block(lane, number)
+            room = {} if one is None else one.columns
+            one = self._open[lane] = _Open(
+                number, block, self._block(lane, block.segments, room), self._clock
+            )
+        one.used = self._clock
+        return one
+
+    def _block(self, lane: int, segments: tuple[Segment, ...], room: Columns) -> Columns:
+        """The columns of a block; `room` are those of the lane's last one, which are overwritten."""
+        if self._last is not None and self._last[0] == segments:
+            return self._last[1]
+        batches = self._batches(lane, segments)
+        columns = {name: self._column(batches, name, segments, room.get(name)) for name in self._names}
+        if self._small:
+            self._last = segments, columns
+        return columns
+
+    def _batches(self, lane: int, segments: tuple[Segment, ...]) -> list[pa.RecordBatch]:
+        """The rows of the segments; cursors that stand inside a unit are kept for the lane's next block."""
+        before, after = self._cursors.pop(lane, {}), {}
+        batches: list[pa.RecordBatch] = []
+        for segment in segments:
+            if self._cut[segment.unit]:
+                batches += self._spilled(segment.unit).rows(segment.start, segment.stop)
+                continue
+            cursor = before.get(segment.unit)
+            if cursor is None or cursor.row > segment.start:
+                cursor = _Cursor(self._unit(segment.unit))
+            batches += cursor.rows(segment.start, segment.stop)
+            if segment.stop < self._order.unit_rows[segment.unit]:
+                after[segment.unit] = cursor
+        self._cursors[lane] = after
+        return batches
+
+    def _spilled(self, unit: int) -> Spill:
+        if unit not in self._spills:
+            self._spills[unit] = Spill(self._unit(unit))
+        return self._spills[unit]
+
+    def _unit(self, unit: int) -> Iterator[pa.RecordBatch]:
+        shard, place = self._places[unit]
+        for batch in self._manifest.read(shard, [place], self._names):
+            self.rows_read += batch.num_rows
+            self.bytes_read += batch.nbytes
+            yield batch
+
+    def _column(
+        self,
+        batches: Sequence[pa.RecordBatch],
+        name: str,
+        segments: Sequence[Segment],
+        room: dense.Column | None,
+    ) -> dense.Column:
+        kind = self._manifest.schema.field(name).type
+        try:
+            return dense.join([batch.column(name) for batch in batches], kind, room)
+        except DataError as error:
+            shard, _ = self._places[segments[0].unit]
+            where = self._manifest.url(self._manifest.shards[shard])
+            found = f"column '{name}': {error.found}"
+            raise DataError(found, allowed=error.allowed, todo=error.todo, where=where) from None
+
+
+class _Cursor:
+    """Goes forward through the record batches of one unit."""
+
+    def __init__(self, batches: Iterator[pa.RecordBatch]) -> None:
+        self._batches, self._rest = batches, None
+        self.row = 0
+
+    def rows(self, start: int, stop: int) -> list[pa.RecordBatch]:
+        """Rows [start, stop), `start` at or after `row`. Raises DataError if the unit has fewer rows."""
+        found = []
+        while self.row < stop:
+            batch = self._rest if self._rest is not None else next(self._batches, None)
+            if batch is None:
+                raise DataError(
+                    f"a unit of {self.row} rows, {stop} or more were counted",
+                    allowed="the data that the manifest describes",
+                    todo="build the manifest again",
+                )
+            low, high = max(start - self.row, 0), min(stop - self.row, batch.num_rows)
+            if low < high:
+                found.append(batch.slice(low, high - low))
+            self._rest = batch.slice(high) if high < batch.num_rows else None
+            self.row += high
+        return found
+
+
+def _gather(parts: Sequence[tuple[Ints, dense.Column, Ints]], count: int) -> Any:
+    """Rows of several columns at their places in one of `count` rows."""
+    first = parts[0][1]
+    if not isinstance(first, np.ndarray):
+        values: list[Any] = [None] * count
+        for places, column, rows in parts:
+            for place, value in zip(places.tolist(), dense.take(column, rows), strict=True):
+                values[place] = value
+        return values
+    out = np.empty((count, *first.shape[1:]), first.dtype)
+    for places, column, rows in parts:
+        assert isinstance(column, np.ndarray)
+        starts = np.flatnonzero(np.diff(places, prepend=-2) != 1)  # of stretches without a gap
+        if len(places) * out[0].nbytes < _STRETCH_BYTES * len(starts):
+            out[places] = column[rows]
+            continue
+        for low, high in itertools.pairwise([*starts.tolist(), len(places)]):
+            place = int(places[low])  # "clip" because the other modes take through a buffer
+            np.take(column, rows[low:high], axis=0, out=out[place : place + high - low], mode="clip")
+    return out

@@ -1,0 +1,78 @@
+"""What runs inside a process of the pool: take the function, then items, one after another, and answer."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from runner.backends.processes import die_with_parent
+from runner.errors import RunFailed
+
+
+def main(connection: Connection, log: str, threads: int) -> None:
+    """Serve until the other end closes.
+
+    Args:
+        connection: to the pool.
+        log: the file that takes standard output and error.
+        threads: that libraries may use for one call.
+    """
+    die_with_parent(os.getppid(), signal.SIGKILL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the driver decides
+    redirect(log)
+    limit_threads(threads)
+    function: Callable[[Any], Any] | None = None
+    with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
+        while True:
+            kind, value = pickle.loads(connection.recv_bytes())
+            if kind == "program":
+                function = pickle.loads(value)
+                continue
+            assert function is not None
+            connection.send_bytes(answer(function, value))
+
+
+def answer(function: Callable[[Any], Any], item: Any) -> bytes:
+    """The pickled outcome: ("result", value), or ("error", exception) with one that can be rebuilt elsewhere."""
+    try:
+        return pickle.dumps(("result", function(item)))
+    except Exception as error:
+        with contextlib.suppress(Exception):  # an exception whose class cannot be pickled: say it in words below
+            data = pickle.dumps(("error", error))
+            pickle.loads(data)
+            return data
+        text = "".join(traceback.format_exception(error))
+        return pickle.dumps(("error", RunFailed(f"{type(error).__name__}: {error}\n{text}")))
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+
+
+def redirect(log: str) -> None:
+    """Send standard output and error of this process, C code included, to the end of a file."""
+    Path(log).parent.mkdir(parents=True, exist_ok=True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    os.close(file)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(line_buffering=True)
+
+
+def limit_threads(threads: int) -> None:
+    """Share the cores: the pool already runs one process per core."""
+    import pyarrow
+
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+    pyarrow.set_cpu_count(threads)

@@ -1,0 +1,241 @@
+"""The prep stage: data in, one published result out; nothing is done twice that was done before."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from runner.data.catalog import Catalog, code_key, data_folder, result_key, stage_code, used_config
+from runner.data.manifest import Manifest
+from runner.errors import DataError
+from runner.spec import Dataset, Prep
+from runner.worker.pool import Pool
+from runner.worker.prep_files import OutputFile
+from runner.worker.prep_make import run_make
+from runner.worker.prep_publish import Sink, publish
+from runner.worker.prep_tasks import Task, Work, plan_tasks, run_task, too_many
+from runner.worker.scope import Scope
+
+__all__ = ["run_make", "run_prep"]
+
+_REPORT_S = 0.2
+_THREADS = 16
+_COUNTS = ("rows_in", "processed", "filtered", "quarantined", "bytes_in")
+
+
+def run_prep(stage: Prep, scope: Scope, pool: Pool) -> dict[str, Any]:
+    """Run a prep stage, or find that its result exists.
+
+    Args:
+        stage: its functions may be references.
+        scope: of the run.
+        pool: maps tasks; not used with ``batch_format="dataset"``, for which Ray must be initialised.
+
+    Returns:
+        JSON: skipped, key, outputs (dataset -> manifest id), rows_in, processed, filtered, quarantined (rows in =
+        the sum of the three), rows_out and files (per sink key), bytes_in, bytes_out, tasks, tasks_reused, notes,
+        seconds.
+
+    Raises:
+        UserCodeError: the user's code raised; the message names exception, row and shard. Inline: what it raised.
+        DataError: input that cannot be read, a wrong return, schemas that do not fit, no rows at all.
+        WorkerLost, StageTimeout, Interrupted: from the pool.
+    """
+    started = time.monotonic()
+    stage_run = _Stage(stage, scope, pool)
+    result = stage_run.existing() or stage_run.run()
+    return {**result, "seconds": round(time.monotonic() - started, 3)}
+
+
+class _Stage:
+    """One run of a stage."""
+
+    def __init__(self, stage: Prep, scope: Scope, pool: Pool) -> None:
+        self._stage, self._scope, self._pool = stage, scope, pool
+        self._catalog = Catalog(scope.store)
+        self._where = f"Prep '{stage.name}'"
+        self._inputs: dict[str, Manifest] = {k: scope.manifest(source) for k, source in stage.sources.items()}
+        self._hash = stage_code(stage)
+        self._config = used_config(stage, scope.config_values)
+        ids = {key: manifest.id for key, manifest in self._inputs.items()}
+        self._key = result_key(stage, self._hash, self._config, ids)
+        self._code = code_key(stage, self._hash, self._config)
+        self._replace = False
+
+    def existing(self) -> dict[str, Any] | None:
+        """The result, if it is in the store with all its data; also mends the datasets' logs after a crash."""
+        record = self._catalog.result(self._key)
+        if record is None:
+            return None
+        if self._catalog.missing(record):
+            self._replace = True
+            return None
+        self._catalog.publish_versions(record)
+        tasks = record["tasks"]
+        self._scope.report(self._stage.name, skipped=True, done=tasks, total=tasks, **_progress(record["counts"]))
+        return _shown(record, skipped=True, reused=tasks)
+
+    def run(self) -> dict[str, Any]:
+        """Do what is not done yet, and publish."""
+        if self._stage.batch_format == "dataset":
+            from runner.worker.prep_dataset import transform_datasets
+
+            rows_in, sinks = transform_datasets(self._stage, self._inputs, self._key, self._scope)
+            counts = {"rows_in": rows_in, "processed": rows_in, "filtered": 0, "quarantined": 0}
+            counts["bytes_in"] = sum(manifest.bytes for manifest in self._inputs.values())
+            return self._publish(sinks, counts, tasks=1, reused=0, quarantine=[])
+        records, reused = self._run_tasks()
+        counts = _sum(records)
+        self._check_share(records, counts)
+        sinks = {key: _sink(name, key, records) for key, name in self._stage.sinks.items()}
+        quarantine = [record["quarantine"] for record in records if record["quarantine"]]
+        return self._publish(sinks, counts, tasks=len(records), reused=reused, quarantine=quarantine)
+
+    # -- tasks ---------------------------------------------------------------------------------------------------
+
+    def _run_tasks(self) -> tuple[list[dict[str, Any]], int]:
+        """The records of all tasks, in the order of the data, and how many were there before."""
+        manifest = next(iter(self._inputs.values()))
+        tasks = plan_tasks(manifest, self._code)
+        records = self._recorded(tasks)
+        reused = len(records)
+        todo = [self._as_new(task) for task in tasks if task.key not in records]
+        work = Work(
+            self._stage, self._code, manifest.base, manifest.options, manifest.schema, manifest.rows, self._scope
+        )
+        progress = _Progress(self._scope, self._stage.name, len(tasks), list(records.values()))
+        for _, record in self._pool.map(functools.partial(run_task, work), todo, self._stage.timeout_s):
+            records[record["key"]] = record
+            progress.add(record)
+        progress.tell()
+        return [records[task.key] for task in tasks], reused
+
+    def _recorded(self, tasks: list[Task]) -> dict[str, dict[str, Any]]:
+        """Task key -> record, of those that are done and whose files are there."""
+        known = self._catalog.tasks(self._code)
+        self._known = known
+        wanted = [task.key for task in tasks if task.key in known]
+        if not wanted:
+            return {}
+        with ThreadPoolExecutor(_THREADS) as threads:
+            found = list(threads.map(lambda key: self._catalog.task(self._code, key), wanted))
+        there = {name: set(self._scope.store.list(data_folder(name))) for name in self._stage.sinks.values()}
+        return {record["key"]: record for record in found if record is not None and self._usable(record, there)}
+
+    def _usable(self, record: Mapping[str, Any], there: Mapping[str, set[str]]) -> bool:
+        if record["quarantined"] and not self._stage.max_quarantine:
+            return False  # it is run again, to raise as it should
+        names = self._stage.sinks
+        return all(file["path"] in there[names[key]] for key, s in record["sinks"].items() for file in s["files"])
+
+    def _as_new(self, task: Task) -> Task:
+        return dataclasses.replace(task, replace=True) if task.key in self._known else task
+
+    # -- the end -------------------------------------------------------------------------------------------------
+
+    def _check_share(self, records: list[dict[str, Any]], counts: Mapping[str, int]) -> None:
+        if counts["quarantined"] > self._stage.max_quarantine * counts["rows_in"]:
+            first = next(record for record in records if record["first_error"])
+            bad, rows = counts["quarantined"], counts["rows_in"]
+            raise too_many(self._stage, bad, rows, first["first_error"], first["first_trace"])
+
+    def _publish(
+        self, sinks: Mapping[str, Sink], counts: Mapping[str, int], *, tasks: int, reused: int, quarantine: list[str]
+    ) -> dict[str, Any]:
+        if not any(sink.files for sink in sinks.values()):
+            raise DataError(
+                f"no rows: {counts['rows_in']} came in, {counts['filtered']} were filtered, "
+                f"{counts['quarantined']} set aside, and fn returned none for the rest",
+                allowed="at least one row in one sink",
+                todo="look at what keep and fn return",
+                where=self._where,
+            )
+        facts = {
+            "stage": self._stage.name,
+            "inputs": {key: self._input(key) for key in self._inputs},
+            "code": self._hash,
+            "config": self._config,
+            "settings": {
+                "batch_format": self._stage.batch_format,
+                "batch_size": self._stage.batch_size,
+                "sort_by": self._stage.sort_by,
+                "max_quarantine": self._stage.max_quarantine,
+            },
+            "counts": dict(counts),
+            "bytes_in": counts["bytes_in"],
+            "tasks": tasks,
+            "quarantine": quarantine,
+        }
+        record = publish(self._key, sinks, facts, self._scope, self._pool, self._where, replace=self._replace)
+        return _shown(record, skipped=False, reused=reused)
+
+    def _input(self, key: str) -> dict[str, Any]:
+        source, manifest = self._stage.sources[key], self._inputs[key]
+        name = source.url if isinstance(source, Dataset) else source
+        return {"dataset": name, "id": manifest.id, "rows": manifest.rows, "bytes": manifest.bytes}
+
+
+class _Progress:
+    """Adds up what is done and reports it now and then."""
+
+    def __init__(self, scope: Scope, stage: str, total: int, records: list[dict[str, Any]]) -> None:
+        self._scope, self._stage, self._total = scope, stage, total
+        self._done = 0
+        self._sums = dict.fromkeys((*_COUNTS, "rows_out"), 0)
+        self._told = float("-inf")
+        for record in records:
+            self._count(record)
+        self.tell()
+
+    def add(self, record: Mapping[str, Any]) -> None:
+        """A task is done."""
+        self._count(record)
+        if time.monotonic() - self._told > _REPORT_S:
+            self.tell()
+
+    def tell(self) -> None:
+        """Report now."""
+        self._told = time.monotonic()
+        self._scope.report(self._stage, done=self._done, total=self._total, **self._sums)
+
+    def _count(self, record: Mapping[str, Any]) -> None:
+        self._done += 1
+        for name in _COUNTS:
+            self._sums[name] += record[name]
+        self._sums["rows_out"] += sum(file["rows"] for sink in record["sinks"].values() for file in sink["files"])
+
+
+def _sum(records: list[dict[str, Any]]) -> dict[str, int]:
+    return {name: sum(record[name] for record in records) for name in _COUNTS}
+
+
+def _progress(counts: Mapping[str, int]) -> dict[str, int]:
+    return {name: counts[name] for name in _COUNTS}
+
+
+def _sink(dataset: str, key: str, records: list[dict[str, Any]]) -> Sink:
+    parts = [record["sinks"][key] for record in records]
+    columns: Iterator[dict[str, str]] = (part["columns"] for part in parts if part["columns"])
+    return Sink(dataset, [OutputFile(**file) for part in parts for file in part["files"]], next(columns, {}))
+
+
+def _shown(record: Mapping[str, Any], *, skipped: bool, reused: int) -> dict[str, Any]:
+    """The StageResult of a record."""
+    sinks = record["sinks"]
+    empty = [sink["dataset"] for sink in sinks.values() if not sink["rows"]]
+    return {
+        "skipped": skipped,
+        "key": record["key"],
+        "outputs": {sink["dataset"]: sink["id"] for sink in sinks.values()},
+        **record["counts"],
+        "rows_out": {key: sink["rows"] for key, sink in sinks.items()},
+        "files": {key: sink["files"] for key, sink in sinks.items()},
+        "bytes_out": sum(sink["bytes"] for sink in sinks.values()),
+        "tasks": record["tasks"],
+        "tasks_reused": reused,
+        "notes": [f"the sink '{name}' is empty: fn returned no row for it" for name in empty],
+    }

@@ -1,0 +1,152 @@
+"""Files of a sink: writing one into the store, what is kept about it, and bringing one to another schema."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import re
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from runner.data.catalog import data_folder
+from runner.data.formats import inspect
+from runner.data.manifest import Shard, Unit
+from runner.data.source import SourceFile
+from runner.data.writer import PIECE_BYTES, Pieces, write_file
+from runner.errors import DataError
+from runner.store import Store
+from runner.worker.prep_schema import conform, unify
+
+_SLUG_LONGEST = 60
+
+
+@dataclasses.dataclass(frozen=True)
+class OutputFile:
+    """A file in the data folder of a dataset; all fields are JSON.
+
+    Args:
+        path: its name in the folder.
+        rows, bytes, md5, sha256: of the file.
+        units: its row groups, each as the fields of a `Unit`.
+        schema: base64 of the serialised Arrow schema.
+        source: the shard that it was made from, for errors.
+    """
+
+    path: str
+    rows: int
+    bytes: int
+    md5: str
+    sha256: str
+    units: list[list[int]]
+    schema: str
+    source: str
+
+    @property
+    def arrow_schema(self) -> pa.Schema:
+        """The schema of the file, with not-null fields."""
+        return pa.ipc.read_schema(pa.BufferReader(base64.b64decode(self.schema)))
+
+    @property
+    def shard(self) -> Shard:
+        """The file as an entry of a manifest."""
+        units = tuple(Unit(*numbers) for numbers in self.units)
+        return Shard(self.path, self.bytes, f"md5:{self.md5}", "parquet", units)
+
+    def to_json(self) -> dict[str, Any]:
+        """For the record of a task."""
+        return dataclasses.asdict(self)
+
+
+def slug(path: str) -> str:
+    """A shard's path as the beginning of a file name, so that outputs sort as their inputs do."""
+    stem = path.rsplit("/", 1)
+    stem[-1] = stem[-1].split(".")[0]
+    return re.sub(r"[^A-Za-z0-9_=-]+", "_", "_".join(stem))[:_SLUG_LONGEST].strip("_") or "data"
+
+
+def store_table(
+    table: pa.Table, store: Store, dataset: str, stem: str, *, scratch: Path, source: str, where: str
+) -> OutputFile:
+    """Write `table` as ``<stem>-<hash>.parquet`` into the data folder of `dataset`, in one move.
+
+    The name ends with a hash of the content: a function that gives other rows when it is called again can then never
+    change a file that a manifest names already.
+
+    Raises:
+        DataError: a column has a type that Parquet cannot hold.
+    """
+    with tempfile.TemporaryDirectory(dir=scratch, prefix="out-") as folder:
+        local = Path(folder) / "data.parquet"
+        try:
+            written = write_file(local, table)
+        except (pa.ArrowNotImplementedError, pa.ArrowInvalid, pa.ArrowTypeError) as error:
+            raise DataError(
+                f"the rows for '{dataset}' cannot be written as Parquet: {error}",
+                allowed="columns of types that Parquet has", todo="change the column's type in fn", where=where,
+            ) from error  # fmt: skip
+        name = f"{stem}-{written.sha256[:8]}.parquet"
+        etag = f"md5:{written.md5}"
+        units, _ = inspect(SourceFile(str(local), name, written.bytes, etag), "parquet")
+        store.put_file(f"{data_folder(dataset)}/{name}", local)
+    return OutputFile(
+        path=name,
+        rows=written.rows,
+        bytes=written.bytes,
+        md5=written.md5,
+        sha256=written.sha256,
+        units=[[unit.index, unit.rows, unit.bytes, unit.start, unit.length] for unit in units],
+        schema=base64.b64encode(written.schema.serialize().to_pybytes()).decode(),
+        source=source,
+    )
+
+
+def recast(
+    file: OutputFile, schema: pa.Schema, store: Store, dataset: str, *, scratch: Path, where: str
+) -> OutputFile:
+    """A copy of `file` with the types of `schema`, for tasks that saw only nulls or only small numbers.
+
+    Raises:
+        Drift: a value does not survive.
+    """
+    with store.fs.open(store.path(f"{data_folder(dataset)}/{file.path}"), "rb") as source:
+        table = conform(pq.read_table(source), schema)
+    stem = file.path.rsplit("-", 1)[0]
+    return store_table(table, store, dataset, stem, scratch=scratch, source=file.source, where=where)
+
+
+class Gather:
+    """The tables of one sink in one task, in order: brought to one schema and cut into pieces.
+
+    Args:
+        piece_bytes: decoded bytes of a piece.
+    """
+
+    def __init__(self, piece_bytes: int = PIECE_BYTES) -> None:
+        self._pieces = Pieces(piece_bytes)
+        self.schema: pa.Schema | None = None
+        self.rows = 0
+
+    def add(self, table: pa.Table) -> Iterator[pa.Table]:
+        """Take a table; yield the pieces that are complete. Raises Drift where it does not fit those before."""
+        if self.schema is None or self.rows == 0:
+            self.schema = table.schema
+        if not table.num_rows:
+            return
+        self.rows += table.num_rows
+        if not table.schema.equals(self.schema):
+            wider = unify(self.schema, table.schema)
+            table = conform(table, wider)
+            if not wider.equals(self.schema):
+                self.schema = wider
+                for waiting in list(self._pieces.rest()):
+                    yield from self._pieces.add(conform(waiting, wider))
+        yield from self._pieces.add(table)
+
+    def rest(self) -> Iterator[pa.Table]:
+        """Yield what is left."""
+        yield from self._pieces.rest()

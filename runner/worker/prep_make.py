@@ -1,0 +1,130 @@
+"""``Dataset.make``: data that a function of the user's yields, brought into the store once."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from runner.capture import resolve, user_line, user_trace
+from runner.codehash import code_hash
+from runner.data.catalog import Catalog, make_key
+from runner.errors import DataError, UserCodeError
+from runner.spec import Dataset
+from runner.worker.pool import Pool
+from runner.worker.prep_batches import WrongReturn, to_table
+from runner.worker.prep_files import OutputFile, store_table
+from runner.worker.prep_publish import Sink, publish
+from runner.worker.scope import Scope
+
+
+def run_make(name: str, dataset: Dataset, scope: Scope, pool: Pool) -> dict[str, Any]:
+    """Make a dataset, or find that the same code has made it before. One worker of the pool does it.
+
+    Args:
+        name: of the dataset.
+        dataset: with a `make`, which may be a reference.
+
+    Returns:
+        JSON: id (of the manifest), skipped, key, rows, bytes, files, seconds.
+
+    Raises:
+        UserCodeError: `make` raised (inline: what it raised).
+        DataError: it yielded something that is no table, tables that do not fit together, or no rows.
+    """
+    started = time.monotonic()
+    catalog = Catalog(scope.store)
+    code = code_hash(dataset.make)
+    key = make_key(name, code)
+    record = catalog.result(key)
+    lost = record is not None and bool(catalog.missing(record))
+    skipped = record is not None and not lost
+    if record is not None and skipped:
+        catalog.publish_versions(record)
+    else:
+        where = f"Dataset '{name}'"
+        ((_, files),) = pool.map(run_making, [Making(name, dataset, key, scope)])
+        facts = {"stage": None, "inputs": {}, "code": code, "config": {}, "settings": {}, "bytes_in": 0}
+        record = publish(key, {"": Sink(name, files)}, facts, scope, pool, where, replace=lost)
+    made = {field: record["sinks"][""][field] for field in ("id", "rows", "bytes", "files")}
+    return {**made, "skipped": skipped, "key": key, "seconds": round(time.monotonic() - started, 3)}
+
+
+@dataclasses.dataclass
+class Making:
+    """One call of a `make`; picklable as `Work` is."""
+
+    name: str
+    dataset: Dataset
+    key: str
+    scope: Scope
+
+    def __str__(self) -> str:
+        return f"the make of dataset '{self.name}'"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "scope": (type(self.scope), self.scope.payload())}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        kind, payload = state["scope"]
+        self.__dict__.update({**state, "scope": kind.attach(payload)})
+
+
+def run_making(making: Making) -> list[OutputFile]:
+    """Call `make` and write what it yields, in a worker: a file for each table."""
+    where = f"Dataset '{making.name}'"
+    files = []
+    for number, table in enumerate(_tables(making, where)):
+        if not table.num_rows:
+            continue
+        files.append(
+            store_table(
+                table,
+                making.scope.store,
+                making.name,
+                f"{making.key[:16]}-{number:05d}",
+                scratch=Path(making.scope.scratch),
+                source=f"table {number}",
+                where=where,
+            )
+        )
+    if not files:
+        raise DataError("make yielded no rows", allowed="at least one row", todo="look at make", where=where)
+    return files
+
+
+def _tables(making: Making, where: str) -> Iterator[pa.Table]:
+    try:
+        yielded = resolve(making.dataset.make)()
+        if not hasattr(yielded, "__iter__") or isinstance(yielded, pa.Table | pa.RecordBatch | dict | str):
+            yielded = [yielded]
+        iterator = iter(yielded)
+        number = 0
+        while True:
+            try:
+                value = next(iterator)
+            except StopIteration:
+                return
+            yield _table(value, number, where)
+            number += 1
+    except DataError:
+        raise
+    except Exception as error:
+        if making.scope.inline:
+            raise
+        raise UserCodeError(f"{where}: {user_line(error)} in make", trace=user_trace(error)) from None
+
+
+def _table(value: Any, number: int, where: str) -> pa.Table:
+    try:
+        table = to_table(value)
+    except WrongReturn as wrong:
+        raise DataError(
+            f"make yielded {wrong.found} as number {number}", allowed="pyarrow Tables or RecordBatches",
+            todo=wrong.todo or "yield one table per shard", where=where,
+        ) from None  # fmt: skip
+    return pa.table({}) if table is None else table

@@ -1,0 +1,125 @@
+"""One rank: threads, seeds and process group around the user's function. The same on every gang."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from multiprocessing.connection import Connection
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from runner import capture
+from runner.spec import Train
+from runner.worker.scope import Scope
+from runner.worker.train_context import TrainContext
+from runner.worker.train_peers import Peers
+from runner.worker.train_random import seed_all
+
+#: Collectives for CPU tensors (and for our own small objects) beside those of the accelerator.
+GPU_BACKEND, CPU_BACKEND = "cpu:gloo,cuda:nccl", "gloo"
+#: Seconds after which a rank gives up a collective that the others do not join.
+COLLECTIVE_TIMEOUT_S = 1800.0
+
+
+@dataclass(frozen=True)
+class LocalStore:
+    """The key-value store by which ranks of one machine find each other; rank 0 serves it on an open socket."""
+
+    port: int
+    listener: socket.socket | None
+
+    def connect(self, place: Place) -> dist.Store:
+        """The store, from this rank."""
+        return dist.TCPStore(
+            "127.0.0.1",
+            self.port,
+            place.world_size,
+            is_master=place.rank == 0,
+            timeout=timedelta(seconds=COLLECTIVE_TIMEOUT_S),
+            wait_for_workers=False,
+            master_listen_fd=self.listener.detach() if self.listener is not None else None,
+        )
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a rank stands.
+
+    Args:
+        rank: of `world_size`; local_rank of local_world_size: among the ranks of its machine.
+        store: how to set up the process group; None where the launcher has done it, or for a rank alone.
+        reports: a pipe to the launcher, for what must be said before a process is ended by force.
+    """
+
+    rank: int = 0
+    world_size: int = 1
+    local_rank: int = 0
+    local_world_size: int = 1
+    store: LocalStore | None = None
+    reports: Connection | None = None
+
+    @property
+    def threads(self) -> int:
+        """Threads for one operation: the machine's cores, shared among its ranks. It shapes results, so it is set."""
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return max(1, cores // self.local_world_size)
+
+    @property
+    def device(self) -> torch.device:
+        """A GPU of its own where the machine has one for each of its ranks; the CPU otherwise."""
+        if torch.cuda.is_available() and torch.cuda.device_count() >= self.local_world_size:
+            return torch.device("cuda", self.local_rank)
+        return torch.device("cpu")
+
+
+def run_rank(place: Place, stage: Train, scope: Scope, argument: dict[str, Any]) -> dict[str, Any]:
+    """Call the stage's function with a context and return the result of the stage.
+
+    Args:
+        argument: "checkpoints": the published checkpoints of the stage, newest first.
+
+    Raises:
+        whatever the user's function raises, unchanged.
+    """
+    with _threads(place.threads, keep=scope.inline), _process_group(place):
+        seed_all(stage.seed)
+        context = TrainContext(place, stage, scope, argument, Peers(place.rank, place.world_size))
+        try:
+            capture.resolve(stage.fn)(context, scope.config)
+            return context.finish()
+        finally:
+            context.close()
+
+
+@contextlib.contextmanager
+def _threads(number: int, keep: bool) -> Iterator[None]:
+    """The user's own process keeps its number; a rank of ours has a known one."""
+    if not keep:
+        os.environ["OMP_NUM_THREADS"] = str(number)
+        torch.set_num_threads(number)
+    yield
+
+
+@contextlib.contextmanager
+def _process_group(place: Place) -> Iterator[None]:
+    """A process group while the function runs. After an error it is left alone: its peers may be gone."""
+    if place.device.type == "cuda":
+        torch.cuda.set_device(place.device)
+    if place.store is None:
+        yield
+        return
+    dist.init_process_group(
+        GPU_BACKEND if place.device.type == "cuda" else CPU_BACKEND,
+        store=place.store.connect(place),
+        rank=place.rank,
+        world_size=place.world_size,
+        timeout=timedelta(seconds=COLLECTIVE_TIMEOUT_S),
+    )
+    yield
+    dist.destroy_process_group()

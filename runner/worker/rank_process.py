@@ -1,0 +1,87 @@
+"""The process of one local rank, from its fork to its report. Light: the driver imports it to name the entry."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import time
+from multiprocessing.connection import Connection
+from types import FrameType
+from typing import Any
+
+from runner.backends.processes import die_with_parent
+from runner.errors import Interrupted
+from runner.spec import Train
+from runner.worker.gang import Failure
+
+
+class Terminated(BaseException):
+    """SIGTERM reached the rank."""
+
+
+def start_rank(
+    number: int, world_size: int, port: int, listener: socket.socket | None, reports: Connection,
+    environment: dict[str, str], payload: dict[str, Any], stage_name: str, argument: dict[str, Any],
+) -> None:  # fmt: skip
+    """Run one rank and report ("result", dict) or ("failure", Failure); the process ends with it.
+
+    Args:
+        port: of the store of the process group on this machine.
+        listener: the open socket at that port, for rank 0, which serves the store. So no port is ever taken by another.
+        environment: of the driver, now; the server forked from it earlier.
+        payload: of the scope.
+    """
+    die_with_parent(os.getppid(), signal.SIGKILL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the driver decides
+    signal.signal(signal.SIGTERM, _terminated)
+    _set_environment(environment, number, world_size, port)
+    code = 1
+    try:
+        from runner.worker.pool_worker import redirect
+        from runner.worker.rank import LocalStore, Place, run_rank
+        from runner.worker.scope import Scope
+
+        scope = Scope.attach(payload)
+        stage = next(s for s in scope.job.stages if isinstance(s, Train) and s.name == stage_name)
+        redirect(str(scope.spool(stage_name, "logs", f"rank{number}")))
+        place = Place(number, world_size, number, world_size, store=LocalStore(port, listener), reports=reports)
+        reports.send(("result", run_rank(place, stage, scope, argument)))
+        code = 0
+    except Terminated:
+        code = 128 + signal.SIGTERM
+    except BaseException as error:
+        _report(reports, number, error)
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        if code:  # no destructors: those of a process group whose peers are gone may wait or abort
+            os._exit(code)
+
+
+def _terminated(signum: int, frame: FrameType | None) -> None:
+    raise Terminated
+
+
+def _set_environment(environment: dict[str, str], rank: int, world_size: int, port: int) -> None:
+    """The driver's variables, and those that `torchrun` sets, for code that reads them."""
+    os.environ.clear()
+    os.environ.update(environment)
+    os.environ.update(
+        RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world_size), LOCAL_WORLD_SIZE=str(world_size),
+        GROUP_RANK="0", GROUP_WORLD_SIZE="1", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port),
+    )  # fmt: skip
+    if sys.platform == "linux":  # the ranks are on one machine, whatever its name resolves to
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+
+
+def _report(reports: Connection, number: int, error: BaseException) -> None:
+    from runner.worker.rank_errors import failure
+
+    try:
+        reports.send(("failure", failure(number, error)))
+    except OSError:
+        return  # the driver is gone
+    except Exception as broken:  # an exception of ours that does not pickle is a fault of ours, and still told
+        reports.send(("failure", Failure(number, time.time(), Interrupted(f"{error!r} ({broken!r})"))))

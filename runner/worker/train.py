@@ -1,0 +1,33 @@
+"""A training stage, from the driver's side: fix its data, start its gang, hand back its result.
+
+The function's side is `train_context.TrainContext`. Nothing here imports torch: the driver stays light.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from runner.spec import Train
+from runner.worker import train_data
+from runner.worker.checkpoint import Checkpoints
+from runner.worker.gang import Gang
+from runner.worker.scope import Scope
+
+
+def run_train(stage: Train, scope: Scope, gang: Gang) -> dict[str, Any]:
+    """Train on a gang, from the newest checkpoint of the run if it has one.
+
+    Returns:
+        steps, epochs, samples; metrics: the last value of each; checkpoint, best: keys in the bundle; resumed_from: the
+        step, or None; world_size; seconds.
+
+    Raises:
+        DataError: the data is missing, empty or unreadable; no rank is started then.
+        UserCodeError, WorkerLost, StageTimeout, StoreError, ...: see `Gang.run`.
+    """
+    started = time.monotonic()
+    train_data.pin(stage, scope)
+    argument = {"checkpoints": Checkpoints(scope, stage).published()}
+    result = gang.run(stage, scope, argument)
+    return {**result, "seconds": round(time.monotonic() - started, 3)}

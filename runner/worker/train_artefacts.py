@@ -1,0 +1,69 @@
+"""What `ctx.save` keeps, and in which kind of file."""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from runner.errors import SpecError
+from runner.store import Store
+from runner.worker import checkpoint_files
+from runner.worker.checkpoint_state import MODULE, STATE
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+def file_name(name: str, value: Any) -> str:
+    """The name of the artefact's file. Raises SpecError for a name with odd characters."""
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise SpecError(
+            f"the name {name!r}", allowed="letters, digits, '.', '_' and '-', at most 100", where="ctx.save"
+        )
+    return name if "." in name else name + _ending(value)
+
+
+def write(store: Store, key: str, value: Any) -> None:
+    """Publish the value under `key`; an earlier one is replaced."""
+    if isinstance(value, str):
+        store.put(key, value.encode())
+    elif isinstance(value, bytes):
+        store.put(key, value)
+    elif _ending(value) == ".json":
+        store.put(key, _json(value))
+    else:
+        kind = MODULE if _ending(value) == ".safetensors" else STATE
+        with tempfile.TemporaryDirectory() as folder:
+            written = checkpoint_files.write(Path(folder), "artefact", kind, value)
+            store.put_file(key, Path(folder) / written)
+
+
+def _ending(value: Any) -> str:
+    if isinstance(value, str):
+        return ".txt"
+    if isinstance(value, bytes):
+        return ".bin"
+    if isinstance(value, dict) and value and all(isinstance(part, torch.Tensor) for part in value.values()):
+        return ".safetensors"
+    return ".pt" if _has_tensor(value) else ".json"
+
+
+def _has_tensor(value: Any) -> bool:
+    if isinstance(value, torch.Tensor):
+        return True
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+    return any(_has_tensor(part) for part in parts)
+
+
+def _json(value: Any) -> bytes:
+    try:
+        return json.dumps(value, indent=1).encode()
+    except (TypeError, ValueError) as error:
+        raise SpecError(
+            f"a {type(value).__name__} that does not fit into JSON ({error})",
+            allowed="text, bytes, JSON values, a module, or tensors in dicts and lists", where="ctx.save",
+        ) from error  # fmt: skip

@@ -1,0 +1,330 @@
+"""What a train function is given: its place among the ranks, its data, and the services around a step.
+
+    for batch in ctx.batches("train", batch_size=32, epochs=2):
+        ...                      # forward, backward, optimizer.step(): ordinary PyTorch
+        ctx.step(loss=loss)      # counts, keeps metrics; a checkpoint that is due is made before the next batch
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from runner.data.batch import Batch
+from runner.data.stream import Stream
+from runner.errors import SpecError
+from runner.spec import Train
+from runner.worker import checkpoint_state, train_artefacts, train_data, train_model, train_random
+from runner.worker.metrics import Item, Metrics
+from runner.worker.rank_errors import end_by_force
+from runner.worker.scope import Scope
+from runner.worker.train_peers import Peers
+from runner.worker.train_phase import Watchdog
+from runner.worker.train_saver import Saver
+from runner.worker.train_streams import Streams
+
+if TYPE_CHECKING:
+    from runner.worker.rank import Place
+
+
+class TrainContext:
+    """The training as one rank sees it.
+
+    Attributes:
+        rank, world_size: this rank and how many there are; local_rank: among those of this machine.
+        device: where models and batches go.
+        config: the job's config.
+        step_number: steps made, earlier attempts included.
+        epoch: of the last batch, from 0.
+        resumed: whether this training goes on from a checkpoint.
+    """
+
+    def __init__(self, place: Place, stage: Train, scope: Scope, argument: dict[str, Any], peers: Peers) -> None:
+        self.rank, self.world_size, self.local_rank = place.rank, place.world_size, place.local_rank
+        self.device, self.config = place.device, scope.config
+        self.step_number = 0
+        self._place, self._stage, self._scope, self._peers = place, stage, scope, peers
+        self._rows_path = scope.spool(stage.name, "metrics", f"rank{self.rank}") if self.rank == 0 else None
+        self._metrics = Metrics(peers, self._rows_path)
+        self._streams = Streams(self._between_steps)
+        self._saver = Saver(scope, stage, peers, self.device)
+        self._phase: str | None = None
+        self._phase_rows = 0
+        self._clock = 0.0
+        self._timers: dict[float, float] = {}  # every(seconds=): when it last fired, by rank 0's clock
+        self._fired: dict[float, int] = {}  # and at which step
+        self._seeded = False
+        self._restore(argument["checkpoints"])
+
+    # -- models and data -----------------------------------------------------------------------------------------
+
+    def prepare(self, model: torch.nn.Module, strategy: str | None = "ddp", **options: Any) -> torch.nn.Module:
+        """Move a model to `device` and, with more than one rank, wrap it.
+
+        Args:
+            strategy: 'ddp' (each rank has the whole model), 'fsdp' (each has a part of it) or None (moved only).
+            options: for `DistributedDataParallel` or `fully_shard`.
+        """
+        return train_model.prepare(model, strategy, self.device, self.world_size, options)
+
+    def batches(
+        self,
+        name: str,
+        batch_size: int | None = None,
+        *,
+        global_batch_size: int | None = None,
+        epochs: int | None = 1,
+        shuffle: bool = True,
+        seed: int | None = None,
+        columns: Sequence[str] | None = None,
+        tail: str = "drop",
+    ) -> Iterator[Batch]:
+        """This rank's slice of every global batch, on `device`.
+
+        Args:
+            name: of the stage's `data`.
+            batch_size: rows of each rank; or `global_batch_size`: rows of all ranks together.
+            epochs: how many times over the data; None never ends.
+            shuffle, seed: of the order; the stage's seed is the default.
+            columns: to read; None reads all.
+            tail: 'drop' leaves out the rows that fill no global batch, 'wrap' fills it up with masked rows.
+
+        Outside a phase the place in the data belongs to the checkpoint, and opening a name again goes on with the next
+        epochs.
+        """
+        if (batch_size is None) == (global_batch_size is None):
+            raise SpecError(
+                f"batch_size={batch_size}, global_batch_size={global_batch_size}", allowed="one of the two",
+                where=f"ctx.batches('{name}')",
+            )  # fmt: skip
+        recorded = self._phase is None
+        stream = Stream(
+            train_data.pinned(self._stage, name, self._scope),
+            global_batch_size=global_batch_size or (batch_size or 0) * self._stage.workers,
+            seed=self._stage.seed if seed is None else seed,
+            rank=self.rank,
+            world_size=self.world_size,
+            columns=columns,
+            shuffle=shuffle,
+            epochs=epochs,
+            tail=tail,
+            start_epoch=self._streams.next_epoch(name) if recorded else 0,
+        )
+        read = self._streams.read(name, stream, epochs) if recorded else self._unrecorded(stream)
+        return (batch if self.device.type == "cpu" else batch.to(self.device, non_blocking=True) for batch in read)
+
+    def _unrecorded(self, stream: Stream) -> Iterator[Batch]:
+        with stream:
+            for batch in stream:
+                self._phase_rows += int(batch.mask.sum())
+                yield batch
+
+    def track(self, **objects: Any) -> None:
+        """Name what checkpoints hold: modules, optimizers, anything with state_dict() and load_state_dict(), and dicts
+        or lists of JSON values. In a training that goes on from a checkpoint they are restored here, in place.
+
+        Raises:
+            SpecError: an object that cannot be restored in place, or a name that the checkpoint does not have.
+        """
+        self._saver.track(objects)
+
+    # -- steps ---------------------------------------------------------------------------------------------------
+
+    def step(self, **metrics: Any) -> None:
+        """Say that the optimizer has made a step. Touches no gradient and, but for a moment a few times a second, waits
+        for nobody.
+
+        Args:
+            metrics: numbers or one-element tensors, each the mean over this rank's rows. They are reduced to the mean
+                over all rows of the step.
+        """
+        late = self._saver.pending  # no batch was asked for since: the function does not read its data by `batches`
+        self.step_number += 1
+        self._add(metrics)
+        if late:
+            self.checkpoint()
+        every = self._stage.checkpoint_every_steps
+        if every is not None and self.step_number % every == 0:
+            self._saver.pending = True
+        if self._metrics.due(self.step_number):
+            self._exchange()
+
+    def _add(self, metrics: dict[str, Any]) -> None:
+        rows = self._streams.mark()
+        left = self._streams.steps_left
+        total = None if left is None else self.step_number + left
+        self._metrics.add(
+            Item(self.step_number, self.epoch, time.time(), rows, True, metrics, total), where="ctx.step"
+        )
+
+    def log(self, **values: Any) -> None:
+        """Keep values besides those of steps, such as a validation loss: reduced to the mean over ranks, weighted by
+        the rows that each has read in the phase."""
+        rows = self._phase_rows if self._phase is not None else 0
+        item = Item(self.step_number, self.epoch, time.time(), rows, False, dict(values))
+        self._metrics.add(item, where="ctx.log")
+
+    def every(self, steps: int | None = None, seconds: float | None = None) -> bool:
+        """Whether something is due after this step: each `steps` steps, or about each `seconds` seconds.
+
+        The answer is the same on every rank. Seconds are those of rank 0's clock, which ranks learn a few times in one.
+        """
+        if (steps is None) == (seconds is None):
+            raise SpecError(
+                f"steps={steps}, seconds={seconds}", allowed="one of the two, above 0", where="ctx.every"
+            )
+        if steps is not None:
+            return self.step_number > 0 and self.step_number % steps == 0
+        assert seconds is not None
+        self._timers.setdefault(seconds, self._clock)
+        return self._fired.get(seconds) == self.step_number
+
+    @contextlib.contextmanager
+    def phase(self, name: str, timeout_s: float | None = None) -> Iterator[None]:
+        """A part of the training besides its steps, such as a validation; every rank takes part.
+
+        Its streams are not recorded, its time does not count in the rates, and at its end the values that were logged
+        in it are reduced: a best one makes a checkpoint of this step.
+
+        Raises:
+            StageTimeout: it took longer than `timeout_s`.
+        """
+        outer, self._phase, self._phase_rows = self._phase, name, 0
+        started = time.monotonic()
+        by_force = end_by_force(self._place) if not self._scope.inline else None
+        try:
+            with Watchdog(f"phase '{name}' of stage '{self._stage.name}'", timeout_s, by_force):
+                yield
+                self._metrics.idle_from(started)
+                self._exchange()
+        finally:
+            self._phase = outer
+        seconds = round(time.monotonic() - started, 3)
+        self._metrics.event(step=self.step_number, epoch=self.epoch, phase=name, seconds=seconds)
+        self._saver.consider(self._metrics.latest)
+
+    # -- checkpoints ---------------------------------------------------------------------------------------------
+
+    def checkpoint(self) -> None:
+        """Make a checkpoint now. Every rank must call it.
+
+        Raises:
+            StoreError: it cannot be written; earlier checkpoints are untouched.
+        """
+        self._exchange()
+        started = time.monotonic()
+        content = {
+            "epoch": self.epoch, "samples": self._metrics.samples, "streams": self._streams.state(),
+            "seeded": self._seeded,
+        }  # fmt: skip
+        self._saver.save(self.step_number, content, self._metrics.latest)
+        self._metrics.idle_from(started)
+
+    def save(self, name: str, value: Any) -> str:
+        """Keep something as an artefact of the run; rank 0's value is kept.
+
+        Args:
+            name: its file name; without an ending it gets one by its kind.
+            value: text, bytes, JSON values, a module, or tensors in dicts and lists.
+
+        Returns:
+            Its URL.
+        """
+        if isinstance(value, torch.nn.Module):
+            value = checkpoint_state.take(checkpoint_state.tracked(name, value), [])
+        key = self._scope.bundle.artefact(self._stage.name, train_artefacts.file_name(name, value))
+        if self.rank == 0:
+            train_artefacts.write(self._scope.bundle.store, key, value)
+        return f"{self._scope.bundle.store.url}/{key}"
+
+    # -- small things --------------------------------------------------------------------------------------------
+
+    @property
+    def epoch(self) -> int:
+        """The epoch of the last batch, from 0."""
+        return self._streams.epoch
+
+    @property
+    def resumed(self) -> bool:
+        """Whether this training goes on from a checkpoint."""
+        return self._saver.loaded is not None
+
+    @property
+    def scratch(self) -> Path:
+        """A local folder for temporary files; it goes with the run."""
+        folder = self._scope.scratch / "user" / self._stage.name / f"rank{self.rank}"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def barrier(self) -> None:
+        """Return when every rank has come here."""
+        self._peers.barrier()
+
+    def print(self, *values: Any) -> None:
+        """Print on rank 0 only."""
+        if self.rank == 0:
+            print(*values, flush=True)
+
+    # -- for the rank that runs the function ---------------------------------------------------------------------
+
+    def finish(self) -> dict[str, Any]:
+        """After the function has returned: the last metrics, the last checkpoint, and the result of the stage."""
+        if not self._saver.is_current(self.step_number):
+            self.checkpoint()
+        self._exchange()
+        self._peers.barrier()
+        return {
+            "steps": self.step_number,
+            "epochs": self.epoch + 1 if self._metrics.samples else 0,
+            "samples": self._metrics.samples,
+            "metrics": dict(self._metrics.latest),
+            "world_size": self.world_size,
+            **self._saver.result(),
+        }
+
+    def close(self) -> None:
+        """Stop reading ahead."""
+        self._streams.close()
+
+    # -- inside --------------------------------------------------------------------------------------------------
+
+    def _restore(self, entries: list[dict[str, Any]]) -> None:
+        """Find the newest whole checkpoint and take from it all that is not the user's."""
+        damaged = self._saver.load(entries)
+        for words in damaged:
+            self._metrics.event(event=words)
+            self.print(f"runner: {words}; going back to the one before it")
+        if self._saver.loaded is None:
+            return
+        made = self._saver.loaded.manifest
+        self.step_number, self._streams.epoch = made["step"], made["epoch"]
+        self._metrics.samples, self._metrics.latest = made["samples"], dict(made["metrics"])
+        self._streams.restored = made["streams"]
+        self.print(f"runner: going on from step {self.step_number} ({self._saver.loaded.entry['key']})")
+
+    def _between_steps(self) -> None:
+        """Before each recorded batch: the last step is over, with all that the function did after it."""
+        if self._saver.pending:
+            self.checkpoint()
+        if self._saver.loaded is not None and not self._streams.handed_out:
+            self._saver.restore_random()  # at each stream that has ended too: the function may draw numbers in between
+            self._seeded = self._saver.loaded.manifest["seeded"]
+        if not self._seeded:
+            train_random.seed_all(train_random.rank_seed(self._stage.seed, self.rank))
+            self._seeded = True
+
+    def _exchange(self) -> None:
+        """Meet the other ranks: metrics, rank 0's clock, and whether a checkpoint is due. A collective."""
+        self._metrics.wait_s += self._streams.take_wait_s()
+        told = self._metrics.exchange(self.step_number, self._saver.is_due())
+        self._clock = told.clock
+        for seconds, last in self._timers.items():
+            if self._clock - last >= seconds:
+                self._timers[seconds], self._fired[seconds] = self._clock, self.step_number
+        if told.save:
+            self._saver.pending = True

@@ -1,0 +1,94 @@
+"""Models on their device and spread over ranks: DDP, or FSDP by a word."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from runner.errors import SpecError
+
+STRATEGIES = ("ddp", "fsdp", None)
+
+
+def prepare(
+    model: nn.Module, strategy: str | None, device: torch.device, world_size: int, options: dict[str, Any]
+) -> nn.Module:
+    """The model on `device`, wrapped where there are other ranks to agree with.
+
+    Args:
+        options: for DistributedDataParallel or fully_shard.
+
+    Raises:
+        SpecError: an unknown strategy, or not a module.
+    """
+    if not isinstance(model, nn.Module):
+        raise SpecError(f"a {type(model).__name__}", allowed="a torch.nn.Module", where="ctx.prepare")
+    if strategy not in STRATEGIES:
+        raise SpecError(f"strategy={strategy!r}", allowed="'ddp', 'fsdp' or None", where="ctx.prepare")
+    model = model.to(device)
+    if world_size == 1 or strategy is None or not any(p.requires_grad for p in model.parameters()):
+        return model
+    return _sharded(model, device, world_size, options) if strategy == "fsdp" else _replicated(model, device, options)
+
+
+def _sharded(model: nn.Module, device: torch.device, world_size: int, options: dict[str, Any]) -> nn.Module:
+    """FSDP2. The members of every ModuleList (the blocks of a transformer) are gathered one at a time."""
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    options = {"mesh": init_device_mesh(device.type, (world_size,)), **options}
+    for part in list(model.modules()):
+        if isinstance(part, nn.ModuleList):
+            for member in part:
+                if any(True for _ in member.parameters()):
+                    fully_shard(member, **options)
+    fully_shard(model, **options)
+    return model
+
+
+def _replicated(model: nn.Module, device: torch.device, options: dict[str, Any]) -> nn.Module:
+    ids = [device.index] if device.type == "cuda" else None
+    replicated = DistributedDataParallel(model, device_ids=ids, **options)
+    settle_buckets(replicated)
+    return replicated
+
+
+class _TouchAll(nn.Module):
+    """A stand-in for the user's module: a zero that depends on every parameter, in the order of their definition."""
+
+    def __init__(self, parameters: list[nn.Parameter]) -> None:
+        super().__init__()
+        self._parameters_list = tuple(parameters)
+
+    def forward(self) -> torch.Tensor:
+        total = torch.zeros((), device=self._parameters_list[0].device)
+        for parameter in self._parameters_list:
+            real = torch.view_as_real(parameter) if parameter.is_complex() else parameter
+            total = total + real.sum().float() * 0.0
+        return total
+
+
+def settle_buckets(model: DistributedDataParallel) -> None:
+    """Have DDP settle the order in which it sums gradients, before the first step.
+
+    DDP groups gradients into buckets in the order of definition, and again, after its first backward, in the order in
+    which they came. From three ranks on, other buckets mean another order of summation, so the first step after a
+    resume would differ in its last bits from the same step of a training that was not cut. Two backwards through a
+    stand-in leave every attempt with the same buckets. It takes no input and draws no random number, it runs no layer
+    of the model (so no running mean moves), and the gradients, all zero, are dropped.
+    """
+    user = model.module
+    parameters = [p for p in user.parameters() if p.requires_grad]
+    model.module = _TouchAll(parameters)
+    try:
+        for _ in range(2):
+            model().backward()
+    finally:
+        model.module = user
+        for parameter in parameters:
+            parameter.grad = None
+    dist.barrier()

@@ -1,0 +1,36 @@
+"""What ranks say to each other about a training: small Python values, gathered in the order of ranks."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import torch.distributed as dist
+
+Value = TypeVar("Value")
+
+
+class Peers:
+    """The ranks of a gang. A rank alone talks to itself, and no process group is needed."""
+
+    def __init__(self, rank: int, world_size: int) -> None:
+        self.rank, self.world_size = rank, world_size
+
+    def gather(self, value: Value) -> list[Value]:
+        """Every rank's value, on every rank, in the order of ranks. A collective."""
+        if self.world_size == 1:
+            return [value]
+        values: list[Any] = [None] * self.world_size
+        dist.all_gather_object(values, value)
+        return values
+
+    def from_first(self, value: Value | None) -> Value:
+        """The value of rank 0, on every rank. A collective."""
+        values: list[Any] = [value]
+        if self.world_size > 1:
+            dist.broadcast_object_list(values, src=0)
+        return values[0]
+
+    def barrier(self) -> None:
+        """Return when every rank has come here."""
+        if self.world_size > 1:
+            dist.barrier()

@@ -1,0 +1,129 @@
+"""The streams of a training as checkpoints know them: by name and occurrence, each with its place.
+
+`ctx.batches("train")` opened for the third time is occurrence 2 of "train". When a training goes on from a checkpoint,
+the function runs from its start: an occurrence that had ended yields nothing, the open one goes on at its place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from runner.data.batch import Batch
+from runner.data.stream import Stream
+
+
+@dataclass
+class _Open:
+    """A stream under way, and its place at the last step."""
+
+    stream: Stream
+    state: dict[str, Any]
+
+
+@dataclass
+class Streams:
+    """The recorded streams of one rank.
+
+    Args:
+        before_batch: called before each batch is asked for: the moment between two steps.
+        restored: what `state` returned when the checkpoint was made; empty in a fresh training.
+    """
+
+    before_batch: Callable[[], None]
+    restored: dict[str, Any] = field(default_factory=dict)
+    epoch: int = 0
+    rows: int = 0  # of this rank since the last `take_rows`
+    batches: int = 0  # since the last step
+    per_step: int = 1  # batches of the last step
+    handed_out: bool = False  # any batch, in this attempt
+    _opened: dict[str, int] = field(default_factory=dict)
+    _epochs: dict[str, int] = field(default_factory=dict)
+    _open: dict[tuple[str, int], _Open] = field(default_factory=dict)
+    _waited: float = 0.0  # by streams that have ended
+    _told: float = 0.0
+
+    def next_epoch(self, name: str) -> int:
+        """The epoch at which the next occurrence of `name` begins: behind those of the earlier ones."""
+        return self._epochs.get(name, 0)
+
+    def read(self, name: str, stream: Stream, epochs: int | None) -> Iterator[Batch]:
+        """The batches of the next occurrence of `name`, from where the checkpoint had it."""
+        occurrence = self._opened.get(name, 0)
+        self._opened[name] = occurrence + 1
+        self._epochs[name] = self.next_epoch(name) + (epochs or 0)
+        known = self.restored.get(name, {"opened": 0, "open": {}})
+        place = known["open"].get(str(occurrence))
+        if occurrence < known["opened"] and place is None:
+            return self._ended(stream)
+        if place is not None:
+            stream.load_state_dict(place)
+        entry = _Open(stream, stream.state_dict())
+        self._open[name, occurrence] = entry
+        return self._batches((name, occurrence), entry)
+
+    def _ended(self, stream: Stream) -> Iterator[Batch]:
+        self.before_batch()
+        stream.close()
+        yield from ()
+
+    def _batches(self, key: tuple[str, int], entry: _Open) -> Iterator[Batch]:
+        entry.stream.mark()  # from here on its state is the place of the last step
+        try:
+            while True:
+                self.before_batch()
+                batch = next(entry.stream, None)
+                if batch is None:
+                    return
+                self.epoch = batch.epoch
+                self.rows += int(batch.mask.sum())
+                self.batches += 1
+                self.handed_out = True
+                yield batch
+        finally:
+            self._waited += entry.stream.wait_s
+            entry.stream.close()
+            self._open.pop(key, None)
+
+    # -- steps ---------------------------------------------------------------------------------------------------
+
+    def mark(self) -> int:
+        """A step has consumed every batch handed out so far. Returns the rows of this rank since the last step."""
+        for entry in self._open.values():
+            entry.stream.mark()
+            entry.state = entry.stream.state_dict()
+        rows, self.rows = self.rows, 0
+        self.per_step, self.batches = max(1, self.batches), 0
+        return rows
+
+    def state(self) -> dict[str, Any]:
+        """All places at the last step, as JSON values. Rank-independent."""
+        names = dict.fromkeys([*self.restored, *self._opened])
+        return {name: self._state_of(name) for name in names}
+
+    def _state_of(self, name: str) -> dict[str, Any]:
+        opened = self._opened.get(name, 0)
+        known = self.restored.get(name, {"opened": 0, "open": {}})
+        later = {k: v for k, v in known["open"].items() if int(k) >= opened}  # not reached again yet
+        open_ = {str(occurrence): e.state for (n, occurrence), e in self._open.items() if n == name}
+        return {"opened": max(opened, known["opened"]), "open": {**later, **open_}}
+
+    @property
+    def steps_left(self) -> int | None:
+        """Steps to the end of what is open, where one stream is open and it ends."""
+        if len(self._open) != 1:
+            return None
+        left = next(iter(self._open.values())).stream.steps_left
+        return None if left is None else -(-left // self.per_step)
+
+    def take_wait_s(self) -> float:
+        """Seconds that the consumer waited since the last call."""
+        total = self._waited + sum(entry.stream.wait_s for entry in self._open.values())
+        waited, self._told = total - self._told, total
+        return waited
+
+    def close(self) -> None:
+        """Stop every stream's reading ahead."""
+        for entry in list(self._open.values()):
+            entry.stream.close()

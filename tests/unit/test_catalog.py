@@ -1,0 +1,126 @@
+"""Keys of results, and the datasets and records of a store."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from runner.data.catalog import Catalog, code_key, make_key, result_key, stage_code, used_config
+from runner.data.manifest import Manifest, Shard, Unit
+from runner.errors import DataError
+from runner.spec import Prep
+from runner.store import Store
+
+
+def one(batch: Any, config: Any) -> Any:
+    return batch
+
+
+def two(batch: Any, config: Any) -> Any:
+    return batch, 2
+
+
+def keep(batch: Any, config: Any) -> Any:
+    return [True] * len(batch)
+
+
+def stage(**changes: Any) -> Prep:
+    return Prep(**{"name": "p", "fn": one, "source": "a", "sink": "b", **changes})
+
+
+def manifest(*etags: str) -> Manifest:
+    shards = [Shard(f"f{i}.parquet", 10, f"md5:{e}", "parquet", (Unit(0, 5, 40, 4, 6),)) for i, e in enumerate(etags)]
+    return Manifest.of("/somewhere", shards, pa.schema([("x", pa.int64())]))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"fn": two}, {"keep": keep}, {"sink": "c"}, {"sink": {"k": "b"}}, {"batch_size": 7}, {"batch_format": "rows"},
+        {"max_quarantine": 0.5}, {"batch_format": "dataset", "sort_by": ("x",)},
+    ],
+)  # fmt: skip
+def test_key_changes_with_everything_the_result_depends_on(changes: dict[str, Any]) -> None:
+    """Code, filter, sinks, batching, quarantine and sort order are part of a result's key."""
+    base, other = stage(), stage(**changes)
+    assert result_key(base, stage_code(base), {}, {"": "i"}) != result_key(other, stage_code(other), {}, {"": "i"})
+
+
+def test_key_changes_with_config_and_input_and_with_nothing_else() -> None:
+    """Config values and input ids count; the stage's name, workers and machines do not."""
+    base = stage()
+    key = result_key(base, "c", {"a": 1}, {"": "i"})
+    assert key != result_key(base, "c", {"a": 2}, {"": "i"})
+    assert key != result_key(base, "c", {"a": 1}, {"": "j"})
+    assert key == result_key(stage(name="q", workers=7, on="big", timeout_s=3.0), "c", {"a": 1}, {"": "i"})
+
+
+def test_tasks_are_shared_between_shares_of_quarantine() -> None:
+    """The share that may be set aside decides about the result, not about what a task writes."""
+    assert code_key(stage(), "c", {}) == code_key(stage(max_quarantine=0.5), "c", {})
+
+
+def test_used_config_is_all_or_what_is_named() -> None:
+    """Without `uses` every field counts, with it only those named."""
+    assert used_config(stage(), {"a": 1, "b": 2}) == {"a": 1, "b": 2}
+    assert used_config(stage(uses=("b",)), {"a": 1, "b": 2}) == {"b": 2}
+    assert make_key("d", "c") != make_key("e", "c")
+
+
+def test_versions_are_published_in_order(tmp_path: Path) -> None:
+    """The newest version is the latest, older ones stay readable by id, publishing the same again adds nothing."""
+    catalog = Catalog(Store(str(tmp_path)))
+    old, new = manifest("a"), manifest("a", "b")
+    for version in (old, new, new):
+        catalog.publish("d", version, {"key": "k"})
+    assert [entry.data["id"] for entry in catalog.versions("d")] == [old.id, new.id]
+    assert catalog.versions("d")[-1].data["rows"] == 10
+    latest = catalog.latest("d")
+    assert latest is not None
+    assert (latest.id, latest.base) == (new.id, f"{tmp_path}/datasets/d/data")
+    assert catalog.manifest("d", old.id).rows == 5
+    assert catalog.names() == ["d"]
+
+
+def test_a_moved_store_is_read_at_its_new_place(tmp_path: Path) -> None:
+    """Manifests hold no place: after a move their base is the new one."""
+    Catalog(Store(str(tmp_path / "old"))).publish("d", manifest("a"), {})
+    (tmp_path / "old").rename(tmp_path / "new")
+    latest = Catalog(Store(str(tmp_path / "new"))).latest("d")
+    assert latest is not None
+    assert latest.base == f"{tmp_path}/new/datasets/d/data"
+
+
+def test_absent_data_is_none_or_an_error(tmp_path: Path) -> None:
+    """No dataset, result or task is None; a version that is not there is an error that lists those that are."""
+    catalog = Catalog(Store(str(tmp_path)))
+    assert (catalog.latest("d"), catalog.result("k"), catalog.task("c", "t")) == (None, None, None)
+    assert (catalog.names(), catalog.tasks("c")) == ([], set())
+    catalog.publish("d", manifest("a"), {})
+    with pytest.raises(DataError, match=manifest("a").id):
+        catalog.manifest("d", "0" * 32)
+
+
+def test_the_first_record_stays(tmp_path: Path) -> None:
+    """Of two writers of one record the first wins, unless the second says that the data had been lost."""
+    catalog = Catalog(Store(str(tmp_path)))
+    catalog.publish_task("c", "t", {"n": 1})
+    catalog.publish_task("c", "t", {"n": 2})
+    assert catalog.task("c", "t") == {"n": 1}
+    catalog.publish_task("c", "t", {"n": 3}, replace=True)
+    assert catalog.task("c", "t") == {"n": 3}
+    assert catalog.tasks("c") == {"t"}
+
+
+def test_planning_imports_nothing_heavy() -> None:
+    """The keys can be computed without pyarrow, numpy, pandas, torch and ray."""
+    code = (
+        "import sys, runner.data.catalog; "
+        "print([m for m in ('pyarrow', 'numpy', 'pandas', 'torch', 'ray') if m in sys.modules])"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

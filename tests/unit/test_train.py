@@ -1,0 +1,341 @@
+"""The train context in this process, alone: batches, steps, metrics, phases, checkpoints and going on from them."""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from runner.errors import DataError, SpecError, StageTimeout
+from runner.worker.gang_inline import InlineGang
+from runner.worker.train import run_train
+from tests.train_kit import Config, curve, make_scope, rows_of
+
+
+class Cut(Exception):
+    """Stands for a kill: nothing of the function runs after it."""
+
+
+def model_of(ctx: Any) -> tuple[Any, Any]:
+    net = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.BatchNorm1d(8), torch.nn.Dropout(0.3), torch.nn.Linear(8, 1))
+    model = ctx.prepare(net)
+    return model, torch.optim.AdamW(model.parameters(), lr=0.01)
+
+
+def learn(model: Any, optimizer: Any, batch: Any) -> torch.Tensor:
+    loss = (model(batch["x"]).squeeze(1) - batch["y"]).square().mean()
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    return loss
+
+
+def plain(ctx: Any, config: Any) -> None:
+    model, optimizer = model_of(ctx)
+    ctx.track(model=model, optimizer=optimizer)
+    for batch in ctx.batches("train", batch_size=config.batch, epochs=config.epochs):
+        loss = learn(model, optimizer, batch)
+        ctx.step(loss=loss, noise=random.random() + np.random.rand())
+        if ctx.step_number == config.at_step:
+            raise Cut
+
+
+def fit(tmp_path: Path, fn: Any, config: Config | None = None, **stage: Any) -> tuple[dict[str, Any], Any]:
+    given, scope = make_scope(tmp_path, fn, config, **stage)
+    return run_train(given, scope, InlineGang()), scope
+
+
+def test_result_says_what_was_trained(tmp_path: Path) -> None:
+    """The result counts steps, epochs and samples, and names the last checkpoint and the final metrics."""
+    result, scope = fit(tmp_path, plain, Config(epochs=2))
+    assert (result["steps"], result["epochs"], result["samples"], result["world_size"]) == (24, 2, 192, 1)
+    assert result["checkpoint"] == "checkpoints/fit/000000024-1"
+    assert result["metrics"]["loss"] == curve(scope)[24]
+    assert result["resumed_from"] is None
+    assert result["seconds"] > 0
+
+
+def test_row_for_every_step(tmp_path: Path) -> None:
+    """Every step has one row, with its loss, epoch, samples so far, rates and the steps that there will be."""
+    _, scope = fit(tmp_path, plain, Config(epochs=2))
+    rows = [row for row in rows_of(scope) if "loss" in row]
+    assert [row["step"] for row in rows] == list(range(1, 25))
+    assert [row["samples"] for row in rows] == [8 * step for step in range(1, 25)]
+    assert [row["epoch"] for row in rows] == [0] * 12 + [1] * 12
+    assert {row["steps_total"] for row in rows} == {24}
+    assert all(row["samples_per_s"] > 0 and 0 <= row["wait_share"] <= 1 for row in rows)
+
+
+def test_inline_keeps_the_global_batch(tmp_path: Path) -> None:
+    """One process takes the rows that the stage's workers would take together."""
+    seen: list[int] = []
+
+    def count(ctx: Any, config: Any) -> None:
+        for batch in ctx.batches("train", batch_size=8):
+            seen.append(len(batch.positions))
+            ctx.step()
+
+    fit(tmp_path, count, workers=3)
+    assert seen == [24] * 4
+
+
+def test_inline_error_is_the_users_own(tmp_path: Path) -> None:
+    """In the user's process the exception that comes out is the object that was raised."""
+    mine = ValueError("mine")
+
+    def fail(ctx: Any, config: Any) -> None:
+        raise mine
+
+    with pytest.raises(ValueError, match="mine") as caught:
+        fit(tmp_path, fail)
+    assert caught.value is mine
+
+
+@pytest.mark.parametrize("cut", [1, 5, 11, 12, 13, 20])
+def test_cut_run_goes_on_bit_for_bit(tmp_path: Path, cut: int) -> None:
+    """Cut after any step, and again later, the loss curve and all random numbers equal those of a run that was not."""
+    _, whole = fit(tmp_path / "whole", plain, Config(epochs=2), checkpoint_every_steps=3)
+    losses: dict[int, float] = {}
+    noises: dict[int, float] = {}
+    for attempt, at_step in enumerate([cut, cut + 4, 0], 1):
+        given, scope = make_scope(
+            tmp_path, plain, Config(epochs=2, at_step=at_step), attempt=attempt, checkpoint_every_steps=3
+        )
+        try:
+            run_train(given, scope, InlineGang())
+        except Cut:
+            assert at_step > 0
+        losses.update(curve(scope))
+        noises.update(curve(scope, name="noise"))
+    assert losses == curve(whole)
+    assert noises == curve(whole, name="noise")
+
+
+def test_checkpoint_belongs_to_its_step_with_all_that_follows_it(tmp_path: Path) -> None:
+    """What the function does after a step, a validation say, is done once: before that step's checkpoint is made."""
+    validated: list[int] = []
+
+    def validate(ctx: Any, config: Any) -> None:
+        for _ in ctx.batches("train", batch_size=8):
+            ctx.step()
+            if ctx.every(steps=4):
+                validated.append(ctx.step_number)
+                with ctx.phase("validation"):
+                    total = sum(int(b.mask.sum()) for b in ctx.batches("validation", batch_size=20, tail="wrap"))
+                    ctx.log(validation_rows=total, draw=float(torch.rand(())))
+            if ctx.step_number == config.at_step:
+                raise Cut
+
+    given, scope = make_scope(tmp_path, validate, Config(at_step=5), checkpoint_every_steps=4)
+    with pytest.raises(Cut):
+        run_train(given, scope, InlineGang())
+    given, scope = make_scope(tmp_path, validate, Config(), attempt=2, checkpoint_every_steps=4)
+    run_train(given, scope, InlineGang())
+    assert validated == [4, 8, 12]
+    assert curve(scope, name="validation_rows") == {8: 96.0, 12: 96.0}
+
+
+def test_inner_loops_get_different_epochs(tmp_path: Path) -> None:
+    """A name that is opened again goes on with the next epoch, and a cut run skips what it has had."""
+    orders: dict[int, list[int]] = {}
+
+    def loops(ctx: Any, config: Any) -> None:
+        ctx.track(notes=[])
+        for _ in range(3):
+            for batch in ctx.batches("train", batch_size=32, epochs=1):
+                orders.setdefault(ctx.epoch, []).extend(batch["id"].tolist())
+                ctx.step()
+                if ctx.step_number == config.at_step:
+                    raise Cut
+
+    given, scope = make_scope(tmp_path, loops, Config(at_step=5), checkpoint_every_steps=4)
+    with pytest.raises(Cut):
+        run_train(given, scope, InlineGang())
+    orders[1] = orders[1][:32]  # the fifth step was lost with the cut
+    given, scope = make_scope(tmp_path, loops, Config(), attempt=2, checkpoint_every_steps=4)
+    result = run_train(given, scope, InlineGang())
+    assert result["epochs"] == 3
+    assert [sorted(order) for order in orders.values()] == [list(range(96))] * 3
+    assert orders[0] != orders[1] != orders[2]
+
+
+def test_accumulation_resumes_at_the_step(tmp_path: Path) -> None:
+    """Several batches per step: a checkpoint made in the middle of a step holds the place of the step before."""
+    seen: list[int] = []
+
+    def accumulate(ctx: Any, config: Any) -> None:
+        for number, batch in enumerate(ctx.batches("train", batch_size=8), 1):
+            seen.extend(batch["id"].tolist())
+            if number % 2 == 0:
+                ctx.step()
+            if ctx.step_number == config.at_step and number % 2:
+                ctx.checkpoint()
+                raise Cut
+
+    given, scope = make_scope(tmp_path, accumulate, Config(at_step=2))
+    with pytest.raises(Cut):
+        run_train(given, scope, InlineGang())
+    del seen[32:]
+    given, scope = make_scope(tmp_path, accumulate, Config(), attempt=2)
+    assert run_train(given, scope, InlineGang())["steps"] == 6
+    assert sorted(seen) == list(range(96))
+
+
+def test_values_are_restored_in_place(tmp_path: Path) -> None:
+    """Dicts and lists of JSON values come back as they were at the checkpoint."""
+    found: list[Any] = []
+
+    def keep(ctx: Any, config: Any) -> None:
+        history: list[int] = []
+        best = {"value": math.inf}
+        ctx.track(history=history, best=best)
+        found.append((list(history), dict(best), ctx.resumed))
+        for _ in ctx.batches("train", batch_size=32):
+            history.append(ctx.step_number)
+            best["value"] = 1.0 / (ctx.step_number + 1)
+            ctx.step()
+            if ctx.step_number == config.at_step:
+                ctx.checkpoint()
+                raise Cut
+
+    given, scope = make_scope(tmp_path, keep, Config(at_step=2))
+    with pytest.raises(Cut):
+        run_train(given, scope, InlineGang())
+    given, scope = make_scope(tmp_path, keep, Config(), attempt=2)
+    run_train(given, scope, InlineGang())
+    assert found == [([], {"value": math.inf}, False), ([0, 1], {"value": 0.5}, True)]
+
+
+def test_best_is_kept_and_named(tmp_path: Path) -> None:
+    """A best value that is logged in a phase makes a checkpoint of its own step, which stays while others go."""
+    values = iter([3.0, 1.0, 2.0, 4.0])
+
+    def best(ctx: Any, config: Any) -> None:
+        for _ in ctx.batches("train", batch_size=8):
+            ctx.step()
+            if ctx.every(steps=3):
+                with ctx.phase("validation"):
+                    ctx.log(validation_loss=next(values))
+
+    result, scope = fit(tmp_path, best, best=("validation_loss", "min"), keep=1, checkpoint_every_steps=2)
+    assert result["best"] == "checkpoints/fit/000000006-1"
+    assert scope.bundle.store.list("checkpoints/fit") == ["000000006-1", "000000012-1"]
+
+
+def test_every_seconds_fires_by_the_clock(tmp_path: Path) -> None:
+    """`every(seconds=)` is true at one step after each such time, and not before."""
+    fired: list[float] = []
+
+    def tick(ctx: Any, config: Any) -> None:
+        start = time.monotonic()
+        while time.monotonic() - start < 1.6:
+            time.sleep(0.01)
+            ctx.step()
+            if ctx.every(seconds=0.6):
+                fired.append(time.monotonic() - start)
+
+    fit(tmp_path, tick)
+    assert len(fired) == 2
+    assert 0.6 <= fired[0] < 1.0
+    assert 1.2 <= fired[1] < 1.6
+
+
+def test_phase_that_takes_too_long_is_named(tmp_path: Path) -> None:
+    """A phase over its timeout raises StageTimeout with the phase's name, promptly."""
+
+    def slow(ctx: Any, config: Any) -> None:
+        with ctx.phase("validation", timeout_s=0.2):
+            while True:
+                time.sleep(0.01)
+
+    started = time.monotonic()
+    with pytest.raises(StageTimeout, match="phase 'validation' of stage 'fit' took longer than its timeout_s=0.2"):
+        fit(tmp_path, slow)
+    assert time.monotonic() - started < 3
+
+
+def test_phase_in_time_leaves_nothing_behind(tmp_path: Path) -> None:
+    """A phase that ends in time raises nothing later, and its time is a row."""
+
+    def quick(ctx: Any, config: Any) -> None:
+        with ctx.phase("validation", timeout_s=0.2):
+            ctx.log(accuracy=0.5)
+        time.sleep(0.4)
+
+    result, scope = fit(tmp_path, quick)
+    assert result["metrics"] == {"accuracy": 0.5}
+    assert [row["phase"] for row in rows_of(scope) if "phase" in row] == ["validation"]
+
+
+def test_artefacts_are_kept_by_kind(tmp_path: Path) -> None:
+    """Text, bytes, JSON values, modules and tensors each become a file that needs no code of ours to be read."""
+
+    def save(ctx: Any, config: Any) -> None:
+        ctx.save("sample", "To be")
+        ctx.save("raw.bin", b"\0\1")
+        ctx.save("report", {"accuracy": 0.5})
+        ctx.save("model", torch.nn.Linear(2, 1))
+        ctx.save("scores", [torch.ones(2), 3])
+
+    _, scope = fit(tmp_path, save)
+    store = scope.bundle.store
+    assert store.list("artefacts/fit") == ["model.safetensors", "raw.bin", "report.json", "sample.txt", "scores.pt"]
+    assert store.get("artefacts/fit/sample.txt") == b"To be"
+    scores = torch.load(store.path("artefacts/fit/scores.pt"), weights_only=True)
+    assert scores[0].tolist() == [1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda ctx: ctx.batches("trian", batch_size=8), "did you mean 'train'"),
+        (lambda ctx: ctx.batches("train"), "one of the two"),
+        (lambda ctx: ctx.step(loss=torch.ones(2)), "one element"),
+        (lambda ctx: ctx.step(epoch=1), "any name but"),
+        (lambda ctx: ctx.track(best=3.0), "keep the value in a dict"),
+        (lambda ctx: ctx.track(manifest={}), "not taken"),
+        (lambda ctx: ctx.prepare(torch.nn.Linear(1, 1), strategy="dpp"), "'ddp', 'fsdp' or None"),
+        (lambda ctx: ctx.every(), "one of the two"),
+        (lambda ctx: ctx.save("../x", "y"), "letters, digits"),
+    ],
+)
+def test_wrong_calls_say_what_is_allowed(tmp_path: Path, call: Any, words: str) -> None:
+    """A wrong argument is an error that says what was found, what is allowed or what to do."""
+
+    def wrong(ctx: Any, config: Any) -> None:
+        call(ctx)
+
+    with pytest.raises(SpecError, match=words):
+        fit(tmp_path, wrong)
+
+
+def test_missing_data_starts_nothing(tmp_path: Path) -> None:
+    """Data that is not there is an error before any rank is started."""
+    called: list[int] = []
+
+    def train(ctx: Any, config: Any) -> None:
+        called.append(1)
+
+    given, scope = make_scope(tmp_path, train)
+    for path in (tmp_path / "data").iterdir():
+        path.unlink()
+    with pytest.raises(DataError):
+        run_train(given, scope, InlineGang())
+    assert not called
+
+
+def test_resume_reads_the_data_of_the_first_attempt(tmp_path: Path) -> None:
+    """Files that were added between two attempts are not read: the order would be another."""
+    given, scope = make_scope(tmp_path, plain, Config(at_step=5), checkpoint_every_steps=2)
+    with pytest.raises(Cut):
+        run_train(given, scope, InlineGang())
+    (tmp_path / "data" / "9.parquet").write_bytes((tmp_path / "data" / "0.parquet").read_bytes())
+    given, scope = make_scope(tmp_path, plain, attempt=2)
+    result = run_train(given, scope, InlineGang())
+    assert (result["resumed_from"], result["steps"]) == (4, 12)
