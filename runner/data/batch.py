@@ -59,9 +59,5 @@ def _tensor(torch: Any, value: Any) -> Any:
 
 def _moved(value: Any, device: Any, non_blocking: bool) -> Any:
     if isinstance(value, list):
-        return (
-            [_moved(one, device, non_blocking) for one in value]
-            if value and hasattr(value[0], "to")
-            else value
-        )
+        return [_moved(one, device, non_blocking) for one in value] if value and hasattr(value[0], "to") else value
     return value.to(device, non_blocking=non_blocking)

@@ -53,9 +53,7 @@ def code_key(stage: Prep, code_hash: str, config_used: Mapping[str, Any]) -> str
     return _digest([_VERSION, code_hash, dict(config_used), settings])[:20]
 
 
-def result_key(
-    stage: Prep, code_hash: str, config_used: Mapping[str, Any], input_ids: Mapping[str, str | None]
-) -> str:
+def result_key(stage: Prep, code_hash: str, config_used: Mapping[str, Any], input_ids: Mapping[str, str | None]) -> str:
     """20 hex digits for the result of the stage on these inputs (source key -> manifest id)."""
     return _digest([code_key(stage, code_hash, config_used), dict(input_ids), stage.max_quarantine])[:20]
 

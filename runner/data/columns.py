@@ -94,9 +94,7 @@ def check_columns(columns: Iterable[str], known: Sequence[str], where: str) -> N
                 where=where,
             )
         if name in taken:
-            raise DataError(
-                f"column '{name}' twice", allowed="each column once", todo="check columns=", where=where
-            )
+            raise DataError(f"column '{name}' twice", allowed="each column once", todo="check columns=", where=where)
         taken.add(name)
 
 
@@ -117,13 +115,17 @@ def _common(a: pa.DataType, b: pa.DataType, format: str) -> pa.DataType | None:
         return loose(a)
     if format not in _GUESSED:
         return None
+    if {pa.types.is_string(a), pa.types.is_string(b)} == {True, False} and _is_time(a, b):
+        return pa.string()  # what looks like a date in one file is text in another
     try:
-        merged = pa.unify_schemas(
-            [pa.schema([("x", a)]), pa.schema([("x", b)])], promote_options="permissive"
-        )
+        merged = pa.unify_schemas([pa.schema([("x", a)]), pa.schema([("x", b)])], promote_options="permissive")
     except (pa.ArrowTypeError, pa.ArrowInvalid):
         return None
     return merged.field("x").type
+
+
+def _is_time(*kinds: pa.DataType) -> bool:
+    return any(pa.types.is_temporal(kind) for kind in kinds)
 
 
 def _said(known: tuple[str, pa.Field]) -> tuple[str, str]:

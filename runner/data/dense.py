@@ -20,7 +20,8 @@ def is_dense(kind: pa.DataType) -> bool:
     kind = _storage(kind)
     if pa.types.is_fixed_size_list(kind):
         return is_dense(kind.value_type)
-    return _is_number(kind) or pa.types.is_temporal(kind) or pa.types.is_fixed_size_binary(kind)
+    time = pa.types.is_temporal(kind) and not pa.types.is_interval(kind)
+    return _is_number(kind) or time or pa.types.is_fixed_size_binary(kind)
 
 
 def join(parts: Sequence[pa.Array], kind: pa.DataType, room: Column | None = None) -> Column:
@@ -45,9 +46,17 @@ def join(parts: Sequence[pa.Array], kind: pa.DataType, room: Column | None = Non
     if len(arrays) == 1:
         return arrays[0]
     rows = sum(len(array) for array in arrays)
-    if not isinstance(room, np.ndarray) or not room.flags.writeable or len(room) < rows:
-        room = np.empty((rows + rows // 8, *arrays[0].shape[1:]), arrays[0].dtype)
-    return np.concatenate(arrays, out=room[:rows])
+    whole = room.base if isinstance(room, np.ndarray) else None  # `room` may be the part of it that was used
+    shape, kind = (rows, *arrays[0].shape[1:]), arrays[0].dtype
+    if not isinstance(whole, np.ndarray) or not _fits(whole, shape, kind):
+        whole = np.empty((rows + rows // 4, *shape[1:]), kind)  # untouched, the rest takes no memory
+    return np.concatenate(arrays, out=whole[:rows])
+
+
+def _fits(whole: Dense, shape: tuple[int, ...], kind: np.dtype[Any]) -> bool:
+    return bool(
+        whole.flags.writeable and whole.dtype == kind and whole.shape[1:] == shape[1:] and len(whole) >= shape[0]
+    )
 
 
 def dense(array: pa.Array) -> Dense:
@@ -67,7 +76,7 @@ def dense(array: pa.Array) -> Dense:
         values = array.values.slice(array.offset * size, len(array) * size)
         inner = dense(values)
         return inner.reshape(len(array), size, *inner.shape[1:])
-    if pa.types.is_fixed_size_binary(kind) and not pa.types.is_decimal(kind):
+    if pa.types.is_fixed_size_binary(kind):
         width = kind.byte_width
         flat = np.frombuffer(array.buffers()[1] or b"", np.uint8, len(array) * width, array.offset * width)
         return flat.reshape(len(array), width)

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
+import json
 import os
 import threading
+import time
 from typing import Any
 
 _CHUNK = 1 << 20
 
-#: (path, size, mtime in ns, inode) -> hex; a file that is replaced or written again has another key.
-_known: dict[tuple[str, int, int, int], str] = {}
+#: Local files from this size on are hashed once for all processes: the hash is noted in the user's cache folder.
+LARGE_BYTES = 64 << 20
+_SETTLED_S = 2.0
+
+#: (path, size, mtime in ns, inode); a file that is replaced or written again has another key.
+Key = tuple[str, int, int, int]
+_known: dict[Key, str] = {}
 _lock = threading.Lock()
 
 
@@ -56,15 +64,46 @@ def _told(info: dict[str, Any]) -> str | None:
 
 def _local_md5(path: str) -> str:
     stat = os.stat(path)
-    key = (path, stat.st_size, stat.st_mtime_ns, stat.st_ino)
+    key = (os.path.abspath(path), stat.st_size, stat.st_mtime_ns, stat.st_ino)
     with _lock:
         if key in _known:
             return _known[key]
-    with open(path, "rb") as file:
-        digest = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    digest = _recall(key) if stat.st_size >= LARGE_BYTES else None
+    if digest is None:
+        with open(path, "rb") as file:
+            digest = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+        # a file of this very moment may still change without a new modification time
+        if stat.st_size >= LARGE_BYTES and time.time() - stat.st_mtime > _SETTLED_S:
+            _remember(key, digest)
     with _lock:
         _known[key] = digest
     return digest
+
+
+def _note(key: Key) -> str:
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return os.path.join(cache, "runner", "etags", hashlib.sha256(key[0].encode()).hexdigest()[:32])
+
+
+def _recall(key: Key) -> str | None:
+    """The hash that an earlier process noted, if the file is still the same."""
+    try:
+        with open(_note(key), encoding="utf-8") as file:
+            noted = json.load(file)
+    except (OSError, ValueError):
+        return None
+    return noted["md5"] if noted.get("key") == list(key) else None
+
+
+def _remember(key: Key, digest: str) -> None:
+    """Notes the hash for later processes; a note that cannot be written only costs them time."""
+    note = _note(key)
+    with contextlib.suppress(OSError):
+        os.makedirs(os.path.dirname(note), exist_ok=True)
+        beside = f"{note}.{os.getpid()}.{threading.get_ident()}"
+        with open(beside, "w", encoding="utf-8") as file:
+            json.dump({"key": list(key), "md5": digest}, file)
+        os.replace(beside, note)
 
 
 def _remote_md5(fs: Any, path: str, size: int) -> str:

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from runner.data import ipc, lines, parquet
 from runner.data.columns import add_partitions, check_columns, unify
-from runner.data.shards import Shard, Unit
+from runner.data.shards import UNCOUNTED, Shard, Unit
 from runner.data.source import SourceFile, open_input
 from runner.errors import DataError
 
@@ -69,9 +69,7 @@ def read(
     chosen = [shard.units[i] for i in (range(len(shard.units)) if units is None else units)]
     if schema is None:
         source = SourceFile(url, shard.path, shard.size, shard.etag, shard.partitions)
-        schema = add_partitions(
-            inspect(source, shard.format, options)[1] or pa.schema([]), [shard.partitions]
-        )
+        schema = add_partitions(inspect(source, shard.format, options)[1] or pa.schema([]), [shard.partitions])
     if columns is not None:
         check_columns(columns, schema.names, where=url)
         wanted = pa.schema([schema.field(name) for name in columns])
@@ -79,8 +77,12 @@ def read(
         wanted = schema
     for unit in chosen:
         with explained(url, unit.index):
+            seen = 0
             for batch in _raw(url, shard, unit, schema, wanted, options, rows):
+                seen += batch.num_rows
                 yield _conform(batch, wanted, shard)
+            if unit.rows not in (UNCOUNTED, seen):
+                raise ValueError(f"{seen} rows, {unit.rows} were counted")
 
 
 def _raw(
@@ -93,7 +95,7 @@ def _raw(
     rows: int | None,
 ) -> Iterator[pa.RecordBatch]:
     if shard.format == "parquet":
-        own = set(parquet.footer(url, shard.etag, options).schema.to_arrow_schema().names)
+        own = set(parquet.footer(url, shard, options).schema.to_arrow_schema().names)
         return parquet.read(url, shard, unit, [name for name in wanted.names if name in own], options, rows)
     if shard.format == "ipc":
         return ipc.read(url, shard, unit, options)
@@ -108,13 +110,9 @@ def _whole_file(
 ) -> Iterator[pa.RecordBatch]:
     content = b""
     if "bytes" in wanted.names:
-        with open_input(url, options) as source:
+        with open_input(url, shard.size, options) as source:
             content = source.read()
-        if len(content) != shard.size:
-            raise OSError(f"the file has {len(content)} bytes, {shard.size} were expected")
-    yield pa.RecordBatch.from_arrays(
-        [pa.array([shard.path]), pa.array([content], pa.binary())], schema=FILES_SCHEMA
-    )
+    yield pa.RecordBatch.from_arrays([pa.array([shard.path]), pa.array([content], pa.binary())], schema=FILES_SCHEMA)
 
 
 def _conform(batch: pa.RecordBatch, wanted: pa.Schema, shard: Shard) -> pa.RecordBatch:

@@ -16,7 +16,7 @@ _FILE_MAGIC = b"ARROW1"
 def inspect(file: SourceFile, options: Mapping[str, Any] | None) -> tuple[tuple[Unit, ...], pa.Schema]:
     """Units and schema. A local file is mapped, of a remote one the bodies are read too: the footer has no
     row counts."""
-    with open_input(file.url, options, mapped=True) as source:
+    with open_input(file.url, file.size, options, mapped=True) as source:
         if not _is_file_format(source):
             return _inspect_stream(source, file.size)
         reader = pa.ipc.open_file(source)
@@ -27,7 +27,7 @@ def inspect(file: SourceFile, options: Mapping[str, Any] | None) -> tuple[tuple[
 
 def read(url: str, shard: Shard, unit: Unit, options: Mapping[str, Any] | None) -> Iterator[pa.RecordBatch]:
     """The record batches of one unit, all columns (a mapped file reads only what is used)."""
-    with open_input(url, options, mapped=True) as source:
+    with open_input(url, shard.size, options, mapped=True) as source:
         if _is_file_format(source):
             yield pa.ipc.open_file(source).get_batch(unit.index)
         else:

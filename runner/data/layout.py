@@ -11,9 +11,9 @@ from runner.data.shards import Unit
 
 #: Data up to this size (decoded) is one block: its shuffle is perfect, and every rank holds all of it.
 SMALL_BYTES = 64 << 20
-#: Block size of larger data; a rank holds about (lanes / world size + 1) blocks.
+#: Block size of larger data; a rank has about (lanes / world size + 1) lanes open.
 BLOCK_BYTES = 8 << 20
-#: More lanes mix more distant rows; each costs a block and, where a unit is larger than one, its compressed bytes.
+#: More lanes mix more distant rows, and each costs memory.
 MOST_LANES = 32
 FEWEST_LANES = 4
 #: Data of fewer units than this is cut finer, at the price of a temporary file for each unit.
@@ -26,7 +26,8 @@ def layout(units: Sequence[Unit]) -> tuple[int, int]:
     """Lanes and block bytes for these units.
 
     Small data is one lane of one block. Otherwise lanes are as many as fit into OPEN_BYTES if each holds a block and
-    the largest unit's bytes in the file, but not more than there are units, within the bounds above. They are a
+    either the decoded rest of a unit that is not larger than one, or the bytes in the file of the largest that is; but
+    not more than there are units, within the bounds above. They are a
     power of two, as most batch sizes are: then the lanes that a rank touches are the same in every step.
 
     Returns:
@@ -36,7 +37,7 @@ def layout(units: Sequence[Unit]) -> tuple[int, int]:
     if total <= SMALL_BYTES:
         return 1, max(total, 1)
     largest = max((unit.length for unit in units if unit.bytes > BLOCK_BYTES), default=0)
-    fitting = max(FEWEST_LANES, min(MOST_LANES, OPEN_BYTES // (BLOCK_BYTES + largest)))
+    fitting = max(FEWEST_LANES, min(MOST_LANES, OPEN_BYTES // (BLOCK_BYTES + max(BLOCK_BYTES, largest))))
     return _power_of_two(min(fitting, max(FEW_UNITS, len(units)))), BLOCK_BYTES
 
 

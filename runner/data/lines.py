@@ -31,7 +31,7 @@ def inspect(
     """Uncounted units, and the schema that the start of each of them shows."""
     if not file.size:
         return (), [TEXT_SCHEMA] if format == "text" else []
-    with open_input(file.url, options) as source:
+    with open_input(file.url, file.size, options) as source:
         units = _units(source, file, format)
         if format == "text":
             return units, [TEXT_SCHEMA]
@@ -43,7 +43,7 @@ def read(
     url: str, shard: Shard, unit: Unit, schema: pa.Schema, options: Mapping[str, Any] | None
 ) -> Iterator[pa.RecordBatch]:
     """Record batches of one unit; `schema` holds the columns of the file with their types."""
-    with open_input(url, options) as source:
+    with open_input(url, shard.size, options) as source:
         stream = _stream(source, shard.path, unit)
         if shard.format == "text":
             yield from _text(stream, first=unit.start == 0)
@@ -67,7 +67,8 @@ def _units(source: pa.NativeFile, file: SourceFile, format: str) -> tuple[Unit, 
     ends = [file.size]
     splittable = compression_of(file.path) is None and file.size > UNIT_BYTES
     if splittable and (format != "csv" or _no_quoted_newlines(source, file.size)):
-        ends = _line_ends(source, file.size, -(-file.size // UNIT_BYTES))
+        share = UNIT_BYTES * 15 // 16  # a range ends before its share does, so the next may be longer by a line
+        ends = _line_ends(source, file.size, -(-file.size // share))
     starts = [0, *ends[:-1]]
     return tuple(
         Unit(i, UNCOUNTED, end - start, start, end - start)
@@ -117,9 +118,7 @@ def _stream(source: pa.NativeFile, path: str, unit: Unit) -> pa.NativeFile:
     return source.get_stream(unit.start, unit.length)
 
 
-def _sample(
-    source: pa.NativeFile, file: SourceFile, unit: Unit, format: str, names: list[str] | None
-) -> pa.Schema:
+def _sample(source: pa.NativeFile, file: SourceFile, unit: Unit, format: str, names: list[str] | None) -> pa.Schema:
     data = _stream(source, file.path, unit).read(SAMPLE_BYTES)
     if len(data) == SAMPLE_BYTES < unit.length or compression_of(file.path):
         data = data[: data.rfind(b"\n") + 1] or data

@@ -167,9 +167,7 @@ class Manifest:
             table = pq.read_table(pa.BufferReader(data))
             head = json.loads(table.schema.metadata[_KEY])
         except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
-            raise DataError(
-                "no manifest", allowed="what Manifest.to_bytes wrote", todo="build it again"
-            ) from error
+            raise DataError("no manifest", allowed="what Manifest.to_bytes wrote", todo="build it again") from error
         if head["version"] != _VERSION:
             raise DataError(
                 f"a manifest of version {head['version']}",
@@ -187,9 +185,7 @@ class Manifest:
             for row in table.to_pylist()
         ]
         schema = pa.ipc.read_schema(pa.BufferReader(base64.b64decode(head["schema"])))
-        return Manifest(
-            head["base"], tuple(shards), schema, head["options"], head["lanes"], head["block_bytes"]
-        )
+        return Manifest(head["base"], tuple(shards), schema, head["options"], head["lanes"], head["block_bytes"])
 
 
 def build(
@@ -217,17 +213,13 @@ def build(
     return manifest.counted() if count else manifest
 
 
-def from_files(
-    files: Sequence[SourceFile], format: str, options: Mapping[str, Any] | None = None
-) -> Manifest:
+def from_files(files: Sequence[SourceFile], format: str, options: Mapping[str, Any] | None = None) -> Manifest:
     """The manifest of listed files, inspected in parallel. Raises DataError (see `build`)."""
     with ThreadPoolExecutor(_THREADS) as pool:
         found = list(pool.map(lambda file: formats.inspect(file, format, options), files))
     seen = [(file.url, schema) for file, (_, schema) in zip(files, found, strict=True) if schema is not None]
     if not seen:
-        raise DataError(
-            "only empty files", allowed="at least one row", todo="check the files", where=files[0].url
-        )
+        raise DataError("only empty files", allowed="at least one row", todo="check the files", where=files[0].url)
     schema = add_partitions(unify(seen, format), _same_keys(files))
     shards = [
         Shard(file.path, file.size, file.etag, format, units, file.partitions)

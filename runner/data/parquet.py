@@ -23,7 +23,7 @@ _lock = threading.Lock()
 
 def inspect(file: SourceFile, options: Mapping[str, Any] | None) -> tuple[tuple[Unit, ...], pa.Schema]:
     """Units and schema from the footer; two small reads."""
-    metadata = footer(file.url, file.etag, options)
+    metadata = footer(file.url, file, options)
     return units_of(metadata), metadata.schema.to_arrow_schema()
 
 
@@ -34,16 +34,17 @@ def units_of(metadata: pq.FileMetaData) -> tuple[Unit, ...]:
     return tuple(unit for unit in groups if unit.rows)
 
 
-def footer(url: str, etag: str, options: Mapping[str, Any] | None) -> pq.FileMetaData:
+def footer(url: str, file: SourceFile | Shard, options: Mapping[str, Any] | None) -> pq.FileMetaData:
     """The footer of a file, from memory if it was read before."""
+    key = url, file.etag
     with _lock:
-        if (url, etag) in _footers:
-            _footers.move_to_end((url, etag))
-            return _footers[url, etag]
-    with open_input(url, options) as source:
+        if key in _footers:
+            _footers.move_to_end(key)
+            return _footers[key]
+    with open_input(url, file.size, options) as source:
         metadata = pq.ParquetFile(source).metadata
     with _lock:
-        _footers[url, etag] = metadata
+        _footers[key] = metadata
         while len(_footers) > _FOOTERS_KEPT:
             _footers.popitem(last=False)
     return metadata
@@ -63,8 +64,8 @@ def read(
     coalesced and fetched at once); decoded is one batch at a time. Page checksums are verified where they are
     there.
     """
-    metadata = footer(url, shard.etag, options)
-    with open_input(url, options) as source:
+    metadata = footer(url, shard, options)
+    with open_input(url, shard.size, options) as source:
         file = pq.ParquetFile(
             source,
             metadata=metadata,

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from runner.data import dense
-from runner.data.layout import SMALL_BYTES
+from runner.data.layout import BLOCK_BYTES, SMALL_BYTES
 from runner.data.manifest import Manifest
 from runner.data.order import Block, Ints, Order, Segment
 from runner.data.spill import Spill
@@ -19,6 +19,8 @@ from runner.errors import DataError
 
 Columns = dict[str, dense.Column]
 
+#: Decoded at a time of a unit that is larger than a block.
+_PIECE_BYTES = 2 << 20
 #: From here on it is faster to copy each stretch by itself than all through a temporary array.
 _STRETCH_BYTES = 4096
 
@@ -36,24 +38,20 @@ class _Open:
 class Reader:
     """Rows of a dataset by (lane, index), for one rank. Not for several threads at once.
 
-    Memory: an open block for each lane that this rank touches, and the compressed bytes of each unit that is
-    larger than a block and half-way read. Units that are cut over several lanes are decoded once, into a
-    nameless temporary file. Data of up to SMALL_BYTES stays in memory from epoch to epoch.
+    Memory: for each lane that this rank touches an open block, and either the decoded rest of a unit that is not
+    larger than a block or the compressed bytes of one that is. Units that are cut over several lanes are decoded
+    once, into a nameless temporary file. Data of up to SMALL_BYTES stays in memory from epoch to epoch.
 
     Args:
         columns: names, in the order wanted.
 
     Attributes:
-        rows_read, bytes_read: decoded so far; with rows used more than once, or skipped on the way to a
-        resume, more
-            than was handed out.
+        rows_read, bytes_read: decoded so far; more than was handed out where rows are skipped on the way to a resume.
     """
 
     def __init__(self, manifest: Manifest, order: Order, columns: Sequence[str]) -> None:
         self._manifest, self._order, self._names = manifest, order, list(columns)
-        self._places = [
-            (shard, place) for shard, one in enumerate(manifest.shards) for place in range(len(one.units))
-        ]
+        self._places = [(shard, place) for shard, one in enumerate(manifest.shards) for place in range(len(one.units))]
         self._open: dict[int, _Open] = {}
         self._cursors: dict[int, dict[int, _Cursor]] = {}
         self._spills: dict[int, Spill] = {}
@@ -79,17 +77,18 @@ class Reader:
             self.rest()
             self._epoch = epoch
         self._clock += 1
-        parts = []
+        out: dict[str, Any] = {}
         for lane in np.unique(lanes).tolist():
             places = np.flatnonzero(lanes == lane)
             numbers = self._order.epoch(epoch).block_of(lane, indexes[places])
             for number in np.unique(numbers).tolist():
                 here = places[numbers == number]
                 one = self._opened(lane, number)
-                parts.append((here, one.columns, one.block.sequence[indexes[here] - one.block.start]))
-        return {
-            name: _gather([(at, c[name], rows) for at, c, rows in parts], len(lanes)) for name in self._names
-        }
+                rows = one.block.sequence[indexes[here] - one.block.start]
+                cuts = _stretches(here)
+                for name in self._names:  # at once, for the lane's next block overwrites this one
+                    out[name] = _put(out.get(name), one.columns[name], rows, here, cuts, len(lanes))
+        return {name: out[name] for name in self._names}
 
     def forget(self, age: int) -> None:
         """Closes the blocks that the last `age` calls of `take` did not touch."""
@@ -108,9 +107,7 @@ class Reader:
         if one is None or one.number != number:
             block = self._order.epoch(self._epoch).block(lane, number)
             room = {} if one is None else one.columns
-            one = self._open[lane] = _Open(
-                number, block, self._block(lane, block.segments, room), self._clock
-            )
+            one = self._open[lane] = _Open(number, block, self._block(lane, block.segments, room), self._clock)
         one.used = self._clock
         return one
 
@@ -148,7 +145,9 @@ class Reader:
 
     def _unit(self, unit: int) -> Iterator[pa.RecordBatch]:
         shard, place = self._places[unit]
-        for batch in self._manifest.read(shard, [place], self._names):
+        one = self._manifest.shards[shard].units[place]
+        rows = max(1, one.rows * _PIECE_BYTES // one.bytes) if one.bytes > BLOCK_BYTES else None
+        for batch in self._manifest.read(shard, [place], self._names, rows):
             self.rows_read += batch.num_rows
             self.bytes_read += batch.nbytes
             yield batch
@@ -178,16 +177,10 @@ class _Cursor:
         self.row = 0
 
     def rows(self, start: int, stop: int) -> list[pa.RecordBatch]:
-        """Rows [start, stop), `start` at or after `row`. Raises DataError if the unit has fewer rows."""
+        """Rows [start, stop), `start` at or after `row`."""
         found = []
         while self.row < stop:
-            batch = self._rest if self._rest is not None else next(self._batches, None)
-            if batch is None:
-                raise DataError(
-                    f"a unit of {self.row} rows, {stop} or more were counted",
-                    allowed="the data that the manifest describes",
-                    todo="build the manifest again",
-                )
+            batch = self._rest if self._rest is not None else next(self._batches)
             low, high = max(start - self.row, 0), min(stop - self.row, batch.num_rows)
             if low < high:
                 found.append(batch.slice(low, high - low))
@@ -196,23 +189,24 @@ class _Cursor:
         return found
 
 
-def _gather(parts: Sequence[tuple[Ints, dense.Column, Ints]], count: int) -> Any:
-    """Rows of several columns at their places in one of `count` rows."""
-    first = parts[0][1]
-    if not isinstance(first, np.ndarray):
-        values: list[Any] = [None] * count
-        for places, column, rows in parts:
-            for place, value in zip(places.tolist(), dense.take(column, rows), strict=True):
-                values[place] = value
+def _stretches(places: Ints) -> list[int]:
+    """Where the stretches without a gap begin, and the end."""
+    return [0, *(np.flatnonzero(places[1:] - places[:-1] != 1) + 1).tolist(), len(places)]
+
+
+def _put(out: Any, column: dense.Column, rows: Ints, places: Ints, cuts: list[int], count: int) -> Any:
+    """Puts rows of a column at their places in `out`, which has `count` of them and is made if it is None."""
+    if not isinstance(column, np.ndarray):
+        values: list[Any] = [None] * count if out is None else out
+        for place, value in zip(places.tolist(), dense.take(column, rows), strict=True):
+            values[place] = value
         return values
-    out = np.empty((count, *first.shape[1:]), first.dtype)
-    for places, column, rows in parts:
-        assert isinstance(column, np.ndarray)
-        starts = np.flatnonzero(np.diff(places, prepend=-2) != 1)  # of stretches without a gap
-        if len(places) * out[0].nbytes < _STRETCH_BYTES * len(starts):
-            out[places] = column[rows]
-            continue
-        for low, high in itertools.pairwise([*starts.tolist(), len(places)]):
-            place = int(places[low])  # "clip" because the other modes take through a buffer
-            np.take(column, rows[low:high], axis=0, out=out[place : place + high - low], mode="clip")
+    if out is None:
+        out = np.empty((count, *column.shape[1:]), column.dtype)
+    if len(places) * out[0].nbytes < _STRETCH_BYTES * (len(cuts) - 1):
+        out[places] = column[rows]
+        return out
+    for low, high in itertools.pairwise(cuts):
+        place = int(places[low])  # "clip" because the other modes take through a buffer
+        np.take(column, rows[low:high], axis=0, out=out[place : place + high - low], mode="clip")
     return out

@@ -38,9 +38,7 @@ class SourceFile:
     partitions: Mapping[str, str | None] = field(default_factory=dict)
 
 
-def list_files(
-    url: str, options: Mapping[str, Any] | None = None, format: str | None = None
-) -> list[SourceFile]:
+def list_files(url: str, options: Mapping[str, Any] | None = None, format: str | None = None) -> list[SourceFile]:
     """The data files behind `url`, sorted by relative path.
 
     Names that begin with '.' or '_' are not data (the custom of Hive, Spark and pyarrow), at any depth below
@@ -55,15 +53,11 @@ def list_files(
         DataError: nothing is there, it cannot be reached, or it may not be read.
     """
     if format is not None and format not in FORMATS:
-        raise DataError(
-            f"format={format!r}", allowed=listed(FORMATS), todo=suggest(format, FORMATS), where=url
-        )
+        raise DataError(f"format={format!r}", allowed=listed(FORMATS), todo=suggest(format, FORMATS), where=url)
     with _reached(url):
         fs, root = filesystem(url, options)
         base, found = _find(fs, root)
-        visible = {
-            path: info for path, info in found.items() if path == base or not _hidden(_relative(path, base))
-        }
+        visible = {path: info for path, info in found.items() if path == base or not _hidden(_relative(path, base))}
         if not visible:
             raise _nothing(url, found)
         with ThreadPoolExecutor(_THREADS) as pool:
@@ -71,9 +65,7 @@ def list_files(
     files = []
     for (path, info), etag in zip(visible.items(), etags, strict=True):
         relative = _relative(path, base)
-        files.append(
-            SourceFile(_full_url(fs, path), relative, int(info["size"]), etag, partitions_of(relative))
-        )
+        files.append(SourceFile(_full_url(fs, path), relative, int(info["size"]), etag, partitions_of(relative)))
     return sorted(files, key=lambda file: file.path)
 
 
@@ -85,9 +77,7 @@ def infer_format(files: list[SourceFile], url: str) -> str:
     formats = {_ENDINGS.get(ending) for ending in endings}
     found = formats.pop()
     if found is None or formats:
-        shown = ", ".join(
-            f"{count} x '{'.' + ending if ending else 'no ending'}'" for ending, count in endings.items()
-        )
+        shown = ", ".join(f"{count} x '{'.' + ending if ending else 'no ending'}'" for ending, count in endings.items())
         raise DataError(
             f"no single format follows from the names ({shown})",
             allowed=listed(FORMATS),
@@ -113,44 +103,45 @@ def filesystem(url: str, options: Mapping[str, Any] | None = None) -> tuple[Any,
     import fsspec
 
     if "::" in url:
-        raise DataError(
-            "a chained URL", allowed="a plain fsspec URL", todo="unpack the archive first", where=url
-        )
+        raise DataError("a chained URL", allowed="a plain fsspec URL", todo="unpack the archive first", where=url)
     local = "://" not in url
     fs, path = fsspec.core.url_to_fs(os.path.expanduser(url) if local else url, **dict(options or {}))
     return fs, path
 
 
-def open_input(url: str, options: Mapping[str, Any] | None = None, *, mapped: bool = False) -> pa.NativeFile:
+def open_input(url: str, size: int, options: Mapping[str, Any] | None = None, *, mapped: bool = False) -> pa.NativeFile:
     """A file opened for random reads; each read fetches exactly the bytes asked for.
 
     Args:
+        size: bytes that the file had when it was listed.
         mapped: map a local file into memory (reads copy nothing; the file must not shrink meanwhile).
 
     Raises:
-        OSError: it is absent or may not be read.
+        OSError: it is absent, may not be read, or has another size.
     """
     fs, path = filesystem(url, options)
     protocol = fs.protocol if isinstance(fs.protocol, str) else fs.protocol[0]
     if protocol in ("file", "local"):
-        return pa.memory_map(path) if mapped and os.path.getsize(path) else pa.OSFile(path)
+        found = os.path.getsize(path)
+        if found != size:
+            raise OSError(f"the file has {found} bytes, {size} were listed")
+        return pa.memory_map(path) if mapped and size else pa.OSFile(path)
     if protocol == "memory":  # every open() of fsspec's memory file gives the same object, with one position
         return pa.BufferReader(fs.cat_file(path))
-    return pa.PythonFile(RangeFile(fs, path), mode="r")
+    return pa.PythonFile(RangeFile(fs, path, size), mode="r")
 
 
 class RangeFile:
     """A read-only file on ranged reads of an fsspec file system; no read-ahead, no cache.
 
     Args:
-        size: bytes of the file; asked from the file system if not known.
+        size: bytes of the file.
     """
 
     closed = False
 
-    def __init__(self, fs: Any, path: str, size: int | None = None) -> None:
-        self._fs, self._path, self._at = fs, path, 0
-        self._size = int(fs.info(path)["size"]) if size is None else size
+    def __init__(self, fs: Any, path: str, size: int) -> None:
+        self._fs, self._path, self._size, self._at = fs, path, size, 0
 
     def read(self, count: int = -1) -> bytes:
         """The next `count` bytes, fewer at the end. Raises OSError if the store sends another number."""
@@ -214,9 +205,7 @@ def _find(fs: Any, root: str) -> tuple[str, dict[str, dict[str, Any]]]:
 
 
 def _only_files(found: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    return {
-        path: info for path, info in found.items() if info["type"] != "directory" and not path.endswith("/")
-    }
+    return {path: info for path, info in found.items() if info["type"] != "directory" and not path.endswith("/")}
 
 
 def _relative(path: str, base: str) -> str:

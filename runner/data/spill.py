@@ -24,6 +24,7 @@ class Spill:
         try:
             with tempfile.TemporaryFile(prefix="runner-") as file:
                 _write(file, batches)
+                file.flush()
                 mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except OSError as error:
             raise DataError(
@@ -55,4 +56,3 @@ def _write(file: object, batches: Iterator[pa.RecordBatch]) -> None:
         writer.write_batch(first)
         for batch in batches:
             writer.write_batch(batch)
-    sink.flush()

@@ -69,9 +69,7 @@ def batches(
         epoch, seen = epoch + 1, 0
 
 
-def _gathered(
-    reader: Reader, order: Order, cut: Cut, epoch: int, seen: int, steps: int
-) -> Iterator[tuple[Ready, int]]:
+def _gathered(reader: Reader, order: Order, cut: Cut, epoch: int, seen: int, steps: int) -> Iterator[tuple[Ready, int]]:
     positions = seen + np.arange(steps * cut.global_batch).reshape(steps, cut.global_batch)
     valid = np.count_nonzero(positions < order.rows, axis=1)
     lanes, indexes = order.epoch(epoch).locate(positions % order.rows)
@@ -97,6 +95,4 @@ def _size(values: Any) -> int:
     """Bytes of a column of a batch; of Python values a guess."""
     if isinstance(values, np.ndarray):
         return values.nbytes
-    return sum(
-        len(value) if isinstance(value, str | bytes) else getattr(value, "nbytes", 64) for value in values
-    )
+    return sum(len(value) if isinstance(value, str | bytes) else getattr(value, "nbytes", 64) for value in values)

@@ -261,9 +261,7 @@ def resolve(
     return build(os.fspath(source), format, options, count=True)
 
 
-def _global_batch(
-    fields: Fields, batch_size: int | None, global_batch_size: int | None, world_size: int
-) -> int:
+def _global_batch(fields: Fields, batch_size: int | None, global_batch_size: int | None, world_size: int) -> int:
     if (batch_size is None) == (global_batch_size is None):
         raise fields.fail("batch_size", batch_size, "either batch_size or global_batch_size")
     if batch_size is not None:

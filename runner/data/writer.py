@@ -190,7 +190,9 @@ def _list_bytes(array: pa.Array) -> int:
     offsets = array.offsets
     first, last = offsets[0].as_py() or 0, offsets[len(offsets) - 1].as_py() or 0
     inner = [array.keys, array.items] if pa.types.is_map(array.type) else [array.values]
-    return offsets.type.bit_width // 8 * len(array) + sum(_array_bytes(part.slice(first, last - first)) for part in inner)
+    return offsets.type.bit_width // 8 * len(array) + sum(
+        _array_bytes(part.slice(first, last - first)) for part in inner
+    )
 
 
 # -- nulls -----------------------------------------------------------------------------------------------------------
@@ -240,13 +242,16 @@ def _writer_options(trial: pa.Table) -> dict[str, Any]:
     zstd = _leaf_sizes(trial, {"compression": "zstd", "compression_level": 1, "use_dictionary": False})
     words = _leaf_sizes(trial, {"compression": "none", "use_dictionary": True})
     codecs = {path: _codec(plain[path][1], lz4[path][1], zstd[path][1]) for path in plain}
+    dictionaries = [
+        path
+        for path, (kind, size) in plain.items()
+        if kind == "BYTE_ARRAY" and words[path][1] < _DICTIONARY_PAYS * size
+    ]
     chosen = {
         "compression": {path: codec for path, codec in codecs.items() if codec != "none"} or "none",
         "compression_level": {path: 1 for path, codec in codecs.items() if codec == "zstd"} or None,
-        "use_dictionary": [
-            path for path, (kind, size) in plain.items() if kind == "BYTE_ARRAY" and words[path][1] < _DICTIONARY_PAYS * size
-        ] or False,
-    }  # fmt: skip
+        "use_dictionary": dictionaries or False,
+    }
     return {**common, **chosen}
 
 

@@ -1,0 +1,574 @@
+"""runner.Stream: the same samples for any number of ranks, resumed at any step, from a thread that can be trusted."""
+
+from __future__ import annotations
+
+import gc
+import json
+import subprocess
+import sys
+import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from runner.data.manifest import Manifest, build
+from runner.data.prefetch import Prefetch
+from runner.data.stream import Stream
+from runner.errors import DataError, SpecError
+from runner.spec import Dataset
+
+ROWS = 230
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two Parquet files with an id and a column of each kind."""
+    path = tmp_path_factory.mktemp("data")
+    n = np.arange(ROWS)
+    table = pa.table(
+        {
+            "id": n,
+            "half": pa.array(n / 2, pa.float32()),
+            "even": n % 2 == 0,
+            "pair": pa.FixedSizeListArray.from_arrays(pa.array(np.stack([n, -n], 1).ravel()), 2),
+            "raw": pa.array([int(i).to_bytes(4, "little") for i in n], pa.binary(4)),
+            "text": [f"row {i}" for i in n],
+            "ragged": [[int(i)] * (i % 3) for i in n],
+            "record": [{"i": int(i)} for i in n],
+            "day": pa.array(n.astype("datetime64[D]")),
+        }
+    )
+    pq.write_table(table.slice(0, 130), path / "a.parquet", row_group_size=17)
+    pq.write_table(table.slice(130), path / "b.parquet", row_group_size=29)
+    return path
+
+
+@pytest.fixture(scope="module")
+def manifest(folder: Path) -> Manifest:
+    """With lanes and blocks as large data has them: 5 lanes, blocks of some 13 rows."""
+    whole = build(str(folder))
+    row = sum(unit.bytes for _, unit in whole.units) // ROWS
+    return replace(whole, lanes=5, block_bytes=13 * row)
+
+
+def gang(
+    manifest: Manifest, world_size: int, size: int, state: dict[str, Any] | None = None, **more: Any
+) -> list[Stream]:
+    more = {"seed": 3, "columns": ["id"], **more}
+    ranks = [
+        Stream(manifest, global_batch_size=size, rank=rank, world_size=world_size, **more) for rank in range(world_size)
+    ]
+    for rank in ranks if state else ():
+        rank.load_state_dict(state or {})
+    return ranks
+
+
+def sequence(ranks: list[Stream], steps: int | None = None) -> dict[int, int]:
+    """Position -> id, over all ranks and steps, which are checked to be the same number for all ranks."""
+    found: dict[int, int] = {}
+    while steps is None or steps > 0:
+        batches = [next(rank, None) for rank in ranks]
+        if batches[0] is None:
+            assert batches == [None] * len(ranks)
+            break
+        sizes = [len(batch["id"]) for batch in batches]
+        assert max(sizes) - min(sizes) <= 1
+        for batch in batches:
+            kept = batch.mask
+            fresh = dict(zip(batch.positions[kept].tolist(), batch["id"][kept].tolist(), strict=True))
+            assert not fresh.keys() & found.keys()
+            found.update(fresh)
+        steps = None if steps is None else steps - 1
+    for rank in ranks:
+        rank.close()
+    return found
+
+
+@pytest.fixture(scope="module")
+def reference(manifest: Manifest) -> dict[int, int]:
+    """Three epochs, all of them, by one rank."""
+    return sequence(gang(manifest, 1, 10, epochs=3, tail="wrap"))
+
+
+def test_every_row_once_an_epoch(reference: dict[int, int]) -> None:
+    """Each epoch has every row once, in an order of its own."""
+    epochs = [[reference[epoch * ROWS + p] for p in range(ROWS)] for epoch in range(3)]
+    assert all(sorted(epoch) == list(range(ROWS)) for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs}) == 3
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3, 4, 8])
+@pytest.mark.parametrize(("size", "tail"), [(8, "drop"), (37, "drop"), (37, "wrap"), (230, "drop"), (400, "wrap")])
+def test_any_world_size(manifest: Manifest, reference: dict[int, int], world_size: int, size: int, tail: str) -> None:
+    """The id at each position is the same for any number of ranks, more than lanes too, and any batch size."""
+    found = sequence(gang(manifest, world_size, size, epochs=3, tail=tail))
+    assert found.items() <= reference.items()
+    assert len(found) == (3 * ROWS if tail == "wrap" else 3 * (ROWS // size * size))
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3, 4])
+def test_the_same_global_batches(manifest: Manifest, world_size: int) -> None:
+    """A step's rows, listed rank after rank, are the same rows in the same order for any number of ranks."""
+
+    def steps(world: int) -> list[list[int]]:
+        streams = zip(*gang(manifest, world, 12), strict=True)
+        return [[i for batch in batches for i in batch["id"].tolist()] for batches in streams]
+
+    assert steps(world_size) == steps(1)
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+@pytest.mark.parametrize("rows", [1, 2, 7])
+def test_tiny_data(tmp_path: Path, rows: int, shuffle: bool) -> None:
+    """Less data than ranks and batch works with tail='wrap'; what was filled up is masked."""
+    pq.write_table(pa.table({"id": np.arange(rows)}), tmp_path / "a.parquet")
+    found = sequence(gang(build(str(tmp_path)), 3, 8, epochs=2, tail="wrap", shuffle=shuffle))
+    assert sorted(found) == list(range(2 * rows))
+    assert sorted(found.values()) == sorted(2 * list(range(rows)))
+
+
+def test_file_order(manifest: Manifest) -> None:
+    """Without shuffling the ids come as they lie in the files, for any number of ranks."""
+    assert sequence(gang(manifest, 3, 16, shuffle=False, tail="wrap")) == {i: i for i in range(ROWS)}
+
+
+# -- resuming --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_resume_twice(manifest: Manifest, reference: dict[int, int], seed: int) -> None:
+    """Cut at random steps and resumed twice, with another world size and batch size each time, nothing is lost."""
+    random = np.random.default_rng(seed)
+    found: dict[int, int] = {}
+    state = None
+    for steps in (int(random.integers(0, 20)), int(random.integers(1, 20)), None):
+        ranks = gang(manifest, int(random.integers(1, 6)), int(random.integers(6, 24)), state, epochs=3, tail="wrap")
+        part = sequence(ranks, steps)
+        assert not part.keys() & found.keys()
+        found.update(part)
+        states = [json.loads(json.dumps(rank.state_dict())) for rank in ranks]
+        assert all(one == states[0] for one in states)
+        state = states[0]
+    assert found == reference
+
+
+def test_every_step_can_be_resumed(manifest: Manifest) -> None:
+    """The state after each step leads to exactly the steps that follow it, to the end and beyond the epoch."""
+    stream = gang(manifest, 1, 50, epochs=2)[0]
+    states, ids = [stream.state_dict()], []
+    for batch in stream:
+        states.append(stream.state_dict())
+        ids.append(batch["id"].tolist())
+    assert len(ids) == len(stream) == 8
+    for step, state in enumerate(states):
+        again = gang(manifest, 1, 50, state, epochs=2)[0]
+        assert again.steps_left == 8 - step
+        assert [batch["id"].tolist() for batch in again] == ids[step:]
+
+
+def test_state_is_what_was_consumed(manifest: Manifest) -> None:
+    """What is only read ahead is not in the state."""
+    stream = gang(manifest, 1, 10)[0]
+    assert stream.state_dict()["samples_seen"] == 0
+    next(stream)
+    next(stream)
+    assert (stream.state_dict()["epoch"], stream.state_dict()["samples_seen"]) == (0, 20)
+
+
+def test_mark(manifest: Manifest) -> None:
+    """Once a loop marks what it consumed, the state stays at the last mark until the next."""
+    stream = gang(manifest, 1, 10)[0]
+    next(stream)
+    stream.mark()
+    next(stream)
+    assert stream.state_dict()["samples_seen"] == 10
+    stream.mark()
+    assert stream.state_dict()["samples_seen"] == 20
+
+
+def test_state_is_small(manifest: Manifest) -> None:
+    """A state is some hundred bytes of JSON."""
+    assert len(json.dumps(gang(manifest, 1, 10)[0].state_dict())) < 400
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"seed": 4}, "seed is 3 in the state and 4 here"),
+        ({"shuffle": False}, "shuffle is True in the state and False here"),
+        ({"tail": "wrap"}, "tail is 'drop' in the state and 'wrap' here"),
+    ],
+)
+def test_other_arguments_are_refused(manifest: Manifest, change: dict[str, Any], words: str) -> None:
+    """A state of another order is refused, and what differs is named with both values."""
+    state = gang(manifest, 1, 10)[0].state_dict()
+    with pytest.raises(DataError, match=words):
+        gang(manifest, 1, 10, state, **change)
+
+
+def test_all_differences_are_named(manifest: Manifest) -> None:
+    """Other data, other lanes, another version and a broken place are named together."""
+    state = gang(manifest, 1, 10)[0].state_dict()
+    other = {**state, "manifest_id": "x", "lanes": 6, "order_version": 0, "units": "y", "samples_seen": -1}
+    with pytest.raises(DataError) as caught:
+        gang(manifest, 1, 10, other)
+    for name in ("manifest_id", "lanes is 6", "order_version is 0", "units", "samples_seen"):
+        assert name in str(caught.value)
+
+
+def test_appended_data_is_refused(tmp_path: Path) -> None:
+    """A state does not fit the data once a file was added."""
+    pq.write_table(pa.table({"id": [1, 2]}), tmp_path / "a.parquet")
+    state = Stream(str(tmp_path), 1).state_dict()
+    pq.write_table(pa.table({"id": [3]}), tmp_path / "b.parquet")
+    with pytest.raises(DataError, match="manifest_id"):
+        Stream(str(tmp_path), 1).load_state_dict(state)
+
+
+# -- batches ---------------------------------------------------------------------------------------------------------
+
+
+def test_columns(manifest: Manifest) -> None:
+    """Numbers, fixed-size lists and bytes are tensors, dates are days, the rest are lists; rows stay whole."""
+    batch = next(gang(manifest, 1, 20, columns=None)[0])
+    ids = batch["id"]
+    assert list(batch) == ["id", "half", "even", "pair", "raw", "text", "ragged", "record", "day"]
+    assert torch.equal(batch["half"], ids / 2)
+    assert batch["half"].dtype == torch.float32
+    assert torch.equal(batch["even"], ids % 2 == 0)
+    assert torch.equal(batch["pair"], torch.stack([ids, -ids], 1))
+    assert batch["raw"].dtype == torch.uint8
+    assert torch.equal(batch["raw"][:, 0] + 256 * batch["raw"][:, 1].long(), ids)
+    assert torch.equal(batch["day"].long(), ids)
+    assert batch["text"] == [f"row {i}" for i in ids]
+    assert all(torch.equal(row, torch.full((int(i) % 3,), int(i))) for row, i in zip(batch["ragged"], ids, strict=True))
+    assert batch["record"] == [{"i": i} for i in ids.tolist()]
+
+
+def test_tensors_are_the_callers(manifest: Manifest) -> None:
+    """A batch may be written to; no later batch sees it."""
+    batches = list(gang(manifest, 1, 20, columns=["id", "pair", "ragged"], epochs=2)[0])
+    expected = [batch["id"].clone() for batch in batches]
+    for batch in batches:
+        for name in ("id", "pair"):
+            batch[name].fill_(-1)
+        for row in batch["ragged"]:
+            row.fill_(-1)
+    again = gang(manifest, 1, 20, epochs=2)[0]
+    assert all(torch.equal(batch["id"], ids) for batch, ids in zip(again, expected, strict=True))
+
+
+def test_choice_of_columns_does_not_change_the_order(manifest: Manifest) -> None:
+    """Columns come in the order asked for, and their choice changes neither order nor state."""
+    first = gang(manifest, 1, 20, columns=["text", "id"])[0]
+    second = gang(manifest, 1, 20)[0]
+    batch = next(first)
+    assert list(batch) == ["text", "id"]
+    assert torch.equal(batch["id"], next(second)["id"])
+    assert first.state_dict() == second.state_dict()
+
+
+def test_weights_keep_the_gradient_exact(manifest: Manifest) -> None:
+    """The mean over ranks of weight times mean is the mean over the global batch, in uneven and last batches too."""
+    for size, tail in ((16, "drop"), (37, "drop"), (100, "wrap")):
+        for batches in zip(*gang(manifest, 3, size, tail=tail), strict=True):
+            whole = torch.cat([batch["id"][batch.mask] for batch in batches]).double().mean()
+            parts = [batch.weight * batch["id"][batch.mask].double().mean() for batch in batches if batch.mask.any()]
+            assert torch.isclose(sum(parts) / 3, whole)
+            assert all(batch.weight == 0 for batch in batches if not batch.mask.any())
+
+
+def test_weight_is_one_where_ranks_are_equal(manifest: Manifest) -> None:
+    """With batch_size= every weight is exactly 1."""
+    stream = Stream(manifest, batch_size=7, rank=1, world_size=3)
+    assert {batch.weight for batch in stream} == {1.0}
+    assert stream.global_batch == 21
+
+
+def test_nulls(tmp_path: Path) -> None:
+    """Nulls are NaN in fractions, None in strings, and an error that names the column elsewhere."""
+    pq.write_table(pa.table({"f": [1.0, None], "s": ["x", None], "i": [1, None]}), tmp_path / "a.parquet")
+    batch = next(Stream(str(tmp_path), 2, shuffle=False, columns=["f", "s"]))
+    assert torch.isnan(batch["f"]).tolist() == [False, True]
+    assert batch["s"] == ["x", None]
+    with pytest.raises(DataError, match=r"a\.parquet: column 'i': 1 nulls"):
+        next(Stream(str(tmp_path), 2))
+
+
+def test_other_types(tmp_path: Path) -> None:
+    """Types that are less common arrive in one piece, whatever the file cuts them into."""
+    table = pa.table(
+        {
+            "word": pa.array(["a", "b", "a", "c"]).dictionary_encode(),
+            "time": pa.array([1, 2, 3, 4], pa.timestamp("us", "UTC")),
+            "u8": pa.array([1, 2, 3, 255], pa.uint8()),
+            "f16": pa.array(np.arange(4, dtype=np.float16)),
+            "cube": pa.array(np.arange(24).tolist()[i : i + 6] for i in range(0, 24, 6)).cast(pa.list_(pa.int64(), 6)),
+            "price": pa.array([1, 2, 3, 4]).cast(pa.decimal128(23, 2)),
+            "large": pa.array(["x", "y", "z", ""], pa.large_string()),
+            "nothing": pa.nulls(4),
+            "nested": pa.array([[["a"]], [], [["b", "c"]], None]),
+        }
+    )
+    pq.write_table(table, tmp_path / "a.parquet", row_group_size=3)
+    batch = next(Stream(str(tmp_path), 4, shuffle=False))
+    assert batch["word"] == ["a", "b", "a", "c"]
+    assert batch["time"].tolist() == [1, 2, 3, 4]
+    assert (batch["u8"].dtype, batch["f16"].dtype) == (torch.uint8, torch.float16)
+    assert torch.equal(batch["cube"], torch.arange(24).reshape(4, 6))
+    assert [float(price) for price in batch["price"]] == [1, 2, 3, 4]
+    assert batch["large"] == ["x", "y", "z", ""]
+    assert batch["nothing"] == [None] * 4
+    assert batch["nested"] == [[["a"]], [], [["b", "c"]], None]
+
+
+def test_to_device(manifest: Manifest) -> None:
+    """A batch moves to a device as a whole and keeps what it knows."""
+    batch = next(gang(manifest, 1, 20, columns=["id", "text", "ragged"])[0])
+    moved = batch.to("meta")
+    assert moved["id"].device.type == moved["ragged"][0].device.type == moved.mask.device.type == "meta"
+    assert moved["text"] == batch["text"]
+    assert (moved.weight, moved.epoch) == (1.0, 0)
+    assert torch.equal(moved.positions, batch.positions)
+
+
+# -- sources ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["memory", "dataset", "arrow", "jsonl", "csv"])
+def test_sources(folder: Path, tmp_path: Path, kind: str) -> None:
+    """URLs of any file system, Dataset values and every format give the same rows."""
+    table = pq.read_table(folder).select(["id", "text"])
+    source: Any = str(tmp_path)
+    if kind == "memory":
+        fsspec.filesystem("memory").put(f"{folder}/", "/stream/", recursive=True)
+        source = "memory://stream"
+    elif kind == "dataset":
+        source = Dataset(url=str(folder), columns=("id", "text"))
+    elif kind == "arrow":
+        with pa.OSFile(str(tmp_path / "a.arrow"), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+            writer.write_table(table, max_chunksize=50)
+    elif kind == "jsonl":
+        (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in table.to_pylist()))
+    else:
+        import pyarrow.csv
+
+        pyarrow.csv.write_csv(table, tmp_path / "a.csv")
+    found = {
+        i: text for batch in Stream(source, 23) for i, text in zip(batch["id"].tolist(), batch["text"], strict=True)
+    }
+    assert found == {i: f"row {i}" for i in range(ROWS)}
+
+
+def test_units_larger_than_blocks(tmp_path: Path) -> None:
+    """Row groups much larger than a block are decoded once an epoch, in sequence."""
+    pq.write_table(pa.table({"id": np.arange(40_000)}), tmp_path / "a.parquet", row_group_size=10_000)
+    manifest = replace(build(str(tmp_path)), lanes=4, block_bytes=8 * 300)
+    stream = Stream(manifest, 100, epochs=2)
+    assert sorted(i for batch in stream for i in batch["id"].tolist()) == sorted(2 * list(range(40_000)))
+    assert stream.rows_read == 80_000
+
+
+def test_fewer_units_than_lanes(tmp_path: Path) -> None:
+    """A row group that is cut over lanes is decoded once in all."""
+    pq.write_table(pa.table({"id": np.arange(4000), "s": ["x"] * 4000}), tmp_path / "a.parquet")
+    manifest = replace(build(str(tmp_path)), lanes=8, block_bytes=1000)
+    stream = Stream(manifest, 100, epochs=3)
+    ids = [i for batch in stream for i in batch["id"].tolist()]
+    assert sorted(ids) == sorted(3 * list(range(4000)))
+    assert len({i // 500 for i in ids[:100]}) == 8
+    assert stream.rows_read == 4000
+
+
+def test_small_data_is_read_once(folder: Path) -> None:
+    """Small data is decoded once for all epochs."""
+    stream = Stream(str(folder), 23, epochs=4)
+    assert len(list(stream)) == 40
+    assert stream.rows_read == ROWS
+
+
+def test_ranks_read_their_own_lanes(tmp_path: Path) -> None:
+    """Where ranks divide the lanes, together they decode little more than the data once."""
+    pq.write_table(pa.table({"id": np.arange(6400)}), tmp_path / "a.parquet", row_group_size=100)
+    manifest = replace(build(str(tmp_path)), lanes=16, block_bytes=800)
+    ranks = [Stream(manifest, 16, rank=rank, world_size=4) for rank in range(4)]
+    for rank in ranks:
+        assert len(list(rank)) == 100
+    assert sum(rank.rows_read for rank in ranks) < 1.2 * 6400
+
+
+def test_open_blocks_are_bounded(tmp_path: Path) -> None:
+    """A rank never holds more blocks than lanes, and forgets the ones that it has left."""
+    pq.write_table(pa.table({"id": np.arange(20_000)}), tmp_path / "a.parquet", row_group_size=500)
+    manifest = replace(build(str(tmp_path)), lanes=8, block_bytes=8 * 500)
+    stream = Stream(manifest, 64, rank=1, world_size=4, prefetch_bytes=1)
+    held = []
+    for _ in stream:
+        held.append(sum(one.block.rows for one in list(stream._reader._open.values())))
+    assert max(held) <= (8 / 4 + 2) * 2 * 500
+
+
+# -- the iterator ----------------------------------------------------------------------------------------------------
+
+
+def test_each_pass_goes_on(manifest: Manifest) -> None:
+    """A second loop over the stream has the next epochs, as one long stream has them; an ended stream stays ended."""
+    stream = gang(manifest, 1, 23)[0]
+    passes = [[batch["id"].tolist() for batch in stream] for _ in range(3)]
+    assert [one for part in passes for one in part] == [
+        batch["id"].tolist() for batch in gang(manifest, 1, 23, epochs=3)[0]
+    ]
+    assert next(stream, None) is None
+
+
+def test_break_and_go_on(manifest: Manifest) -> None:
+    """A loop that was left goes on where it stopped, with or without close() in between."""
+    stream = gang(manifest, 1, 23)[0]
+    whole = [batch["id"].tolist() for batch in gang(manifest, 1, 23)[0]]
+    parts = []
+    for close in (True, False, True):
+        for batch in stream:
+            parts.append(batch["id"].tolist())
+            if len(parts) % 3 == 0:
+                break
+        if close:
+            stream.close()
+    assert parts == whole[:9]
+
+
+def test_without_end(manifest: Manifest) -> None:
+    """With epochs=None there is always a next batch, and no length."""
+    stream = gang(manifest, 1, 100, epochs=None)[0]
+    assert [next(stream).epoch for _ in range(6)] == [0, 0, 1, 1, 2, 2]
+    assert stream.steps_left is None
+    with pytest.raises(TypeError, match="no length"):
+        len(stream)
+
+
+@pytest.mark.parametrize(("size", "tail", "steps"), [(10, "drop", 23), (100, "drop", 2), (100, "wrap", 3)])
+def test_length(manifest: Manifest, size: int, tail: str, steps: int) -> None:
+    """The length is the number of steps of a pass."""
+    stream = gang(manifest, 1, size, tail=tail, epochs=2)[0]
+    assert len(stream) == stream.steps_left == 2 * steps == len(list(stream))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({}, "batch_size"),
+        ({"batch_size": 0}, "batch_size=0"),
+        ({"batch_size": 1, "global_batch_size": 2}, "either batch_size or global_batch_size"),
+        ({"global_batch_size": 3, "world_size": 4}, "global_batch_size=3(.|\n)*from 4"),
+        ({"batch_size": 1, "rank": 2, "world_size": 2}, "rank=2"),
+        ({"batch_size": 1, "seed": -1}, "seed=-1"),
+        ({"batch_size": 1, "epochs": 0}, "epochs=0"),
+        ({"batch_size": 1, "tail": "dropp"}, "did you mean 'drop'"),
+    ],
+)
+def test_wrong_arguments(manifest: Manifest, arguments: dict[str, Any], words: str) -> None:
+    """A wrong argument is named with what is allowed."""
+    with pytest.raises(SpecError, match=words):
+        Stream(manifest, **arguments)
+
+
+def test_wrong_data(manifest: Manifest, tmp_path: Path) -> None:
+    """An unknown column, too little data and a dataset without a URL are errors before the first batch."""
+    with pytest.raises(DataError, match=r"no column 'idd'(.|\n)*did you mean 'id'"):
+        Stream(manifest, 1, columns=["idd"])
+    with pytest.raises(DataError, match="230 rows, and a global batch of 231"):
+        Stream(manifest, 231)
+    with pytest.raises(DataError, match="without a URL"):
+        Stream(Dataset(make=dict), 1)
+    with pytest.raises(DataError, match="no such file"):
+        Stream(str(tmp_path / "none"), 1)
+
+
+def test_error_in_the_thread(tmp_path: Path) -> None:
+    """A unit that cannot be read raises in the consumer, with URL and unit, after the batches before it."""
+    table = pa.table({"id": np.arange(1000)})
+    pq.write_table(table, tmp_path / "a.parquet", row_group_size=100, write_page_checksum=True)
+    manifest = replace(build(str(tmp_path)), lanes=1, block_bytes=800)
+    data = bytearray((tmp_path / "a.parquet").read_bytes())
+    unit = manifest.shards[0].units[7]
+    data[unit.start + unit.length // 2] ^= 1
+    (tmp_path / "a.parquet").write_bytes(data)
+    stream = Stream(manifest, 10, shuffle=False)
+    seen: list[int] = []
+
+    def consume() -> None:
+        for batch in stream:
+            seen.extend(batch["id"].tolist())
+
+    with pytest.raises(DataError, match=r"a\.parquet \(unit 7\)"):
+        consume()
+    assert seen == list(range(len(seen)))
+    assert stream.state_dict()["samples_seen"] == len(seen)
+    assert not running()
+
+
+def running() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "runner-prefetch"]
+
+
+def test_no_thread_is_left(manifest: Manifest) -> None:
+    """The thread ends with the stream's end, with close(), with the context, and with the stream itself."""
+    list(gang(manifest, 1, 10)[0])
+    closed = gang(manifest, 1, 10, prefetch_bytes=1)[0]
+    next(closed)
+    closed.close()
+    with gang(manifest, 1, 10, prefetch_bytes=1)[0] as entered:
+        next(entered)
+    assert not running()
+    forgotten = gang(manifest, 1, 10, prefetch_bytes=1)[0]
+    next(forgotten)
+    assert running()
+    del forgotten
+    gc.collect()
+    assert not running()
+
+
+def test_prefetch_is_bounded() -> None:
+    """The thread makes no more than the bytes allowed, but at least one item; the waiting is measured."""
+    made, gate = [], threading.Event()
+
+    def source() -> Any:
+        for i in range(100):
+            made.append(i)
+            if i == 4:
+                gate.set()
+            yield i, 10
+
+    items = Prefetch(source(), 35)
+    assert next(items) == 0
+    assert gate.wait(5)
+    assert next(items) == 1
+    assert len(made) <= 6  # two taken, three ready, one in the making
+    items.close()
+
+    def slow() -> Any:
+        threading.Event().wait(0.05)
+        yield 1, 1000
+
+    items = Prefetch(slow(), 1)
+    assert list(items) == [1]
+    assert 0.03 < items.wait_s < 1
+
+
+def test_wait_is_measured(manifest: Manifest) -> None:
+    """The time that the consumer waited is kept over the whole life of the stream."""
+    stream = gang(manifest, 1, 10)[0]
+    list(stream)
+    assert 0 < stream.wait_s < 60
+
+
+def test_import_is_light() -> None:
+    """Importing the stream loads no torch."""
+    code = "import sys, runner.data.stream; sys.exit('torch' in sys.modules or 'ray' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
