@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from runner.errors import InputError, RunFailed, RunnerError, UserCodeError
     from runner.run import Run
     from runner.spec import Cluster, Dataset, Group, Job, Prep, Train
-    from runner.worker.train import TrainContext
+    from runner.worker.train_context import TrainContext
 
 _WHERE = {
     "Batch": "runner.data.stream",
@@ -31,7 +31,7 @@ _WHERE = {
     "RunnerError": "runner.errors",
     "Stream": "runner.data.stream",
     "Train": "runner.spec",
-    "TrainContext": "runner.worker.train",
+    "TrainContext": "runner.worker.train_context",
     "UserCodeError": "runner.errors",
     "get_run": "runner.api",
     "resume": "runner.api",

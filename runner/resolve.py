@@ -46,7 +46,7 @@ def resolve(job: Job, project: Project, store: Store) -> Resolved:
     _check_groups(job, name, cluster)
     published = store.list("datasets")
     _check_sinks(job, datasets)
-    stages = graph.ordered(job, [*datasets, *published])
+    stages = graph.ordered(job, {*datasets, *published, *project.stems(Dataset)})
     return Resolved(dataclasses.replace(job, stages=stages), name, cluster, datasets, project, store)
 
 

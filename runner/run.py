@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
+
+import psutil
 
 from runner.backends import processes
 from runner.bundle import Bundle
@@ -93,7 +96,7 @@ class Run:
             yield from tail.lines()
             if over:
                 return
-            time.sleep(LOOK_S)
+            self.await_change()
 
     def rows(self, stage: str | None = None, writer: str | None = None) -> Iterator[dict[str, Any]]:
         """The rows of metrics as they were written, of the latest attempt that has any for each step."""
@@ -138,7 +141,7 @@ class Run:
                 return view.state
             if deadline is not None and time.monotonic() >= deadline:
                 return view.state
-            self._await_change(deadline)
+            self.await_change(deadline)
 
     def raise_error(self, view: View | None = None) -> None:
         """Raise what made the run fail, if it did."""
@@ -178,6 +181,20 @@ class Run:
         end_run(self.bundle, RunState.FAILED, error, remains)
         return fold(self.bundle.log.read())
 
+    def await_change(self, deadline: float | None = None) -> None:
+        """Return when the supervisor ends, an event where it is on this machine, or after a moment.
+
+        Args:
+            deadline: of `time.monotonic()`.
+        """
+        pause = LOOK_S if deadline is None else max(0.0, min(LOOK_S, deadline - time.monotonic()))
+        who = fold(self.bundle.log.read()).supervisor
+        if who is None or not processes.is_alive(who):
+            time.sleep(pause)
+            return
+        with contextlib.suppress(psutil.TimeoutExpired, psutil.NoSuchProcess):
+            psutil.Process(who["pid"]).wait(pause)
+
     # -- inside --------------------------------------------------------------------------------------------------
 
     def _is_lost(self, view: View) -> bool:
@@ -185,11 +202,6 @@ class Run:
             since = view.resumed or view.created
             return time.time() - since > TAKE_UP_S
         return processes.is_alive(view.supervisor) is False
-
-    def _await_change(self, deadline: float | None) -> None:
-        """Sleep until the supervisor ends (an event, on this machine) or for a moment."""
-        pause = LOOK_S if deadline is None else max(0.0, min(LOOK_S, deadline - time.monotonic()))
-        time.sleep(pause)
 
     def _check_stage(self, stage: str | None) -> None:
         known = list(self.view().stages)

@@ -1,0 +1,84 @@
+"""A real S3 server (versitygw) on this machine, compiled from its Go module once and kept in the user's cache."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+MODULE, VERSION = "github.com/versity/versitygw/cmd/versitygw", "v1.8.0"
+KEY, SECRET = "tester", "tester-secret"
+
+
+@dataclass(frozen=True)
+class S3Server:
+    """Where the server is."""
+
+    endpoint: str
+    bucket: str
+
+    @property
+    def options(self) -> dict[str, object]:
+        """fsspec storage options."""
+        return {
+            "key": KEY,
+            "secret": SECRET,
+            "client_kwargs": {"endpoint_url": self.endpoint, "region_name": "us-east-1"},
+        }
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The same as environment variables, as a user would give credentials."""
+        return {
+            "AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET, "AWS_ENDPOINT_URL": self.endpoint,
+            "AWS_DEFAULT_REGION": "us-east-1",
+        }  # fmt: skip
+
+
+def binary() -> Path:
+    """The compiled server; skips the test where it cannot be built, fails it in CI."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "lake-runner" / f"versitygw-{VERSION}"
+    built = cache / "versitygw"
+    if built.exists():
+        return built
+    if shutil.which("go") is None:
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)("no Go here to compile the S3 server with")
+    environment = {**os.environ, "GOBIN": str(cache), "CGO_ENABLED": "0"}
+    command = ["go", "install", "-trimpath", "-ldflags", "-s -w", f"{MODULE}@{VERSION}"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(f"no S3 server: {done.stderr[-500:]}")
+    return built
+
+
+@contextmanager
+def serve(folder: Path) -> Iterator[S3Server]:
+    """Run the server on a free port of the loopback address, with one bucket, until the block ends."""
+    root, meta = folder / "root", folder / "meta"
+    (root / "lake").mkdir(parents=True)
+    meta.mkdir()
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    process = subprocess.Popen(
+        [str(binary()), "--port", f"127.0.0.1:{port}", "posix", "--sidecar", str(meta), str(root)],
+        env={**os.environ, "ROOT_ACCESS_KEY": KEY, "ROOT_SECRET_KEY": SECRET},
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        deadline = time.monotonic() + 20
+        while socket.socket().connect_ex(("127.0.0.1", port)) != 0:
+            assert process.poll() is None, "the S3 server ended"
+            assert time.monotonic() < deadline, "the S3 server does not answer"
+            time.sleep(0.05)
+        yield S3Server(f"http://127.0.0.1:{port}", "lake")
+    finally:
+        process.terminate()
+        process.wait(10)

@@ -1,0 +1,107 @@
+"""The store, the data and a whole run on a real S3 server."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import runner
+from runner.lifecycle import RunState
+from runner.run import Run
+from runner.store import Log, Store
+from tests.local.s3server import S3Server, serve
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    with serve(tmp_path_factory.mktemp("s3")) as running:
+        yield running
+
+
+@pytest.fixture
+def s3(server: S3Server, request: pytest.FixtureRequest) -> Store:
+    """A store in a folder of the test's own."""
+    return Store(f"s3://{server.bucket}/{request.node.name}", server.options)
+
+
+def test_create_is_refused_by_the_server_where_the_key_exists(s3: Store) -> None:
+    """The second create is refused, and the first content stays."""
+    assert s3.create("a/b", b"first")
+    assert not s3.create("a/b", b"second")
+    assert s3.get("a/b") == b"first"
+
+
+def test_of_many_writers_exactly_one_creates(server: S3Server, s3: Store) -> None:
+    """Among racing threads, each with a client of its own, exactly one wins; the object is that one's."""
+    barrier, winners = threading.Barrier(8), []
+
+    def write(number: int) -> None:
+        mine = Store(s3.url, {**server.options, "skip_instance_cache": True})
+        mine.exists("warm")
+        barrier.wait()
+        if mine.create("contested", b"%d" % number):
+            winners.append(number)
+
+    threads = [threading.Thread(target=write, args=(n,)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(winners) == 1
+    assert s3.get("contested") == b"%d" % winners[0]
+
+
+def test_the_log_loses_nothing(server: S3Server, s3: Store) -> None:
+    """Racing writers leave a log without gaps that holds every entry."""
+
+    def write(name: str) -> None:
+        log = Log(Store(s3.url, {**server.options, "skip_instance_cache": True}), "log")
+        for number in range(5):
+            log.append(name, {"n": number})
+
+    threads = [threading.Thread(target=write, args=(f"w{n}",)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    entries = Log(s3, "log").read()
+    assert [e.number for e in entries] == list(range(1, 21))
+
+
+def test_objects_are_listed_replaced_and_removed(s3: Store, tmp_path: Path) -> None:
+    """list, put, put_file, exists and the deletions do on S3 what they do on a disk."""
+    s3.put("f/a/deep", b"1")
+    s3.put("f/b", b"2")
+    s3.put("f/b", b"3")
+    (tmp_path / "file").write_bytes(b"4")
+    s3.put_file("f/c", tmp_path / "file")
+    assert s3.list("f") == ["a", "b", "c"]
+    assert (s3.get("f/b"), s3.get("f/c"), s3.list("none")) == (b"3", b"4", [])
+    assert s3.exists("f/b")
+    assert s3.exists("f/a")
+    assert not s3.exists("f/z")
+    s3.delete("f/b")
+    s3.delete("f/b")
+    s3.delete_tree("f/a")
+    assert s3.list("f") == ["c"]
+    with pytest.raises(FileNotFoundError):
+        s3.get("f/b")
+
+
+def test_a_whole_run_with_bundle_and_data_on_s3(
+    server: S3Server, project: Path, monkeypatch: pytest.MonkeyPatch, nothing_left: Callable[[Run], None]
+) -> None:
+    """A run whose store is on S3 ends well, and its loss curve equals that of the same run on a disk, bit for bit."""
+    for name, value in server.environment.items():
+        monkeypatch.setenv(name, value)
+    run = runner.submit("tiny", store=f"s3://{server.bucket}/runs", steps=10)
+    assert run.wait(180) is RunState.SUCCEEDED
+    nothing_left(run)
+    local = runner.submit("tiny", steps=10)
+    assert local.wait(120) is RunState.SUCCEEDED
+    assert run.metrics()["loss"].to_pylist() == local.metrics()["loss"].to_pylist()
+    assert run.results()["double"]["outputs"] == local.results()["double"]["outputs"]
+    assert any("the end" in line for line in run.logs("train", rank=0))
