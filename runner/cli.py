@@ -1,0 +1,240 @@
+"""The command line: parse, call, print. A command loads only what it needs."""
+
+from __future__ import annotations
+
+import io
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+from typer.exceptions import TyperException
+
+from runner.errors import Interrupted, RunnerError
+from runner.show.complete import complete_cluster, complete_dataset, complete_job, complete_run, complete_stage
+from runner.show.console import Output, console, debugged, print_json
+
+
+class _Group(TyperGroup):
+    """Turns exceptions into words and exit codes, wherever in a command they arise."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command."""
+        try:
+            return super().invoke(ctx)
+        except (typer.Exit, typer.Abort, TyperException, BrokenPipeError):
+            raise
+        except KeyboardInterrupt:
+            raise typer.Exit(Interrupted.exit_code) from None
+        except RunnerError as error:
+            from runner.show.errors import print_error
+
+            print_error(console(sys.stderr), error)
+            raise typer.Exit(error.exit_code) from None
+        except Exception as error:
+            if debugged():
+                raise  # a debugger wants it
+            from runner.show.errors import print_bug
+
+            print_bug(console(sys.stderr), error)
+            raise typer.Exit(1) from None
+
+
+_SETTINGS = {"help_option_names": ["-h", "--help"]}
+app = typer.Typer(
+    name="runner", cls=_Group, context_settings=_SETTINGS, pretty_exceptions_enable=False, no_args_is_help=True,
+    rich_markup_mode=None, help="Data preparation and training: one Python file, on a laptop or a cluster.",
+)  # fmt: skip
+data = typer.Typer(context_settings=_SETTINGS, no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(data, name="data", help="Look at the data in the store.")
+
+_RUN_HELP = "An id, a unique part of one, or @last."
+RunName = Annotated[str, typer.Argument(metavar="[RUN]", help=_RUN_HELP, autocompletion=complete_run)]
+StoreUrl = Annotated[str | None, typer.Option("--store", metavar="URL", help="The store, instead of the project's.")]
+Format = Annotated[Output, typer.Option("-o", "--output", help="json: one JSON document on standard output.")]
+StageName = Annotated[str | None, typer.Option("--stage", help="Only this stage.", autocompletion=complete_stage)]
+Detach = Annotated[bool, typer.Option("--detach", "-d", help="Return as soon as the run is started.")]
+
+
+def _examples(*lines: str) -> str:
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from runner import __version__
+
+        typer.echo(f"runner {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and leave.")
+    ] = False,
+) -> None:
+    """Data preparation and training: one Python file, on a laptop or a cluster."""
+
+
+@app.command(
+    epilog=_examples(
+        "runner submit jobs/example.py",
+        "runner submit example --dry-run",
+        "runner submit example --set lr=1e-3 --set train.workers=2",
+        "runner submit example --inline        (breakpoint() works)",
+        "runner submit example --detach -o json",
+    )
+)
+def submit(
+    job: Annotated[
+        str, typer.Argument(metavar="JOB", help="A job file, or its stem in jobs/.", autocompletion=complete_job)
+    ],
+    cluster: Annotated[str | None, typer.Option(help="Instead of the job's.", autocompletion=complete_cluster)] = None,
+    store: StoreUrl = None,
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Change a config field, or STAGE.FIELD.")
+    ] = None,
+    detach: Detach = False,
+    inline: Annotated[bool, typer.Option("--inline", help="Run every stage in this process.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check all, show the plan, start nothing.")] = False,
+    output: Format = Output.TEXT,
+) -> None:
+    """Run a job and follow it to its end.
+
+    Everything is checked before anything starts. Ctrl-C cancels the run; with --detach it goes on by itself.
+    """
+    from runner.show import act
+
+    act.submit(job, cluster, store, changes or [], detach=detach, inline=inline, dry_run=dry_run, output=output)
+
+
+@app.command(epilog=_examples("runner ps", "runner ps -n 100", "runner ps --all -o json"))
+def ps(
+    number: Annotated[int, typer.Option("-n", min=0, help="How many of the runs that have ended.")] = 20,
+    everything: Annotated[bool, typer.Option("--all", "-a", help="All of them.")] = False,
+    store: StoreUrl = None,
+    output: Format = Output.TEXT,
+) -> None:
+    """List runs, the newest first.
+
+    Those that are still going are always among them. A run whose processes are gone is ended, and called lost.
+    """
+    from runner.show import ask
+
+    opened = ask.open_store(store)
+    ask.ps(opened, None if everything else number, ask.commands_for(opened, store), output)
+
+
+@app.command(epilog=_examples("runner status", "runner status @last~1", "runner status r261123-18 -o json"))
+def status(run: RunName = "@last", store: StoreUrl = None, output: Format = Output.TEXT) -> None:
+    """Show a run and where its results lie."""
+    from runner.show import ask
+
+    found = ask.open_run(run, store)
+    ask.status(found, ask.commands_for(found.bundle.root, store), output)
+
+
+@app.command(epilog=_examples("runner logs", "runner logs -f", "runner logs r261123-18 --stage train --rank 1"))
+def logs(
+    run: RunName = "@last",
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on until the run has ended.")] = False,
+    stage: StageName = None,
+    rank: Annotated[int | None, typer.Option(min=0, help="Only this rank of training stages.")] = None,
+    store: StoreUrl = None,
+    output: Format = Output.TEXT,
+) -> None:
+    """Print what the processes of a run printed."""
+    from runner.show import ask
+
+    found = ask.open_run(run, store)
+    ask.logs(found, stage, rank, follow, ask.commands_for(found.bundle.root, store), output)
+
+
+@app.command(epilog=_examples("runner metrics", "runner metrics --plot loss.png", "runner metrics -o json"))
+def metrics(
+    run: RunName = "@last",
+    stage: StageName = None,
+    plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw them into this .png, .svg or .pdf.")] = None,
+    store: StoreUrl = None,
+    output: Format = Output.TEXT,
+) -> None:
+    """Print or draw the metrics of a run's training."""
+    from runner.show import ask
+
+    found = ask.open_run(run, store)
+    ask.metrics(found, stage, plot, ask.commands_for(found.bundle.root, store), output)
+
+
+@app.command(epilog=_examples("runner cancel @last", "runner cancel r261123-181119"))
+def cancel(
+    run: Annotated[str, typer.Argument(metavar="RUN", help=_RUN_HELP, autocompletion=complete_run)],
+    store: StoreUrl = None,
+    output: Format = Output.TEXT,
+) -> None:
+    """End a run, and wait until nothing of it is left."""
+    from runner.show import act, ask
+
+    found = ask.open_run(run, store)
+    act.cancel(found, ask.commands_for(found.bundle.root, store), output)
+
+
+@app.command(epilog=_examples("runner resume", "runner resume r261123-18 --new-code", "runner resume @last --detach"))
+def resume(
+    run: RunName = "@last",
+    detach: Detach = False,
+    new_code: Annotated[
+        bool, typer.Option("--new-code", help="With the project's files as they are now, not as they were.")
+    ] = False,
+    store: StoreUrl = None,
+    output: Format = Output.TEXT,
+) -> None:
+    """Go on with a run that did not succeed.
+
+    It failed, was cancelled or was lost. Stages that are done stay done; training goes on at the exact sample.
+    """
+    from runner.show import act, ask
+
+    act.resume(ask.open_run(run, store), store, detach=detach, new_code=new_code, output=output)
+
+
+@data.command("ls", epilog=_examples("runner data ls", "runner data ls tokens", "runner data ls -o json"))
+def data_ls(
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="[NAME]", help="Show the versions of this one.", autocompletion=complete_dataset),
+    ] = None,
+    store: StoreUrl = None,
+    output: Format = Output.TEXT,
+) -> None:
+    """List the datasets that were published in the store."""
+    from runner.show import ask
+
+    ask.datasets(ask.open_store(store), name, output)
+
+
+@app.command(epilog=_examples("runner init myproject", "cd myproject", "runner submit example"))
+def init(
+    name: Annotated[Path, typer.Argument(metavar="NAME", help="A folder that does not exist, or is empty.")],
+    output: Format = Output.TEXT,
+) -> None:
+    """Write a small project that runs.
+
+    A job, its dataset, a cluster, and the same from a plain Python script.
+    """
+    from runner.scaffold import next_words, write_project
+
+    files = write_project(name)
+    if output is Output.JSON:
+        print_json({"folder": str(name.resolve()), "files": files})
+    else:
+        typer.echo("\n".join([f"wrote {name}", *(f"  {file}" for file in files), *next_words(name)]))
+
+
+def main() -> None:
+    """The console script."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without Unicode gets '?', not an exception
+    app(prog_name="runner")

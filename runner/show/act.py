@@ -1,0 +1,172 @@
+"""The commands that make something happen: submit, resume, cancel. An attached run is followed to its end."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from typing import TYPE_CHECKING, NoReturn
+
+import typer
+from rich.text import Text
+
+from runner import api
+from runner.capture import user_trace
+from runner.errors import InputError, Interrupted, RunFailed, RunnerError
+from runner.lifecycle import RunState, View
+from runner.run import Run
+from runner.settings import parse_assignments
+from runner.show.ask import commands_for, look, say_lost
+from runner.show.attach import Attached, Detached
+from runner.show.console import Commands, Output, console, debugged, interactive, print_json
+from runner.show.documents import run_document
+from runner.show.errors import print_failure
+from runner.show.plan import print_plan
+from runner.show.screens import LiveScreen, PlainScreen, Screen
+from runner.show.summary import next_commands, print_commands, print_run
+
+if TYPE_CHECKING:
+    from runner.resolve import Resolved
+
+#: Seconds that `cancel` waits for the end.
+CANCEL_WAIT_S = 60.0
+
+
+def submit(
+    job: str, cluster: str | None, store: str | None, changes: list[str], *, detach: bool, inline: bool, dry_run: bool,
+    output: Output,
+) -> None:  # fmt: skip
+    """Check a job and start its run; follow it unless detached."""
+    if inline and detach:
+        raise InputError("--inline and --detach", allowed="one of the two", todo="leave one out")
+    prepared = api.prepare(job, cluster=cluster, store=store, changes=parse_assignments(changes))
+    if output is Output.TEXT:
+        print_plan(console(), prepared.plan)
+    elif dry_run:
+        print_json(prepared.plan.to_json())
+    if dry_run:
+        return
+    run = api.create(prepared, inline=inline)
+    commands = commands_for(prepared.resolved.store, store)
+    if inline:
+        _run_inline(run, prepared.resolved, commands, output)
+    api.launch(run)
+    if detach:
+        _say_detached(run, commands, output)
+        return
+    _say(output, f"run {run.id} started; Ctrl-C cancels it")
+    _follow(Attached(run, _screen(output)), commands, output)
+
+
+def resume(run: Run, url: str | None, *, detach: bool, new_code: bool, output: Output) -> None:
+    """Go on with a run; follow it unless detached."""
+    commands = commands_for(run.bundle.root, url)
+    look(run, commands)
+    attached = None if detach else Attached(run, _screen(output), from_now=True)
+    api.resume(run, new_code=new_code)
+    if attached is None:
+        _say_detached(run, commands, output)
+        return
+    _say(output, f"run {run.id} goes on; Ctrl-C cancels it")
+    _follow(attached, commands, output)
+
+
+def cancel(run: Run, commands: Commands, output: Output) -> None:
+    """End a run and wait for its end."""
+    look(run, commands)
+    asked = run.cancel(by="runner cancel")
+    if asked:
+        run.wait(timeout_s=CANCEL_WAIT_S, check=False)
+    view, _ = look(run, commands)
+    if output is Output.JSON:
+        print_json(run_document(run, view))
+    elif not asked:
+        typer.echo(f"{run.id} has ended already: {view.state}")
+    elif view.state.ended:
+        typer.echo(f"{run.id} {view.state}")
+        print_commands(console(), [commands("resume", run.id)] if view.state is RunState.CANCELLED else [])
+    else:
+        typer.echo(f"{run.id} was asked to end, and has not ended yet")
+        print_commands(console(), [commands("status", run.id)])
+
+
+# -- following -------------------------------------------------------------------------------------------------------
+
+
+def _say(output: Output, words: str) -> None:
+    if output is Output.TEXT:
+        console().print(Text(words), soft_wrap=True)
+
+
+def _say_detached(run: Run, commands: Commands, output: Output) -> None:
+    if output is Output.JSON:
+        print_json(run_document(run, run.view()))
+        return
+    _say(output, f"run {run.id} started")
+    following = [commands("logs", run.id, "-f"), commands("status", run.id), commands("cancel", run.id)]
+    print_commands(console(), following)
+
+
+def _screen(output: Output) -> Screen:
+    if output is Output.JSON:
+        return PlainScreen(sys.stderr)
+    return LiveScreen(console()) if interactive(sys.stdout) else PlainScreen(sys.stdout)
+
+
+def _follow(attached: Attached, commands: Commands, output: Output) -> NoReturn:
+    run = attached.run
+    try:
+        view = attached.follow()
+    except Detached:
+        console(sys.stderr).print(
+            Text(f"left {run.id}; `{commands('status', run.id)}` tells how it ends"), soft_wrap=True
+        )
+        raise typer.Exit(Interrupted.exit_code) from None
+    lost = view.state is RunState.LOST
+    _end(run, run.reap() if lost else view, commands, output, lost=lost, interrupted=attached.interrupted)
+
+
+def _run_inline(run: Run, resolved: Resolved, commands: Commands, output: Output) -> NoReturn:
+    """Run the stages here. A debugger gets the user's exception as it is; without one it is printed as theirs."""
+    _say(output, f"run {run.id} inline, in this process")
+    aside = contextlib.redirect_stdout(sys.stderr) if output is Output.JSON else contextlib.nullcontext()
+    try:
+        with aside:
+            api.launch(run, resolved)
+    except KeyboardInterrupt:
+        _end(run, run.view(), commands, output, interrupted=True)
+    except RunnerError:
+        if run.view().error is None:
+            raise
+    except Exception as error:
+        if debugged():
+            raise
+        view = run.view()
+        view.error = {**(view.error or {"message": repr(error)}), "trace": user_trace(error)}
+        _end(run, view, commands, output)
+    _end(run, run.view(), commands, output)
+
+
+def _end(
+    run: Run, view: View, commands: Commands, output: Output, *, lost: bool = False, interrupted: bool = False
+) -> NoReturn:
+    """Say how a run ended and leave with its code."""
+    if lost:
+        say_lost(run.id, commands)
+    if output is Output.JSON:
+        print_json(run_document(run, view, lost))
+    else:
+        print_run(console(), run, view, lost)
+        if view.error is None:
+            print_commands(console(), next_commands(run, view, commands))
+    if view.error is not None and not lost:
+        print_failure(console(sys.stderr), run, view.error, commands)
+    raise typer.Exit(exit_code(view, interrupted))
+
+
+def exit_code(view: View, interrupted: bool = False) -> int:
+    """0 for success, 130 if the user has cancelled it from here, otherwise 1: what was refused never became a run."""
+    if view.state is RunState.SUCCEEDED:
+        return 0
+    if interrupted and view.state is RunState.CANCELLED:
+        return Interrupted.exit_code
+    return RunFailed.exit_code

@@ -1,0 +1,159 @@
+"""The commands that look at what there is: ps, status, logs, metrics, data ls."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from runner.show.console import Commands, Output, console, print_json, print_table
+
+if TYPE_CHECKING:
+    from runner.lifecycle import View
+    from runner.run import Run
+    from runner.store import Store
+
+
+def open_store(url: str | None) -> Store:
+    """The store that the user means."""
+    from runner.project import find_project
+
+    return find_project().store(url)
+
+
+def open_run(name: str, url: str | None) -> Run:
+    """The run that the user means. Raises RunNotFound."""
+    from runner.bundle import find_run
+    from runner.run import Run
+
+    store = open_store(url)
+    return Run(store, find_run(store, name))
+
+
+def commands_for(store: Store, url: str | None) -> Commands:
+    """Commands that will find the same store from the current folder."""
+    from runner.project import find_project
+
+    return Commands(None if find_project().store().url == store.url else url or store.url)
+
+
+def look(run: Run, commands: Commands) -> tuple[View, bool]:
+    """A run's state. A lost one is ended, and it is said on standard error.
+
+    Returns:
+        The view, and whether the run was found lost.
+    """
+    from runner.lifecycle import RunState
+
+    view = run.view()
+    if view.state is not RunState.LOST:
+        return view, False
+    view = run.reap()
+    say_lost(run.id, commands)
+    return view, True
+
+
+def say_lost(run_id: str, commands: Commands) -> None:
+    """Say that a run was found without its supervisor."""
+    from rich.text import Text
+
+    errors = console(sys.stderr)
+    words = f"{run_id} was lost: its supervisor is gone (killed, or the machine restarted). It has been ended now."
+    errors.print(Text(words, "yellow"), soft_wrap=True)
+    errors.print(Text(f"  {commands('resume', run_id)}", "cyan"), soft_wrap=True)
+
+
+def ps(store: Store, most: int | None, commands: Commands, output: Output) -> None:
+    """List runs; `most` is how many of those that have ended."""
+    from runner.show.listing import run_lines
+
+    lines = run_lines(store, most)
+    if output is Output.JSON:
+        print_json([line.document() for line in lines])
+    elif not lines:
+        typer.echo(f"no runs in {store.url}")
+    else:
+        from runner.show.tables import runs_table
+
+        print_table(console(), runs_table(lines))
+    for line in lines:
+        if line.lost:
+            say_lost(line.run, commands)
+
+
+def status(run: Run, commands: Commands, output: Output) -> None:
+    """Show one run."""
+    view, lost = look(run, commands)
+    if output is Output.JSON:
+        from runner.show.documents import run_document
+
+        print_json(run_document(run, view, lost))
+        return
+    from runner.show.errors import print_failure
+    from runner.show.summary import next_commands, print_commands, print_run
+
+    print_run(console(), run, view, lost)
+    if view.error is not None:
+        print_failure(console(), run, view.error, commands)
+    else:
+        print_commands(console(), next_commands(run, view, commands))
+
+
+def logs(run: Run, stage: str | None, rank: int | None, follow: bool, commands: Commands, output: Output) -> None:
+    """Print what the processes of a run printed."""
+    if output is Output.JSON:
+        from runner.errors import InputError
+
+        if follow:
+            raise InputError("-f with -o json", allowed="one of the two", todo="leave out -f: JSON is one document")
+        look(run, commands)
+        print_json([{"from": who, "line": line} for who, line in run.log_lines(stage, rank)])
+        return
+    look(run, commands)
+    silent = True
+    for line in run.logs(stage, rank, follow):
+        silent = False
+        sys.stdout.write(line + "\n")
+        if follow:
+            sys.stdout.flush()
+    if silent:
+        typer.echo("nothing was printed", err=True)
+    if follow:
+        look(run, commands)
+
+
+def metrics(run: Run, stage: str | None, plot: Path | None, commands: Commands, output: Output) -> None:
+    """Print or draw the metrics of a run's training."""
+    look(run, commands)
+    rows = list(run.rows(stage, "rank0"))
+    if plot is not None:
+        from runner.show.plot import save_plot
+
+        save_plot(plot, rows, title=run.id)
+    if output is Output.JSON:
+        print_json({"run": run.id, "plot": str(plot) if plot else None, "rows": rows})
+    elif plot is not None:
+        typer.echo(f"drew {plot}")
+    elif not rows:
+        typer.echo(f"no training metrics in {run.id}")
+    else:
+        from runner.show.metrics import print_metrics
+
+        print_metrics(console(), rows)
+
+
+def datasets(store: Store, name: str | None, output: Output) -> None:
+    """List what was published in a store, or the versions of one dataset."""
+    from runner.show.documents import dataset_rows
+
+    rows = dataset_rows(store, name)
+    if output is Output.JSON:
+        print_json(rows)
+    elif not rows:
+        typer.echo(f"no datasets in {store.url}")
+    else:
+        from runner.show.tables import datasets_table, versions_table
+
+        print_table(console(), datasets_table(rows) if name is None else versions_table(rows))

@@ -1,0 +1,104 @@
+"""Attached to a run: look, draw, listen for Ctrl-C, until it has ended or the person leaves."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import time
+from types import FrameType
+
+from runner.lifecycle import RunState, View
+from runner.logs import Tail
+from runner.run import Run
+from runner.show.prints import Prints
+from runner.show.progress import Progress
+from runner.show.screens import Screen
+
+#: Seconds between two looks at a store on this machine, and at one behind a network.
+LOOK_S, REMOTE_LOOK_S = 0.2, 1.0
+
+
+class Detached(Exception):
+    """The user has left a run that goes on."""
+
+
+class Attached:
+    """Follows one run on a screen.
+
+    Args:
+        run: to follow.
+        screen: to draw on.
+        from_now: do not show what was printed before (a run that is resumed).
+    """
+
+    def __init__(self, run: Run, screen: Screen, from_now: bool = False) -> None:
+        self.run, self._screen = run, screen
+        stages = run.spec()["job"]["stages"]
+        self.progress = {stage["name"]: Progress(stage["name"], stage["kind"].lower()) for stage in stages}
+        self._printed = Tail(run.bundle, "logs", writer="rank0")
+        self._measured = [Tail(run.bundle, "metrics", writer=writer) for writer in ("driver", "rank0")]
+        if from_now:
+            for tail in (self._printed, *self._measured):
+                tail.skip()
+        self._prints = Prints()
+        self._presses = 0
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether the user has pressed Ctrl-C."""
+        return self._presses > 0
+
+    def follow(self) -> View:
+        """Until the run has ended; Ctrl-C once cancels it.
+
+        Raises:
+            Detached: Ctrl-C twice.
+        """
+        woken, self._wake = os.pipe()
+        os.set_blocking(self._wake, False)
+        before = signal.signal(signal.SIGINT, self._interrupt)
+        try:
+            with self._screen:
+                return self._until_the_end(woken)
+        except KeyboardInterrupt:
+            raise Detached from None
+        finally:
+            signal.signal(signal.SIGINT, before)
+            os.close(woken)
+            os.close(self._wake)
+
+    def _until_the_end(self, woken: int) -> View:
+        pause = LOOK_S if self.run.bundle.root.kind == "file" else REMOTE_LOOK_S
+        cancelled = False
+        while True:
+            view = self.look(time.time())
+            if view.state.ended:
+                return view
+            if self._presses and not cancelled:
+                cancelled = True
+                self._screen.line("cancelling; Ctrl-C again leaves at once")
+                self.run.cancel(by="Ctrl-C")
+            if select.select([woken], [], [], pause)[0]:
+                os.read(woken, 1)
+
+    def look(self, now: float) -> View:
+        """Read what is new and draw it. What a run prints is complete when its log says that it has ended."""
+        view = self.run.view()
+        for stage in view.stages.values():
+            self.progress[stage.name].begin(stage.attempt)
+        for tail in self._measured:
+            for label, row in tail.rows():
+                self.progress[label.split("/")[0]].add(row)
+        lines = (line for _, line in self._printed.lines())
+        for line in self._prints.pass_on(lines, now, view.state in (RunState.FAILED, RunState.CANCELLED)):
+            self._screen.line(line)
+        self._screen.update(view, self.progress, now)
+        return view
+
+    def _interrupt(self, number: int, frame: FrameType | None) -> None:
+        """Runs between any two instructions of the main thread, so it takes no lock."""
+        self._presses += 1
+        os.write(self._wake, b"x")
+        if self._presses > 1:
+            raise KeyboardInterrupt

@@ -1,0 +1,83 @@
+"""Shell completion: names from the index and the project. A completion that fails completes nothing."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from runner.errors import RunnerError
+
+if TYPE_CHECKING:
+    from runner.store import Store
+
+Items = list[tuple[str, str]]
+
+
+def complete_run(ctx: typer.Context, incomplete: str) -> Items:
+    """Runs, newest first."""
+    with _quietly():
+        from runner.show.listing import index_lines
+
+        lines = index_lines(_store(ctx))
+        return [(line.run_id, line.state) for line in reversed(lines) if line.run_id.startswith(incomplete)]
+    return []
+
+
+def complete_job(ctx: typer.Context, incomplete: str) -> Items:
+    """Stems of jobs, or Python files where a path has been begun."""
+    with _quietly():
+        if "/" in incomplete or incomplete.endswith(".py"):
+            return [
+                (str(path), "")
+                for path in sorted(Path().glob(f"{incomplete}*"))
+                if path.suffix == ".py" or path.is_dir()
+            ]
+        from runner.project import find_project
+        from runner.spec import Job
+
+        return [(stem, "") for stem in find_project().stems(Job) if stem.startswith(incomplete)]
+    return []
+
+
+def complete_cluster(ctx: typer.Context, incomplete: str) -> Items:
+    """Clusters of the project, and the two that are built in."""
+    with _quietly():
+        from runner.project import find_project
+        from runner.spec import Cluster
+
+        return [(stem, "") for stem in find_project().stems(Cluster) if stem.startswith(incomplete)]
+    return []
+
+
+def complete_stage(ctx: typer.Context, incomplete: str) -> Items:
+    """Stages of the run that the command line names."""
+    with _quietly():
+        from runner.bundle import Bundle, find_run
+
+        store = _store(ctx)
+        stages = Bundle(store, find_run(store, ctx.params.get("run") or "@last")).spec()["job"]["stages"]
+        return [(s["name"], s["kind"].lower()) for s in stages if s["name"].startswith(incomplete)]
+    return []
+
+
+def complete_dataset(ctx: typer.Context, incomplete: str) -> Items:
+    """Published datasets."""
+    with _quietly():
+        return [(name, "") for name in _store(ctx).list("datasets") if name.startswith(incomplete)]
+    return []
+
+
+def _store(ctx: typer.Context) -> Store:
+    from runner.project import find_project
+
+    return find_project().store(ctx.params.get("store"))
+
+
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    with contextlib.suppress(RunnerError, OSError):
+        yield

@@ -1,0 +1,81 @@
+"""What ``-o json`` prints: one document a command, of plain values. Times are UTC in ISO 8601, spans are seconds."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from runner.data.catalog import Catalog
+from runner.lifecycle import RunState, StageView, View
+from runner.run import Run
+from runner.show import units
+from runner.show.latest import progress_now
+from runner.store import Store
+
+
+def run_document(run: Run, view: View, was_lost: bool = False) -> dict[str, Any]:
+    """A run: what `status`, `submit`, `cancel` and `resume` print."""
+    spec = run.spec()
+    return {
+        "run": run.id,
+        "job": view.job,
+        "state": str(RunState.LOST if was_lost else view.state),
+        "cluster": spec["cluster_name"],
+        "submitted": units.iso(view.created),
+        "resumed": units.iso(view.resumed),
+        "ended": units.iso(view.ended),
+        "seconds": round(view.seconds(time.time()), 3),
+        "stages": [_stage(run, stage) for stage in view.stages.values()],
+        "error": view.error,
+        "bundle": run.bundle.store.url,
+        "store": run.bundle.root.url,
+    }
+
+
+def _stage(run: Run, stage: StageView) -> dict[str, Any]:
+    took = (stage.ended or time.time()) - stage.started if stage.started else None
+    return {
+        "name": stage.name,
+        "state": stage.state,
+        "attempt": stage.attempt,
+        "started": units.iso(stage.started),
+        "seconds": None if took is None else round(took, 3),
+        "progress": progress_now(run, stage).last if stage.state == "running" else None,
+        "result": stage.result,
+        "checkpoints": stage.checkpoints,
+    }
+
+
+def dataset_rows(store: Store, name: str | None = None) -> list[dict[str, Any]]:
+    """The newest version of every published dataset, or every version of one, newest first.
+
+    Raises:
+        DataError: there is no dataset `name`.
+    """
+    catalog = Catalog(store)
+    names = catalog.names()
+    if name is None:
+        return [_versions(catalog, known)[0] for known in names]
+    if name not in names:
+        from runner.errors import DataError, listed, suggest
+
+        raise DataError(
+            f"no dataset '{name}' in the store", allowed=listed(names),
+            todo=suggest(name, names) or "see `runner data ls`", where=f"store {store.url}",
+        )  # fmt: skip
+    return _versions(catalog, name)
+
+
+def _versions(catalog: Catalog, name: str) -> list[dict[str, Any]]:
+    entries = catalog.versions(name)
+    return [
+        {
+            "dataset": name,
+            **{field: entry.data.get(field) for field in ("id", "rows", "bytes", "files", "run", "stage")},
+            "at": entry.at,
+            "made": units.iso(entry.at),
+            "versions": entry.number,
+            "url": catalog.data_url(name),
+        }
+        for entry in reversed(entries)
+    ]

@@ -1,0 +1,51 @@
+"""How errors look: the user's own traceback first, then one line that says where, then what to type."""
+
+from __future__ import annotations
+
+import re
+import traceback
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from runner.errors import RunnerError
+from runner.run import Run
+from runner.show.console import Commands
+
+
+def print_error(console: Console, error: RunnerError) -> None:
+    """What is wrong, in red, then what is allowed and what to do."""
+    head, _, rest = str(error).partition("\n")
+    console.print(Text.assemble(("error: ", "bold red"), (head, "red")), soft_wrap=True)
+    if rest:
+        console.print(Text(rest), soft_wrap=True)
+
+
+def print_failure(console: Console, run: Run, error: dict[str, Any], commands: Commands) -> None:
+    """Why a run failed.
+
+    Args:
+        error: as the log keeps it: kind, message, and perhaps stage, rank, trace.
+    """
+    if error.get("trace"):
+        # The code lay in a temporary folder while it ran; the user knows its files by their place in the project.
+        trace = re.sub(rf'"[^"\n]*/{re.escape(run.id)}/code/', '"', error["trace"].rstrip("\n"))
+        console.print(Text(trace), soft_wrap=True)
+    stage, rank = error.get("stage"), error.get("rank")
+    place = ", ".join(filter(None, [f"stage {stage}" if stage else "", f"rank {rank}" if rank is not None else ""]))
+    head, _, rest = str(error.get("message", "the run failed")).partition("\n")
+    where = f"failed in {place}: " if place else "failed: "
+    console.print(Text.assemble((where, "bold red"), (head, "red")), soft_wrap=True)
+    if rest:
+        console.print(Text(rest), soft_wrap=True)
+    chosen = [*(["--stage", stage] if stage else []), *(["--rank", str(rank)] if rank is not None else [])]
+    for words in (commands("logs", run.id, *chosen), commands("resume", run.id)):
+        console.print(Text(f"  {words}", "cyan"), soft_wrap=True)
+
+
+def print_bug(console: Console, error: BaseException) -> None:
+    """An exception that nobody foresaw."""
+    console.print(Text("".join(traceback.format_exception(error)).rstrip("\n")), soft_wrap=True)
+    words = "This is a bug of runner, not of your input. Please report it with the lines above."
+    console.print(Text(words, "bold red"), soft_wrap=True)

@@ -1,0 +1,29 @@
+"""How far the stages of a run are at one moment, without reading all that they have ever written."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from runner.bundle import Bundle
+from runner.lifecycle import StageView
+from runner.run import Run
+from runner.show.progress import Progress
+
+#: Segments of metrics that are read, the last ones: enough rows to tell a rate.
+_SEGMENTS = 3
+
+
+def progress_now(run: Run, stage: StageView) -> Progress:
+    """The progress of a running stage."""
+    kind = next(s["kind"].lower() for s in run.spec()["job"]["stages"] if s["name"] == stage.name)
+    progress = Progress(stage.name, kind)
+    for row in _last_rows(run.bundle, stage, "driver" if kind == "prep" else "rank0"):
+        progress.add(row)
+    return progress
+
+
+def _last_rows(bundle: Bundle, stage: StageView, writer: str) -> list[dict[str, Any]]:
+    folder = bundle.segments(stage.name, stage.attempt, "metrics", writer)
+    names = bundle.store.list(folder)[-_SEGMENTS:]
+    return [json.loads(line) for name in names for line in bundle.store.get(f"{folder}/{name}").splitlines()]

@@ -1,0 +1,70 @@
+"""The plan as a table: what each stage does, on what, with which data, and what it adds."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.text import Text
+
+from runner.plan import DataLine, Plan, StagePlan
+from runner.show import units
+from runner.show.console import place, print_table
+from runner.show.tables import plain_table
+
+_ACTIONS = {"run": ("run", "cyan"), "skip": ("skip", "green"), "decide": ("run*", "cyan")}
+
+
+def print_plan(console: Console, plan: Plan) -> None:
+    """Print the plan."""
+    console.print(Text.assemble(("plan ", "bold"), plan.job, f" on {plan.cluster}, store ", place(plan.store)))
+    prices = [stage.price_per_hour for stage in plan.stages]
+    machines = plan.backend not in ("local", "ray")
+    priced = ["price"] if any(price is not None for price in prices) else []
+    table = plain_table("stage", "does", "on", "reads", "writes", *priced)
+    for stage in plan.stages:
+        action, style = _ACTIONS[stage.action]
+        cells = [Text(stage.name), Text(action, style), Text(_where(stage, machines)), _reads(stage), _writes(stage)]
+        if priced:
+            price = stage.price_per_hour
+            cells.append(Text("" if price is None else f"{price:,.2f} {plan.currency}/h"))
+        table.add_row(*cells)
+    print_table(console, table)
+    for note in _notes(plan):
+        console.print(Text(note, "dim"))
+
+
+def _where(stage: StagePlan, machines: bool) -> str:
+    what = "worker" if stage.kind == "prep" else "rank"
+    where = f"{units.things(stage.workers, what)}, {stage.group}"
+    return f"{where}, {units.things(stage.machines, 'machine')}" if machines else where
+
+
+def _reads(stage: StagePlan) -> Text:
+    return Text("\n".join(_data(line) for line in stage.inputs))
+
+
+def _writes(stage: StagePlan) -> Text:
+    lines = [_data(line) for line in stage.outputs]
+    if stage.storage_added and stage.action != "skip":
+        lines.append(f"about {units.size(stage.storage_added)}")
+    return Text("\n".join(lines))
+
+
+def _data(line: DataLine) -> str:
+    if line.state != "ready":
+        return line.name
+    facts = [
+        units.things(line.rows, "row") if line.rows is not None else "",
+        units.things(line.files, "file") if line.files is not None and line.rows is None else "",
+        units.size(line.bytes) if line.bytes is not None else "",
+    ]
+    return f"{line.name}: " + ", ".join(filter(None, facts))
+
+
+def _notes(plan: Plan) -> list[str]:
+    actions = {stage.action for stage in plan.stages}
+    notes = []
+    if "skip" in actions:
+        notes.append("skip: the result exists in the store, from the same code, config and input.")
+    if "decide" in actions:
+        notes.append("run*: skipped after all, if the stage before it makes data that was processed before.")
+    return notes

@@ -1,0 +1,115 @@
+"""What is said when a run has ended, and by `status` at any time: stages, counts, metrics, results, what to do next."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from runner.lifecycle import RunState, StageView, View
+from runner.run import Run
+from runner.show import units
+from runner.show.console import Commands, place, print_table
+from runner.show.latest import progress_now
+from runner.show.progress import fit, outcome
+from runner.show.tables import plain_table, state_text
+
+
+def print_run(console: Console, run: Run, view: View, was_lost: bool = False) -> None:
+    """What `status` and the end of an attached run show of every run; errors and advice come after it."""
+    spec = run.spec()
+    now = time.time()
+    state = RunState.LOST if was_lost else view.state
+    head = Text.assemble((run.id, "bold"), " ", state_text(str(state)))
+    head.append(f" {'in' if view.state.ended else 'for'} {units.seconds(view.seconds(now))}")
+    head.append(f"  on {spec['cluster_name']}, {units.moment(view.created, now)}", "dim")
+    console.print(head, soft_wrap=True)
+    print_table(console, _stages(run, view, now, console.width))
+    for line in _facts(run, view):
+        console.print(line, soft_wrap=True)
+
+
+def print_commands(console: Console, lines: Iterable[str]) -> None:
+    """Print commands to type."""
+    for words in lines:
+        console.print(Text(f"  {words}", "cyan"), soft_wrap=True)
+
+
+def _stages(run: Run, view: View, now: float, width: int) -> Table:
+    table = plain_table("stage", "state", "time", "outcome", right=["time"])
+    room = width - max(map(len, view.stages)) - len("  running  12 m 34 s  ")
+    for stage in view.stages.values():
+        took = units.seconds((stage.ended or now) - stage.started) if stage.started else ""
+        if stage.state == "running":
+            words = fit(progress_now(run, stage).parts(now), room)
+        else:
+            words = " · ".join(outcome(stage))
+        table.add_row(Text(stage.name), state_text(stage.state), took, Text(words))
+    return table
+
+
+# -- facts -----------------------------------------------------------------------------------------------------------
+
+
+def _facts(run: Run, view: View) -> list[Text]:
+    """Lines of stage, label and words, the first two in columns."""
+    facts = [(stage.name, label, words) for stage in view.stages.values() for label, words in _of_stage(run, stage)]
+    facts.append(("bundle", "", place(run.bundle.store.url)))
+    stages, labels = (max(len(fact[column]) for fact in facts) for column in (0, 1))
+    lines, before = [], ""
+    for stage, label, words in facts:
+        shown = stage if stage != before else ""
+        lines.append(Text.assemble((f"{shown:{stages}}  {label:{labels}}  ", "dim"), words))
+        before = stage
+    return lines
+
+
+def _of_stage(run: Run, stage: StageView) -> list[tuple[str, str]]:
+    result = stage.result
+    facts: list[tuple[str, str]] = []
+    if "rows_in" in result:
+        counts = [f"{units.count(result[name])} {name}" for name in ("processed", "filtered", "quarantined")]
+        facts.append(("rows", f"{units.count(result['rows_in'])} in = {' + '.join(counts)}"))
+        if result.get("tasks_reused") and not result.get("skipped"):
+            facts.append(("reused", f"{result['tasks_reused']} of {result['tasks']} tasks, which were done before"))
+        facts += [("note", note) for note in result.get("notes", ())]
+    written = zip(result.get("outputs", {}), result.get("rows_out", {}).values(), strict=False)
+    for name, rows in written:
+        facts.append(("data", f"{place(run.bundle.root.url)}/datasets/{name}: {units.things(rows, 'row')}"))
+    facts += [("checkpoint", words) for words in _checkpoints(run, stage)]
+    folder = f"{place(run.bundle.store.url)}/artefacts/{stage.name}"
+    return facts + [("saved", f"{folder}/{name}") for name in artefacts(run, stage)]
+
+
+def _checkpoints(run: Run, stage: StageView) -> list[str]:
+    """The last one, and the best one if that is another."""
+    if not stage.checkpoints:
+        return []
+    last = stage.checkpoints[-1]
+    best = next((c for c in reversed(stage.checkpoints) if c.get("best")), None)
+    shown = [(last, "last, best" if best is last else "last")]
+    if best is not None and best is not last:
+        shown.insert(0, (best, "best"))
+    return [f"{place(run.bundle.store.url)}/{c['key']} ({words}, step {units.count(c['step'])})" for c, words in shown]
+
+
+def artefacts(run: Run, stage: StageView) -> list[str]:
+    """The names of what `ctx.save` kept."""
+    return run.bundle.store.list(f"artefacts/{stage.name}")
+
+
+# -- what next -------------------------------------------------------------------------------------------------------
+
+
+def next_commands(run: Run, view: View, commands: Commands) -> list[str]:
+    """The commands that help from here."""
+    if not view.state.ended:
+        return [commands("logs", run.id, "-f"), commands("cancel", run.id)]
+    if view.state is not RunState.SUCCEEDED:
+        return [commands("resume", run.id), commands("logs", run.id)]
+    if any("metrics" in stage.result for stage in view.stages.values()):
+        return [commands("metrics", run.id, "--plot", "metrics.png"), commands("logs", run.id)]
+    return [commands("data", "ls"), commands("logs", run.id)]

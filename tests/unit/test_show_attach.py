@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+
+from runner.lifecycle import RunState, View
+from runner.run import Run
+from runner.show.act import exit_code
+from runner.show.attach import Attached, Detached
+from runner.show.progress import Progress
+from tests.unit.cli_project import unstarted, write_lines, write_project
+
+
+class Recorder:
+    """A screen that keeps what it is told and calls back at every update."""
+
+    def __init__(self, on_update: Callable[[], None] = lambda: None) -> None:
+        self.lines: list[str] = []
+        self.seen: list[str] = []
+        self.on_update = on_update
+
+    def __enter__(self) -> Recorder:
+        return self
+
+    def __exit__(self, *error: object) -> None: ...
+
+    def update(self, view: View, progress: Mapping[str, Progress], now: float) -> None:
+        self.seen.append(str(view.state))
+        self.words = {name: stage.parts(now) for name, stage in progress.items()}
+        self.on_update()
+
+    def line(self, text: str) -> None:
+        self.lines.append(text)
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """A run whose log the test writes; its supervisor is believed to live elsewhere."""
+    monkeypatch.chdir(write_project(tmp_path).resolve())
+    made = unstarted()
+    made.bundle.log.append("attempt", {"leg": 0, "attempt": 1})
+    made.bundle.log.append("stage-started", {"stage": "train", "attempt": 1})
+    return made
+
+
+def end(run: Run, state: str = "succeeded") -> None:
+    run.bundle.log.append("ended", {"state": state, "error": None})
+
+
+def test_each_look_shows_only_what_is_new(run: Run) -> None:
+    """Lines of rank 0 as they come, once each; those of other ranks are for `logs`."""
+    screen = Recorder()
+    attached = Attached(run, screen)
+    write_lines(run.bundle, "train", "logs", "rank0", "one")
+    write_lines(run.bundle, "train", "logs", "rank1", "not shown")
+    attached.look(1.0)
+    write_lines(run.bundle, "train", "logs", "rank0", "two")
+    attached.look(2.0)
+    attached.look(3.0)
+    assert screen.lines == ["one", "two"]
+
+
+def test_progress_follows_the_metrics_of_driver_and_rank_0(run: Run) -> None:
+    """Rows of both kinds of stage arrive at their stage."""
+    screen = Recorder()
+    attached = Attached(run, screen)
+    write_lines(
+        run.bundle, "tokens", "metrics", "driver", json.dumps({"at": 1.0, "done": 2, "total": 4, "rows_in": 10})
+    )
+    row = {"at": 1.0, "step": 7, "loss": 0.5, "steps_total": 70}
+    write_lines(run.bundle, "train", "metrics", "rank0", json.dumps(row))
+    attached.look(2.0)
+    assert screen.words == {"tokens": ["2/4 tasks", "10 rows"], "train": ["7/70 steps", "loss 0.5"]}
+
+
+def test_a_resumed_run_shows_nothing_of_before(run: Run) -> None:
+    """What the attempt before printed has been seen."""
+    write_lines(run.bundle, "train", "logs", "rank0", "old", "older")
+    screen = Recorder()
+    attached = Attached(run, screen, from_now=True)
+    write_lines(run.bundle, "train", "logs", "rank0", "new")
+    attached.look(1.0)
+    assert screen.lines == ["new"]
+
+
+def test_following_ends_with_the_run_and_misses_no_line(run: Run) -> None:
+    """A line that comes with the end is still shown."""
+
+    def finish() -> None:
+        if not run.view().state.ended:
+            write_lines(run.bundle, "train", "logs", "rank0", "last words")
+            end(run)
+
+    screen = Recorder(finish)
+    view = Attached(run, screen).follow()
+    assert view.state is RunState.SUCCEEDED
+    assert screen.lines == ["last words"]
+    assert screen.seen == ["running", "succeeded"]
+
+
+def test_ctrl_c_once_cancels_and_waits_for_the_end(run: Run) -> None:
+    """The run is asked to end, and the exit code says interrupted once it has."""
+    looks = 0
+
+    def press_then_end() -> None:
+        nonlocal looks
+        looks += 1
+        if looks == 1:
+            signal.raise_signal(signal.SIGINT)
+        elif looks == 3:
+            end(run, "cancelled")
+
+    screen = Recorder(press_then_end)
+    attached = Attached(run, screen)
+    before = signal.getsignal(signal.SIGINT)
+    view = attached.follow()
+    assert [entry.data for entry in run.bundle.log.read() if entry.kind == "cancel"] == [{"by": "Ctrl-C"}]
+    assert screen.lines == ["cancelling; Ctrl-C again leaves at once"]
+    assert (view.state, exit_code(view, attached.interrupted)) == (RunState.CANCELLED, 130)
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_ctrl_c_twice_leaves_at_once(run: Run) -> None:
+    """The run goes on to its end without us."""
+    started = time.monotonic()
+    with pytest.raises(Detached):
+        Attached(run, Recorder(lambda: signal.raise_signal(signal.SIGINT))).follow()
+    assert time.monotonic() - started < 5
+    assert run.view().state is RunState.CANCELLING
+
+
+@pytest.mark.parametrize(
+    ("state", "interrupted", "error", "code"),
+    [
+        ("succeeded", False, None, 0),
+        ("succeeded", True, None, 0),
+        ("cancelled", True, None, 130),
+        ("cancelled", False, None, 1),
+        ("failed", False, {"message": "x"}, 1),
+        ("failed", True, {"message": "x"}, 1),
+        ("failed", False, {"message": "x", "exit_code": 2}, 1),
+    ],
+)
+def test_exit_codes(state: str, interrupted: bool, error: dict[str, object] | None, code: int) -> None:
+    """0 success, 1 failure, 130 only where Ctrl-C ended the run."""
+    assert exit_code(View(state=RunState(state), error=error), interrupted) == code
