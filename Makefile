@@ -4,6 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
+# Modules that are not kept compiled are compiled anew in each of a run's processes, which costs seconds.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help demo test lint unit local bench wheel lock clean
 .DEFAULT_GOAL := help
 
@@ -15,7 +18,8 @@ $(READY): pyproject.toml constraints.txt
 		{ echo "runner needs Python 3.11 or newer; $(PYTHON) is older. Say: make PYTHON=/path/to/python3.11"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt uv
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[examples,dev]'
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt \
+		--compile-bytecode --editable '.[examples,dev]'
 	@touch $(READY)
 
 demo: $(READY)  ## The main job on this machine: the standard library's source -> tokens -> a small GPT

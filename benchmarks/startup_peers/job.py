@@ -6,8 +6,9 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
-from runner import Dataset, Job, Train
 from startup_peers.model import BATCH, STEPS, make_model, make_optimizer, mark_first_step, step
+
+from runner import Dataset, Job, Train
 
 
 @dataclass(frozen=True)

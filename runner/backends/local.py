@@ -6,6 +6,7 @@ a Ray for the run. What differs is chosen in the driver.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -62,10 +63,8 @@ class LocalBackend:
         select.select(watched, [], [], timeout_s)
         if pidfd is not None:
             os.close(pidfd)
-        try:
+        with contextlib.suppress(BlockingIOError):  # nobody called wake
             os.read(self._wake_read, 1024)
-        except BlockingIOError:
-            pass  # nobody called wake
 
     def wake(self) -> None:
         """See `Backend`; safe in a signal handler."""

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import runner
-from runner import Cluster, Dataset, Group, Job, Prep, Train
+from runner import Cluster, Dataset, Group, Job, Prep
 from runner.api import prepare, resume
 from runner.backends.fake import FakeBackend
 from runner.bundle import Bundle, find_run, new_run_id, read_index
@@ -181,7 +181,9 @@ def test_an_unguarded_submit_in_a_script_is_refused(project: Path) -> None:
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
     assert done.returncode != 0
     assert '__name__ == "__main__"' in done.stderr
-    guarded = "if __name__ == '__main__':\n    print(runner.submit(job, cluster=runner.Cluster(backend='fake')).status)\n"
+    guarded = (
+        "if __name__ == '__main__':\n    print(runner.submit(job, cluster=runner.Cluster(backend='fake')).status)\n"
+    )
     script.write_text(body + guarded)
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
     assert done.stdout == "succeeded\n", done.stderr
@@ -189,12 +191,15 @@ def test_an_unguarded_submit_in_a_script_is_refused(project: Path) -> None:
 
 def test_run_ids_sort_by_time_and_fit_kubernetes() -> None:
     """Ids are legible, at most 28 characters, valid as a name, and later ones sort later."""
-    early, late = new_run_id("a-job-with-a-very-long-name", 1_700_000_000), new_run_id("x", 1_700_000_001)
-    assert early < late
-    for run_id in (early, late):
+    moments = [1_700_000_000, 1_700_000_000.25, 1_700_000_000.5, 1_700_000_001]
+    ids = [
+        new_run_id(job, now) for job, now in zip(("a-job-with-a-very-long-name", "z", "b", "a"), moments, strict=True)
+    ]
+    assert ids == sorted(ids)
+    for run_id in ids:
         assert len(run_id) <= 28
         assert re.fullmatch(r"[a-z]([a-z0-9-]*[a-z0-9])?", run_id)
-    assert early.startswith("r231114-221320-a-job-")
+    assert ids[0].startswith("r231114-22132022-a-job-")
 
 
 def test_runs_are_found_by_unique_parts_and_by_age(store: Store) -> None:

@@ -83,7 +83,6 @@ def test_user_line_names_the_users_place(tmp_path: Path) -> None:
     (tmp_path / "deep.py").write_text("def f():\n    raise ValueError('no')\n")
     module = capture.load_file(tmp_path / "deep.py", tmp_path)
     capture.set_code_root(tmp_path)
-    try:
+    with pytest.raises(ValueError, match="no") as caught:
         module.f()
-    except ValueError as error:
-        assert capture.user_line(error) == "ValueError: no (deep.py:2 in f)"
+    assert capture.user_line(caught.value) == "ValueError: no (deep.py:2 in f)"
