@@ -14,9 +14,12 @@ import pyarrow.parquet as pq
 
 from runner import capture, wire
 from runner.bundle import Bundle
+from runner.capture import FunctionRef
 from runner.spec import Dataset, Job, Train
 from runner.store import Store
+from runner.worker.gang_local import LocalGang
 from runner.worker.scope import Scope
+from runner.worker.train import run_train
 
 ROOT = Path(__file__).resolve().parent.parent
 RUN = "r000000-000000-test-abc"
@@ -62,9 +65,10 @@ def make_scope(
     root = Store(store or str(tmp_path / "store"))
     bundle = Bundle(root, RUN)
     capture.set_code_root(ROOT)
-    if not bundle.store.exists("spec.json"):
-        shown = {"kind": "Job", "name": "test"} if inline else wire.to_json(job, ROOT)
-        bundle.write_spec({"job": shown, "datasets": {}, "cluster": {"backend": "local"}, "legs": [["fit"]]})
+    shown = {"kind": "Job", "name": "test"} if inline else wire.to_json(job, ROOT)
+    spec = {"job": shown, "datasets": {}, "cluster": {"backend": "local"}, "legs": [["fit"]]}
+    bundle.store.put("spec.json", json.dumps(spec).encode())
+    if not bundle.log.read():
         bundle.log.append("submitted", {"job": "test", "legs": [["fit"]]})
     elif attempt > 1:
         bundle.log.append("resumed", {})
@@ -84,3 +88,20 @@ def rows_of(scope: Scope, attempt: int | None = None) -> list[dict[str, Any]]:
 def curve(scope: Scope, attempt: int | None = None, name: str = "loss") -> dict[int, float]:
     """Step -> value of a metric."""
     return {row["step"]: row[name] for row in rows_of(scope, attempt) if name in row}
+
+
+def job(name: str) -> FunctionRef:
+    """A train function of tests/train_jobs.py; this process does not import torch."""
+    return FunctionRef(name, file="tests/train_jobs.py", module="tests.train_jobs")
+
+
+def train(tmp_path: Path, name: str, config: Config, attempt: int = 1, **stage: Any) -> tuple[dict[str, Any], Scope]:
+    """Run a function of tests/train_jobs.py on local ranks: the stage's result, and the scope."""
+    given, scope = make_scope(tmp_path, job(name), config, inline=False, attempt=attempt, **stage)
+    return run_train(given, scope, LocalGang()), scope
+
+
+def notes(tmp_path: Path, name: str, rank: int) -> list[Any]:
+    """What `note` of tests/train_jobs.py wrote down on a rank."""
+    path = tmp_path / f"{name}-{rank}"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []

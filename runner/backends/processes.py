@@ -21,11 +21,16 @@ import psutil
 
 MARK = "RUNNER_RUN"
 _PR_SET_PDEATHSIG = 1
+#: Paths of sockets have at most 107 characters, and Ray's are 65 longer than the run's scratch folder.
+_LONGEST_TEMPORARY = 8
 
 
 def scratch_root() -> Path:
     """Where the temporary data of this user's runs lies. Short, because Ray's socket paths lie below it."""
-    return Path(tempfile.gettempdir()) / f"runner-{os.getuid()}"
+    folder = Path(tempfile.gettempdir())
+    if len(str(folder)) > _LONGEST_TEMPORARY and os.access("/tmp", os.W_OK):
+        folder = Path("/tmp")
+    return folder / f"runner-{os.getuid()}"
 
 
 def scratch_folder(run_id: str) -> Path:

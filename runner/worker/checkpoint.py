@@ -182,22 +182,19 @@ class Checkpoints:
 
     def fetch(self, key: str, name: str, sha256: str) -> Path:
         """A local path of a file, its content verified. Raises Damaged."""
-        from runner.worker import checkpoint_files
+        from runner.worker.checkpoint_files import sha256 as hash_of
 
-        path = Path(self._store.path(f"{key}/{name}"))
+        remote = self._store.path(f"{key}/{name}")
+        path = Path(remote) if self._store.kind == LOCAL else self._scope.scratch / "fetched" / key / name
         try:
-            if self._store.kind != LOCAL:
-                path = self._scope.scratch / "fetched" / key / name
+            if self._store.kind != LOCAL and not (path.exists() and hash_of(path) == sha256):
                 path.parent.mkdir(parents=True, exist_ok=True)
-                if not path.exists():
-                    part = path.with_name(f"{path.name}.{os.getpid()}")  # several ranks of one machine may fetch it
-                    self._store.fs.get_file(self._store.path(f"{key}/{name}"), str(part))
-                    os.replace(part, path)
-            found = checkpoint_files.sha256(path)
+                part = path.with_name(f"{path.name}.{os.getpid()}")  # several ranks of one machine may fetch it
+                self._store.fs.get_file(remote, str(part))
+                os.replace(part, path)
+            found = hash_of(path)
         except FileNotFoundError:
             raise Damaged(f"{name} is missing") from None
         if found != sha256:
-            if self._store.kind != LOCAL:
-                path.unlink(missing_ok=True)
             raise Damaged(f"the sha256 of {name} is not the one in its manifest")
         return path

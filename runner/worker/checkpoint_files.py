@@ -80,7 +80,8 @@ def _write_tensors(path: Path, state: dict[str, torch.Tensor]) -> str:
         apart = tensor.clone() if storage in storages else tensor  # another view of memory that is written already
         storages.add(storage)
         written[name] = apart.cpu().contiguous()
-    save_file(written, path, metadata={_ALIASES: json.dumps(aliases), "format": "pt"})
+    # one key: safetensors writes several in a random order, and equal weights should be equal files
+    save_file(written, path, metadata={_ALIASES: json.dumps(aliases)} if aliases else {"format": "pt"})
     return path.name
 
 

@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import sys
+import tempfile
 import threading
 import time
 import traceback
@@ -43,6 +44,7 @@ def main(argv: list[str]) -> int:
     store = Store(argument["store"], argument["options"])
     bundle = Bundle(store, argument["run_id"])
     scratch = Path(argument["scratch"])
+    tempfile.tempdir = str(scratch)  # so that what libraries leave there goes with the run
     backend = bundle.spec()["cluster"]["backend"]
     legs = bundle.spec()["legs"]
     engine = stages.open_engine(backend, bundle, legs[argument["leg"]])

@@ -18,7 +18,9 @@ import torch
 from runner.errors import RunFailed, SpecError, listed
 
 #: Seconds between exchanges that rank 0 aims at, and the most steps between two of them.
-EXCHANGE_S, MOST_STEPS = 0.25, 50
+EXCHANGE_S, MOST_STEPS = 0.5, 100
+#: Seconds between the writes of a rank that has nobody to meet.
+ALONE_S = 0.25
 RESERVED = ("at", "step", "epoch", "samples", "samples_per_s", "wait_share", "steps_total", "phase", "seconds")
 
 
@@ -89,7 +91,7 @@ class Metrics:
     def due(self, step: int) -> bool:
         """Whether ranks exchange at this step. The same on every rank; a rank alone asks its clock."""
         if self.peers.world_size == 1:
-            return time.monotonic() - self._since >= EXCHANGE_S or step <= 1
+            return time.monotonic() - self._since >= ALONE_S or step <= 1
         return step >= self.next_step
 
     def exchange(self, step: int, save: bool = False) -> Exchanged:

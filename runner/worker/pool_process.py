@@ -43,6 +43,8 @@ class ProcessPool:
 
     def __init__(self, workers: int, scope: Scope, stage: str) -> None:
         self._size, self._scope, self._stage = workers, scope, stage
+        # The driver has done this long before. pyarrow imports pandas with its first conversion, so each worker would.
+        forkserver.start((*forkserver.PREP, "pandas"))
         self._context = forkserver.context()
         self._workers: list[_Worker] = []
 

@@ -14,6 +14,7 @@ from runner.data.manifest import Manifest
 from runner.errors import DataError
 from runner.spec import Dataset, Prep
 from runner.worker.pool import Pool
+from runner.worker.pool_lazy import LazyPool
 from runner.worker.prep_files import OutputFile
 from runner.worker.prep_make import run_make
 from runner.worker.prep_publish import Sink, publish
@@ -33,7 +34,7 @@ def run_prep(stage: Prep, scope: Scope, pool: Pool) -> dict[str, Any]:
     Args:
         stage: its functions may be references.
         scope: of the run.
-        pool: maps tasks; not used with ``batch_format="dataset"``, for which Ray must be initialised.
+        pool: maps tasks. With ``batch_format="dataset"`` Ray must be initialised, or a LazyPool must start it.
 
     Returns:
         JSON: skipped, key, outputs (dataset -> manifest id), rows_in, processed, filtered, quarantined (rows in =
@@ -65,6 +66,7 @@ class _Stage:
         self._key = result_key(stage, self._hash, self._config, ids)
         self._code = code_key(stage, self._hash, self._config)
         self._replace = False
+        self._known: set[str] = set()  # tasks that have a record
 
     def existing(self) -> dict[str, Any] | None:
         """The result, if it is in the store with all its data; also mends the datasets' logs after a crash."""
@@ -84,6 +86,8 @@ class _Stage:
         if self._stage.batch_format == "dataset":
             from runner.worker.prep_dataset import transform_datasets
 
+            if isinstance(self._pool, LazyPool):
+                self._pool.start_ray()
             rows_in, sinks = transform_datasets(self._stage, self._inputs, self._key, self._scope)
             counts = {"rows_in": rows_in, "processed": rows_in, "filtered": 0, "quarantined": 0}
             counts["bytes_in"] = sum(manifest.bytes for manifest in self._inputs.values())
@@ -116,9 +120,8 @@ class _Stage:
 
     def _recorded(self, tasks: list[Task]) -> dict[str, dict[str, Any]]:
         """Task key -> record, of those that are done and whose files are there."""
-        known = self._catalog.tasks(self._code)
-        self._known = known
-        wanted = [task.key for task in tasks if task.key in known]
+        self._known = self._catalog.tasks(self._code)
+        wanted = [task.key for task in tasks if task.key in self._known]
         if not wanted:
             return {}
         with ThreadPoolExecutor(_THREADS) as threads:
@@ -226,7 +229,11 @@ def _sink(dataset: str, key: str, records: list[dict[str, Any]]) -> Sink:
 def _shown(record: Mapping[str, Any], *, skipped: bool, reused: int) -> dict[str, Any]:
     """The StageResult of a record."""
     sinks = record["sinks"]
-    empty = [sink["dataset"] for sink in sinks.values() if not sink["rows"]]
+    notes = [f"the sink '{s['dataset']}' is empty: fn returned no row for it" for s in sinks.values() if not s["rows"]]
+    if record["quarantine"]:
+        count, files = record["counts"]["quarantined"], record["quarantine"]
+        more = f" and {len(files) - 1} more files" if len(files) > 1 else ""
+        notes.append(f"{count} rows raised and were set aside, in {files[0]}{more} of the store")
     return {
         "skipped": skipped,
         "key": record["key"],
@@ -237,5 +244,5 @@ def _shown(record: Mapping[str, Any], *, skipped: bool, reused: int) -> dict[str
         "bytes_out": sum(sink["bytes"] for sink in sinks.values()),
         "tasks": record["tasks"],
         "tasks_reused": reused,
-        "notes": [f"the sink '{name}' is empty: fn returned no row for it" for name in empty],
+        "notes": notes,
     }

@@ -24,9 +24,12 @@ from runner.errors import DataError, Interrupted, RunFailed, UserCodeError, list
 from runner.spec import Prep
 from runner.worker.prep_files import Gather, OutputFile, store_table
 from runner.worker.prep_publish import Sink
-from runner.worker.prep_schema import Drift, plain
+from runner.worker.prep_schema import Drift, joined, plain
 from runner.worker.prep_tasks import Task, plan_tasks
 from runner.worker.scope import Scope
+
+#: Results up to this size (as Ray counts it) are sorted in this process.
+LOCAL_SORT_BYTES = 256 << 20
 
 
 def transform_datasets(
@@ -173,7 +176,7 @@ def _returned(stage: Prep, given: Any, scope: Scope) -> dict[str, Any]:
 
 
 class _explained:
-    """Turns what the user's code raised, here or in Ray's workers, into UserCodeError (inline: the error itself)."""
+    """Turns what the user's code raised into UserCodeError; inline, what it raised in this process stays as it is."""
 
     def __init__(self, stage: Prep, scope: Scope) -> None:
         self._stage, self._scope = stage, scope
@@ -183,47 +186,55 @@ class _explained:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if not isinstance(error, Exception) or isinstance(error, DataError):
             return
-        cause, text = _from_worker(error)
-        if isinstance(cause, DataError):  # our reader's
-            raise cause from None
-        if self._scope.inline:
-            if cause is error:
-                return
-            cause.add_note(text)
-            raise cause from None
-        message = f"Prep '{self._stage.name}': {user_line(cause)}"
-        raise UserCodeError(message, trace=text or user_trace(error)) from None
+        if (ours := _data_error(error)) is not None:
+            raise ours from None
+        where = f"Prep '{self._stage.name}'"
+        line, text = _from_worker(error)
+        if text:  # only words come back from Ray's workers, so this holds inline as well
+            raise UserCodeError(f"{where}: {line}", trace=text) from None
+        if not self._scope.inline:
+            raise UserCodeError(f"{where}: {user_line(error)}", trace=user_trace(error)) from None
 
 
-def _from_worker(error: Exception) -> tuple[Exception, str]:
-    """What was raised at the root of an error of Ray's, and the traceback that it had in the worker."""
-    import ray.exceptions
-
-    cause: BaseException = error
-    text = ""
-    while True:
-        if isinstance(cause, ray.exceptions.RayTaskError):
-            text = _user_frames(str(cause))
-        inner = getattr(cause, "cause", None) or cause.__cause__
-        if not isinstance(inner, Exception) or inner is cause:
-            return cause if isinstance(cause, Exception) else error, text
-        cause = inner
+def _data_error(error: BaseException | None) -> DataError | None:
+    """The error of our own reader behind an error of Ray's, if that is what it was."""
+    while error is not None and not isinstance(error, DataError):
+        inner = getattr(error, "cause", None)
+        error = inner if isinstance(inner, BaseException) and inner is not error else error.__cause__
+    return error
 
 
-_FRAME = re.compile(r'^  File "(?P<file>[^"]+)", line \d+.*\n(?:    .*\n?)*', re.MULTILINE)
+_CHAIN = "\n\nThe above exception was the direct cause of the following exception:\n\n"
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_FRAME = re.compile(r'^  File "(?P<file>[^"]+)", line (?P<line>\d+), in (?P<function>.*)\n(?:    .*\n?)*', re.MULTILINE)
 _OURS = str(Path(__file__).resolve().parent.parent)
 
 
-def _user_frames(text: str) -> str:
-    """A traceback of Ray's as text, with the frames of Ray and of runner left out."""
+def _from_worker(error: Exception) -> tuple[str, str]:
+    """What the user's function raised in a worker of Ray's: (exception and place in one line, traceback).
 
-    def kept(match: re.Match[str]) -> str:
-        ours = "site-packages" in match["file"] or match["file"].startswith(_OURS)
-        return "" if ours else match[0]
+    Ray carries the original exception as text, inside the exceptions that it wrapped around it. Both are empty if
+    `error` did not come from a worker. Frames of Ray, of other installed packages and of runner are left out.
+    """
+    import ray.exceptions
 
-    start = text.rfind("Traceback (most recent call last)")
-    last = text[start:] if start >= 0 else text
-    return _FRAME.sub(kept, last).rstrip()
+    inner: BaseException | None = error
+    while inner is not None and not isinstance(inner, ray.exceptions.RayTaskError):
+        inner = inner.__cause__
+    if inner is None:
+        return "", ""
+    first = _COLOUR.sub("", str(inner)).split(_CHAIN)[0]
+    every = list(_FRAME.finditer(first))
+    frames = [match for match in every if not _is_foreign(match["file"])]
+    rest = first[every[-1].end() :] if every else first
+    raised = "\n".join(line for line in rest.strip().splitlines() if not line.startswith("ray::")) or repr(inner)
+    place = f" ({frames[-1]['file']}:{frames[-1]['line']} in {frames[-1]['function']})" if frames else ""
+    shown = "".join(match[0] for match in frames)
+    return raised.splitlines()[0] + place, f"Traceback (most recent call last):\n{shown}{raised}"
+
+
+def _is_foreign(file: str) -> bool:
+    return "site-packages" in file or file.startswith(_OURS)
 
 
 # -- out -------------------------------------------------------------------------------------------------------------
@@ -248,15 +259,26 @@ class _Writer:
             return Sink(self._dataset, [])
         self._check_names(keys, schema.names)
         gather, total = Gather(), _TotalOrder(keys, self._dataset, self._where)
-        for batch in done.sort(keys).iter_batches(batch_size=None, batch_format="pyarrow"):
+        for table in self._in_order(done, keys):
             if self._scope.stop.is_set():
                 raise Interrupted("stopped while the result was written")
-            table = plain(batch)
             total.check(table)
-            self._store(gather, table)
+            self._gather(gather, table)
         for piece in gather.rest():
-            self._store_piece(piece)
+            self._store(piece)
         return Sink(self._dataset, self._files)
+
+    def _in_order(self, done: Any, keys: list[str]) -> Iterator[pa.Table]:
+        """The rows sorted by `keys`: here if they are few, for a sort of Ray's takes seconds however few they are."""
+        if done.size_bytes() > LOCAL_SORT_BYTES:
+            yield from map(plain, done.sort(keys).iter_batches(batch_size=None, batch_format="pyarrow"))
+            return
+        blocks = [plain(block) for block in done.iter_batches(batch_size=None, batch_format="pyarrow")]
+        try:
+            table = joined([block for block in blocks if block.num_rows])
+        except Drift as drift:
+            raise self._drift(drift) from None
+        yield table.sort_by([(key, "ascending") for key in keys])
 
     def _check_names(self, keys: Sequence[str], columns: Sequence[str]) -> None:
         for name in keys:
@@ -266,23 +288,33 @@ class _Writer:
                     todo=suggest(name, columns) or "name columns that the function returns", where=self._where,
                 )  # fmt: skip
 
-    def _store(self, gather: Gather, table: pa.Table) -> None:
+    def _gather(self, gather: Gather, table: pa.Table) -> None:
         try:
             for piece in gather.add(table):
-                self._store_piece(piece)
+                self._store(piece)
         except Drift as drift:
-            raise DataError(
-                f"schema drift in the column '{drift.field}' of '{self._dataset}': {drift.left} in one block, "
-                f"{drift.right} in another",
-                allowed="one type for a column in every block", todo="cast it in the function", where=self._where,
-            ) from None  # fmt: skip
+            raise self._drift(drift) from None
 
-    def _store_piece(self, piece: pa.Table) -> None:
+    def _drift(self, drift: Drift) -> DataError:
+        return DataError(
+            f"schema drift in the column '{drift.field}' of '{self._dataset}': {drift.left} in one block, "
+            f"{drift.right} in another",
+            allowed="one type for a column in every block",
+            todo="cast it in the function",
+            where=self._where,
+        )
+
+    def _store(self, piece: pa.Table) -> None:
         stem = f"{self._key[:16]}-{len(self._files):05d}"
         file = store_table(
-            piece, self._scope.store, self._dataset, stem,
-            scratch=self._scope.scratch, source=f"piece {len(self._files)}", where=self._where,
-        )  # fmt: skip
+            piece,
+            self._scope.store,
+            self._dataset,
+            stem,
+            scratch=self._scope.scratch,
+            source=f"piece {len(self._files)}",
+            where=self._where,
+        )
         self._files.append(file)
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import dataclasses
+import errno
 import re
-import tempfile
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from runner.data.formats import inspect
 from runner.data.manifest import Shard, Unit
 from runner.data.source import SourceFile
 from runner.data.writer import PIECE_BYTES, Pieces, write_file
-from runner.errors import DataError
+from runner.errors import DataError, StoreError
 from runner.store import Store
 from runner.worker.prep_schema import conform, unify
 
@@ -69,6 +71,29 @@ def slug(path: str) -> str:
     return re.sub(r"[^A-Za-z0-9_=-]+", "_", "_".join(stem))[:_SLUG_LONGEST].strip("_") or "data"
 
 
+@contextlib.contextmanager
+def temporary(scratch: Path) -> Iterator[Path]:
+    """A name for a file below `scratch`; the file goes afterwards.
+
+    Raises:
+        StoreError: the disk is full.
+    """
+    path = scratch / f"out-{secrets.token_hex(8)}.parquet"
+    try:
+        yield path
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise StoreError(
+            f"no space left while writing {path}",
+            allowed="room for the files that are being written",
+            todo="free space, or set TMPDIR to a larger disk; then `runner resume`",
+            where=f"scratch folder {scratch}",
+        ) from error
+    finally:
+        path.unlink(missing_ok=True)
+
+
 def store_table(
     table: pa.Table, store: Store, dataset: str, stem: str, *, scratch: Path, source: str, where: str
 ) -> OutputFile:
@@ -79,19 +104,20 @@ def store_table(
 
     Raises:
         DataError: a column has a type that Parquet cannot hold.
+        StoreError: the store, or the scratch folder, cannot be written.
     """
-    with tempfile.TemporaryDirectory(dir=scratch, prefix="out-") as folder:
-        local = Path(folder) / "data.parquet"
+    with temporary(scratch) as local:
         try:
             written = write_file(local, table)
         except (pa.ArrowNotImplementedError, pa.ArrowInvalid, pa.ArrowTypeError) as error:
             raise DataError(
                 f"the rows for '{dataset}' cannot be written as Parquet: {error}",
-                allowed="columns of types that Parquet has", todo="change the column's type in fn", where=where,
-            ) from error  # fmt: skip
+                allowed="columns of types that Parquet has",
+                todo="change the column's type in fn",
+                where=where,
+            ) from error
         name = f"{stem}-{written.sha256[:8]}.parquet"
-        etag = f"md5:{written.md5}"
-        units, _ = inspect(SourceFile(str(local), name, written.bytes, etag), "parquet")
+        units, _ = inspect(SourceFile(str(local), name, written.bytes, f"md5:{written.md5}"), "parquet")
         store.put_file(f"{data_folder(dataset)}/{name}", local)
     return OutputFile(
         path=name,
@@ -105,9 +131,7 @@ def store_table(
     )
 
 
-def recast(
-    file: OutputFile, schema: pa.Schema, store: Store, dataset: str, *, scratch: Path, where: str
-) -> OutputFile:
+def recast(file: OutputFile, schema: pa.Schema, store: Store, dataset: str, *, scratch: Path, where: str) -> OutputFile:
     """A copy of `file` with the types of `schema`, for tasks that saw only nulls or only small numbers.
 
     Raises:

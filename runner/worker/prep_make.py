@@ -48,7 +48,7 @@ def run_make(name: str, dataset: Dataset, scope: Scope, pool: Pool) -> dict[str,
     else:
         where = f"Dataset '{name}'"
         ((_, files),) = pool.map(run_making, [Making(name, dataset, key, scope)])
-        facts = {"stage": None, "inputs": {}, "code": code, "config": {}, "settings": {}, "bytes_in": 0}
+        facts: dict[str, Any] = {"stage": None, "inputs": {}, "code": code, "config": {}, "settings": {}, "bytes_in": 0}
         record = publish(key, {"": Sink(name, files)}, facts, scope, pool, where, replace=lost)
     made = {field: record["sinks"][""][field] for field in ("id", "rows", "bytes", "files")}
     return {**made, "skipped": skipped, "key": key, "seconds": round(time.monotonic() - started, 3)}

@@ -109,7 +109,8 @@ def _drift(sink: Sink, drift: Drift, file: OutputFile, where: str) -> DataError:
     other = next((f for f in sink.files if _type(f, column) != _type(file, column)), sink.files[0])
     return DataError(
         f"schema drift in the column '{drift.field}' of '{sink.dataset}': "
-        f"{_type(other, column)} in what became of {other.source}, {_type(file, column)} in what became of {file.source}",
+        f"{_type(other, column)} in what became of {other.source}, "
+        f"{_type(file, column)} in what became of {file.source}",
         allowed="one schema for a sink, whatever the batch",
         todo=f"make '{column}' the same type in every batch that fn returns",
         where=where,

@@ -142,7 +142,9 @@ def conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
         try:
             columns.append(column if column.type.equals(field.type) else column.cast(field.type))
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-            raise Drift(field.name, str(field.type), f"{column.type} with a value that {field.type} cannot hold") from None
+            raise Drift(
+                field.name, str(field.type), f"{column.type} with a value that {field.type} cannot hold"
+            ) from None
     relaxed = pa.schema([pa.field(f.name, f.type) for f in schema])
     return pa.Table.from_arrays(columns, schema=relaxed)
 

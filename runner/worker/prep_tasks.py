@@ -6,7 +6,6 @@ import dataclasses
 import functools
 import hashlib
 import json
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -22,7 +21,7 @@ from runner.data.writer import write_file
 from runner.errors import DataError, UserCodeError
 from runner.spec import Prep
 from runner.worker.prep_batches import cut
-from runner.worker.prep_files import Gather, OutputFile, recast, slug, store_table
+from runner.worker.prep_files import Gather, OutputFile, recast, slug, store_table, temporary
 from runner.worker.prep_schema import Drift
 from runner.worker.prep_user import Applied, Raised, Transform
 from runner.worker.scope import Scope
@@ -260,7 +259,9 @@ class _Run:
             message = f"{self._work.where}: {user_line(cause)} at {self._span(batch)}, which raise only together"
             raise UserCodeError(message, trace=user_trace(cause))
         row, error = found
-        raise UserCodeError(f"{self._work.where}: {self._said(self._row + row, user_line(error))}", trace=user_trace(error))
+        raise UserCodeError(
+            f"{self._work.where}: {self._said(self._row + row, user_line(error))}", trace=user_trace(error)
+        )
 
     def _add(self, key: str, table: pa.Table) -> None:
         try:
@@ -330,8 +331,7 @@ class _Run:
             }
         )
         key = f"results/{self._work.code}/{self._task.key}.quarantine.parquet"
-        with tempfile.TemporaryDirectory(dir=self._work.scope.scratch, prefix="bad-") as folder:
-            local = Path(folder) / "rows.parquet"
+        with temporary(self._work.scope.scratch) as local:
             write_file(local, table)
             self._work.scope.store.put_file(key, local)
         return key
@@ -361,7 +361,7 @@ class _Run:
 
     def _span(self, batch: pa.RecordBatch) -> str:
         url, number = self._locate(self._row)
-        return f"rows {number} to {number + batch.num_rows - 1} of {url}"
+        return f"the {batch.num_rows} rows from row {number} of {url} on"
 
     def _said(self, row: int, line: str) -> str:
         return f"{line} at {self._place(row)}"
@@ -401,9 +401,7 @@ class Recast:
 def run_recast(item: Recast) -> OutputFile:
     """Do it, in a worker."""
     try:
-        return recast(
-            item.file, item.schema, item.store, item.dataset, scratch=item.scratch, where=item.where
-        )
+        return recast(item.file, item.schema, item.store, item.dataset, scratch=item.scratch, where=item.where)
     except Drift as drift:
         raise DataError(
             f"schema drift in the column '{drift.field}' of '{item.dataset}': {drift.right} in what became of "

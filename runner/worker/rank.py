@@ -18,13 +18,8 @@ from runner import capture
 from runner.spec import Train
 from runner.worker.scope import Scope
 from runner.worker.train_context import TrainContext
-from runner.worker.train_peers import Peers
+from runner.worker.train_peers import COLLECTIVE_TIMEOUT_S, CPU_BACKEND, GPU_BACKEND, Peers
 from runner.worker.train_random import seed_all
-
-#: Collectives for CPU tensors (and for our own small objects) beside those of the accelerator.
-GPU_BACKEND, CPU_BACKEND = "cpu:gloo,cuda:nccl", "gloo"
-#: Seconds after which a rank gives up a collective that the others do not join.
-COLLECTIVE_TIMEOUT_S = 1800.0
 
 
 @dataclass(frozen=True)

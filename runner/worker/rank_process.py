@@ -12,7 +12,7 @@ from types import FrameType
 from typing import Any
 
 from runner.backends.processes import die_with_parent
-from runner.errors import Interrupted
+from runner.errors import RunFailed
 from runner.spec import Train
 from runner.worker.gang import Failure
 
@@ -54,6 +54,7 @@ def start_rank(
     except BaseException as error:
         _report(reports, number, error)
     finally:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it is leaving
         sys.stdout.flush()
         sys.stderr.flush()
         if code:  # no destructors: those of a process group whose peers are gone may wait or abort
@@ -84,4 +85,4 @@ def _report(reports: Connection, number: int, error: BaseException) -> None:
     except OSError:
         return  # the driver is gone
     except Exception as broken:  # an exception of ours that does not pickle is a fault of ours, and still told
-        reports.send(("failure", Failure(number, time.time(), Interrupted(f"{error!r} ({broken!r})"))))
+        reports.send(("failure", Failure(number, time.time(), RunFailed(f"{error!r} ({broken!r})"))))

@@ -1,8 +1,8 @@
 """What a train function is given: its place among the ranks, its data, and the services around a step.
 
-    for batch in ctx.batches("train", batch_size=32, epochs=2):
-        ...                      # forward, backward, optimizer.step(): ordinary PyTorch
-        ctx.step(loss=loss)      # counts, keeps metrics; a checkpoint that is due is made before the next batch
+for batch in ctx.batches("train", batch_size=32, epochs=2):
+    ...                      # forward, backward, optimizer.step(): ordinary PyTorch
+    ctx.step(loss=loss)      # counts, keeps metrics; a checkpoint that is due is made before the next batch
 """
 
 from __future__ import annotations
@@ -54,7 +54,8 @@ class TrainContext:
         self._streams = Streams(self._between_steps)
         self._saver = Saver(scope, stage, peers, self.device)
         self._phase: str | None = None
-        self._phase_rows = 0
+        self._phase_rows = 0  # that this rank has read in the phase
+        self._logged: dict[str, int] = {}  # name -> of those, the rows that its values have counted for
         self._clock = 0.0
         self._timers: dict[float, float] = {}  # every(seconds=): when it last fired, by rank 0's clock
         self._fired: dict[float, int] = {}  # and at which step
@@ -118,6 +119,18 @@ class TrainContext:
         read = self._streams.read(name, stream, epochs) if recorded else self._unrecorded(stream)
         return (batch if self.device.type == "cpu" else batch.to(self.device, non_blocking=True) for batch in read)
 
+    def epochs(self, number: int) -> Iterator[int]:
+        """Epoch numbers, for a loop that has more in it than batches:
+
+            for epoch in ctx.epochs(10):
+                for batch in ctx.batches("train", batch_size=32): ...
+                with ctx.phase("validation"): ...
+
+        In a training that goes on from a checkpoint it begins with the epoch that was under way. After
+        ``for epoch in range(10)`` what follows the inner loop would be done again for the epochs that had ended.
+        """
+        return self._streams.epochs(number)
+
     def _unrecorded(self, stream: Stream) -> Iterator[Batch]:
         with stream:
             for batch in stream:
@@ -158,16 +171,19 @@ class TrainContext:
         rows = self._streams.mark()
         left = self._streams.steps_left
         total = None if left is None else self.step_number + left
-        self._metrics.add(
-            Item(self.step_number, self.epoch, time.time(), rows, True, metrics, total), where="ctx.step"
-        )
+        self._metrics.add(Item(self.step_number, self.epoch, time.time(), rows, True, metrics, total), where="ctx.step")
 
     def log(self, **values: Any) -> None:
-        """Keep values besides those of steps, such as a validation loss: reduced to the mean over ranks, weighted by
-        the rows that each has read in the phase."""
-        rows = self._phase_rows if self._phase is not None else 0
-        item = Item(self.step_number, self.epoch, time.time(), rows, False, dict(values))
-        self._metrics.add(item, where="ctx.log")
+        """Keep values besides those of steps, such as a validation loss.
+
+        In a phase a value counts for the rows that this rank has read since it last logged the same name, so that both
+        a value per batch and one at the end become the mean over all rows of all ranks. Elsewhere ranks count the same.
+        """
+        for name, value in values.items():
+            rows = self._phase_rows - self._logged.get(name, 0)
+            self._logged[name] = self._phase_rows
+            item = Item(self.step_number, self.epoch, time.time(), rows, False, {name: value})
+            self._metrics.add(item, where="ctx.log")
 
     def every(self, steps: int | None = None, seconds: float | None = None) -> bool:
         """Whether something is due after this step: each `steps` steps, or about each `seconds` seconds.
@@ -175,9 +191,7 @@ class TrainContext:
         The answer is the same on every rank. Seconds are those of rank 0's clock, which ranks learn a few times in one.
         """
         if (steps is None) == (seconds is None):
-            raise SpecError(
-                f"steps={steps}, seconds={seconds}", allowed="one of the two, above 0", where="ctx.every"
-            )
+            raise SpecError(f"steps={steps}, seconds={seconds}", allowed="one of the two, above 0", where="ctx.every")
         if steps is not None:
             return self.step_number > 0 and self.step_number % steps == 0
         assert seconds is not None
@@ -194,7 +208,7 @@ class TrainContext:
         Raises:
             StageTimeout: it took longer than `timeout_s`.
         """
-        outer, self._phase, self._phase_rows = self._phase, name, 0
+        outer, self._phase, self._phase_rows, self._logged = self._phase, name, 0, {}
         started = time.monotonic()
         by_force = end_by_force(self._place) if not self._scope.inline else None
         try:
@@ -203,7 +217,7 @@ class TrainContext:
                 self._metrics.idle_from(started)
                 self._exchange()
         finally:
-            self._phase = outer
+            self._phase, self._phase_rows, self._logged = outer, 0, {}
         seconds = round(time.monotonic() - started, 3)
         self._metrics.event(step=self.step_number, epoch=self.epoch, phase=name, seconds=seconds)
         self._saver.consider(self._metrics.latest)
@@ -220,7 +234,7 @@ class TrainContext:
         started = time.monotonic()
         content = {
             "epoch": self.epoch, "samples": self._metrics.samples, "streams": self._streams.state(),
-            "seeded": self._seeded,
+            "loop": self._streams.loop, "seeded": self._seeded,
         }  # fmt: skip
         self._saver.save(self.step_number, content, self._metrics.latest)
         self._metrics.idle_from(started)
@@ -304,7 +318,7 @@ class TrainContext:
         made = self._saver.loaded.manifest
         self.step_number, self._streams.epoch = made["step"], made["epoch"]
         self._metrics.samples, self._metrics.latest = made["samples"], dict(made["metrics"])
-        self._streams.restored = made["streams"]
+        self._streams.restored, self._streams.restored_loop = made["streams"], made["loop"]
         self.print(f"runner: going on from step {self.step_number} ({self._saver.loaded.entry['key']})")
 
     def _between_steps(self) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -60,13 +59,14 @@ def _replicated(model: nn.Module, device: torch.device, options: dict[str, Any])
 class _TouchAll(nn.Module):
     """A stand-in for the user's module: a zero that depends on every parameter, in the order of their definition."""
 
-    def __init__(self, parameters: list[nn.Parameter]) -> None:
+    def __init__(self, user: nn.Module) -> None:
         super().__init__()
-        self._parameters_list = tuple(parameters)
+        self.user = user  # never called; DDP looks for its buffers
 
     def forward(self) -> torch.Tensor:
-        total = torch.zeros((), device=self._parameters_list[0].device)
-        for parameter in self._parameters_list:
+        parameters = [p for p in self.user.parameters() if p.requires_grad]
+        total = torch.zeros((), device=parameters[0].device)
+        for parameter in parameters:
             real = torch.view_as_real(parameter) if parameter.is_complex() else parameter
             total = total + real.sum().float() * 0.0
         return total
@@ -82,13 +82,11 @@ def settle_buckets(model: DistributedDataParallel) -> None:
     of the model (so no running mean moves), and the gradients, all zero, are dropped.
     """
     user = model.module
-    parameters = [p for p in user.parameters() if p.requires_grad]
-    model.module = _TouchAll(parameters)
+    model.module = _TouchAll(user)
     try:
         for _ in range(2):
             model().backward()
     finally:
         model.module = user
-        for parameter in parameters:
+        for parameter in user.parameters():
             parameter.grad = None
-    dist.barrier()

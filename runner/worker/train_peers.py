@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
-import torch.distributed as dist
+#: Collectives for CPU tensors (and for our own small objects) beside those of the accelerator.
+GPU_BACKEND, CPU_BACKEND = "cpu:gloo,cuda:nccl", "gloo"
+#: Seconds after which a rank gives up a collective that the others do not join.
+COLLECTIVE_TIMEOUT_S = 1800.0
 
 Value = TypeVar("Value")
 
@@ -19,6 +22,8 @@ class Peers:
         """Every rank's value, on every rank, in the order of ranks. A collective."""
         if self.world_size == 1:
             return [value]
+        import torch.distributed as dist
+
         values: list[Any] = [None] * self.world_size
         dist.all_gather_object(values, value)
         return values
@@ -27,10 +32,14 @@ class Peers:
         """The value of rank 0, on every rank. A collective."""
         values: list[Any] = [value]
         if self.world_size > 1:
+            import torch.distributed as dist
+
             dist.broadcast_object_list(values, src=0)
         return values[0]
 
     def barrier(self) -> None:
         """Return when every rank has come here."""
         if self.world_size > 1:
+            import torch.distributed as dist
+
             dist.barrier()

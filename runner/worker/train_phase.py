@@ -75,4 +75,3 @@ class Watchdog:
 def _set_async(thread: int, kind: type[BaseException] | None) -> None:
     """https://docs.python.org/3/c-api/init.html#c.PyThreadState_SetAsyncExc"""
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(kind) if kind else None)
-

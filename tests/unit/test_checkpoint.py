@@ -1,0 +1,267 @@
+"""Checkpoints: what is kept of an object, how it is published, and what happens when a file is not what it was."""
+
+from __future__ import annotations
+
+import collections
+import errno
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from runner.errors import Fenced, SpecError, StoreError
+from runner.store import Store
+from runner.worker import checkpoint_files, train_random
+from runner.worker.checkpoint import Checkpoints
+from runner.worker.checkpoint_state import MODULE, STATE, plain, put, take, tracked
+from runner.worker.gang_inline import InlineGang
+from runner.worker.train import run_train
+from tests.train_kit import Config, make_scope
+
+
+def steps(ctx: Any, config: Any) -> None:
+    model = ctx.prepare(torch.nn.Linear(4, 1))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    ctx.track(model=model, optimizer=optimizer)
+    for batch in ctx.batches("train", batch_size=8):
+        loss = (model(batch["x"]).squeeze(1) - batch["y"]).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        ctx.step(loss=loss)
+
+
+def fit(tmp_path: Path, fn: Any = steps, **stage: Any) -> tuple[dict[str, Any], Any]:
+    given, scope = make_scope(tmp_path, fn, Config(), **{"checkpoint_every_steps": 4, **stage})
+    return run_train(given, scope, InlineGang()), scope
+
+
+# -- what is kept ----------------------------------------------------------------------------------------------------
+
+
+class Tied(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = torch.nn.Embedding(5, 3)
+        self.head = torch.nn.Linear(3, 5, bias=False)
+        self.head.weight = self.table.weight
+        self.register_buffer("brain", torch.arange(6, dtype=torch.bfloat16)[::2])
+        self.register_buffer("part", self.table.weight.detach()[1:3])
+
+
+def test_modules_are_safetensors_with_ties(tmp_path: Path) -> None:
+    """Tied weights are written once, views and strides are no obstacle, and the file is plain safetensors."""
+    from safetensors.torch import load_file
+
+    module = Tied()
+    name = checkpoint_files.write(tmp_path, "model", MODULE, module.state_dict())
+    assert name == "model.safetensors"
+    assert set(load_file(tmp_path / name)) == {"table.weight", "brain", "part"}
+    state = checkpoint_files.read(tmp_path / name)
+    assert set(state) == set(module.state_dict())
+    assert all(torch.equal(state[key], value) for key, value in module.state_dict().items())
+
+
+def test_equal_weights_are_equal_files(tmp_path: Path) -> None:
+    """The same weights give the same bytes, so files can be compared by their hash."""
+    torch.manual_seed(0)
+    state = torch.nn.Linear(3, 3).state_dict()
+    hashes = {
+        checkpoint_files.sha256(tmp_path / checkpoint_files.write(tmp_path, f"m{i}", MODULE, state)) for i in range(5)
+    }
+    assert len(hashes) == 1
+
+
+@pytest.mark.parametrize("kind", ["AdamW", "SGD", "Adagrad", "RMSprop"])
+def test_optimizers_come_back_whole(tmp_path: Path, kind: str) -> None:
+    """An optimizer and its schedule, read back with weights_only, go on as if nothing had happened."""
+
+    def make() -> tuple[torch.nn.Linear, Any, Any]:
+        torch.manual_seed(0)
+        model = torch.nn.Linear(2, 1)
+        optimizer = getattr(torch.optim, kind)(model.parameters(), lr=0.01)
+        return model, optimizer, torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 50)
+
+    def learn(model: Any, optimizer: Any, schedule: Any, times: int) -> None:
+        for i in range(times):
+            optimizer.zero_grad()
+            model(torch.full((1, 2), float(i))).sum().backward()
+            optimizer.step()
+            schedule.step()
+
+    first, second = make(), make()
+    learn(*first, times=3)
+    for name, a, b in zip(("model", "optimizer", "schedule"), first, second, strict=True):
+        item = tracked(name, a)
+        file = checkpoint_files.write(tmp_path, name, item.kind, take(item, []))
+        put(tracked(name, b), checkpoint_files.read(tmp_path / file), [])
+    learn(*first, times=3)
+    learn(*second, times=3)
+    assert torch.equal(first[0].weight, second[0].weight)
+
+
+def test_what_weights_only_cannot_read_is_refused_by_place() -> None:
+    """A state with an object of another type names the place; numpy's values become plain ones."""
+    kept = plain({"a": [np.float32(1.5), np.arange(3)], "b": collections.OrderedDict(c=(1, None))}, "x")
+    assert kept["a"][0] == 1.5
+    assert kept["a"][1].tolist() == [0, 1, 2]
+    assert kept["b"] == {"c": (1, None)}
+    with pytest.raises(SpecError, match=r"x\['a'\]\[1\] is a pathlib"):
+        plain({"a": [1, Path("b")]}, "x")
+
+
+def test_random_states_come_back(tmp_path: Path) -> None:
+    """Python's, numpy's and torch's generators go on with the same numbers, through a file of plain values."""
+    import random
+
+    def draw() -> list[float]:
+        return [random.random(), random.gauss(0, 1), np.random.rand(), np.random.randn(), float(torch.randn(()))]
+
+    device = torch.device("cpu")
+    draw()
+    checkpoint_files.write(tmp_path, "r", STATE, train_random.get_state(device))
+    expected = draw()
+    draw()
+    train_random.set_state(checkpoint_files.read(tmp_path / "r.pt"), device)
+    assert draw() == expected
+
+
+# -- publishing ------------------------------------------------------------------------------------------------------
+
+
+def test_last_ones_are_kept(tmp_path: Path) -> None:
+    """The last `keep` checkpoints stay; what a killed process left half-written goes with the next one."""
+    leftover = tmp_path / "store" / "r000000-000000-test-abc" / "checkpoints" / "fit" / "000000003-1"
+    leftover.mkdir(parents=True)
+    (leftover / "model.safetensors").write_bytes(b"half")
+    result, scope = fit(tmp_path, checkpoint_every_steps=2, keep=3)
+    assert scope.bundle.store.list("checkpoints/fit") == ["000000008-1", "000000010-1", "000000012-1"]
+    assert result["checkpoint"] == "checkpoints/fit/000000012-1"
+
+
+def test_files_need_no_code_of_ours(tmp_path: Path) -> None:
+    """A checkpoint is safetensors, weights_only files and JSON, with the sha256 of each in its manifest."""
+    from safetensors.torch import load_file
+
+    result, scope = fit(tmp_path)
+    folder = Path(scope.bundle.store.path(result["checkpoint"]))
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert sorted(manifest["files"]) == ["model.safetensors", "optimizer.pt", "random-states.pt"]
+    assert (manifest["step"], manifest["world_size"], manifest["samples"]) == (12, 1, 96)
+    assert load_file(folder / "model.safetensors")["weight"].shape == (1, 4)
+    assert "param_groups" in torch.load(folder / "optimizer.pt", weights_only=True)
+    for name, facts in manifest["files"].items():
+        assert checkpoint_files.sha256(folder / name) == facts["sha256"]
+
+
+@pytest.mark.parametrize("damage", ["model.safetensors", "optimizer.pt", "manifest.json", "missing"])
+def test_damaged_checkpoint_is_passed_over_aloud(
+    tmp_path: Path, damage: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A flipped byte or a missing file is found by its hash: the one before is taken, and it is said which and why."""
+    _, scope = fit(tmp_path)
+    folder = Path(scope.bundle.store.path("checkpoints/fit/000000012-1"))
+    if damage == "missing":
+        (folder / "optimizer.pt").unlink()
+    else:
+        data = bytearray((folder / damage).read_bytes())
+        data[len(data) // 2] ^= 1
+        (folder / damage).write_bytes(data)
+    result, _ = fit(tmp_path, attempt=2)
+    assert result["resumed_from"] == 8
+    assert result["steps"] == 12
+    said = capsys.readouterr().out
+    assert "000000012-1 is damaged" in said
+    assert ("optimizer.pt" if damage == "missing" else damage) in said
+    assert "going on from step 8" in said
+
+
+def test_all_damaged_is_an_error(tmp_path: Path) -> None:
+    """Where no checkpoint is whole, the training does not silently begin anew."""
+    _, scope = fit(tmp_path)
+    for path in Path(scope.bundle.store.path("checkpoints/fit")).glob("*/model.safetensors"):
+        path.write_bytes(b"")
+    with pytest.raises(StoreError, match="damaged"):
+        fit(tmp_path, attempt=2)
+
+
+def test_fenced_attempt_publishes_nothing(tmp_path: Path) -> None:
+    """After a newer attempt began, a checkpoint of the old one is refused and its files are removed."""
+
+    def overtaken(ctx: Any, config: Any) -> None:
+        for _ in ctx.batches("train", batch_size=8):
+            ctx.step()
+            if ctx.step_number == 6:
+                log = scope.bundle.log
+                log.append("resumed", {})
+                log.append("attempt", {"leg": 0, "attempt": 2})
+
+    given, scope = make_scope(tmp_path, overtaken, Config(), checkpoint_every_steps=4)
+    with pytest.raises(Fenced):
+        run_train(given, scope, InlineGang())
+    assert scope.bundle.store.list("checkpoints/fit") == ["000000004-1"]
+    assert [e.data["step"] for e in scope.bundle.log.read() if e.kind == "checkpoint"] == [4]
+
+
+@pytest.mark.parametrize("where", ["store", "scratch"])
+def test_full_disk_leaves_nothing_half_made(tmp_path: Path, where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No room in the store or in the scratch folder is a StoreError; the checkpoint before it is there to resume."""
+
+    def refuse(*args: Any, **kwargs: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def no_room(ctx: Any, config: Any) -> None:
+        ctx.track(model=ctx.prepare(torch.nn.Linear(4, 1)))
+        for _ in ctx.batches("train", batch_size=8):
+            ctx.step()
+            if ctx.step_number == 6:
+                monkeypatch.setattr(*(("shutil.copyfile",) if where == "store" else ("torch.save",)), refuse)
+
+    with pytest.raises(StoreError, match=r"(?i)no space left"):
+        fit(tmp_path, no_room)
+    monkeypatch.undo()
+    store = Store(str(tmp_path / "store" / "r000000-000000-test-abc"))
+    assert store.list("checkpoints/fit") == ["000000004-1"]
+    assert not list((tmp_path / "scratch").rglob("*.safetensors"))
+    result, _ = fit(tmp_path, lambda ctx, config: [ctx.step() for _ in ctx.batches("train", batch_size=8)], attempt=2)
+    assert (result["resumed_from"], result["steps"]) == (4, 12)
+
+
+def test_code_that_tracks_another_name_is_told(tmp_path: Path) -> None:
+    """A name that the checkpoint does not have is an error that lists those it has."""
+    fit(tmp_path)
+    with pytest.raises(SpecError, match="did you mean 'model'"):
+        fit(tmp_path, lambda ctx, config: ctx.track(modell=torch.nn.Linear(4, 1)), attempt=2)
+
+
+def test_newest_is_the_last_published_not_the_highest_step(tmp_path: Path) -> None:
+    """After a fall back to an earlier step, what is published then is newer than what came before."""
+    given, scope = make_scope(tmp_path, steps, Config())
+    checkpoints = Checkpoints(scope, given)
+    for step in (8, 4):
+        folder = checkpoints.scratch(step)
+        (folder / "x.json").write_text("{}")
+        checkpoints.publish(step, folder, {"best": None}, {}, best=False)
+    loaded, damaged = checkpoints.newest(checkpoints.published())
+    assert loaded is not None
+    assert (loaded.entry["step"], damaged) == (4, [])
+
+
+def test_remote_files_are_fetched_and_verified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From a store that is no local folder, files are copied once, verified, and a damaged copy is fetched again."""
+    monkeypatch.setattr("runner.worker.checkpoint.LOCAL", "none is local")
+    fit(tmp_path)
+    result, _ = fit(tmp_path, attempt=2)
+    assert result["resumed_from"] == 12
+    copies = list((tmp_path / "scratch" / "fetched").rglob("*.safetensors"))
+    assert len(copies) == 1
+    copies[0].write_bytes(b"torn")
+    given, again = make_scope(tmp_path, steps, Config(), attempt=3)
+    checkpoints = Checkpoints(again, given)
+    loaded, damaged = checkpoints.newest(checkpoints.published())
+    assert loaded is not None
+    assert (loaded.entry["step"], damaged) == (12, [])
+    assert loaded.read("model.safetensors")["weight"].shape == (1, 4)

@@ -1,0 +1,77 @@
+"""Parts of a rank that need no second one: DDP's buckets, the watchdog, whose error it is."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+
+from runner.errors import StageTimeout, UserCodeError, WorkerLost
+from runner.worker import train_phase
+from runner.worker.gang import Failure, first_failure
+from runner.worker.rank_errors import is_echo
+from runner.worker.train_model import settle_buckets
+from runner.worker.train_phase import Watchdog
+
+
+@pytest.fixture
+def group(tmp_path: Path) -> Iterator[None]:
+    """A process group of one."""
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+def test_settling_the_buckets_leaves_no_trace(group: None) -> None:
+    """The discarded backwards change no weight, no buffer, no gradient and no random number, and DDP has rebuilt."""
+    torch.set_num_threads(1)
+    net = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4), torch.nn.Dropout(), torch.nn.Linear(4, 1))
+    net[0].bias.requires_grad_(False)
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    ddp = torch.nn.parallel.DistributedDataParallel(net)
+    states = (random.getstate(), str(np.random.get_state()), torch.get_rng_state())
+    settle_buckets(ddp)
+    assert ddp._has_rebuilt_buckets
+    assert ddp.module is net
+    assert all(p.grad is None for p in net.parameters())
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+    assert (random.getstate(), str(np.random.get_state())) == states[:2]
+    assert torch.equal(torch.get_rng_state(), states[2])
+
+
+def test_thread_stuck_in_a_call_is_ended_by_force(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call that does not return to Python within the grace is handed to whoever can end the process."""
+    monkeypatch.setattr(train_phase, "GRACE_S", 0.1)
+    told: list[str] = []
+
+    def stuck() -> None:
+        with Watchdog("phase 'x'", 0.1, lambda e: told.append(str(e))):
+            time.sleep(0.6)
+
+    with pytest.raises(StageTimeout, match="phase 'x'"):
+        stuck()
+    assert told == ["phase 'x' took longer than its timeout_s=0.1"]
+
+
+def test_first_cause_wins_over_its_echoes() -> None:
+    """Of several failures the earliest cause is told; an echo only where there is no cause."""
+    echo = Failure(0, 1.0, UserCodeError("lost connection", rank=0), echo=True)
+    cause = Failure(2, 3.0, WorkerLost("rank 2 of 3 was killed"))
+    later = Failure(1, 4.0, UserCodeError("later", rank=1))
+    assert first_failure([echo, later, cause]) is cause.error
+    assert first_failure([echo]) is echo.error
+
+
+def test_echoes_are_known_through_the_users_wrapping() -> None:
+    """A lost connection is seen as one also where the user's code raised something else from it."""
+    lost = RuntimeError("[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:547] Connection closed by peer")
+    wrapped = ValueError("the step failed")
+    wrapped.__cause__ = lost
+    assert is_echo(wrapped)
+    assert not is_echo(RuntimeError("shapes do not match"))
