@@ -26,6 +26,7 @@ PIECE_BYTES = 48 << 20
 #: Decoded bytes of one row group, which is the unit that training reads.
 GROUP_BYTES = 8 << 20
 _TRIAL_BYTES = 1 << 20
+_TRIAL_LEAST = 4 << 10  # less is not worth four trials
 
 #: Compression must bring a column below this share of its plain size to be worth the decoding ...
 _LZ4_PAYS = 0.8
@@ -235,7 +236,7 @@ def _tight_type(kind: pa.DataType, chunks: list[pa.Array]) -> pa.DataType:
 def _writer_options(trial: pa.Table) -> dict[str, Any]:
     """Codec and dictionary per leaf column, from writing the first rows in each way."""
     common: dict[str, Any] = {"version": "2.6", "write_page_checksum": True, "write_statistics": True}
-    if not trial.num_rows:
+    if decoded_bytes(trial) < _TRIAL_LEAST:
         return {**common, "compression": "none", "use_dictionary": False}
     plain = _leaf_sizes(trial, {"compression": "none", "use_dictionary": False})
     lz4 = _leaf_sizes(trial, {"compression": "lz4", "use_dictionary": False})

@@ -44,7 +44,7 @@ def main(argv: list[str]) -> int:
     store = Store(argument["store"], argument["options"])
     bundle = Bundle(store, argument["run_id"])
     scratch = Path(argument["scratch"])
-    tempfile.tempdir = str(scratch)  # so that what libraries leave there goes with the run
+    tempfile.tempdir = os.environ["TMPDIR"] = str(scratch)  # what libraries leave there goes with the run
     backend = bundle.spec()["cluster"]["backend"]
     legs = bundle.spec()["legs"]
     engine = stages.open_engine(backend, bundle, legs[argument["leg"]])

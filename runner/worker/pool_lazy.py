@@ -18,9 +18,8 @@ class LazyPool:
     """
 
     def __init__(self, make: Callable[[], Pool], start_ray: Callable[[], None]) -> None:
-        self._make = make
+        self._make, self.start_ray = make, start_ray
         self._pool: Pool | None = None
-        self.start_ray = start_ray
 
     def map(
         self, fn: Callable[[Any], Any], items: Iterable[Any], timeout_s: float | None = None

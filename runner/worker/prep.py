@@ -18,7 +18,8 @@ from runner.worker.pool_lazy import LazyPool
 from runner.worker.prep_files import OutputFile
 from runner.worker.prep_make import run_make
 from runner.worker.prep_publish import Sink, publish
-from runner.worker.prep_tasks import Task, Work, plan_tasks, run_task, too_many
+from runner.worker.prep_run import Work, run_task, too_many
+from runner.worker.prep_tasks import Task, plan_tasks
 from runner.worker.scope import Scope
 
 __all__ = ["run_make", "run_prep"]

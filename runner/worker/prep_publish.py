@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import platform
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -13,9 +14,8 @@ from runner.data.catalog import Catalog
 from runner.data.manifest import Manifest
 from runner.errors import DataError
 from runner.worker.pool import Pool
-from runner.worker.prep_files import OutputFile
+from runner.worker.prep_files import OutputFile, recast
 from runner.worker.prep_schema import Drift, fits, unify
-from runner.worker.prep_tasks import Recast, run_recast
 from runner.worker.scope import Scope
 
 
@@ -120,3 +120,36 @@ def _drift(sink: Sink, drift: Drift, file: OutputFile, where: str) -> DataError:
 def _type(file: OutputFile, column: str) -> str:
     schema = file.arrow_schema
     return str(schema.field(column).type) if column in schema.names else "absent"
+
+
+@dataclasses.dataclass(frozen=True)
+class Recast:
+    """A file to be brought to another schema.
+
+    Args:
+        store: the root store.
+        scratch: a local folder.
+        where: how errors name the stage.
+    """
+
+    store: Any
+    scratch: Path
+    dataset: str
+    file: OutputFile
+    schema: pa.Schema
+    where: str
+
+    def __str__(self) -> str:
+        return f"the file {self.file.path}"
+
+
+def run_recast(item: Recast) -> OutputFile:
+    """Do it, in a worker."""
+    try:
+        return recast(item.file, item.schema, item.store, item.dataset, scratch=item.scratch, where=item.where)
+    except Drift as drift:
+        raise DataError(
+            f"schema drift in the column '{drift.field}' of '{item.dataset}': {drift.right} in what became of "
+            f"{item.file.source}, {drift.left} elsewhere",
+            allowed="one type for a column in every batch", todo="make it the same type in fn", where=item.where,
+        ) from None  # fmt: skip

@@ -9,6 +9,7 @@ from runner.bundle import Bundle
 from runner.spec import Dataset, Prep, Stage, Train
 from runner.worker.gang import Gang
 from runner.worker.pool import Pool
+from runner.worker.pool_lazy import LazyPool
 from runner.worker.scope import Scope
 
 
@@ -55,13 +56,12 @@ def run(stage: Stage, scope: Scope, engine: Engine) -> dict[str, Any]:
 def _run_prep(stage: Prep, scope: Scope, engine: Engine) -> dict[str, Any]:
     from runner.worker.prep import run_prep
 
-    if stage.batch_format == "dataset":
-        engine.ray(scope, stage.workers)
-    pool = engine.pool(stage.name, stage.workers, scope)
-    try:
+    with _lazy_pool(engine, stage.name, stage.workers, scope) as pool:
         return run_prep(stage, scope, pool)
-    finally:
-        pool.close()
+
+
+def _lazy_pool(engine: Engine, stage: str, workers: int, scope: Scope) -> Pool:
+    return LazyPool(lambda: engine.pool(stage, workers, scope), lambda: engine.ray(scope, workers))
 
 
 def make_sources(stage: Stage, scope: Scope, engine: Engine) -> None:
@@ -73,11 +73,8 @@ def make_sources(stage: Stage, scope: Scope, engine: Engine) -> None:
             continue
         from runner.worker.prep import run_make
 
-        pool = engine.pool(stage.name, 1, scope)
-        try:
+        with _lazy_pool(engine, stage.name, 1, scope) as pool:
             made = run_make(name, dataset, scope, pool)
-        finally:
-            pool.close()
         scope.record("dataset-made", name=name, **made)
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import shutil
-from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,66 +14,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from runner.bundle import Bundle
 from runner.data.catalog import Catalog, result_key, stage_code, used_config
-from runner.errors import DataError, UserCodeError
-from runner.spec import Dataset, Job, Prep
+from runner.errors import DataError, StoreError, UserCodeError
+from runner.spec import Dataset, Prep
 from runner.store import Store
+from runner.worker import prep_files
 from runner.worker.pool import InlinePool
 from runner.worker.prep import run_make, run_prep
-from runner.worker.scope import Scope
-
-
-@dataclasses.dataclass(frozen=True)
-class Config:
-    factor: int = 2
-    unrelated: int = 0
-
-
-class CountingPool(InlinePool):
-    """Counts the items that it maps."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.items: list[str] = []
-
-    def map(self, fn: Callable[[Any], Any], items: Iterable[Any], timeout_s: float | None = None) -> Any:
-        items = list(items)
-        self.items += [str(item) for item in items]
-        return super().map(fn, items, timeout_s)
-
-
-def write_shards(folder: Path, shards: int = 3, rows: int = 10, group: int = 5) -> str:
-    folder.mkdir(parents=True, exist_ok=True)
-    for i in range(shards):
-        table = pa.table({"x": np.arange(i * rows, (i + 1) * rows), "s": [f"v{j % 3}" for j in range(rows)]})
-        pq.write_table(table, folder / f"part-{i}.parquet", row_group_size=group)
-    return str(folder)
-
-
-def make_scope(store: Path, stage: Prep | None = None, config: Any = None, *, inline: bool = False, run: str = "r1") -> Scope:
-    root = Store(str(store))
-    if not root.exists(f"{run}/spec.json"):
-        values = None if config is None else {"values": dataclasses.asdict(config)}
-        Bundle(root, run).write_spec({"job": {"config": values}, "datasets": {}})
-    job = Job("test", [stage or Prep("p", fn=double, source="a", sink="b")], config=config)
-    scratch = store.parent / f"{store.name}-scratch"
-    scratch.mkdir(exist_ok=True)
-    scope = Scope(root, run, 0, 1, scratch, inline=inline, job=job)
-    scope.config = config
-    return scope
+from tests.prep_kit import Config, CountingPool, contents, identity, make_scope, rows_of, write_shards
 
 
 def prep(stage: Prep, store: Path, config: Any = None, *, inline: bool = False) -> tuple[dict[str, Any], CountingPool]:
     pool = CountingPool()
     return run_prep(stage, make_scope(store, stage, config, inline=inline), pool), pool
-
-
-def rows_of(store: Path, name: str) -> pa.Table:
-    manifest = Catalog(Store(str(store))).latest(name)
-    assert manifest is not None
-    batches = [batch for i in range(len(manifest.shards)) for batch in manifest.read(i)]
-    return pa.Table.from_batches(batches, schema=manifest.schema)
 
 
 # -- transforms ------------------------------------------------------------------------------------------------------
@@ -181,7 +134,9 @@ class CannotBeMade:
 # -- what is promised ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("form", "fn"), [("arrow", double), ("pandas", frame), ("numpy", arrays), ("rows", listed_rows)])
+@pytest.mark.parametrize(
+    ("form", "fn"), [("arrow", double), ("pandas", frame), ("numpy", arrays), ("rows", listed_rows)]
+)
 def test_every_batch_format_gives_the_same_rows(tmp_path: Path, form: str, fn: Any) -> None:
     """Whatever form a function asks for and returns, its rows come out in the order of the input."""
     url = write_shards(tmp_path / "in")
@@ -196,17 +151,15 @@ def test_every_batch_format_gives_the_same_rows(tmp_path: Path, form: str, fn: A
 
 def test_same_input_and_code_give_the_same_bytes_and_id(tmp_path: Path) -> None:
     """Two stores, and two copies of the input at different places, hold equal files under equal names."""
-    outputs, contents = [], []
+    outputs, written = [], []
     for name in ("one", "two"):
         url = write_shards(tmp_path / name / "in")
         result, _ = prep(Prep("p", fn=double, source=Dataset(url), sink="out"), tmp_path / name / "s")
         outputs.append((result["outputs"], result["key"]))
-        folder = tmp_path / name / "s" / "datasets" / "out"
-        files = [*folder.glob("data/*"), *folder.glob("manifests/*")]
-        contents.append({file.name: file.read_bytes() for file in files})
+        written.append(contents(tmp_path / name / "s", "out"))
     assert outputs[0] == outputs[1]
-    assert len(contents[0]) == 4
-    assert contents[0] == contents[1]
+    assert len(written[0]) == 4
+    assert written[0] == written[1]
 
 
 def test_second_run_is_skipped(tmp_path: Path) -> None:
@@ -284,7 +237,12 @@ def test_deleted_data_is_made_again(tmp_path: Path) -> None:
 def test_only_used_config_fields_matter(tmp_path: Path) -> None:
     """Changing a field outside `uses` skips the stage, changing one of them does not."""
     stage = Prep(
-        "p", fn=scaled, source=Dataset(write_shards(tmp_path / "in")), sink="out", batch_format="numpy", uses=("factor",)
+        "p",
+        fn=scaled,
+        source=Dataset(write_shards(tmp_path / "in")),
+        sink="out",
+        batch_format="numpy",
+        uses=("factor",),
     )
 
     def run(config: Config, run: str) -> dict[str, Any]:
@@ -389,10 +347,6 @@ def test_hive_partitions_are_columns_of_the_batch(tmp_path: Path) -> None:
     assert rows_of(tmp_path / "s", "out").column("year").to_pylist() == [2012, 2012, 2013, 2013]
 
 
-def identity(batch: Any, config: Any) -> Any:
-    return batch
-
-
 def count_lines(batch: list[dict[str, Any]], config: Any) -> list[dict[str, Any]]:
     return [{"path": row["path"], "lines": row["bytes"].count(b"\n")} for row in batch]
 
@@ -443,7 +397,9 @@ def test_row_is_found_in_lines_that_nobody_counted(tmp_path: Path) -> None:
 def test_rows_that_fail_only_together_are_said_as_a_range(tmp_path: Path) -> None:
     """When no row raises by itself the error names the rows of the batch."""
     stage = Prep("p", fn=fails_together, source=Dataset(write_shards(tmp_path / "in")), sink="out", batch_size=10)
-    with pytest.raises(UserCodeError, match="rows 0 to 9 of .*part-0.parquet, which raise only together"):
+    with pytest.raises(
+        UserCodeError, match=r"the 10 rows from row 0 of .*part-0\.parquet on, which raise only together"
+    ):
         prep(stage, tmp_path / "s")
 
 
@@ -465,6 +421,7 @@ def test_quarantine_sets_rows_aside(tmp_path: Path) -> None:
     assert rows_of(tmp_path / "s", "out").column("x").to_pylist() == [i for i in range(30) if i != 17]
     record = Catalog(Store(str(tmp_path / "s"))).result(result["key"])
     assert record is not None
+    assert result["notes"] == [f"1 rows raised and were set aside, in {record['quarantine'][0]} of the store"]
     bad = pq.read_table(tmp_path / "s" / record["quarantine"][0]).to_pylist()
     assert bad[0]["shard"] == f"{url}/part-1.parquet"
     assert bad[0]["row"] == 7
@@ -514,7 +471,7 @@ def test_wrong_returns_say_what_is_wrong(tmp_path: Path, fn: Any, sink: Any, mes
 
 
 def test_nulls_and_narrow_numbers_widen(tmp_path: Path) -> None:
-    """Shards that gave only nulls, int32 and int64 become one int64 column; only the narrower files are written again."""
+    """Shards of nulls, int32 and int64 become one int64 column; the narrower files are written again."""
     stage = Prep("p", fn=widening, source=Dataset(write_shards(tmp_path / "in")), sink="out", batch_size=10)
     result, pool = prep(stage, tmp_path / "s")
     table = rows_of(tmp_path / "s", "out")
@@ -523,6 +480,21 @@ def test_nulls_and_narrow_numbers_widen(tmp_path: Path) -> None:
     assert [item for item in pool.items if item.startswith("the file")] != []
     again, _ = prep(stage, tmp_path / "other")
     assert again["outputs"] == result["outputs"]
+
+
+def test_a_full_disk_is_said_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the scratch disk is full the error says so, no file is left there, and nothing is published."""
+
+    def half_written(path: Path, table: pa.Table) -> None:
+        path.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(prep_files, "write_file", half_written)
+    stage = Prep("p", fn=double, source=Dataset(write_shards(tmp_path / "in")), sink="out")
+    with pytest.raises(StoreError, match="no space left while writing"):
+        prep(stage, tmp_path / "s")
+    assert list((tmp_path / "s-scratch").glob("*.parquet")) == []
+    assert Catalog(Store(str(tmp_path / "s"))).names() == []
 
 
 # -- make ------------------------------------------------------------------------------------------------------------
