@@ -180,9 +180,7 @@ def reference(function: Any, root: Path, where: str) -> FunctionRef:
         )  # fmt: skip
     module = sys.modules.get(module_name)
     file = getattr(module, "__file__", None)
-    if module_name == "__main__" and file is None:
-        return _by_value(function)
-    if file is None or _in_notebook(function):
+    if file is None or not Path(file).is_file() or _in_notebook(function):
         return _by_value(function)
     if "<" in name:
         raise SpecError(

@@ -57,7 +57,7 @@ def _parts(function: Any, root: Path) -> Iterator[str]:
     else:
         file = inspect.getsourcefile(function)
         if file is None or not Path(file).is_file():
-            yield f"source {_normal(inspect.getsource(function))}"
+            yield from _parts(capture.reference(function, root, "a function"), root)
             return
         path, name = Path(file).resolve(), function.__qualname__
     if not path.is_relative_to(root) or "site-packages" in path.parts:

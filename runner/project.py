@@ -87,9 +87,15 @@ def find_project(start: Path | None = None) -> Project:
     folder = start if start.is_dir() else start.parent
     for candidate in (folder, *folder.parents):
         settings = _settings(candidate)
-        if settings is not None or (candidate / "jobs").is_dir():
+        if settings is not None or _has_marks(candidate):
             return Project(candidate, found=True, settings=settings or {})
     return Project(folder, found=False)
+
+
+def _has_marks(folder: Path) -> bool:
+    """A folder called `jobs` is not enough: many have one that is something else."""
+    others = ("datasets", "clusters", "pyproject.toml", ".git")
+    return (folder / "jobs").is_dir() and any((folder / name).exists() for name in others)
 
 
 def _settings(folder: Path) -> dict[str, Any] | None:

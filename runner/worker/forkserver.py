@@ -7,8 +7,8 @@ import multiprocessing.context
 import os
 from multiprocessing import forkserver as stdlib_forkserver
 
-#: Modules that data preparation needs.
-PREP = ("pyarrow", "pyarrow.parquet", "runner.worker.prep")
+#: Modules that data preparation needs; pyarrow imports pandas at its first array.
+PREP = ("pandas", "pyarrow", "pyarrow.parquet", "runner.worker.prep")
 
 
 def start(preload: tuple[str, ...]) -> None:

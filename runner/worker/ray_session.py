@@ -6,6 +6,7 @@ import logging
 import os
 from pathlib import Path
 
+from runner import capture
 from runner.backends import processes
 
 
@@ -34,8 +35,17 @@ def start(scratch: Path, workers: int) -> None:
         configure_logging=False,
         _temp_dir=str(scratch / "ray"),
         object_store_memory=_object_store_bytes(),
-        runtime_env={"env_vars": {processes.MARK: os.environ.get(processes.MARK, "")}},
+        runtime_env={"env_vars": _environment()},
     )
+
+
+def _environment() -> dict[str, str]:
+    """What Ray's workers inherit: the run's mark, and the user's code on their path."""
+    paths = [str(capture.code_root() or ""), os.environ.get("PYTHONPATH", "")]
+    return {
+        processes.MARK: os.environ.get(processes.MARK, ""),
+        "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+    }
 
 
 def stop() -> None:
