@@ -27,7 +27,7 @@ if TYPE_CHECKING:  # so that `runner submit` and the preparation load no torch
 @dataclass(frozen=True)
 class Config:
     context: int = 128  # bytes that the network sees
-    held_out: int = 50  # one file in so many is held out
+    held_out: int = 60  # one file in so many is held out
     layers: int = 3
     width: int = 128
     heads: int = 4

@@ -18,7 +18,8 @@ def store(tmp_path: Path) -> Store:
 
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No setting of the person who runs the tests leaks into them."""
+    """No setting of the person who runs the tests leaks into them, and none of one test into the next."""
     for name in list(os.environ):
         if name.startswith("RUNNER_"):
             monkeypatch.delenv(name)
+    monkeypatch.setattr("runner.capture._code_root", None)

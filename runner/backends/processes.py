@@ -52,30 +52,42 @@ def find(run_id: str) -> list[psutil.Process]:
     return found
 
 
-def end_all(run_id: str, grace_s: float) -> int:
+def end_all(run_id: str, grace_s: float, *, from_inside: bool = False) -> int:
     """Ask every process of a run to end, then make them.
 
     Args:
         grace_s: seconds between SIGTERM and SIGKILL. Python's resource tracker ignores SIGTERM and uses the time to
             unlink the semaphores and shared memory of those that died.
+        from_inside: the caller is a process of the run itself and about to end: its own resource tracker ends with it.
 
     Returns:
         How many are left (0 unless the kernel holds one back).
     """
-    left = find(run_id)
+    left = _found(run_id, from_inside)
     for process in left:
         with contextlib.suppress(psutil.Error):
             process.terminate()
     left = psutil.wait_procs(left, timeout=grace_s)[1] if left else []
     for _ in range(3):  # a process may have forked while the list was made
-        left = find(run_id)
+        left = _found(run_id, from_inside)
         if not left:
             return 0
         for process in left:
             with contextlib.suppress(psutil.Error):
                 process.kill()
         psutil.wait_procs(left, timeout=2.0)
-    return len(find(run_id))
+    return len(_found(run_id, from_inside))
+
+
+def _found(run_id: str, from_inside: bool) -> list[psutil.Process]:
+    return [p for p in find(run_id) if not (from_inside and _is_tracker_of_this(p))]
+
+
+def _is_tracker_of_this(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.Error):
+        command = " ".join(process.cmdline())
+        return process.ppid() == os.getpid() and "multiprocessing.resource_tracker" in command
+    return False
 
 
 def remove_scratch(run_id: str) -> bool:

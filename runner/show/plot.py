@@ -28,6 +28,11 @@ def panels(names: Sequence[str]) -> list[list[str]]:
     return list(groups.values())[:_MOST_PANELS]
 
 
+def _curves(rows: Rows) -> list[str]:
+    """The metrics with more than one value; a single one is a number of the summary, not a curve."""
+    return [name for name in metric_names(rows) if sum(row.get(name) is not None for row in rows) > 1]
+
+
 def save_plot(path: Path, rows: Rows, title: str) -> None:
     """Draw the metrics into a file; its ending says the format (png, svg, pdf).
 
@@ -39,7 +44,7 @@ def save_plot(path: Path, rows: Rows, title: str) -> None:
         raise InputError("no metrics to draw", allowed="a run with a training stage that has made a step", where=title)
     from matplotlib.figure import Figure  # without pyplot: no display, no global state
 
-    columns = [(stage, own, panels(metric_names(own))) for stage, own in stages.items()]
+    columns = [(stage, own, panels(_curves(own))) for stage, own in stages.items()]
     height = max(len(groups) for _, _, groups in columns) + 2
     figure = Figure(figsize=(8.0 * len(columns), 1.0 + 2.1 * height), layout="constrained")
     axes = figure.subplots(height, len(columns), squeeze=False, sharex="col")

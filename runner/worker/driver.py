@@ -149,7 +149,7 @@ def _end_without_supervisor(scope: Scope) -> None:
     from runner.lifecycle import RunState
     from runner.supervisor import end_run
 
-    left = processes.end_all(scope.run_id, grace_s=2.0)
+    left = processes.end_all(scope.run_id, grace_s=2.0, from_inside=True)
     remains = {"processes": left, "scratch_folders": int(processes.remove_scratch(scope.run_id))}
     error = {
         "kind": "WorkerLost",

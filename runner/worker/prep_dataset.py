@@ -89,7 +89,7 @@ def _carry_user_modules(function: Any) -> None:
     root = code_root() or (Path(file).resolve().parent if file else None)
     for module in list(sys.modules.values()):
         file = getattr(module, "__file__", None)
-        if root is None or file is None or module.__name__ == "__main__" or module.__name__.startswith("runner."):
+        if root is None or file is None or module.__name__.split(".")[0] in ("__main__", "runner"):
             continue
         if Path(file).is_relative_to(root) and "site-packages" not in file:
             ray.cloudpickle.register_pickle_by_value(module)

@@ -100,9 +100,15 @@ def _naming(run_id: str) -> Iterator[psutil.Process]:
                 yield process
 
 
+def _shown(process: psutil.Process) -> str:
+    with contextlib.suppress(psutil.Error):  # it may end right now
+        return f"process {process.pid} {' '.join(process.cmdline()[:4])}"
+    return f"process {process.pid}"
+
+
 def remains(run: Run) -> list[str]:
     """What is left of a run on this machine: processes, its scratch folder."""
-    left = [f"process {p.pid} {' '.join(p.cmdline()[:4])}" for p in {*processes.find(run.id), *_naming(run.id)}]
+    left = [_shown(p) for p in {*processes.find(run.id), *_naming(run.id)}]
     who = run.view().supervisor
     if who is not None and processes.is_alive(who):
         left.append(f"supervisor {who['pid']}")

@@ -33,7 +33,7 @@ REFUSED: dict[str, list[str]] = {
     "resume": ["the run is submitted", "cancel it first"],
     "data ls tokens": ["no dataset 'tokens'"],
     "ps -n -1": ["'-n'"],
-    "init jobs": ["jobs is not empty: tiny.py"],
+    "init jobs": ["jobs is not empty: ", "tiny.py"],
 }
 
 
