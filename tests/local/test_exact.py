@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -70,12 +71,13 @@ def samples(folder: Path, workers: int) -> list[list[int]]:
     return [[ids[p] for p in sorted(ids)] for ids in joined]
 
 
-@pytest.mark.parametrize(("workers", "cuts"), [(1, (5, 13)), (2, (1, 16)), (3, (7, 11)), (4, (10, 14))])
-def test_killed_twice_equals_not_killed(
-    tmp_path: Path, workers: int, cuts: tuple[int, ...], sequences: dict[str, list[list[int]]]
-) -> None:
-    """With several DDP buckets, a BatchNorm, dropout and a schedule: every loss, every random number and every weight
-    of the killed training equals the other's bit for bit."""
+@pytest.mark.parametrize("workers", [1, 2, 3, 4])
+def test_killed_twice_equals_not_killed(tmp_path: Path, workers: int, sequences: dict[str, list[list[int]]]) -> None:
+    """With several DDP buckets, a BatchNorm, dropout and a schedule, killed at two random steps: every loss, every
+    random number and every weight equals that of the training that was not killed, bit for bit."""
+    first = random.randint(1, STEPS - 3)
+    cuts = (first, random.randint(max(first + 1, 6), STEPS - 2))
+    print(f"killed after steps {cuts}")
     whole = run(tmp_path / "whole", workers)
     killed = run(tmp_path / "killed", workers, cuts)
     assert killed["resumed_from"] is not None
