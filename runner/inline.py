@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from runner import capture
 from runner.backends import processes
@@ -12,11 +11,6 @@ from runner.lifecycle import RunState
 from runner.resolve import Resolved
 from runner.run import Run
 from runner.supervisor import end_run
-
-if TYPE_CHECKING:
-    from runner.worker.gang import Gang
-    from runner.worker.pool import Pool
-    from runner.worker.scope import Scope
 
 
 def run_inline(run: Run, resolved: Resolved) -> None:
@@ -26,6 +20,7 @@ def run_inline(run: Run, resolved: Resolved) -> None:
         whatever the user's functions raise, unchanged.
     """
     from runner.worker.driver import run_leg
+    from runner.worker.engine_inline import InlineEngine
     from runner.worker.scope import Scope
 
     log = run.bundle.log
@@ -56,36 +51,3 @@ def _ship(run: Run, scratch: Path) -> None:
     from runner.ship import Shipper
 
     Shipper(scratch / "spool", run.bundle).ship()
-
-
-class InlineEngine:
-    """An `Engine` without processes; only a whole-dataset transform starts a Ray, because it is made of one."""
-
-    def __init__(self) -> None:
-        self._ray = False
-
-    def pool(self, stage: str, workers: int, scope: Scope) -> Pool:
-        """See `Engine`."""
-        from runner.worker.pool import InlinePool
-
-        return InlinePool()
-
-    def gang(self) -> Gang:
-        """See `Engine`."""
-        from runner.worker.gang_inline import InlineGang
-
-        return InlineGang()
-
-    def ray(self, scope: Scope, workers: int) -> None:
-        """See `Engine`."""
-        from runner.worker import ray_session
-
-        ray_session.start(scope.scratch, workers)
-        self._ray = True
-
-    def close(self) -> None:
-        """See `Engine`."""
-        if self._ray:
-            from runner.worker import ray_session
-
-            ray_session.stop()

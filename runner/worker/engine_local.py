@@ -5,10 +5,11 @@ from __future__ import annotations
 from runner.worker import forkserver, gang
 from runner.worker.gang import Gang
 from runner.worker.pool import Pool, ProcessPool
+from runner.worker.ray_session import RayOnDemand
 from runner.worker.scope import Scope
 
 
-class LocalEngine:
+class LocalEngine(RayOnDemand):
     """Both servers begin to import at once, beside whatever the driver does next.
 
     Args:
@@ -21,7 +22,6 @@ class LocalEngine:
             gang.warm_up()
         if preps:
             forkserver.start(forkserver.PREP)
-        self._ray = False
 
     def pool(self, stage: str, workers: int, scope: Scope) -> Pool:
         """See `Engine`."""
@@ -33,17 +33,3 @@ class LocalEngine:
         from runner.worker.gang_local import LocalGang
 
         return LocalGang()
-
-    def ray(self, scope: Scope, workers: int) -> None:
-        """A Ray of this run's own, for the stages that use Ray Data."""
-        from runner.worker import ray_session
-
-        ray_session.start(scope.scratch, workers)
-        self._ray = True
-
-    def close(self) -> None:
-        """See `Engine`."""
-        if self._ray:
-            from runner.worker import ray_session
-
-            ray_session.stop()

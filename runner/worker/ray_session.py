@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from pathlib import Path
 
 from runner import capture
 from runner.backends import processes
+from runner.worker.scope import Scope
 
 
-def start(scratch: Path, workers: int) -> None:
-    """Initialise Ray in this process; nothing happens if it is already.
+def start(scratch: Path, workers: int) -> bool:
+    """Initialise Ray in this process. Returns False, and does nothing, if it is already.
 
     Args:
         scratch: the run's temporary folder; a Ray of our own keeps its session there, so that it goes with the run.
@@ -20,12 +22,12 @@ def start(scratch: Path, workers: int) -> None:
     import ray
 
     if ray.is_initialized():
-        return
+        return False
     os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
     if "RAY_ADDRESS" in os.environ:
         ray.init(address="auto", log_to_driver=False, logging_level=logging.ERROR)
-        return
+        return True
     cores = max(os.cpu_count() or 1, workers + 1)
     ray.init(
         num_cpus=cores,
@@ -37,6 +39,22 @@ def start(scratch: Path, workers: int) -> None:
         object_store_memory=_object_store_bytes(),
         runtime_env={"env_vars": _environment()},
     )
+    return True
+
+
+class RayOnDemand:
+    """The part of an `Engine` that has a Ray only where a stage asks for it; one that was there is left alone."""
+
+    _began = False
+
+    def ray(self, scope: Scope, workers: int) -> None:
+        """See `Engine`: a Ray of the run's own, for the stages that use Ray Data."""
+        self._began = start(scope.scratch, workers) or self._began
+
+    def close(self) -> None:
+        """See `Engine`."""
+        if self._began:
+            stop()
 
 
 def _environment() -> dict[str, str]:
@@ -50,8 +68,6 @@ def _environment() -> dict[str, str]:
 
 def stop() -> None:
     """End the Ray that `start` began, or leave the one that it joined."""
-    import sys
-
     if "ray" in sys.modules:
         import ray
 

@@ -14,6 +14,8 @@ from runner.run import Run
 from runner.store import Log, Store
 from tests.local.s3server import S3Server, serve
 
+pytestmark = pytest.mark.timeout(900)  # the server is compiled the first time
+
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
