@@ -23,6 +23,7 @@ def start(scratch: Path, workers: int) -> bool:
 
     if ray.is_initialized():
         return False
+    logging.getLogger("ray").setLevel(logging.ERROR)  # it warns before it looks at what `init` is told
     os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
     if "RAY_ADDRESS" in os.environ:
