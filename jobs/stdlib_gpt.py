@@ -2,7 +2,7 @@
 
     runner submit stdlib_gpt
 
-Text -> windows of bytes, split by file into what is learnt from and what is held out -> 800 steps on two ranks -> bits
+Text -> windows of bytes, split by file into what is learnt from and what is held out -> 600 steps on two ranks -> bits
 per byte of the held-out files, beside those of a bigram model, and a sample of what the network writes.
 """
 
@@ -31,11 +31,11 @@ class Config:
     layers: int = 3
     width: int = 128
     heads: int = 4
-    steps: int = 800
+    steps: int = 600
     global_batch_size: int = 8  # windows of a step, of all ranks together
     lr: float = 3e-3
     warmup: int = 40  # steps
-    validate_every: int = 400  # steps
+    validate_every: int = 300  # steps
     sample_bytes: int = 400
 
 
