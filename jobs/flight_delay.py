@@ -140,7 +140,8 @@ def features(rows: dict[str, np.ndarray], config: Config) -> dict[str, Any]:
         "wind_east": rows["wind_speed"] * np.sin(angle),
         "wind_north": rows["wind_speed"] * np.cos(angle),
     }
-    numbers = [np.nan_to_num((made.get(k, rows.get(k)) - usual) / far) for k, (usual, far) in NUMBERS.items()]
+    given = {**rows, **made}
+    numbers = [np.nan_to_num((given[name] - usual) / far) for name, (usual, far) in NUMBERS.items()]
     columns = {
         "categories": np.stack([carrier, rows["hour"], origin, weekday], axis=1).astype("uint8"),
         "numbers": np.stack(numbers, axis=1).clip(-8, 8).astype("float32"),

@@ -30,7 +30,7 @@ def scratch_root() -> Path:
     folder = Path(tempfile.gettempdir())
     if len(str(folder)) > _LONGEST_TEMPORARY and os.access("/tmp", os.W_OK):
         folder = Path("/tmp")
-    return folder / f"runner-{os.getuid()}"
+    return folder / f"rr-{os.getuid()}"
 
 
 def scratch_folder(run_id: str) -> Path:

@@ -36,7 +36,7 @@ def start(scratch: Path, workers: int) -> bool:
         log_to_driver=False,
         logging_level=logging.ERROR,
         configure_logging=False,
-        _temp_dir=str(scratch / "ray"),
+        _temp_dir=str(scratch / "r"),
         object_store_memory=_object_store_bytes(),
         runtime_env={"env_vars": _environment()},
     )
