@@ -118,7 +118,18 @@ def _bound(statement: ast.stmt) -> Iterator[str]:
 
 
 def _used(statement: ast.stmt) -> set[str]:
-    return {node.id for node in ast.walk(statement) if isinstance(node, ast.Name)}
+    """The names that it reads, those in the annotations of functions excepted: `config: Config` runs nothing of Config."""
+    found: set[str] = set()
+    waiting: list[ast.AST] = [statement]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.Name):
+            found.add(node.id)
+        for field, value in ast.iter_fields(node):
+            if (isinstance(node, ast.arg) and field == "annotation") or field == "returns":
+                continue
+            waiting.extend(child for child in (value if isinstance(value, list) else [value]) if isinstance(child, ast.AST))
+    return found
 
 
 def _imported(tree: ast.Module, path: Path, root: Path) -> Iterator[Path]:

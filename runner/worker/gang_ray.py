@@ -25,6 +25,7 @@ _SETTINGS = {
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "300",
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # restarts are ours
     "RAY_TRAIN_METRICS_ENABLED": "0",
+    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",  # it would say every line twice, in our file and in its log
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
 }
 _LOOK_S = 0.2

@@ -13,8 +13,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from runner.backends.processes import die_with_parent
 from runner.errors import RunFailed
+from runner.worker.forkserver_child import die_with_server
 
 
 def main(connection: Connection, log: str, threads: int) -> None:
@@ -25,7 +25,7 @@ def main(connection: Connection, log: str, threads: int) -> None:
         log: the file that takes standard output and error.
         threads: that libraries may use for one call.
     """
-    die_with_parent(os.getppid(), signal.SIGKILL)
+    die_with_server()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the driver decides
     redirect(log)
     limit_threads(threads)

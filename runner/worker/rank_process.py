@@ -11,9 +11,9 @@ from multiprocessing.connection import Connection
 from types import FrameType
 from typing import Any
 
-from runner.backends.processes import die_with_parent
 from runner.errors import RunFailed
 from runner.spec import Train
+from runner.worker.forkserver_child import die_with_server
 from runner.worker.gang import Failure
 
 
@@ -33,7 +33,7 @@ def start_rank(
         environment: of the driver, now; the server forked from it earlier.
         payload: of the scope.
     """
-    die_with_parent(os.getppid(), signal.SIGKILL)
+    die_with_server()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the driver decides
     signal.signal(signal.SIGTERM, _terminated)
     _set_environment(environment, number, world_size, port)

@@ -16,14 +16,17 @@ SIZE = 3
 def shared(x):
     return clean(x) * SIZE
 
-def tokens(batch, config):
+def tokens(batch, config: Config):
     # a comment
     return shared(batch)
 
 class Model:
     width = 5
 
-def train(ctx, config):
+class Config:
+    size = 7
+
+def train(ctx, config: Config) -> Model:
     return Model()
 """
 
@@ -72,12 +75,13 @@ def test_the_hash_changes_with_what_the_function_reaches(root: Path, file: str, 
     [
         ("jobs/job.py", "# a comment", "# another comment"),
         ("jobs/job.py", "width = 5", "width = 6"),
+        ("jobs/job.py", "size = 7", "size = 8"),
         ("jobs/job.py", "return Model()", "return None"),
         ("helpers/other.py", "return x", "return -x"),
     ],
 )
 def test_the_hash_stays_with_what_the_function_does_not_reach(root: Path, file: str, old: str, new: str) -> None:
-    """Comments, other functions of the file and modules that are not imported do not count."""
+    """Comments, annotations' classes, other functions of the file and modules that are not imported do not count."""
     before = hashed(root, "tokens")
     edit(root / file, old, new)
     assert hashed(root, "tokens") == before
