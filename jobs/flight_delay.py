@@ -180,8 +180,6 @@ def errors(ctx: TrainContext, predictors: dict[str, Any]) -> dict[str, float]:
     """Mean absolute error in minutes of each predictor on the held-out months; each flight counts once."""
     import torch
 
-    from models.ranks import total
-
     for predictor in predictors.values():
         if isinstance(predictor, torch.nn.Module):
             predictor.eval()
@@ -190,7 +188,7 @@ def errors(ctx: TrainContext, predictors: dict[str, Any]) -> dict[str, float]:
         for batch in ctx.batches("validation", batch_size=4096, shuffle=False, tail="wrap"):
             wrong = [p(batch["categories"], batch["numbers"]) - batch["delay"] for p in predictors.values()]
             sums += torch.stack([*(w[batch.mask].abs().double().sum() for w in wrong), batch.mask.sum()])
-        *wrong_sums, count = total(ctx, sums).tolist()
+        *wrong_sums, count = ctx.sum(sums).tolist()
         found = {name: value / count for name, value in zip(predictors, wrong_sums, strict=True)}
         ctx.log(**{f"validation_mae_{name}": value for name, value in found.items()})
     for predictor in predictors.values():
@@ -202,14 +200,12 @@ def errors(ctx: TrainContext, predictors: dict[str, Any]) -> dict[str, float]:
 def baselines(ctx: TrainContext) -> Baselines:
     """What the plain predictors need to know of the months that are learnt from."""
     from models.baselines import Baselines
-    from models.ranks import total
 
     plain = Baselines(SIZES, len(NUMBERS), ctx.device)
     with ctx.phase("baselines"):
         for batch in ctx.batches("train", batch_size=4096, shuffle=False, tail="wrap"):
             plain.add(*(batch[name][batch.mask] for name in ("categories", "numbers", "delay")))
-        total(ctx, plain.counts)
-        total(ctx, plain.gram)
+        plain.counts, plain.gram = ctx.sum(plain.counts), ctx.sum(plain.gram)
     return plain
 
 

@@ -80,9 +80,7 @@ def train(ctx: TrainContext, config: Config) -> None:
     model = ctx.prepare(gpt)
     optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.99), weight_decay=0.1)
     ctx.track(model=model, optimizer=optimizer)
-    for batch in ctx.batches("train", global_batch_size=config.global_batch_size, epochs=None):
-        if ctx.step_number >= config.steps:
-            break
+    for batch in ctx.batches("train", global_batch_size=config.global_batch_size, steps=config.steps):
         for group in optimizer.param_groups:
             group["lr"] = config.lr * pace(ctx.step_number, config.steps, config.warmup)
         loss = surprise(model, batch["tokens"]).mean()
@@ -120,14 +118,12 @@ def evaluate(ctx: TrainContext, model: nn.Module) -> float:
     """Bits per byte of the held-out files; each of their bytes counts once, whatever the number of ranks."""
     import torch
 
-    from models.ranks import total
-
     with ctx.phase("validation"), torch.no_grad():
         seen = torch.zeros(2, dtype=torch.float64, device=ctx.device)  # nats, bytes
         for batch in ctx.batches("validation", batch_size=64, shuffle=False, tail="wrap"):
             nats = surprise(model, batch["tokens"])[batch.mask].double()
             seen += torch.stack([nats.sum(), torch.tensor(nats.numel(), device=ctx.device)])
-        nats_sum, count = total(ctx, seen).tolist()
+        nats_sum, count = ctx.sum(seen).tolist()
         bits = nats_sum / count / math.log(2)
         ctx.log(validation_bits_per_byte=bits)
     return bits
@@ -137,15 +133,13 @@ def bigram_bits(ctx: TrainContext) -> float:
     """The same for a model that knows how often each byte follows each other one in all files that are learnt from."""
     import torch
 
-    from models.ranks import total
-
     with ctx.phase("bigram"):
         pairs = {"train": torch.zeros(256 * 256, dtype=torch.int64), "validation": torch.zeros(256 * 256).long()}
         for side, counts in pairs.items():
             for batch in ctx.batches(side, batch_size=4096, shuffle=False, tail="wrap"):
                 tokens = batch["tokens"][batch.mask].long()
                 counts += torch.bincount((tokens[:, :-1] * 256 + tokens[:, 1:]).flatten().cpu(), minlength=256 * 256)
-            pairs[side] = total(ctx, counts.to(ctx.device)).double().view(256, 256)
+            pairs[side] = ctx.sum(counts.to(ctx.device)).double().view(256, 256)
         smoothed = pairs["train"] + 0.1  # better here than 1, and than 0.01
         bits = -(smoothed / smoothed.sum(dim=1, keepdim=True)).log2()
         mean = float((bits * pairs["validation"]).sum() / pairs["validation"].sum())

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from runner.data.stream import Batch, Stream
     from runner.errors import InputError, RunFailed, RunnerError, UserCodeError
     from runner.run import Run
-    from runner.spec import Cluster, Dataset, Group, Job, Prep, Train
+    from runner.spec import Cluster, Dataset, Group, Job, Kubernetes, Prep, Train, Volume
     from runner.worker.train_context import TrainContext
 
 _WHERE = {
@@ -25,6 +25,7 @@ _WHERE = {
     "Group": "runner.spec",
     "InputError": "runner.errors",
     "Job": "runner.spec",
+    "Kubernetes": "runner.spec",
     "Prep": "runner.spec",
     "Run": "runner.run",
     "RunFailed": "runner.errors",
@@ -33,6 +34,7 @@ _WHERE = {
     "Train": "runner.spec",
     "TrainContext": "runner.worker.train_context",
     "UserCodeError": "runner.errors",
+    "Volume": "runner.spec",
     "get_run": "runner.api",
     "resume": "runner.api",
     "runs": "runner.api",
@@ -40,8 +42,8 @@ _WHERE = {
 }
 
 __all__ = [
-    "Batch", "Cluster", "Dataset", "Group", "InputError", "Job", "Prep", "Run", "RunFailed", "RunnerError", "Stream",
-    "Train", "TrainContext", "UserCodeError", "get_run", "resume", "runs", "submit",
+    "Batch", "Cluster", "Dataset", "Group", "InputError", "Job", "Kubernetes", "Prep", "Run", "RunFailed",
+    "RunnerError", "Stream", "Train", "TrainContext", "UserCodeError", "Volume", "get_run", "resume", "runs", "submit",
 ]  # fmt: skip
 
 

@@ -118,7 +118,7 @@ def _bound(statement: ast.stmt) -> Iterator[str]:
 
 
 def _used(statement: ast.stmt) -> set[str]:
-    """The names that it reads, those in the annotations of functions excepted: `config: Config` runs nothing of Config."""
+    """The names that it reads, but for the annotations of functions: `config: Config` runs nothing of Config."""
     found: set[str] = set()
     waiting: list[ast.AST] = [statement]
     while waiting:
@@ -128,7 +128,9 @@ def _used(statement: ast.stmt) -> set[str]:
         for field, value in ast.iter_fields(node):
             if (isinstance(node, ast.arg) and field == "annotation") or field == "returns":
                 continue
-            waiting.extend(child for child in (value if isinstance(value, list) else [value]) if isinstance(child, ast.AST))
+            waiting.extend(
+                child for child in (value if isinstance(value, list) else [value]) if isinstance(child, ast.AST)
+            )
     return found
 
 

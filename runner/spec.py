@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from runner.checks import Fields, checked, parse_bytes
+from runner.checks import Fields, checked
+from runner.spec_cluster import Cluster, Group, Kubernetes, Volume
 
 FORMATS = ("parquet", "ipc", "jsonl", "csv", "text", "files")
 BATCH_FORMATS = ("arrow", "pandas", "numpy", "rows", "dataset")
-BACKENDS = ("local", "ray", "fake")
 
 #: Bounds that let every Kubernetes object of a run have a legible name (run 28 + stage 14 + attempt < 47).
 STAGE_NAME_LONGEST = 14
@@ -206,7 +206,7 @@ class Job:
     """
 
     name: str
-    stages: tuple[Stage, ...]
+    stages: Sequence[Stage]  # a tuple once it is made
     config: Any = None
     cluster: str | Cluster = "local"
 
@@ -237,63 +237,7 @@ class Job:
                     Fields(f"Prep '{stage.name}'").one_of("uses", name, known)
 
 
-@checked
-@dataclass(frozen=True)
-class Group:
-    """A shape of machine and how many of them there may be.
-
-    Args:
-        cpu: cores of one machine.
-        memory: of one machine, in bytes or as '4GiB'; None: not limited.
-        gpu: GPUs of one machine; 0 for none.
-        max: the most machines at a time; None: not limited.
-        price_per_hour: of one machine, in any one currency; shown as the plan's cost.
-    """
-
-    cpu: float = 1
-    memory: int | str | None = None
-    gpu: int = 0
-    max: int | None = None
-    price_per_hour: float | None = None
-
-    def __post_init__(self) -> None:
-        fields = Fields("Group")
-        fields.number("cpu", self.cpu, 0.1)
-        fields.integer("gpu", self.gpu, 0)
-        if self.memory is not None:
-            object.__setattr__(self, "memory", parse_bytes(fields, "memory", self.memory))
-        if self.max is not None:
-            fields.integer("max", self.max, 1)
-        if self.price_per_hour is not None:
-            fields.number("price_per_hour", self.price_per_hour, 0.0)
-
-
-@checked
-@dataclass(frozen=True)
-class Cluster:
-    """Where a job runs.
-
-    Args:
-        backend: 'local' (plain processes on this machine), 'ray' (a Ray started on this machine for the run), or
-            'fake' (nothing is started; for tests).
-        groups: name -> Group; a stage asks for one with ``on=``.
-        currency: of the prices, shown with them.
-    """
-
-    backend: str = "local"
-    groups: Mapping[str, Group] = field(default_factory=lambda: {"cpu": Group(), "gpu": Group()})
-    currency: str = "USD"
-
-    def __post_init__(self) -> None:
-        fields = Fields("Cluster")
-        fields.one_of("backend", self.backend, BACKENDS)
-        if not isinstance(self.groups, Mapping) or not self.groups:
-            raise fields.fail("groups", self.groups, "a mapping such as {'cpu': Group(cpu=4), 'gpu': Group(gpu=1)}")
-        for name, group in self.groups.items():
-            fields.name(f"groups key {name!r}", name, longest=20, pattern=r"[a-z][a-z0-9-]*", words=_NAME_WORDS)
-            if not isinstance(group, Group):
-                raise fields.fail(f"groups[{name!r}]", group, "a Group")
-
+__all__ = ["Cluster", "Dataset", "Group", "Job", "Kubernetes", "Prep", "Stage", "Train", "Volume"]
 
 _NAME_WORDS = "lower-case letters, digits and '-', a letter first"
 

@@ -95,7 +95,7 @@ class Supervisor:
         return action.state
 
     def _ship_the_rest(self) -> None:
-        spool = processes.scratch_root() / self.bundle.run_id / "spool"
+        spool = processes.scratch_path(self.bundle.run_id) / "spool"
         if spool.is_dir():
             Shipper(spool, self.bundle).ship()
 

@@ -11,9 +11,9 @@ from typing import Any
 
 from runner.capture import FunctionRef, reference
 from runner.errors import SpecError
-from runner.spec import Cluster, Dataset, Group, Job, Prep, Train
+from runner.spec import Cluster, Dataset, Group, Job, Kubernetes, Prep, Train, Volume
 
-_KINDS = {kind.__name__: kind for kind in (Job, Prep, Train, Dataset, Cluster, Group, FunctionRef)}
+_KINDS = {kind.__name__: kind for kind in (Job, Prep, Train, Dataset, Cluster, Group, Kubernetes, Volume, FunctionRef)}
 _FUNCTION_FIELDS = ("fn", "keep", "make")
 
 

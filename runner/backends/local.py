@@ -95,7 +95,7 @@ class LocalBackend:
 
     def _exit_words(self, code: int) -> str:
         words = processes.exit_words(code)
-        out = processes.scratch_root() / self._run_id / "driver.out"
+        out = processes.scratch_path(self._run_id) / "driver.out"
         tail = out.read_text(errors="replace").strip()[-2000:] if out.exists() else ""
         return f"{words}\n{tail}" if tail else words
 

@@ -21,7 +21,7 @@ import psutil
 
 MARK = "RUNNER_RUN"
 _PR_SET_PDEATHSIG = 1
-#: Paths of sockets have at most 107 characters, and Ray's are 65 longer than the run's scratch folder.
+#: Paths of sockets have at most 107 characters, and Ray's are about 65 longer than the run's scratch folder.
 _LONGEST_TEMPORARY = 8
 
 
@@ -33,9 +33,15 @@ def scratch_root() -> Path:
     return folder / f"rr-{os.getuid()}"
 
 
+def scratch_path(run_id: str) -> Path:
+    """Where the temporary folder of one run is, or would be. The job's name in the run id is left out: short, again."""
+    words = run_id.split("-")
+    return scratch_root() / "-".join([*words[:2], *words[2:][-1:]])
+
+
 def scratch_folder(run_id: str) -> Path:
-    """The temporary folder of one run; it goes with the run."""
-    folder = scratch_root() / run_id
+    """The temporary folder of one run, made if need be; it goes with the run."""
+    folder = scratch_path(run_id)
     folder.mkdir(parents=True, exist_ok=True)
     os.chmod(folder.parent, 0o700)
     return folder
@@ -92,7 +98,7 @@ def _is_tracker_of_this(process: psutil.Process) -> bool:
 
 def remove_scratch(run_id: str) -> bool:
     """Remove a run's temporary folder. Returns whether anything of it is left."""
-    folder = scratch_root() / run_id
+    folder = scratch_path(run_id)
     shutil.rmtree(folder, ignore_errors=True)
     return folder.exists()
 

@@ -40,7 +40,7 @@ def submit(
         raise InputError("--inline and --detach", allowed="one of the two", todo="leave one out")
     prepared = api.prepare(job, cluster=cluster, store=store, changes=parse_assignments(changes))
     if output is Output.TEXT:
-        print_plan(console(), prepared.plan)
+        print_plan(console(), prepared.plan, inline)
     elif dry_run:
         print_json(prepared.plan.to_json())
     if dry_run:

@@ -13,8 +13,8 @@ from runner.show.tables import plain_table
 _ACTIONS = {"run": ("run", "cyan"), "skip": ("skip", "green"), "decide": ("run*", "cyan")}
 
 
-def print_plan(console: Console, plan: Plan) -> None:
-    """Print the plan."""
+def print_plan(console: Console, plan: Plan, inline: bool = False) -> None:
+    """Print the plan; `inline`: everything happens in this process."""
     console.print(Text.assemble(("plan ", "bold"), plan.job, f" on {plan.cluster}, store ", place(plan.store)))
     prices = [stage.price_per_hour for stage in plan.stages]
     machines = plan.backend not in ("local", "ray")
@@ -22,7 +22,13 @@ def print_plan(console: Console, plan: Plan) -> None:
     table = plain_table("stage", "does", "on", "reads", "writes", *priced)
     for stage in plan.stages:
         action, style = _ACTIONS[stage.action]
-        cells = [Text(stage.name), Text(action, style), Text(_where(stage, machines)), _reads(stage), _writes(stage)]
+        cells = [
+            Text(stage.name),
+            Text(action, style),
+            Text("this process" if inline else _where(stage, machines)),
+            _reads(stage),
+            _writes(stage),
+        ]
         if priced:
             price = stage.price_per_hour
             cells.append(Text("" if price is None else f"{price:,.2f} {plan.currency}/h"))

@@ -168,7 +168,11 @@ class Metrics:
 
 
 def weighted_mean(pairs: list[tuple[int, float]]) -> float:
-    """The mean of values weighted by rows, summed in the given order; exactly the value where there is one."""
+    """The mean of values weighted by rows, summed in the given order; exactly the value where there is one.
+
+    A value over no rows says nothing (it may be 0/0) and does not count where another has rows.
+    """
+    pairs = [pair for pair in pairs if pair[0]] or pairs
     if len(pairs) == 1:
         return pairs[0][1]
     total = sum(rows for rows, _ in pairs)

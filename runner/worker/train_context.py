@@ -80,6 +80,7 @@ class TrainContext:
         *,
         global_batch_size: int | None = None,
         epochs: int | None = 1,
+        steps: int | None = None,
         shuffle: bool = True,
         seed: int | None = None,
         columns: Sequence[str] | None = None,
@@ -91,6 +92,7 @@ class TrainContext:
             name: of the stage's `data`.
             batch_size: rows of each rank; or `global_batch_size`: rows of all ranks together.
             epochs: how many times over the data; None never ends.
+            steps: instead of `epochs`: as often over the data as it takes, until the training has made so many steps.
             shuffle, seed: of the order; the stage's seed is the default.
             columns: to read; None reads all.
             tail: 'drop' leaves out the rows that fill no global batch, 'wrap' fills it up with masked rows.
@@ -103,7 +105,13 @@ class TrainContext:
                 f"batch_size={batch_size}, global_batch_size={global_batch_size}", allowed="one of the two",
                 where=f"ctx.batches('{name}')",
             )  # fmt: skip
-        recorded = self._phase is None
+        recorded, left = self._phase is None, None
+        if steps is not None:
+            if epochs not in (1, None) or not recorded:
+                raise SpecError(
+                    f"steps={steps}", allowed="without epochs=, and outside a phase", where=f"ctx.batches('{name}')"
+                )
+            epochs, left = None, lambda: steps - self.step_number
         stream = Stream(
             train_data.pinned(self._stage, name, self._scope),
             global_batch_size=global_batch_size or (batch_size or 0) * self._stage.workers,
@@ -116,7 +124,7 @@ class TrainContext:
             tail=tail,
             start_epoch=self._streams.next_epoch(name) if recorded else 0,
         )
-        read = self._streams.read(name, stream, epochs) if recorded else self._unrecorded(stream)
+        read = self._streams.read(name, stream, epochs, left) if recorded else self._unrecorded(stream)
         return (batch if self.device.type == "cpu" else batch.to(self.device, non_blocking=True) for batch in read)
 
     def epochs(self, number: int) -> Iterator[int]:
@@ -274,6 +282,15 @@ class TrainContext:
         folder = self._scope.scratch / "user" / self._stage.name / f"rank{self.rank}"
         folder.mkdir(parents=True, exist_ok=True)
         return folder
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The newest values by name, reduced over all ranks, the same on each. A phase's are there at its end."""
+        return dict(self._metrics.latest)
+
+    def sum(self, values: torch.Tensor) -> torch.Tensor:
+        """The sum of `values` over all ranks, on each. Every rank must call it; on a GPU, `values` lies there."""
+        return self._peers.sum(values)
 
     def barrier(self) -> None:
         """Return when every rank has come here."""

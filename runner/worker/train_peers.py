@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 #: Collectives for CPU tensors (and for our own small objects) beside those of the accelerator.
 GPU_BACKEND, CPU_BACKEND = "cpu:gloo,cuda:nccl", "gloo"
@@ -36,6 +39,15 @@ class Peers:
 
             dist.broadcast_object_list(values, src=0)
         return values[0]
+
+    def sum(self, values: Tensor) -> Tensor:
+        """The sum of every rank's tensor, in a tensor of its own. A collective."""
+        total = values.detach().clone()
+        if self.world_size > 1:
+            import torch.distributed as dist
+
+            dist.all_reduce(total)
+        return total
 
     def barrier(self) -> None:
         """Return when every rank has come here."""

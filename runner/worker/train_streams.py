@@ -20,6 +20,15 @@ class _Open:
 
     stream: Stream
     state: dict[str, Any]
+    left: Callable[[], int] | None = None
+
+    def steps_left(self, per_step: int) -> int | None:
+        """Steps to its end, when each takes `per_step` batches."""
+        batches = self.stream.steps_left
+        ends = [] if batches is None else [-(-batches // per_step)]
+        if self.left is not None:
+            ends.append(max(0, self.left()))
+        return min(ends, default=None)
 
 
 @dataclass
@@ -51,8 +60,14 @@ class Streams:
         """The epoch at which the next occurrence of `name` begins: behind those of the earlier ones."""
         return self._epochs.get(name, 0)
 
-    def read(self, name: str, stream: Stream, epochs: int | None) -> Iterator[Batch]:
-        """The batches of the next occurrence of `name`, from where the checkpoint had it."""
+    def read(
+        self, name: str, stream: Stream, epochs: int | None, left: Callable[[], int] | None = None
+    ) -> Iterator[Batch]:
+        """The batches of the next occurrence of `name`, from where the checkpoint had it.
+
+        Args:
+            left: how many steps the training has left, where it is steps that end the stream.
+        """
         occurrence = self._opened.get(name, 0)
         self._opened[name] = occurrence + 1
         self._epochs[name] = self.next_epoch(name) + (epochs or 0)
@@ -62,7 +77,7 @@ class Streams:
             return self._ended(stream)
         if place is not None:
             stream.load_state_dict(place)
-        entry = _Open(stream, stream.state_dict())
+        entry = _Open(stream, stream.state_dict(), left)
         self._open[name, occurrence] = entry
         return self._batches((name, occurrence), entry)
 
@@ -76,6 +91,8 @@ class Streams:
         try:
             while True:
                 self.before_batch()
+                if entry.left is not None and entry.left() <= 0:
+                    return
                 batch = next(entry.stream, None)
                 if batch is None:
                     return
@@ -130,8 +147,7 @@ class Streams:
         """Steps to the end of what is open, where one stream is open and it ends."""
         if len(self._open) != 1:
             return None
-        left = next(iter(self._open.values())).stream.steps_left
-        return None if left is None else -(-left // self.per_step)
+        return next(iter(self._open.values())).steps_left(self.per_step)
 
     def take_wait_s(self) -> float:
         """Seconds that the consumer waited since the last call."""

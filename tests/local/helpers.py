@@ -96,7 +96,7 @@ def _naming(run_id: str) -> Iterator[psutil.Process]:
     """Processes whose command names the run, as those of its Ray do; found without relying on the mark."""
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
-            if any(f"/{run_id}/" in word for word in process.cmdline()):
+            if any(f"/{processes.scratch_path(run_id).name}/" in word for word in process.cmdline()):
                 yield process
 
 
@@ -112,7 +112,7 @@ def remains(run: Run) -> list[str]:
     who = run.view().supervisor
     if who is not None and processes.is_alive(who):
         left.append(f"supervisor {who['pid']}")
-    folder = processes.scratch_root() / run.id
+    folder = processes.scratch_path(run.id)
     return left + ([str(folder)] if folder.exists() else [])
 
 

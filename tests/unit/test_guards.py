@@ -16,7 +16,8 @@ PACKAGE = ROOT / "runner"
 LAYERS = [
     {"errors"},
     {"checks", "store"},
-    {"spec", "bundle"},
+    {"spec_cluster", "bundle"},
+    {"spec"},
     {"capture", "settings", "lifecycle", "logs", "ship", "graph"},
     {"codehash"},
     {"wire", "data"},
@@ -24,6 +25,7 @@ LAYERS = [
     {"resolve", "pack"},
     {"facts"},
     {"plan"},
+    {"kube"},
     {"backends"},
     {"supervisor"},
     {"worker"},
@@ -31,7 +33,7 @@ LAYERS = [
     {"inline"},
     {"api"},
     {"show", "scaffold"},
-    {"cli"},
+    {"cli", "onebox"},
 ]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 

@@ -80,6 +80,42 @@ def test_row_for_every_step(tmp_path: Path) -> None:
     assert all(row["samples_per_s"] > 0 and 0 <= row["wait_share"] <= 1 for row in rows)
 
 
+def test_steps_end_the_stream_wherever_the_training_went_on(tmp_path: Path) -> None:
+    """Asked for a number of steps, the stream ends at that step of the training, cut or not, and rows say the total."""
+
+    def loop(ctx: Any, config: Any) -> None:
+        model, optimizer = model_of(ctx)
+        ctx.track(model=model, optimizer=optimizer)
+        for batch in ctx.batches("train", batch_size=8, steps=30):
+            ctx.step(loss=learn(model, optimizer, batch))
+            if ctx.step_number == config.at_step:
+                raise Cut
+
+    given, scope = make_scope(tmp_path, loop, Config(at_step=17), checkpoint_every_steps=5)
+    with pytest.raises(Cut):
+        run_train(given, scope, InlineGang())
+    given, scope = make_scope(tmp_path, loop, Config(), attempt=2, checkpoint_every_steps=5)
+    result = run_train(given, scope, InlineGang())
+    assert (result["steps"], result["samples"]) == (30, 240)
+    assert {row["steps_total"] for row in rows_of(scope) if "loss" in row} == {30}
+
+
+def test_reduced_values_are_there_after_a_phase(tmp_path: Path) -> None:
+    """ctx.metrics has a phase's values at its end; ctx.sum leaves the tensor that it was given as it is."""
+    seen: list[Any] = []
+
+    def loop(ctx: Any, config: Any) -> None:
+        with ctx.phase("validation"):
+            for batch in ctx.batches("train", batch_size=8, shuffle=False):
+                ctx.log(rows=float(batch.positions[0]))
+        mine = torch.ones(2)
+        ctx.sum(mine).add_(1)
+        seen.append((ctx.metrics, mine.tolist()))
+
+    fit(tmp_path, loop)
+    assert seen == [({"rows": 44.0}, [1.0, 1.0])]
+
+
 def test_inline_keeps_the_global_batch(tmp_path: Path) -> None:
     """One process takes the rows that the stage's workers would take together."""
     seen: list[int] = []
@@ -327,6 +363,7 @@ def test_artefacts_are_kept_by_kind(tmp_path: Path) -> None:
     [
         (lambda ctx: ctx.batches("trian", batch_size=8), "did you mean 'train'"),
         (lambda ctx: ctx.batches("train"), "one of the two"),
+        (lambda ctx: ctx.batches("train", batch_size=8, epochs=2, steps=9), "without epochs="),
         (lambda ctx: ctx.step(loss=torch.ones(2)), "one element"),
         (lambda ctx: ctx.step(epoch=1), "any name but"),
         (lambda ctx: ctx.track(best=3.0), "keep the value in a dict"),

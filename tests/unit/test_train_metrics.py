@@ -48,6 +48,14 @@ def test_a_value_of_some_ranks_is_their_mean(tmp_path: Path) -> None:
     assert metrics.latest == {"a": 0.1}
 
 
+def test_a_value_over_no_rows_does_not_count(tmp_path: Path) -> None:
+    """A rank without rows may log 0/0; the mean is that of the ranks that have rows."""
+    metrics = Metrics(Others([(3, False, 0, {"a": float("nan")})]), tmp_path / "rows")
+    metrics.add(Item(3, 0, 1.0, 8, False, {"a": 0.5}), "")
+    metrics.exchange(3)
+    assert metrics.latest == {"a": 0.5}
+
+
 def test_rows_do_not_depend_on_when_ranks_met(tmp_path: Path) -> None:
     """Meeting after every step or once at the end gives the same values, bit for bit."""
     random.seed(0)
