@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import getpass
 import inspect
-import json
 import os
 import subprocess
 import sys
@@ -14,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from runner import capture, facts, plan, settings, wire
-from runner.backends.local import driver_environment
+from runner.backends.base import EARLY, open_backend, open_outside
 from runner.backends.processes import MARK
 from runner.bundle import LIVE, Bundle, find_run, new_run_id, read_index
 from runner.errors import InputError, ProjectError, StoreError
+from runner.kube.client import KubeError
 from runner.lifecycle import RunState
 from runner.pack import pack
 from runner.project import Project, find_project
@@ -87,6 +87,10 @@ def start(prepared: Prepared, *, inline: bool = False) -> Run:
 
 def create(prepared: Prepared, *, inline: bool = False) -> Run:
     """Write the bundle: from then on the run exists, and nothing works on it until `launch`."""
+    if prepared.resolved.cluster.backend == "kuberay" and not inline:
+        from runner import kube_run
+
+        kube_run.check(prepared.resolved, prepared.plan)
     bundle = _write_bundle(prepared, inline=inline)
     return Run(prepared.resolved.store, bundle.run_id)
 
@@ -102,13 +106,11 @@ def launch(run: Run, inline: Resolved | None = None) -> None:
 
         run_inline(run, inline)
     elif run.spec()["cluster"]["backend"] == "fake":
-        from runner.backends.base import open_backend
         from runner.supervisor import Supervisor
 
-        store = run.bundle.root
-        Supervisor(run.bundle, open_backend("fake", store.url, store.options, run.id)).run()
+        Supervisor(run.bundle, open_backend(run.bundle)).run()
     else:
-        spawn_supervisor(run.bundle)
+        open_outside(run.bundle).launch()
 
 
 def runs(store: str | None = None) -> list[Run]:
@@ -147,7 +149,7 @@ def resume(run: Run, *, new_code: bool = False) -> Run:
         number = sum(entry.kind == "resumed" for entry in run.bundle.log.read()) + 2
         code = f"code-{number}.zip"
         run.bundle.store.put(code, pack(find_project(), []))
-    run.bundle.log.append("resumed", {"by": _user(), "code": code})
+    run.bundle.log.append("resumed", {"by": user(), "code": code})
     run.bundle.index(view.job, LIVE)
     launch(run)
     return run
@@ -258,11 +260,13 @@ def _write_bundle(prepared: Prepared, *, inline: bool) -> Bundle:
             bundle.store.put("code.zip", archive)
             for key, manifest in prepared.facts.manifests.items():
                 bundle.store.put(key, manifest)
-            submitted = {"job": resolved.job.name, "legs": spec["legs"], "by": _user(), "inline": inline}
+            submitted = {"job": resolved.job.name, "legs": spec["legs"], "by": user(), "inline": inline}
+            if resolved.cluster.backend in EARLY and not inline:
+                open_outside(bundle).launch()
             bundle.index(resolved.job.name, LIVE)
             bundle.log.append("submitted", submitted)
-        except StoreError as error:
-            if "exists already" in error.found:
+        except (StoreError, KubeError) as error:
+            if isinstance(error, StoreError) and "exists already" in error.found:
                 continue
             _remove_half_made(bundle, resolved.job.name)
             raise
@@ -314,27 +318,15 @@ def _lineage(root: Path) -> dict[str, Any]:
     )
     return {
         "python": sys.version.split()[0], "packages": packages, "git": done.stdout.strip() or None,
-        "host": os.uname().nodename, "user": _user(),
+        "host": os.uname().nodename, "user": user(),
     }  # fmt: skip
 
 
-def _user() -> str:
+def user() -> str:
     try:
         return getpass.getuser()
     except (KeyError, OSError):
         return str(os.getuid())
-
-
-def spawn_supervisor(bundle: Bundle) -> None:
-    """Start the supervisor as a process that outlives this one."""
-    argument = {"store": bundle.root.url, "options": bundle.root.options, "run_id": bundle.run_id}
-    environment = driver_environment(bundle.run_id)
-    environment.pop(MARK)  # the mark is for what the supervisor ends; it is not among those
-    subprocess.Popen(
-        [sys.executable, "-m", "runner.supervisor", json.dumps(argument)],
-        env=environment, cwd="/", stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL, start_new_session=True,
-    )  # fmt: skip
 
 
 __all__ = ["Prepared", "Run", "Store", "get_run", "prepare", "resume", "runs", "start", "submit"]

@@ -13,7 +13,7 @@ from typer.exceptions import TyperException
 
 from runner.errors import Interrupted, RunnerError
 from runner.show.complete import complete_cluster, complete_dataset, complete_job, complete_run, complete_stage
-from runner.show.console import Output, console, debugged, print_json
+from runner.show.console import Output, SubmitOutput, console, debugged, print_json
 
 
 class _Group(TyperGroup):
@@ -99,7 +99,9 @@ def submit(
     detach: Detach = False,
     inline: Annotated[bool, typer.Option("--inline", help="Run every stage in this process.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check all, show the plan, start nothing.")] = False,
-    output: Format = Output.TEXT,
+    output: Annotated[
+        SubmitOutput, typer.Option("-o", "--output", help="json; or yaml with --dry-run: what would be applied.")
+    ] = SubmitOutput.TEXT,
 ) -> None:
     """Run a job and follow it to its end.
 
@@ -107,7 +109,12 @@ def submit(
     """
     from runner.show import act
 
-    act.submit(job, cluster, store, changes or [], detach=detach, inline=inline, dry_run=dry_run, output=output)
+    if output is SubmitOutput.YAML:
+        act.print_objects(job, cluster, store, changes or [], dry_run=dry_run)
+        return
+    act.submit(
+        job, cluster, store, changes or [], detach=detach, inline=inline, dry_run=dry_run, output=Output(output.value)
+    )
 
 
 @app.command(epilog=_examples("runner ps", "runner ps -n 100", "runner ps --all -o json"))

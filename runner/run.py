@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import signal
+import functools
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-import psutil
-
-from runner.backends import processes
+from runner.backends.base import Outside, open_outside
 from runner.bundle import Bundle
 from runner.errors import InputError, RunFailed, UserCodeError, WorkerLost, listed, suggest
 from runner.lifecycle import RunState, View, fold
@@ -22,8 +18,6 @@ from runner.supervisor import end_run
 if TYPE_CHECKING:
     import pyarrow as pa
 
-#: Seconds after which a run that no supervisor has taken up counts as lost.
-TAKE_UP_S = 30.0
 LOOK_S = 0.2
 
 
@@ -47,7 +41,7 @@ class Run:
     def view(self) -> View:
         """The state that the log describes now; `lost` where the run's processes are gone without having ended it."""
         view = fold(self.bundle.log.read())
-        if not view.state.ended and self._is_lost(view):
+        if not view.state.ended and self._outside.is_lost(view):
             view = fold(self.bundle.log.read())  # it may have ended the run just before it left
             if not view.state.ended:
                 view.state = RunState.LOST
@@ -162,9 +156,7 @@ class Run:
             return False
         if view.cancel is None:
             self.bundle.log.append("cancel", {"by": by})
-        who = view.supervisor
-        if who is not None and processes.is_alive(who):
-            os.kill(who["pid"], signal.SIGTERM)
+        self._outside.nudge(view)
         return True
 
     def reap(self) -> View:
@@ -172,8 +164,7 @@ class Run:
         view = self.view()
         if view.state is not RunState.LOST:
             return view
-        left = processes.end_all(self.id, grace_s=2.0)
-        remains = {"processes": left, "scratch_folders": int(processes.remove_scratch(self.id))}
+        remains = self._outside.remove()
         error = {
             "kind": "WorkerLost",
             "message": "the supervisor of the run is gone (killed, or the machine restarted)",
@@ -188,20 +179,13 @@ class Run:
             deadline: of `time.monotonic()`.
         """
         pause = LOOK_S if deadline is None else max(0.0, min(LOOK_S, deadline - time.monotonic()))
-        who = fold(self.bundle.log.read()).supervisor
-        if who is None or not processes.is_alive(who):
-            time.sleep(pause)
-            return
-        with contextlib.suppress(psutil.TimeoutExpired, psutil.NoSuchProcess):
-            psutil.Process(who["pid"]).wait(pause)
+        self._outside.await_change(fold(self.bundle.log.read()), pause)
 
     # -- inside --------------------------------------------------------------------------------------------------
 
-    def _is_lost(self, view: View) -> bool:
-        if view.supervisor is None:
-            since = view.resumed or view.created
-            return time.time() - since > TAKE_UP_S
-        return processes.is_alive(view.supervisor) is False
+    @functools.cached_property
+    def _outside(self) -> Outside:
+        return open_outside(self.bundle)
 
     def _check_stage(self, stage: str | None) -> None:
         known = list(self.view().stages)

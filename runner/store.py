@@ -229,9 +229,16 @@ class _explained(contextlib.AbstractContextManager[None]):
         self._store, self._key = store, key
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        where = f"store {self._store.url}"
+        if error is not None and type(error).__module__.startswith(("botocore.", "aiobotocore.")):
+            raise StoreError(
+                " ".join(str(error).split()), allowed="an S3 that answers, and credentials for it",
+                todo="set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or a profile), and AWS_ENDPOINT_URL where it is "
+                "not Amazon's",
+                where=where,
+            ) from error  # fmt: skip
         if not isinstance(error, OSError) or isinstance(error, FileNotFoundError):
             return
-        where = f"store {self._store.url}"
         if isinstance(error, PermissionError):
             raise StoreError(
                 f"no permission at {self._store.path(self._key)}",

@@ -6,13 +6,15 @@ python -m runner.supervisor '{"store": ..., "options": ..., "run_id": ...}'
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 import time
+from types import FrameType
 from typing import Any
 
 from runner.backends import processes
-from runner.backends.base import Backend, open_backend
+from runner.backends.base import EARLY, Backend, open_backend, open_outside
 from runner.bundle import Bundle
 from runner.lifecycle import (
     Action,
@@ -33,6 +35,8 @@ from runner.store import Entry, Store
 #: Seconds between looks at the log while nothing happens (another machine may have written to it).
 LOOK_S = 0.5
 STOP_GRACE_S = 5.0
+#: Seconds that a client may take between making the supervisor and the first entry of the log.
+SUBMIT_S = 60.0
 
 
 class Supervisor:
@@ -54,6 +58,9 @@ class Supervisor:
     def run(self) -> RunState:
         """Observe, decide and act until the run has ended."""
         self.bundle.log.append("supervisor", processes.identity())
+        begun = fold(self.bundle.log.read())
+        if begun.attempt_open:
+            self.backend.attach(begun.leg, begun.attempt)
         while True:
             view = fold(self.bundle.log.read())
             if self._interrupted is not None and view.cancel is None and not view.state.ended:
@@ -90,8 +97,9 @@ class Supervisor:
     def _end(self, view: View, action: End) -> RunState:
         """Save the last logs, clean up, write the receipt. The receipt comes last: it says that all of it is done."""
         self._ship_the_rest()
+        error = _with_causes(action.error, self.backend.causes()) if action.state is RunState.FAILED else action.error
         remains = self.backend.clean()
-        end_run(self.bundle, action.state, action.error, remains)
+        end_run(self.bundle, action.state, error, remains)
         return action.state
 
     def _ship_the_rest(self) -> None:
@@ -120,6 +128,14 @@ def end_run(bundle: Bundle, state: RunState, error: dict[str, Any] | None, remai
     bundle.index(view.job, state.value, seconds)
 
 
+def _with_causes(error: dict[str, Any] | None, causes: list[str]) -> dict[str, Any] | None:
+    """The driver says what it saw (a lost connection), the machines why."""
+    if error is None or not causes:
+        return error
+    fresh = [cause for cause in causes if cause not in error["message"]]
+    return {**error, "message": "\n".join([error["message"], *fresh]), "causes": causes}
+
+
 class _AlreadyEnded(Exception):
     """Another writer has ended the run."""
 
@@ -129,12 +145,31 @@ def main(argv: list[str]) -> int:
     argument = json.loads(argv[0])
     store = Store(argument["store"], argument["options"])
     bundle = Bundle(store, argument["run_id"])
-    backend = open_backend(bundle.spec()["cluster"]["backend"], store.url, store.options, bundle.run_id)
-    supervisor = Supervisor(bundle, backend)
+    early = bundle.spec()["cluster"]["backend"] in EARLY
+    if early and not _submitted(bundle):
+        open_outside(bundle).remove()
+        bundle.store.delete_tree("")
+        return 0
+    supervisor = Supervisor(bundle, open_backend(bundle))
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, lambda n, _frame: supervisor.interrupt(signal.Signals(n).name))
+        signal.signal(number, _leave if early else lambda n, _frame: supervisor.interrupt(signal.Signals(n).name))
     state = supervisor.run()
-    return 0 if state is RunState.SUCCEEDED else 1
+    return 0 if early or state is RunState.SUCCEEDED else 1
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    """Its pod is moved or deleted, which is no cancel: the next supervisor goes on from the log."""
+    os._exit(128 + number)
+
+
+def _submitted(bundle: Bundle) -> bool:
+    """Whether the run exists, or comes to exist in time: its client may have died before it wrote the first entry."""
+    deadline = time.monotonic() + SUBMIT_S
+    while not bundle.log.read():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(LOOK_S)
+    return True
 
 
 if __name__ == "__main__":

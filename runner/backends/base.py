@@ -1,20 +1,30 @@
-"""The seam between the supervisor and machines: start a driver for a leg, watch it, end it, prove that it is gone."""
+"""The seams to machines: what the supervisor does with them from within, and what a client does from outside."""
 
 from __future__ import annotations
 
 from typing import Any, Protocol
 
-from runner.lifecycle import DriverState
+from runner.bundle import Bundle
+from runner.lifecycle import DriverState, View
 
 
 class Backend(Protocol):
-    """Machines for one run. One attempt at one leg at a time."""
+    """Machines for one run, as its supervisor uses them: start a driver, watch it, end it, prove that it is gone.
+
+    One attempt at one leg at a time.
+    """
+
+    def attach(self, leg: int, attempt: int) -> None:
+        """Take up what an earlier supervisor of this run began, if it is still there."""
 
     def start(self, leg: int, attempt: int) -> None:
         """Start a driver for an attempt at a leg."""
 
     def observe(self) -> tuple[DriverState, str]:
         """The driver's state, and how it ended, in words."""
+
+    def causes(self) -> list[str]:
+        """What ended machines against their will, in words; the driver may not know it."""
 
     def wait(self, timeout_s: float) -> None:
         """Return when the driver ends, when `wake` is called, or after `timeout_s` seconds."""
@@ -29,12 +39,52 @@ class Backend(Protocol):
         """Remove everything of the run from the machines; what remains, counted, goes into the receipt."""
 
 
-def open_backend(name: str, store_url: str, options: dict[str, Any], run_id: str) -> Backend:
-    """The backend by its name in a cluster file."""
+class Outside(Protocol):
+    """One run as a client sees it, which may be on another machine than the supervisor."""
+
+    def launch(self) -> None:
+        """Start the run's supervisor, which outlives the client."""
+
+    def is_lost(self, view: View) -> bool:
+        """Whether nothing works on the run any more although its log has no end."""
+
+    def nudge(self, view: View) -> None:
+        """Tell the supervisor to read the log now; it would do so by itself in a moment."""
+
+    def await_change(self, view: View, seconds: float) -> None:
+        """Return when the supervisor ends, where that can be seen, or after so many seconds."""
+
+    def remove(self) -> dict[str, Any]:
+        """Remove what a lost run has left; what remains, counted, goes into the receipt."""
+
+
+#: Backends whose supervisor is made before the run exists: it waits for the first entry of the log, or leaves.
+EARLY = ("kuberay",)
+
+
+def open_backend(bundle: Bundle) -> Backend:
+    """The backend that the run's cluster file names."""
+    name = bundle.spec()["cluster"]["backend"]
+    store = bundle.root
+    if name == "kuberay":
+        from runner.backends.kuberay import KubeRayBackend
+
+        return KubeRayBackend(bundle)
     if name in ("local", "ray"):
         from runner.backends.local import LocalBackend
 
-        return LocalBackend(store_url, options, run_id)
+        return LocalBackend(store.url, store.options, bundle.run_id)
     from runner.backends.fake import FakeBackend
 
-    return FakeBackend(store_url, options, run_id)
+    return FakeBackend(store.url, store.options, bundle.run_id)
+
+
+def open_outside(bundle: Bundle) -> Outside:
+    """The client's side of the same."""
+    if bundle.spec()["cluster"]["backend"] == "kuberay":
+        from runner.backends.kuberay_outside import KubeRayOutside
+
+        return KubeRayOutside(bundle)
+    from runner.backends.local_outside import LocalOutside
+
+    return LocalOutside(bundle)

@@ -31,6 +31,13 @@ class FakeBackend:
         self._bundle = Bundle(Store(store_url, options), run_id)
         self._state, self._exit = DriverState.NONE, ""
 
+    def attach(self, leg: int, attempt: int) -> None:
+        """See `Backend`."""
+
+    def causes(self) -> list[str]:
+        """See `Backend`."""
+        return []
+
     def start(self, leg: int, attempt: int) -> None:
         """Write to the log what a driver would have written."""
         self.started.append((self._bundle.run_id, leg, attempt))

@@ -33,6 +33,13 @@ class LocalBackend:
         os.set_blocking(self._wake_read, False)
         os.set_blocking(self._wake_write, False)
 
+    def attach(self, leg: int, attempt: int) -> None:
+        """See `Backend`: a driver dies with its supervisor, so there is none."""
+
+    def causes(self) -> list[str]:
+        """See `Backend`: the driver's exit says it."""
+        return []
+
     def start(self, leg: int, attempt: int) -> None:
         """Start the driver; what it prints before it opens its own log goes to driver.out in the scratch folder."""
         scratch = processes.scratch_folder(self._run_id)

@@ -10,6 +10,7 @@ import typer
 from rich.text import Text
 
 from runner import api
+from runner.bundle import new_run_id
 from runner.capture import user_trace
 from runner.errors import InputError, Interrupted, RunFailed, RunnerError
 from runner.lifecycle import RunState, View
@@ -55,6 +56,25 @@ def submit(
         return
     _say(output, f"run {run.id} started; Ctrl-C cancels it")
     _follow(Attached(run, _screen(output)), commands, output)
+
+
+def print_objects(job: str, cluster: str | None, store: str | None, changes: list[str], *, dry_run: bool) -> None:
+    """Print what a submit would apply to Kubernetes, and apply nothing."""
+    import yaml
+
+    from runner import kube_run
+
+    if not dry_run:
+        raise InputError("-o yaml without --dry-run", allowed="-o yaml with --dry-run", todo="add --dry-run")
+    prepared = api.prepare(job, cluster=cluster, store=store, changes=parse_assignments(changes))
+    if prepared.resolved.cluster.backend != "kuberay":
+        raise InputError(
+            f"-o yaml on a cluster of backend '{prepared.resolved.cluster.backend}'", allowed="backend 'kuberay'",
+            todo="name such a cluster with --cluster; `-o json` prints the plan of any",
+        )  # fmt: skip
+    run_id = new_run_id(prepared.resolved.job.name)
+    made = kube_run.objects(prepared.resolved, prepared.plan, run_id, api.user())
+    typer.echo(yaml.safe_dump_all(made, sort_keys=False), nl=False)
 
 
 def resume(run: Run, url: str | None, *, detach: bool, new_code: bool, output: Output) -> None:

@@ -26,6 +26,14 @@ class Output(enum.StrEnum):
     JSON = "json"
 
 
+class SubmitOutput(enum.StrEnum):
+    """How `submit` prints; yaml, with --dry-run: the Kubernetes objects."""
+
+    TEXT = "text"
+    JSON = "json"
+    YAML = "yaml"
+
+
 def interactive(stream: TextIO) -> bool:
     """Whether a person looks at a terminal that can redraw lines."""
     dumb = os.environ.get("TERM", "") in ("dumb", "unknown") or bool(os.environ.get("CI"))

@@ -22,13 +22,16 @@ from typing import Any
 from runner import capture
 from runner.backends import processes
 from runner.bundle import Bundle
-from runner.errors import Fenced, RunnerError, UserCodeError
-from runner.lifecycle import fold
+from runner.errors import Fenced, RunnerError, StoreError, UserCodeError
+from runner.lifecycle import fence, fold
 from runner.ship import Shipper
 from runner.spec import Stage
 from runner.store import Store
-from runner.worker import stages
+from runner.worker import node, stages
 from runner.worker.scope import Scope
+
+#: Seconds between looks at the log where the supervisor is on another machine.
+LOG_LOOK_S = 1.0
 
 
 class Stopped(BaseException):
@@ -38,22 +41,30 @@ class Stopped(BaseException):
 def main(argv: list[str]) -> int:
     """The driver's process."""
     argument = json.loads(argv[0])
-    processes.die_with_parent(argument["parent"])
+    parent = argument.get("parent")
+    if parent is not None:
+        processes.die_with_parent(parent)
     signal.signal(signal.SIGTERM, _stop)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     store = Store(argument["store"], argument["options"])
     bundle = Bundle(store, argument["run_id"])
     scratch = Path(argument["scratch"])
+    scratch.mkdir(parents=True, exist_ok=True)
     tempfile.tempdir = os.environ["TMPDIR"] = str(scratch)  # what libraries leave there goes with the run
     backend = bundle.spec()["cluster"]["backend"]
     legs = bundle.spec()["legs"]
     engine = stages.open_engine(backend, bundle, legs[argument["leg"]])
-    unpack_code(bundle, scratch / "code")
-    capture.set_code_root(scratch / "code")
-    os.chdir(scratch / "code")
+    code = node.project_folder()
+    if code is None:
+        code = scratch / "code"
+        unpack_code(bundle, code)
+    capture.set_code_root(code)
+    os.chdir(code)
     scope = Scope(store, argument["run_id"], argument["leg"], argument["attempt"], scratch)
     shipper = Shipper(scratch / "spool", bundle)
     shipper.start()
+    if parent is None:
+        threading.Thread(target=_watch_log, args=(scope,), daemon=True, name="watch-log").start()
     try:
         return 0 if run_leg(scope, engine) else 1
     except Stopped:
@@ -64,8 +75,25 @@ def main(argv: list[str]) -> int:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         engine.close()
         shipper.close()
-        if os.getppid() != argument["parent"]:
+        if parent is not None and os.getppid() != parent:
             _end_without_supervisor(scope)
+
+
+def _watch_log(scope: Scope) -> None:
+    """A supervisor on another machine cannot send a signal: a cancel, or a newer attempt, in the log ends this one."""
+    while True:
+        time.sleep(LOG_LOOK_S)
+        try:
+            entries = scope.bundle.log.read()
+            fence(scope.leg, scope.attempt)(entries)
+            over = fold(entries).cancel is not None
+        except Fenced:
+            over = True
+        except StoreError:
+            continue  # what is written next will meet the same error, and raise it
+        if over:
+            os.kill(os.getpid(), signal.SIGTERM)
+            return
 
 
 def _stop(number: int, frame: FrameType | None) -> None:

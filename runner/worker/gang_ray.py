@@ -6,6 +6,7 @@ It places the ranks, sets up their process group and tells which ended how. Retr
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
 from pathlib import Path
@@ -16,6 +17,8 @@ from runner.errors import Interrupted, RunFailed, RunnerError, WorkerLost
 from runner.spec import Train
 from runner.worker import ray_session
 from runner.worker.gang import Failure, first_failure
+from runner.worker.gang_shape import check_gpu, share_of_rank
+from runner.worker.node import Node
 from runner.worker.scope import Scope
 
 #: Settings of Ray Train that have no argument. What the user has set stays.
@@ -77,12 +80,23 @@ def _trainer(stage: Train, scope: Scope, argument: dict[str, Any]) -> Any:
 
     from runner.worker.train_peers import COLLECTIVE_TIMEOUT_S, CPU_BACKEND, GPU_BACKEND
 
-    gpu = ray.cluster_resources().get("GPU", 0) >= stage.workers
+    shape = share_of_rank(scope.cluster.groups[stage.on], scope.cluster.backend)
+    gpu = shape.gpus > 0
+    if scope.cluster.backend == "ray":
+        gpu = ray.cluster_resources().get("GPU", 0) >= stage.workers
     return TorchTrainer(
         run_ray_rank,
-        train_loop_config={"scope": scope.payload(), "stage": stage.name, "argument": argument},
-        scaling_config=ScalingConfig(num_workers=stage.workers, use_gpu=gpu),
-        torch_config=TorchConfig(backend=GPU_BACKEND if gpu else CPU_BACKEND, timeout_s=int(COLLECTIVE_TIMEOUT_S)),
+        train_loop_config={
+            "scope": scope.payload(),
+            "stage": stage.name,
+            "argument": argument,
+            "cores": shape.cores,
+            "gpu": gpu and not shape.pretended,
+        },
+        scaling_config=ScalingConfig(num_workers=stage.workers, use_gpu=gpu, resources_per_worker=shape.resources),
+        torch_config=TorchConfig(
+            backend=GPU_BACKEND if gpu and not shape.pretended else CPU_BACKEND, timeout_s=int(COLLECTIVE_TIMEOUT_S)
+        ),
         run_config=RunConfig(
             name=f"{stage.name}-{scope.attempt}",
             storage_path=str(Path(scope.scratch) / "ray_train"),
@@ -102,21 +116,30 @@ def run_ray_rank(config: dict[str, Any]) -> dict[str, Any]:
 
     context = ray.train.get_context()
     place = Place(
-        context.get_world_rank(), context.get_world_size(), context.get_local_rank(), context.get_local_world_size()
-    )
+        context.get_world_rank(), context.get_world_size(), context.get_local_rank(), context.get_local_world_size(),
+        cores=config["cores"],
+    )  # fmt: skip
+    machine = None
     try:
-        scope = Scope.attach(config["scope"])
+        machine = Node(config["scope"], f"{config['stage']}-rank{place.rank}")
+        scope = machine.scope
         root = capture.code_root()
         if root is not None:
             os.chdir(root)
         redirect(str(scope.spool(config["stage"], "logs", f"rank{place.rank}")))
         stage = next(s for s in scope.job.stages if isinstance(s, Train) and s.name == config["stage"])
+        check_gpu(config["gpu"])
         return run_rank(place, stage, scope, config["argument"])
     except BaseException as error:
         told = failure(place.rank, error)
         if told.echo:
             time.sleep(_SETTLE_S)
         raise Told(told) from None
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        if machine is not None:
+            machine.close()
 
 
 def _explained(error: BaseException, stage: Train) -> BaseException:

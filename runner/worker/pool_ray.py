@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from runner.errors import Interrupted, PlanError, StageTimeout, WorkerLost
 from runner.worker import pool_worker
+from runner.worker.node import Node
 
 if TYPE_CHECKING:
     from runner.worker.scope import Scope
@@ -90,8 +91,7 @@ class RayPool:
 
     def _worker(self, number: int) -> Any:
         if number not in self._actors:
-            log = str(self._scope.spool(self._stage, "logs", f"prep-{number}"))
-            self._actors[number] = self._actor.remote(log)
+            self._actors[number] = self._actor.remote(self._scope.payload(), self._stage, f"prep-{number}")
         return self._actors[number]
 
     def _kill(self, number: int) -> None:
@@ -108,8 +108,9 @@ class RayPool:
 class _Actor:
     """One worker on Ray."""
 
-    def __init__(self, log: str) -> None:
-        pool_worker.redirect(log)
+    def __init__(self, payload: dict[str, Any], stage: str, writer: str) -> None:
+        self._node = Node(payload, f"{stage}-{writer}")
+        pool_worker.redirect(str(self._node.scope.spool(stage, "logs", writer)))
         self._program = b""
         self._function: Callable[[Any], Any] | None = None
 

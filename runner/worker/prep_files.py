@@ -78,6 +78,7 @@ def temporary(scratch: Path) -> Iterator[Path]:
     Raises:
         StoreError: the disk is full.
     """
+    scratch.mkdir(parents=True, exist_ok=True)  # a machine of Ray on which nothing of the run has been yet
     path = scratch / f"out-{secrets.token_hex(8)}.parquet"
     try:
         yield path

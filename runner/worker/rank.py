@@ -50,6 +50,7 @@ class Place:
         rank: of `world_size`; local_rank of local_world_size: among the ranks of its machine.
         store: how to set up the process group; None where the launcher has done it, or for a rank alone.
         reports: a pipe to the launcher, for what must be said before a process is ended by force.
+        cores: of this rank, where its machine has been told; None: all cores, shared with the ranks beside it.
     """
 
     rank: int = 0
@@ -58,10 +59,13 @@ class Place:
     local_world_size: int = 1
     store: LocalStore | None = None
     reports: Connection | None = None
+    cores: int | None = None
 
     @property
     def threads(self) -> int:
         """Threads for one operation: the machine's cores, shared among its ranks. It shapes results, so it is set."""
+        if self.cores is not None:
+            return self.cores
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         return max(1, cores // self.local_world_size)
 

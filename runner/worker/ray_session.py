@@ -1,4 +1,4 @@
-"""A Ray for one run: joined where `RAY_ADDRESS` names one (as on a cluster), started on this machine otherwise."""
+"""A Ray for one run: in a pod that of its cluster, which gets the run's code; otherwise one that is started here."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 
 from runner import capture
 from runner.backends import processes
+from runner.worker import node
 from runner.worker.scope import Scope
 
 
@@ -26,8 +27,13 @@ def start(scratch: Path, workers: int) -> bool:
     logging.getLogger("ray").setLevel(logging.ERROR)  # it warns before it looks at what `init` is told
     os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
-    if "RAY_ADDRESS" in os.environ:
-        ray.init(address="auto", log_to_driver=False, logging_level=logging.ERROR)
+    code = node.code_folder()
+    if code is not None:
+        os.environ["RAY_RUNTIME_ENV_IGNORE_GITIGNORE"] = "1"  # what was packed is what is needed
+        ray.init(
+            address="auto", log_to_driver=False, logging_level=logging.ERROR,
+            runtime_env={"working_dir": str(code), "env_vars": {"PYTHONUNBUFFERED": "1"}},
+        )  # fmt: skip
         return True
     cores = max(os.cpu_count() or 1, workers + 1)
     ray.init(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import os
 import threading
 import time
 from pathlib import Path
@@ -14,7 +15,7 @@ from runner import capture, wire
 from runner.bundle import Bundle
 from runner.errors import DataError, suggest
 from runner.lifecycle import fence, fold
-from runner.spec import Dataset, Job
+from runner.spec import Cluster, Dataset, Job
 from runner.store import Entry, Store
 
 if TYPE_CHECKING:
@@ -48,6 +49,13 @@ class Scope:
         self._lock = threading.Lock()
 
     @functools.cached_property
+    def cluster(self) -> Cluster:
+        """Where the run's stages run."""
+        cluster = wire.from_json(self.spec["cluster"])
+        assert isinstance(cluster, Cluster)
+        return cluster
+
+    @functools.cached_property
     def config(self) -> Any:
         """The job's config; loading it imports the user's code."""
         return self.job.config if self.inline else wire.config_from_json(self.spec["job"]["config"])
@@ -70,6 +78,7 @@ class Scope:
             "attempt": self.attempt,
             "scratch": str(self.scratch),
             "code_root": str(capture.code_root() or ""),
+            "host": os.uname().nodename,
         }
 
     @classmethod

@@ -34,7 +34,7 @@ def open_engine(backend: str, bundle: Bundle, leg: list[str]) -> Engine:
     specs = [s for s in bundle.spec()["job"]["stages"] if s["name"] in leg]
     trains = any(spec["kind"] == "Train" for spec in specs)
     workers = max(spec["workers"] for spec in specs)
-    if backend == "ray":
+    if backend in ("ray", "kuberay"):
         from runner.worker.engine_ray import RayEngine
 
         return RayEngine(workers, trains=trains)

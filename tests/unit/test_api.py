@@ -73,11 +73,8 @@ def test_a_run_goes_through_its_legs_and_ends_with_a_receipt(project: Path) -> N
     assert (line.run_id, line.job, line.state) == (run.id, "tiny", "succeeded")
 
 
-def test_a_failed_stage_fails_the_run_and_a_resume_repeats_only_what_is_not_done(
-    project: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_stage_fails_the_run_and_a_resume_repeats_only_what_is_not_done(project: Path) -> None:
     """The error is the stage's own; the resumed run starts at the leg that failed, with the next attempt."""
-    monkeypatch.setattr("runner.api.spawn_supervisor", _supervise_here)
     FakeBackend.outcomes["tiny"] = {"train": "ValueError: nan"}
     run = runner.submit("tiny", cluster=FAKE)
     with pytest.raises(RunFailed, match="ValueError: nan"):
@@ -89,12 +86,6 @@ def test_a_failed_stage_fails_the_run_and_a_resume_repeats_only_what_is_not_done
     assert run.status == "succeeded"
     assert FakeBackend.started[-1] == (run.id, 1, 2)
     assert [line.state for line in read_index(run.bundle.root)] == ["succeeded"]
-
-
-def _supervise_here(bundle: Bundle) -> None:
-    from runner.supervisor import Supervisor
-
-    Supervisor(bundle, FakeBackend(bundle.root.url, {}, bundle.run_id)).run()
 
 
 def test_a_succeeded_run_cannot_be_resumed(project: Path) -> None:

@@ -29,7 +29,7 @@ LAYERS = [
     {"backends"},
     {"supervisor"},
     {"worker"},
-    {"run"},
+    {"run", "kube_run"},
     {"inline"},
     {"api"},
     {"show", "scaffold"},

@@ -1,0 +1,42 @@
+"""The first lines that run in a pod: fetch the run's code, then go on in it. Its text travels in the pod's spec.
+
+It must work with whatever runner the image holds, or none, so it imports nothing of runner; fsspec must be there.
+"""
+
+import io
+import json
+import os
+import runpy
+import sys
+import zipfile
+from pathlib import Path
+
+
+def main() -> None:
+    """Unpack the code that RUNNER_ARGUMENT names and run its module as the main program."""
+    argument = json.loads(os.environ["RUNNER_ARGUMENT"])
+    folder = Path(argument["folder"])
+    if not (folder / "runner").is_dir():
+        unpack(argument["code"], folder)
+    sys.path.insert(0, str(folder))
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
+    sys.argv = [argument["module"], json.dumps(argument)]
+    runpy.run_module(argument["module"], run_name="__main__")
+
+
+def unpack(url: str, folder: Path) -> None:
+    """Beside the folder first, then renamed: a half-written one is never used."""
+    import fsspec
+
+    with fsspec.open(url, "rb") as file:
+        data = file.read()
+    beside = folder.with_name(f"{folder.name}.{os.getpid()}")
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        archive.extractall(beside)
+    (beside / "project").mkdir(exist_ok=True)
+    (beside / "lake-runner-code").touch()
+    beside.rename(folder)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,187 @@
+"""Kubernetes: the supervisor is a batch Job, an attempt at a leg is a RayJob of its own, and the Job owns them all.
+
+KubeRay's word for how an attempt ended is not trusted (see docs/kubernetes.md): the driver's own entries in the log
+decide, and the RayJob only tells that there is no driver any more.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+from runner import wire
+from runner.backends import manifest
+from runner.bundle import Bundle
+from runner.kube import names, pods
+from runner.kube.client import JOBS, PODS, RAY_CLUSTERS, RAY_JOBS, Kube
+from runner.kube.ledger import Ledger
+from runner.kube.watched import Watched
+from runner.lifecycle import DriverState
+
+#: Seconds for which pods may outlive their deletion before an operator that does not answer is passed by.
+OPERATOR_S = 30.0
+#: Seconds after which what is left is counted as left.
+LONGEST_CLEAN_S = 120.0
+_TERMINAL = ("Complete", "Failed", "ValidationFailed")
+_SUSPENDED = ("Suspending", "Suspended")
+
+
+class KubeRayBackend:
+    """The machines of one run, seen from its supervisor.
+
+    Args:
+        bundle: of the run.
+        kube: the API; made from the cluster's settings (or the pod's service account) if it is not given.
+    """
+
+    def __init__(self, bundle: Bundle, kube: Kube | None = None) -> None:
+        self._facts = run_facts(bundle)
+        spec = bundle.spec()
+        self._stages = {stage["name"]: stage for stage in spec["plan"]["stages"]}
+        self._legs: list[list[str]] = spec["legs"]
+        self._kube = kube or Kube(None, self._facts.kubernetes.namespace)
+        self._changed = threading.Event()
+        self._ledger = Ledger()
+        mine = names.of_run(self._facts.run_id)
+        self._ray_jobs = Watched(self._kube, RAY_JOBS, mine, self._changed.set)
+        self._pods = Watched(
+            self._kube, PODS, names.machines_of(self._facts.run_id), self._look_at_pods, self._ledger.gone
+        )  # fmt: skip
+        self._current: str | None = None
+        self._ran = self._stopped = False
+
+    # -- the seam ------------------------------------------------------------------------------------------------
+
+    def attach(self, leg: int, attempt: int) -> None:
+        """See `Backend`: the RayJob of that attempt, if an earlier supervisor made it."""
+        name = names.ray_job(self._facts.run_id, leg, attempt)
+        if self._kube.find(RAY_JOBS, name) is not None:
+            self._current = name
+
+    def start(self, leg: int, attempt: int) -> None:
+        """See `Backend`; a RayJob of that name that exists already is the one."""
+        body = self.body(leg, attempt, self._kube.get(JOBS, self._facts.run_id))
+        self._kube.create(RAY_JOBS, body)
+        self._current, self._ran, self._stopped = body["metadata"]["name"], False, False
+
+    def body(self, leg: int, attempt: int, owner: dict[str, Any] | None) -> dict[str, Any]:
+        """The RayJob of an attempt."""
+        return leg_body(self._facts, [self._stages[name] for name in self._legs[leg]], leg, attempt, owner)
+
+    def observe(self) -> tuple[DriverState, str]:
+        """See `Backend`."""
+        if self._current is None:
+            return DriverState.NONE, ""
+        if self._stopped:
+            return DriverState.EXITED, "stopped"
+        found = self._ray_jobs.get(self._current) or self._kube.find(RAY_JOBS, self._current)
+        if found is None or found["metadata"].get("deletionTimestamp"):
+            return DriverState.EXITED, f"RayJob {self._current} was deleted"
+        status = found.get("status") or {}
+        state = status.get("jobDeploymentStatus") or ""
+        self._ran = self._ran or state == "Running"
+        if state in _TERMINAL:
+            return DriverState.EXITED, self._words(status)
+        if state in _SUSPENDED and self._ran:
+            return DriverState.EXITED, "its queue took the machines away (suspended)"
+        return DriverState.RUNNING, ""
+
+    def wait(self, timeout_s: float) -> None:
+        """See `Backend`; RayJobs and pods are watched."""
+        self._changed.wait(timeout_s)
+        self._changed.clear()
+
+    def wake(self) -> None:
+        """See `Backend`."""
+        self._changed.set()
+
+    def stop(self, grace_s: float) -> None:
+        """See `Backend`: the driver reads the log and ends by itself; after `grace_s` its RayJob is deleted."""
+        deadline = time.monotonic() + grace_s
+        while self.observe()[0] is DriverState.RUNNING and (left := deadline - time.monotonic()) > 0:
+            self.wait(left)
+        if self._current is not None:
+            self._kube.delete(RAY_JOBS, self._current)
+        self._stopped = True
+
+    def clean(self) -> dict[str, Any]:
+        """See `Backend`: no RayJob and no machine of the run is left; where the operator is away, by our own hand."""
+        return remove_machines(self._kube, self._facts.run_id, self._changed, self._ledger)
+
+    # -- what is seen --------------------------------------------------------------------------------------------
+
+    def _look_at_pods(self) -> None:
+        for pod in self._pods.objects():
+            self._ledger.saw(pod)
+        self._changed.set()
+
+    def causes(self) -> list[str]:
+        """What ended pods of the current attempt against their will."""
+        return self._ledger.causes
+
+    def _words(self, status: dict[str, Any]) -> str:
+        parts = [status.get("jobDeploymentStatus"), status.get("reason"), (status.get("message") or "").strip()[-1500:]]
+        return ": ".join(filter(None, [*parts, *self._ledger.causes]))
+
+
+def run_facts(bundle: Bundle, by: str = "") -> manifest.RunFacts:
+    """What manifests need to know of a run that has a bundle."""
+    spec = bundle.spec()
+    return manifest.RunFacts(
+        run_id=bundle.run_id,
+        job=spec["job"]["name"],
+        store=bundle.root.url,
+        cluster=wire.from_json(spec["cluster"]),
+        code=newest_code(bundle),
+        ray_version=spec["lineage"]["packages"]["ray"],
+        by=by,
+    )
+
+
+def newest_code(bundle: Bundle) -> str:
+    """The key of a run's code: that of its submission, or of the last resume that brought newer."""
+    resumed = [entry.data["code"] for entry in bundle.log.read() if entry.kind == "resumed" and entry.data.get("code")]
+    return resumed[-1] if resumed else "code.zip"
+
+
+def leg_body(
+    facts: manifest.RunFacts, stages: list[dict[str, Any]], leg: int, attempt: int, owner: dict[str, Any] | None
+) -> dict[str, Any]:
+    """The RayJob of an attempt at a leg of planned stages."""
+    machines = max(stage["machines"] for stage in stages)
+    return manifest.ray_job(facts, leg, attempt, stages[0]["group"], machines, owner)
+
+
+def remove_machines(kube: Kube, run_id: str, changed: threading.Event, ledger: Ledger | None = None) -> dict[str, Any]:
+    """Delete a run's RayJobs and wait until its machines are gone.
+
+    Returns:
+        What remains: "pods", "gpus" and "ray_jobs", and, with a ledger, the GPU seconds held.
+    """
+    started = time.monotonic()
+    labels = names.of_run(run_id)
+    while True:
+        jobs = kube.select(RAY_JOBS, labels)
+        for job in jobs:
+            if not job["metadata"].get("deletionTimestamp"):
+                kube.delete(RAY_JOBS, job["metadata"]["name"])
+        left = kube.select(PODS, names.machines_of(run_id))
+        waited = time.monotonic() - started
+        if (not jobs and not left) or waited > LONGEST_CLEAN_S:
+            break
+        if waited > OPERATOR_S:
+            _without_operator(kube, labels, jobs)
+        changed.clear()
+        changed.wait(0.5)
+    held = {} if ledger is None else {"gpu_seconds": ledger.gpu_seconds(time.time())}
+    return {"pods": len(left), "gpus": sum(map(pods.gpus, left)), "ray_jobs": len(jobs), **held}
+
+
+def _without_operator(kube: Kube, labels: str, jobs: list[dict[str, Any]]) -> None:
+    """Its finalizer holds the RayJob back: delete what the RayJob has made, then take the finalizer off."""
+    for cluster in kube.select(RAY_CLUSTERS, labels):
+        kube.delete(RAY_CLUSTERS, cluster["metadata"]["name"])
+    for job in jobs:
+        if job["metadata"].get("finalizers"):
+            kube.patch(RAY_JOBS, job["metadata"]["name"], {"metadata": {"finalizers": []}})

@@ -1,0 +1,85 @@
+"""The client's side of runs on Kubernetes: the supervisor's Job is made, looked for and removed through the API."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+from runner.backends import manifest
+from runner.backends.kuberay import remove_machines, run_facts
+from runner.bundle import Bundle
+from runner.kube import names
+from runner.kube.client import JOBS, PODS, Kube, KubeError
+from runner.lifecycle import View
+
+#: Seconds between two looks at the Job, and after which a run without one counts as lost.
+LOOK_S, TAKE_UP_S = 5.0, 60.0
+
+
+class KubeRayOutside:
+    """See `Outside`."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self._bundle = bundle
+        self._opened: Kube | None = None
+        self._looked, self._lost = 0.0, False
+
+    @property
+    def _kube(self) -> Kube:
+        if self._opened is None:
+            where = run_facts(self._bundle).kubernetes
+            self._opened = Kube(where.context, where.namespace)
+        return self._opened
+
+    def launch(self) -> None:
+        """See `Outside`: the Job's name is the run's id, so there is never a second one."""
+        body = manifest.supervisor_job(run_facts(self._bundle))
+        if self._kube.create(JOBS, body) is None and self._over():
+            self._remove_job()  # of the attempt before a resume
+            self._kube.create(JOBS, body)
+
+    def is_lost(self, view: View) -> bool:
+        """See `Outside`; asked of the API every few seconds. Where that does not answer, nothing is known."""
+        now = time.monotonic()
+        since = time.time() - (view.resumed or view.created)
+        if now - self._looked > LOOK_S and since > TAKE_UP_S:
+            self._looked = now
+            try:
+                self._lost = self._over()
+            except KubeError:
+                self._lost = False
+        return self._lost
+
+    def nudge(self, view: View) -> None:
+        """See `Outside`: it looks often enough."""
+
+    def await_change(self, view: View, seconds: float) -> None:
+        """See `Outside`."""
+        time.sleep(seconds)
+
+    def remove(self) -> dict[str, Any]:
+        """See `Outside`."""
+        remains = remove_machines(self._kube, self._bundle.run_id, threading.Event())
+        self._remove_job()
+        return remains
+
+    def _over(self) -> bool:
+        """Whether the Job is gone, or will start no pod any more."""
+        job = self._kube.find(JOBS, self._bundle.run_id)
+        if job is None or job["metadata"].get("deletionTimestamp"):
+            return True
+        conditions = (job.get("status") or {}).get("conditions") or []
+        return any(each["type"] in ("Complete", "Failed") and each["status"] == "True" for each in conditions)
+
+    def _remove_job(self) -> None:
+        """Returns when the name is free again."""
+        labels = f"{names.of_run(self._bundle.run_id)},{names.ROLE}={names.SUPERVISOR}"
+        self._kube.delete(JOBS, self._bundle.run_id, propagation="Foreground")
+        deadline = time.monotonic() + 60
+        while self._kube.find(JOBS, self._bundle.run_id) or self._kube.select(PODS, labels):
+            if time.monotonic() > deadline:
+                raise KubeError(
+                    0, "Timeout", f"Job {self._bundle.run_id} does not go away; is the API's controller up?"
+                )
+            time.sleep(0.5)

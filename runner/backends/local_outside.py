@@ -1,0 +1,65 @@
+"""The client's side of runs on this machine: the supervisor is a process that outlives the one that started it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import Any
+
+import psutil
+
+from runner.backends import processes
+from runner.backends.local import driver_environment
+from runner.bundle import Bundle
+from runner.lifecycle import View
+
+#: Seconds after which a run that no supervisor has taken up counts as lost.
+TAKE_UP_S = 30.0
+
+
+class LocalOutside:
+    """See `Outside`."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self._bundle = bundle
+
+    def launch(self) -> None:
+        """See `Outside`."""
+        root = self._bundle.root
+        argument = {"store": root.url, "options": root.options, "run_id": self._bundle.run_id}
+        environment = driver_environment(self._bundle.run_id)
+        environment.pop(processes.MARK)  # the mark is for what the supervisor ends; it is not among those
+        subprocess.Popen(
+            [sys.executable, "-m", "runner.supervisor", json.dumps(argument)],
+            env=environment, cwd="/", stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL, start_new_session=True,
+        )  # fmt: skip
+
+    def is_lost(self, view: View) -> bool:
+        """See `Outside`; of a process on another machine nothing is known."""
+        if view.supervisor is None:
+            return time.time() - (view.resumed or view.created) > TAKE_UP_S
+        return processes.is_alive(view.supervisor) is False
+
+    def nudge(self, view: View) -> None:
+        """See `Outside`."""
+        if view.supervisor is not None and processes.is_alive(view.supervisor):
+            os.kill(view.supervisor["pid"], signal.SIGTERM)
+
+    def await_change(self, view: View, seconds: float) -> None:
+        """See `Outside`; the end of a process of this machine is an event."""
+        if view.supervisor is None or not processes.is_alive(view.supervisor):
+            time.sleep(seconds)
+            return
+        with contextlib.suppress(psutil.TimeoutExpired, psutil.NoSuchProcess):
+            psutil.Process(view.supervisor["pid"]).wait(seconds)
+
+    def remove(self) -> dict[str, Any]:
+        """See `Outside`."""
+        left = processes.end_all(self._bundle.run_id, grace_s=2.0)
+        return {"processes": left, "scratch_folders": int(processes.remove_scratch(self._bundle.run_id))}

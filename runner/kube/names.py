@@ -1,0 +1,25 @@
+"""Labels and names of a run's objects; the same for whoever makes them and whoever looks for them."""
+
+from __future__ import annotations
+
+RUN, JOB, LEG, ATTEMPT, ROLE = (
+    f"lake-runner/{word}" for word in ("run", "job", "leg", "attempt", "role")
+)  # fmt: skip
+STORE, BY = "lake-runner/store", "lake-runner/by"
+SUPERVISOR, HEAD, WORKER = "supervisor", "head", "worker"
+QUEUE, QUEUE_PRIORITY = "kueue.x-k8s.io/queue-name", "kueue.x-k8s.io/priority-class"
+
+
+def of_run(run_id: str) -> str:
+    """The label selector of all that belongs to a run."""
+    return f"{RUN}={run_id}"
+
+
+def machines_of(run_id: str) -> str:
+    """The label selector of a run's machines: its pods without the supervisor's."""
+    return f"{RUN}={run_id},{ROLE}!={SUPERVISOR}"
+
+
+def ray_job(run_id: str, leg: int, attempt: int) -> str:
+    """The name of an attempt's RayJob; at most 47 characters, as a run id has at most 28."""
+    return f"{run_id}-{leg}-{attempt}"

@@ -1,0 +1,59 @@
+"""What a pod's status says: whether it holds a machine, since when, and what ended it."""
+
+from __future__ import annotations
+
+import datetime
+from typing import Any
+
+Pod = dict[str, Any]
+
+
+def seconds(stamp: str) -> float:
+    """A time of the API as seconds since 1970."""
+    return datetime.datetime.fromisoformat(stamp.replace("Z", "+00:00")).timestamp()
+
+
+def condition(body: dict[str, Any], kind: str) -> dict[str, Any]:
+    """A condition of an object's status; empty if it has none of that kind."""
+    found = (body.get("status") or {}).get("conditions") or []
+    return next((dict(each) for each in found if each["type"] == kind), {})
+
+
+def scheduled_at(pod: Pod) -> float | None:
+    """When it got a machine."""
+    placed = condition(pod, "PodScheduled")
+    return seconds(placed["lastTransitionTime"]) if placed.get("status") == "True" else None
+
+
+def gpus(pod: Pod) -> int:
+    """How many GPUs it holds."""
+    total = 0
+    for container in pod["spec"]["containers"]:
+        limits = (container.get("resources") or {}).get("limits") or {}
+        total += sum(int(value) for name, value in limits.items() if "gpu" in name or "/mig-" in name)
+    return total
+
+
+def cause(pod: Pod) -> str | None:
+    """What ended it, or one of its containers, against its will; None if nothing did."""
+    status = pod.get("status") or {}
+    name = pod["metadata"]["name"]
+    for container in status.get("containerStatuses") or []:
+        for state in (container.get("state") or {}, container.get("lastState") or {}):
+            ended = state.get("terminated")
+            if ended and ended.get("reason") == "OOMKilled":
+                return f"pod {name}: out of memory (OOMKilled, {_limit(pod, container['name'])})"
+    if status.get("reason"):
+        return f"pod {name}: {status['reason']}: {status.get('message', '')}".rstrip(": ")
+    disrupted = condition(pod, "DisruptionTarget")
+    if disrupted.get("status") == "True":
+        return f"pod {name}: {disrupted.get('reason')}: {disrupted.get('message', '')}".rstrip(": ")
+    return None
+
+
+def _limit(pod: Pod, container: str) -> str:
+    for each in pod["spec"]["containers"]:
+        if each["name"] == container:
+            limit = ((each.get("resources") or {}).get("limits") or {}).get("memory")
+            return f"its limit is {limit} bytes" if limit and limit.isdigit() else f"its limit is {limit}"
+    return "no limit"

@@ -1,0 +1,169 @@
+"""A team's share of a cluster as Kubernetes objects: pure functions, printed or applied by `runner admin tenant`.
+
+The namespace is the boundary: a RayJob may run any pod with any ServiceAccount of its namespace, so whoever may make
+RayJobs there may do what any of them may. Two teams that must not see each other's runs need two namespaces.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from runner.kube import names
+from runner.spec_cluster import VENDORS
+
+#: The ServiceAccount of supervisors, as `Kubernetes(service_account=)` has it by default.
+ACCOUNT = "runner"
+Rule = tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]
+
+_READ = ("get", "list", "watch")
+SUPERVISOR_RULES: tuple[Rule, ...] = (
+    (("ray.io",), ("rayjobs",), (*_READ, "create", "patch", "delete")),
+    (("ray.io",), ("rayclusters",), (*_READ, "delete")),
+    (("batch",), ("jobs",), (*_READ, "delete")),
+    (("",), ("pods", "events"), _READ),
+    (("",), ("pods/log",), ("get",)),
+)
+USER_RULES: tuple[Rule, ...] = (
+    (("batch",), ("jobs",), (*_READ, "create", "patch", "delete")),
+    (("ray.io",), ("rayjobs", "rayclusters"), (*_READ, "create", "patch", "delete")),
+    (("",), ("pods", "events", "services", "configmaps", "resourcequotas", "serviceaccounts"), _READ),
+    (("",), ("pods/log",), ("get",)),
+    (("",), ("pods/exec", "pods/portforward", "services/proxy"), ("get", "create")),
+    (("",), ("secrets",), ("create", "patch", "delete")),
+    (("kueue.x-k8s.io",), ("localqueues", "workloads"), _READ),
+)
+
+
+@dataclass(frozen=True)
+class Tenant:
+    """Args:
+    name: of the team: its namespace and queue.
+    cpus, memory, gpus: its share; memory in bytes.
+    vendor: of the GPUs.
+    users, groups: who may make runs, as the API knows them.
+    queue: whether Kueue shares the quota out.
+    operator: the namespace of the KubeRay operator, which asks Ray's dashboards how jobs stand.
+    """
+
+    name: str
+    cpus: float
+    memory: int
+    gpus: int = 0
+    vendor: str = "nvidia"
+    users: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+    queue: bool = True
+    operator: str = "kuberay-system"
+
+    @property
+    def share(self) -> dict[str, str]:
+        """What may be asked for at one time."""
+        share = {"cpu": f"{self.cpus:g}", "memory": str(self.memory)}
+        return {**share, VENDORS[self.vendor]: str(self.gpus)}
+
+
+def objects(tenant: Tenant) -> list[dict[str, Any]]:
+    """Everything of a tenant, in the order in which it can be applied."""
+    made = [
+        _namespace(tenant), _quota(tenant), _limits(tenant), _account(tenant),
+        _role(tenant, "runner-supervisor", SUPERVISOR_RULES), _role(tenant, "runner-user", USER_RULES),
+        _binding(tenant, "runner-supervisor", [{"kind": "ServiceAccount", "name": ACCOUNT, "namespace": tenant.name}]),
+    ]  # fmt: skip
+    subjects = [_subject("User", name) for name in tenant.users] + [_subject("Group", name) for name in tenant.groups]
+    if subjects:
+        made.append(_binding(tenant, "runner-user", subjects))
+    made += [_deny(tenant), _allow(tenant)]
+    return made + (_queues(tenant) if tenant.queue else [])
+
+
+def _object(tenant: Tenant, kind: str, api: str, name: str, namespaced: bool = True, **body: Any) -> dict[str, Any]:
+    metadata: dict[str, Any] = {"name": name, "labels": {"app.kubernetes.io/managed-by": "lake-runner"}}
+    if namespaced:
+        metadata["namespace"] = tenant.name
+    return {"apiVersion": api, "kind": kind, "metadata": metadata, **body}
+
+
+def _namespace(tenant: Tenant) -> dict[str, Any]:
+    """Pods that ask for more than a container needs (the host's network, privileges) are refused, and warned about."""
+    made = _object(tenant, "Namespace", "v1", tenant.name, namespaced=False)
+    made["metadata"]["labels"].update({
+        "pod-security.kubernetes.io/enforce": "baseline",
+        "pod-security.kubernetes.io/warn": "restricted",
+    })  # fmt: skip
+    return made
+
+
+def _quota(tenant: Tenant) -> dict[str, Any]:
+    """With Kueue the queue decides; the quota is the fence behind it."""
+    hard = {f"requests.{name}": value for name, value in tenant.share.items()}
+    return _object(tenant, "ResourceQuota", "v1", "runner", spec={"hard": {**hard, "count/jobs.batch": "200"}})
+
+
+def _limits(tenant: Tenant) -> dict[str, Any]:
+    """A container that says nothing of itself must still fit a quota."""
+    limit = {
+        "type": "Container",
+        "defaultRequest": {"cpu": "100m", "memory": "256Mi"},
+        "default": {"memory": "512Mi"},
+    }
+    return _object(tenant, "LimitRange", "v1", "runner", spec={"limits": [limit]})
+
+
+def _account(tenant: Tenant) -> dict[str, Any]:
+    return _object(tenant, "ServiceAccount", "v1", ACCOUNT)
+
+
+def _role(tenant: Tenant, name: str, rules: tuple[Rule, ...]) -> dict[str, Any]:
+    body = [
+        {"apiGroups": list(groups), "resources": list(resources), "verbs": list(verbs)}
+        for groups, resources, verbs in rules
+    ]
+    return _object(tenant, "Role", "rbac.authorization.k8s.io/v1", name, rules=body)
+
+
+def _binding(tenant: Tenant, role: str, subjects: list[dict[str, Any]]) -> dict[str, Any]:
+    reference = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": role}
+    return _object(
+        tenant, "RoleBinding", "rbac.authorization.k8s.io/v1", role, subjects=subjects, roleRef=reference
+    )  # fmt: skip
+
+
+def _subject(kind: str, name: str) -> dict[str, Any]:
+    return {"kind": kind, "name": name, "apiGroup": "rbac.authorization.k8s.io"}
+
+
+def _deny(tenant: Tenant) -> dict[str, Any]:
+    return _object(
+        tenant, "NetworkPolicy", "networking.k8s.io/v1", "runner-deny",
+        spec={"podSelector": {}, "policyTypes": ["Ingress"]},
+    )  # fmt: skip
+
+
+def _allow(tenant: Tenant) -> dict[str, Any]:
+    """Pods of runs hear each other and the KubeRay operator. They may speak to anyone: the lake is outside."""
+    runs = {"matchExpressions": [{"key": names.RUN, "operator": "Exists"}]}
+    operator = {"matchLabels": {"kubernetes.io/metadata.name": tenant.operator}}
+    sources = [{"podSelector": runs}, {"namespaceSelector": operator}]
+    return _object(
+        tenant, "NetworkPolicy", "networking.k8s.io/v1", "runner-runs",
+        spec={"podSelector": runs, "policyTypes": ["Ingress"], "ingress": [{"from": sources}]},
+    )  # fmt: skip
+
+
+def _queues(tenant: Tenant) -> list[dict[str, Any]]:
+    """One flavor for all machines, one ClusterQueue with the tenant's share, one LocalQueue of the tenant's name."""
+    api = "kueue.x-k8s.io/v1beta1"
+    share = [{"name": name, "nominalQuota": value} for name, value in tenant.share.items()]
+    group = {"coveredResources": list(tenant.share), "flavors": [{"name": "runner", "resources": share}]}
+    spec = {
+        "cohort": "runner",
+        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": tenant.name}},
+        "resourceGroups": [group],
+        "preemption": {"reclaimWithinCohort": "Any", "withinClusterQueue": "LowerPriority"},
+    }
+    return [
+        _object(tenant, "ResourceFlavor", api, "runner", namespaced=False, spec={}),
+        _object(tenant, "ClusterQueue", api, tenant.name, namespaced=False, spec=spec),
+        _object(tenant, "LocalQueue", api, tenant.name, spec={"clusterQueue": tenant.name}),
+    ]

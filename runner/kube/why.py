@@ -1,0 +1,230 @@
+"""One answer to "why is nothing happening?": what a run waits for, since when, and what helps.
+
+`look` asks the API once; `reasons` is pure, so that each answer can be tested with objects as they were seen.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from runner.kube import client, names, pods
+from runner.kube.client import Kube, KubeError
+
+Body = dict[str, Any]
+
+_IMAGE_WAITS = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable")
+_CONFIG_WAITS = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Args:
+    waits_for: what must happen first, in a sentence.
+    since: seconds since 1970.
+    helps: what would unblock it; empty where only time does.
+    """
+
+    waits_for: str
+    since: float | None = None
+    helps: str = ""
+
+    def line(self, now: float) -> str:
+        """In one line."""
+        since = f" (for {max(0.0, now - self.since):.0f} s)" if self.since is not None else ""
+        return f"{self.waits_for}{since}" + (f"; {self.helps}" if self.helps else "")
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The objects of one run."""
+
+    run_id: str
+    job: Body | None
+    pods: list[Body] = field(default_factory=list)
+    ray_jobs: list[Body] = field(default_factory=list)
+    ray_clusters: list[Body] = field(default_factory=list)
+    workloads: list[Body] = field(default_factory=list)
+    events: list[Body] = field(default_factory=list)
+    operator: bool = True
+
+
+def look(kube: Kube, run_id: str) -> Seen:
+    """Ask the API. What these rights may not see is left out."""
+    labels = names.of_run(run_id)
+    ray_jobs = _may(kube, client.RAY_JOBS, labels)
+    mine = {run_id, *(body["metadata"]["name"] for body in ray_jobs)}
+    clusters = _may(kube, client.RAY_CLUSTERS, labels)
+    events = [event for event in _may(kube, client.EVENTS) if _is_about(event, run_id)]
+    workloads = [w for w in _may(kube, client.WORKLOADS) if _owner(w) in mine] if any(map(_queued, ray_jobs)) else []
+    return Seen(
+        run_id, kube.find(client.JOBS, run_id), _may(kube, client.PODS, labels), ray_jobs, clusters, workloads, events
+    )
+
+
+def _may(kube: Kube, what: client.Resource, labels: str = "") -> list[Body]:
+    try:
+        return kube.select(what, labels)
+    except KubeError as error:
+        if error.status in (403, 404):
+            return []
+        raise
+
+
+def _is_about(event: Body, run_id: str) -> bool:
+    return str(event["involvedObject"].get("name", "")).startswith(run_id)
+
+
+def _owner(body: Body) -> str:
+    owners = body["metadata"].get("ownerReferences") or [{}]
+    return str(owners[0].get("name", ""))
+
+
+def _queued(ray_job: Body) -> bool:
+    return names.QUEUE in (ray_job["metadata"].get("labels") or {})
+
+
+# -- the answer ------------------------------------------------------------------------------------------------------
+
+
+def reasons(seen: Seen) -> list[Reason]:
+    """What the run waits for, the most telling first; empty where its machines are all there and working."""
+    found = [*_of_supervisor(seen), *_of_queue(seen), *_of_cluster(seen), *_of_pods(seen)]
+    return list({reason.waits_for: reason for reason in found}.values())
+
+
+def _of_supervisor(seen: Seen) -> Iterator[Reason]:
+    if seen.job is None:
+        yield Reason("nothing: there is no supervisor any more", helps="`runner resume` starts another")
+        return
+    mine = [pod for pod in seen.pods if _role(pod) == names.SUPERVISOR]
+    created = pods.seconds(seen.job["metadata"]["creationTimestamp"])
+    if not mine:
+        denied = _denied(seen, "Job")
+        yield denied or Reason("the supervisor's pod to be made", created, "is the controller manager up?")
+    elif not seen.ray_jobs and all(_runs(pod) for pod in mine):
+        yield Reason("the supervisor, which has just started", created)
+
+
+def _of_queue(seen: Seen) -> Iterator[Reason]:
+    for ray_job in seen.ray_jobs:
+        if not ray_job["spec"].get("suspend") or not _queued(ray_job):
+            continue
+        queue = ray_job["metadata"]["labels"][names.QUEUE]
+        workload = next((w for w in seen.workloads if _owner(w) == ray_job["metadata"]["name"]), None)
+        if workload is None:
+            since = pods.seconds(ray_job["metadata"]["creationTimestamp"])
+            yield Reason(f"the queue '{queue}' to look at it", since, "is Kueue running?")
+            continue
+        held = pods.condition(workload, "QuotaReserved")
+        evicted = pods.condition(workload, "Evicted")
+        words = held.get("message") or "no word from Kueue yet"
+        since = _since(held) or pods.seconds(workload["metadata"]["creationTimestamp"])
+        taken = f" (its machines were taken away: {evicted.get('message')})" if evicted.get("status") == "True" else ""
+        helps = "`runner queue` shows who holds the quota"
+        yield Reason(f"quota in queue '{queue}': {words}{taken}", since, helps)
+
+
+def _of_cluster(seen: Seen) -> Iterator[Reason]:
+    for ray_job in seen.ray_jobs:
+        status = ray_job.get("status") or {}
+        if status.get("jobDeploymentStatus") == "ValidationFailed":
+            yield Reason(f"nothing: KubeRay refuses the RayJob: {status.get('message', '')}", helps="a bug of runner")
+        elif not status and not ray_job["spec"].get("suspend"):
+            since = pods.seconds(ray_job["metadata"]["creationTimestamp"])
+            yield Reason("the KubeRay operator to look at the RayJob", since, "is the operator running?")
+    for cluster in seen.ray_clusters:
+        failed = pods.condition(cluster, "ReplicaFailure")
+        if failed.get("status") == "True":
+            yield Reason(f"machines that are refused: {failed.get('message', '')}", _since(failed), _help(str(failed)))
+    if not any(_role(pod) != names.SUPERVISOR for pod in seen.pods):
+        for kind in ("RayCluster", "RayJob"):
+            denied = _denied(seen, kind)
+            if denied is not None:
+                yield denied
+
+
+def _of_pods(seen: Seen) -> Iterator[Reason]:
+    for pod in seen.pods:
+        if pod["metadata"].get("deletionTimestamp") or _runs(pod):
+            continue
+        placed = pods.condition(pod, "PodScheduled")
+        name, role = pod["metadata"]["name"], _role(pod)
+        if placed.get("status") == "False":
+            words = placed.get("message") or placed.get("reason")
+            yield Reason(f"a node for {role} pod {name}: {words}", _since(placed), _help(str(words)))
+            continue
+        yield from _of_containers(pod, f"{role} pod {name}")
+
+
+def _of_containers(pod: Body, what: str) -> Iterator[Reason]:
+    status = pod.get("status") or {}
+    since = pods.scheduled_at(pod)
+    for container in [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]:
+        waiting = (container.get("state") or {}).get("waiting") or {}
+        reason, words = waiting.get("reason", ""), waiting.get("message", "")
+        if reason in _IMAGE_WAITS:
+            helps = "check the image's name, its tag and the pull secret"
+            yield Reason(f"the image of {what}: {reason}: {words or container.get('image')}", since, helps)
+            return
+        if reason in _CONFIG_WAITS:
+            yield Reason(f"{what}: {reason}: {words}", since, "make what it names")
+            return
+        if reason == "CrashLoopBackOff":
+            last = (container.get("lastState") or {}).get("terminated") or {}
+            code = f"{last.get('reason', '')}, exit code {last.get('exitCode', '?')}"
+            yield Reason(f"{what}, whose container {container['name']} ends again and again ({code})", since)
+            return
+    running = [c["name"] for c in status.get("initContainerStatuses") or [] if "running" in (c.get("state") or {})]
+    if running:
+        yield Reason(f"{what}, whose init container {running[0]} waits for Ray's head", since)
+    elif status.get("phase") == "Pending":
+        yield Reason(f"the containers of {what} to start", since)
+
+
+def _denied(seen: Seen, kind: str) -> Reason | None:
+    """The newest refusal to make something for an object of that kind."""
+    refused = [
+        event
+        for event in seen.events
+        if event["involvedObject"]["kind"] == kind and str(event.get("reason", "")).startswith("FailedTo")
+    ]
+    refused += [e for e in seen.events if e["involvedObject"]["kind"] == kind and e.get("reason") == "FailedCreate"]
+    if not refused:
+        return None
+    last = max(refused, key=lambda event: str(event.get("lastTimestamp") or ""))
+    words = " ".join(str(last.get("message", "")).split())
+    first = last.get("firstTimestamp")
+    return Reason(f"machines that are refused: {words}", pods.seconds(first) if first else None, _help(words))
+
+
+def _help(words: str) -> str:
+    if "exceeded quota" in words:
+        return "`runner queue` shows who holds the quota; ask for less, or wait for another run's end"
+    if "Insufficient" in words:
+        return "a node with more room, or fewer or smaller machines"
+    if "taint" in words or "didn't match Pod's node affinity" in words or "node selector" in words:
+        return "check the group's node_selector and tolerations"
+    return ""
+
+
+def _role(pod: Body) -> str:
+    return str((pod["metadata"].get("labels") or {}).get(names.ROLE, "pod"))
+
+
+def _runs(pod: Body) -> bool:
+    """Whether its containers all run; the sidecar that submits makes the head unready until the cluster is whole."""
+    return (pod.get("status") or {}).get("phase") in ("Running", "Succeeded")
+
+
+def _since(condition: Body) -> float | None:
+    stamp = condition.get("lastTransitionTime")
+    return pods.seconds(stamp) if stamp else None
+
+
+def now_lines(seen: Seen) -> list[str]:
+    """The reasons, a line each."""
+    now = time.time()
+    return [reason.line(now) for reason in reasons(seen)]

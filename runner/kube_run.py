@@ -1,0 +1,67 @@
+"""A resolved job on Kubernetes, before it is a run: what is checked, and what would be applied."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import Any
+
+from runner.backends import kuberay, manifest
+from runner.errors import StoreError
+from runner.kube import preflight
+from runner.plan import Plan
+from runner.resolve import Resolved
+from runner.store import LOCAL, Store
+
+#: Storage options that are credentials.
+_SECRET_OPTIONS = ("key", "secret", "token", "password", "client_kwargs.aws_secret_access_key")
+
+
+def check(resolved: Resolved, plan: Plan) -> None:
+    """Everything that can be known before any pod is asked for.
+
+    Raises:
+        InputError: something would not work; nothing was made.
+    """
+    _check_store(resolved.store)
+    preflight.check(resolved.cluster, needs(resolved, plan))
+
+
+def needs(resolved: Resolved, plan: Plan) -> list[preflight.Need]:
+    """What each stage asks of the cluster."""
+    groups = resolved.cluster.groups
+    return [preflight.Need(stage.name, stage.group, groups[stage.group], stage.machines) for stage in plan.stages]
+
+
+def objects(resolved: Resolved, plan: Plan, run_id: str, by: str) -> list[dict[str, Any]]:
+    """What a submit would apply: the supervisor's Job, and the RayJob of the first attempt at each leg."""
+    facts = manifest.RunFacts(
+        run_id=run_id, job=resolved.job.name, store=resolved.store.url, cluster=resolved.cluster,
+        ray_version=version("ray"), by=by,
+    )  # fmt: skip
+    planned = {stage["name"]: stage for stage in plan.to_json()["stages"]}
+    legs = [[planned[name] for name in leg] for leg in plan.legs]
+    stages = [kuberay.leg_body(facts, leg, number, 1, None) for number, leg in enumerate(legs)]
+    return [manifest.supervisor_job(facts), *stages]
+
+
+def _check_store(store: Store) -> None:
+    where = f"store {store.url}"
+    if store.kind == LOCAL:
+        raise StoreError(
+            "a folder of this machine", allowed="a store that every pod can reach, such as s3://bucket/runs",
+            todo="set RUNNER_STORE, --store, or `store` in [tool.runner]", where=where,
+        )  # fmt: skip
+    secret = [name for name in _SECRET_OPTIONS if _option(store.options, name) is not None]
+    if secret:
+        raise StoreError(
+            f"storage option '{secret[0]}'", allowed="no credentials: they would be readable in the pods' specs",
+            todo="put them into a Secret, name it in the cluster's `secrets`, and use environment variables here",
+            where=where,
+        )  # fmt: skip
+
+
+def _option(options: dict[str, Any], name: str) -> Any:
+    value: Any = options
+    for word in name.split("."):
+        value = value.get(word) if isinstance(value, dict) else None
+    return value

@@ -1,0 +1,75 @@
+"""A machine of a cluster that is not the driver's: where its code is, and who ships what its processes write."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import runner
+from runner import capture
+from runner.worker.scope import Scope
+
+#: Seconds that the last lines may take into the bundle.
+LAST_LINES_S = 20.0
+#: A file beside `runner/` and `project/` where both were unpacked from a bundle.
+CODE_MARK = "lake-runner-code"
+
+
+def code_folder() -> Path | None:
+    """The unpacked code of a run, if this process runs from it (see backends/boot.py)."""
+    folder = Path(runner.__file__).resolve().parents[1]
+    return folder if (folder / CODE_MARK).exists() else None
+
+
+def project_folder() -> Path | None:
+    """The user's files in it."""
+    folder = code_folder()
+    return folder / "project" if folder is not None else None
+
+
+class Node:
+    """One process of a stage on a machine of Ray. Away from the driver's machine, what it writes is shipped from here.
+
+    Args:
+        payload: of the driver's scope.
+        writer: a name that no other process of the attempt has.
+    """
+
+    def __init__(self, payload: dict[str, Any], writer: str) -> None:
+        self._shipper: subprocess.Popen[bytes] | None = None
+        if payload["host"] == os.uname().nodename:
+            self.scope = Scope.attach(payload)
+            return
+        project = project_folder()
+        scratch = Path(payload["scratch"]) / writer
+        scratch.mkdir(parents=True, exist_ok=True)
+        self.scope = Scope.attach({**payload, "scratch": str(scratch), "code_root": str(project or "")})
+        if project is not None:
+            capture.set_code_root(project)
+        self._shipper = _ship(payload, scratch)
+
+    def close(self) -> None:
+        """Return when everything is in the bundle."""
+        if self._shipper is not None:
+            assert self._shipper.stdin is not None
+            self._shipper.stdin.close()
+            self._shipper.wait(LAST_LINES_S)
+            self._shipper = None
+
+
+def _ship(payload: dict[str, Any], scratch: Path) -> subprocess.Popen[bytes]:
+    """A process of its own: it outlives the one that writes, whatever ends that, and ships its last lines."""
+    argument = {
+        "store": payload["store"], "options": payload["options"], "run_id": payload["run_id"],
+        "spool": str(scratch / "spool"),
+    }  # fmt: skip
+    folder = Path(runner.__file__).resolve().parents[1]
+    path = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
+    return subprocess.Popen(
+        [sys.executable, "-m", "runner.ship", json.dumps(argument)], stdin=subprocess.PIPE, start_new_session=True,
+        env={**os.environ, "PYTHONPATH": path}, cwd="/",
+    )  # fmt: skip
