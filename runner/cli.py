@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
+from runner import cli_cluster
 from runner.errors import Interrupted, RunnerError
 from runner.show.complete import complete_cluster, complete_dataset, complete_job, complete_run, complete_stage
 from runner.show.console import Output, SubmitOutput, console, debugged, print_json
@@ -237,6 +238,9 @@ def init(
         print_json({"folder": str(name.resolve()), "files": files})
     else:
         typer.echo("\n".join([f"wrote {name}", *(f"  {file}" for file in files), *next_words(name)]))
+
+
+cli_cluster.add_to(app)
 
 
 def main() -> None:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 LOOK_S = 0.2
+#: Seconds without a row of metrics after which a stage is called quiet.
+QUIET_S = 30.0
 
 
 class Run:
@@ -110,6 +112,27 @@ class Run:
     def artefact(self, stage: str, name: str) -> bytes:
         """What `ctx.save(name, ...)` kept. Raises FileNotFoundError."""
         return self.bundle.store.get(self.bundle.artefact(stage, name))
+
+    def why(self, view: View | None = None) -> list[dict[str, Any]]:
+        """What the run waits for, the most telling first: "waits_for", "since" (seconds since 1970), "helps"."""
+        view = view or self.view()
+        if view.state.ended:
+            return []
+        found = self._outside.why()
+        quiet = self._quiet(view)
+        return found if found or quiet is None else [quiet]
+
+    def _quiet(self, view: View) -> dict[str, Any] | None:
+        """A stage that is at work and has said nothing for long."""
+        stage = next((stage for stage in view.stages.values() if stage.state == "running"), None)
+        if stage is None:
+            return None
+        rows = (row.get("at") for row in self.rows(stage.name))
+        last = max((at for at in rows if at), default=stage.started or view.created)
+        if time.time() - last < QUIET_S:
+            return None
+        words = f"stage '{stage.name}', which has reported nothing"
+        return {"waits_for": words, "since": last, "helps": f"`runner logs {self.id}` shows its last lines"}
 
     # -- doing ---------------------------------------------------------------------------------------------------
 

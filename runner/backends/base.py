@@ -54,6 +54,9 @@ class Outside(Protocol):
     def await_change(self, view: View, seconds: float) -> None:
         """Return when the supervisor ends, where that can be seen, or after so many seconds."""
 
+    def why(self) -> list[dict[str, Any]]:
+        """What its machines wait for, the most telling first: "waits_for", "since" (seconds since 1970), "helps"."""
+
     def remove(self) -> dict[str, Any]:
         """Remove what a lost run has left; what remains, counted, goes into the receipt."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import time
 from typing import Any
@@ -11,6 +12,7 @@ from runner.backends.kuberay import remove_machines, run_facts
 from runner.bundle import Bundle
 from runner.kube import names
 from runner.kube.client import JOBS, PODS, Kube, KubeError
+from runner.kube.why import look, reasons
 from runner.lifecycle import View
 
 #: Seconds between two looks at the Job, and after which a run without one counts as lost.
@@ -57,6 +59,11 @@ class KubeRayOutside:
     def await_change(self, view: View, seconds: float) -> None:
         """See `Outside`."""
         time.sleep(seconds)
+
+    def why(self) -> list[dict[str, Any]]:
+        """See `Outside`."""
+        seen = look(self._kube, self._bundle.run_id)
+        return [dataclasses.asdict(reason) for reason in reasons(seen)]
 
     def remove(self) -> dict[str, Any]:
         """See `Outside`."""

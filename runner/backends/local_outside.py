@@ -59,6 +59,10 @@ class LocalOutside:
         with contextlib.suppress(psutil.TimeoutExpired, psutil.NoSuchProcess):
             psutil.Process(view.supervisor["pid"]).wait(seconds)
 
+    def why(self) -> list[dict[str, Any]]:
+        """See `Outside`: processes of this machine wait for nothing."""
+        return []
+
     def remove(self) -> dict[str, Any]:
         """See `Outside`."""
         left = processes.end_all(self._bundle.run_id, grace_s=2.0)

@@ -5,6 +5,7 @@ The `kubernetes` package does what is hard (kubeconfigs, tokens, certificates); 
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -66,6 +67,15 @@ LOCAL_QUEUES = Resource("apis/kueue.x-k8s.io/v1beta1", "localqueues")
 CLUSTER_QUEUES = Resource("apis/kueue.x-k8s.io/v1beta1", "clusterqueues", namespaced=False)
 
 
+def resource(body: Mapping[str, Any]) -> Resource:
+    """Where the API has objects of that kind."""
+    group = body["apiVersion"]
+    kind = body["kind"].lower()
+    plural = f"{kind[:-1]}ies" if kind.endswith("y") else f"{kind}s"
+    namespaced = "namespace" in body["metadata"]
+    return Resource(f"api/{group}" if "/" not in group else f"apis/{group}", plural, namespaced)
+
+
 class Kube:
     """The API of one cluster, from one namespace.
 
@@ -90,6 +100,12 @@ class Kube:
     def host(self) -> str:
         """The address of the API."""
         return self._host
+
+    def at(self, namespace: str) -> Kube:
+        """The same cluster from another namespace; connections are shared."""
+        other = copy.copy(self)
+        other.namespace = namespace
+        return other
 
     # -- objects -------------------------------------------------------------------------------------------------
 

@@ -43,6 +43,7 @@ class Tenant:
     vendor: of the GPUs.
     users, groups: who may make runs, as the API knows them.
     queue: whether Kueue shares the quota out.
+    host_paths: whether pods may mount folders of their nodes.
     operator: the namespace of the KubeRay operator, which asks Ray's dashboards how jobs stand.
     """
 
@@ -54,6 +55,7 @@ class Tenant:
     users: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()
     queue: bool = True
+    host_paths: bool = False
     operator: str = "kuberay-system"
 
     @property
@@ -88,7 +90,7 @@ def _namespace(tenant: Tenant) -> dict[str, Any]:
     """Pods that ask for more than a container needs (the host's network, privileges) are refused, and warned about."""
     made = _object(tenant, "Namespace", "v1", tenant.name, namespaced=False)
     made["metadata"]["labels"].update({
-        "pod-security.kubernetes.io/enforce": "baseline",
+        "pod-security.kubernetes.io/enforce": "privileged" if tenant.host_paths else "baseline",
         "pod-security.kubernetes.io/warn": "restricted",
     })  # fmt: skip
     return made

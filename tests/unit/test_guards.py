@@ -33,7 +33,8 @@ LAYERS = [
     {"inline"},
     {"api"},
     {"show", "scaffold"},
-    {"cli", "onebox"},
+    {"cli_cluster", "onebox"},
+    {"cli"},
 ]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 

@@ -1,0 +1,84 @@
+"""The commands that speak to Kubernetes: why, doctor, queue, gc, admin. They are added to the command line by `cli`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from runner.show.complete import complete_cluster, complete_run
+from runner.show.console import Output
+
+RunName = Annotated[
+    str, typer.Argument(metavar="[RUN]", help="An id, a unique part of one, or @last.", autocompletion=complete_run)
+]
+StoreUrl = Annotated[str | None, typer.Option("--store", metavar="URL", help="The store, instead of the project's.")]
+Format = Annotated[Output, typer.Option("-o", "--output", help="json: one JSON document on standard output.")]
+ClusterName = Annotated[
+    str, typer.Argument(metavar="CLUSTER", help="A cluster's name.", autocompletion=complete_cluster)
+]
+admin = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+
+
+def why(run: RunName = "@last", store: StoreUrl = None, output: Format = Output.TEXT) -> None:
+    """Say why nothing happens: what a run waits for, since when, and what would help."""
+    from runner.show import cluster
+
+    cluster.why(run, store, output)
+
+
+def doctor(cluster: ClusterName, output: Format = Output.TEXT) -> None:
+    """Check all that a run on this cluster needs, and print what was found."""
+    from runner.show import cluster as show
+
+    show.doctor(cluster, output)
+
+
+def queue(cluster: ClusterName, output: Format = Output.TEXT) -> None:
+    """Show the quota that is used and left, who holds it and who waits."""
+    from runner.show import cluster as show
+
+    show.queue(cluster, output)
+
+
+def gc(
+    cluster: ClusterName,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove it; without this it is only shown.")] = False,
+    everywhere: Annotated[bool, typer.Option("--all-namespaces", "-A", help="Not only the cluster's own.")] = False,
+    store: StoreUrl = None,
+) -> None:
+    """Find what ended runs, and runs that no store knows, have left on a cluster."""
+    from runner.show import cluster as show
+
+    show.gc(cluster, yes=yes, everywhere=everywhere, store=store)
+
+
+@admin.command()
+def tenant(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Of the team: its namespace and queue.")],
+    cpus: Annotated[float, typer.Option(help="Cores that its runs may hold at one time.")],
+    memory: Annotated[str, typer.Option(help="Memory, such as 256GiB.")],
+    gpus: Annotated[int, typer.Option(help="GPUs.")] = 0,
+    vendor: Annotated[str, typer.Option(help="Of the GPUs: nvidia or amd.")] = "nvidia",
+    users: Annotated[list[str] | None, typer.Option("--user", help="Who may make runs, as the API knows them.")] = None,
+    groups: Annotated[list[str] | None, typer.Option("--group", help="A group of such users.")] = None,
+    kueue: Annotated[bool, typer.Option("--kueue/--no-kueue", help="Share the quota out by a Kueue queue.")] = True,
+    host_paths: Annotated[bool, typer.Option("--host-paths", help="Let pods mount folders of the nodes.")] = False,
+    context: Annotated[str | None, typer.Option(help="Of the kubeconfig, with --apply.")] = None,
+    apply: Annotated[bool, typer.Option("--apply", help="Apply it; without this it is only printed.")] = False,
+) -> None:
+    """Print (or apply) a team's namespace, quota, queue, roles and network policy."""
+    from runner.kube.tenant import Tenant
+    from runner.show import cluster as show
+
+    made = Tenant(
+        name, cpus, show.bytes_of(memory), gpus, vendor, tuple(users or ()), tuple(groups or ()), kueue, host_paths
+    )
+    show.tenant(made, context, apply=apply)
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands to the command line."""
+    for command in (why, doctor, queue, gc):
+        app.command()(command)
+    app.add_typer(admin, name="admin", help="What a platform team does.")

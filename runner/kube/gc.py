@@ -1,0 +1,91 @@
+"""What runs have left on a cluster: found by label, judged by the bundle that its annotation names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from runner.kube import client, names, pods
+from runner.kube.client import Kube, KubeError
+
+_KINDS = ((client.JOBS, "Job"), (client.RAY_JOBS, "RayJob"), (client.RAY_CLUSTERS, "RayCluster"), (client.PODS, "pod"))
+#: Seconds for which a new run is left alone, whatever its bundle says: its client may still be writing it.
+YOUNG_S = 180.0
+
+
+@dataclass
+class Leftover:
+    """What one run has on a cluster.
+
+    Args:
+        namespace, run: where and whose.
+        objects: (kind, name).
+        gpus: that its pods hold.
+        judgement: 'working', 'young', 'ended', 'nobody' (no such run in its store) or 'unknown' (its store does not
+            answer).
+    """
+
+    namespace: str
+    run: str
+    store: str = ""
+    created: float = 0.0
+    objects: list[tuple[str, str]] = field(default_factory=list)
+    gpus: int = 0
+    judgement: str = "unknown"
+
+    @property
+    def removable(self) -> bool:
+        """Whether nobody needs it."""
+        return self.judgement in ("ended", "nobody") and bool(self.objects)
+
+
+def find(kube: Kube, judge: Callable[[str, str], str], now: float, everywhere: bool = False) -> list[Leftover]:
+    """Everything of runs, judged.
+
+    Args:
+        judge: (store, run id) -> 'working', 'ended', 'nobody' or 'unknown'.
+        now: seconds since 1970.
+        everywhere: in every namespace, not only the client's.
+    """
+    found: dict[tuple[str, str], Leftover] = {}
+    for what, kind in _KINDS:
+        for body in kube.select(what, names.RUN, everywhere=everywhere):
+            _add(found, body, kind)
+    for left in found.values():
+        left.judgement = "young" if now - left.created < YOUNG_S else judge(left.store, left.run)
+        if left.judgement == "ended":
+            left.objects = [(kind, name) for kind, name in left.objects if not _goes_by_itself(kind, name, left)]
+    return sorted(found.values(), key=lambda left: (left.namespace, left.run))
+
+
+def _add(found: dict[tuple[str, str], Leftover], body: dict[str, Any], kind: str) -> None:
+    metadata = body["metadata"]
+    run = metadata["labels"][names.RUN]
+    left = found.setdefault((metadata["namespace"], run), Leftover(metadata["namespace"], run))
+    left.store = left.store or (metadata.get("annotations") or {}).get(names.STORE, "")
+    created = pods.seconds(metadata["creationTimestamp"])
+    left.created = max(left.created, created)
+    if kind == "pod":
+        if (body.get("status") or {}).get("phase") in ("Succeeded", "Failed"):
+            return
+        left.gpus += pods.gpus(body)
+    left.objects.append((kind, metadata["name"]))
+
+
+def _goes_by_itself(kind: str, name: str, left: Leftover) -> bool:
+    """The supervisor's finished Job is kept for a while, and removed by its ttl."""
+    return kind == "Job" and name == left.run and len(left.objects) == 1
+
+
+def remove(kube: Kube, left: Leftover) -> list[str]:
+    """Delete a leftover, owners first. Returns what could not be deleted, in words."""
+    own = kube if kube.namespace == left.namespace else kube.at(left.namespace)
+    kinds = {kind: what for what, kind in _KINDS}
+    failed = []
+    for kind, name in left.objects:
+        try:
+            own.delete(kinds[kind], name)
+        except KubeError as error:
+            failed.append(f"{kind} {name}: {error.message}")
+    return failed

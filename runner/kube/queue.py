@@ -1,0 +1,115 @@
+"""The quota of a namespace: what there is, what is used, who holds it and who waits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from runner.kube import client, names, pods, quantities
+from runner.kube.client import Kube, KubeError
+
+
+@dataclass(frozen=True)
+class Share:
+    """One resource of one quota.
+
+    Args:
+        source: 'queue NAME' or 'quota NAME'.
+        resource: such as 'cpu', 'memory' (bytes) or 'nvidia.com/gpu'.
+    """
+
+    source: str
+    resource: str
+    used: float
+    limit: float
+
+
+@dataclass
+class Holder:
+    """A run that holds machines, or waits for them.
+
+    Args:
+        state: 'holds' or 'waits'.
+        since: seconds since 1970.
+        resources: that its pods ask for.
+        words: what it waits for.
+    """
+
+    run: str
+    state: str
+    since: float
+    by: str = ""
+    resources: dict[str, float] = field(default_factory=dict)
+    words: str = ""
+
+
+def shares(kube: Kube) -> list[Share]:
+    """Of the namespace's ResourceQuotas, and of the ClusterQueues behind its LocalQueues."""
+    found = [share for quota in kube.select(client.QUOTAS) for share in _of_quota(quota)]
+    try:
+        queues = kube.select(client.LOCAL_QUEUES)
+    except KubeError as error:
+        if error.status not in (403, 404):
+            raise
+        queues = []
+    for queue in queues:
+        found += _of_queue(kube, queue)
+    return found
+
+
+def _of_quota(quota: dict[str, Any]) -> list[Share]:
+    hard, used = quota["status"].get("hard") or {}, quota["status"].get("used") or {}
+    source = f"quota {quota['metadata']['name']}"
+    return [
+        Share(source, name.removeprefix("requests."), quantities.number(used.get(name, 0)), quantities.number(value))
+        for name, value in hard.items()
+        if not name.startswith("count/")
+    ]
+
+
+def _of_queue(kube: Kube, queue: dict[str, Any]) -> list[Share]:
+    name = queue["metadata"]["name"]
+    used: dict[str, float] = {}
+    for flavor in (queue.get("status") or {}).get("flavorsUsage") or []:
+        for resource in flavor.get("resources") or []:
+            used[resource["name"]] = used.get(resource["name"], 0.0) + quantities.number(resource["total"])
+    limits: dict[str, float] = {}
+    try:
+        cluster = kube.find(client.CLUSTER_QUEUES, queue["spec"]["clusterQueue"]) or {"spec": {}}
+    except KubeError as error:
+        if error.status != 403:
+            raise
+        cluster = {"spec": {}}  # a team may not see it; what is used can still be told
+    for group in cluster["spec"].get("resourceGroups") or []:
+        for flavor in group["flavors"]:
+            for resource in flavor["resources"]:
+                limit = quantities.number(resource["nominalQuota"])
+                limits[resource["name"]] = limits.get(resource["name"], 0.0) + limit
+    return [Share(f"queue {name}", r, used.get(r, 0.0), limits.get(r, float("nan"))) for r in {**limits, **used}]
+
+
+def holders(kube: Kube) -> list[Holder]:
+    """Runs with machines first, then those that wait, oldest first."""
+    found: dict[str, Holder] = {}
+    for ray_job in kube.select(client.RAY_JOBS, names.RUN):
+        holder = _holder(ray_job)
+        found[holder.run] = holder
+    for pod in kube.select(client.PODS, names.RUN):
+        run = pod["metadata"]["labels"][names.RUN]
+        if run in found and (pod.get("status") or {}).get("phase") in ("Pending", "Running"):
+            for container in pod["spec"]["containers"]:
+                asked = (container.get("resources") or {}).get("requests") or {}
+                quantities.add(found[run].resources, {k: quantities.number(v) for k, v in asked.items()})
+    return sorted(found.values(), key=lambda holder: (holder.state, holder.since))
+
+
+def _holder(ray_job: dict[str, Any]) -> Holder:
+    metadata = ray_job["metadata"]
+    waits = bool(ray_job["spec"].get("suspend"))
+    return Holder(
+        run=metadata["labels"][names.RUN],
+        state="waits" if waits else "holds",
+        since=pods.seconds(metadata["creationTimestamp"]),
+        by=(metadata.get("annotations") or {}).get(names.BY, ""),
+        words=f"queue {metadata['labels'].get(names.QUEUE, '')}" if waits else "",
+    )

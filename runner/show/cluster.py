@@ -1,0 +1,179 @@
+"""What the commands about Kubernetes print: why, doctor, queue, gc, admin tenant."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from typing import TYPE_CHECKING, Any
+
+import typer
+from rich.text import Text
+
+from runner.errors import InputError
+from runner.show import units
+from runner.show.ask import open_run, open_store
+from runner.show.console import Output, console, print_json, print_table
+from runner.show.tables import plain_table
+
+if TYPE_CHECKING:
+    from runner.kube.client import Kube
+    from runner.kube.tenant import Tenant
+    from runner.spec import Cluster
+
+_GOOD = {True: ("ok", "green"), False: ("wrong", "red"), None: ("?", "yellow")}
+
+
+def why(name: str, store: str | None, output: Output) -> None:
+    """Print what a run waits for."""
+    run = open_run(name, store)
+    view = run.view()
+    reasons = run.why(view)
+    if output is Output.JSON:
+        print_json({"run": run.id, "state": view.state.value, "reasons": reasons})
+        return
+    out = console()
+    out.print(Text(f"{run.id} {view.state}"), soft_wrap=True)
+    for reason in reasons:
+        since = f", for {units.seconds(time.time() - reason['since'])}" if reason["since"] else ""
+        out.print(Text(f"  waits for {reason['waits_for']}{since}"), soft_wrap=True)
+        if reason["helps"]:
+            out.print(Text(f"    {reason['helps']}", "dim"), soft_wrap=True)
+    if not reasons:
+        out.print(Text("  it waits for nothing" if not view.state.ended else "  it has ended"), soft_wrap=True)
+
+
+def doctor(name: str, output: Output) -> None:
+    """Print every check of a cluster; exit code 2 if one fails."""
+    from runner.kube import preflight
+
+    cluster = _cluster(name)
+    needs = [preflight.Need(f"one machine of '{key}'", key, group, 1) for key, group in cluster.groups.items()]
+    findings = preflight.look(cluster, needs)
+    if output is Output.JSON:
+        print_json([dataclasses.asdict(finding) for finding in findings])
+    else:
+        table = plain_table("check", "", "found", "to do")
+        for finding in findings:
+            word, style = _GOOD[finding.good]
+            table.add_row(Text(finding.name), Text(word, style), Text(finding.found), Text(finding.todo))
+        print_table(console(), table)
+    if any(finding.good is False for finding in findings):
+        raise typer.Exit(2)
+
+
+def queue(name: str, output: Output) -> None:
+    """Print the quota, and who has what."""
+    from runner.kube import queue as quota
+
+    kube = _kube(_cluster(name))
+    shares, holders = quota.shares(kube), quota.holders(kube)
+    if output is Output.JSON:
+        print_json(
+            {"shares": [dataclasses.asdict(s) for s in shares], "runs": [dataclasses.asdict(h) for h in holders]}
+        )
+        return
+    table = plain_table("from", "resource", "used", "of", "left", right=("used", "of", "left"))
+    for share in shares:
+        amounts = [share.used, share.limit, share.limit - share.used]
+        table.add_row(Text(share.source), Text(share.resource), *(_amount(share.resource, a) for a in amounts))
+    print_table(console(), table)
+    table = plain_table("run", "", "since", "by", "what")
+    now = time.time()
+    for holder in holders:
+        held = ", ".join(f"{key} {_amount(key, value)}" for key, value in holder.resources.items())
+        what = holder.words or held
+        table.add_row(Text(holder.run), holder.state, units.moment(holder.since, now), Text(holder.by), Text(what))
+    print_table(console(), table)
+
+
+def gc(name: str, *, yes: bool, everywhere: bool, store: str | None) -> None:
+    """Print what is left of runs, and remove it if told so."""
+    from runner.kube import gc as leftovers
+
+    kube = _kube(_cluster(name))
+    found = leftovers.find(kube, _judge(store), time.time(), everywhere)
+    table = plain_table("namespace", "run", "is", "objects", "GPUs", "")
+    failed: list[str] = []
+    for left in found:
+        objects = ", ".join(f"{kind} {name}" for kind, name in left.objects)
+        done = ""
+        if left.removable:
+            failures = leftovers.remove(kube, left) if yes else []
+            failed += failures
+            done = ("removed" if not failures else "not removed") if yes else "would be removed"
+        table.add_row(Text(left.namespace), Text(left.run), left.judgement, Text(objects), str(left.gpus), done)
+    print_table(console(), table)
+    for words in failed:
+        typer.echo(words, err=True)
+    if any(left.removable for left in found) and not yes:
+        typer.echo("nothing was removed; add --yes to do it")
+    raise typer.Exit(1 if failed else 0)
+
+
+def _judge(store: str | None) -> Any:
+    """Whether a run works, by the log in the store that its objects name."""
+    from runner.bundle import Bundle
+    from runner.errors import StoreError
+    from runner.lifecycle import fold
+    from runner.store import Store
+
+    options = open_store(store).options
+
+    def judge(url: str, run_id: str) -> str:
+        if not url:
+            return "unknown"
+        try:
+            entries = Bundle(Store(url, options), run_id).log.read()
+        except StoreError:
+            return "unknown"
+        if not entries:
+            return "nobody"
+        return "ended" if fold(entries).state.ended else "working"
+
+    return judge
+
+
+def tenant(made: Tenant, context: str | None, *, apply: bool) -> None:
+    """Print a tenant's objects as YAML, or apply them."""
+    import yaml
+
+    from runner.kube.client import Kube, resource
+    from runner.kube.tenant import objects
+
+    bodies = objects(made)
+    if not apply:
+        typer.echo(yaml.safe_dump_all(bodies, sort_keys=False), nl=False)
+        return
+    kube = Kube(context, made.name)
+    for body in bodies:
+        kube.apply(body, resource(body))
+        typer.echo(f"{body['kind']} {body['metadata']['name']}")
+
+
+def bytes_of(words: str) -> int:
+    """Bytes from '256GiB'."""
+    from runner.checks import Fields, parse_bytes
+
+    return parse_bytes(Fields("runner admin tenant"), "--memory", words)
+
+
+def _cluster(name: str) -> Cluster:
+    from runner.project import find_project
+
+    cluster = find_project().cluster(name)
+    if cluster.kubernetes is None:
+        raise InputError(f"cluster '{name}' is of backend '{cluster.backend}'", allowed="one of backend 'kuberay'")
+    return cluster
+
+
+def _kube(cluster: Cluster) -> Kube:
+    from runner.kube.client import Kube
+
+    assert cluster.kubernetes is not None
+    return Kube(cluster.kubernetes.context, cluster.kubernetes.namespace)
+
+
+def _amount(resource: str, value: float) -> str:
+    if value != value:
+        return "?"
+    return units.size(int(value)) if resource == "memory" else f"{value:g}"
