@@ -27,6 +27,8 @@ from runner.errors import ProjectError, SpecError
 
 _PACKAGE = Path(__file__).resolve().parent
 _PREFIX = "_runner_user"
+#: A file that is beside `runner/` and `project/` where both were unpacked from a bundle (see backends/boot.py).
+CODE_MARK = "lake-runner-code"
 _code_root: Path | None = None
 _loading: contextvars.ContextVar[str | None] = contextvars.ContextVar("runner_loading", default=None)
 
@@ -73,6 +75,12 @@ def set_code_root(root: Path) -> None:
 def code_root() -> Path | None:
     """What `set_code_root` was told."""
     return _code_root
+
+
+def code_folder() -> Path | None:
+    """The folder with `runner/` and `project/`, if this process runs from code that was unpacked from a bundle."""
+    folder = _PACKAGE.parent
+    return folder if (folder / CODE_MARK).exists() else None
 
 
 def resolve(function: Any) -> Any:

@@ -45,9 +45,8 @@ class KubeRayBackend:
         self._ledger = Ledger()
         mine = names.of_run(self._facts.run_id)
         self._ray_jobs = Watched(self._kube, RAY_JOBS, mine, self._changed.set)
-        self._pods = Watched(
-            self._kube, PODS, names.machines_of(self._facts.run_id), self._look_at_pods, self._ledger.gone
-        )  # fmt: skip
+        machines = names.machines_of(self._facts.run_id)
+        self._pods = Watched(self._kube, PODS, machines, self._changed.set, self._ledger.saw, self._ledger.gone)
         self._current: str | None = None
         self._ran = self._stopped = False
 
@@ -110,11 +109,6 @@ class KubeRayBackend:
         return remove_machines(self._kube, self._facts.run_id, self._changed, self._ledger)
 
     # -- what is seen --------------------------------------------------------------------------------------------
-
-    def _look_at_pods(self) -> None:
-        for pod in self._pods.objects():
-            self._ledger.saw(pod)
-        self._changed.set()
 
     def causes(self) -> list[str]:
         """What ended pods of the current attempt against their will."""

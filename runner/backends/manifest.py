@@ -17,7 +17,7 @@ SUPERVISOR_TTL_S = 300
 GRACE_S = 5
 #: The name of our container in every pod; a `pod_template` speaks of it by this name.
 CONTAINER = "main"
-#: Runs the text in RUNNER_BOOT. It passes through two shells, so it has no character that either would change.
+#: Runs the text in RUNNER_BOOT. It passes through a shell, so it has no character that one would change.
 ENTRYPOINT = "python -c \"import os; exec(os.environ['RUNNER_BOOT'])\""
 CODE_FOLDER = "/tmp/lake-runner/code"
 
@@ -86,6 +86,9 @@ def ray_job(
 ) -> dict[str, Any]:
     """One attempt at a leg: a RayJob of fixed size.
 
+    HTTPMode: the operator submits the driver by one request, so no pod or container besides has to load Ray first. That
+    it submits again after the loss of a head is harmless: the second driver of an attempt leaves (worker/driver.py).
+
     Args:
         group: the name of the machines' group.
         machines: how many of them.
@@ -109,7 +112,7 @@ def ray_job(
         "kind": "RayJob",
         "metadata": metadata,
         "spec": {
-            "submissionMode": "SidecarMode",
+            "submissionMode": "HTTPMode",
             "entrypoint": ENTRYPOINT,
             "shutdownAfterJobFinishes": True,
             "ttlSecondsAfterFinished": 0,

@@ -18,15 +18,16 @@ class Watched:
     what: kind of object.
     labels: selector.
     changed: called after each change, in the thread.
+    saw: called with each object that is new or has changed.
     gone: called with an object that is no more.
     """
 
     def __init__(
         self, kube: Kube, what: Resource, labels: str, changed: Callable[[], None],
-        gone: Callable[[dict[str, Any]], None] | None = None,
+        saw: Callable[[dict[str, Any]], None] | None = None, gone: Callable[[dict[str, Any]], None] | None = None,
     ) -> None:  # fmt: skip
         self._kube, self._what, self._labels = kube, what, labels
-        self._changed, self._gone = changed, gone
+        self._changed, self._saw, self._gone = changed, saw, gone
         self._objects: dict[str, dict[str, Any]] = {}
         self._lock = threading.Lock()
         self._stop = threading.Event()
@@ -69,17 +70,20 @@ class Watched:
                     self._objects.pop(body["metadata"]["uid"], None)
                 else:
                     self._objects[body["metadata"]["uid"]] = body
-            self._tell([body] if event["type"] == "DELETED" else [])
+            self._tell(*(([], [body]) if event["type"] == "DELETED" else ([body], [])))
 
     def _refresh(self) -> None:
         items, self._version = self._kube.snapshot(self._what, self._labels)
         with self._lock:
             before, self._objects = self._objects, {item["metadata"]["uid"]: item for item in items}
             lost = [body for uid, body in before.items() if uid not in self._objects]
-        self._tell(lost)
+        self._tell(items, lost)
 
-    def _tell(self, lost: list[dict[str, Any]]) -> None:
-        for body in lost:
-            if self._gone is not None:
+    def _tell(self, fresh: list[dict[str, Any]], lost: list[dict[str, Any]]) -> None:
+        if self._saw is not None:
+            for body in fresh:
+                self._saw(body)
+        if self._gone is not None:
+            for body in lost:
                 self._gone(body)
         self._changed()

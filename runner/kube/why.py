@@ -104,7 +104,7 @@ def _of_supervisor(seen: Seen) -> Iterator[Reason]:
     if not mine:
         denied = _denied(seen, "Job")
         yield denied or Reason("the supervisor's pod to be made", created, "is the controller manager up?")
-    elif not seen.ray_jobs and all(_runs(pod) for pod in mine):
+    elif not seen.ray_jobs and all(_runs(pod) for pod in mine) and not any(True for _ in _of_pods(seen)):
         yield Reason("the supervisor, which has just started", created)
 
 
@@ -148,7 +148,7 @@ def _of_cluster(seen: Seen) -> Iterator[Reason]:
 
 def _of_pods(seen: Seen) -> Iterator[Reason]:
     for pod in seen.pods:
-        if pod["metadata"].get("deletionTimestamp") or _runs(pod):
+        if pod["metadata"].get("deletionTimestamp"):
             continue
         placed = pods.condition(pod, "PodScheduled")
         name, role = pod["metadata"]["name"], _role(pod)
@@ -175,10 +175,11 @@ def _of_containers(pod: Body, what: str) -> Iterator[Reason]:
         if reason == "CrashLoopBackOff":
             last = (container.get("lastState") or {}).get("terminated") or {}
             code = f"{last.get('reason', '')}, exit code {last.get('exitCode', '?')}"
-            yield Reason(f"{what}, whose container {container['name']} ends again and again ({code})", since)
+            words = f"{what}, whose container {container['name']} ends again and again ({code})"
+            yield Reason(words, since, f"`kubectl logs {pod['metadata']['name']} -c {container['name']}`")
             return
     running = [c["name"] for c in status.get("initContainerStatuses") or [] if "running" in (c.get("state") or {})]
-    if running:
+    if running and not _runs(pod):
         yield Reason(f"{what}, whose init container {running[0]} waits for Ray's head", since)
     elif status.get("phase") == "Pending":
         yield Reason(f"the containers of {what} to start", since)

@@ -26,8 +26,8 @@ from runner.errors import Fenced, RunnerError, StoreError, UserCodeError
 from runner.lifecycle import fence, fold
 from runner.ship import Shipper
 from runner.spec import Stage
-from runner.store import Store
-from runner.worker import node, stages
+from runner.store import Entry, Store
+from runner.worker import stages
 from runner.worker.scope import Scope
 
 #: Seconds between looks at the log where the supervisor is on another machine.
@@ -48,15 +48,17 @@ def main(argv: list[str]) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     store = Store(argument["store"], argument["options"])
     bundle = Bundle(store, argument["run_id"])
+    if parent is None and not _is_first(bundle, argument["leg"], argument["attempt"]):
+        return 1
     scratch = Path(argument["scratch"])
     scratch.mkdir(parents=True, exist_ok=True)
     tempfile.tempdir = os.environ["TMPDIR"] = str(scratch)  # what libraries leave there goes with the run
     backend = bundle.spec()["cluster"]["backend"]
     legs = bundle.spec()["legs"]
     engine = stages.open_engine(backend, bundle, legs[argument["leg"]])
-    code = node.project_folder()
-    if code is None:
-        code = scratch / "code"
+    unpacked = capture.code_folder()
+    code = scratch / "code" if unpacked is None else unpacked / "project"
+    if unpacked is None:
         unpack_code(bundle, code)
     capture.set_code_root(code)
     os.chdir(code)
@@ -77,6 +79,22 @@ def main(argv: list[str]) -> int:
         shipper.close()
         if parent is not None and os.getppid() != parent:
             _end_without_supervisor(scope)
+
+
+def _is_first(bundle: Bundle, leg: int, attempt: int) -> bool:
+    """Whether this is the only driver of its attempt: KubeRay submits again when a head is lost."""
+
+    def alone(entries: list[Entry]) -> None:
+        fence(leg, attempt)(entries)
+        if any(e.kind == "driver" and (e.data["leg"], e.data["attempt"]) == (leg, attempt) for e in entries):
+            raise Fenced(f"attempt {attempt} has had its driver")
+
+    try:
+        bundle.log.append("driver", {"leg": leg, "attempt": attempt, "host": os.uname().nodename}, alone)
+    except Fenced as error:
+        print(f"leaving: {error}", file=sys.stderr)
+        return False
+    return True
 
 
 def _watch_log(scope: Scope) -> None:

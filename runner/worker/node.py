@@ -10,25 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import runner
-from runner import capture
 from runner.worker.scope import Scope
 
 #: Seconds that the last lines may take into the bundle.
 LAST_LINES_S = 20.0
-#: A file beside `runner/` and `project/` where both were unpacked from a bundle.
-CODE_MARK = "lake-runner-code"
-
-
-def code_folder() -> Path | None:
-    """The unpacked code of a run, if this process runs from it (see backends/boot.py)."""
-    folder = Path(runner.__file__).resolve().parents[1]
-    return folder if (folder / CODE_MARK).exists() else None
-
-
-def project_folder() -> Path | None:
-    """The user's files in it."""
-    folder = code_folder()
-    return folder / "project" if folder is not None else None
 
 
 class Node:
@@ -44,12 +29,9 @@ class Node:
         if payload["host"] == os.uname().nodename:
             self.scope = Scope.attach(payload)
             return
-        project = project_folder()
         scratch = Path(payload["scratch"]) / writer
         scratch.mkdir(parents=True, exist_ok=True)
-        self.scope = Scope.attach({**payload, "scratch": str(scratch), "code_root": str(project or "")})
-        if project is not None:
-            capture.set_code_root(project)
+        self.scope = Scope.attach({**payload, "scratch": str(scratch)})
         self._shipper = _ship(payload, scratch)
 
     def close(self) -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from runner import capture
 from runner.backends import processes
-from runner.worker import node
 from runner.worker.scope import Scope
 
 
@@ -27,7 +26,7 @@ def start(scratch: Path, workers: int) -> bool:
     logging.getLogger("ray").setLevel(logging.ERROR)  # it warns before it looks at what `init` is told
     os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
-    code = node.code_folder()
+    code = capture.code_folder()
     if code is not None:
         os.environ["RAY_RUNTIME_ENV_IGNORE_GITIGNORE"] = "1"  # what was packed is what is needed
         ray.init(

@@ -83,9 +83,15 @@ class Scope:
 
     @classmethod
     def attach(cls, payload: dict[str, Any]) -> Scope:
-        """The scope in a worker process; also makes the user's code importable there."""
-        if payload["code_root"]:
-            capture.set_code_root(Path(payload["code_root"]))
+        """The scope in a worker process; also makes the user's code importable there.
+
+        On another machine than the driver's, the code is where Ray has put it.
+        """
+        root, unpacked = payload["code_root"], capture.code_folder()
+        if payload["host"] != os.uname().nodename and unpacked is not None:
+            root = str(unpacked / "project")
+        if root:
+            capture.set_code_root(Path(root))
         store = Store(payload["store"], payload["options"])
         return cls(store, payload["run_id"], payload["leg"], payload["attempt"], Path(payload["scratch"]))
 
