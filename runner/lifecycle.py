@@ -61,6 +61,8 @@ class View:
     leg: int = 0
     attempt: int = 0  # of the current leg; 0 before its first attempt
     attempt_open: bool = False  # begun, and neither done nor failed
+    tries: int = 0  # attempts at this leg since the submission or the last resume, without those that a queue ended
+    driver_left: bool = False  # the attempt's driver has written all that it will ever write
     leg_done: bool = False
     cancel: dict[str, Any] | None = None
     error: dict[str, Any] | None = None
@@ -97,6 +99,10 @@ def _supervisor(view: View, entry: Entry) -> None:
 
 
 def _attempt(view: View, entry: Entry) -> None:
+    if entry.data["leg"] != view.leg:
+        view.tries = 0
+    view.tries += 0 if entry.data.get("because") == EVICTED else 1
+    view.driver_left = False
     view.leg, view.attempt = entry.data["leg"], entry.data["attempt"]
     view.attempt_open, view.leg_done, view.error = True, False, None
     if view.state is RunState.SUBMITTED:
@@ -136,7 +142,12 @@ def _cancel(view: View, entry: Entry) -> None:
 def _resumed(view: View, entry: Entry) -> None:
     view.state, view.resumed, view.ended = RunState.SUBMITTED, entry.at, None
     view.cancel = view.error = view.receipt = view.supervisor = None
-    view.attempt_open = False
+    view.attempt_open, view.tries = False, 0
+
+
+def _driver_left(view: View, entry: Entry) -> None:
+    if (entry.data["leg"], entry.data["attempt"]) == (view.leg, view.attempt):
+        view.driver_left = True
 
 
 def _ended(view: View, entry: Entry) -> None:
@@ -156,6 +167,7 @@ _STEPS: dict[str, Callable[[View, Entry], None]] = {
     "stage-failed": _stage_failed,
     "checkpoint": _checkpoint,
     "leg-done": _leg_done,
+    "driver-left": _driver_left,
     "cancel": _cancel,
     "resumed": _resumed,
     "ended": _ended,
@@ -198,12 +210,14 @@ class Observation:
         exit: how it ended, in words ("exit code 1", "signal 9 (SIGKILL)").
         now: seconds since 1970.
         exited_for: seconds since the leg's end was recorded while the driver still runs.
+        loss: LOST or EVICTED if machines of the attempt went away through no fault of the job, or "".
     """
 
     driver: DriverState
     now: float
     exit: str = ""
     exited_for: float = 0.0
+    loss: str = ""
 
 
 @dataclass(frozen=True)
@@ -213,10 +227,11 @@ class Wait:
 
 @dataclass(frozen=True)
 class StartAttempt:
-    """Begin attempt `attempt` at leg `leg`."""
+    """Begin attempt `attempt` at leg `leg`; `because` of the loss of the one before."""
 
     leg: int
     attempt: int
+    because: str = ""
 
 
 @dataclass(frozen=True)
@@ -243,6 +258,10 @@ Action = Wait | StartAttempt | StopDriver | End | Leave
 
 #: Seconds that a driver may take to exit after it recorded its leg's end.
 EXIT_GRACE_S = 10.0
+#: Machines that were lost (a node, a deleted pod), or that a queue has taken away to give them back later.
+LOST, EVICTED = "lost", "evicted"
+#: Attempts at a leg whose machines are lost again and again. Evictions do not count.
+MOST_TRIES = 4
 
 
 def decide(view: View, seen: Observation, timeouts: dict[str, float] | None = None) -> Action:
@@ -264,12 +283,17 @@ def decide(view: View, seen: Observation, timeouts: dict[str, float] | None = No
     if running:
         over = not view.attempt_open and view.attempt > 0 and seen.exited_for > EXIT_GRACE_S
         return StopDriver("did not exit") if over else Wait()
+    again = seen.loss == EVICTED or (seen.loss == LOST and view.tries < MOST_TRIES)
     if view.error is not None:
+        if again and view.error["kind"] == "WorkerLost":
+            return StartAttempt(view.leg, view.attempt + 1, seen.loss)
         return End(RunState.FAILED, view.error)
     if view.leg_done:
         last = view.leg + 1 >= len(view.legs)
         return End(RunState.SUCCEEDED) if last else StartAttempt(view.leg + 1, 1)
     if view.attempt_open and seen.driver is DriverState.EXITED:
+        if again:
+            return StartAttempt(view.leg, view.attempt + 1, seen.loss)
         return End(RunState.FAILED, lost_error(view, seen.exit))
     return StartAttempt(view.leg, view.attempt + 1)
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import secrets
 import shutil
@@ -76,6 +77,7 @@ class Store:
             options = dict(self.options)
             if self.kind == S3:
                 options.setdefault("use_listings_cache", False)  # another process writes beside us
+                logging.getLogger("aiobotocore").setLevel(logging.WARNING)  # it tells where credentials come from
             self._fs = fsspec.filesystem(self.kind, **options)
         return self._fs
 

@@ -80,14 +80,17 @@ class Supervisor:
 
     def _observe(self, view: View) -> Observation:
         state, words = self.backend.observe()
+        if view.driver_left and state is DriverState.RUNNING:
+            state = DriverState.EXITED
         now = time.time()
         over = view.attempt > 0 and not view.attempt_open and state is DriverState.RUNNING
         self._over_since = (self._over_since or now) if over else None
-        return Observation(state, now, words, now - (self._over_since or now))
+        return Observation(state, now, words, now - (self._over_since or now), self.backend.loss())
 
     def _act(self, action: Action) -> None:
         if isinstance(action, StartAttempt):
-            self.bundle.log.append("attempt", {"leg": action.leg, "attempt": action.attempt})
+            because = {"because": action.because, "causes": self.backend.causes()} if action.because else {}
+            self.bundle.log.append("attempt", {"leg": action.leg, "attempt": action.attempt, **because})
             self.backend.start(action.leg, action.attempt)
         elif isinstance(action, StopDriver):
             self.backend.stop(STOP_GRACE_S)

@@ -26,6 +26,9 @@ class Backend(Protocol):
     def causes(self) -> list[str]:
         """What ended machines against their will, in words; the driver may not know it."""
 
+    def loss(self) -> str:
+        """LOST or EVICTED if machines of the current attempt went away through no fault of the job; "" otherwise."""
+
     def wait(self, timeout_s: float) -> None:
         """Return when the driver ends, when `wake` is called, or after `timeout_s` seconds."""
 

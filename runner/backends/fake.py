@@ -38,6 +38,10 @@ class FakeBackend:
         """See `Backend`."""
         return []
 
+    def loss(self) -> str:
+        """See `Backend`."""
+        return ""
+
     def start(self, leg: int, attempt: int) -> None:
         """Write to the log what a driver would have written."""
         self.started.append((self._bundle.run_id, leg, attempt))

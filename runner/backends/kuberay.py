@@ -17,7 +17,7 @@ from runner.kube import names, pods
 from runner.kube.client import JOBS, PODS, RAY_CLUSTERS, RAY_JOBS, Kube
 from runner.kube.ledger import Ledger
 from runner.kube.watched import Watched
-from runner.lifecycle import DriverState
+from runner.lifecycle import EVICTED, LOST, DriverState
 
 #: Seconds for which pods may outlive their deletion before an operator that does not answer is passed by.
 OPERATOR_S = 30.0
@@ -46,9 +46,9 @@ class KubeRayBackend:
         mine = names.of_run(self._facts.run_id)
         self._ray_jobs = Watched(self._kube, RAY_JOBS, mine, self._changed.set)
         machines = names.machines_of(self._facts.run_id)
-        self._pods = Watched(self._kube, PODS, machines, self._changed.set, self._ledger.saw, self._ledger.gone)
+        self._pods = Watched(self._kube, PODS, machines, self._changed.set, self._saw, self._gone)
         self._current: str | None = None
-        self._ran = self._stopped = False
+        self._ran = self._stopped = self._evicted = False
 
     # -- the seam ------------------------------------------------------------------------------------------------
 
@@ -57,12 +57,17 @@ class KubeRayBackend:
         name = names.ray_job(self._facts.run_id, leg, attempt)
         if self._kube.find(RAY_JOBS, name) is not None:
             self._current = name
+            self._ledger.turn(name)
 
     def start(self, leg: int, attempt: int) -> None:
-        """See `Backend`; a RayJob of that name that exists already is the one."""
+        """See `Backend`; a RayJob of that name that exists already is the one. The machines of the one before go."""
         body = self.body(leg, attempt, self._kube.get(JOBS, self._facts.run_id))
+        before, self._current = self._current, body["metadata"]["name"]
+        self._ledger.turn(self._current)
+        self._ran = self._stopped = self._evicted = False
         self._kube.create(RAY_JOBS, body)
-        self._current, self._ran, self._stopped = body["metadata"]["name"], False, False
+        if before is not None and before != self._current:
+            self._kube.delete(RAY_JOBS, before)
 
     def body(self, leg: int, attempt: int, owner: dict[str, Any] | None) -> dict[str, Any]:
         """The RayJob of an attempt."""
@@ -83,8 +88,17 @@ class KubeRayBackend:
         if state in _TERMINAL:
             return DriverState.EXITED, self._words(status)
         if state in _SUSPENDED and self._ran:
+            self._evicted = True
             return DriverState.EXITED, "its queue took the machines away (suspended)"
+        if self._ledger.lost_heads:
+            return DriverState.EXITED, "; ".join(self._ledger.lost_heads)
         return DriverState.RUNNING, ""
+
+    def loss(self) -> str:
+        """See `Backend`. Memory that ran out would run out again."""
+        if self._evicted:
+            return EVICTED
+        return LOST if self._ledger.lost and not self._ledger.out_of_memory else ""
 
     def wait(self, timeout_s: float) -> None:
         """See `Backend`; RayJobs and pods are watched."""
@@ -106,9 +120,25 @@ class KubeRayBackend:
 
     def clean(self) -> dict[str, Any]:
         """See `Backend`: no RayJob and no machine of the run is left; where the operator is away, by our own hand."""
+        self._stopped = True
         return remove_machines(self._kube, self._facts.run_id, self._changed, self._ledger)
 
     # -- what is seen --------------------------------------------------------------------------------------------
+
+    def _saw(self, pod: dict[str, Any]) -> None:
+        self._ledger.saw(pod, self._is_wanted(pod))
+
+    def _gone(self, pod: dict[str, Any]) -> None:
+        self._ledger.gone(pod, self._is_wanted(pod))
+
+    def _is_wanted(self, pod: dict[str, Any]) -> bool:
+        """Whether nobody of ours, and not KubeRay, is about to remove it."""
+        if self._current is None or self._stopped or not pod["metadata"]["name"].startswith(self._current):
+            return False
+        ray_job = self._ray_jobs.get(self._current)
+        if ray_job is None or ray_job["metadata"].get("deletionTimestamp") or ray_job["spec"].get("suspend"):
+            return False
+        return (ray_job.get("status") or {}).get("jobDeploymentStatus") not in (*_TERMINAL, *_SUSPENDED)
 
     def causes(self) -> list[str]:
         """What ended pods of the current attempt against their will."""

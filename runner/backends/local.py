@@ -40,6 +40,10 @@ class LocalBackend:
         """See `Backend`: the driver's exit says it."""
         return []
 
+    def loss(self) -> str:
+        """See `Backend`."""
+        return ""
+
     def start(self, leg: int, attempt: int) -> None:
         """Start the driver; what it prints before it opens its own log goes to driver.out in the scratch folder."""
         scratch = processes.scratch_folder(self._run_id)

@@ -185,7 +185,7 @@ def _pod(facts: RunFacts, role: str, group: Group, container: dict[str, Any], la
             "restartPolicy": "Never",
             "automountServiceAccountToken": False,
             "terminationGracePeriodSeconds": GRACE_S,
-            "containers": [container],
+            "containers": [{**container, "readinessProbe": _ready(role)}],
             **_placement(facts, group),
         },
     }
@@ -212,6 +212,15 @@ def _container(facts: RunFacts, group: Group, argument: dict[str, Any] | None) -
             {"name": f"volume-{n}", "mountPath": v.mount, "readOnly": v.read_only} for n, v in enumerate(where.volumes)
         ]
     return container
+
+
+def _ready(role: str) -> dict[str, Any]:
+    """KubeRay's own probe, which asks the same, waits 10 s before it asks first."""
+    timeout_s = 5 if role == names.HEAD else 2
+    return {
+        "httpGet": {"path": "/api/healthz", "port": 52365},
+        "initialDelaySeconds": 1, "periodSeconds": 1, "timeoutSeconds": timeout_s, "failureThreshold": 60,
+    }  # fmt: skip
 
 
 def _resources(group: Group) -> dict[str, Any]:

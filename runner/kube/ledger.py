@@ -1,37 +1,71 @@
-"""What a run's machines have cost and what ended them, from the pods as they were seen."""
+"""What a run's machines have cost, what ended them, and which were lost, from the pods as they were seen."""
 
 from __future__ import annotations
 
 import time
 from typing import Any
 
-from runner.kube import pods
+from runner.kube import names, pods
 
 
 class Ledger:
-    """GPU seconds held, from the moment a pod got its machine until it was gone; and causes of death, once each."""
+    """GPU seconds held, from the moment a pod got its machine until it was gone; causes of death, once each; and the
+    pods of the current attempt that somebody else has removed.
+    """
 
     def __init__(self) -> None:
         self._held: dict[str, tuple[float, float | None, int]] = {}  # uid -> (from, until, GPUs)
+        self._attempt = ""
         self.causes: list[str] = []
+        self.lost: list[str] = []
+        self.lost_heads: list[str] = []
+        self.out_of_memory = False
 
-    def saw(self, pod: dict[str, Any]) -> None:
-        """Take down what a living pod says."""
+    def turn(self, attempt: str) -> None:
+        """From now on another attempt's pods count: those whose names begin with that of its RayJob."""
+        self._attempt = attempt
+        self.causes, self.lost, self.lost_heads, self.out_of_memory = [], [], [], False
+
+    def saw(self, pod: dict[str, Any], wanted: bool = False) -> None:
+        """Take down what a pod says; `wanted`: nobody of ours is about to remove it."""
         began, gpus = pods.scheduled_at(pod), pods.gpus(pod)
         if began is not None and gpus:
             self._held.setdefault(pod["metadata"]["uid"], (began, None, gpus))
+        if not pod["metadata"]["name"].startswith(self._attempt):
+            return
         cause = pods.cause(pod)
-        if cause is not None and cause not in self.causes:
-            self.causes.append(cause)
+        if cause is not None:
+            self._add(self.causes, cause)
+            self.out_of_memory = self.out_of_memory or "OOMKilled" in cause
+        if wanted and (pod["metadata"].get("deletionTimestamp") or _failed(pod)):
+            self._lose(pod, cause)
 
-    def gone(self, pod: dict[str, Any]) -> None:
+    def gone(self, pod: dict[str, Any], wanted: bool = False) -> None:
         """Take down its end."""
         self.saw(pod)
         uid = pod["metadata"]["uid"]
         if uid in self._held:
             began, _, gpus = self._held[uid]
             self._held[uid] = (began, time.time(), gpus)
+        if wanted:
+            self._lose(pod, pods.cause(pod))
 
     def gpu_seconds(self, now: float) -> float:
         """Up to now."""
-        return round(sum((until or now) - began for began, until, gpus in self._held.values() for _ in range(gpus)), 1)
+        return round(sum(((until or now) - began) * gpus for began, until, gpus in self._held.values()), 1)
+
+    def _lose(self, pod: dict[str, Any], cause: str | None) -> None:
+        words = cause or f"pod {pod['metadata']['name']} was deleted"
+        self._add(self.lost, words)
+        self._add(self.causes, words)
+        if pod["metadata"]["labels"].get(names.ROLE) == names.HEAD:
+            self._add(self.lost_heads, words)
+
+    @staticmethod
+    def _add(words: list[str], more: str) -> None:
+        if more not in words:
+            words.append(more)
+
+
+def _failed(pod: dict[str, Any]) -> bool:
+    return (pod.get("status") or {}).get("phase") == "Failed"

@@ -5,6 +5,7 @@ python -m runner.worker.driver '{"store": ..., "run_id": ..., "leg": 0, "attempt
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -77,6 +78,9 @@ def main(argv: list[str]) -> int:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         engine.close()
         shipper.close()
+        if parent is None:
+            with contextlib.suppress(Fenced):
+                scope.record("driver-left", leg=scope.leg, attempt=scope.attempt)
         if parent is not None and os.getppid() != parent:
             _end_without_supervisor(scope)
 
