@@ -13,7 +13,10 @@ from runner.resolve import Resolved
 from runner.store import LOCAL, Store
 
 #: Storage options that are credentials.
-_SECRET_OPTIONS = ("key", "secret", "token", "password", "client_kwargs.aws_secret_access_key")
+_SECRET_OPTIONS = (
+    "key", "secret", "token", "password", "client_kwargs.aws_access_key_id", "client_kwargs.aws_secret_access_key",
+    "client_kwargs.aws_session_token", "account_key", "sas_token", "connection_string", "client_secret",
+)  # fmt: skip
 
 
 def check(resolved: Resolved, plan: Plan) -> None:

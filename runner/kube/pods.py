@@ -38,7 +38,7 @@ def cause(pod: Pod) -> str | None:
     """What ended it, or one of its containers, against its will; None if nothing did."""
     status = pod.get("status") or {}
     name = pod["metadata"]["name"]
-    for container in status.get("containerStatuses") or []:
+    for container in [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]:
         for state in (container.get("state") or {}, container.get("lastState") or {}):
             ended = state.get("terminated")
             if ended and ended.get("reason") == "OOMKilled":
@@ -52,7 +52,7 @@ def cause(pod: Pod) -> str | None:
 
 
 def _limit(pod: Pod, container: str) -> str:
-    for each in pod["spec"]["containers"]:
+    for each in [*(pod["spec"].get("initContainers") or []), *pod["spec"]["containers"]]:
         if each["name"] == container:
             limit = ((each.get("resources") or {}).get("limits") or {}).get("memory")
             return f"its limit is {limit} bytes" if limit and limit.isdigit() else f"its limit is {limit}"

@@ -172,16 +172,31 @@ def _queue(kube: Kube, where: Kubernetes, needs: list[Need]) -> Iterator[Finding
     if where.queue is None:
         return
     if kube.find(client.LOCAL_QUEUES, where.queue) is None:
-        names = [each["metadata"]["name"] for each in kube.select(client.LOCAL_QUEUES)]
+        names = _queues(kube)
+        if names is None:
+            yield Finding("queue", False, "the API serves no LocalQueues", "install Kueue, or leave `queue` out")
+            return
         todo = f"one of {listed(names)}" if names else "ask for a LocalQueue: runner admin tenant"
         yield Finding("queue", False, f"no LocalQueue '{where.queue}' in namespace '{where.namespace}'", todo)
     else:
         yield Finding("queue", True, where.queue)
 
 
+def _queues(kube: Kube) -> list[str] | None:
+    """The names of the namespace's LocalQueues; None where the API knows no such objects."""
+    try:
+        return [each["metadata"]["name"] for each in kube.select(client.LOCAL_QUEUES)]
+    except KubeError as error:
+        if error.status == 404:
+            return None
+        raise
+
+
 def _quota(kube: Kube, where: Kubernetes, needs: list[Need]) -> Iterator[Finding]:
     """The namespace's hard limits must fit each stage, even when nothing else runs."""
     for quota in kube.select(client.QUOTAS):
+        if quota["spec"].get("scopes") or quota["spec"].get("scopeSelector"):
+            continue  # it counts some pods only, and whether ours are among them is the API's to say
         hard = {name: quantities.number(value) for name, value in (quota["spec"].get("hard") or {}).items()}
         for need in needs:
             over = _over(hard, requests(where, need))
@@ -195,7 +210,8 @@ def _quota(kube: Kube, where: Kubernetes, needs: list[Need]) -> Iterator[Finding
 def _over(hard: dict[str, float], wanted: dict[str, float]) -> str:
     parts = []
     for name, value in wanted.items():
-        for key in (f"requests.{name}", name if name in ("cpu", "memory") else None):
+        keys = {"cpu": ("requests.cpu", "cpu"), "memory": ("requests.memory", "memory", "limits.memory")}
+        for key in keys.get(name, (f"requests.{name}",)):
             if key in hard and value > hard[key]:
                 parts.append(f"{words(name, value)} of {words(name, hard[key])}")
     return ", ".join(dict.fromkeys(parts))
@@ -221,7 +237,7 @@ def _nodes(kube: Kube, where: Kubernetes, needs: list[Need]) -> Iterator[Finding
     nodes = kube.select(client.NODES)
     scaled = any(_is_scaled(node) for node in nodes)
     for need in {need.group: need for need in needs}.values():
-        reasons = [why for node in nodes if (why := _misfit(node, need.shape))]
+        reasons = [why for node in nodes if (why := _misfit(node, where, need.shape))]
         if len(reasons) < len(nodes):
             yield Finding(
                 f"nodes for '{need.group}'", True, f"{len(nodes) - len(reasons)} of {len(nodes)} could hold a machine"
@@ -235,23 +251,18 @@ def _nodes(kube: Kube, where: Kubernetes, needs: list[Need]) -> Iterator[Finding
 def _is_scaled(node: dict[str, Any]) -> bool:
     """Whether the node looks like one that an autoscaler brought."""
     labels = node["metadata"].get("labels") or {}
-    marks = (
-        "karpenter.sh/nodepool",
-        "cloud.google.com/gke-nodepool",
-        "eks.amazonaws.com/nodegroup",
-        "kubernetes.azure.com/agentpool",
-    )
-    return any(mark in labels for mark in marks)
+    return any(mark in labels for mark in _SCALED)
 
 
-def _misfit(node: dict[str, Any], group: Group) -> str:
+def _misfit(node: dict[str, Any], where: Kubernetes, group: Group) -> str:
     """Why a machine of the group cannot be on a node, even alone; empty if it can."""
     labels = node["metadata"].get("labels") or {}
-    wrong = [f"{key}={value}" for key, value in group.node_selector.items() if labels.get(key) != value]
+    selector, tolerations = _placement(where, group)
+    wrong = [f"{key}={value}" for key, value in selector.items() if labels.get(key) != value]
     if wrong:
         return f"no label {', '.join(wrong)}"
     for taint in node["spec"].get("taints") or []:
-        if taint["effect"] != "PreferNoSchedule" and not any(_tolerates(t, taint) for t in group.tolerations):
+        if taint["effect"] != "PreferNoSchedule" and not any(_tolerates(t, taint) for t in tolerations):
             return f"taint {taint['key']}:{taint['effect']}"
     room = {name: quantities.number(value) for name, value in node["status"]["allocatable"].items()}
     short = [
@@ -260,6 +271,16 @@ def _misfit(node: dict[str, Any], group: Group) -> str:
         if value > room.get(name, 0.0)
     ]
     return f"needs {', '.join(short)}" if short else ""
+
+
+def _placement(where: Kubernetes, group: Group) -> tuple[dict[str, str], list[Any]]:
+    """The labels that its node must have and the taints that it bears, the users' pod templates laid over them."""
+    selector, tolerations = dict(group.node_selector), list(group.tolerations)
+    for template in (where.pod_template, group.pod_template):
+        spec = template.get("spec") or {}
+        selector |= spec.get("nodeSelector") or {}
+        tolerations = list(spec.get("tolerations", tolerations))
+    return selector, tolerations
 
 
 def _tolerates(toleration: Any, taint: dict[str, Any]) -> bool:

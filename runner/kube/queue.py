@@ -58,7 +58,7 @@ def shares(kube: Kube) -> list[Share]:
 
 
 def _of_quota(quota: dict[str, Any]) -> list[Share]:
-    hard, used = quota["status"].get("hard") or {}, quota["status"].get("used") or {}
+    hard, used = quota["spec"].get("hard") or {}, (quota.get("status") or {}).get("used") or {}
     source = f"quota {quota['metadata']['name']}"
     return [
         Share(source, name.removeprefix("requests."), quantities.number(used.get(name, 0)), quantities.number(value))
@@ -70,7 +70,8 @@ def _of_quota(quota: dict[str, Any]) -> list[Share]:
 def _of_queue(kube: Kube, queue: dict[str, Any]) -> list[Share]:
     name = queue["metadata"]["name"]
     used: dict[str, float] = {}
-    for flavor in (queue.get("status") or {}).get("flavorsUsage") or []:
+    status = queue.get("status") or {}
+    for flavor in status.get("flavorUsage") or status.get("flavorsUsage") or []:  # v1beta1, and v1beta2
         for resource in flavor.get("resources") or []:
             used[resource["name"]] = used.get(resource["name"], 0.0) + quantities.number(resource["total"])
     limits: dict[str, float] = {}

@@ -79,6 +79,14 @@ def objects(tenant: Tenant) -> list[dict[str, Any]]:
     return made + (_queues(tenant) if tenant.queue else [])
 
 
+def supervisor_objects(namespace: str) -> list[dict[str, Any]]:
+    """The least that a namespace needs for runs: the supervisors' account, and its role."""
+    tenant = Tenant(namespace, 0, 0)
+    subject = {"kind": "ServiceAccount", "name": ACCOUNT, "namespace": namespace}
+    role = "runner-supervisor"
+    return [_account(tenant), _role(tenant, role, SUPERVISOR_RULES), _binding(tenant, role, [subject])]
+
+
 def _object(tenant: Tenant, kind: str, api: str, name: str, namespaced: bool = True, **body: Any) -> dict[str, Any]:
     metadata: dict[str, Any] = {"name": name, "labels": {"app.kubernetes.io/managed-by": "lake-runner"}}
     if namespaced:

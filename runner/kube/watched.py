@@ -53,9 +53,11 @@ class Watched:
     def _loop(self) -> None:
         while not self._stop.is_set():
             try:
+                if self.error is not None:
+                    self._refresh()  # what was missed may be too old to be told again
+                    self.error = None
                 self._follow()
                 self._refresh()
-                self.error = None
             except KubeError as error:
                 self.error = error  # tried again; what is known stays
                 self._stop.wait(RETRY_S)

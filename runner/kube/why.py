@@ -99,13 +99,19 @@ def _of_supervisor(seen: Seen) -> Iterator[Reason]:
     if seen.job is None:
         yield Reason("nothing: there is no supervisor any more", helps="`runner resume` starts another")
         return
+    over = next(filter(None, (_true(seen.job, kind) for kind in ("Complete", "Failed"))), None)
+    if over is not None:
+        if over["type"] == "Failed":
+            words = f"nothing: the supervisor's Job has failed: {over.get('message', '')}"
+            yield Reason(words, _since(over), "`runner resume` starts another")
+        return
     mine = [pod for pod in seen.pods if _role(pod) == names.SUPERVISOR]
     created = pods.seconds(seen.job["metadata"]["creationTimestamp"])
     if not mine:
         denied = _denied(seen, "Job")
         yield denied or Reason("the supervisor's pod to be made", created, "is the controller manager up?")
     elif not seen.ray_jobs and all(_runs(pod) for pod in mine) and not any(True for _ in _of_pods(seen)):
-        yield Reason("the supervisor, which has just started", created)
+        yield Reason("the supervisor to ask for machines")  # at the start, and for a moment between two legs
 
 
 def _of_queue(seen: Seen) -> Iterator[Reason]:
@@ -156,10 +162,17 @@ def _of_pods(seen: Seen) -> Iterator[Reason]:
             words = placed.get("message") or placed.get("reason")
             yield Reason(f"a node for {role} pod {name}: {words}", _since(placed), _help(str(words)))
             continue
-        yield from _of_containers(pod, f"{role} pod {name}")
+        yield from _of_containers(pod, f"{role} pod {name}", _unmounted(seen, pod))
 
 
-def _of_containers(pod: Body, what: str) -> Iterator[Reason]:
+def _unmounted(seen: Seen, pod: Body) -> str:
+    """What the node last said of a volume that it cannot mount; the pod's own status is silent about it."""
+    uid = pod["metadata"].get("uid")
+    said = [e for e in seen.events if e.get("reason") == "FailedMount" and e["involvedObject"].get("uid") == uid]
+    return " ".join(str(max(said, key=_when).get("message", "")).split()) if said else ""
+
+
+def _of_containers(pod: Body, what: str, unmounted: str) -> Iterator[Reason]:
     status = pod.get("status") or {}
     since = pods.scheduled_at(pod)
     for container in [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]:
@@ -182,23 +195,37 @@ def _of_containers(pod: Body, what: str) -> Iterator[Reason]:
     if running and not _runs(pod):
         yield Reason(f"{what}, whose init container {running[0]} waits for Ray's head", since)
     elif status.get("phase") == "Pending":
-        yield Reason(f"the containers of {what} to start", since)
+        if unmounted:
+            yield Reason(f"a volume of {what}: {unmounted}", since, "make what it names")
+        else:
+            yield Reason(f"the containers of {what} to start", since)
 
 
 def _denied(seen: Seen, kind: str) -> Reason | None:
-    """The newest refusal to make something for an object of that kind."""
-    refused = [
-        event
-        for event in seen.events
-        if event["involvedObject"]["kind"] == kind and str(event.get("reason", "")).startswith("FailedTo")
-    ]
-    refused += [e for e in seen.events if e["involvedObject"]["kind"] == kind and e.get("reason") == "FailedCreate"]
-    if not refused:
+    """The newest refusal to make something for an object of that kind which is still there."""
+    about = [e for e in seen.events if e["involvedObject"]["kind"] == kind and _is_refusal(e) and _is_there(seen, e)]
+    if not about:
         return None
-    last = max(refused, key=lambda event: str(event.get("lastTimestamp") or ""))
-    words = " ".join(str(last.get("message", "")).split())
-    first = last.get("firstTimestamp")
+    words = " ".join(str(max(about, key=_when).get("message", "")).split())
+    first = min(str(event.get("firstTimestamp") or _when(event)) for event in about)
     return Reason(f"machines that are refused: {words}", pods.seconds(first) if first else None, _help(words))
+
+
+def _is_refusal(event: Body) -> bool:
+    """An operator that meets its own object again says so as if it were a failure; nothing waits for that."""
+    made = str(event.get("reason", "")).startswith(("FailedToCreate", "FailedCreate"))
+    return made and "already exists" not in str(event.get("message", ""))
+
+
+def _is_there(seen: Seen, event: Body) -> bool:
+    """Events outlive what they are about: those of an earlier attempt explain nothing."""
+    name = str(event["involvedObject"].get("name", ""))
+    owners = [body["metadata"]["name"] for body in seen.ray_jobs]
+    return name in (seen.run_id, *owners) or any(name.startswith(f"{owner}-") for owner in owners)
+
+
+def _when(event: Body) -> str:
+    return str(event.get("lastTimestamp") or event.get("eventTime") or event.get("firstTimestamp") or "")
 
 
 def _help(words: str) -> str:
@@ -218,6 +245,11 @@ def _role(pod: Body) -> str:
 def _runs(pod: Body) -> bool:
     """Whether its containers all run; the sidecar that submits makes the head unready until the cluster is whole."""
     return (pod.get("status") or {}).get("phase") in ("Running", "Succeeded")
+
+
+def _true(body: Body, kind: str) -> Body | None:
+    found = pods.condition(body, kind)
+    return found if found.get("status") == "True" else None
 
 
 def _since(condition: Body) -> float | None:

@@ -67,7 +67,7 @@ def _driver() -> str:
     for command in _DRIVER_COMMANDS:
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
-        except (FileNotFoundError, subprocess.TimeoutExpired):
+        except (OSError, subprocess.TimeoutExpired):
             continue
         return f"{command[0]} says: {' '.join((done.stdout or done.stderr).split())[:300]}"
     return "there is neither nvidia-smi nor rocm-smi, so no GPU driver was mounted into the pod"

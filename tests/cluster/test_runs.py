@@ -1,0 +1,173 @@
+"""Whole runs on a real Kubernetes: how they end, and that nothing of them stays."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from pathlib import Path
+
+import pytest
+
+from runner import api
+from runner.errors import PlanError, RunFailed, UserCodeError
+from runner.kube import names
+from runner.kube.client import JOBS, PODS, Kube
+from runner.lifecycle import RunState
+from runner.run import Run
+from tests.cluster import kit
+from tests.cluster.conftest import Cluster
+
+pytestmark = pytest.mark.timeout(420)
+
+
+@pytest.fixture
+def kube(cluster: Cluster, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Kube:
+    """The API; the current folder is a project with the job `solo`, and its store a new folder of the lake."""
+    for name, value in cluster.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("KUBECONFIG", str(cluster.kubeconfig))
+    monkeypatch.setenv("RUNNER_STORE", f"s3://lake/test-{uuid.uuid4().hex[:8]}")
+    monkeypatch.chdir(kit.write_project(tmp_path / "project"))
+    return Kube(None, "default")
+
+
+def check_end(kube: Kube, run: Run, state: RunState, seconds: float = 60) -> None:
+    """The run ends in `state`, its receipt counts nothing left, and so do we."""
+    assert run.wait(timeout_s=300, check=False) is state, "\n".join(kit.story(run))
+    receipt = run.view().receipt
+    assert receipt is not None
+    remains = receipt["remains"]
+    assert (remains["pods"], remains["gpus"], remains["ray_jobs"]) == (0, 0, 0)
+    assert not kit.left(kube, run)
+
+
+def test_a_run_trains_on_machines_that_come_and_go(kube: Kube) -> None:
+    """It succeeds, holds two GPUs only while it trains, and every rank's lines are in the bundle."""
+    run = api.submit("solo", cluster=kit.onebox_cluster())
+    kit.await_step(run, 1)
+    held = [each for each in kit.machines(kube, run) if each["metadata"]["labels"][names.ROLE] == names.WORKER]
+    assert len(held) == 2
+    check_end(kube, run, RunState.SUCCEEDED)
+    assert {line for line in run.logs() if "begins" in line} == {
+        f"train/rank{rank} | rank {rank} begins at step 0" for rank in (0, 1)
+    }
+    assert len(attempts := kit.attempts(run)) == 1, attempts
+    assert run.view().receipt["remains"]["gpu_seconds"] > 0  # type: ignore[index]
+
+
+def test_an_exception_of_the_user_is_the_users_own(kube: Kube) -> None:
+    """The run fails with it and its traceback, and is not tried again."""
+    run = api.submit("solo", cluster=kit.onebox_cluster(), fail_at=3)
+    check_end(kube, run, RunState.FAILED)
+    with pytest.raises(UserCodeError, match="rank 1 is unhappy") as caught:
+        run.raise_error()
+    assert "raise ValueError" in caught.value.trace
+    assert len(kit.attempts(run)) == 1
+
+
+def test_a_cancelled_run_goes_at_once_and_can_be_resumed(kube: Kube) -> None:
+    """After a cancel its machines go within seconds; a resume goes on at the last checkpoint and ends as if uncut."""
+    run = api.submit("solo", cluster=kit.onebox_cluster(), steps=24, pause_s=0.5)
+    kit.await_step(run, 6)
+    asked = time.monotonic()
+    run.cancel()
+    check_end(kube, run, RunState.CANCELLED)
+    assert time.monotonic() - asked < 45
+    api.resume(run)
+    check_end(kube, run, RunState.SUCCEEDED)
+    begun = [line for line in run.logs(rank=0) if "begins" in line]
+    assert begun[0] == "rank 0 begins at step 0"
+    assert begun[1].startswith("rank 0 begins at step ")
+    assert int(begun[1].split()[-1]) >= 4
+    rows = [row["step"] for row in run.rows("train", "rank0") if "loss" in row]
+    assert rows == list(range(1, 25))
+
+
+@pytest.mark.parametrize("role", [names.HEAD, names.WORKER])
+def test_a_lost_machine_costs_only_the_steps_since_the_checkpoint(kube: Kube, role: str) -> None:
+    """A pod deleted while training: a second attempt begins from the checkpoint, by itself, and the run succeeds."""
+    run = api.submit("solo", cluster=kit.onebox_cluster(), steps=16, pause_s=0.5)
+    kit.await_step(run, 6)
+    kube.delete(PODS, kit.pod(kube, run, role)["metadata"]["name"], grace_s=0)
+    check_end(kube, run, RunState.SUCCEEDED)
+    _, second = kit.attempts(run)
+    assert (second["attempt"], second["because"]) == (2, "lost")
+    assert "deleted" in " ".join(second["causes"])
+    assert any(line.startswith("rank 0 begins at step ") and not line.endswith(" 0") for line in run.logs(rank=0))
+    rows = [row["step"] for row in run.rows("train", "rank0") if "loss" in row]
+    assert rows == list(range(1, 17))
+
+
+def test_a_rank_without_memory_is_named_and_not_tried_again(kube: Kube) -> None:
+    """The run fails, says OOMKilled and the limit, and keeps what the rank printed."""
+    run = api.submit("solo", cluster=kit.onebox_cluster(), eat_at=3)
+    check_end(kube, run, RunState.FAILED)
+    with pytest.raises(RunFailed, match="out of memory"):
+        run.raise_error()
+    assert len(kit.attempts(run)) == 1
+    assert "rank 1 begins at step 0" in list(run.logs(rank=1))
+
+
+def test_the_supervisor_may_die(kube: Kube) -> None:
+    """Its pod deleted while a stage runs: another takes up the same attempt, and the run succeeds."""
+    run = api.submit("solo", cluster=kit.onebox_cluster(), steps=16, pause_s=0.5)
+    kit.await_step(run, 2)
+    kube.delete(PODS, kit.pod(kube, run, names.SUPERVISOR)["metadata"]["name"], grace_s=0)
+    check_end(kube, run, RunState.SUCCEEDED)
+    assert len(kit.attempts(run)) == 1
+    assert sum(entry.kind == "supervisor" for entry in run.bundle.log.read()) == 2
+
+
+def test_an_image_that_does_not_exist_is_what_why_says(kube: Kube) -> None:
+    """While the machines wait for it `why` names the image and what to check; the run can be cancelled."""
+    cluster = kit.onebox_cluster()
+    broken = kit.with_group(
+        cluster, "gpu", pod_template={"spec": {"containers": [{"name": "main", "image": "localhost/nowhere:1"}]}}
+    )
+    run = api.submit("solo", cluster=broken)
+
+    def said() -> bool:
+        return any("image of worker pod" in reason["waits_for"] for reason in run.why())
+
+    kit.await_that(said, 90, "why names the image")
+    reason = next(reason for reason in run.why() if "image of worker pod" in reason["waits_for"])
+    assert "pull secret" in reason["helps"]
+    run.cancel()
+    check_end(kube, run, RunState.CANCELLED)
+
+
+def test_what_no_node_has_is_refused_before_any_pod(kube: Kube) -> None:
+    """Too many GPUs on one machine, or a label that no node has: an error with the numbers, and nothing is made."""
+    cluster = kit.onebox_cluster()
+    before = {job["metadata"]["name"] for job in kube.select(JOBS)}
+    with pytest.raises(PlanError, match=r"nvidia.com/gpu 16 of nvidia.com/gpu 4"):
+        api.submit("solo", cluster=kit.with_group(cluster, "gpu", gpu=16))
+    with pytest.raises(PlanError, match="no label kind=h100"):
+        api.submit("solo", cluster=kit.with_group(cluster, "gpu", node_selector={"kind": "h100"}))
+    assert {job["metadata"]["name"] for job in kube.select(JOBS)} == before
+
+
+def test_a_deadline_ends_the_run(kube: Kube) -> None:
+    """A stage over the cluster's deadline fails and says so, and its machines go."""
+    run = api.submit("solo", cluster=kit.onebox_cluster(deadline_s=30), steps=1000, pause_s=1.0)
+    check_end(kube, run, RunState.FAILED)
+    with pytest.raises(RunFailed, match="DeadlineExceeded"):
+        run.raise_error()
+
+
+def test_no_secret_is_written_anywhere(kube: Kube, cluster: Cluster) -> None:
+    """The store's key is in no object of the run, no log and no file of the bundle."""
+    secret = cluster.environment["AWS_SECRET_ACCESS_KEY"]
+    run = api.submit("solo", cluster=kit.onebox_cluster())
+    kit.await_step(run, 1)
+    labels = names.of_run(run.id)
+    seen = "".join(cluster.run("get", "jobs,rayjobs,rayclusters,pods,configmaps,events", "-o", "json", "-l", labels))
+    seen += cluster.run("get", "events", "-o", "json")
+    check_end(kube, run, RunState.SUCCEEDED)
+    files = run.bundle.store.fs.find(run.bundle.store.path())
+    assert files
+    assert secret not in seen
+    for file in files:
+        assert secret.encode() not in run.bundle.store.fs.cat_file(file), file
+    assert json.loads(seen[: seen.index("\n}") + 2])
