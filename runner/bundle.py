@@ -88,6 +88,24 @@ class Bundle:
 
     # -- paths ---------------------------------------------------------------------------------------------------
 
+    def host(self, stage: str, attempt: int, writer: str, host: str) -> None:
+        """Record where a process of a stage runs."""
+        self.store.put(f"stages/{stage}/{attempt}/hosts/{writer}", host.encode())
+
+    def hosts(self, stage: str, attempt: int) -> dict[str, str]:
+        """Process of a stage -> the machine (on Kubernetes the pod) where it runs."""
+        folder = f"stages/{stage}/{attempt}/hosts"
+        return {writer: self.store.get(f"{folder}/{writer}").decode() for writer in self.store.list(folder)}
+
+    def cause(self, stage: str, attempt: int, writer: str, words: str) -> None:
+        """Record what ended a process of a stage, where somebody beside it knows."""
+        self.store.put(f"stages/{stage}/{attempt}/causes/{writer}", words.encode())
+
+    def causes(self, stage: str, attempt: int) -> list[str]:
+        """What was recorded."""
+        folder = f"stages/{stage}/{attempt}/causes"
+        return [self.store.get(f"{folder}/{writer}").decode() for writer in self.store.list(folder)]
+
     def segments(self, stage: str, attempt: int, kind: str, writer: str) -> str:
         """The folder of a writer's segments; `kind` is 'logs' or 'metrics'."""
         return f"stages/{stage}/{attempt}/{kind}/{writer}"

@@ -27,6 +27,30 @@ def why(run: RunName = "@last", store: StoreUrl = None, output: Format = Output.
     cluster.why(run, store, output)
 
 
+def ssh(
+    run: RunName = "@last",
+    command: Annotated[list[str] | None, typer.Argument(metavar="[COMMAND]...", help="Instead of a shell.")] = None,
+    rank: Annotated[int | None, typer.Option(help="The machine of this rank; the head without it.")] = None,
+    store: StoreUrl = None,
+) -> None:
+    """Open a shell in a machine of a run."""
+    from runner.show import machines
+
+    machines.ssh(run, command or ["/bin/bash"], rank, store)
+
+
+def port_forward(
+    run: RunName = "@last",
+    port: Annotated[int, typer.Option(help="Of the head; 8265 is Ray's dashboard.")] = 8265,
+    local: Annotated[int, typer.Option(help="Of this machine; 0 takes a free one.")] = 8265,
+    store: StoreUrl = None,
+) -> None:
+    """Make a port of a run's head, such as Ray's dashboard, one of this machine's, until Ctrl-C."""
+    from runner.show import machines
+
+    machines.port_forward(run, port, local, store)
+
+
 def doctor(cluster: ClusterName, output: Format = Output.TEXT) -> None:
     """Check all that a run on this cluster needs, and print what was found."""
     from runner.show import cluster as show
@@ -81,4 +105,6 @@ def add_to(app: typer.Typer) -> None:
     """Add the commands to the command line."""
     for command in (why, doctor, queue, gc):
         app.command()(command)
+    app.command(context_settings={"ignore_unknown_options": True})(ssh)
+    app.command("port-forward")(port_forward)
     app.add_typer(admin, name="admin", help="What a platform team does.")

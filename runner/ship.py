@@ -1,7 +1,5 @@
 """Copies what processes append to spool files into the bundle, as segments named by their byte offset.
 
-python -m runner.ship '{"store": ..., "options": ..., "run_id": ..., "spool": ...}' ships until its standard input ends.
-
 Object stores cannot append, and a process that is killed with -9 cannot flush. So processes write to plain local
 files, and this runs beside them. Segments are named by offset: copying again after a crash repeats nothing.
 
@@ -10,14 +8,11 @@ files, and this runs beside them. Segments are named by offset: copying again af
 
 from __future__ import annotations
 
-import json
-import sys
 import threading
 from pathlib import Path
 
 from runner.bundle import Bundle
 from runner.errors import StoreError
-from runner.store import Store
 
 SEGMENT_BYTES = 1 << 20
 FIRST_FLUSH_S, LONGEST_FLUSH_S = 0.4, 15.0
@@ -91,18 +86,3 @@ class Shipper:
         if not names:
             return 0
         return int(names[-1]) + len(self._bundle.store.get(f"{folder}/{names[-1]}"))
-
-
-def main(argv: list[str]) -> None:
-    """A process that ships for another one, and outlives it by a moment."""
-    argument = json.loads(argv[0])
-    shipper = Shipper(
-        Path(argument["spool"]), Bundle(Store(argument["store"], argument["options"]), argument["run_id"])
-    )
-    shipper.start()
-    sys.stdin.buffer.read()
-    shipper.close()
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

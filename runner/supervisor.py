@@ -100,10 +100,16 @@ class Supervisor:
     def _end(self, view: View, action: End) -> RunState:
         """Save the last logs, clean up, write the receipt. The receipt comes last: it says that all of it is done."""
         self._ship_the_rest()
-        error = _with_causes(action.error, self.backend.causes()) if action.state is RunState.FAILED else action.error
+        error = _with_causes(action.error, self._causes(view)) if action.state is RunState.FAILED else action.error
         remains = self.backend.clean()
         end_run(self.bundle, action.state, error, remains)
         return action.state
+
+    def _causes(self, view: View) -> list[str]:
+        """What ended processes of the current attempt, as the machines and the processes beside them tell it."""
+        names = view.legs[view.leg] if view.legs else ()
+        told = [words for name in names for words in self.bundle.causes(name, view.attempt)]
+        return [*told, *self.backend.causes()]
 
     def _ship_the_rest(self) -> None:
         spool = processes.scratch_path(self.bundle.run_id) / "spool"

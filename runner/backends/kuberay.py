@@ -12,6 +12,7 @@ from typing import Any
 
 from runner import wire
 from runner.backends import manifest
+from runner.backends.local import LocalBackend
 from runner.bundle import Bundle
 from runner.kube import names, pods
 from runner.kube.client import JOBS, PODS, RAY_CLUSTERS, RAY_JOBS, Kube
@@ -48,6 +49,7 @@ class KubeRayBackend:
         machines = names.machines_of(self._facts.run_id)
         self._pods = Watched(self._kube, PODS, machines, self._changed.set, self._saw, self._gone)
         self._current: str | None = None
+        self._here: LocalBackend | None = None  # the driver of a leg that needs no machines
         self._ran = self._stopped = self._evicted = False
 
     # -- the seam ------------------------------------------------------------------------------------------------
@@ -58,9 +60,16 @@ class KubeRayBackend:
         if self._kube.find(RAY_JOBS, name) is not None:
             self._current = name
             self._ledger.turn(name)
+            for pod in self._pods.objects():
+                self._saw(pod)
 
     def start(self, leg: int, attempt: int) -> None:
         """See `Backend`; a RayJob of that name that exists already is the one. The machines of the one before go."""
+        if attempt == 1 and all(self._stages[name]["action"] == "skip" for name in self._legs[leg]):
+            self._here = LocalBackend(self._facts.store, {}, self._facts.run_id, skip=True)
+            self._here.start(leg, attempt)
+            return
+        self._here = None
         body = self.body(leg, attempt, self._kube.get(JOBS, self._facts.run_id))
         before, self._current = self._current, body["metadata"]["name"]
         self._ledger.turn(self._current)
@@ -75,6 +84,8 @@ class KubeRayBackend:
 
     def observe(self) -> tuple[DriverState, str]:
         """See `Backend`."""
+        if self._here is not None:
+            return self._here.observe()
         if self._current is None:
             return DriverState.NONE, ""
         if self._stopped:
@@ -90,12 +101,14 @@ class KubeRayBackend:
         if state in _SUSPENDED and self._ran:
             self._evicted = True
             return DriverState.EXITED, "its queue took the machines away (suspended)"
-        if self._ledger.lost_heads:
-            return DriverState.EXITED, "; ".join(self._ledger.lost_heads)
+        if self._ledger.lost:  # a gang is doomed without one of its machines, whenever its driver may notice
+            return DriverState.EXITED, "; ".join(self._ledger.lost)
         return DriverState.RUNNING, ""
 
     def loss(self) -> str:
         """See `Backend`. Memory that ran out would run out again."""
+        if self._here is not None and self._here.observe()[0] is DriverState.EXITED:
+            return LOST  # a result that was to be skipped is gone: the next attempt gets machines
         if self._evicted:
             return EVICTED
         return LOST if self._ledger.lost and not self._ledger.out_of_memory else ""
@@ -111,6 +124,9 @@ class KubeRayBackend:
 
     def stop(self, grace_s: float) -> None:
         """See `Backend`: the driver reads the log and ends by itself; after `grace_s` its RayJob is deleted."""
+        if self._here is not None:
+            self._here.stop(grace_s)
+            return
         deadline = time.monotonic() + grace_s
         while self.observe()[0] is DriverState.RUNNING and (left := deadline - time.monotonic()) > 0:
             self.wait(left)
@@ -133,7 +149,7 @@ class KubeRayBackend:
 
     def _is_wanted(self, pod: dict[str, Any]) -> bool:
         """Whether nobody of ours, and not KubeRay, is about to remove it."""
-        if self._current is None or self._stopped or not pod["metadata"]["name"].startswith(self._current):
+        if self._current is None or self._stopped or not pod["metadata"]["name"].startswith(f"{self._current}-"):
             return False
         ray_job = self._ray_jobs.get(self._current)
         if ray_job is None or ray_job["metadata"].get("deletionTimestamp") or ray_job["spec"].get("suspend"):

@@ -8,10 +8,10 @@ import time
 from typing import Any
 
 from runner.backends import manifest
-from runner.backends.kuberay import remove_machines, run_facts
+from runner.backends.kuberay import leg_body, remove_machines, run_facts
 from runner.bundle import Bundle
 from runner.kube import names
-from runner.kube.client import JOBS, PODS, Kube, KubeError
+from runner.kube.client import JOBS, PODS, RAY_JOBS, Kube, KubeError
 from runner.kube.why import look, reasons
 from runner.lifecycle import View
 
@@ -37,9 +37,24 @@ class KubeRayOutside:
     def launch(self) -> None:
         """See `Outside`: the Job's name is the run's id, so there is never a second one."""
         body = manifest.supervisor_job(run_facts(self._bundle))
-        if self._kube.create(JOBS, body) is None and self._over():
-            self._remove_job()  # of the attempt before a resume
+        made = self._kube.create(JOBS, body)
+        if made is not None:
+            self._start_first(made)
+        elif self._bundle.log.read():  # a resume: the Job is the one that ended the run, or is about to be over
+            self._await_over()
+            self._remove_job()
             self._kube.create(JOBS, body)
+
+    def _start_first(self, owner: dict[str, Any]) -> None:
+        """Make the first attempt's RayJob, as the supervisor would in some seconds: both make the same, once.
+
+        Its driver waits for the supervisor to begin the attempt.
+        """
+        spec = self._bundle.spec()
+        planned = {stage["name"]: stage for stage in spec["plan"]["stages"]}
+        stages = [planned[name] for name in spec["legs"][0]]
+        if not self._bundle.log.read() and any(stage["action"] != "skip" for stage in stages):
+            self._kube.create(RAY_JOBS, leg_body(run_facts(self._bundle), stages, 0, 1, owner))
 
     def is_lost(self, view: View) -> bool:
         """See `Outside`; asked of the API every few seconds. Where that does not answer, nothing is known."""
@@ -70,6 +85,11 @@ class KubeRayOutside:
         remains = remove_machines(self._kube, self._bundle.run_id, threading.Event())
         self._remove_job()
         return remains
+
+    def _await_over(self) -> None:
+        deadline = time.monotonic() + TAKE_UP_S
+        while not self._over() and time.monotonic() < deadline:
+            time.sleep(0.5)
 
     def _over(self) -> bool:
         """Whether the Job is gone, or will start no pod any more."""

@@ -24,10 +24,11 @@ class LocalBackend:
     store_url: of the root store.
     options: its storage options.
     run_id: of the run.
+    skip: all results of the leg exist, so the driver starts no processes.
     """
 
-    def __init__(self, store_url: str, options: dict[str, Any], run_id: str) -> None:
-        self._store_url, self._options, self._run_id = store_url, options, run_id
+    def __init__(self, store_url: str, options: dict[str, Any], run_id: str, skip: bool = False) -> None:
+        self._store_url, self._options, self._run_id, self._skip = store_url, options, run_id, skip
         self._driver: subprocess.Popen[bytes] | None = None
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_read, False)
@@ -49,7 +50,7 @@ class LocalBackend:
         scratch = processes.scratch_folder(self._run_id)
         argument = {
             "store": self._store_url, "options": self._options, "run_id": self._run_id, "leg": leg,
-            "attempt": attempt, "scratch": str(scratch), "parent": os.getpid(),
+            "attempt": attempt, "scratch": str(scratch), "parent": os.getpid(), "skip": self._skip,
         }  # fmt: skip
         with open(scratch / "driver.out", "ab") as out:
             self._driver = subprocess.Popen(

@@ -92,7 +92,7 @@ class Kube:
 
         self.namespace = namespace
         configuration = _configuration(context)
-        self._api = ApiClient(configuration)
+        self._configuration, self._api = configuration, ApiClient(configuration)
         self._host = configuration.host.rstrip("/")
         self._pool = self._api.rest_client.pool_manager
 
@@ -100,6 +100,12 @@ class Kube:
     def host(self) -> str:
         """The address of the API."""
         return self._host
+
+    def fresh_api(self) -> Any:
+        """A client of the `kubernetes` package: a websocket changes the one that it is opened with."""
+        from kubernetes.client.api_client import ApiClient
+
+        return ApiClient(self._configuration)
 
     def at(self, namespace: str) -> Kube:
         """The same cluster from another namespace; connections are shared."""

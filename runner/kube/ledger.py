@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from runner.kube import names, pods
+from runner.kube import pods
 
 
 class Ledger:
@@ -18,20 +18,19 @@ class Ledger:
         self._attempt = ""
         self.causes: list[str] = []
         self.lost: list[str] = []
-        self.lost_heads: list[str] = []
         self.out_of_memory = False
 
     def turn(self, attempt: str) -> None:
         """From now on another attempt's pods count: those whose names begin with that of its RayJob."""
         self._attempt = attempt
-        self.causes, self.lost, self.lost_heads, self.out_of_memory = [], [], [], False
+        self.causes, self.lost, self.out_of_memory = [], [], False
 
     def saw(self, pod: dict[str, Any], wanted: bool = False) -> None:
         """Take down what a pod says; `wanted`: nobody of ours is about to remove it."""
         began, gpus = pods.scheduled_at(pod), pods.gpus(pod)
         if began is not None and gpus:
             self._held.setdefault(pod["metadata"]["uid"], (began, None, gpus))
-        if not pod["metadata"]["name"].startswith(self._attempt):
+        if not self._attempt or not pod["metadata"]["name"].startswith(f"{self._attempt}-"):
             return
         cause = pods.cause(pod)
         if cause is not None:
@@ -58,8 +57,6 @@ class Ledger:
         words = cause or f"pod {pod['metadata']['name']} was deleted"
         self._add(self.lost, words)
         self._add(self.causes, words)
-        if pod["metadata"]["labels"].get(names.ROLE) == names.HEAD:
-            self._add(self.lost_heads, words)
 
     @staticmethod
     def _add(words: list[str], more: str) -> None:

@@ -29,10 +29,13 @@ from runner.ship import Shipper
 from runner.spec import Stage
 from runner.store import Entry, Store
 from runner.worker import stages
+from runner.worker.engine_skip import SkipEngine
 from runner.worker.scope import Scope
 
 #: Seconds between looks at the log where the supervisor is on another machine.
 LOG_LOOK_S = 1.0
+#: Seconds that a driver waits for the supervisor to begin its attempt.
+BEGIN_S = 600.0
 
 
 class Stopped(BaseException):
@@ -56,7 +59,8 @@ def main(argv: list[str]) -> int:
     tempfile.tempdir = os.environ["TMPDIR"] = str(scratch)  # what libraries leave there goes with the run
     backend = bundle.spec()["cluster"]["backend"]
     legs = bundle.spec()["legs"]
-    engine = stages.open_engine(backend, bundle, legs[argument["leg"]])
+    leg = legs[argument["leg"]]
+    engine = SkipEngine() if argument.get("skip") else stages.open_engine(backend, bundle, leg)
     unpacked = capture.code_folder()
     code = scratch / "code" if unpacked is None else unpacked / "project"
     if unpacked is None:
@@ -93,6 +97,9 @@ def _is_first(bundle: Bundle, leg: int, attempt: int) -> bool:
         if any(e.kind == "driver" and (e.data["leg"], e.data["attempt"]) == (leg, attempt) for e in entries):
             raise Fenced(f"attempt {attempt} has had its driver")
 
+    deadline = time.monotonic() + BEGIN_S
+    while not any(entry.kind == "attempt" for entry in bundle.log.read()) and time.monotonic() < deadline:
+        time.sleep(LOG_LOOK_S)  # a client makes the first machines before the supervisor has begun
     try:
         bundle.log.append("driver", {"leg": leg, "attempt": attempt, "host": os.uname().nodename}, alone)
     except Fenced as error:

@@ -121,8 +121,9 @@ def run_ray_rank(config: dict[str, Any]) -> dict[str, Any]:
     )  # fmt: skip
     machine = None
     try:
-        machine = Node(config["scope"], f"{config['stage']}-rank{place.rank}")
+        machine = Node(config["scope"], config["stage"], f"rank{place.rank}")
         scope = machine.scope
+        scope.bundle.host(config["stage"], scope.attempt, f"rank{place.rank}", os.uname().nodename)
         root = capture.code_root()
         if root is not None:
             os.chdir(root)
@@ -147,7 +148,11 @@ def _explained(error: BaseException, stage: Train) -> BaseException:
     from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
 
     if isinstance(error, WorkerGroupError):
-        return first_failure([_failure(rank, e, stage.workers) for rank, e in error.worker_failures.items()])
+        failures = [_failure(rank, e, stage.workers) for rank, e in error.worker_failures.items()]
+        first = first_failure(failures)
+        if all(failure.echo for failure in failures):  # whoever died has not said a word, and Ray has not seen it yet
+            return WorkerLost(f"a rank of {stage.workers} is gone; another one says: {first}")
+        return first
     if isinstance(error, ControllerError):
         return RunFailed(f"Ray Train could not start or keep the {stage.workers} ranks: {error.controller_failure}")
     return error

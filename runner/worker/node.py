@@ -1,4 +1,7 @@
-"""A machine of a cluster that is not the driver's: where its code is, and who ships what its processes write."""
+"""A machine of a cluster that is not the driver's, and who ships what its processes write.
+
+python -m runner.worker.node '{"store": ..., "run_id": ..., "stage": ..., "writer": ..., "spool": ...}'
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import runner
+from runner.bundle import Bundle
+from runner.ship import Shipper
+from runner.store import Store
+from runner.worker.memory import limit_words, out_of_memory_kills
 from runner.worker.scope import Scope
 
 #: Seconds that the last lines may take into the bundle.
@@ -21,18 +28,18 @@ class Node:
 
     Args:
         payload: of the driver's scope.
-        writer: a name that no other process of the attempt has.
+        stage, writer: a name that no other process of the attempt has.
     """
 
-    def __init__(self, payload: dict[str, Any], writer: str) -> None:
+    def __init__(self, payload: dict[str, Any], stage: str, writer: str) -> None:
         self._shipper: subprocess.Popen[bytes] | None = None
         if payload["host"] == os.uname().nodename:
             self.scope = Scope.attach(payload)
             return
-        scratch = Path(payload["scratch"]) / writer
+        scratch = Path(payload["scratch"]) / f"{stage}-{writer}"
         scratch.mkdir(parents=True, exist_ok=True)
         self.scope = Scope.attach({**payload, "scratch": str(scratch)})
-        self._shipper = _ship(payload, scratch)
+        self._shipper = _ship(payload, scratch, stage, writer)
 
     def close(self) -> None:
         """Return when everything is in the bundle. After LAST_LINES_S the shipper goes on alone: a slow store fails
@@ -48,15 +55,33 @@ class Node:
             self._shipper = None
 
 
-def _ship(payload: dict[str, Any], scratch: Path) -> subprocess.Popen[bytes]:
+def _ship(payload: dict[str, Any], scratch: Path, stage: str, writer: str) -> subprocess.Popen[bytes]:
     """A process of its own: it outlives the one that writes, whatever ends that, and ships its last lines."""
     argument = {
-        "store": payload["store"], "options": payload["options"], "run_id": payload["run_id"],
-        "spool": str(scratch / "spool"),
+        "store": payload["store"], "options": payload["options"], "run_id": payload["run_id"], "stage": stage,
+        "attempt": payload["attempt"], "writer": writer, "spool": str(scratch / "spool"),
     }  # fmt: skip
     folder = Path(runner.__file__).resolve().parents[1]
     path = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
     return subprocess.Popen(
-        [sys.executable, "-m", "runner.ship", json.dumps(argument)], stdin=subprocess.PIPE, start_new_session=True,
-        env={**os.environ, "PYTHONPATH": path}, cwd="/",
+        [sys.executable, "-m", "runner.worker.node", json.dumps(argument)], stdin=subprocess.PIPE,
+        start_new_session=True, env={**os.environ, "PYTHONPATH": path}, cwd="/",
     )  # fmt: skip
+
+
+def main(argv: list[str]) -> None:
+    """Ship until standard input ends; then say what the kernel did to the process that wrote, if it did."""
+    argument = json.loads(argv[0])
+    bundle = Bundle(Store(argument["store"], argument["options"]), argument["run_id"])
+    before = out_of_memory_kills()
+    shipper = Shipper(Path(argument["spool"]), bundle)
+    shipper.start()
+    sys.stdin.buffer.read()
+    if out_of_memory_kills() > before:
+        words = f"{os.uname().nodename}: out of memory, {limit_words()}: the kernel killed {argument['writer']}"
+        bundle.cause(argument["stage"], argument["attempt"], argument["writer"], words)
+    shipper.close()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -109,7 +109,7 @@ class _Actor:
     """One worker on Ray."""
 
     def __init__(self, payload: dict[str, Any], stage: str, writer: str) -> None:
-        self._node = Node(payload, f"{stage}-{writer}")
+        self._node = Node(payload, stage, writer)
         pool_worker.redirect(str(self._node.scope.spool(stage, "logs", writer)))
         self._program = b""
         self._function: Callable[[Any], Any] | None = None

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
+import threading
 from pathlib import Path
 
 from runner import capture
@@ -23,6 +25,18 @@ def start(scratch: Path, workers: int) -> bool:
 
     if ray.is_initialized():
         return False
+    in_main = threading.current_thread() is threading.main_thread()
+    terminated = signal.getsignal(signal.SIGTERM)
+    try:
+        return _start(scratch, workers)
+    finally:
+        if in_main:
+            signal.signal(signal.SIGTERM, terminated)  # Ray sets one of its own, and a driver has its own way to leave
+
+
+def _start(scratch: Path, workers: int) -> bool:
+    import ray
+
     logging.getLogger("ray").setLevel(logging.ERROR)  # it warns before it looks at what `init` is told
     os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")

@@ -187,9 +187,11 @@ def event(kind: str, name: str, reason: str, message: str, first: str = AT, last
     )  # fmt: skip
 
 
-def node(name: str = "onebox", labels: Body | None = None, taints: list[Body] | None = None, **room: str) -> Body:
-    """A machine of the cluster."""
-    room = {"cpu": "2", "memory": "24632884Ki", "pods": "110", **{k.replace("_", "/"): v for k, v in room.items()}}
+def node(
+    name: str = "onebox", labels: Body | None = None, taints: list[Body] | None = None, more: Body | None = None
+) -> Body:
+    """A machine of the cluster; `more` of its allocatable resources."""
+    room = {"cpu": "2", "memory": "24632884Ki", "pods": "110", **(more or {})}
     spec = {"taints": taints} if taints else {}
     return body(
         "Node", "v1", name, None, metadata={"labels": {"kubernetes.io/arch": "amd64", **(labels or {})}}, spec=spec,

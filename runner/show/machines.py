@@ -1,0 +1,85 @@
+"""The commands that go to a run's machines: ssh, port-forward."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from runner.errors import InputError, listed
+from runner.show.ask import open_run
+
+if TYPE_CHECKING:
+    from runner.kube.client import Kube
+    from runner.run import Run
+
+
+def ssh(name: str, command: list[str], rank: int | None, store: str | None) -> None:
+    """Run a command, or a shell, in a pod of a run."""
+    from runner.backends.manifest import CONTAINER
+    from runner.kube.shell import run_in
+
+    run = open_run(name, store)
+    kube = _kube(run)
+    pod = _head(kube, run)["metadata"]["name"] if rank is None else _pod_of_rank(run, rank)
+    raise typer.Exit(run_in(kube, pod, CONTAINER, command))
+
+
+def port_forward(name: str, port: int, local: int, store: str | None) -> None:
+    """Carry connections until Ctrl-C."""
+    from runner.kube.shell import Forward
+
+    run = open_run(name, store)
+    kube = _kube(run)
+    pod = _head(kube, run)["metadata"]["name"]
+    forward = Forward(kube, pod, port, local)
+    typer.echo(f"http://127.0.0.1:{forward.local} leads to port {port} of {pod}; Ctrl-C ends it")
+    if port == DASHBOARD:
+        typer.echo(f"Ray asks for a token: {_token_words(run, kube)}")
+    try:
+        forward.serve()
+    finally:
+        forward.close()
+
+
+DASHBOARD = 8265
+
+
+def _token_words(run: Run, kube: Kube) -> str:
+    """Where the token is; it is not printed, since terminals are recorded."""
+    from runner.kube import names
+    from runner.kube.client import RAY_CLUSTERS
+
+    (cluster,) = kube.select(RAY_CLUSTERS, names.of_run(run.id))[:1]
+    secret = cluster["metadata"]["name"][-50:]
+    return f"kubectl get secret -n {kube.namespace} {secret} -o jsonpath='{{.data.auth_token}}' | base64 -d"
+
+
+def _kube(run: Run) -> Kube:
+    from runner import wire
+    from runner.kube.client import Kube
+
+    cluster = wire.from_json(run.spec()["cluster"])
+    if cluster.kubernetes is None:
+        raise InputError(f"{run.id} does not run on Kubernetes", allowed="a run on a cluster of backend 'kuberay'")
+    return Kube(cluster.kubernetes.context, cluster.kubernetes.namespace)
+
+
+def _head(kube: Kube, run: Run) -> dict[str, Any]:
+    from runner.kube import names
+    from runner.kube.client import PODS
+
+    found = kube.select(PODS, f"{names.of_run(run.id)},{names.ROLE}={names.HEAD}")
+    alive = [pod for pod in found if not pod["metadata"].get("deletionTimestamp")]
+    if not alive:
+        raise InputError(f"{run.id} has no machine now", allowed="a run that is at work", todo=f"runner why {run.id}")
+    return alive[0]
+
+
+def _pod_of_rank(run: Run, rank: int) -> str:
+    stage = next((stage for stage in run.view().stages.values() if stage.state == "running"), None)
+    hosts = run.bundle.hosts(stage.name, stage.attempt) if stage is not None else {}
+    if f"rank{rank}" not in hosts:
+        known = listed(sorted(hosts)) if hosts else "none: no training is at work"
+        raise InputError(f"no rank {rank} in {run.id}", allowed=known, todo=f"runner status {run.id}")
+    return hosts[f"rank{rank}"]

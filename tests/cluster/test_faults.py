@@ -1,0 +1,140 @@
+"""Faults around a run: the operator, the API, the queue and the client go away, and nothing is lost or left."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from runner import api
+from runner.bundle import Bundle
+from runner.kube import names
+from runner.kube.client import JOBS, RAY_JOBS, SECRETS, WORKLOADS, Kube, resource
+from runner.kube.tenant import Tenant, objects
+from runner.lifecycle import RunState, fold
+from runner.store import Store
+from tests.cluster import kit
+from tests.cluster.conftest import Cluster, onebox
+from tests.cluster.test_runs import check_end, kube
+
+__all__ = ["kube"]
+pytestmark = pytest.mark.timeout(480)
+OPERATOR = ("-n", "kuberay-system", "deployment/kuberay-operator")
+GIB = 1 << 30
+
+
+@pytest.fixture
+def no_operator(cluster: Cluster) -> Iterator[None]:
+    """A moment to stop the operator in; it runs again afterwards."""
+    yield
+    cluster.run("scale", "--replicas=1", *OPERATOR)
+    cluster.run("rollout", "status", "--timeout=120s", *OPERATOR)
+
+
+def test_a_run_is_cancelled_while_the_operator_is_away(kube: Kube, cluster: Cluster, no_operator: None) -> None:
+    """Nobody takes KubeRay's finalizer off: the supervisor does, and GPUs are free before the operator is back."""
+    run = api.submit("solo", cluster=kit.onebox_cluster(), steps=500, pause_s=0.5)
+    kit.await_step(run, 2)
+    cluster.run("scale", "--replicas=0", *OPERATOR)
+    pods_gone = "--for=delete"
+    cluster.run("wait", pods_gone, "pod", "-n", "kuberay-system", "--all", "--timeout=60s", check=False)
+    run.cancel()
+    check_end(kube, run, RunState.CANCELLED)
+
+
+def test_the_api_may_restart_in_the_middle(kube: Kube, cluster: Cluster) -> None:
+    """The API server killed while a stage trains: the training does not notice, and the run succeeds."""
+    if not cluster.onebox:
+        pytest.skip("the API server of a given cluster is not ours to kill")
+    run = api.submit("solo", cluster=kit.onebox_cluster(), steps=30, pause_s=0.5)
+    kit.await_step(run, 2)
+    (pid,) = subprocess.run(
+        ["pgrep", "-x", "kube-apiserver"], capture_output=True, text=True, check=True
+    ).stdout.split()
+    os.kill(int(pid), signal.SIGKILL)
+    onebox("up")
+    check_end(kube, run, RunState.SUCCEEDED)
+    assert len(kit.attempts(run)) == 1
+
+
+@pytest.fixture
+def team(kube: Kube) -> Iterator[Kube]:
+    """The namespace and the queue of a team with two GPUs."""
+    made = Tenant("test-team", cpus=1.9, memory=20 * GIB, gpus=2, host_paths=True)
+    own = kube.at("test-team")
+    if not _has_kueue(kube):
+        pytest.skip("no Kueue on this cluster")
+    for body in objects(made):
+        own.apply(body, resource(body))
+    secret = kube.get(SECRETS, "lake-credentials")
+    copied = {"name": "lake-credentials", "namespace": "test-team"}
+    own.apply({"apiVersion": "v1", "kind": "Secret", "metadata": copied, "data": secret["data"]}, SECRETS)
+    yield own
+    for body in reversed(objects(made)):
+        what, name = resource(body), body["metadata"]["name"]
+        (own if what.namespaced else kube).delete(what, name)
+
+
+def _has_kueue(kube: Kube) -> bool:
+    return any(group["name"] == "kueue.x-k8s.io" for group in kube.request("GET", "/apis")["groups"])
+
+
+def test_a_run_waits_for_quota_and_starts_when_another_ends(team: Kube) -> None:
+    """The second run of a full queue waits, and `why` says for what; it starts when the first has ended."""
+    cluster = kit.onebox_cluster(namespace="test-team", queue="test-team")
+    first = api.submit("solo", cluster=cluster, steps=40, pause_s=0.5)
+    kit.await_step(first, 1)
+    second = api.submit("solo", cluster=cluster, steps=4)
+    kit.await_that(lambda: any("quota in queue" in r["waits_for"] for r in second.why()), 60, "why names the quota")
+    assert not kit.machines(team, second)
+    check_end(team, first, RunState.SUCCEEDED)
+    check_end(team, second, RunState.SUCCEEDED)
+
+
+def test_a_queue_may_take_the_machines_away(team: Kube) -> None:
+    """An eviction while training: a new attempt waits for the queue, and goes on from the checkpoint."""
+    cluster = kit.onebox_cluster(namespace="test-team", queue="test-team")
+    run = api.submit("solo", cluster=cluster, steps=24, pause_s=0.5)
+    kit.await_step(run, 6)
+    (workload,) = team.select(WORKLOADS)
+    team.patch(WORKLOADS, workload["metadata"]["name"], {"spec": {"active": False}})
+    check_end(team, run, RunState.SUCCEEDED)
+    _, second = kit.attempts(run)
+    assert second["because"] == "evicted"
+    assert any(line.startswith("rank 0 begins at step ") and not line.endswith(" 0") for line in run.logs(rank=0))
+
+
+def test_a_client_killed_at_any_moment_leaves_a_whole_run_or_none(kube: Kube) -> None:
+    """Killed with -9 while it submits, three times: the run exists and ends well, or nothing of it exists."""
+    store = Store(os.environ["RUNNER_STORE"])
+    command = [sys.executable, "-m", "runner", "submit", "solo", "--cluster", "onebox", "--set", "steps=2", "--detach"]
+    environment = {**os.environ, "PYTHONPATH": str(kit.CHECKOUT)}
+    clusters = kit.CHECKOUT / "clusters"
+    os.symlink(clusters, "clusters")
+    for _ in range(3):
+        client = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(random.uniform(0.5, 4.0))  # the moment itself is what is tried
+        client.kill()
+        client.wait()
+        kit.await_that(lambda: not _under_way(kube, store), 240, "every run has ended")
+    made = [body["metadata"]["name"] for body in kube.select(RAY_JOBS, names.RUN)]
+    assert not made
+    for run_id in store.list():
+        if run_id.startswith("r"):
+            entries = Bundle(store, run_id).log.read()
+            assert not entries or fold(entries).state is RunState.SUCCEEDED
+
+
+def _under_way(kube: Kube, store: Store) -> list[str]:
+    """Runs of this store whose Job has not ended."""
+    return [
+        job["metadata"]["name"]
+        for job in kube.select(JOBS, names.RUN)
+        if job["metadata"]["annotations"][names.STORE] == store.url and not (job.get("status") or {}).get("succeeded")
+    ]

@@ -1,0 +1,410 @@
+"""Pods, quantities, the ledger, leftovers, quota and tenants: from objects as the API shows them."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from runner.kube import client, gc, names, pods, preflight, quantities, queue, tenant
+from runner.kube.client import KubeError
+from runner.kube.ledger import Ledger
+from tests.unit import kube_kit as kit
+from tests.unit.kube_kit import AT_S, RUN
+
+GPUS = {"requests": {"cpu": "500m", "memory": "3Gi"}, "limits": {"memory": "3221225472", "nvidia.com/gpu": "2"}}
+OLD = "2026-11-23T21:00:00Z"
+
+
+def worker(name: str = "w", phase: str = "Running", **more: Any) -> kit.Body:
+    return kit.pod(f"{RUN}-0-1-gxx7h-{name}", names.WORKER, phase, **more)
+
+
+# -- quantities and pods ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("quantity", "value"),
+    [("500m", 0.5), ("4Gi", 4 * 2**30), ("24632884Ki", 24632884 * 1024), ("2", 2.0), ("1G", 1e9), (3, 3.0), ("0", 0.0)],
+)
+def test_quantities_are_numbers(quantity: str | int, value: float) -> None:
+    """Every form in which the API writes a quantity is its number."""
+    assert quantities.number(quantity) == value
+
+
+def test_a_wrong_quantity_is_an_error() -> None:
+    """What is no quantity is refused."""
+    with pytest.raises(ValueError):
+        quantities.number("4 GB")
+
+
+def test_quantities_add_up_and_can_be_read() -> None:
+    """Resources add name by name, and memory is told in GiB."""
+    total = {"cpu": 1.0}
+    quantities.add(total, {"cpu": 0.5, "memory": 2.0**30}, 3)
+    assert total == {"cpu": 2.5, "memory": 3.0 * 2**30}
+    assert [quantities.words(*pair) for pair in total.items()] == ["cpu 2.5", "memory 3.0 GiB"]
+
+
+def test_what_a_pod_holds_and_since_when() -> None:
+    """A pod holds the GPUs of its limits, from the moment it got a node."""
+    assert (pods.gpus(worker(resources=GPUS)), pods.scheduled_at(worker())) == (2, AT_S)
+    assert pods.gpus(worker(resources={"limits": {"nvidia.com/mig-1g.10gb": "1", "memory": "1Gi"}})) == 1
+    waits = worker(phase="Pending", conditions=(kit.condition("PodScheduled", False, "Unschedulable"),))
+    assert (pods.gpus(waits), pods.scheduled_at(waits)) == (0, None)
+    assert pods.scheduled_at(worker(conditions=())) is None
+
+
+def test_times_of_the_api() -> None:
+    """Both forms of the API's times are seconds since 1970."""
+    assert pods.seconds("2026-11-23T22:20:53Z") == AT_S
+    assert pods.seconds("2026-11-23T22:20:53.500000Z") == AT_S + 0.5
+
+
+OOM = {"terminated": {"reason": "OOMKilled", "exitCode": 137, "finishedAt": kit.AT}}
+
+
+@pytest.mark.parametrize(
+    ("pod", "words"),
+    [
+        (worker(resources=GPUS, containers=(kit.container(OOM),)), "OOMKilled, its limit is 3221225472 bytes"),
+        (worker(containers=(kit.container({"running": {}}, OOM),)), "OOMKilled, its limit is None"),
+        (worker(inits=(kit.container(OOM, name="wait-gcs-ready"),)), "OOMKilled, no limit"),
+        (worker(phase="Failed", reason="Evicted", message="The node was low on memory."), "Evicted: The node was low"),
+        (
+            worker(conditions=(kit.condition("DisruptionTarget", True, "PreemptionByScheduler", "made room"),)),
+            "PreemptionByScheduler: made room",
+        ),
+    ],
+)
+def test_what_ended_a_pod(pod: kit.Body, words: str) -> None:
+    """Memory, eviction and preemption are causes; an OOM of an init container too."""
+    cause = pods.cause(pod)
+    assert cause is not None
+    assert cause.startswith(f"pod {pod['metadata']['name']}: ")
+    assert words in cause
+
+
+def test_an_ordinary_end_has_no_cause() -> None:
+    """A pod that ended by itself, or runs, has none."""
+    done = {"terminated": {"reason": "Completed", "exitCode": 0}}
+    assert pods.cause(worker(phase="Succeeded", containers=(kit.container(done),))) is None
+    assert pods.cause(worker(conditions=(kit.condition("DisruptionTarget", False),))) is None
+
+
+# -- the ledger ------------------------------------------------------------------------------------------------------
+
+
+def test_gpu_seconds_are_held_until_a_pod_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each GPU counts from the pod's placing until its end; however often it is seen."""
+    ledger = Ledger()
+    ledger.saw(worker("a", resources=GPUS))
+    ledger.saw(worker("a", resources=GPUS))
+    ledger.saw(worker("b", resources=None))
+    ledger.saw(worker("c", "Pending", resources=GPUS, conditions=()))
+    assert ledger.gpu_seconds(AT_S + 10) == 20.0
+    monkeypatch.setattr("time.time", lambda: AT_S + 15)
+    ledger.gone(worker("a", resources=GPUS))
+    assert ledger.gpu_seconds(AT_S + 1000) == 30.0
+
+
+def test_a_pod_seen_only_at_its_end_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What came and went between two looks has held its GPUs, and its cause is known."""
+    ledger = Ledger()
+    ledger.turn(f"{RUN}-0-1")
+    monkeypatch.setattr("time.time", lambda: AT_S + 5)
+    killed = worker(resources=GPUS, containers=(kit.container(OOM),))
+    ledger.gone(killed)
+    ledger.saw(killed)
+    assert ledger.gpu_seconds(AT_S + 100) == 10.0
+    assert len(ledger.causes) == 1
+
+
+def test_causes_are_those_of_the_current_attempt() -> None:
+    """A turn forgets what ended the attempt before, and attempt 10 is not attempt 1; GPU seconds go on."""
+    ledger = Ledger()
+    killed = worker(resources=GPUS, containers=(kit.container(OOM),))
+    ledger.turn(f"{RUN}-0-1")
+    ledger.saw(killed)
+    assert (len(ledger.causes), ledger.out_of_memory, ledger.lost) == (1, True, [])
+    ledger.turn(f"{RUN}-0-10")
+    ledger.saw(killed)
+    assert (ledger.causes, ledger.out_of_memory) == ([], False)
+    assert ledger.gpu_seconds(AT_S + 10) == 20.0
+
+
+def test_machines_that_somebody_else_has_removed() -> None:
+    """A wanted pod that fails or is deleted is lost, once, with its cause; a head is told apart."""
+    ledger = Ledger()
+    ledger.turn(f"{RUN}-0-1")
+    evicted = worker("a", "Failed", reason="Evicted", message="The node was low on memory.")
+    head = kit.pod(f"{RUN}-0-1-gxx7h-head", names.HEAD)
+    ledger.saw(evicted)
+    assert ledger.lost == []
+    ledger.saw(evicted, wanted=True)
+    ledger.gone(evicted, wanted=True)
+    ledger.gone(head, wanted=True)
+    cause = f"pod {evicted['metadata']['name']}: Evicted: The node was low on memory."
+    deleted = f"pod {RUN}-0-1-gxx7h-head was deleted"
+    assert (ledger.lost, ledger.lost_heads, ledger.causes) == ([cause, deleted], [deleted], [cause, deleted])
+
+
+# -- leftovers -------------------------------------------------------------------------------------------------------
+
+
+def find(kube: kit.FakeKube, judgement: str, now: float = AT_S + 600, everywhere: bool = False) -> list[gc.Leftover]:
+    return gc.find(kube, lambda store, run: judgement, now, everywhere)
+
+
+def test_leftovers_are_gathered_by_run() -> None:
+    """All objects of a run are one leftover, with its store and the GPUs that living pods hold."""
+    done = worker("b", "Succeeded", resources=GPUS)
+    kube = kit.FakeKube(kit.job(), kit.ray_job(), kit.ray_cluster(), worker("a", resources=GPUS), done)
+    kube.put(kit.body("Job", "batch/v1", "not-of-a-run"))
+    (left,) = find(kube, "ended")
+    kinds = [kind for kind, _ in left.objects]
+    assert (left.run, left.store, left.gpus) == (RUN, "s3://lake/runs", 2)
+    assert kinds == ["Job", "RayJob", "RayCluster", "pod"]
+    assert left.removable
+
+
+@pytest.mark.parametrize(
+    ("judgement", "removable"), [("working", False), ("unknown", False), ("nobody", True), ("ended", True)]
+)
+def test_only_what_nobody_needs_is_removable(judgement: str, removable: bool) -> None:
+    """A run that works, or whose store does not answer, is left alone."""
+    (left,) = find(kit.FakeKube(kit.job(), kit.ray_job()), judgement)
+    assert (left.judgement, left.removable) == (judgement, removable)
+
+
+def test_a_young_run_is_left_alone() -> None:
+    """For some minutes nobody is asked: the client may still be writing the bundle."""
+    (left,) = gc.find(kit.FakeKube(kit.job()), lambda *_: pytest.fail("was asked"), AT_S + 100)
+    assert (left.judgement, left.removable) == ("young", False)
+
+
+def test_the_finished_job_goes_by_itself() -> None:
+    """The Job of an ended run, alone, is its ttl's to remove; that of a run without a bundle is not."""
+    kube = kit.FakeKube(kit.job(), kit.pod(f"{RUN}-x", names.SUPERVISOR, "Succeeded"))
+    assert [left.removable for left in find(kube, "ended")] == [False]
+    assert [left.removable for left in find(kube, "nobody")] == [True]
+
+
+def test_leftovers_of_every_namespace() -> None:
+    """Runs of other namespaces are found only when asked for, and removed there."""
+    there = kit.ray_cluster("other-0-1-x")
+    there["metadata"] |= {"namespace": "team-b", "labels": {names.RUN: "other"}}
+    kube = kit.FakeKube(kit.ray_cluster(), there)
+    assert [left.run for left in find(kube, "nobody")] == [RUN]
+    assert [left.namespace for left in find(kube, "nobody", everywhere=True)] == ["default", "team-b"]
+    assert gc.remove(kube, find(kube, "nobody", everywhere=True)[1]) == []
+    assert [left.run for left in find(kube, "nobody", everywhere=True)] == [RUN]
+
+
+def test_removing_goes_on_after_a_refusal() -> None:
+    """Owners go first, what is gone already is no error, and what is refused is told."""
+    refused = {"/apis/ray.io/v1/namespaces/default/rayjobs/": kit.forbidden("rayjobs")}
+    kube = kit.FakeKube(kit.job(), kit.ray_job(), kit.ray_cluster())
+    (left,) = find(kube, "nobody")
+    kube.refused.update(refused)
+    left.objects.append(("pod", "gone-already"))
+    (words,) = gc.remove(kube, left)
+    assert words.startswith(f"RayJob {RUN}-0-1: rayjobs is forbidden")
+    deleted = [path.rsplit("/", 2)[1] for method, path in kube.sent if method == "DELETE"]
+    assert deleted == ["jobs", "rayjobs", "rayclusters", "pods"]
+
+
+# -- quota -----------------------------------------------------------------------------------------------------------
+
+KUEUE = "kueue.x-k8s.io/v1beta1"
+
+
+def local_queue(**status: Any) -> kit.Body:
+    return kit.body("LocalQueue", KUEUE, "team", spec={"clusterQueue": "team-share"}, status=status)
+
+
+def cluster_queue() -> kit.Body:
+    flavors = [
+        {"name": "a100", "resources": [{"name": "cpu", "nominalQuota": "10"}, {"name": "gpu", "nominalQuota": "4"}]},
+        {"name": "h100", "resources": [{"name": "cpu", "nominalQuota": "500m"}, {"name": "gpu", "nominalQuota": "2"}]},
+    ]
+    return kit.body("ClusterQueue", KUEUE, "team-share", None, spec={"resourceGroups": [{"flavors": flavors}]})
+
+
+def shares(*bodies: kit.Body, **refused: Any) -> dict[tuple[str, str], tuple[float, float]]:
+    found = queue.shares(kit.FakeKube(*bodies, **refused))
+    return {(share.source, share.resource): (share.used, share.limit) for share in found}
+
+
+def test_shares_of_a_quota() -> None:
+    """Used and hard amounts are numbers under the plain name of the resource; counts of objects are left out."""
+    hard = {"requests.cpu": "2", "requests.nvidia.com/gpu": "4", "limits.memory": "2Gi", "count/jobs.batch": "200"}
+    found = shares(kit.quota(hard, {"requests.cpu": "500m", "limits.memory": "0"}))
+    assert found == {
+        ("quota unit", "cpu"): (0.5, 2.0),
+        ("quota unit", "nvidia.com/gpu"): (0.0, 4.0),
+        ("quota unit", "limits.memory"): (0.0, 2.0 * 2**30),
+    }
+
+
+def test_a_quota_that_nothing_has_counted_yet() -> None:
+    """A quota that was made a moment ago has an empty status."""
+    fresh = kit.quota({"requests.cpu": "2"})
+    assert shares({**fresh, "status": {}}) == {("quota unit", "cpu"): (0.0, 2.0)}
+
+
+@pytest.mark.parametrize("key", ["flavorUsage", "flavorsUsage"], ids=["v1beta1", "v1beta2"])
+def test_shares_of_a_queue(key: str) -> None:
+    """Flavors add up, in what is used and in what there is."""
+    usage = [
+        {"name": "a100", "resources": [{"name": "cpu", "total": "1500m"}, {"name": "gpu", "total": "3"}]},
+        {"name": "h100", "resources": [{"name": "cpu", "total": "500m"}]},
+    ]
+    found = shares(local_queue(**{key: usage}), cluster_queue())
+    assert found == {("queue team", "cpu"): (2.0, 10.5), ("queue team", "gpu"): (3.0, 6.0)}
+
+
+def test_a_queue_whose_limits_may_not_be_seen() -> None:
+    """What is used can still be told; the limit is no number then."""
+    usage = [{"name": "a100", "resources": [{"name": "gpu", "total": "3"}]}]
+    refused = {"/apis/kueue.x-k8s.io/v1beta1/clusterqueues": kit.forbidden("clusterqueues")}
+    ((used, limit),) = shares(local_queue(flavorUsage=usage), cluster_queue(), refused=refused).values()
+    assert (used, math.isnan(limit)) == (3.0, True)
+
+
+@pytest.mark.parametrize("error", [KubeError(404, "", "404 page not found\n"), kit.forbidden("localqueues")])
+def test_a_cluster_without_kueue_has_quotas(error: KubeError) -> None:
+    """Without Kueue, or the right to see it, the ResourceQuotas are told alone."""
+    found = shares(kit.quota({"pods": "9"}), refused={"/apis/kueue.x-k8s.io": error})
+    assert list(found) == [("quota unit", "pods")]
+
+
+def test_who_holds_and_who_waits() -> None:
+    """Runs with machines come first, with what their living pods ask for; then the queue, oldest first."""
+    late, early = kit.ray_job("run-c-0-1", suspend=True, queue="team"), kit.ray_job("run-b-0-1", True, "team")
+    early["metadata"]["creationTimestamp"] = OLD
+    kube = kit.FakeKube(
+        late, early, kit.ray_job(), worker("a", resources=GPUS), worker("b", "Pending", resources=GPUS),
+        worker("c", "Succeeded", resources=GPUS), kit.pod("other", names.WORKER, run="unknown", resources=GPUS),
+    )  # fmt: skip
+    holds, *waits = queue.holders(kube)
+    assert (holds.run, holds.state, holds.by, holds.words) == (RUN, "holds", "ann", "")
+    assert holds.resources == {"cpu": 1.0, "memory": 6.0 * 2**30}
+    assert [(each.run, each.state, each.words) for each in waits] == [
+        ("run-b", "waits", "queue team"),
+        ("run-c", "waits", "queue team"),
+    ]
+
+
+# -- tenants ---------------------------------------------------------------------------------------------------------
+
+TEAM = tenant.Tenant("team-a", 32, 2**38, gpus=8, users=("ann",), groups=("team-a",))
+CLUSTER_WIDE = {"Namespace", "ResourceFlavor", "ClusterQueue"}
+
+
+def made(kind: str, name: str | None = None, of: tenant.Tenant = TEAM) -> kit.Body:
+    (found,) = [o for o in tenant.objects(of) if o["kind"] == kind and name in (None, o["metadata"]["name"])]
+    return found
+
+
+def rights(rules: tuple[tenant.Rule, ...]) -> set[tuple[str, str, str]]:
+    return {(g, what, verb) for groups, whats, verbs in rules for g in groups for what in whats for verb in verbs}
+
+
+def test_every_object_of_a_tenant_is_in_its_place() -> None:
+    """Objects are in the team's namespace, which comes first, or of the whole cluster where their kind is."""
+    bodies = tenant.objects(TEAM)
+    assert (bodies[0]["kind"], bodies[0]["metadata"]["name"]) == ("Namespace", "team-a")
+    for each in bodies:
+        assert each["metadata"].get("namespace") == (None if each["kind"] in CLUSTER_WIDE else "team-a")
+        assert client.resource(each).namespaced == (each["kind"] not in CLUSTER_WIDE)
+    places = [client.resource(each).path("team-a", each["metadata"]["name"]) for each in bodies]
+    assert len(set(places)) == len(places)
+    assert "/apis/networking.k8s.io/v1/namespaces/team-a/networkpolicies/runner-deny" in places
+    assert "/apis/kueue.x-k8s.io/v1beta1/clusterqueues/team-a" in places
+
+
+def test_users_may_do_what_runs_need_and_read_no_secret() -> None:
+    """The role of users has every right that is checked before a run, and cannot read a Secret."""
+    users = rights(tenant.USER_RULES)
+    assert set(preflight.CLIENT_RIGHTS) <= users
+    assert {verb for _, what, verb in users if what == "secrets"} == {"create", "patch", "delete"}
+    assert not {what for _, what, _ in users} & {"*", "roles", "rolebindings", "serviceaccounts/token", "nodes"}
+
+
+def test_the_supervisor_may_do_little() -> None:
+    """It makes RayJobs, looks at pods, and reaches into nothing: no exec, no secrets, no pods of its own."""
+    supervisor = rights(tenant.SUPERVISOR_RULES)
+    assert {("ray.io", "rayjobs", verb) for verb in ("get", "list", "watch", "create", "patch", "delete")} <= supervisor
+    assert {("", "pods", verb) for verb in ("get", "list", "watch")} <= supervisor
+    assert ("batch", "jobs", "get") in supervisor
+    touched = {what for _, what, _ in supervisor}
+    assert not touched & {"*", "pods/exec", "pods/portforward", "secrets", "configmaps", "services/proxy"}
+    assert {verb for _, what, verb in supervisor if what == "pods"} == {"get", "list", "watch"}
+    assert not any(verb == "*" for _, _, verb in supervisor | rights(tenant.USER_RULES))
+
+
+def test_roles_are_bound_to_whom_they_are_for() -> None:
+    """The supervisor's role is its account's, the users' role that of the users and groups; without any, of nobody."""
+    binding = made("RoleBinding", "runner-supervisor")
+    assert binding["subjects"] == [{"kind": "ServiceAccount", "name": tenant.ACCOUNT, "namespace": "team-a"}]
+    assert made("ServiceAccount")["metadata"]["name"] == tenant.ACCOUNT
+    users = made("RoleBinding", "runner-user")
+    assert [(s["kind"], s["name"], s["apiGroup"]) for s in users["subjects"]] == [
+        ("User", "ann", "rbac.authorization.k8s.io"),
+        ("Group", "team-a", "rbac.authorization.k8s.io"),
+    ]
+    assert users["roleRef"] == {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "runner-user"}
+    alone = tenant.objects(tenant.Tenant("team-b", 1, 2**30))
+    assert [o["metadata"]["name"] for o in alone if o["kind"] == "RoleBinding"] == ["runner-supervisor"]
+
+
+def test_the_least_that_a_namespace_needs() -> None:
+    """Without a tenant, runs need the supervisor's account, role and binding, as a tenant has them."""
+    least = [o for o in tenant.objects(TEAM) if o["metadata"]["name"] in (tenant.ACCOUNT, "runner-supervisor")]
+    kinds = ("ServiceAccount", "Role", "RoleBinding")
+    assert tenant.supervisor_objects("team-a") == [o for o in least if o["kind"] in kinds]
+
+
+def test_pods_of_a_tenant_hear_only_their_own() -> None:
+    """Everything inward is denied, but for runs' pods from runs' pods and from KubeRay's operator."""
+    assert made("NetworkPolicy", "runner-deny")["spec"] == {"podSelector": {}, "policyTypes": ["Ingress"]}
+    allow = made("NetworkPolicy", "runner-runs")["spec"]
+    runs = {"matchExpressions": [{"key": names.RUN, "operator": "Exists"}]}
+    operator = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kuberay-system"}}}
+    assert (allow["podSelector"], allow["policyTypes"]) == (runs, ["Ingress"])
+    assert allow["ingress"] == [{"from": [{"podSelector": runs}, operator]}]
+
+
+def test_the_quota_is_the_share() -> None:
+    """Cores, memory and GPUs are fenced, GPUs of zero too; a container that says nothing still fits."""
+    hard = made("ResourceQuota")["spec"]["hard"]
+    assert hard["requests.cpu"] == "32"
+    assert quantities.number(hard["requests.memory"]) == 2**38
+    assert hard["requests.nvidia.com/gpu"] == "8"
+    none = made("ResourceQuota", of=tenant.Tenant("team-b", 0.5, 2**30, vendor="amd"))["spec"]["hard"]
+    assert (none["requests.cpu"], none["requests.amd.com/gpu"]) == ("0.5", "0")
+    (limit,) = made("LimitRange")["spec"]["limits"]
+    assert set(limit["defaultRequest"]) == {"cpu", "memory"}
+    assert quantities.number(limit["default"]["memory"]) >= quantities.number(limit["defaultRequest"]["memory"])
+
+
+def test_the_queue_has_the_share_too() -> None:
+    """The ClusterQueue covers what the quota does and takes this namespace's runs alone, and is left out if not wanted."""
+    spec = made("ClusterQueue")["spec"]
+    (group,) = spec["resourceGroups"]
+    assert {r["name"]: r["nominalQuota"] for r in group["flavors"][0]["resources"]} == TEAM.share
+    assert set(group["coveredResources"]) == set(TEAM.share)
+    assert spec["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": "team-a"}
+    assert made("LocalQueue")["spec"]["clusterQueue"] == made("ClusterQueue")["metadata"]["name"]
+    assert group["flavors"][0]["name"] == made("ResourceFlavor")["metadata"]["name"]
+    kinds = {o["kind"] for o in tenant.objects(tenant.Tenant("team-b", 1, 2**30, queue=False))}
+    assert not kinds & {"LocalQueue", "ClusterQueue", "ResourceFlavor"}
+
+
+@pytest.mark.parametrize(("host_paths", "level"), [(False, "baseline"), (True, "privileged")])
+def test_pods_are_held_to_a_standard(host_paths: bool, level: str) -> None:
+    """Only a tenant that may mount folders of its nodes goes without Kubernetes' baseline."""
+    labels = made("Namespace", of=tenant.Tenant("team-b", 1, 2**30, host_paths=host_paths))["metadata"]["labels"]
+    assert labels["pod-security.kubernetes.io/enforce"] == level

@@ -1,0 +1,168 @@
+"""A resolved job on Kubernetes: what is refused before any pod, what would be applied, and an attempt's one driver."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runner import api, kube_run
+from runner.bundle import Bundle
+from runner.errors import InputError, StoreError
+from runner.kube import names, preflight
+from runner.store import Store
+from runner.worker import driver
+from tests.unit.cli_project import write_project
+
+RUN = "r261123-221649fb-tiny-r9"
+CLUSTER = """
+from runner import Cluster, Group, Kubernetes
+groups = {"cpu": Group(cpu=2, memory="2GiB"), "gpu": Group(cpu=4, memory="8GiB", gpu=1)}
+cluster = Cluster(backend="kuberay", groups=groups, kubernetes=Kubernetes(image="repo/image:1", secrets=("lake",)))
+"""
+
+
+@pytest.fixture
+def prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> api.Prepared:
+    """A job of a prep on 'cpu' and a training of two ranks on 'gpu'."""
+    root = write_project(tmp_path / "project")
+    (root / "clusters" / "kube.py").write_text(CLUSTER)
+    monkeypatch.chdir(root)
+    return api.prepare("tiny", cluster="kube", store=str(tmp_path / "store"))
+
+
+def on(prepared: api.Prepared, url: str, options: dict[str, Any] | None = None) -> Any:
+    """The resolved job with another store."""
+    return dataclasses.replace(prepared.resolved, store=Store(url, options))
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[list[preflight.Need]]:
+    """What the cluster was asked for."""
+    needs: list[list[preflight.Need]] = []
+    monkeypatch.setattr(preflight, "check", lambda cluster, wanted: needs.append(wanted))
+    return needs
+
+
+def test_a_store_on_this_machine_is_refused(prepared: api.Prepared, asked: list[Any]) -> None:
+    """Pods cannot reach a folder of the client, and nothing is asked of the cluster then."""
+    with pytest.raises(StoreError, match="RUNNER_STORE"):
+        kube_run.check(prepared.resolved, prepared.plan)
+    assert asked == []
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        ({"key": "AKIA", "secret": "x"}, "key"),
+        ({"secret": "x"}, "secret"),
+        ({"token": "x"}, "token"),
+        ({"client_kwargs": {"aws_secret_access_key": "x"}}, "client_kwargs.aws_secret_access_key"),
+        ({"client_kwargs": {"aws_session_token": "x"}}, "client_kwargs.aws_session_token"),
+        ({"account_key": "x"}, "account_key"),
+    ],
+)
+def test_credentials_are_refused(
+    prepared: api.Prepared, asked: list[Any], options: dict[str, Any], name: str
+) -> None:  # fmt: skip
+    """Credentials in storage options would be readable in the pods' specs; the error says the option and no value."""
+    with pytest.raises(InputError) as raised:
+        kube_run.check(on(prepared, "s3://lake/runs", options), prepared.plan)
+    assert f"'{name}'" in str(raised.value)
+    assert "AKIA" not in str(raised.value)
+    assert asked == []
+
+
+def test_each_stage_is_a_need_of_its_group(prepared: api.Prepared, asked: list[Any]) -> None:
+    """With a store that pods can reach, the cluster is asked for each stage's machines; other options are allowed."""
+    options = {"client_kwargs": {"endpoint_url": "http://10.244.0.1:7070"}}
+    kube_run.check(on(prepared, "s3://lake/runs", options), prepared.plan)
+    ((tokens, train),) = asked
+    assert (tokens.stage, tokens.group, tokens.shape.gpu) == ("tokens", "cpu", 0)
+    assert (train.stage, train.group, train.shape.gpu, train.machines) == ("train", "gpu", 1, 2)
+
+
+def test_what_a_submit_would_apply(prepared: api.Prepared) -> None:
+    """One supervisor's Job, and the first attempt at each leg as a RayJob with that leg's machines."""
+    job, *ray_jobs = kube_run.objects(on(prepared, "s3://lake/runs"), prepared.plan, RUN, "ann")
+    assert (job["kind"], job["metadata"]["name"]) == ("Job", RUN)
+    assert [body["kind"] for body in ray_jobs] == ["RayJob"] * len(prepared.plan.legs)
+    assert [body["metadata"]["name"] for body in ray_jobs] == [f"{RUN}-0-1", f"{RUN}-1-1"]
+    workers = [body["spec"]["rayClusterSpec"]["workerGroupSpecs"][0] for body in ray_jobs]
+    assert [(group["groupName"], group["replicas"]) for group in workers] == [("cpu", 1), ("gpu", 2)]
+    for body in (job, *ray_jobs):
+        assert body["metadata"]["labels"][names.RUN] == RUN
+        assert body["metadata"]["annotations"] == {names.STORE: "s3://lake/runs", names.BY: "ann"}
+
+
+# -- one driver an attempt -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def bundle(store: Store) -> Bundle:
+    """A run whose first attempt at its first leg has begun."""
+    made = Bundle(store, RUN)
+    made.log.append("submitted", {"job": "tiny", "legs": [["tokens"], ["train"]]})
+    made.log.append("attempt", {"leg": 0, "attempt": 1})
+    return made
+
+
+def test_a_second_driver_of_an_attempt_leaves(bundle: Bundle, capsys: pytest.CaptureFixture[str]) -> None:
+    """When KubeRay submits again after the loss of a head, the new driver says why it leaves, and writes nothing."""
+    assert driver._is_first(bundle, 0, 1)
+    before = bundle.log.read()
+    assert (before[-1].kind, before[-1].data["leg"], before[-1].data["attempt"]) == ("driver", 0, 1)
+    assert not driver._is_first(Bundle(bundle.root, RUN), 0, 1)
+    assert "attempt 1 has had its driver" in capsys.readouterr().err
+    assert Bundle(bundle.root, RUN).log.read() == before
+
+
+def test_the_next_attempt_has_a_driver_of_its_own(bundle: Bundle) -> None:
+    """A newer attempt, or the next leg, is no second driver; the older one is fenced out."""
+    assert driver._is_first(bundle, 0, 1)
+    bundle.log.append("attempt", {"leg": 0, "attempt": 2})
+    assert not driver._is_first(bundle, 0, 1)
+    assert driver._is_first(bundle, 0, 2)
+    bundle.log.append("attempt", {"leg": 1, "attempt": 1})
+    assert driver._is_first(bundle, 1, 1)
+
+
+@pytest.mark.parametrize("kind", ["ended", "resumed"])
+def test_a_late_driver_leaves_an_ended_run_alone(bundle: Bundle, kind: str) -> None:
+    """A driver that starts after the run's end, or before the next attempt of a resumed one, does nothing."""
+    bundle.log.append(kind, {"state": "cancelled"} if kind == "ended" else {})
+    assert not driver._is_first(bundle, 0, 1)
+
+
+def test_of_two_drivers_at_once_one_stays(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where another driver's entry lands between the look and the write, the log decides for it."""
+    other = Bundle(bundle.root, RUN)
+    create = bundle.store.create
+    calls: list[str] = []
+
+    def late(key: str, data: bytes) -> bool:
+        if not calls:
+            calls.append(key)
+            assert driver._is_first(other, 0, 1)
+        return create(key, data)
+
+    monkeypatch.setattr(bundle.store, "create", late)
+    assert not driver._is_first(bundle, 0, 1)
+    assert [entry.kind for entry in other.log.read()].count("driver") == 1
+
+
+def test_a_driver_that_is_fenced_ends_with_an_error(bundle: Bundle) -> None:
+    """The process of a second driver ends with code 1 before it touches anything of the run."""
+    assert driver._is_first(bundle, 0, 1)
+    argument = {"store": bundle.root.url, "options": {}, "run_id": RUN, "leg": 0, "attempt": 1, "scratch": "/nowhere"}
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        assert driver.main([json.dumps(argument)]) == 1
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert not Path("/nowhere").exists()

@@ -1,0 +1,100 @@
+"""A machine of a cluster that is not the driver's ships what its processes write."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runner import Job, Train, ship, wire
+from runner.bundle import Bundle
+from runner.store import Store
+from runner.worker import node
+from runner.worker.node import Node
+
+ROOT = Path(__file__).resolve().parents[2]
+RUN = "r261123-221649fb-tiny-r9"
+
+
+def fit(ctx: Any, config: Any) -> None:
+    """Never called."""
+
+
+@pytest.fixture
+def payload(store: Store, tmp_path: Path) -> dict[str, Any]:
+    """Of a driver on another machine."""
+    job = Job("tiny", stages=[Train("fit", fn=fit, data={"train": "rows"})])
+    Bundle(store, RUN).write_spec({"job": wire.to_json(job, ROOT), "datasets": {}})
+    return {
+        "store": store.url, "options": {}, "run_id": RUN, "leg": 0, "attempt": 2, "scratch": str(tmp_path / "scratch"),
+        "code_root": "", "host": "r261123-head-ztvx2",
+    }  # fmt: skip
+
+
+def segments(store: Store, kind: str, writer: str) -> bytes:
+    bundle = Bundle(store, RUN)
+    folder = bundle.segments("fit", 2, kind, writer)
+    return b"".join(bundle.store.get(f"{folder}/{name}") for name in bundle.store.list(folder))
+
+
+def test_the_drivers_own_machine_ships_nothing(payload: dict[str, Any]) -> None:
+    """Beside the driver, whose shipper sees the same folder, a process uses the driver's scratch."""
+    made = Node({**payload, "host": os.uname().nodename}, "fit-rank0")
+    assert str(made.scope.scratch) == payload["scratch"]
+    assert made._shipper is None
+    made.close()
+
+
+def test_another_machine_ships_its_spool(store: Store, payload: dict[str, Any]) -> None:
+    """A real process ships logs and whole lines of metrics, the last ones too, before `close` returns."""
+    made = Node(payload, "fit-rank1")
+    assert made.scope.scratch == Path(payload["scratch"]) / "fit-rank1"
+    made.scope.spool("fit", "logs", "rank1").write_text("hello\nworld")
+    made.scope.spool("fit", "metrics", "rank1").write_text('{"loss": 1}\n{"lo')
+    made.close()
+    made.close()  # the second time there is nothing to do
+    assert segments(store, "logs", "rank1") == b"hello\nworld"
+    assert segments(store, "metrics", "rank1") == b'{"loss": 1}\n'
+
+
+def test_a_slow_store_fails_no_stage(
+    payload: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """When the last lines take too long, `close` says so and leaves the shipper to itself."""
+    shipper = subprocess.Popen(["sleep", "60"], stdin=subprocess.PIPE)
+    monkeypatch.setattr(node, "_ship", lambda *_: shipper)
+    monkeypatch.setattr(node, "LAST_LINES_S", 0.01)
+    try:
+        Node(payload, "fit-rank1").close()
+        assert shipper.poll() is None
+        assert "still on their way" in capsys.readouterr().err
+    finally:
+        shipper.kill()
+        shipper.wait()
+
+
+def test_shipping_ends_with_its_input(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The shipper's program leaves when its standard input ends, however that happened, and has sent everything."""
+    file = tmp_path / "spool" / "fit" / "2" / "logs" / "rank0.log"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"x" * (ship.SEGMENT_BYTES + 5))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"")))
+    ship.main([json.dumps({"store": store.url, "options": {}, "run_id": RUN, "spool": str(tmp_path / "spool")})])
+    assert segments(store, "logs", "rank0") == b"x" * (ship.SEGMENT_BYTES + 5)
+    assert len(Bundle(store, RUN).store.list("stages/fit/2/logs/rank0")) == 2
+
+
+def test_shipping_again_repeats_nothing(store: Store, tmp_path: Path) -> None:
+    """A shipper that starts anew goes on behind what was sent before."""
+    file = tmp_path / "spool" / "fit" / "2" / "logs" / "rank0.log"
+    file.parent.mkdir(parents=True)
+    for text in ("one\n", "two\n"):
+        with open(file, "a") as spool:
+            spool.write(text)
+        ship.Shipper(tmp_path / "spool", Bundle(store, RUN)).close()
+    assert segments(store, "logs", "rank0") == b"one\ntwo\n"
