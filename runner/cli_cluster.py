@@ -21,7 +21,10 @@ admin = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
 
 def why(run: RunName = "@last", store: StoreUrl = None, output: Format = Output.TEXT) -> None:
-    """Say why nothing happens: what a run waits for, since when, and what would help."""
+    """Say what a run waits for.
+
+    Since when, and what would help.
+    """
     from runner.show import cluster
 
     cluster.why(run, store, output)
@@ -45,21 +48,24 @@ def port_forward(
     local: Annotated[int, typer.Option(help="Of this machine; 0 takes a free one.")] = 8265,
     store: StoreUrl = None,
 ) -> None:
-    """Make a port of a run's head, such as Ray's dashboard, one of this machine's, until Ctrl-C."""
+    """Reach a run's Ray dashboard from here.
+
+    A port of this machine leads to one of the run's head, until Ctrl-C.
+    """
     from runner.show import machines
 
     machines.port_forward(run, port, local, store)
 
 
 def doctor(cluster: ClusterName, output: Format = Output.TEXT) -> None:
-    """Check all that a run on this cluster needs, and print what was found."""
+    """Check what runs on a cluster need."""
     from runner.show import cluster as show
 
     show.doctor(cluster, output)
 
 
 def queue(cluster: ClusterName, output: Format = Output.TEXT) -> None:
-    """Show the quota that is used and left, who holds it and who waits."""
+    """Show quota, who holds it and who waits."""
     from runner.show import cluster as show
 
     show.queue(cluster, output)
@@ -71,7 +77,10 @@ def gc(
     everywhere: Annotated[bool, typer.Option("--all-namespaces", "-A", help="Not only the cluster's own.")] = False,
     store: StoreUrl = None,
 ) -> None:
-    """Find what ended runs, and runs that no store knows, have left on a cluster."""
+    """Find what runs have left on a cluster.
+
+    Runs that have ended, and runs that no store knows.
+    """
     from runner.show import cluster as show
 
     show.gc(cluster, yes=yes, everywhere=everywhere, store=store)
@@ -91,7 +100,10 @@ def tenant(
     context: Annotated[str | None, typer.Option(help="Of the kubeconfig, with --apply.")] = None,
     apply: Annotated[bool, typer.Option("--apply", help="Apply it; without this it is only printed.")] = False,
 ) -> None:
-    """Print (or apply) a team's namespace, quota, queue, roles and network policy."""
+    """Print or apply a team's share of a cluster.
+
+    Its namespace, quota, queue, roles and network policy.
+    """
     from runner.kube.tenant import Tenant
     from runner.show import cluster as show
 

@@ -39,7 +39,7 @@ def objects(resolved: Resolved, plan: Plan, run_id: str, by: str) -> list[dict[s
     """What a submit would apply: the supervisor's Job, and the RayJob of the first attempt at each leg."""
     facts = manifest.RunFacts(
         run_id=run_id, job=resolved.job.name, store=resolved.store.url, cluster=resolved.cluster,
-        ray_version=version("ray"), by=by,
+        options=resolved.store.options, ray_version=version("ray"), by=by,
     )  # fmt: skip
     planned = {stage["name"]: stage for stage in plan.to_json()["stages"]}
     legs = [[planned[name] for name in leg] for leg in plan.legs]

@@ -17,18 +17,18 @@ def main() -> None:
     argument = json.loads(os.environ["RUNNER_ARGUMENT"])
     folder = Path(argument["folder"])
     if not (folder / "runner").is_dir():
-        unpack(argument["code"], folder)
+        unpack(argument["code"], argument["options"], folder)
     sys.path.insert(0, str(folder))
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
     sys.argv = [argument["module"], json.dumps(argument)]
     runpy.run_module(argument["module"], run_name="__main__")
 
 
-def unpack(url: str, folder: Path) -> None:
+def unpack(url: str, options: dict, folder: Path) -> None:
     """Beside the folder first, then renamed: a half-written one is never used."""
     import fsspec
 
-    with fsspec.open(url, "rb") as file:
+    with fsspec.open(url, "rb", **options) as file:
         data = file.read()
     beside = folder.with_name(f"{folder.name}.{os.getpid()}")
     with zipfile.ZipFile(io.BytesIO(data)) as archive:

@@ -66,7 +66,7 @@ class KubeRayBackend:
     def start(self, leg: int, attempt: int) -> None:
         """See `Backend`; a RayJob of that name that exists already is the one. The machines of the one before go."""
         if attempt == 1 and all(self._stages[name]["action"] == "skip" for name in self._legs[leg]):
-            self._here = LocalBackend(self._facts.store, {}, self._facts.run_id, skip=True)
+            self._here = LocalBackend(self._facts.store, dict(self._facts.options), self._facts.run_id, skip=True)
             self._here.start(leg, attempt)
             return
         self._here = None
@@ -173,6 +173,7 @@ def run_facts(bundle: Bundle, by: str = "") -> manifest.RunFacts:
         job=spec["job"]["name"],
         store=bundle.root.url,
         cluster=wire.from_json(spec["cluster"]),
+        options=bundle.root.options,
         code=newest_code(bundle),
         ray_version=spec["lineage"]["packages"]["ray"],
         by=by,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +29,16 @@ class RunFacts:
     Args:
         store: the URL of the root store.
         code: the key of the code in the run's bundle.
+        options: of the store, for fsspec; no credentials.
         ray_version: of the Ray that the image has.
-        packages: extra requirements, pinned.
+        by: who submits.
     """
 
     run_id: str
     job: str
     store: str
     cluster: Cluster
+    options: Mapping[str, Any] = field(default_factory=dict)
     code: str = "code.zip"
     ray_version: str = ""
     by: str = ""
@@ -51,7 +53,12 @@ class RunFacts:
 def supervisor_job(facts: RunFacts) -> dict[str, Any]:
     """The batch Job that owns everything of the run. A pod of it that dies is replaced, and goes on from the log."""
     where = facts.kubernetes
-    argument = {"module": "runner.supervisor", "store": facts.store, "options": {}, "run_id": facts.run_id}
+    argument = {
+        "module": "runner.supervisor",
+        "store": facts.store,
+        "options": dict(facts.options),
+        "run_id": facts.run_id,
+    }
     container = {
         **_container(facts, where.supervisor, argument),
         "command": ["python", "-c", boot_text()],
@@ -154,8 +161,8 @@ def boot_text() -> str:
 def _head(facts: RunFacts, leg: int, attempt: int, labels: dict[str, str]) -> dict[str, Any]:
     where = facts.kubernetes
     argument = {
-        "module": "runner.worker.driver", "store": facts.store, "options": {}, "run_id": facts.run_id, "leg": leg,
-        "attempt": attempt, "scratch": "/tmp/lake-runner/scratch", "parent": None,
+        "module": "runner.worker.driver", "leg": leg, "attempt": attempt, "scratch": "/tmp/lake-runner/scratch",
+        "parent": None,
     }  # fmt: skip
     container = _container(facts, where.head, argument)
     container["env"].append({"name": "RUNNER_BOOT", "value": boot_text()})
@@ -196,8 +203,9 @@ def _container(facts: RunFacts, group: Group, argument: dict[str, Any] | None) -
     where = facts.kubernetes
     environment = {**where.environment, "PYTHONUNBUFFERED": "1"}
     if argument is not None:
+        run = {"store": facts.store, "options": dict(facts.options), "run_id": facts.run_id}
         code = f"{facts.store}/{facts.run_id}/{facts.code}"
-        environment["RUNNER_ARGUMENT"] = json.dumps({**argument, "code": code, "folder": CODE_FOLDER})
+        environment["RUNNER_ARGUMENT"] = json.dumps({**argument, **run, "code": code, "folder": CODE_FOLDER})
     container: dict[str, Any] = {
         "name": CONTAINER,
         "image": where.image,

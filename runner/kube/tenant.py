@@ -21,6 +21,7 @@ SUPERVISOR_RULES: tuple[Rule, ...] = (
     (("ray.io",), ("rayjobs",), (*_READ, "create", "patch", "delete")),
     (("ray.io",), ("rayclusters",), (*_READ, "delete")),
     (("batch",), ("jobs",), (*_READ, "delete")),
+    (("batch",), ("jobs/finalizers",), ("update",)),  # some clusters ask for it of who makes what a Job owns
     (("",), ("pods", "events"), _READ),
     (("",), ("pods/log",), ("get",)),
 )

@@ -98,7 +98,7 @@ def _is_first(bundle: Bundle, leg: int, attempt: int) -> bool:
             raise Fenced(f"attempt {attempt} has had its driver")
 
     deadline = time.monotonic() + BEGIN_S
-    while not any(entry.kind == "attempt" for entry in bundle.log.read()) and time.monotonic() < deadline:
+    while not any(entry.kind in ("attempt", "ended") for entry in bundle.log.read()) and time.monotonic() < deadline:
         time.sleep(LOG_LOOK_S)  # a client makes the first machines before the supervisor has begun
     try:
         bundle.log.append("driver", {"leg": leg, "attempt": attempt, "host": os.uname().nodename}, alone)

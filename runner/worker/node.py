@@ -77,10 +77,12 @@ def main(argv: list[str]) -> None:
     shipper = Shipper(Path(argument["spool"]), bundle)
     shipper.start()
     sys.stdin.buffer.read()
-    if out_of_memory_kills() > before:
-        words = f"{os.uname().nodename}: out of memory, {limit_words()}: the kernel killed {argument['writer']}"
-        bundle.cause(argument["stage"], argument["attempt"], argument["writer"], words)
-    shipper.close()
+    try:
+        if out_of_memory_kills() > before:
+            words = f"{os.uname().nodename}: out of memory, {limit_words()}: the kernel killed {argument['writer']}"
+            bundle.cause(argument["stage"], argument["attempt"], argument["writer"], words)
+    finally:
+        shipper.close()
 
 
 if __name__ == "__main__":

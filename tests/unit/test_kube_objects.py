@@ -135,7 +135,7 @@ def test_causes_are_those_of_the_current_attempt() -> None:
 
 
 def test_machines_that_somebody_else_has_removed() -> None:
-    """A wanted pod that fails or is deleted is lost, once, with its cause; a head is told apart."""
+    """A wanted pod that fails or is deleted is lost, once, with its cause."""
     ledger = Ledger()
     ledger.turn(f"{RUN}-0-1")
     evicted = worker("a", "Failed", reason="Evicted", message="The node was low on memory.")
@@ -147,7 +147,7 @@ def test_machines_that_somebody_else_has_removed() -> None:
     ledger.gone(head, wanted=True)
     cause = f"pod {evicted['metadata']['name']}: Evicted: The node was low on memory."
     deleted = f"pod {RUN}-0-1-gxx7h-head was deleted"
-    assert (ledger.lost, ledger.lost_heads, ledger.causes) == ([cause, deleted], [deleted], [cause, deleted])
+    assert (ledger.lost, ledger.causes) == ([cause, deleted], [cause, deleted])
 
 
 # -- leftovers -------------------------------------------------------------------------------------------------------
@@ -391,7 +391,7 @@ def test_the_quota_is_the_share() -> None:
 
 
 def test_the_queue_has_the_share_too() -> None:
-    """The ClusterQueue covers what the quota does and takes this namespace's runs alone, and is left out if not wanted."""
+    """The ClusterQueue covers what the quota does and takes this namespace's runs alone; it can be left out."""
     spec = made("ClusterQueue")["spec"]
     (group,) = spec["resourceGroups"]
     assert {r["name"]: r["nominalQuota"] for r in group["flavors"][0]["resources"]} == TEAM.share

@@ -44,7 +44,7 @@ def segments(store: Store, kind: str, writer: str) -> bytes:
 
 def test_the_drivers_own_machine_ships_nothing(payload: dict[str, Any]) -> None:
     """Beside the driver, whose shipper sees the same folder, a process uses the driver's scratch."""
-    made = Node({**payload, "host": os.uname().nodename}, "fit-rank0")
+    made = Node({**payload, "host": os.uname().nodename}, "fit", "rank0")
     assert str(made.scope.scratch) == payload["scratch"]
     assert made._shipper is None
     made.close()
@@ -52,7 +52,7 @@ def test_the_drivers_own_machine_ships_nothing(payload: dict[str, Any]) -> None:
 
 def test_another_machine_ships_its_spool(store: Store, payload: dict[str, Any]) -> None:
     """A real process ships logs and whole lines of metrics, the last ones too, before `close` returns."""
-    made = Node(payload, "fit-rank1")
+    made = Node(payload, "fit", "rank1")
     assert made.scope.scratch == Path(payload["scratch"]) / "fit-rank1"
     made.scope.spool("fit", "logs", "rank1").write_text("hello\nworld")
     made.scope.spool("fit", "metrics", "rank1").write_text('{"loss": 1}\n{"lo')
@@ -70,7 +70,7 @@ def test_a_slow_store_fails_no_stage(
     monkeypatch.setattr(node, "_ship", lambda *_: shipper)
     monkeypatch.setattr(node, "LAST_LINES_S", 0.01)
     try:
-        Node(payload, "fit-rank1").close()
+        Node(payload, "fit", "rank1").close()
         assert shipper.poll() is None
         assert "still on their way" in capsys.readouterr().err
     finally:
@@ -84,9 +84,22 @@ def test_shipping_ends_with_its_input(store: Store, tmp_path: Path, monkeypatch:
     file.parent.mkdir(parents=True)
     file.write_bytes(b"x" * (ship.SEGMENT_BYTES + 5))
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"")))
-    ship.main([json.dumps({"store": store.url, "options": {}, "run_id": RUN, "spool": str(tmp_path / "spool")})])
+    argument = {"store": store.url, "options": {}, "run_id": RUN, "stage": "fit", "attempt": 2, "writer": "rank0"}
+    node.main([json.dumps({**argument, "spool": str(tmp_path / "spool")})])
     assert segments(store, "logs", "rank0") == b"x" * (ship.SEGMENT_BYTES + 5)
     assert len(Bundle(store, RUN).store.list("stages/fit/2/logs/rank0")) == 2
+
+
+def test_a_kill_by_the_kernel_is_recorded(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the kernel's counter has grown by the end, the bundle says that memory ran out, and for whom."""
+    counts = iter([3, 4])
+    monkeypatch.setattr(node, "out_of_memory_kills", lambda: next(counts))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"")))
+    argument = {"store": store.url, "options": {}, "run_id": RUN, "stage": "fit", "attempt": 2, "writer": "rank0"}
+    node.main([json.dumps({**argument, "spool": str(tmp_path / "spool")})])
+    (words,) = Bundle(store, RUN).causes("fit", 2)
+    assert "out of memory" in words
+    assert "rank0" in words
 
 
 def test_shipping_again_repeats_nothing(store: Store, tmp_path: Path) -> None:
