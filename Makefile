@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 # Modules that are not kept compiled are compiled anew in each of a run's processes, which costs seconds.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test lint unit local bench wheel lock clean
+.PHONY: help demo test lint unit local cluster cluster-down test-cluster soak bench wheel lock clean
 .DEFAULT_GOAL := help
 
 help:  ## What can be made
@@ -19,7 +19,7 @@ $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt uv
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt \
-		--compile-bytecode --editable '.[examples,dev]'
+		--compile-bytecode --editable '.[examples,dev,onebox]'
 	@touch $(READY)
 
 demo: $(READY)  ## The main job on this machine: the standard library's source -> tokens -> a small GPT
@@ -36,8 +36,24 @@ unit: $(READY)  ## Tests that start no run
 local: $(READY)  ## Tests with real runs on this machine
 	$(BIN)/pytest tests/local
 
-test: lint  ## Everything: style, types, all tests
-	$(BIN)/pytest tests
+test: lint  ## Style, types, all tests but those on Kubernetes (of those a short one, where the cluster is up)
+	$(BIN)/pytest tests/unit tests/local
+	@if $(BIN)/python -m runner.onebox status >/dev/null 2>&1; then $(BIN)/pytest tests/cluster -m smoke; \
+		else echo "no one-machine cluster is up, so nothing was tested on Kubernetes: make cluster, make test-cluster"; fi
+
+cluster: $(READY)  ## A real one-machine Kubernetes with KubeRay, Kueue and S3 (needs root; see docs/onebox.md)
+	$(BIN)/python -m runner.onebox up
+
+cluster-down: $(READY)  ## Remove every trace of it
+	$(BIN)/python -m runner.onebox down
+
+# On the cluster of RUNNER_TEST_KUBECONFIG, or on the one-machine cluster; where there can be neither, tests say why.
+test-cluster: $(READY)  ## Tests on a real Kubernetes
+	@test -n "$(RUNNER_TEST_KUBECONFIG)" || $(BIN)/python -m runner.onebox build || true
+	$(BIN)/pytest tests/cluster -m "not soak"
+
+soak: cluster  ## Tests that take long or take it down
+	$(BIN)/pytest tests/cluster -m soak
 
 bench: $(READY)  ## How quickly a run starts, beside its peers
 	$(BIN)/python benchmarks/startup.py
@@ -46,7 +62,7 @@ wheel: $(READY)  ## The distribution, in dist/
 	$(BIN)/uv build --quiet --wheel --no-build-isolation --python $(BIN)/python
 
 lock: $(READY)  ## Newer versions of everything, pinned
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --upgrade --editable '.[examples,dev]'
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --upgrade --editable '.[examples,dev,onebox]'
 	{ echo '# Every package that an environment of runner holds, pinned; `make lock` writes it anew.'; \
 	  $(BIN)/uv pip freeze --python $(BIN)/python --exclude-editable; } > constraints.txt
 

@@ -42,6 +42,7 @@ def check_end(kube: Kube, run: Run, state: RunState, seconds: float = 60) -> Non
     assert not kit.left(kube, run)
 
 
+@pytest.mark.smoke
 def test_a_run_trains_on_machines_that_come_and_go(kube: Kube) -> None:
     """It succeeds, holds two GPUs only while it trains, and every rank's lines are in the bundle."""
     run = api.submit("solo", cluster=kit.onebox_cluster())

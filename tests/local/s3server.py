@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 import subprocess
 import time
@@ -14,7 +13,10 @@ from pathlib import Path
 
 import pytest
 
-MODULE, VERSION = "github.com/versity/versitygw/cmd/versitygw", "v1.8.0"
+from runner.errors import InputError
+from runner.onebox.build import build
+from runner.onebox.versions import S3
+
 KEY, SECRET = "tester", "tester-secret"
 
 
@@ -45,18 +47,10 @@ class S3Server:
 
 def binary() -> Path:
     """The compiled server; skips the test where it cannot be built, fails it in CI."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "lake-runner" / f"versitygw-{VERSION}"
-    built = cache / "versitygw"
-    if built.exists():
-        return built
-    if shutil.which("go") is None:
-        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)("no Go here to compile the S3 server with")
-    environment = {**os.environ, "GOBIN": str(cache), "CGO_ENABLED": "0"}
-    command = ["go", "install", "-trimpath", "-ldflags", "-s -w", f"{MODULE}@{VERSION}"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(f"no S3 server: {done.stderr[-500:]}")
-    return built
+    try:
+        return build(S3)
+    except InputError as error:
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(f"no S3 server: {error}")
 
 
 @contextmanager
