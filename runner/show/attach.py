@@ -8,6 +8,7 @@ import signal
 import time
 from types import FrameType
 
+from runner.kube.client import KubeError
 from runner.lifecycle import RunState, View
 from runner.logs import Tail
 from runner.run import Run
@@ -17,6 +18,8 @@ from runner.show.screens import Screen
 
 #: Seconds between two looks at a store on this machine, and at one behind a network.
 LOOK_S, REMOTE_LOOK_S = 0.2, 1.0
+#: Seconds between two questions of why nothing happens.
+WHY_S = 5.0
 
 
 class Detached(Exception):
@@ -43,6 +46,7 @@ class Attached:
                 tail.skip()
         self._prints = Prints()
         self._presses = 0
+        self._asked_why, self._said_why = 0.0, ""
 
     @property
     def interrupted(self) -> bool:
@@ -93,8 +97,24 @@ class Attached:
         lines = (line for _, line in self._printed.lines())
         for line in self._prints.pass_on(lines, now, view.state in (RunState.FAILED, RunState.CANCELLED)):
             self._screen.line(line)
+        self._say_why(view, now)
         self._screen.update(view, self.progress, now)
         return view
+
+    def _say_why(self, view: View, now: float) -> None:
+        """While no stage is at work: what the run waits for, whenever that changes."""
+        at_work = any(stage.state == "running" for stage in view.stages.values())
+        if at_work or view.state.ended or now - self._asked_why < WHY_S:
+            return
+        self._asked_why = now
+        try:
+            reasons = self.run.why(view)
+        except KubeError:
+            return  # the run itself does not need this answer; it is asked for again
+        words = reasons[0]["waits_for"] if reasons else ""
+        if words and words != self._said_why:
+            self._screen.line(f"waits for {words}")
+        self._said_why = words
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
         """Runs between any two instructions of the main thread, so it takes no lock."""
