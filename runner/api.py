@@ -87,12 +87,18 @@ def start(prepared: Prepared, *, inline: bool = False) -> Run:
 
 def create(prepared: Prepared, *, inline: bool = False) -> Run:
     """Write the bundle: from then on the run exists, and nothing works on it until `launch`."""
-    if prepared.resolved.cluster.backend == "kuberay" and not inline:
+    if not inline:
+        check_machines(prepared)
+    bundle = _write_bundle(prepared, inline=inline)
+    return Run(prepared.resolved.store, bundle.run_id)
+
+
+def check_machines(prepared: Prepared) -> None:
+    """What can be known of the machines before any is asked for. Raises InputError."""
+    if prepared.resolved.cluster.backend == "kuberay":
         from runner import kube_run
 
         kube_run.check(prepared.resolved, prepared.plan)
-    bundle = _write_bundle(prepared, inline=inline)
-    return Run(prepared.resolved.store, bundle.run_id)
 
 
 def launch(run: Run, inline: Resolved | None = None) -> None:
@@ -277,6 +283,9 @@ def _remove_half_made(bundle: Bundle, job: str) -> None:
     """Nothing of a run stays that could not be written whole. A store that refuses even that keeps what it has."""
     import contextlib
 
+    with contextlib.suppress(StoreError, KubeError, FileNotFoundError):
+        if bundle.spec()["cluster"]["backend"] in EARLY:
+            open_outside(bundle).remove()
     with contextlib.suppress(StoreError):
         bundle.store.delete_tree("")
     for line in read_index(bundle.root):

@@ -32,7 +32,10 @@ def check(resolved: Resolved, plan: Plan) -> None:
 def needs(resolved: Resolved, plan: Plan) -> list[preflight.Need]:
     """What each stage asks of the cluster."""
     groups = resolved.cluster.groups
-    return [preflight.Need(stage.name, stage.group, groups[stage.group], stage.machines) for stage in plan.stages]
+    return [
+        preflight.Need(f"stage '{stage.name}'", stage.group, groups[stage.group], stage.machines)
+        for stage in plan.stages
+    ]
 
 
 def objects(resolved: Resolved, plan: Plan, run_id: str, by: str) -> list[dict[str, Any]]:

@@ -182,6 +182,14 @@ class Run:
         self._outside.nudge(view)
         return True
 
+    def end_unstarted(self) -> View:
+        """End a run that was asked to end while no supervisor of it has ever come up, by this client's own hand."""
+        view = self.view()
+        if view.state.ended or view.supervisor is not None or view.cancel is None:
+            return view
+        end_run(self.bundle, RunState.CANCELLED, None, self._outside.remove())
+        return fold(self.bundle.log.read())
+
     def reap(self) -> View:
         """If the run is lost: remove what its processes left on this machine and write its end into the log."""
         view = self.view()

@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import time
+import traceback
 from types import FrameType
 from typing import Any
 
@@ -156,13 +157,19 @@ def main(argv: list[str]) -> int:
     bundle = Bundle(store, argument["run_id"])
     early = bundle.spec()["cluster"]["backend"] in EARLY
     if early and not _submitted(bundle):
+        bundle.store.delete_tree("")  # first: the Job that is removed then is this process's own
         open_outside(bundle).remove()
-        bundle.store.delete_tree("")
         return 0
-    supervisor = Supervisor(bundle, open_backend(bundle))
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, _leave if early else lambda n, _frame: supervisor.interrupt(signal.Signals(n).name))
-    state = supervisor.run()
+    try:
+        supervisor = Supervisor(bundle, open_backend(bundle))
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, _leave if early else lambda n, _frame: supervisor.interrupt(signal.Signals(n).name))
+        state = supervisor.run()
+    except Exception as error:
+        if early:  # its pod's log goes with the pod
+            words = "".join(traceback.format_exception(error))
+            bundle.log.append("supervisor-error", {"message": str(error), "trace": words[-4000:]})
+        raise
     return 0 if early or state is RunState.SUCCEEDED else 1
 
 

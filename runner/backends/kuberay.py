@@ -44,13 +44,13 @@ class KubeRayBackend:
         self._kube = kube or Kube(None, self._facts.kubernetes.namespace)
         self._changed = threading.Event()
         self._ledger = Ledger()
+        self._current: str | None = None
+        self._here: LocalBackend | None = None  # the driver of a leg that needs no machines
+        self._ran = self._stopped = self._evicted = False
         mine = names.of_run(self._facts.run_id)
         self._ray_jobs = Watched(self._kube, RAY_JOBS, mine, self._changed.set)
         machines = names.machines_of(self._facts.run_id)
         self._pods = Watched(self._kube, PODS, machines, self._changed.set, self._saw, self._gone)
-        self._current: str | None = None
-        self._here: LocalBackend | None = None  # the driver of a leg that needs no machines
-        self._ran = self._stopped = self._evicted = False
 
     # -- the seam ------------------------------------------------------------------------------------------------
 
@@ -165,7 +165,7 @@ class KubeRayBackend:
         return ": ".join(filter(None, [*parts, *self._ledger.causes]))
 
 
-def run_facts(bundle: Bundle, by: str = "") -> manifest.RunFacts:
+def run_facts(bundle: Bundle) -> manifest.RunFacts:
     """What manifests need to know of a run that has a bundle."""
     spec = bundle.spec()
     return manifest.RunFacts(
@@ -176,7 +176,7 @@ def run_facts(bundle: Bundle, by: str = "") -> manifest.RunFacts:
         options=bundle.root.options,
         code=newest_code(bundle),
         ray_version=spec["lineage"]["packages"]["ray"],
-        by=by,
+        by=spec["lineage"]["user"],
     )
 
 

@@ -13,7 +13,7 @@ from runner.bundle import Bundle
 from runner.kube import names
 from runner.kube.client import JOBS, PODS, RAY_JOBS, Kube, KubeError
 from runner.kube.why import look, reasons
-from runner.lifecycle import View
+from runner.lifecycle import View, fold
 
 #: Seconds between two looks at the Job, and after which a run without one counts as lost.
 LOOK_S, TAKE_UP_S = 5.0, 60.0
@@ -40,7 +40,7 @@ class KubeRayOutside:
         made = self._kube.create(JOBS, body)
         if made is not None:
             self._start_first(made)
-        elif self._bundle.log.read():  # a resume: the Job is the one that ended the run, or is about to be over
+        elif _is_resumed(fold(self._bundle.log.read())):  # the Job is the one that ended the run, and about to be over
             self._await_over()
             self._remove_job()
             self._kube.create(JOBS, body)
@@ -110,3 +110,8 @@ class KubeRayOutside:
                     0, "Timeout", f"Job {self._bundle.run_id} does not go away; is the API's controller up?"
                 )
             time.sleep(0.5)
+
+
+def _is_resumed(view: View) -> bool:
+    """Whether a resume has asked for a supervisor that has not come yet."""
+    return view.resumed is not None and view.supervisor is None and not view.state.ended

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from runner.checks import Fields
 from runner.kube import names
 from runner.spec_cluster import VENDORS
 
@@ -27,6 +28,7 @@ SUPERVISOR_RULES: tuple[Rule, ...] = (
 )
 USER_RULES: tuple[Rule, ...] = (
     (("batch",), ("jobs",), (*_READ, "create", "patch", "delete")),
+    (("batch",), ("jobs/finalizers",), ("update",)),  # some clusters ask for it of who makes what a Job owns
     (("ray.io",), ("rayjobs", "rayclusters"), (*_READ, "create", "patch", "delete")),
     (("",), ("pods", "events", "services", "configmaps", "resourcequotas", "serviceaccounts"), _READ),
     (("",), ("pods/log",), ("get",)),
@@ -58,6 +60,14 @@ class Tenant:
     queue: bool = True
     host_paths: bool = False
     operator: str = "kuberay-system"
+
+    def __post_init__(self) -> None:
+        fields = Fields("runner admin tenant")
+        fields.name(
+            "NAME", self.name, longest=50, pattern=r"[a-z0-9]([a-z0-9-]*[a-z0-9])?",
+            words="lower-case letters, digits and '-'",
+        )  # fmt: skip
+        fields.one_of("--vendor", self.vendor, VENDORS)
 
     @property
     def share(self) -> dict[str, str]:

@@ -45,6 +45,7 @@ def submit(
     elif dry_run:
         print_json(prepared.plan.to_json())
     if dry_run:
+        api.check_machines(prepared)
         return
     run = api.create(prepared, inline=inline)
     commands = commands_for(prepared.resolved.store, store)
@@ -96,6 +97,7 @@ def cancel(run: Run, commands: Commands, output: Output) -> None:
     asked = run.cancel(by="runner cancel")
     if asked:
         run.wait(timeout_s=CANCEL_WAIT_S, check=False)
+        run.end_unstarted()
     view, _ = look(run, commands)
     if output is Output.JSON:
         print_json(run_document(run, view))

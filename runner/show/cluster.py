@@ -47,7 +47,7 @@ def doctor(name: str, output: Output) -> None:
     from runner.kube import preflight
 
     cluster = _cluster(name)
-    needs = [preflight.Need(f"one machine of '{key}'", key, group, 1) for key, group in cluster.groups.items()]
+    needs = [preflight.Need(f"one machine of group '{key}'", key, group, 1) for key, group in cluster.groups.items()]
     findings = preflight.look(cluster, needs)
     if output is Output.JSON:
         print_json([dataclasses.asdict(finding) for finding in findings])
@@ -94,7 +94,7 @@ def gc(name: str, *, yes: bool, everywhere: bool, store: str | None) -> None:
     found = leftovers.find(kube, _judge(store), time.time(), everywhere)
     table = plain_table("namespace", "run", "is", "objects", "GPUs", "")
     failed: list[str] = []
-    for left in found:
+    for left in [left for left in found if left.objects]:
         objects = ", ".join(f"{kind} {name}" for kind, name in left.objects)
         done = ""
         if left.removable:

@@ -148,11 +148,11 @@ def test_a_missing_queue() -> None:
 @pytest.mark.parametrize(
     ("hard", "found"),
     [
-        ({"requests.nvidia.com/gpu": "1"}, "stage 'train' needs nvidia.com/gpu 4 of nvidia.com/gpu 1"),
-        ({"requests.cpu": "3"}, "stage 'train' needs cpu 3.2 of cpu 3"),
-        ({"cpu": "2500m"}, "stage 'train' needs cpu 3.2 of cpu 2.5"),
-        ({"requests.memory": "8Gi"}, "stage 'train' needs memory 11.5 GiB of memory 8.0 GiB"),
-        ({"limits.memory": "8Gi"}, "stage 'train' needs memory 11.5 GiB of memory 8.0 GiB"),
+        ({"requests.nvidia.com/gpu": "1"}, "train needs nvidia.com/gpu 4 of nvidia.com/gpu 1"),
+        ({"requests.cpu": "3"}, "train needs cpu 3.2 of cpu 3"),
+        ({"cpu": "2500m"}, "train needs cpu 3.2 of cpu 2.5"),
+        ({"requests.memory": "8Gi"}, "train needs memory 11.5 GiB of memory 8.0 GiB"),
+        ({"limits.memory": "8Gi"}, "train needs memory 11.5 GiB of memory 8.0 GiB"),
     ],
 )
 def test_a_quota_that_is_too_small(hard: dict[str, str], found: str) -> None:

@@ -82,7 +82,7 @@ def test_each_stage_is_a_need_of_its_group(prepared: api.Prepared, asked: list[A
     options = {"client_kwargs": {"endpoint_url": "http://10.244.0.1:7070"}}
     kube_run.check(on(prepared, "s3://lake/runs", options), prepared.plan)
     ((tokens, train),) = asked
-    assert (tokens.stage, tokens.group, tokens.shape.gpu) == ("tokens", "cpu", 0)
+    assert (tokens.stage, tokens.group, tokens.shape.gpu) == ("stage 'tokens'", "cpu", 0)
     assert (train.stage, train.group, train.shape.gpu, train.machines) == ("train", "gpu", 1, 2)
 
 

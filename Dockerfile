@@ -1,0 +1,49 @@
+# The image of every pod of a run on Kubernetes: Python with what runner and your jobs import, pinned by constraints.txt.
+# runner itself and your project travel with each run, so a change of code needs no new image (docs/kubernetes.md).
+#
+#   docker build -t IMAGE .
+#   docker build -t IMAGE --build-arg EXTRAS=examples .                    optional dependencies of pyproject.toml
+#   docker build -t IMAGE --build-arg PACKAGES="tokenizers pillow" .       whatever else your jobs import
+#   docker build -t IMAGE --build-arg TORCH_INDEX=URL .                    PyTorch for ROCm, or for the CPU alone
+#   docker build -t IMAGE --build-arg BASE=IMAGE .                         Python 3.11 or newer with venv, and bash
+ARG BASE=python:3.11-slim-bookworm
+
+# The requirements alone, so that other edits of pyproject.toml leave the layers below as they are.
+FROM ${BASE} AS pins
+ARG EXTRAS=""
+WORKDIR /pins
+COPY pyproject.toml constraints.txt ./
+RUN python3 -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"], sep="\n")' \
+        > requirements.txt \
+    && python3 -c 'import sys, tomllib; groups = tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]; \
+        print(*(line for name in sys.argv[1].split(",") if name for line in groups[name]), sep="\n")' "$EXTRAS" > extras.txt
+
+FROM ${BASE}
+# An environment of its own: KubeRay starts `python`, which a base may have under another name or not on PATH.
+RUN python3 -m venv /opt/venv
+ENV PATH=/opt/venv/bin:$PATH
+
+# The largest layer. PyPI's PyTorch is built for CUDA and runs on the CPU too. A build of TORCH_INDEX, such as
+# 2.0+cpu, counts as newer than 2.0, so pip takes it and everything else still fits the pins.
+ARG TORCH_INDEX=""
+COPY --from=pins /pins/constraints.txt /pins/requirements.txt /opt/pins/
+RUN pip install --no-cache-dir --disable-pip-version-check --constraint /opt/pins/constraints.txt \
+        ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} --requirement /opt/pins/requirements.txt
+
+# What changes more often.
+ARG PACKAGES=""
+COPY --from=pins /pins/extras.txt /opt/pins/
+RUN if [ -n "$PACKAGES" ] || grep -q '[a-z]' /opt/pins/extras.txt; then \
+        pip install --no-cache-dir --disable-pip-version-check --constraint /opt/pins/constraints.txt \
+            ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} --requirement /opt/pins/extras.txt $PACKAGES; \
+    fi
+
+# By number: `runAsNonRoot` cannot judge a name. Pods write below /tmp only.
+RUN groupadd --gid 10001 runner && useradd --uid 10001 --gid 10001 --create-home runner
+USER 10001:10001
+WORKDIR /home/runner
+# The NVIDIA runtime mounts what CUDA and nvidia-smi need. Which GPUs a pod sees is for its device plugin to say.
+ENV NVIDIA_DRIVER_CAPABILITIES=compute,utility
+
+# What a pod does first must work; here a mistake costs the least.
+RUN ["/bin/bash", "-c", "python -c 'import fsspec, kubernetes, pyarrow, ray.data, ray.train.torch, s3fs, torch' && ray --version"]
