@@ -255,7 +255,9 @@ def _configuration(context: str | None) -> Any:
         if inside:
             config.load_incluster_config(client_configuration=configuration)
         else:
-            config.load_kube_config(context=context, client_configuration=configuration)
+            # named here: the package looks at the variable only once, when it is imported
+            file = os.environ.get("KUBECONFIG")
+            config.load_kube_config(config_file=file, context=context, client_configuration=configuration)
     except (config.ConfigException, OSError) as error:
         raise InputError(
             f"no Kubernetes to speak to: {' '.join(str(error).split())}", allowed="a kubeconfig with that context",

@@ -83,7 +83,7 @@ def test_each_stage_is_a_need_of_its_group(prepared: api.Prepared, asked: list[A
     kube_run.check(on(prepared, "s3://lake/runs", options), prepared.plan)
     ((tokens, train),) = asked
     assert (tokens.stage, tokens.group, tokens.shape.gpu) == ("stage 'tokens'", "cpu", 0)
-    assert (train.stage, train.group, train.shape.gpu, train.machines) == ("train", "gpu", 1, 2)
+    assert (train.stage, train.group, train.shape.gpu, train.machines) == ("stage 'train'", "gpu", 1, 2)
 
 
 def test_what_a_submit_would_apply(prepared: api.Prepared) -> None:
