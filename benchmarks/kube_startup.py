@@ -150,7 +150,8 @@ def main() -> None:
                 times[name].append(value)
     for name, values in times.items():
         print(
-            f"{name:8} first step, s: min {min(values):.1f} median {statistics.median(values):.1f} max {max(values):.1f}"
+            f"{name:8} first step, s: min {min(values):.1f} median {statistics.median(values):.1f} "
+            f"max {max(values):.1f}"
         )
     ratios = [a / b for a, b in zip(times["runner"], times["by hand"], strict=True)]
     print(
