@@ -15,7 +15,7 @@ import tty
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from runner.kube.client import Kube
+from runner.kube.client import Kube, KubeError
 
 _RESIZE, _CHUNK = 4, 1 << 16
 
@@ -31,12 +31,17 @@ def run_in(kube: Kube, pod: str, container: str, command: Sequence[str]) -> int:
 
 def _exec(kube: Kube, pod: str, container: str, command: Sequence[str], terminal: bool) -> Any:
     from kubernetes.client import CoreV1Api
+    from kubernetes.client.exceptions import ApiException
     from kubernetes.stream import stream
 
-    return stream(
-        CoreV1Api(kube.fresh_api()).connect_get_namespaced_pod_exec, pod, kube.namespace, container=container,
-        command=list(command), stdin=True, stdout=True, stderr=not terminal, tty=terminal, _preload_content=False,
-    )  # fmt: skip
+    try:
+        return stream(
+            CoreV1Api(kube.fresh_api()).connect_get_namespaced_pod_exec, pod, kube.namespace, container=container,
+            command=list(command), stdin=True, stdout=True, stderr=not terminal, tty=terminal, _preload_content=False,
+        )  # fmt: skip
+    except ApiException as error:
+        words = " ".join(str(error.reason).split("-+-+-")[0].split())
+        raise KubeError(error.status or 0, "", f"no shell in pod {pod}: {words}") from None
 
 
 def _pump(channel: Any) -> None:
@@ -133,7 +138,7 @@ class Forward:
         tunnel = portforward(connect, self._pod, self._kube.namespace, ports=str(self._port))
         other = tunnel.socket(self._port)
         other.setblocking(True)
-        with client, other:
+        with client, contextlib.closing(other):
             back = threading.Thread(target=_copy, args=(other, client), daemon=True)
             back.start()
             _copy(client, other)

@@ -78,7 +78,8 @@ def _head(kube: Kube, run: Run) -> dict[str, Any]:
 
 def _pod_of_rank(run: Run, rank: int) -> str:
     stage = next((stage for stage in run.view().stages.values() if stage.state == "running"), None)
-    hosts = run.bundle.hosts(stage.name, stage.attempt) if stage is not None else {}
+    current = stage is not None and stage.attempt == run.view().attempt
+    hosts = run.bundle.hosts(stage.name, stage.attempt) if stage is not None and current else {}
     if f"rank{rank}" not in hosts:
         known = listed(sorted(hosts)) if hosts else "none: no training is at work"
         raise InputError(f"no rank {rank} in {run.id}", allowed=known, todo=f"runner status {run.id}")

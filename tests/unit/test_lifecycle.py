@@ -7,7 +7,10 @@ import pytest
 
 from runner.errors import Fenced
 from runner.lifecycle import (
+    EVICTED,
     EXIT_GRACE_S,
+    LOST,
+    MOST_TRIES,
     DriverState,
     End,
     Leave,
@@ -80,6 +83,46 @@ def test_the_next_leg_follows_a_done_one() -> None:
     """With a second leg, the first one's end starts it at attempt 1."""
     steps = log(ATTEMPT, STARTED, DONE, LEG_DONE, legs=[["prep"], ["train"]])
     assert decide(fold(steps), GONE) == StartAttempt(1, 1)
+
+
+PEER_LOST = (
+    "stage-failed",
+    {"stage": "prep", "attempt": 1, "error": {"kind": "WorkerLost", "message": "a rank is gone"}},
+)
+
+
+@pytest.mark.parametrize("loss", [LOST, EVICTED])
+@pytest.mark.parametrize("steps", [[ATTEMPT, STARTED], [ATTEMPT, STARTED, PEER_LOST]])
+def test_lost_machines_cost_an_attempt_and_not_the_run(loss: str, steps: list[Any]) -> None:
+    """Whether the driver went with them or has told of them, the next attempt begins and says why."""
+    seen = Observation(DriverState.EXITED, now=100.0, loss=loss)
+    assert decide(fold(log(*steps)), seen) == StartAttempt(0, 2, loss)
+
+
+def test_the_users_own_failure_is_not_tried_again() -> None:
+    """Also where a machine was lost at the same time."""
+    seen = Observation(DriverState.EXITED, now=100.0, loss=LOST)
+    assert isinstance(decide(fold(log(ATTEMPT, STARTED, FAILED)), seen), End)
+
+
+def test_machines_that_are_lost_again_and_again_fail_the_run() -> None:
+    """After MOST_TRIES attempts; what a queue takes away does not count, and a resume begins to count anew."""
+    seen = Observation(DriverState.EXITED, now=100.0, loss=LOST)
+    tried = [("attempt", {"leg": 0, "attempt": n, "because": LOST}) for n in range(2, MOST_TRIES + 1)]
+    evicted = [("attempt", {"leg": 0, "attempt": n, "because": EVICTED}) for n in range(2, 20)]
+    assert isinstance(decide(fold(log(ATTEMPT, *tried)), seen), End)
+    assert decide(fold(log(ATTEMPT, *evicted)), seen) == StartAttempt(0, 20, LOST)
+    again = ("attempt", {"leg": 0, "attempt": MOST_TRIES + 1})
+    resumed = log(ATTEMPT, *tried, ENDED, ("resumed", {}), again)
+    assert decide(fold(resumed), seen) == StartAttempt(0, MOST_TRIES + 2, LOST)
+
+
+def test_a_driver_says_when_it_has_left() -> None:
+    """Only the current attempt's counts."""
+    left = ("driver-left", {"leg": 0, "attempt": 1})
+    assert fold(log(ATTEMPT, left)).driver_left
+    assert not fold(log(ATTEMPT, left, ("attempt", {"leg": 0, "attempt": 2}))).driver_left
+    assert not fold(log(ATTEMPT, ("attempt", {"leg": 0, "attempt": 2}), left)).driver_left
 
 
 def test_a_driver_that_does_not_exit_is_stopped() -> None:
