@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Iterator
 
 import pytest
@@ -15,7 +16,16 @@ import pytest
 from runner import api
 from runner.bundle import Bundle
 from runner.kube import names
-from runner.kube.client import JOBS, RAY_JOBS, SECRETS, WORKLOADS, Kube, resource
+from runner.kube.client import (
+    CLUSTER_QUEUES,
+    JOBS,
+    NAMESPACES,
+    RAY_JOBS,
+    SECRETS,
+    WORKLOADS,
+    Kube,
+    resource,
+)
 from runner.kube.tenant import Tenant, objects
 from runner.lifecycle import RunState, fold
 from runner.store import Store
@@ -65,20 +75,20 @@ def test_the_api_may_restart_in_the_middle(kube: Kube, cluster: Cluster) -> None
 
 @pytest.fixture
 def team(kube: Kube) -> Iterator[Kube]:
-    """The namespace and the queue of a team with two GPUs."""
-    made = Tenant("test-team", cpus=1.9, memory=20 * GIB, gpus=2, host_paths=True)
-    own = kube.at("test-team")
+    """The namespace and the queue of a team with two GPUs; new for each test, since one that ends takes its time."""
+    name = f"test-team-{uuid.uuid4().hex[:6]}"
+    made = Tenant(name, cpus=1.9, memory=20 * GIB, gpus=2, host_paths=True)
+    own = kube.at(name)
     if not _has_kueue(kube):
         pytest.skip("no Kueue on this cluster")
     for body in objects(made):
         own.apply(body, resource(body))
     secret = kube.get(SECRETS, "lake-credentials")
-    copied = {"name": "lake-credentials", "namespace": "test-team"}
+    copied = {"name": "lake-credentials", "namespace": name}
     own.apply({"apiVersion": "v1", "kind": "Secret", "metadata": copied, "data": secret["data"]}, SECRETS)
     yield own
-    for body in reversed(objects(made)):
-        what, name = resource(body), body["metadata"]["name"]
-        (own if what.namespaced else kube).delete(what, name)
+    kube.delete(CLUSTER_QUEUES, name)
+    kube.delete(NAMESPACES, name)
 
 
 def _has_kueue(kube: Kube) -> bool:
@@ -87,7 +97,7 @@ def _has_kueue(kube: Kube) -> bool:
 
 def test_a_run_waits_for_quota_and_starts_when_another_ends(team: Kube) -> None:
     """The second run of a full queue waits, and `why` says for what; it starts when the first has ended."""
-    cluster = kit.onebox_cluster(namespace="test-team", queue="test-team")
+    cluster = kit.onebox_cluster(namespace=team.namespace, queue=team.namespace)
     first = api.submit("solo", cluster=cluster, steps=40, pause_s=0.5)
     kit.await_step(first, 1)
     second = api.submit("solo", cluster=cluster, steps=4)
@@ -99,7 +109,7 @@ def test_a_run_waits_for_quota_and_starts_when_another_ends(team: Kube) -> None:
 
 def test_a_queue_may_take_the_machines_away(team: Kube) -> None:
     """An eviction while training: a new attempt waits for the queue, and goes on from the checkpoint."""
-    cluster = kit.onebox_cluster(namespace="test-team", queue="test-team")
+    cluster = kit.onebox_cluster(namespace=team.namespace, queue=team.namespace)
     run = api.submit("solo", cluster=cluster, steps=24, pause_s=0.5)
     kit.await_step(run, 6)
     (workload,) = team.select(WORKLOADS)

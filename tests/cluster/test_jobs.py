@@ -1,0 +1,50 @@
+"""The repository's own jobs on a real Kubernetes, beside the same on this machine."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from runner import api
+from runner.kube import pods
+from runner.kube.client import Kube
+from runner.lifecycle import RunState
+from runner.run import Run
+from tests.cluster import kit
+from tests.cluster.test_runs import check_end, kube
+
+__all__ = ["kube"]
+pytestmark = pytest.mark.timeout(600)
+
+
+def losses(run: Run) -> dict[int, float]:
+    """Step -> loss, as it was written."""
+    return {row["step"]: row["loss"] for row in run.rows("train", "rank0") if "loss" in row}
+
+
+def gpus_at(kube: Kube, run: Run) -> int:
+    """What the run's pods hold now."""
+    return sum(map(pods.gpus, kit.machines(kube, run)))
+
+
+def test_digits_learns_the_same_on_kubernetes(kube: Kube, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Data, bundle and checkpoints on S3, two GPUs held only while it trains; every loss equals that of a local run."""
+    monkeypatch.chdir(kit.CHECKOUT)
+    run = api.submit("digits", cluster=kit.onebox_cluster())
+    seen: dict[str, set[int]] = {}
+    while not (view := run.view()).state.ended:
+        held = gpus_at(kube, run)
+        for stage in view.stages.values():
+            if stage.state == "running":
+                seen.setdefault(stage.name, set()).add(held)
+        run.await_change()
+    check_end(kube, run, RunState.SUCCEEDED)
+    assert seen["prepare"] == {0}
+    assert max(seen["train"]) == 2
+    local = api.submit("digits", cluster="local", store=str(tmp_path / "store"))
+    assert local.wait() is RunState.SUCCEEDED
+    assert losses(run) == losses(local)
+    assert run.bundle.root.url == os.environ["RUNNER_STORE"]
+    assert run.results()["train"]["metrics"]["validation_accuracy"] >= 0.97
