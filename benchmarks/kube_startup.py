@@ -97,7 +97,7 @@ def ours(kube: Kube, cluster_name: str, mark: str) -> float:
     done = subprocess.run(
         command,
         cwd=HERE.parent,
-        env={**os.environ, "PYTHONPATH": str(HERE)},
+        env={**os.environ},
         capture_output=True,
         text=True,
         check=False,

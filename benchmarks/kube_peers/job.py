@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from kube_peers.train import BATCH, STEPS, make_model, mark, step
+from benchmarks.kube_peers.train import BATCH, STEPS, make_model, mark, step
 
 from runner import Dataset, Job, Train
 

@@ -68,10 +68,14 @@ def _env(options: argparse.Namespace) -> None:
 
 
 def _status(options: argparse.Namespace) -> None:
+    """Exit code 1 where there is no cluster that answers, for scripts."""
+    from runner.onebox.processes import running
     from runner.onebox.status import status
 
     for line in status():
         print(line)
+    if not running("kube-apiserver"):
+        sys.exit(1)
 
 
 def _build(options: argparse.Namespace) -> None:
