@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.kube_peers.train import BATCH, STEPS, make_model, mark, step
-
 from runner import Dataset, Job, Train
 
 
