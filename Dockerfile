@@ -26,16 +26,17 @@ ENV PATH=/opt/venv/bin:$PATH
 # The largest layer. PyPI's PyTorch is built for CUDA and runs on the CPU too. A build of TORCH_INDEX, such as
 # 2.0+cpu, counts as newer than 2.0, so pip takes it and everything else still fits the pins.
 ARG TORCH_INDEX=""
+ENV PIP_EXTRA_INDEX_URL=${TORCH_INDEX}
 COPY --from=pins /pins/constraints.txt /pins/requirements.txt /opt/pins/
 RUN pip install --no-cache-dir --disable-pip-version-check --constraint /opt/pins/constraints.txt \
-        ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} --requirement /opt/pins/requirements.txt
+        --requirement /opt/pins/requirements.txt
 
 # What changes more often.
 ARG PACKAGES=""
 COPY --from=pins /pins/extras.txt /opt/pins/
 RUN if [ -n "$PACKAGES" ] || grep -q '[a-z]' /opt/pins/extras.txt; then \
         pip install --no-cache-dir --disable-pip-version-check --constraint /opt/pins/constraints.txt \
-            ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} --requirement /opt/pins/extras.txt $PACKAGES; \
+            --requirement /opt/pins/extras.txt $PACKAGES; \
     fi
 
 # By number: `runAsNonRoot` cannot judge a name. Pods write below /tmp only.

@@ -14,20 +14,9 @@ from runner.kube import names
 from runner.kube.client import PODS, RAY_CLUSTERS, RAY_JOBS, Kube
 from runner.project import find_project
 from runner.run import Run
+from tests.local.helpers import NUMBERS
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-
-NUMBERS = """
-import pyarrow as pa
-from runner import Dataset
-
-def make():
-    for shard in range(4):
-        ids = range(shard * 100, shard * 100 + 100)
-        yield pa.table({"i": pa.array(ids, pa.int64()), "x": pa.array([float(i % 7) for i in ids], pa.float32())})
-
-dataset = Dataset(make=make)
-"""
 
 #: One stage on pretended GPUs: long enough to be hit while it trains, and exact enough to see where it went on.
 SOLO = """
