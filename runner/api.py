@@ -288,10 +288,8 @@ def _remove_half_made(bundle: Bundle, job: str) -> None:
             open_outside(bundle).remove()
     with contextlib.suppress(StoreError):
         bundle.store.delete_tree("")
-    for line in read_index(bundle.root):
-        if line.run_id == bundle.run_id:
-            with contextlib.suppress(StoreError):
-                bundle.root.delete(f"index/{line.key}")
+    with contextlib.suppress(StoreError):
+        bundle.leave_index()
 
 
 def _entry_files(spec: dict[str, Any], root: Path) -> list[Path]:

@@ -136,6 +136,12 @@ class Bundle:
             if old.run_id == self.run_id and old.key != new.key:
                 self.root.delete(f"{INDEX}/{old.key}")
 
+    def leave_index(self) -> None:
+        """Remove the run's line, if it has one."""
+        for line in read_index(self.root):
+            if line.run_id == self.run_id:
+                self.root.delete(f"{INDEX}/{line.key}")
+
 
 def read_index(store: Store) -> list[IndexLine]:
     """All runs of a store, oldest first: one listing."""

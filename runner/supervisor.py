@@ -15,7 +15,7 @@ from types import FrameType
 from typing import Any
 
 from runner.backends import processes
-from runner.backends.base import EARLY, Backend, open_backend, open_outside
+from runner.backends.base import EARLY, Backend, abandon, open_backend
 from runner.bundle import Bundle
 from runner.lifecycle import (
     Action,
@@ -157,8 +157,7 @@ def main(argv: list[str]) -> int:
     bundle = Bundle(store, argument["run_id"])
     early = bundle.spec()["cluster"]["backend"] in EARLY
     if early and not _submitted(bundle):
-        bundle.store.delete_tree("")  # first: the Job that is removed then is this process's own
-        open_outside(bundle).remove()
+        abandon(bundle)
         return 0
     try:
         supervisor = Supervisor(bundle, open_backend(bundle))

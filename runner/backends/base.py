@@ -85,6 +85,13 @@ def open_backend(bundle: Bundle) -> Backend:
     return FakeBackend(store.url, store.options, bundle.run_id)
 
 
+def abandon(bundle: Bundle) -> None:
+    """Remove all of a run that never came to exist: its client died before it wrote the first entry of the log."""
+    from runner.backends import kuberay
+
+    kuberay.abandon(bundle)
+
+
 def open_outside(bundle: Bundle) -> Outside:
     """The client's side of the same."""
     if bundle.spec()["cluster"]["backend"] == "kuberay":

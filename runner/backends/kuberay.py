@@ -165,6 +165,15 @@ class KubeRayBackend:
         return ": ".join(filter(None, [*parts, *self._ledger.causes]))
 
 
+def abandon(bundle: Bundle) -> None:
+    """From within the supervisor's pod: the bundle first, then the Job, which owns this very process and all else."""
+    facts = run_facts(bundle)
+    kube = Kube(None, facts.kubernetes.namespace)
+    bundle.leave_index()
+    bundle.store.delete_tree("")
+    kube.delete(JOBS, facts.run_id)
+
+
 def run_facts(bundle: Bundle) -> manifest.RunFacts:
     """What manifests need to know of a run that has a bundle."""
     spec = bundle.spec()

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import pytest
 
 from runner import api
-from runner.bundle import Bundle
+from runner.bundle import Bundle, read_index
 from runner.kube import names
 from runner.kube.client import (
     CLUSTER_QUEUES,
@@ -28,7 +28,8 @@ from runner.kube.client import (
 )
 from runner.kube.tenant import Tenant, objects
 from runner.lifecycle import RunState, fold
-from runner.store import Store
+from runner.run import Run
+from runner.store import Log, Store
 from tests.cluster import kit
 from tests.cluster.conftest import Cluster, onebox
 from tests.cluster.test_runs import check_end, kube
@@ -139,6 +140,27 @@ def test_a_client_killed_at_any_moment_leaves_a_whole_run_or_none(kube: Kube) ->
         if run_id.startswith("r"):
             entries = Bundle(store, run_id).log.read()
             assert not entries or fold(entries).state is RunState.SUCCEEDED
+
+
+def test_a_run_that_was_never_submitted_removes_itself(kube: Kube, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client dies between Job and first entry of the log: a minute later Job, machines and bundle are gone."""
+
+    def die(log: Log, *arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    append = Log.append
+    monkeypatch.setattr(Log, "append", die)
+    with pytest.raises(KeyboardInterrupt):
+        api.submit("solo", cluster=kit.onebox_cluster())
+    monkeypatch.setattr(Log, "append", append)
+    store = Store(os.environ["RUNNER_STORE"])
+    (line,) = read_index(store)
+    run = Run(store, line.run_id)
+    assert kube.find(JOBS, run.id) is not None
+    kit.await_that(lambda: kube.find(JOBS, run.id) is None, 150, "the Job is gone")
+    kit.await_that(lambda: not kit.left(kube, run), 60, "its machines are gone")
+    assert not run.bundle.store.list()
+    assert not read_index(store)
 
 
 def _under_way(kube: Kube, store: Store) -> list[str]:
