@@ -62,6 +62,17 @@ class Tail:
             yield from (line.decode(errors="replace") for line in lines[:-1])
 
 
+def last_word(bundle: Bundle, stage: str, attempt: int) -> float | None:
+    """When an attempt at a stage last reported, in seconds since 1970; reads the last segment of each writer only."""
+    times = []
+    for writer in bundle.writers(stage, attempt, "metrics"):
+        folder = bundle.segments(stage, attempt, "metrics", writer)
+        for name in bundle.store.list(folder)[-1:]:
+            lines = bundle.store.get(f"{folder}/{name}").splitlines()
+            times += [json.loads(line).get("at", 0.0) for line in lines[-1:]]
+    return max(times, default=None)
+
+
 def metric_rows(bundle: Bundle, stage: str | None = None, writer: str | None = None) -> Iterator[dict[str, Any]]:
     """Metric rows in order of stage and step.
 

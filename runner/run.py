@@ -11,7 +11,7 @@ from runner.backends.base import Outside, open_outside
 from runner.bundle import Bundle
 from runner.errors import InputError, RunFailed, UserCodeError, WorkerLost, listed, suggest
 from runner.lifecycle import RunState, View, fold
-from runner.logs import Tail
+from runner.logs import Tail, last_word
 from runner.store import Store
 from runner.supervisor import end_run
 
@@ -127,8 +127,7 @@ class Run:
         stage = next((stage for stage in view.stages.values() if stage.state == "running"), None)
         if stage is None:
             return None
-        rows = (row.get("at") for row in self.rows(stage.name))
-        last = max((at for at in rows if at), default=stage.started or view.created)
+        last = last_word(self.bundle, stage.name, stage.attempt) or stage.started or view.created
         if time.time() - last < QUIET_S:
             return None
         words = f"stage '{stage.name}', which has reported nothing"

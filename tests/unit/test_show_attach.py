@@ -149,3 +149,13 @@ def test_ctrl_c_twice_leaves_at_once(run: Run) -> None:
 def test_exit_codes(state: str, interrupted: bool, error: dict[str, object] | None, code: int) -> None:
     """0 success, 1 failure, 130 only where Ctrl-C ended the run."""
     assert exit_code(View(state=RunState(state), error=error), interrupted) == code
+
+
+def test_a_stage_that_says_nothing_is_what_the_run_waits_for(run: Run) -> None:
+    """Its last row of metrics tells since when; one that has just reported is not mentioned."""
+    write_lines(run.bundle, "train", "metrics", "rank0", json.dumps({"at": time.time() - 100, "step": 1}))
+    (reason,) = run.why()
+    assert "stage 'train', which has reported nothing" in reason["waits_for"]
+    assert 99 < time.time() - reason["since"] < 110
+    write_lines(run.bundle, "train", "metrics", "rank1", json.dumps({"at": time.time(), "step": 2}))
+    assert run.why() == []
