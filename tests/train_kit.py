@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from runner import capture, wire
 from runner.bundle import Bundle
 from runner.capture import FunctionRef
-from runner.spec import Dataset, Job, Train
+from runner.spec import Cluster, Dataset, Job, Train
 from runner.store import Store
 from runner.worker.gang_local import LocalGang
 from runner.worker.scope import Scope
@@ -66,7 +66,7 @@ def make_scope(
     bundle = Bundle(root, RUN)
     capture.set_code_root(ROOT)
     shown = {"kind": "Job", "name": "test"} if inline else wire.to_json(job, ROOT)
-    spec = {"job": shown, "datasets": {}, "cluster": {"backend": "local"}, "legs": [["fit"]]}
+    spec = {"job": shown, "datasets": {}, "cluster": wire.to_json(Cluster(), tmp_path), "legs": [["fit"]]}
     bundle.store.put("spec.json", json.dumps(spec).encode())
     if not bundle.log.read():
         bundle.log.append("submitted", {"job": "test", "legs": [["fit"]]})
