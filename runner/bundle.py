@@ -88,6 +88,11 @@ class Bundle:
 
     # -- paths ---------------------------------------------------------------------------------------------------
 
+    def newest_code(self) -> str:
+        """The key of the run's code: that of its submission, or of the last resume that brought newer."""
+        brought = [e.data["code"] for e in self.log.read() if e.kind == "resumed" and e.data.get("code")]
+        return str(brought[-1]) if brought else "code.zip"
+
     def host(self, stage: str, attempt: int, writer: str, host: str) -> None:
         """Record where a process of a stage runs."""
         self.store.put(f"stages/{stage}/{attempt}/hosts/{writer}", host.encode())

@@ -183,16 +183,10 @@ def run_facts(bundle: Bundle) -> manifest.RunFacts:
         store=bundle.root.url,
         cluster=wire.from_json(spec["cluster"]),
         options=bundle.root.options,
-        code=newest_code(bundle),
+        code=bundle.newest_code(),
         ray_version=spec["lineage"]["packages"]["ray"],
         by=spec["lineage"]["user"],
     )
-
-
-def newest_code(bundle: Bundle) -> str:
-    """The key of a run's code: that of its submission, or of the last resume that brought newer."""
-    resumed = [entry.data["code"] for entry in bundle.log.read() if entry.kind == "resumed" and entry.data.get("code")]
-    return resumed[-1] if resumed else "code.zip"
 
 
 def leg_body(

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -31,11 +30,6 @@ class Reason:
     since: float | None = None
     helps: str = ""
 
-    def line(self, now: float) -> str:
-        """In one line."""
-        since = f" (for {max(0.0, now - self.since):.0f} s)" if self.since is not None else ""
-        return f"{self.waits_for}{since}" + (f"; {self.helps}" if self.helps else "")
-
 
 @dataclass(frozen=True)
 class Seen:
@@ -48,7 +42,6 @@ class Seen:
     ray_clusters: list[Body] = field(default_factory=list)
     workloads: list[Body] = field(default_factory=list)
     events: list[Body] = field(default_factory=list)
-    operator: bool = True
 
 
 def look(kube: Kube, run_id: str) -> Seen:
@@ -255,9 +248,3 @@ def _true(body: Body, kind: str) -> Body | None:
 def _since(condition: Body) -> float | None:
     stamp = condition.get("lastTransitionTime")
     return pods.seconds(stamp) if stamp else None
-
-
-def now_lines(seen: Seen) -> list[str]:
-    """The reasons, a line each."""
-    now = time.time()
-    return [reason.line(now) for reason in reasons(seen)]

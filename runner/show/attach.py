@@ -103,7 +103,8 @@ class Attached:
 
     def _say_why(self, view: View, now: float) -> None:
         """While no stage is at work: what the run waits for, whenever that changes."""
-        at_work = any(stage.state == "running" for stage in view.stages.values())
+        states = {stage.state for stage in view.stages.values()}
+        at_work = "running" in states or states <= {"done", "skipped"}  # or the machines are on their way out
         if at_work or view.state.ended or now - self._asked_why < WHY_S:
             return
         self._asked_why = now

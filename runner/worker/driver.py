@@ -132,7 +132,7 @@ def _stop(number: int, frame: FrameType | None) -> None:
 def unpack_code(bundle: Bundle, folder: Path) -> None:
     """The project's files as they were at submission (or at the resume that brought newer ones)."""
     done = folder.parent / f"{folder.name}.done"
-    key = code_key(bundle)
+    key = bundle.newest_code()
     if done.exists() and done.read_text() == key:
         return
     with zipfile.ZipFile(io.BytesIO(bundle.store.get(key))) as archive:
@@ -143,15 +143,6 @@ def unpack_code(bundle: Bundle, folder: Path) -> None:
             target.write_bytes(archive.read(name))
     folder.mkdir(parents=True, exist_ok=True)
     done.write_text(key)
-
-
-def code_key(bundle: Bundle) -> str:
-    """The newest code of a run."""
-    key = "code.zip"
-    for entry in bundle.log.read():
-        if entry.kind == "resumed" and entry.data.get("code"):
-            key = entry.data["code"]
-    return key
 
 
 def run_leg(scope: Scope, engine: stages.Engine) -> bool:

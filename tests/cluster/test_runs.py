@@ -32,7 +32,7 @@ def kube(cluster: Cluster, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> K
     return Kube(None, "default")
 
 
-def check_end(kube: Kube, run: Run, state: RunState, seconds: float = 60) -> None:
+def check_end(kube: Kube, run: Run, state: RunState) -> None:
     """The run ends in `state`, its receipt counts nothing left, and so do we."""
     assert run.wait(timeout_s=300, check=False) is state, "\n".join(kit.story(run))
     receipt = run.view().receipt

@@ -224,12 +224,6 @@ def test_the_same_reason_is_told_once() -> None:
     assert len(why(ray_clusters=clusters)) == 1
 
 
-def test_a_line_says_how_long() -> None:
-    """One line has the reason, its age and the help."""
-    assert Reason("a node", 100.0, "wait").line(107.4) == "a node (for 7 s); wait"
-    assert Reason("a node").line(0.0) == "a node"
-
-
 def test_looking_leaves_out_what_may_not_be_seen() -> None:
     """`look` takes the run's own objects and events; where Kueue is absent or rights are missing it goes on."""
     other = kit.pod("other-pod", names.WORKER, run="other")
