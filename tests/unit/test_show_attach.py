@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from runner import api
 from runner.lifecycle import RunState, View
 from runner.run import Run
 from runner.show.act import exit_code
@@ -159,3 +160,13 @@ def test_a_stage_that_says_nothing_is_what_the_run_waits_for(run: Run) -> None:
     assert 99 < time.time() - reason["since"] < 110
     write_lines(run.bundle, "train", "metrics", "rank1", json.dumps({"at": time.time(), "step": 2}))
     assert run.why() == []
+
+
+def test_a_run_that_nobody_took_up_is_ended_by_the_client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only once it was asked to end: its machines are removed, and the log says cancelled."""
+    monkeypatch.chdir(write_project(tmp_path).resolve())
+    made = api.create(api.prepare("tiny"))
+    assert not made.end_unstarted().state.ended
+    made.bundle.log.append("cancel", {"by": "test"})
+    assert made.end_unstarted().state is RunState.CANCELLED
+    assert made.view().receipt is not None
