@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -31,7 +32,8 @@ class StagePlan:
 
     Args:
         action: 'run', 'skip' (its result exists) or 'decide' (it depends on what the stage before makes).
-        machines: how many machines of the group its workers fill.
+        workers, machines: the most workers, and how many machines of the group they fill.
+        fewest_workers, fewest_machines: with which it begins; fewer only where the cluster grows with the work.
         storage_added: bytes, estimated; None where nothing is known.
         price_per_hour: of those machines, where the cluster gives prices.
     """
@@ -45,6 +47,8 @@ class StagePlan:
     shape: dict[str, Any]
     inputs: tuple[DataLine, ...]
     outputs: tuple[DataLine, ...]
+    fewest_workers: int
+    fewest_machines: int
     storage_added: int | None = None
     price_per_hour: float | None = None
 
@@ -55,6 +59,7 @@ class Plan:
 
     Args:
         legs: names of stages that one driver runs, one tuple a driver.
+        early: for each leg whether its machines are asked for shortly before the leg before ends.
     """
 
     job: str
@@ -64,6 +69,7 @@ class Plan:
     currency: str
     stages: tuple[StagePlan, ...]
     legs: tuple[tuple[str, ...], ...]
+    early: tuple[bool, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The plan as JSON."""
@@ -78,6 +84,7 @@ def make_plan(resolved: Resolved, facts: Facts) -> Plan:
     """
     written = {name for stage in resolved.job.stages for name in graph.writes(stage)}
     stages = tuple(_stage_plan(stage, resolved, facts, written) for stage in resolved.job.stages)
+    legs = _legs(resolved)
     return Plan(
         job=resolved.job.name,
         cluster=resolved.cluster_name,
@@ -85,7 +92,8 @@ def make_plan(resolved: Resolved, facts: Facts) -> Plan:
         store=resolved.store.url,
         currency=resolved.cluster.currency,
         stages=stages,
-        legs=_legs(resolved),
+        legs=legs,
+        early=_early(resolved, legs),
     )
 
 
@@ -104,9 +112,26 @@ def _legs(resolved: Resolved) -> tuple[tuple[str, ...], ...]:
     return tuple(tuple(leg) for leg in legs)
 
 
+def _early(resolved: Resolved, legs: tuple[tuple[str, ...], ...]) -> tuple[bool, ...]:
+    """It pays where machines take their time to come, nobody else is kept from them by a quota held twice, the end of
+    the leg before can be foreseen (tasks are counted), and the leg is certain to need them (training always does).
+    """
+    where = resolved.cluster.kubernetes
+    if where is None or where.queue is not None or not where.lead_s:
+        return (False,) * len(legs)
+    stages = {stage.name: stage for stage in resolved.job.stages}
+    found = [False]
+    for before, leg in itertools.pairwise(legs):
+        last = stages[before[-1]]
+        counted = isinstance(last, Prep) and last.batch_format != "dataset"
+        found.append(counted and any(isinstance(stages[name], Train) for name in leg))
+    return tuple(found)
+
+
 def _stage_plan(stage: Stage, resolved: Resolved, facts: Facts, written: set[str]) -> StagePlan:
     group = resolved.cluster.groups[stage.on]
-    machines = _machines(stage, group, resolved)
+    fewest, most = _range(stage, resolved)
+    machines = _machines(stage, most, group, resolved)
     inputs = tuple(_input_line(str(n), facts, resolved, written) for n in graph.reads(stage).values())
     _check_rows(stage, inputs)
     result = facts.done.get(stage.name)
@@ -120,8 +145,10 @@ def _stage_plan(stage: Stage, resolved: Resolved, facts: Facts, written: set[str
         kind=type(stage).__name__.lower(),
         action=action,
         group=stage.on,
-        workers=stage.workers,
+        workers=most,
         machines=machines,
+        fewest_workers=fewest,
+        fewest_machines=_machines(stage, fewest, group, resolved),
         shape={"cpu": group.cpu, "memory": group.memory, "gpu": group.gpu},
         inputs=inputs,
         outputs=tuple(_line(name, facts.data.get(name), "made here") for name in graph.writes(stage)),
@@ -163,15 +190,22 @@ def _check_rows(stage: Stage, inputs: tuple[DataLine, ...]) -> None:
             )  # fmt: skip
 
 
-def _machines(stage: Stage, group: Group, resolved: Resolved) -> int:
+def _range(stage: Stage, resolved: Resolved) -> tuple[int, int]:
+    """The fewest and the most workers. A queue admits a stage whole, so it does not grow there."""
+    fewest, most = stage.worker_range
+    where = resolved.cluster.kubernetes
+    return (most, most) if where is not None and where.queue is not None else (fewest, most)
+
+
+def _machines(stage: Stage, workers: int, group: Group, resolved: Resolved) -> int:
     """Workers per machine follow from its shape: one per GPU, or else one per core."""
     if resolved.cluster.backend in ("local", "ray"):
         return 1
     per_machine = group.gpu or max(1, int(group.cpu))
-    machines = math.ceil(stage.workers / per_machine)
+    machines = math.ceil(workers / per_machine)
     if group.max is not None and machines > group.max:
         raise PlanError(
-            f"workers={stage.workers} need {machines} machines of group '{stage.on}' ({per_machine} workers each)",
+            f"{workers} workers need {machines} machines of group '{stage.on}' ({per_machine} workers each)",
             allowed=f"at most {group.max} machines, {group.max * per_machine} workers",
             todo="ask for fewer workers, or raise the group's max",
             where=f"{type(stage).__name__} '{stage.name}'",

@@ -17,6 +17,7 @@ BATCH_FORMATS = ("arrow", "pandas", "numpy", "rows", "dataset")
 STAGE_NAME_LONGEST = 14
 JOB_NAME_LONGEST = 40
 DATASET_NAME_LONGEST = 60
+MOST_WORKERS = 4096
 
 
 @checked
@@ -68,7 +69,7 @@ class Prep:
         source: a dataset's name or value; a mapping of them only with ``batch_format="dataset"``.
         sink: the name of the dataset to write, or a mapping of keys to names.
         on: the group of machines.
-        workers: processes.
+        workers: processes; (fewest, most): as many as there is work for, where the cluster can grow and shrink.
         batch_format: what `fn` is given: arrow, pandas, numpy, rows, or dataset.
         batch_size: rows per call.
         keep: ``keep(batch, config)`` -> a boolean per row; rows with False are counted as filtered.
@@ -83,7 +84,7 @@ class Prep:
     source: str | Dataset | Mapping[str, str | Dataset]
     sink: str | Mapping[str, str]
     on: str = "cpu"
-    workers: int = 1
+    workers: int | tuple[int, int] = 1
     batch_format: str = "arrow"
     batch_size: int = 4096
     keep: Callable[..., Any] | None = None
@@ -94,7 +95,8 @@ class Prep:
 
     def __post_init__(self) -> None:
         fields = Fields(f"Prep '{self.name}'")
-        _stage_fields(fields, self.name, self.on, self.workers, self.timeout_s)
+        object.__setattr__(self, "workers", _workers(fields, self.workers))
+        _stage_fields(fields, self.name, self.on, self.timeout_s)
         fields.callable("fn", self.fn, "(batch, config)")
         fields.one_of("batch_format", self.batch_format, BATCH_FORMATS)
         fields.integer("batch_size", self.batch_size, 1)
@@ -135,6 +137,11 @@ class Prep:
         """Source key -> dataset; a single source has the key ''."""
         return dict(self.source) if isinstance(self.source, Mapping) else {"": self.source}
 
+    @property
+    def worker_range(self) -> tuple[int, int]:
+        """The fewest and the most workers."""
+        return self.workers if isinstance(self.workers, tuple) else (self.workers, self.workers)
+
 
 @checked
 @dataclass(frozen=True)
@@ -169,7 +176,8 @@ class Train:
 
     def __post_init__(self) -> None:
         fields = Fields(f"Train '{self.name}'")
-        _stage_fields(fields, self.name, self.on, self.workers, self.timeout_s)
+        fields.integer("workers", self.workers, 1, MOST_WORKERS)
+        _stage_fields(fields, self.name, self.on, self.timeout_s)
         fields.callable("fn", self.fn, "(ctx, config)")
         if not isinstance(self.data, Mapping) or not self.data:
             raise fields.fail("data", self.data, "a mapping such as {'train': 'tokens', 'validation': 'tokens_val'}")
@@ -188,6 +196,11 @@ class Train:
                 raise fields.fail("best", self.best, "a pair such as ('validation_loss', 'min')")
             fields.one_of("best[1]", best[1], ("min", "max"))
             object.__setattr__(self, "best", best)
+
+    @property
+    def worker_range(self) -> tuple[int, int]:
+        """The world size, twice: a gang neither grows nor shrinks."""
+        return self.workers, self.workers
 
 
 Stage = Prep | Train
@@ -242,11 +255,25 @@ __all__ = ["Cluster", "Dataset", "Group", "Job", "Kubernetes", "Prep", "Stage", 
 _NAME_WORDS = "lower-case letters, digits and '-', a letter first"
 
 
-def _stage_fields(fields: Fields, name: object, on: object, workers: object, timeout_s: object) -> None:
+def _workers(fields: Fields, workers: Any) -> int | tuple[int, int]:
+    """A number of workers, or a true range of them."""
+    if not isinstance(workers, list | tuple):
+        fields.integer("workers", workers, 1, MOST_WORKERS)
+        return int(workers)
+    if len(workers) != 2:
+        raise fields.fail("workers", workers, "a number, or the fewest and the most, such as (1, 8)")
+    for number in workers:
+        fields.integer("workers", number, 1, MOST_WORKERS)
+    fewest, most = workers
+    if fewest > most:
+        raise fields.fail("workers", workers, "the fewest first, then the most", f"write ({most}, {fewest})")
+    return int(fewest) if fewest == most else (int(fewest), int(most))
+
+
+def _stage_fields(fields: Fields, name: object, on: object, timeout_s: object) -> None:
     fields.name("name", name, longest=STAGE_NAME_LONGEST, pattern=r"[a-z][a-z0-9-]*", words=_NAME_WORDS)
     if not isinstance(on, str) or not on:
         raise fields.fail("on", on, "the name of a group of the cluster")
-    fields.integer("workers", workers, 1, 4096)
     if timeout_s is not None:
         fields.number("timeout_s", timeout_s, 0.1)
 

@@ -124,6 +124,9 @@ class Kubernetes:
         image_pull_secrets: names of Secrets for the registry.
         image_pull_policy: as in a pod.
         start_deadline_s: seconds until a stage's machines must be there.
+        lead_s: seconds before the end of a prep stage at which the machines of a training stage that follows are asked
+            for, so that they are there when it begins; 0: never. Longer where a cloud must bring the nodes first. With
+            a queue it is never done: the quota would be held twice.
         deadline_s: seconds for a stage, waiting included; None: only what the stages say.
         pod_template: a partial pod template, merged last over that of every pod of a run.
     """
@@ -142,6 +145,7 @@ class Kubernetes:
     image_pull_secrets: tuple[str, ...] = ()
     image_pull_policy: str = "IfNotPresent"
     start_deadline_s: float = 1800.0
+    lead_s: float = 40.0
     deadline_s: float | None = None
     pod_template: Mapping[str, Any] = field(default_factory=dict)
 
@@ -167,6 +171,7 @@ class Kubernetes:
                 raise fields.fail(name, group, "a Group with memory")
         fields.one_of("image_pull_policy", self.image_pull_policy, ("Always", "IfNotPresent", "Never"))
         fields.number("start_deadline_s", self.start_deadline_s, 1.0)
+        fields.number("lead_s", self.lead_s, 0.0)
         if self.deadline_s is not None:
             fields.number("deadline_s", self.deadline_s, 1.0)
 

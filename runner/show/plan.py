@@ -40,8 +40,13 @@ def print_plan(console: Console, plan: Plan, inline: bool = False) -> None:
 
 def _where(stage: StagePlan, machines: bool) -> str:
     what = "worker" if stage.kind == "prep" else "rank"
-    where = f"{units.things(stage.workers, what)}, {stage.group}"
-    return f"{where}, {units.things(stage.machines, 'machine')}" if machines else where
+    where = f"{_range(stage.fewest_workers, stage.workers, what)}, {stage.group}"
+    return f"{where}, {_range(stage.fewest_machines, stage.machines, 'machine')}" if machines else where
+
+
+def _range(fewest: int, most: int, what: str) -> str:
+    """'3 ranks', or '1 to 8 workers'."""
+    return units.things(most, what) if fewest == most else f"{fewest} to {units.things(most, what)}"
 
 
 def _reads(stage: StagePlan) -> Text:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from runner.worker import forkserver, gang
 from runner.worker.gang import Gang
 from runner.worker.pool import Pool, ProcessPool
@@ -23,10 +25,11 @@ class LocalEngine(RayOnDemand):
         if preps:
             forkserver.start(forkserver.PREP)
 
-    def pool(self, stage: str, workers: int, scope: Scope) -> Pool:
-        """See `Engine`."""
+    def pool(self, stage: str, workers: tuple[int, int], scope: Scope) -> Pool:
+        """See `Engine`: of a range, as many workers as there are cores."""
         forkserver.start(forkserver.PREP)
-        return ProcessPool(workers, scope, stage)
+        fewest, most = workers
+        return ProcessPool(min(most, max(fewest, os.cpu_count() or 1)), scope, stage)
 
     def gang(self) -> Gang:
         """See `Engine`."""

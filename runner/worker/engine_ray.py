@@ -20,9 +20,9 @@ class RayEngine:
         self._workers = workers
         self._started = threading.Lock()
 
-    def pool(self, stage: str, workers: int, scope: Scope) -> Pool:
+    def pool(self, stage: str, workers: tuple[int, int], scope: Scope) -> Pool:
         """See `Engine`."""
-        self.ray(scope, workers)
+        self.ray(scope, workers[1])
         return RayPool(workers, scope, stage)
 
     def gang(self) -> Gang:

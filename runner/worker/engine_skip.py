@@ -13,7 +13,7 @@ from runner.worker.scope import Scope
 class SkipEngine:
     """See `Engine`; whoever asks it for processes learns that the leg needs machines after all."""
 
-    def pool(self, stage: str, workers: int, scope: Scope) -> Pool:
+    def pool(self, stage: str, workers: tuple[int, int], scope: Scope) -> Pool:
         """See `Engine`."""
         _needed(stage)
 

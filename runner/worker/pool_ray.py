@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import collections
 import pickle
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from runner.errors import Interrupted, PlanError, StageTimeout, WorkerLost
@@ -15,30 +17,52 @@ if TYPE_CHECKING:
     from runner.worker.scope import Scope
 
 _LOOK_S = 0.2
+#: How often an item is begun whose worker goes away with its machine.
+MOST_TRIES = 3
+#: Seconds that Ray may take to say whether a machine is gone whose worker does not answer.
+_NODE_S = 30.0
+
+
+@dataclass
+class _Item:
+    """A piece of work, and where it is being done."""
+
+    index: int
+    value: Any
+    worker: int = -1
+    tries: int = 0
 
 
 class RayPool:
-    """Ray actors, one item at a time each.
+    """Ray actors, one item at a time each. An item goes to one that is there, never to one that waits for a machine.
+
+    Actors ask Ray for a CPU each, so a cluster that can grow does so while there is more work than actors; of a range,
+    those for which there is no work any more are given back. An item whose machine went away is begun again elsewhere.
 
     Args:
-        workers: the most actors; no more than the cluster has CPUs for.
+        workers: the fewest and the most actors. Of a fixed number, no more than the cluster has CPUs for.
         scope: its `stop` event ends a ``map``; its spool takes the actors' output, each on its own machine.
         stage: for which the pool works.
 
     Raises:
-        PlanError: the cluster has no CPU.
+        PlanError: the cluster has no CPU, and does not grow.
     """
 
-    def __init__(self, workers: int, scope: Scope, stage: str) -> None:
+    def __init__(self, workers: tuple[int, int], scope: Scope, stage: str) -> None:
         import ray
 
-        room = int(ray.cluster_resources().get("CPU", 0.0))
-        if room < 1:
-            raise PlanError("the Ray cluster has no CPU for a prep worker", todo="give it one")
+        self._fewest, self._most = workers
+        if self._fewest == self._most:
+            room = int(ray.cluster_resources().get("CPU", 0.0))
+            if room < 1:
+                raise PlanError("the Ray cluster has no CPU for a prep worker", todo="give it one")
+            self._fewest = self._most = min(self._most, room)
         self._ray, self._scope, self._stage = ray, scope, stage
-        self._size = min(workers, room)
         self._actor = ray.remote(num_cpus=1, max_restarts=0, max_task_retries=0)(_Actor)
         self._actors: dict[int, Any] = {}
+        self._coming: dict[Any, int] = {}  # reference -> actor that has not answered yet
+        self._nodes: dict[int, str] = {}  # actor -> Ray's id of its machine
+        self._made = 0
 
     def __enter__(self) -> RayPool:
         return self
@@ -52,50 +76,68 @@ class RayPool:
         """See Pool.map."""
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         program = self._ray.put(pickle.dumps(fn))
-        waiting = enumerate(items)
-        under_way: dict[Any, tuple[int, int, str]] = {}  # reference -> (actor, index, item in words)
+        waiting = collections.deque(_Item(index, value) for index, value in enumerate(items))
+        under_way: dict[Any, _Item] = {}
         try:
-            while True:
-                busy = {number for number, _, _ in under_way.values()}
-                while len(busy) < self._size and (following := next(waiting, None)) is not None:
-                    number = next(n for n in range(self._size) if n not in busy)
-                    reference = self._worker(number).run.remote(program, pickle.dumps(following[1]))
-                    under_way[reference] = (number, following[0], str(following[1]))
-                    busy.add(number)
-                if not under_way:
-                    return
+            while waiting or under_way:
                 self._check(deadline, timeout_s)
-                for reference in self._ray.wait(list(under_way), timeout=_LOOK_S)[0]:
-                    number, index, item = under_way.pop(reference)
-                    yield index, self._value(reference, number, item)
+                busy = {item.worker for item in under_way.values()}
+                self._fit(len(waiting) + len(under_way), busy)
+                for number in self._free(busy)[: len(waiting)]:
+                    item = waiting.popleft()
+                    item.worker, item.tries = number, item.tries + 1
+                    under_way[self._actors[number].run.remote(program, pickle.dumps(item.value))] = item
+                for reference in self._ray.wait([*under_way, *self._coming], timeout=_LOOK_S)[0]:
+                    if reference in self._coming:
+                        self._came(reference)
+                        continue
+                    item = under_way.pop(reference)
+                    found = self._outcome(reference, item)
+                    if found is None:
+                        waiting.appendleft(item)
+                    else:
+                        yield item.index, found[0]
         finally:
-            for number in {number for number, _, _ in under_way.values()}:
+            for item in under_way.values():
+                self._kill(item.worker)
+
+    # -- as many actors as there is work for ---------------------------------------------------------------------
+
+    def _fit(self, items: int, busy: set[int]) -> None:
+        wanted = min(self._most, items)
+        while len(self._actors) < wanted:
+            self._start()
+        if self._fewest < self._most:
+            coming = set(self._coming.values())
+            spare = sorted(set(self._actors) - busy, key=lambda number: number not in coming)
+            for number in spare[: max(0, len(self._actors) - max(wanted, self._fewest))]:
                 self._kill(number)
 
-    def _check(self, deadline: float | None, timeout_s: float | None) -> None:
-        if self._scope.stop.is_set():
-            raise Interrupted("stopped before all items were done")
-        if deadline is not None and time.monotonic() > deadline:
-            raise StageTimeout(f"not done within {timeout_s:g} s")
+    def _free(self, busy: set[int]) -> list[int]:
+        away = busy | set(self._coming.values())
+        return [number for number in self._actors if number not in away]
 
-    def _value(self, reference: Any, number: int, item: str) -> Any:
+    def _start(self) -> None:
+        """Each has a name of its own, for what it writes is kept under that."""
+        number = self._made
+        self._made += 1
+        actor = self._actor.remote(self._scope.payload(), self._stage, f"prep-{number}")
+        self._actors[number] = actor
+        self._coming[actor.where.remote()] = number
+
+    def _came(self, reference: Any) -> None:
+        """An actor has its machine, or has died there before it could work."""
+        number = self._coming.pop(reference)
         try:
-            kind, value = pickle.loads(self._ray.get(reference))
+            self._nodes[number] = self._ray.get(reference)
         except (self._ray.exceptions.RayActorError, self._ray.exceptions.RaySystemError) as error:
-            self._actors.pop(number, None)
-            cause = " ".join(str(error).split())
-            raise WorkerLost(f"worker prep-{number} died while it worked on {item}: {cause}") from None
-        if kind == "error":
-            raise value
-        return value
-
-    def _worker(self, number: int) -> Any:
-        if number not in self._actors:
-            self._actors[number] = self._actor.remote(self._scope.payload(), self._stage, f"prep-{number}")
-        return self._actors[number]
+            self._kill(number)
+            if not self._is_machine_lost(number, error):
+                raise WorkerLost(f"worker prep-{number} died at its start: {_words(error)}") from None
 
     def _kill(self, number: int) -> None:
         actor = self._actors.pop(number, None)
+        self._coming = {reference: other for reference, other in self._coming.items() if other != number}
         if actor is not None:
             self._ray.kill(actor)
 
@@ -103,6 +145,46 @@ class RayPool:
         """End the actors."""
         for number in list(self._actors):
             self._kill(number)
+
+    # -- how an item ended ---------------------------------------------------------------------------------------
+
+    def _check(self, deadline: float | None, timeout_s: float | None) -> None:
+        if self._scope.stop.is_set():
+            raise Interrupted("stopped before all items were done")
+        if deadline is not None and time.monotonic() > deadline:
+            raise StageTimeout(f"not done within {timeout_s:g} s")
+
+    def _outcome(self, reference: Any, item: _Item) -> tuple[Any] | None:
+        """The result; None if the item must be begun again."""
+        try:
+            kind, value = pickle.loads(self._ray.get(reference))
+        except (self._ray.exceptions.RayActorError, self._ray.exceptions.RaySystemError) as error:
+            self._kill(item.worker)
+            if item.tries < MOST_TRIES and self._is_machine_lost(item.worker, error):
+                return None
+            words = f"worker prep-{item.worker} died while it worked on {item.value}: {_words(error)}"
+            raise WorkerLost(words) from None
+        if kind == "error":
+            raise value
+        return (value,)
+
+    def _is_machine_lost(self, number: int, error: Exception) -> bool:
+        """Whether the machine went, and not the process alone, which would die of the same item again."""
+        if "node has died" in str(error):
+            return True
+        node = self._nodes.get(number)
+        if node is None or not isinstance(error, self._ray.exceptions.ActorUnavailableError):
+            return False
+        deadline = time.monotonic() + _NODE_S
+        while time.monotonic() < deadline:
+            if not any(each["NodeID"] == node and each["Alive"] for each in self._ray.nodes()):
+                return True
+            time.sleep(_LOOK_S)  # Ray tells nobody when it gives a machine up
+        return False
+
+
+def _words(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 class _Actor:
@@ -113,6 +195,12 @@ class _Actor:
         pool_worker.redirect(str(self._node.scope.spool(stage, "logs", writer)))
         self._program = b""
         self._function: Callable[[Any], Any] | None = None
+
+    def where(self) -> str:
+        """Ray's id of the machine."""
+        import ray
+
+        return str(ray.get_runtime_context().get_node_id())
 
     def run(self, program: bytes, item: bytes) -> bytes:
         """The pickled outcome of the program on one item."""

@@ -16,8 +16,8 @@ from runner.worker.scope import Scope
 class Engine(Protocol):
     """Processes for stages: a pool for Prep, a gang for Train, a Ray where one is needed."""
 
-    def pool(self, stage: str, workers: int, scope: Scope) -> Pool:
-        """A pool of workers for a Prep stage; the caller closes it."""
+    def pool(self, stage: str, workers: tuple[int, int], scope: Scope) -> Pool:
+        """A pool of workers, of the fewest and the most, for a Prep stage; the caller closes it."""
 
     def gang(self) -> Gang:
         """The launcher of ranks for Train stages."""
@@ -33,7 +33,7 @@ def open_engine(backend: str, bundle: Bundle, leg: list[str]) -> Engine:
     """The engine of a backend for a leg of stages; its slow parts start at once, beside whatever comes next."""
     specs = [s for s in bundle.spec()["job"]["stages"] if s["name"] in leg]
     trains = any(spec["kind"] == "Train" for spec in specs)
-    workers = max(spec["workers"] for spec in specs)
+    workers = max(_most(spec["workers"]) for spec in specs)
     if backend in ("ray", "kuberay"):
         from runner.worker.engine_ray import RayEngine
 
@@ -41,6 +41,10 @@ def open_engine(backend: str, bundle: Bundle, leg: list[str]) -> Engine:
     from runner.worker.engine_local import LocalEngine
 
     return LocalEngine(preps=any(spec["kind"] == "Prep" for spec in specs), trains=trains)
+
+
+def _most(workers: int | list[int]) -> int:
+    return workers if isinstance(workers, int) else workers[1]
 
 
 def run(stage: Stage, scope: Scope, engine: Engine) -> dict[str, Any]:
@@ -56,12 +60,12 @@ def run(stage: Stage, scope: Scope, engine: Engine) -> dict[str, Any]:
 def _run_prep(stage: Prep, scope: Scope, engine: Engine) -> dict[str, Any]:
     from runner.worker.prep import run_prep
 
-    with _lazy_pool(engine, stage.name, stage.workers, scope) as pool:
+    with _lazy_pool(engine, stage.name, stage.worker_range, scope) as pool:
         return run_prep(stage, scope, pool)
 
 
-def _lazy_pool(engine: Engine, stage: str, workers: int, scope: Scope) -> Pool:
-    return LazyPool(lambda: engine.pool(stage, workers, scope), lambda: engine.ray(scope, workers))
+def _lazy_pool(engine: Engine, stage: str, workers: tuple[int, int], scope: Scope) -> Pool:
+    return LazyPool(lambda: engine.pool(stage, workers, scope), lambda: engine.ray(scope, workers[1]))
 
 
 def make_sources(stage: Stage, scope: Scope, engine: Engine) -> None:
@@ -73,7 +77,7 @@ def make_sources(stage: Stage, scope: Scope, engine: Engine) -> None:
             continue
         from runner.worker.prep import run_make
 
-        with _lazy_pool(engine, stage.name, 1, scope) as pool:
+        with _lazy_pool(engine, stage.name, (1, 1), scope) as pool:
             made = run_make(name, dataset, scope, pool)
         scope.record("dataset-made", name=name, **made)
 

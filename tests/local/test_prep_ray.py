@@ -154,7 +154,7 @@ def test_errors_of_the_function(tmp_path: Path, fn: Any, error: Any, message: st
 def test_the_pool_of_actors(tmp_path: Path) -> None:
     """Actors give each item's result once, raise the function's error as itself, and are named when they die."""
     scope = make_scope(tmp_path / "s")
-    with RayPool(2, scope, "p") as pool:
+    with RayPool((2, 2), scope, "p") as pool:
         assert sorted(pool.map(operator.neg, range(6))) == [(i, -i) for i in range(6)]
         with pytest.raises(ValueError, match="invalid literal"):
             list(pool.map(int, ["1", "x"]))
@@ -171,7 +171,7 @@ def test_a_stage_on_actors_gives_the_same_bytes(tmp_path: Path) -> None:
     stage = Prep("p", fn=double, source=Dataset(write_shards(tmp_path / "in", shards=4)), sink="out")
     here = run(stage, tmp_path / "here")
     scope = make_scope(tmp_path / "ray", stage, Config())
-    with RayPool(2, scope, "p") as pool:
+    with RayPool((2, 2), scope, "p") as pool:
         there = run_prep(stage, scope, pool)
     assert here["outputs"] == there["outputs"]
     assert contents(tmp_path / "here", "out") == contents(tmp_path / "ray", "out")
