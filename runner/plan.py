@@ -55,6 +55,7 @@ class Plan:
 
     Args:
         legs: names of stages that one driver runs, one tuple a driver.
+        queue, priority: of its machines, on Kubernetes.
     """
 
     job: str
@@ -64,6 +65,8 @@ class Plan:
     currency: str
     stages: tuple[StagePlan, ...]
     legs: tuple[tuple[str, ...], ...]
+    queue: str | None = None
+    priority: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The plan as JSON."""
@@ -78,6 +81,7 @@ def make_plan(resolved: Resolved, facts: Facts) -> Plan:
     """
     written = {name for stage in resolved.job.stages for name in graph.writes(stage)}
     stages = tuple(_stage_plan(stage, resolved, facts, written) for stage in resolved.job.stages)
+    where = resolved.cluster.kubernetes
     return Plan(
         job=resolved.job.name,
         cluster=resolved.cluster_name,
@@ -86,6 +90,8 @@ def make_plan(resolved: Resolved, facts: Facts) -> Plan:
         currency=resolved.cluster.currency,
         stages=stages,
         legs=_legs(resolved),
+        queue=where.queue if where is not None else None,
+        priority=where.priority if where is not None else None,
     )
 
 
