@@ -110,7 +110,7 @@ def _admitted(kube: Kube, name: str, cluster_queue: str, stages: dict[str, list[
     elif unknown:
         yield Finding(name, None, "; ".join(dict.fromkeys(unknown)), "ask who runs the cluster")
     else:
-        yield Finding(name, True, f"could admit {listed(stages)}" if stages else cluster_queue)
+        yield Finding(name, True, f"could admit {', '.join(stages)}" if stages else cluster_queue)
 
 
 def _times(each: Pods) -> dict[str, float]:
