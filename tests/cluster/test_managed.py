@@ -36,10 +36,12 @@ FILE = "controller_manager_config.yaml"
 
 
 def configure(cluster: Cluster, text: str) -> None:
-    """Give Kueue a configuration. The new manager is there before the old one goes, so nobody's objects are refused."""
+    """Give Kueue a configuration. The new manager is there before the old one goes; returns when the API asks it."""
     cluster.run("patch", "configmap", "kueue-manager-config", *SYSTEM, "-p", json.dumps({"data": {FILE: text}}))
     cluster.run("rollout", "restart", *MANAGER)
     cluster.run("rollout", "status", "--timeout=180s", *MANAGER)
+    asked = ("create", "job", "lake-runner-asks", "--image=none", "--dry-run=server", "-o", "name")
+    kit.await_that(lambda: cluster.run(*asked, check=False), 120, "the API reaches Kueue's webhook")
 
 
 @pytest.fixture
