@@ -217,6 +217,11 @@ class Cluster:
         if self.kubernetes is not None:
             self._check_machines(fields)
 
+    @property
+    def gpu_resources(self) -> frozenset[str]:
+        """What its groups call their GPUs."""
+        return frozenset(group.gpu_resource for group in self.groups.values() if group.gpu)
+
     def _check_machines(self, fields: Fields) -> None:
         for name, group in self.groups.items():
             if group.memory is None:

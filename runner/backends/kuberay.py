@@ -43,7 +43,7 @@ class KubeRayBackend:
         self._legs: list[list[str]] = spec["legs"]
         self._kube = kube or Kube(None, self._facts.kubernetes.namespace)
         self._changed = threading.Event()
-        self._ledger = Ledger(self._facts.gpu_resources)
+        self._ledger = Ledger(self._facts.cluster.gpu_resources)
         self._current: str | None = None
         self._here: LocalBackend | None = None  # the driver of a leg that needs no machines
         self._ran = self._stopped = self._evicted = False
@@ -221,7 +221,7 @@ def remove_machines(
         changed.clear()
         changed.wait(0.5)
     held = {} if ledger is None else {"gpu_seconds": ledger.gpu_seconds(time.time())}
-    gpus = sum(pods.gpus(pod, facts.gpu_resources) for pod in left)
+    gpus = sum(pods.gpus(pod, facts.cluster.gpu_resources) for pod in left)
     return {"pods": len(left), "gpus": gpus, "ray_jobs": len(jobs), **held}
 
 

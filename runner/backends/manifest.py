@@ -49,11 +49,6 @@ class RunFacts:
         assert self.cluster.kubernetes is not None
         return self.cluster.kubernetes
 
-    @property
-    def gpu_resources(self) -> frozenset[str]:
-        """What its groups call their GPUs."""
-        return frozenset(group.gpu_resource for group in self.cluster.groups.values() if group.gpu)
-
 
 def supervisor_job(facts: RunFacts) -> dict[str, Any]:
     """The batch Job that owns everything of the run. A pod of it that dies is replaced, and goes on from the log."""
