@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import getpass
 import inspect
 import os
@@ -39,7 +40,8 @@ def submit(
         store: the URL of the store, instead of the project's.
         inline: run every stage in this process, at world size 1 with the same global batch; the user's own exceptions
             come through.
-        changes: as ``--set``: config fields and ``stage.field`` to values (strings are converted).
+        changes: as ``--set``: config fields and ``stage.field`` to values (strings are converted), and on Kubernetes
+            ``cluster.queue`` and ``cluster.priority``.
         config: config fields to values.
 
     Raises:
@@ -71,9 +73,11 @@ def prepare(
     project, job = _find(job)
     if cluster is not None:
         changes = {**(changes or {}), "cluster": cluster}
-    job = settings.apply(job, changes or {})
+    changes, placed = settings.of_cluster(job, changes or {})
+    job = settings.apply(job, changes)
     _check_callables(job, project)
     resolved = resolve(job, project, project.store(store))
+    resolved = dataclasses.replace(resolved, cluster=settings.place(resolved.cluster, placed))
     found = facts.gather(resolved)
     return Prepared(resolved, found, plan.make_plan(resolved, found))
 

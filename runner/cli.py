@@ -86,6 +86,7 @@ def _options(
         "runner submit example --set lr=1e-3 --set train.workers=2",
         "runner submit example --inline        (breakpoint() works)",
         "runner submit example --detach -o json",
+        "runner submit example --cluster red --queue night --priority low",
     )
 )
 def submit(
@@ -97,6 +98,8 @@ def submit(
     changes: Annotated[
         list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Change a config field, or STAGE.FIELD.")
     ] = None,
+    queue: Annotated[str | None, typer.Option(help="On Kubernetes: a LocalQueue, instead of the cluster's.")] = None,
+    priority: Annotated[str | None, typer.Option(help="On Kubernetes: a class, instead of the cluster's.")] = None,
     detach: Detach = False,
     inline: Annotated[bool, typer.Option("--inline", help="Run every stage in this process.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check all, show the plan, start nothing.")] = False,
@@ -110,12 +113,12 @@ def submit(
     """
     from runner.show import act
 
+    turn = {"cluster.queue": queue, "cluster.priority": priority}
+    changes = [*(changes or []), *(f"{name}={value}" for name, value in turn.items() if value is not None)]
     if output is SubmitOutput.YAML:
-        act.print_objects(job, cluster, store, changes or [], dry_run=dry_run)
+        act.print_objects(job, cluster, store, changes, dry_run=dry_run)
         return
-    act.submit(
-        job, cluster, store, changes or [], detach=detach, inline=inline, dry_run=dry_run, output=Output(output.value)
-    )
+    act.submit(job, cluster, store, changes, detach=detach, inline=inline, dry_run=dry_run, output=Output(output.value))
 
 
 @app.command(epilog=_examples("runner ps", "runner ps -n 100", "runner ps --all -o json"))

@@ -97,6 +97,10 @@ def tenant(
     groups: Annotated[list[str] | None, typer.Option("--group", help="A group of such users.")] = None,
     kueue: Annotated[bool, typer.Option("--kueue/--no-kueue", help="Share the quota out by a Kueue queue.")] = True,
     host_paths: Annotated[bool, typer.Option("--host-paths", help="Let pods mount folders of the nodes.")] = False,
+    supervisors: Annotated[int, typer.Option(help="Runs that may have a supervisor at a time, with Kueue.")] = 20,
+    operator: Annotated[
+        str, typer.Option("--operator-namespace", help="Of the KubeRay operator, which must reach Ray's heads.")
+    ] = "kuberay-system",
     context: Annotated[str | None, typer.Option(help="Of the kubeconfig, with --apply.")] = None,
     apply: Annotated[bool, typer.Option("--apply", help="Apply it; without this it is only printed.")] = False,
 ) -> None:
@@ -108,8 +112,9 @@ def tenant(
     from runner.show import cluster as show
 
     made = Tenant(
-        name, cpus, show.bytes_of(memory), gpus, vendor, tuple(users or ()), tuple(groups or ()), kueue, host_paths
-    )
+        name, cpus, show.bytes_of(memory), gpus, vendor, tuple(users or ()), tuple(groups or ()), kueue, host_paths,
+        operator, supervisors,
+    )  # fmt: skip
     show.tenant(made, context, apply=apply)
 
 

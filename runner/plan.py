@@ -60,6 +60,7 @@ class Plan:
     Args:
         legs: names of stages that one driver runs, one tuple a driver.
         early: for each leg whether its machines are asked for shortly before the leg before ends.
+        queue, priority: of its machines, on Kubernetes.
     """
 
     job: str
@@ -70,6 +71,8 @@ class Plan:
     stages: tuple[StagePlan, ...]
     legs: tuple[tuple[str, ...], ...]
     early: tuple[bool, ...] = ()
+    queue: str | None = None
+    priority: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The plan as JSON."""
@@ -85,6 +88,7 @@ def make_plan(resolved: Resolved, facts: Facts) -> Plan:
     written = {name for stage in resolved.job.stages for name in graph.writes(stage)}
     stages = tuple(_stage_plan(stage, resolved, facts, written) for stage in resolved.job.stages)
     legs = _legs(resolved)
+    where = resolved.cluster.kubernetes
     return Plan(
         job=resolved.job.name,
         cluster=resolved.cluster_name,
@@ -94,6 +98,8 @@ def make_plan(resolved: Resolved, facts: Facts) -> Plan:
         stages=stages,
         legs=legs,
         early=_early(resolved, legs),
+        queue=where.queue if where is not None else None,
+        priority=where.priority if where is not None else None,
     )
 
 

@@ -9,12 +9,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from runner.errors import SpecError, listed, suggest
-from runner.spec import Job, Prep, Train
+from runner.spec import Cluster, Job, Prep, Train
 
 _STAGE_FIELDS = {
     Prep: ("on", "workers", "batch_size", "max_quarantine", "timeout_s"),
     Train: ("on", "workers", "seed", "checkpoint_every_s", "checkpoint_every_steps", "keep", "timeout_s"),
 }
+#: What one run may change of its cluster: where it waits, and before whom.
+_CLUSTER_FIELDS = ("queue", "priority")
 
 
 def parse_assignments(texts: typing.Iterable[str]) -> dict[str, str]:
@@ -47,6 +49,33 @@ def apply(job: Job, changes: Mapping[str, Any]) -> Job:
     return job
 
 
+def of_cluster(job: Job, changes: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What `apply` is for, and what is ``cluster.queue`` or ``cluster.priority``, for `place`.
+
+    A config with a field `cluster` means that one; it can be told apart by ``config.``.
+    """
+    taken = {} if "cluster" in _field_names(job.config) else {f"cluster.{name}": name for name in _CLUSTER_FIELDS}
+    rest = {name: value for name, value in changes.items() if name not in taken}
+    return rest, {taken[name]: value for name, value in changes.items() if name in taken}
+
+
+def place(cluster: Cluster, placed: Mapping[str, Any]) -> Cluster:
+    """The cluster with another queue or priority for one run.
+
+    Raises:
+        SpecError: its backend has no queues, or that cannot be such a name.
+    """
+    if not placed:
+        return cluster
+    if cluster.kubernetes is None:
+        name, value = next(iter(placed.items()))
+        raise SpecError(
+            f"cluster.{name}={value}", allowed=f"a cluster of backend 'kuberay'; this one is '{cluster.backend}'",
+            todo=f"leave the {name} out, or name a cluster on Kubernetes",
+        )  # fmt: skip
+    return dataclasses.replace(cluster, kubernetes=dataclasses.replace(cluster.kubernetes, **placed))
+
+
 def _apply_one(job: Job, name: str, value: Any) -> Job:
     first, _, rest = name.partition(".")
     config_fields = _field_names(job.config)
@@ -69,6 +98,7 @@ def _apply_one(job: Job, name: str, value: Any) -> Job:
         *config_fields,
         *(f"{s.name}.{f}" for s in job.stages for f in _STAGE_FIELDS[type(s)]),
         "cluster",
+        *(f"cluster.{name}" for name in _CLUSTER_FIELDS),
     ]
     raise SpecError(f"--set {name}", allowed=listed(known), todo=suggest(name, known) or "see the job's config")
 

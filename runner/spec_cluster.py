@@ -17,6 +17,11 @@ _OBJECT_WORDS = "the name of a Kubernetes object: lower-case letters, digits, '-
 _IMAGE = r"[a-z0-9]([a-z0-9._:/-]*[a-z0-9])?(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(@sha256:[0-9a-f]{64})?"
 
 
+def _mapping(fields: Fields, name: str, value: object) -> None:
+    if not isinstance(value, Mapping):
+        raise fields.fail(name, value, "a mapping")
+
+
 @checked
 @dataclass(frozen=True)
 class Group:
@@ -70,6 +75,10 @@ class Group:
         return self.resource or VENDORS[self.vendor]
 
 
+#: The machine of a supervisor, unless a cluster says otherwise.
+SUPERVISOR = Group(cpu=0.2, memory="512MiB")
+
+
 @checked
 @dataclass(frozen=True)
 class Volume:
@@ -115,6 +124,8 @@ class Kubernetes:
         context: of the kubeconfig; None: the current one.
         service_account: of the supervisor, which makes and deletes RayJobs.
         queue: a Kueue LocalQueue of the namespace; None: not queued.
+        supervisor_queue: a LocalQueue for the supervisors, with a quota of its own; for where Kueue manages every Job
+            of the namespace. None: supervisors are not queued.
         priority: a Kueue WorkloadPriorityClass (with a queue), or a PriorityClass of Kubernetes.
         secrets: names of Secrets whose keys become environment variables of every pod, such as the lake's credentials.
         environment: variables of every pod; no secrets, they can be read in the spec.
@@ -136,12 +147,13 @@ class Kubernetes:
     context: str | None = None
     service_account: str = "runner"
     queue: str | None = None
+    supervisor_queue: str | None = None
     priority: str | None = None
     secrets: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     volumes: tuple[Volume, ...] = ()
     head: Group = field(default_factory=lambda: Group(cpu=1, memory="3GiB"))
-    supervisor: Group = field(default_factory=lambda: Group(cpu=0.2, memory="512MiB"))
+    supervisor: Group = SUPERVISOR
     image_pull_secrets: tuple[str, ...] = ()
     image_pull_policy: str = "IfNotPresent"
     start_deadline_s: float = 1800.0
@@ -154,7 +166,7 @@ class Kubernetes:
         fields.name("image", self.image, longest=500, pattern=_IMAGE, words="an image reference such as 'repo/image:1'")
         for name in ("namespace", "service_account"):
             fields.name(name, getattr(self, name), longest=63, pattern=_OBJECT, words=_OBJECT_WORDS)
-        for name in ("queue", "priority"):
+        for name in ("queue", "supervisor_queue", "priority"):
             if getattr(self, name) is not None:
                 fields.name(name, getattr(self, name), longest=63, pattern=_OBJECT, words=_OBJECT_WORDS)
         for name in ("secrets", "image_pull_secrets"):
@@ -210,6 +222,11 @@ class Cluster:
         if self.kubernetes is not None:
             self._check_machines(fields)
 
+    @property
+    def gpu_resources(self) -> frozenset[str]:
+        """What its groups call their GPUs."""
+        return frozenset(group.gpu_resource for group in self.groups.values() if group.gpu)
+
     def _check_machines(self, fields: Fields) -> None:
         for name, group in self.groups.items():
             if group.memory is None:
@@ -221,11 +238,6 @@ class Cluster:
                 )
             if name == "head":
                 raise fields.fail("groups", name, "any name but 'head', which KubeRay uses", "rename the group")
-
-
-def _mapping(fields: Fields, name: str, value: object) -> None:
-    if not isinstance(value, Mapping):
-        raise fields.fail(name, value, "a mapping")
 
 
 def _object_names(fields: Fields, name: str, value: Any) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ import logging
 import os
 import secrets
 import shutil
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -282,6 +283,7 @@ class Log:
     def __init__(self, store: Store, prefix: str) -> None:
         self._store, self._prefix = store, prefix
         self._read: list[Entry] = []
+        self._lock = threading.Lock()
 
     def read(self) -> list[Entry]:
         """All entries so far; those read before are not fetched again."""
@@ -309,7 +311,7 @@ class Log:
                 check(entries)
             entry = Entry(len(entries) + 1, kind, time.time(), data or {})
             if self._store.create(self._key(entry.number), _encode(entry)):
-                self._read.append(entry)
+                self._take(entry)
                 return entry
 
     def _key(self, number: int) -> str:
@@ -322,8 +324,14 @@ class Log:
             raw = json.loads(self._store.get(self._key(number)))
         except FileNotFoundError:
             return False
-        self._read.append(Entry(number, raw["kind"], raw["at"], raw["data"]))
+        self._take(Entry(number, raw["kind"], raw["at"], raw["data"]))
         return True
+
+    def _take(self, entry: Entry) -> None:
+        """Once: an entry that two threads read, or one reads while the other writes it, would leave a hole after it."""
+        with self._lock:
+            if entry.number == len(self._read) + 1:
+                self._read.append(entry)
 
 
 def _encode(entry: Entry) -> bytes:

@@ -43,7 +43,7 @@ class KubeRayBackend:
         self._legs: list[list[str]] = spec["legs"]
         self._kube = kube or Kube(None, self._facts.kubernetes.namespace)
         self._changed = threading.Event()
-        self._ledger = Ledger()
+        self._ledger = Ledger(self._facts.cluster.gpu_resources)
         self._current: str | None = None
         self._here: LocalBackend | None = None  # the driver of a leg that needs no machines
         self._ran = self._stopped = self._evicted = False
@@ -137,7 +137,7 @@ class KubeRayBackend:
     def clean(self) -> dict[str, Any]:
         """See `Backend`: no RayJob and no machine of the run is left; where the operator is away, by our own hand."""
         self._stopped = True
-        return remove_machines(self._kube, self._facts.run_id, self._changed, self._ledger)
+        return remove_machines(self._kube, self._facts, self._changed, self._ledger)
 
     # -- what is seen --------------------------------------------------------------------------------------------
 
@@ -197,20 +197,22 @@ def leg_body(
     return manifest.ray_job(facts, leg, attempt, stages[0]["group"], machines, owner)
 
 
-def remove_machines(kube: Kube, run_id: str, changed: threading.Event, ledger: Ledger | None = None) -> dict[str, Any]:
+def remove_machines(
+    kube: Kube, facts: manifest.RunFacts, changed: threading.Event, ledger: Ledger | None = None
+) -> dict[str, Any]:
     """Delete a run's RayJobs and wait until its machines are gone.
 
     Returns:
         What remains: "pods", "gpus" and "ray_jobs", and, with a ledger, the GPU seconds held.
     """
     started = time.monotonic()
-    labels = names.of_run(run_id)
+    labels = names.of_run(facts.run_id)
     while True:
         jobs = kube.select(RAY_JOBS, labels)
         for job in jobs:
             if not job["metadata"].get("deletionTimestamp"):
                 kube.delete(RAY_JOBS, job["metadata"]["name"])
-        left = kube.select(PODS, names.machines_of(run_id))
+        left = kube.select(PODS, names.machines_of(facts.run_id))
         waited = time.monotonic() - started
         if (not jobs and not left) or waited > LONGEST_CLEAN_S:
             break
@@ -219,7 +221,8 @@ def remove_machines(kube: Kube, run_id: str, changed: threading.Event, ledger: L
         changed.clear()
         changed.wait(0.5)
     held = {} if ledger is None else {"gpu_seconds": ledger.gpu_seconds(time.time())}
-    return {"pods": len(left), "gpus": sum(map(pods.gpus, left)), "ray_jobs": len(jobs), **held}
+    gpus = sum(pods.gpus(pod, facts.cluster.gpu_resources) for pod in left)
+    return {"pods": len(left), "gpus": gpus, "ray_jobs": len(jobs), **held}
 
 
 def _without_operator(kube: Kube, labels: str, jobs: list[dict[str, Any]]) -> None:

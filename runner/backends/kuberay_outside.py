@@ -48,8 +48,11 @@ class KubeRayOutside:
     def _start_first(self, owner: dict[str, Any]) -> None:
         """Make the first attempt's RayJob, as the supervisor would in some seconds: both make the same, once.
 
-        Its driver waits for the supervisor to begin the attempt.
+        Its driver waits for the supervisor to begin the attempt. A supervisor that waits in a queue itself asks for
+        machines when it has come: until then they would stand idle.
         """
+        if owner["spec"].get("suspend"):
+            return
         spec = self._bundle.spec()
         planned = {stage["name"]: stage for stage in spec["plan"]["stages"]}
         stages = [planned[name] for name in spec["legs"][0]]
@@ -82,7 +85,7 @@ class KubeRayOutside:
 
     def remove(self) -> dict[str, Any]:
         """See `Outside`."""
-        remains = remove_machines(self._kube, self._bundle.run_id, threading.Event())
+        remains = remove_machines(self._kube, run_facts(self._bundle), threading.Event())
         self._remove_job()
         return remains
 

@@ -77,7 +77,7 @@ def supervisor_job(facts: RunFacts) -> dict[str, Any]:
         "metadata": {
             "name": facts.run_id,
             "namespace": where.namespace,
-            "labels": _labels(facts, names.SUPERVISOR),
+            "labels": {**_labels(facts, names.SUPERVISOR), **_queue_of(where.supervisor_queue)},
             "annotations": {names.STORE: facts.store, names.BY: facts.by},
         },
         "spec": {
@@ -139,13 +139,16 @@ def ray_job(
 
 
 def owned_by(owner: Mapping[str, Any]) -> dict[str, Any]:
-    """A reference to the owner; what has it goes when the owner goes."""
+    """A reference to the owner; what has it goes when the owner goes.
+
+    Not as its controller: Kueue takes what a Job controls for a part of that Job, and would never queue it by itself.
+    """
     return {
         "apiVersion": owner["apiVersion"],
         "kind": owner["kind"],
         "name": owner["metadata"]["name"],
         "uid": owner["metadata"]["uid"],
-        "controller": True,
+        "controller": False,
         "blockOwnerDeletion": True,
     }
 
@@ -273,10 +276,12 @@ def _labels(facts: RunFacts, role: str | None = None) -> dict[str, str]:
 
 
 def _queue(where: Kubernetes) -> dict[str, str]:
-    if where.queue is None:
-        return {}
-    queue = {names.QUEUE: where.queue}
-    return queue if where.priority is None else {**queue, names.QUEUE_PRIORITY: where.priority}
+    queue = _queue_of(where.queue)
+    return {**queue, names.QUEUE_PRIORITY: where.priority} if queue and where.priority is not None else queue
+
+
+def _queue_of(name: str | None) -> dict[str, str]:
+    return {} if name is None else {names.QUEUE: name}
 
 
 def merged(template: Any, *patches: Any) -> Any:

@@ -55,6 +55,7 @@ CONFIG_MAPS = Resource("api/v1", "configmaps")
 SERVICES = Resource("api/v1", "services")
 SERVICE_ACCOUNTS = Resource("api/v1", "serviceaccounts")
 QUOTAS = Resource("api/v1", "resourcequotas")
+LIMIT_RANGES = Resource("api/v1", "limitranges")
 NAMESPACES = Resource("api/v1", "namespaces", namespaced=False)
 NODES = Resource("api/v1", "nodes", namespaced=False)
 JOBS = Resource("apis/batch/v1", "jobs")
@@ -64,6 +65,9 @@ ACCESS_REVIEWS = Resource("apis/authorization.k8s.io/v1", "selfsubjectaccessrevi
 WORKLOADS = Resource("apis/kueue.x-k8s.io/v1beta1", "workloads")
 LOCAL_QUEUES = Resource("apis/kueue.x-k8s.io/v1beta1", "localqueues")
 CLUSTER_QUEUES = Resource("apis/kueue.x-k8s.io/v1beta1", "clusterqueues", namespaced=False)
+COHORTS = Resource("apis/kueue.x-k8s.io/v1beta1", "cohorts", namespaced=False)
+WORKLOAD_PRIORITIES = Resource("apis/kueue.x-k8s.io/v1beta1", "workloadpriorityclasses", namespaced=False)
+PRIORITIES = Resource("apis/scheduling.k8s.io/v1", "priorityclasses", namespaced=False)
 
 
 def resource(body: Mapping[str, Any]) -> Resource:
@@ -225,6 +229,8 @@ class Kube:
         timeout_s: float, stream: bool = False,
     ) -> Any:  # fmt: skip
         headers = {"Accept": "application/json", "User-Agent": "lake-runner"}
+        if not stream:
+            headers["Accept-Encoding"] = "gzip"
         if body is not None:
             headers["Content-Type"] = content_type or "application/json"
         self._api.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)

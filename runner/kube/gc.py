@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,18 +40,21 @@ class Leftover:
         return self.judgement in ("ended", "nobody") and bool(self.objects)
 
 
-def find(kube: Kube, judge: Callable[[str, str], str], now: float, everywhere: bool = False) -> list[Leftover]:
+def find(
+    kube: Kube, judge: Callable[[str, str], str], now: float, everywhere: bool = False, named: Collection[str] = ()
+) -> list[Leftover]:
     """Everything of runs, judged.
 
     Args:
         judge: (store, run id) -> 'working', 'ended', 'nobody' or 'unknown'.
         now: seconds since 1970.
         everywhere: in every namespace, not only the client's.
+        named: what the cluster's groups call their GPUs.
     """
     found: dict[tuple[str, str], Leftover] = {}
     for what, kind in _KINDS:
         for body in kube.select(what, names.RUN, everywhere=everywhere):
-            _add(found, body, kind)
+            _add(found, body, kind, named)
     for left in found.values():
         left.judgement = "young" if now - left.created < YOUNG_S else judge(left.store, left.run)
         if left.judgement == "ended":
@@ -59,7 +62,7 @@ def find(kube: Kube, judge: Callable[[str, str], str], now: float, everywhere: b
     return sorted(found.values(), key=lambda left: (left.namespace, left.run))
 
 
-def _add(found: dict[tuple[str, str], Leftover], body: dict[str, Any], kind: str) -> None:
+def _add(found: dict[tuple[str, str], Leftover], body: dict[str, Any], kind: str, named: Collection[str]) -> None:
     metadata = body["metadata"]
     run = metadata["labels"][names.RUN]
     left = found.setdefault((metadata["namespace"], run), Leftover(metadata["namespace"], run))
@@ -69,7 +72,7 @@ def _add(found: dict[tuple[str, str], Leftover], body: dict[str, Any], kind: str
     if kind == "pod":
         if (body.get("status") or {}).get("phase") in ("Succeeded", "Failed"):
             return
-        left.gpus += pods.gpus(body)
+        left.gpus += pods.gpus(body, named)
     left.objects.append((kind, metadata["name"]))
 
 

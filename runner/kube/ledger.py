@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from typing import Any
 
 from runner.kube import pods
@@ -11,9 +12,13 @@ from runner.kube import pods
 class Ledger:
     """GPU seconds held, from the moment a pod got its machine until it was gone; causes of death, once each; and the
     pods of the current attempt that somebody else has removed.
+
+    Args:
+        named: what the run's groups call their GPUs.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, named: Collection[str] = ()) -> None:
+        self._named = named
         self._held: dict[str, tuple[float, float | None, int]] = {}  # uid -> (from, until, GPUs)
         self._attempt = ""
         self.causes: list[str] = []
@@ -27,7 +32,7 @@ class Ledger:
 
     def saw(self, pod: dict[str, Any], wanted: bool = False) -> None:
         """Take down what a pod says; `wanted`: nobody of ours is about to remove it."""
-        began, gpus = pods.scheduled_at(pod), pods.gpus(pod)
+        began, gpus = pods.scheduled_at(pod), pods.gpus(pod, self._named)
         if began is not None and gpus:
             self._held.setdefault(pod["metadata"]["uid"], (began, None, gpus))
         if not self._attempt or not pod["metadata"]["name"].startswith(f"{self._attempt}-"):

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Collection
 from typing import Any
+
+from runner.spec_cluster import VENDORS
 
 Pod = dict[str, Any]
 
@@ -25,12 +28,23 @@ def scheduled_at(pod: Pod) -> float | None:
     return seconds(placed["lastTransitionTime"]) if placed.get("status") == "True" else None
 
 
-def gpus(pod: Pod) -> int:
-    """How many GPUs it holds."""
+def is_gpu(resource: str, named: Collection[str] = ()) -> bool:
+    """Whether that resource is counted in GPUs, or in parts of one that are scheduled as if they were.
+
+    Others have the word in their name: a sharing plug-in's memory or cores of a GPU are no GPUs.
+
+    Args:
+        named: what the groups of a run call theirs.
+    """
+    return resource in named or resource in VENDORS.values() or resource.startswith("nvidia.com/mig-")
+
+
+def gpus(pod: Pod, named: Collection[str] = ()) -> int:
+    """How many GPUs it holds; `named` as in `is_gpu`."""
     total = 0
     for container in pod["spec"]["containers"]:
         limits = (container.get("resources") or {}).get("limits") or {}
-        total += sum(int(value) for name, value in limits.items() if "gpu" in name or "/mig-" in name)
+        total += sum(int(value) for name, value in limits.items() if is_gpu(name, named))
     return total
 
 

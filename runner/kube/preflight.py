@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from runner.errors import PlanError, listed
-from runner.kube import client, quantities
+from runner.kube import client, preflight_nodes, preflight_queue, preflight_quota
 from runner.kube.client import Kube, KubeError
-from runner.kube.quantities import words
-from runner.spec import Cluster, Group, Kubernetes
+from runner.kube.needs import Finding, Need
+from runner.spec import Cluster, Kubernetes
+
+__all__ = ["CLIENT_RIGHTS", "Finding", "Need", "check", "look"]
 
 #: What the client does itself, and what the supervisor does under the namespace's service account.
 CLIENT_RIGHTS = (
@@ -22,42 +23,8 @@ CLIENT_RIGHTS = (
 )
 
 
-#: Labels of nodes that an autoscaler may have brought.
-_SCALED = (
-    "karpenter.sh/nodepool", "cloud.google.com/gke-nodepool", "eks.amazonaws.com/nodegroup",
-    "kubernetes.azure.com/agentpool",
-)  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Need:
-    """Machines that a stage asks for at one time.
-
-    Args:
-        group: its name; `shape` is what one machine is, `machines` how many.
-    """
-
-    stage: str
-    group: str
-    shape: Group
-    machines: int
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One check.
-
-    Args:
-        name: what was looked at.
-        good: True, False, or None where it could not be told (no right to look, mostly).
-        found: what was seen.
-        todo: what would mend it.
-    """
-
-    name: str
-    good: bool | None
-    found: str
-    todo: str = ""
+#: What a run uses of a RayJob, and the first KubeRay whose definition has it. An older one drops the field silently.
+_SINCE = {"rayClusterSpec.authOptions": "1.5.1", "preRunningDeadlineSeconds": "1.6"}
 
 
 def check(cluster: Cluster, needs: list[Need], kube: Kube | None = None) -> None:
@@ -82,22 +49,25 @@ def look(cluster: Cluster, needs: list[Need], kube: Kube | None = None) -> list[
     except KubeError as error:
         return [Finding("API", False, error.message, "check the kubeconfig, the context and the network")]
     findings = [Finding("API", True, f"Kubernetes {version} at {kube.host}")]
-    for step in (_namespace, _kuberay, _rights, _objects, _queue, _quota, _nodes):
-        findings += _guarded(step, kube, where, needs)
+    for name, step in _STEPS.items():
+        findings += _guarded(name, step, kube, where, needs)
     return findings
 
 
 Step = Callable[[Kube, Kubernetes, list[Need]], Iterator[Finding]]
 
 
-def _guarded(step: Step, kube: Kube, where: Kubernetes, needs: list[Need]) -> list[Finding]:
-    name = step.__name__.strip("_")
+def _guarded(name: str, step: Step, kube: Kube, where: Kubernetes, needs: list[Need]) -> list[Finding]:
+    """What a step found until it ended, and why it ended early if it did."""
+    found = []
     try:
-        return list(step(kube, where, needs))
+        for finding in step(kube, where, needs):
+            found.append(finding)
     except KubeError as error:
         if error.status == 403:
-            return [Finding(name, None, f"not to be seen with these rights: {error.message}")]
-        return [Finding(name, False, error.message, "try again, or ask who runs the cluster")]
+            return [*found, Finding(name, None, f"not to be seen with these rights: {error.message}")]
+        return [*found, Finding(name, False, error.message, "try again, or ask who runs the cluster")]
+    return found
 
 
 def _namespace(kube: Kube, where: Kubernetes, needs: list[Need]) -> Iterator[Finding]:
@@ -119,7 +89,35 @@ def _kuberay(kube: Kube, where: Kubernetes, needs: list[Need]) -> Iterator[Findi
         todo = "install the KubeRay operator, 1.6 or newer (docs/kubernetes.md)"
         yield Finding("KubeRay", False, f"the API does not serve {listed(missing)} of ray.io/v1", todo)
         return
-    yield Finding("KubeRay", True, "ray.io/v1 is served")
+    yield _how_new(kube)
+
+
+def _how_new(kube: Kube) -> Finding:
+    """Who may not read the definitions of resources may mostly read the API's description of itself."""
+    try:
+        document = kube.request("GET", "/openapi/v3/apis/ray.io/v1")
+    except KubeError as error:
+        if error.status not in (403, 404, 406):
+            raise
+        return Finding("KubeRay", None, "ray.io/v1 is served; which fields it knows is not to be seen")
+    fields = _fields_of_ray_job(document)
+    missing = {field: since for field, since in _SINCE.items() if field not in fields}
+    if not missing:
+        return Finding("KubeRay", True, "ray.io/v1 is served, of KubeRay 1.6 or newer")
+    oldest = min(missing.values())
+    found = f"RayJobs have no {listed(missing)}: their definition is of a KubeRay older than {oldest}"
+    return Finding("KubeRay", False, found, "install KubeRay 1.6 or newer, with its custom resource definitions")
+
+
+def _fields_of_ray_job(document: dict[str, Any]) -> set[str]:
+    """Of the spec, and of its cluster's spec as 'rayClusterSpec.NAME'."""
+    schemas = (document.get("components") or {}).get("schemas") or {}
+    for name, schema in schemas.items():
+        if name.rpartition(".")[2] == "RayJob":
+            spec = schema.get("properties", {}).get("spec", {}).get("properties", {})
+            cluster = spec.get("rayClusterSpec", {}).get("properties", {})
+            return {*spec, *(f"rayClusterSpec.{field}" for field in cluster)}
+    return set()
 
 
 def _has_ray(kube: Kube) -> bool:
@@ -182,124 +180,13 @@ def _is_there(kube: Kube, what: client.Resource, kind: str, name: str) -> bool |
         return None
 
 
-def _queue(kube: Kube, where: Kubernetes, needs: list[Need]) -> Iterator[Finding]:
-    if where.queue is None:
-        return
-    if kube.find(client.LOCAL_QUEUES, where.queue) is None:
-        names = _queues(kube)
-        if names is None:
-            yield Finding("queue", False, "the API serves no LocalQueues", "install Kueue, or leave `queue` out")
-            return
-        todo = f"one of {listed(names)}" if names else "ask for a LocalQueue: runner admin tenant"
-        yield Finding("queue", False, f"no LocalQueue '{where.queue}' in namespace '{where.namespace}'", todo)
-    else:
-        yield Finding("queue", True, where.queue)
-
-
-def _queues(kube: Kube) -> list[str] | None:
-    """The names of the namespace's LocalQueues; None where the API knows no such objects."""
-    try:
-        return [each["metadata"]["name"] for each in kube.select(client.LOCAL_QUEUES)]
-    except KubeError as error:
-        if error.status == 404:
-            return None
-        raise
-
-
-def _quota(kube: Kube, where: Kubernetes, needs: list[Need]) -> Iterator[Finding]:
-    """The namespace's hard limits must fit each stage, even when nothing else runs."""
-    for quota in kube.select(client.QUOTAS):
-        if quota["spec"].get("scopes") or quota["spec"].get("scopeSelector"):
-            continue  # it counts some pods only, and whether ours are among them is the API's to say
-        hard = {name: quantities.number(value) for name, value in (quota["spec"].get("hard") or {}).items()}
-        for need in needs:
-            over = _over(hard, requests(where, need))
-            if over:
-                found = f"{need.stage} needs {over}"
-                yield Finding(
-                    f"quota {quota['metadata']['name']}", False, found, "ask for fewer workers, or for more quota"
-                )
-
-
-def _over(hard: dict[str, float], wanted: dict[str, float]) -> str:
-    parts = []
-    for name, value in wanted.items():
-        keys = {"cpu": ("requests.cpu", "cpu"), "memory": ("requests.memory", "memory", "limits.memory")}
-        for key in keys.get(name, (f"requests.{name}",)):
-            if key in hard and value > hard[key]:
-                parts.append(f"{words(name, value)} of {words(name, hard[key])}")
-    return ", ".join(dict.fromkeys(parts))
-
-
-def requests(where: Kubernetes, need: Need) -> dict[str, float]:
-    """What a stage asks for in all: its machines, Ray's head and the supervisor."""
-    total: dict[str, float] = {}
-    quantities.add(total, of_machine(need.shape), need.machines)
-    quantities.add(total, of_machine(where.head))
-    quantities.add(total, of_machine(where.supervisor))
-    return total
-
-
-def of_machine(group: Group) -> dict[str, float]:
-    """The requests of one machine."""
-    wanted = {"cpu": float(group.cpu), "memory": float(group.memory or 0)}
-    return {**wanted, group.gpu_resource: float(group.gpu)} if group.gpu else wanted
-
-
-def _nodes(kube: Kube, where: Kubernetes, needs: list[Need]) -> Iterator[Finding]:
-    """Some node must be able to hold a machine of each group when it is empty; an autoscaler might bring another."""
-    nodes = kube.select(client.NODES)
-    scaled = any(_is_scaled(node) for node in nodes)
-    for need in {need.group: need for need in needs}.values():
-        reasons = [why for node in nodes if (why := _misfit(node, where, need.shape))]
-        if len(reasons) < len(nodes):
-            yield Finding(
-                f"nodes for '{need.group}'", True, f"{len(nodes) - len(reasons)} of {len(nodes)} could hold a machine"
-            )
-            continue
-        found = f"none of {len(nodes)} could ever hold one: {'; '.join(dict.fromkeys(reasons))[:600]}"
-        todo = f"change the group '{need.group}', or ask for such a node"
-        yield Finding(f"nodes for '{need.group}'", None if scaled else False, found, todo)
-
-
-def _is_scaled(node: dict[str, Any]) -> bool:
-    """Whether the node looks like one that an autoscaler brought."""
-    labels = node["metadata"].get("labels") or {}
-    return any(mark in labels for mark in _SCALED)
-
-
-def _misfit(node: dict[str, Any], where: Kubernetes, group: Group) -> str:
-    """Why a machine of the group cannot be on a node, even alone; empty if it can."""
-    labels = node["metadata"].get("labels") or {}
-    selector, tolerations = _placement(where, group)
-    wrong = [f"{key}={value}" for key, value in selector.items() if labels.get(key) != value]
-    if wrong:
-        return f"no label {', '.join(wrong)}"
-    for taint in node["spec"].get("taints") or []:
-        if taint["effect"] != "PreferNoSchedule" and not any(_tolerates(t, taint) for t in tolerations):
-            return f"taint {taint['key']}:{taint['effect']}"
-    room = {name: quantities.number(value) for name, value in node["status"]["allocatable"].items()}
-    short = [
-        f"{words(name, value)} of {words(name, room.get(name, 0.0))}"
-        for name, value in of_machine(group).items()
-        if value > room.get(name, 0.0)
-    ]
-    return f"needs {', '.join(short)}" if short else ""
-
-
-def _placement(where: Kubernetes, group: Group) -> tuple[dict[str, str], list[Any]]:
-    """The labels that its node must have and the taints that it bears, the users' pod templates laid over them."""
-    selector, tolerations = dict(group.node_selector), list(group.tolerations)
-    for template in (where.pod_template, group.pod_template):
-        spec = template.get("spec") or {}
-        selector |= spec.get("nodeSelector") or {}
-        tolerations = list(spec.get("tolerations", tolerations))
-    return selector, tolerations
-
-
-def _tolerates(toleration: Any, taint: dict[str, Any]) -> bool:
-    if toleration.get("effect") not in (None, "", taint["effect"]):
-        return False
-    if toleration.get("operator") == "Exists":
-        return toleration.get("key") in (None, "", taint["key"])
-    return bool(toleration.get("key") == taint["key"] and toleration.get("value", "") == taint.get("value", ""))
+_STEPS: dict[str, Step] = {
+    "namespace": _namespace,
+    "KubeRay": _kuberay,
+    "rights": _rights,
+    "objects": _objects,
+    "queue": preflight_queue.look,
+    "priority": preflight_queue.priority,
+    "quota": preflight_quota.look,
+    "nodes": preflight_nodes.look,
+}

@@ -18,4 +18,9 @@ def add(total: dict[str, float], more: dict[str, float], times: float = 1) -> No
 
 def words(name: str, value: float) -> str:
     """Such as 'cpu 2.5' and 'memory 3.0 GiB'."""
-    return f"{name} {value / 2**30:.1f} GiB" if name == "memory" else f"{name} {value:g}"
+    return f"{name} {amount(name, value)}"
+
+
+def amount(name: str, value: float) -> str:
+    """The value alone; memory, also as 'limits.memory', in GiB."""
+    return f"{value / 2**30:.1f} GiB" if name.rpartition(".")[2] == "memory" else f"{value:g}"

@@ -11,10 +11,13 @@ from typing import Any
 
 from runner.checks import Fields
 from runner.kube import names
-from runner.spec_cluster import VENDORS
+from runner.kube.quantities import add, number
+from runner.spec_cluster import SUPERVISOR, VENDORS
 
 #: The ServiceAccount of supervisors, as `Kubernetes(service_account=)` has it by default.
 ACCOUNT = "runner"
+_NAMESPACE, _NAMESPACE_WORDS = r"[a-z0-9]([a-z0-9-]*[a-z0-9])?", "lower-case letters, digits and '-'"
+_KUEUE = "kueue.x-k8s.io/v1beta1"
 Rule = tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]
 
 _READ = ("get", "list", "watch")
@@ -30,7 +33,7 @@ USER_RULES: tuple[Rule, ...] = (
     (("batch",), ("jobs",), (*_READ, "create", "patch", "delete")),
     (("batch",), ("jobs/finalizers",), ("update",)),  # some clusters ask for it of who makes what a Job owns
     (("ray.io",), ("rayjobs", "rayclusters"), (*_READ, "create", "patch", "delete")),
-    (("",), ("pods", "events", "services", "configmaps", "resourcequotas", "serviceaccounts"), _READ),
+    (("",), ("pods", "events", "services", "configmaps", "resourcequotas", "limitranges", "serviceaccounts"), _READ),
     (("",), ("pods/log",), ("get",)),
     (("",), ("pods/exec", "pods/portforward", "services/proxy"), ("get", "create")),
     (("",), ("secrets",), ("create", "patch", "delete")),
@@ -48,6 +51,8 @@ class Tenant:
     queue: whether Kueue shares the quota out.
     host_paths: whether pods may mount folders of their nodes.
     operator: the namespace of the KubeRay operator, which asks Ray's dashboards how jobs stand.
+    supervisors: how many runs may have a supervisor at one time, where a queue shares the quota out. They have a queue
+        of their own: in that of the machines they would wait behind what they are to watch.
     """
 
     name: str
@@ -60,20 +65,35 @@ class Tenant:
     queue: bool = True
     host_paths: bool = False
     operator: str = "kuberay-system"
+    supervisors: int = 20
 
     def __post_init__(self) -> None:
         fields = Fields("runner admin tenant")
         fields.name(
-            "NAME", self.name, longest=50, pattern=r"[a-z0-9]([a-z0-9-]*[a-z0-9])?",
-            words="lower-case letters, digits and '-'",
+            "NAME", self.name, longest=50, pattern=_NAMESPACE, words=_NAMESPACE_WORDS,
         )  # fmt: skip
         fields.one_of("--vendor", self.vendor, VENDORS)
+        fields.name("--operator-namespace", self.operator, longest=63, pattern=_NAMESPACE, words=_NAMESPACE_WORDS)
+        fields.integer("--supervisors", self.supervisors, 1)
 
     @property
     def share(self) -> dict[str, str]:
         """What may be asked for at one time."""
         share = {"cpu": f"{self.cpus:g}", "memory": str(self.memory)}
         return {**share, VENDORS[self.vendor]: str(self.gpus)}
+
+    @property
+    def supervisors_share(self) -> dict[str, str]:
+        """What supervisors may hold at one time besides; nothing where no queue tells them from machines."""
+        if not self.queue:
+            return {}
+        memory = int(SUPERVISOR.memory or 0) * self.supervisors
+        return {"cpu": f"{SUPERVISOR.cpu * self.supervisors:g}", "memory": str(memory)}
+
+    @property
+    def supervisor_queue(self) -> str:
+        """The LocalQueue of its supervisors."""
+        return f"{self.name}-supervisors"
 
 
 def objects(tenant: Tenant) -> list[dict[str, Any]]:
@@ -116,8 +136,12 @@ def _namespace(tenant: Tenant) -> dict[str, Any]:
 
 
 def _quota(tenant: Tenant) -> dict[str, Any]:
-    """With Kueue the queue decides; the quota is the fence behind it."""
-    hard = {f"requests.{name}": value for name, value in tenant.share.items()}
+    """With Kueue the queues decide; the quota is the fence behind them."""
+    total = {name: number(value) for name, value in tenant.share.items()}
+    add(total, {name: number(value) for name, value in tenant.supervisors_share.items()})
+    hard = {
+        f"requests.{name}": str(int(value)) if value == int(value) else f"{value:g}" for name, value in total.items()
+    }
     return _object(tenant, "ResourceQuota", "v1", "runner", spec={"hard": {**hard, "count/jobs.batch": "200"}})
 
 
@@ -173,18 +197,27 @@ def _allow(tenant: Tenant) -> dict[str, Any]:
 
 
 def _queues(tenant: Tenant) -> list[dict[str, Any]]:
-    """One flavor for all machines, one ClusterQueue with the tenant's share, one LocalQueue of the tenant's name."""
-    api = "kueue.x-k8s.io/v1beta1"
-    share = [{"name": name, "nominalQuota": value} for name, value in tenant.share.items()]
-    group = {"coveredResources": list(tenant.share), "flavors": [{"name": "runner", "resources": share}]}
-    spec = {
+    """One flavor for all machines; a queue for machines with the tenant's share, and a small one for supervisors.
+
+    What is meant for supervisors is neither lent nor borrowed: machines would wait for those who give them back.
+    """
+    machines = {
         "cohort": "runner",
-        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": tenant.name}},
-        "resourceGroups": [group],
         "preemption": {"reclaimWithinCohort": "Any", "withinClusterQueue": "LowerPriority"},
     }
+    flavor = _object(tenant, "ResourceFlavor", _KUEUE, "runner", namespaced=False, spec={})
     return [
-        _object(tenant, "ResourceFlavor", api, "runner", namespaced=False, spec={}),
-        _object(tenant, "ClusterQueue", api, tenant.name, namespaced=False, spec=spec),
-        _object(tenant, "LocalQueue", api, tenant.name, spec={"clusterQueue": tenant.name}),
+        flavor, *_queue(tenant, tenant.name, tenant.share, machines),
+        *_queue(tenant, tenant.supervisor_queue, tenant.supervisors_share, {}),
+    ]  # fmt: skip
+
+
+def _queue(tenant: Tenant, name: str, share: dict[str, str], more: dict[str, Any]) -> list[dict[str, Any]]:
+    resources = [{"name": resource, "nominalQuota": value} for resource, value in share.items()]
+    group = {"coveredResources": list(share), "flavors": [{"name": "runner", "resources": resources}]}
+    selector = {"matchLabels": {"kubernetes.io/metadata.name": tenant.name}}
+    spec = {**more, "namespaceSelector": selector, "resourceGroups": [group]}
+    return [
+        _object(tenant, "ClusterQueue", _KUEUE, name, namespaced=False, spec=spec),
+        _object(tenant, "LocalQueue", _KUEUE, name, spec={"clusterQueue": name}),
     ]

@@ -51,10 +51,10 @@ def look(kube: Kube, run_id: str) -> Seen:
     mine = {run_id, *(body["metadata"]["name"] for body in ray_jobs)}
     clusters = _may(kube, client.RAY_CLUSTERS, labels)
     events = [event for event in _may(kube, client.EVENTS) if _is_about(event, run_id)]
-    workloads = [w for w in _may(kube, client.WORKLOADS) if _owner(w) in mine] if any(map(_queued, ray_jobs)) else []
-    return Seen(
-        run_id, kube.find(client.JOBS, run_id), _may(kube, client.PODS, labels), ray_jobs, clusters, workloads, events
-    )
+    job = kube.find(client.JOBS, run_id)
+    queued = any(map(_queued, [*ray_jobs, *([job] if job is not None else [])]))
+    workloads = [w for w in _may(kube, client.WORKLOADS) if _owner(w) in mine] if queued else []
+    return Seen(run_id, job, _may(kube, client.PODS, labels), ray_jobs, clusters, workloads, events)
 
 
 def _may(kube: Kube, what: client.Resource, labels: str = "") -> list[Body]:
@@ -100,7 +100,11 @@ def _of_supervisor(seen: Seen) -> Iterator[Reason]:
         return
     mine = [pod for pod in seen.pods if _role(pod) == names.SUPERVISOR]
     created = pods.seconds(seen.job["metadata"]["creationTimestamp"])
-    if not mine:
+    if seen.job["spec"].get("suspend"):
+        if not _queued(seen.job):  # its queue, if it names one, is told of with those of the machines
+            helps = "Kueue manages every Job of this namespace: name `supervisor_queue` in the cluster's `kubernetes`"
+            yield Reason("nothing: the supervisor's Job is suspended, and names no queue", created, helps)
+    elif not mine:
         denied = _denied(seen, "Job")
         yield denied or Reason("the supervisor's pod to be made", created, "is the controller manager up?")
     elif not seen.ray_jobs and all(_runs(pod) for pod in mine) and not any(True for _ in _of_pods(seen)):
@@ -108,13 +112,13 @@ def _of_supervisor(seen: Seen) -> Iterator[Reason]:
 
 
 def _of_queue(seen: Seen) -> Iterator[Reason]:
-    for ray_job in seen.ray_jobs:
-        if not ray_job["spec"].get("suspend") or not _queued(ray_job):
+    for job in [*([seen.job] if seen.job is not None else []), *seen.ray_jobs]:
+        if not job["spec"].get("suspend") or not _queued(job):
             continue
-        queue = ray_job["metadata"]["labels"][names.QUEUE]
-        workload = next((w for w in seen.workloads if _owner(w) == ray_job["metadata"]["name"]), None)
+        queue = job["metadata"]["labels"][names.QUEUE]
+        workload = next((w for w in seen.workloads if _owner(w) == job["metadata"]["name"]), None)
         if workload is None:
-            since = pods.seconds(ray_job["metadata"]["creationTimestamp"])
+            since = pods.seconds(job["metadata"]["creationTimestamp"])
             yield Reason(f"the queue '{queue}' to look at it", since, "is Kueue running?")
             continue
         held = pods.condition(workload, "QuotaReserved")
@@ -123,7 +127,8 @@ def _of_queue(seen: Seen) -> Iterator[Reason]:
         since = _since(held) or pods.seconds(workload["metadata"]["creationTimestamp"])
         taken = f" (its machines were taken away: {evicted.get('message')})" if evicted.get("status") == "True" else ""
         helps = "`runner queue` shows who holds the quota"
-        yield Reason(f"quota in queue '{queue}': {words}{taken}", since, helps)
+        whose = " for the supervisor" if job is seen.job else ""
+        yield Reason(f"quota in queue '{queue}'{whose}: {words}{taken}", since, helps)
 
 
 def _of_cluster(seen: Seen) -> Iterator[Reason]:

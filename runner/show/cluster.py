@@ -90,8 +90,9 @@ def gc(name: str, *, yes: bool, everywhere: bool, store: str | None) -> None:
     """Print what is left of runs, and remove it if told so."""
     from runner.kube import gc as leftovers
 
-    kube = _kube(_cluster(name))
-    found = leftovers.find(kube, _judge(store), time.time(), everywhere)
+    cluster = _cluster(name)
+    kube = _kube(cluster)
+    found = leftovers.find(kube, _judge(store), time.time(), everywhere, cluster.gpu_resources)
     table = plain_table("namespace", "run", "is", "objects", "GPUs", "")
     failed: list[str] = []
     for left in [left for left in found if left.objects]:

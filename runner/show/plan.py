@@ -15,7 +15,8 @@ _ACTIONS = {"run": ("run", "cyan"), "skip": ("skip", "green"), "decide": ("run*"
 
 def print_plan(console: Console, plan: Plan, inline: bool = False) -> None:
     """Print the plan; `inline`: everything happens in this process."""
-    console.print(Text.assemble(("plan ", "bold"), plan.job, f" on {plan.cluster}, store ", place(plan.store)))
+    turn = "".join(f", {what} {name}" for what, name in (("queue", plan.queue), ("priority", plan.priority)) if name)
+    console.print(Text.assemble(("plan ", "bold"), plan.job, f" on {plan.cluster}{turn}, store ", place(plan.store)))
     prices = [stage.price_per_hour for stage in plan.stages]
     machines = plan.backend not in ("local", "ray")
     priced = ["price"] if any(price is not None for price in prices) else []

@@ -15,9 +15,9 @@ from typing import Any
 from runner import capture
 from runner.errors import Interrupted, RunFailed, RunnerError, WorkerLost
 from runner.spec import Train
-from runner.worker import ray_session
+from runner.worker import accelerator, ray_session
 from runner.worker.gang import Failure, first_failure
-from runner.worker.gang_shape import check_gpu, share_of_rank
+from runner.worker.gang_shape import share_of_rank
 from runner.worker.node import Node
 from runner.worker.scope import Scope
 
@@ -91,7 +91,8 @@ def _trainer(stage: Train, scope: Scope, argument: dict[str, Any]) -> Any:
             "stage": stage.name,
             "argument": argument,
             "cores": shape.cores,
-            "gpu": gpu and not shape.pretended,
+            "gpus": (shape.gpus or 1) if gpu and not shape.pretended else 0,
+            "vendor": scope.cluster.groups[stage.on].vendor if shape.gpus else None,
         },
         scaling_config=ScalingConfig(num_workers=stage.workers, use_gpu=gpu, resources_per_worker=shape.resources),
         torch_config=TorchConfig(
@@ -117,7 +118,7 @@ def run_ray_rank(config: dict[str, Any]) -> dict[str, Any]:
     context = ray.train.get_context()
     place = Place(
         context.get_world_rank(), context.get_world_size(), context.get_local_rank(), context.get_local_world_size(),
-        cores=config["cores"],
+        cores=config["cores"], alone=accelerator.sees_only_its_own(os.environ),
     )  # fmt: skip
     machine = None
     try:
@@ -129,7 +130,8 @@ def run_ray_rank(config: dict[str, Any]) -> dict[str, Any]:
             os.chdir(root)
         redirect(str(scope.spool(config["stage"], "logs", f"rank{place.rank}")))
         stage = next(s for s in scope.job.stages if isinstance(s, Train) and s.name == config["stage"])
-        check_gpu(config["gpu"])
+        promised = config["gpus"] * (1 if place.alone else place.local_world_size)
+        accelerator.check(accelerator.Wanted(promised, config["vendor"], peers=place.world_size > 1))
         return run_rank(place, stage, scope, config["argument"])
     except BaseException as error:
         told = failure(place.rank, error)

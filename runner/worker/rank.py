@@ -15,7 +15,9 @@ import torch
 import torch.distributed as dist
 
 from runner import capture
+from runner.errors import RunFailed
 from runner.spec import Train
+from runner.worker import accelerator
 from runner.worker.scope import Scope
 from runner.worker.train_context import TrainContext
 from runner.worker.train_peers import COLLECTIVE_TIMEOUT_S, CPU_BACKEND, GPU_BACKEND, Peers
@@ -51,6 +53,7 @@ class Place:
         store: how to set up the process group; None where the launcher has done it, or for a rank alone.
         reports: a pipe to the launcher, for what must be said before a process is ended by force.
         cores: of this rank, where its machine has been told; None: all cores, shared with the ranks beside it.
+        alone: whether it sees its own GPU only, and not those of the ranks beside it.
     """
 
     rank: int = 0
@@ -60,6 +63,7 @@ class Place:
     store: LocalStore | None = None
     reports: Connection | None = None
     cores: int | None = None
+    alone: bool = False
 
     @property
     def threads(self) -> int:
@@ -72,8 +76,9 @@ class Place:
     @property
     def device(self) -> torch.device:
         """A GPU of its own where the machine has one for each of its ranks; the CPU otherwise."""
-        if torch.cuda.is_available() and torch.cuda.device_count() >= self.local_world_size:
-            return torch.device("cuda", self.local_rank)
+        index, needed = (0, 1) if self.alone else (self.local_rank, self.local_world_size)
+        if torch.cuda.is_available() and torch.cuda.device_count() >= needed:
+            return torch.device("cuda", index)
         return torch.device("cpu")
 
 
@@ -88,12 +93,29 @@ def run_rank(place: Place, stage: Train, scope: Scope, argument: dict[str, Any])
     """
     with _threads(place.threads, keep=scope.inline), _process_group(place):
         seed_all(stage.seed)
-        context = TrainContext(place, stage, scope, argument, Peers(place.rank, place.world_size))
+        peers = Peers(place.rank, place.world_size)
+        if place.device.type == "cuda":
+            _compare(place, peers)
+        context = TrainContext(place, stage, scope, argument, peers)
         try:
             capture.resolve(stage.fn)(context, scope.config)
             return context.finish()
         finally:
             context.close()
+
+
+def _compare(place: Place, peers: Peers) -> None:
+    """Ranks on GPUs tell each other what they have, before the first collective on a GPU; rank 0 writes it down.
+
+    Raises:
+        RunFailed: they do not fit together.
+    """
+    ranks = peers.gather(accelerator.look(place.device.index))
+    if place.rank == 0:
+        print(accelerator.summary(ranks), flush=True)
+    found = accelerator.disagreements(ranks)
+    if found:
+        raise RunFailed(f"{'; '.join(found)}. Give all machines of the stage one image")
 
 
 @contextlib.contextmanager

@@ -88,7 +88,8 @@ def team(kube: Kube) -> Iterator[Kube]:
     copied = {"name": "lake-credentials", "namespace": name}
     own.apply({"apiVersion": "v1", "kind": "Secret", "metadata": copied, "data": secret["data"]}, SECRETS)
     yield own
-    kube.delete(CLUSTER_QUEUES, name)
+    for queue in (made.name, made.supervisor_queue):
+        kube.delete(CLUSTER_QUEUES, queue)
     kube.delete(NAMESPACES, name)
 
 

@@ -103,5 +103,5 @@ def test_a_run_over_the_quota_is_refused_with_the_numbers(
 ) -> None:
     """Two GPUs of a quota of one: the team's user is told so before anything is made."""
     monkeypatch.setenv("KUBECONFIG", str(as_user(kube, cluster, tmp_path, teams[0])))
-    with pytest.raises(PlanError, match=r"needs .*nvidia.com/gpu 2 of nvidia.com/gpu 1"):
+    with pytest.raises(PlanError, match=r"needs .*requests.nvidia.com/gpu 2 of 1 \(0 in use\)"):
         api.submit("solo", cluster=kit.onebox_cluster(namespace=teams[0]))

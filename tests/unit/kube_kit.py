@@ -26,21 +26,37 @@ RAY_RESOURCES: Body = {
 }
 
 
+#: What an API says of RayJobs, in little: KubeRay 1.6's.
+RAY_FIELDS = ("preRunningDeadlineSeconds", "suspend"), ("authOptions", "headGroupSpec")
+
+
+def ray_schema(spec: tuple[str, ...], cluster: tuple[str, ...]) -> Body:
+    """The OpenAPI document of ray.io/v1 where RayJobs have these fields, and their cluster those."""
+    properties: Body = {**{name: {} for name in spec}, "rayClusterSpec": {"properties": {n: {} for n in cluster}}}
+    schema = {"type": "object", "properties": {"spec": {"properties": properties}}}
+    return {"openapi": "3.0.0", "components": {"schemas": {"io.ray.v1.RayJob": schema, "io.ray.v1.RayJobList": {}}}}
+
+
 class FakeKube(Kube):
     """Args:
     bodies: what there is.
     refused: path (or the start of one) -> the error that a request there meets.
     denied: (verb, plural) that this user may not do.
+    managed: kinds that Kueue suspends whether they name a queue or not.
     """
 
     def __init__(
         self, *bodies: Body, refused: Mapping[str, KubeError] | None = None, denied: tuple[tuple[str, str], ...] = (),
-        namespace: str = "default",
+        namespace: str = "default", managed: tuple[str, ...] = (),
     ) -> None:  # fmt: skip
+        self.managed = managed
         self.namespace, self._host = namespace, "https://10.96.0.1"
         self.there: dict[str, Body] = {}
         self.refused, self.denied = dict(refused or {}), denied
-        self.pages = {"/version": {"gitVersion": "v1.34.4"}, "/apis": RAY_APIS, "/apis/ray.io/v1": RAY_RESOURCES}
+        self.pages = {
+            "/version": {"gitVersion": "v1.34.4"}, "/apis": RAY_APIS, "/apis/ray.io/v1": RAY_RESOURCES,
+            "/openapi/v3/apis/ray.io/v1": ray_schema(*RAY_FIELDS),
+        }  # fmt: skip
         self.sent: list[tuple[str, str]] = []
         for body in bodies:
             self.put(body)
@@ -64,12 +80,27 @@ class FakeKube(Kube):
             return {"status": {"allowed": (asked["verb"], asked["resource"]) not in self.denied}}
         if path in self.pages:
             return self.pages[path]
+        if method == "POST":
+            return self._made(body)
         if _is_list(path):
             found = [b for at, b in self.there.items() if _within(at, path)]
             return {"metadata": {"resourceVersion": "1"}, "items": [b for b in found if _fits(b, query or {})]}
         if path not in self.there:
             raise KubeError(404, "NotFound", f'{path.split("/")[-2]} "{path.split("/")[-1]}" not found')
         return self.there.pop(path) if method == "DELETE" else self.there[path]
+
+    def _made(self, body: Body) -> Body:
+        """A new object as the API shows it, Kueue's webhook having seen it: a queue named `default` takes the rest."""
+        if client.resource(body).path(body["metadata"].get("namespace"), body["metadata"]["name"]) in self.there:
+            raise KubeError(409, "AlreadyExists", f"{body['metadata']['name']} already exists")
+        if body["kind"] not in ("Job", "RayJob"):
+            return body
+        labels = dict(body["metadata"].get("labels") or {})
+        if client.LOCAL_QUEUES.path(self.namespace, "default") in self.there:
+            labels.setdefault(names.QUEUE, "default")
+        held = names.QUEUE in labels or body["kind"] in self.managed
+        spec = {**body["spec"], "suspend": held}
+        return {**body, "metadata": {**body["metadata"], "labels": labels}, "spec": spec}
 
     def watch(self, what: Resource, labels: str, version: str, seconds: float = 60.0) -> Iterator[Body]:
         """Not served."""
@@ -191,7 +222,7 @@ def node(
     name: str = "onebox", labels: Body | None = None, taints: list[Body] | None = None, more: Body | None = None
 ) -> Body:
     """A machine of the cluster; `more` of its allocatable resources."""
-    room = {"cpu": "2", "memory": "24632884Ki", "pods": "110", **(more or {})}
+    room = {"cpu": "4", "memory": "24632884Ki", "pods": "110", **(more or {})}
     spec = {"taints": taints} if taints else {}
     return body(
         "Node", "v1", name, None, metadata={"labels": {"kubernetes.io/arch": "amd64", **(labels or {})}}, spec=spec,

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from runner.errors import SpecError
 from runner.kube import client, gc, names, pods, preflight, quantities, queue, tenant
 from runner.kube.client import KubeError
 from runner.kube.ledger import Ledger
@@ -51,6 +52,11 @@ def test_what_a_pod_holds_and_since_when() -> None:
     """A pod holds the GPUs of its limits, from the moment it got a node."""
     assert (pods.gpus(worker(resources=GPUS)), pods.scheduled_at(worker())) == (2, AT_S)
     assert pods.gpus(worker(resources={"limits": {"nvidia.com/mig-1g.10gb": "1", "memory": "1Gi"}})) == 1
+    shared = {"nvidia.com/gpumem": "4096", "nvidia.com/gpucores": "50", "nvidia.com/gpu": "1", "memory": "1Gi"}
+    assert pods.gpus(worker(resources={"limits": shared})) == 1  # a sharing plug-in's parts of one are none
+    assert pods.gpus(worker(resources={"limits": {"amd.com/gpu": "8", "rdma/gpu": "1"}})) == 8
+    own = worker(resources={"limits": {"example.com/h100": "2"}})
+    assert (pods.gpus(own), pods.gpus(own, {"example.com/h100"})) == (0, 2)
     waits = worker(phase="Pending", conditions=(kit.condition("PodScheduled", False, "Unschedulable"),))
     assert (pods.gpus(waits), pods.scheduled_at(waits)) == (0, None)
     assert pods.scheduled_at(worker(conditions=())) is None
@@ -379,11 +385,11 @@ def test_pods_of_a_tenant_hear_only_their_own() -> None:
 
 def test_the_quota_is_the_share() -> None:
     """Cores, memory and GPUs are fenced, GPUs of zero too; a container that says nothing still fits."""
-    hard = made("ResourceQuota")["spec"]["hard"]
+    hard = made("ResourceQuota", of=tenant.Tenant("team-b", 32, 2**38, gpus=8, queue=False))["spec"]["hard"]
     assert hard["requests.cpu"] == "32"
     assert quantities.number(hard["requests.memory"]) == 2**38
     assert hard["requests.nvidia.com/gpu"] == "8"
-    none = made("ResourceQuota", of=tenant.Tenant("team-b", 0.5, 2**30, vendor="amd"))["spec"]["hard"]
+    none = made("ResourceQuota", of=tenant.Tenant("team-b", 0.5, 2**30, vendor="amd", queue=False))["spec"]["hard"]
     assert (none["requests.cpu"], none["requests.amd.com/gpu"]) == ("0.5", "0")
     (limit,) = made("LimitRange")["spec"]["limits"]
     assert set(limit["defaultRequest"]) == {"cpu", "memory"}
@@ -392,15 +398,41 @@ def test_the_quota_is_the_share() -> None:
 
 def test_the_queue_has_the_share_too() -> None:
     """The ClusterQueue covers what the quota does and takes this namespace's runs alone; it can be left out."""
-    spec = made("ClusterQueue")["spec"]
+    spec = made("ClusterQueue", "team-a")["spec"]
     (group,) = spec["resourceGroups"]
     assert {r["name"]: r["nominalQuota"] for r in group["flavors"][0]["resources"]} == TEAM.share
     assert set(group["coveredResources"]) == set(TEAM.share)
     assert spec["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": "team-a"}
-    assert made("LocalQueue")["spec"]["clusterQueue"] == made("ClusterQueue")["metadata"]["name"]
+    assert made("LocalQueue", "team-a")["spec"]["clusterQueue"] == "team-a"
     assert group["flavors"][0]["name"] == made("ResourceFlavor")["metadata"]["name"]
     kinds = {o["kind"] for o in tenant.objects(tenant.Tenant("team-b", 1, 2**30, queue=False))}
     assert not kinds & {"LocalQueue", "ClusterQueue", "ResourceFlavor"}
+
+
+def test_supervisors_have_a_share_besides() -> None:
+    """Their queue holds as many as may be, is neither lent nor borrowed, and the quota has room for it and the rest."""
+    share = {"cpu": "4", "memory": str(20 * 2**29)}
+    assert TEAM.supervisors_share == share
+    spec = made("ClusterQueue", "team-a-supervisors")["spec"]
+    assert {r["name"]: r["nominalQuota"] for r in spec["resourceGroups"][0]["flavors"][0]["resources"]} == share
+    assert spec["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": "team-a"}
+    assert not spec.keys() & {"cohort", "preemption"}
+    assert made("LocalQueue", "team-a-supervisors")["spec"]["clusterQueue"] == "team-a-supervisors"
+    hard = made("ResourceQuota")["spec"]["hard"]
+    assert (hard["requests.cpu"], hard["requests.memory"]) == ("36", str(2**38 + 20 * 2**29))
+    large = made("ResourceQuota", of=tenant.Tenant("team-b", 0.5, 2**50, supervisors=3))["spec"]["hard"]
+    assert (large["requests.cpu"], large["requests.memory"]) == ("1.1", str(2**50 + 3 * 2**29))
+
+
+def test_the_operator_is_let_in_from_where_it_is() -> None:
+    """Its namespace is the platform's choice, and one that no namespace can have is refused."""
+    elsewhere = tenant.Tenant("team-b", 1, 2**30, operator="ray-system")
+    sources = made("NetworkPolicy", "runner-runs", elsewhere)["spec"]["ingress"][0]["from"]
+    assert sources[1]["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": "ray-system"}
+    with pytest.raises(SpecError, match="--operator-namespace"):
+        tenant.Tenant("team-b", 1, 2**30, operator="Ray System")
+    with pytest.raises(SpecError, match="--supervisors"):
+        tenant.Tenant("team-b", 1, 2**30, supervisors=0)
 
 
 @pytest.mark.parametrize(("host_paths", "level"), [(False, "baseline"), (True, "privileged")])

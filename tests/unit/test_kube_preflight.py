@@ -49,7 +49,7 @@ def test_a_cluster_that_has_everything() -> None:
     assert {f.good for f in found.values()} == {True}
     assert "v1.34.4" in found["API"].found
     expected = {"API", "namespace", "KubeRay", "rights", "ServiceAccount runner", "Secret lake-credentials"}
-    assert set(found) == {*expected, "nodes for 'g'"}
+    assert set(found) == {*expected, *(f"nodes for {what}" for what in ("'g'", "the head", "the supervisor"))}
     preflight.check(cluster(), [Need("train", "g", GPU, 1)], kit.FakeKube(*WHOLE))
 
 
@@ -116,13 +116,15 @@ def test_what_pods_name_must_be_there(kubernetes: dict[str, Any], name: str) -> 
         ("/api/v1/nodes", "nodes"),
         ("/api/v1/namespaces/default/resourcequotas", "quota"),
         ("/apis/kueue.x-k8s.io", "queue"),
+        ("/api/v1/namespaces/default/limitranges", "limits"),
+        ("/openapi/v3", "KubeRay"),
     ],
 )
 def test_what_may_not_be_seen_is_not_known(path: str, name: str) -> None:
     """A 403 is neither good nor bad."""
     found = look(kit.FakeKube(*WHOLE, refused={path: kit.forbidden("them")}), queue="team")
     assert found[name].good is None
-    assert "not to be seen with these rights" in found[name].found
+    assert "not to be seen" in found[name].found
 
 
 def test_an_error_of_the_api_is_bad() -> None:
@@ -130,50 +132,6 @@ def test_an_error_of_the_api_is_bad() -> None:
     found = look(kit.FakeKube(*WHOLE, refused={"/api/v1/nodes": KubeError(500, "InternalError", "etcd is away")}))
     assert wrong(found).found == "etcd is away"
     assert found["rights"].good
-
-
-def local_queue(name: str) -> kit.Body:
-    return kit.body("LocalQueue", "kueue.x-k8s.io/v1beta1", name, spec={"clusterQueue": name})
-
-
-def test_a_missing_queue() -> None:
-    """A queue that is not there is told with those that are; without Kueue, that is told."""
-    assert wrong(look(kit.FakeKube(*WHOLE), queue="team")).todo.startswith("ask for a LocalQueue")
-    assert wrong(look(kit.FakeKube(*WHOLE, local_queue("other")), queue="team")).todo == "one of 'other'"
-    assert look(kit.FakeKube(*WHOLE, local_queue("team")), queue="team")["queue"].good
-    absent = {"/apis/kueue.x-k8s.io": KubeError(404, "", "404 page not found\n")}
-    assert "Kueue" in wrong(look(kit.FakeKube(*WHOLE, refused=absent), queue="team")).todo
-
-
-@pytest.mark.parametrize(
-    ("hard", "found"),
-    [
-        ({"requests.nvidia.com/gpu": "1"}, "train needs nvidia.com/gpu 4 of nvidia.com/gpu 1"),
-        ({"requests.cpu": "3"}, "train needs cpu 3.2 of cpu 3"),
-        ({"cpu": "2500m"}, "train needs cpu 3.2 of cpu 2.5"),
-        ({"requests.memory": "8Gi"}, "train needs memory 11.5 GiB of memory 8.0 GiB"),
-        ({"limits.memory": "8Gi"}, "train needs memory 11.5 GiB of memory 8.0 GiB"),
-    ],
-)
-def test_a_quota_that_is_too_small(hard: dict[str, str], found: str) -> None:
-    """Machines, head and supervisor together are held against the quota, with both numbers."""
-    bad = wrong(look(kit.FakeKube(*WHOLE, kit.quota(hard)), machines=2))
-    assert (bad.name, bad.found) == ("quota unit", found)
-
-
-@pytest.mark.parametrize(
-    "quota",
-    [
-        kit.quota({"requests.nvidia.com/gpu": "2", "requests.cpu": "10", "pods": "1", "count/jobs.batch": "1"}),
-        kit.quota({"requests.cpu": "10"}, {"requests.cpu": "10"}),
-        kit.quota({"requests.cpu": "1"}, scopes=["Terminating"]),
-        kit.quota({"requests.cpu": "1"}, scopeSelector={"matchExpressions": [{"scopeName": "PriorityClass"}]}),
-    ],
-    ids=["fits", "in use now", "scope", "selector"],
-)
-def test_a_quota_that_is_no_hindrance(quota: kit.Body) -> None:
-    """What others use now will be free again, and a quota of some pods only says nothing of ours."""
-    assert not [f for f in look(kit.FakeKube(*WHOLE, quota)).values() if not f.good]
 
 
 TAINT = {"key": "gpu", "value": "yes", "effect": "NoSchedule"}
@@ -192,8 +150,9 @@ TAINT = {"key": "gpu", "value": "yes", "effect": "NoSchedule"}
 )
 def test_nodes_that_could_never_hold_a_machine(node: kit.Body, group: Group, words: str) -> None:
     """Labels, taints and sizes of every node are held against the group; where an autoscaler may help, nobody knows."""
-    bad = wrong(look(kit.FakeKube(*without(NODE), node), group))
-    assert (bad.name, words in bad.found) == ("nodes for 'g'", True)
+    bad = look(kit.FakeKube(*without(NODE), node), group)["nodes for 'g'"]
+    assert (bad.good, words in bad.found) == (False, True)
+    assert "a machine of group 'g'" in bad.todo
     scaled = kit.node("scaled", {"karpenter.sh/nodepool": "default"}, [{**TAINT, "key": "other"}], {"cpu": "0"})
     assert look(kit.FakeKube(*without(NODE), node, scaled), group)["nodes for 'g'"].good is None
 
@@ -222,7 +181,62 @@ def test_tolerations_as_kubernetes_reads_them(toleration: dict[str, str]) -> Non
 def test_the_node_selector_of_a_template_counts() -> None:
     """What a pod template adds to the node selector is looked for as well."""
     template = {"spec": {"nodeSelector": {"zone": "a"}}}
-    assert "zone=a" in wrong(look(kit.FakeKube(*WHOLE), CPU, pod_template=template)).found
+    assert "zone=a" in look(kit.FakeKube(*WHOLE), CPU, pod_template=template)["nodes for 'g'"].found
+
+
+def test_head_and_supervisor_need_a_place_too() -> None:
+    """Their own machines are held against the nodes like those of a group."""
+    big = Group(cpu=8, memory="1GiB")
+    for field, name in (("head", "nodes for the head"), ("supervisor", "nodes for the supervisor")):
+        bad = wrong(look(kit.FakeKube(*WHOLE), CPU, **{field: big}))
+        assert (bad.name, "needs cpu 8 of cpu 4" in bad.found) == (name, True)
+
+
+def test_a_stage_needs_all_its_machines_at_one_time() -> None:
+    """Machines are counted node by node, not by what all nodes have together; an autoscaler may bring more."""
+    nodes = [kit.node(f"n{n}", more={"nvidia.com/gpu": "3"}) for n in range(3)]  # nine GPUs, and three pairs
+    assert look(kit.FakeKube(*without(NODE), *nodes), machines=3)["nodes for 'g'"].good
+    bad = wrong(look(kit.FakeKube(*without(NODE), *nodes), machines=4))
+    assert bad.name == "nodes for 'g' at one time"
+    assert bad.found == "train needs 4 machines, and 3 nodes could hold 3 when empty"
+    scaled = kit.node("scaled", {"eks.amazonaws.com/nodegroup": "gpu"}, more={"cpu": "1"})
+    found = look(kit.FakeKube(*without(NODE), *nodes, scaled), machines=4)
+    assert found["nodes for 'g' at one time"].good is None
+
+
+def test_a_stage_needs_its_head_and_supervisor_besides() -> None:
+    """What all nodes have together must do for machines, head and supervisor at one time."""
+    assert not [f for f in look(kit.FakeKube(*WHOLE), Group(cpu=2.8, memory="1GiB")).values() if not f.good]
+    bad = wrong(look(kit.FakeKube(*WHOLE), Group(cpu=2.9, memory="1GiB")))
+    assert (bad.name, bad.found) == (
+        "nodes for train", "train needs cpu 4.1 of 4 that all nodes have, its head and supervisor included"
+    )  # fmt: skip
+
+
+def test_a_node_that_is_away_for_a_while_counts() -> None:
+    """A cordoned node, or one under pressure, will be back; a taint of the platform's own stays."""
+    passing = [{"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"}]
+    assert look(kit.FakeKube(*without(NODE), kit.node(taints=passing)), CPU)["nodes for 'g'"].good
+
+
+@pytest.mark.parametrize(
+    ("spec", "cluster", "missing", "older"),
+    [
+        (("suspend",), ("authOptions",), ["'preRunningDeadlineSeconds'"], "1.6"),
+        (("suspend",), (), ["'rayClusterSpec.authOptions'", "'preRunningDeadlineSeconds'"], "1.5.1"),
+    ],
+)
+def test_a_kuberay_that_is_too_old(
+    spec: tuple[str, ...], cluster: tuple[str, ...], missing: list[str], older: str
+) -> None:
+    """Fields that a run sets and the definition lacks are named, with what that says of KubeRay and what is needed."""
+    kube = kit.FakeKube(*WHOLE)
+    kube.pages["/openapi/v3/apis/ray.io/v1"] = kit.ray_schema(spec, cluster)
+    bad = wrong(look(kube))
+    assert bad.name == "KubeRay"
+    assert all(field in bad.found for field in missing)
+    assert f"older than {older}" in bad.found
+    assert "1.6" in bad.todo
 
 
 def test_check_tells_everything_at_once() -> None:

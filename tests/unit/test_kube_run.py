@@ -12,7 +12,7 @@ import pytest
 
 from runner import api, kube_run
 from runner.bundle import Bundle
-from runner.errors import InputError, StoreError
+from runner.errors import InputError, SpecError, StoreError
 from runner.kube import names, preflight
 from runner.store import Store
 from runner.worker import driver
@@ -75,6 +75,29 @@ def test_credentials_are_refused(
     assert f"'{name}'" in str(raised.value)
     assert "AKIA" not in str(raised.value)
     assert asked == []
+
+
+def test_one_run_may_have_another_turn(prepared: api.Prepared) -> None:
+    """A queue and a priority of one run stand in its plan and in what would be applied, and in no other's."""
+    before = prepared.resolved.cluster.kubernetes
+    made = api.prepare("tiny", cluster="kube", changes={"cluster.queue": "night", "cluster.priority": "low"})
+    assert (made.plan.queue, made.plan.priority) == ("night", "low")
+    where = made.resolved.cluster.kubernetes
+    assert (where, before) == (dataclasses.replace(before, queue="night", priority="low"), before)  # type: ignore[type-var]
+    _, *ray_jobs = kube_run.objects(on(made, "s3://lake/runs"), made.plan, RUN, "ann")
+    for body in ray_jobs:
+        labels = body["metadata"]["labels"]
+        assert (labels[names.QUEUE], labels[names.QUEUE_PRIORITY]) == ("night", "low")
+
+
+def test_another_turn_is_refused_where_there_is_none(prepared: api.Prepared) -> None:
+    """Other backends have no queues; a name that no queue can have, and other fields of a cluster, are refused too."""
+    with pytest.raises(SpecError, match=r"cluster\.queue=night\n.*'kuberay'; this one is 'local'"):
+        api.prepare("tiny", cluster="local", changes={"cluster.queue": "night"})
+    with pytest.raises(SpecError, match="Night Shift"):
+        api.prepare("tiny", cluster="kube", changes={"cluster.queue": "Night Shift"})
+    with pytest.raises(SpecError, match=r"cluster\.namespace\n.*cluster\.queue"):
+        api.prepare("tiny", cluster="kube", changes={"cluster.namespace": "other"})
 
 
 def test_each_stage_is_a_need_of_its_group(prepared: api.Prepared, asked: list[Any]) -> None:

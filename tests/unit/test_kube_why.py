@@ -217,6 +217,22 @@ def test_a_run_in_a_queue(workloads: list[kit.Body], words: str, helps: str) -> 
     assert (reason.since, helps in reason.helps) == (AT_S, True)
 
 
+def test_a_supervisor_in_a_queue() -> None:
+    """A supervisor that a queue holds says so in Kueue's words; one that names none is told what to do."""
+    job = kit.job()
+    job["spec"]["suspend"] = True
+    reason = only(job=job, pods=[])
+    assert "names no queue" in reason.waits_for
+    assert "supervisor_queue" in reason.helps
+    job["metadata"]["labels"][names.QUEUE] = "small"
+    mine = workload(HELD)
+    mine["metadata"]["ownerReferences"][0] |= {"kind": "Job", "name": RUN}
+    reason = only(job=job, pods=[], workloads=[mine])
+    assert reason.waits_for == (
+        "quota in queue 'small' for the supervisor: insufficient unused quota for nvidia.com/gpu"
+    )
+
+
 def test_the_same_reason_is_told_once() -> None:
     """Ten pods with one reason in the same words make one line each, and equal words one line."""
     failed = kit.condition("ReplicaFailure", True, "FailedCreate", "exceeded quota")

@@ -53,6 +53,24 @@ def test_everything_is_owned_and_labelled() -> None:
         assert template["metadata"]["labels"][names.ROLE] == role
 
 
+def test_kueue_sees_machines_and_supervisor_apart() -> None:
+    """Each names its own queue. The Job owns the RayJob but does not control it: Kueue would take them for one."""
+    body = manifest.ray_job(facts(queue="red", supervisor_queue="small", priority="high"), 0, 1, "cpu", 1, OWNER)
+    assert metav1_controller(body) is None
+    assert body["metadata"]["labels"][names.QUEUE] == "red"
+    assert body["metadata"]["labels"][names.QUEUE_PRIORITY] == "high"
+    job = manifest.supervisor_job(facts(queue="red", supervisor_queue="small", priority="high"))
+    assert job["metadata"]["labels"][names.QUEUE] == "small"
+    assert names.QUEUE_PRIORITY not in job["metadata"]["labels"]
+    assert names.QUEUE not in job["spec"]["template"]["metadata"]["labels"]
+    assert names.QUEUE not in manifest.supervisor_job(facts(queue="red"))["metadata"]["labels"]
+
+
+def metav1_controller(body: dict[str, Any]) -> dict[str, Any] | None:
+    """Who controls an object, as Kubernetes' machinery tells it."""
+    return next((o for o in body["metadata"]["ownerReferences"] if o.get("controller")), None)
+
+
 def test_gpus_are_asked_for_by_their_vendor_and_kind() -> None:
     """Only the group's own machines ask for GPUs, by the vendor's resource, on nodes of the kind."""
     head, worker = pods(manifest.ray_job(facts(), 0, 1, "gpu", 1, None))

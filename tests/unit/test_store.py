@@ -130,3 +130,18 @@ def test_a_fenced_writer_writes_nothing(store: Store) -> None:
     with pytest.raises(Fenced):
         log.append("mine", check=check)
     assert [e.kind for e in log.read()] == ["newer"]
+
+
+def test_an_entry_that_another_thread_reads_first_is_taken_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A log that one thread reads while another writes keeps its numbers: a hole would hide all that comes after."""
+    log = Log(store, "log")
+    create = store.create
+
+    def seen_at_once(key: str, data: bytes) -> bool:
+        made = create(key, data)
+        log.read()  # the other thread, between the write and the writer's own note of it
+        return made
+
+    monkeypatch.setattr(store, "create", seen_at_once)
+    assert [log.append("one").number, log.append("two").number] == [1, 2]
+    assert [entry.number for entry in Log(store, "log").read()] == [1, 2]
