@@ -54,7 +54,11 @@ class KubeRayOutside:
         planned = {stage["name"]: stage for stage in spec["plan"]["stages"]}
         stages = [planned[name] for name in spec["legs"][0]]
         if not self._bundle.log.read() and any(stage["action"] != "skip" for stage in stages):
-            self._kube.create(RAY_JOBS, leg_body(run_facts(self._bundle), stages, 0, 1, owner))
+            try:
+                self._kube.create(RAY_JOBS, leg_body(run_facts(self._bundle), stages, 0, 1, owner))
+            except KubeError as error:
+                if error.status != 404:  # Kueue, under load, may not have heard of the Job yet; the supervisor makes it
+                    raise
 
     def is_lost(self, view: View) -> bool:
         """See `Outside`; asked of the API every few seconds. Where that does not answer, nothing is known."""
