@@ -79,7 +79,9 @@ def stop(name: str, timeout_s: float = 20) -> None:
     while pid := running(name):
         kill(pid, signal.SIGTERM if time.monotonic() < deadline - timeout_s / 2 else signal.SIGKILL)
         if time.monotonic() > deadline:
-            raise InputError(f"{name}, process {pid}, does not end", todo=f"see what it waits for: cat /proc/{pid}/stack")
+            raise InputError(
+                f"{name}, process {pid}, does not end", todo=f"see what it waits for: cat /proc/{pid}/stack"
+            )
         time.sleep(0.05)
     (PIDS / f"{name}.json").unlink(missing_ok=True)
 

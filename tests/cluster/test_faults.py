@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-import uuid
 from collections.abc import Iterator
 
 import pytest
@@ -17,16 +16,11 @@ from runner import api
 from runner.bundle import Bundle, read_index
 from runner.kube import names
 from runner.kube.client import (
-    CLUSTER_QUEUES,
     JOBS,
-    NAMESPACES,
     RAY_JOBS,
-    SECRETS,
     WORKLOADS,
     Kube,
-    resource,
 )
-from runner.kube.tenant import Tenant, objects
 from runner.lifecycle import RunState, fold
 from runner.run import Run
 from runner.store import Log, Store
@@ -76,24 +70,11 @@ def test_the_api_may_restart_in_the_middle(kube: Kube, cluster: Cluster) -> None
 
 @pytest.fixture
 def team(kube: Kube) -> Iterator[Kube]:
-    """The namespace and the queue of a team with two GPUs; new for each test, since one that ends takes its time."""
-    name = f"test-team-{uuid.uuid4().hex[:6]}"
-    made = Tenant(name, cpus=1.9, memory=20 * GIB, gpus=2, host_paths=True)
-    own = kube.at(name)
-    if not _has_kueue(kube):
+    """The namespace and the queue of a team with two GPUs."""
+    if not kit.has_kueue(kube):
         pytest.skip("no Kueue on this cluster")
-    for body in objects(made):
-        own.apply(body, resource(body))
-    secret = kube.get(SECRETS, "lake-credentials")
-    copied = {"name": "lake-credentials", "namespace": name}
-    own.apply({"apiVersion": "v1", "kind": "Secret", "metadata": copied, "data": secret["data"]}, SECRETS)
-    yield own
-    kube.delete(CLUSTER_QUEUES, name)
-    kube.delete(NAMESPACES, name)
-
-
-def _has_kueue(kube: Kube) -> bool:
-    return any(group["name"] == "kueue.x-k8s.io" for group in kube.request("GET", "/apis")["groups"])
+    with kit.team(kube, cpus=1.9, memory=20 * kit.GIB, gpus=2) as own:
+        yield own
 
 
 def test_a_run_waits_for_quota_and_starts_when_another_ends(team: Kube) -> None:
