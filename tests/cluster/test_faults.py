@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import os
-import random
 import signal
 import subprocess
-import sys
-import time
 from collections.abc import Iterator
 
 import pytest
 
 from runner import api
-from runner.bundle import Bundle, read_index
-from runner.kube import names
+from runner.bundle import read_index
 from runner.kube.client import (
     JOBS,
-    RAY_JOBS,
     WORKLOADS,
     Kube,
 )
-from runner.lifecycle import RunState, fold
+from runner.lifecycle import RunState
 from runner.run import Run
 from runner.store import Log, Store
 from tests.cluster import kit
@@ -102,27 +97,6 @@ def test_a_queue_may_take_the_machines_away(team: Kube) -> None:
     assert any(line.startswith("rank 0 begins at step ") and not line.endswith(" 0") for line in run.logs(rank=0))
 
 
-def test_a_client_killed_at_any_moment_leaves_a_whole_run_or_none(kube: Kube) -> None:
-    """Killed with -9 while it submits, three times: the run exists and ends well, or nothing of it exists."""
-    store = Store(os.environ["RUNNER_STORE"])
-    command = [sys.executable, "-m", "runner", "submit", "solo", "--cluster", "onebox", "--set", "steps=2", "--detach"]
-    environment = {**os.environ, "PYTHONPATH": str(kit.CHECKOUT)}
-    clusters = kit.CHECKOUT / "clusters"
-    os.symlink(clusters, "clusters")
-    for _ in range(3):
-        client = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        time.sleep(random.uniform(0.5, 4.0))  # the moment itself is what is tried
-        client.kill()
-        client.wait()
-        kit.await_that(lambda: not _under_way(kube, store), 240, "every run has ended")
-    made = [body["metadata"]["name"] for body in kube.select(RAY_JOBS, names.RUN)]
-    assert not made
-    for run_id in store.list():
-        if run_id.startswith("r"):
-            entries = Bundle(store, run_id).log.read()
-            assert not entries or fold(entries).state is RunState.SUCCEEDED
-
-
 def test_a_run_that_was_never_submitted_removes_itself(kube: Kube, monkeypatch: pytest.MonkeyPatch) -> None:
     """The client dies between Job and first entry of the log: a minute later Job, machines and bundle are gone."""
 
@@ -142,12 +116,3 @@ def test_a_run_that_was_never_submitted_removes_itself(kube: Kube, monkeypatch: 
     kit.await_that(lambda: not kit.left(kube, run), 60, "its machines are gone")
     assert not run.bundle.store.list()
     assert not read_index(store)
-
-
-def _under_way(kube: Kube, store: Store) -> list[str]:
-    """Runs of this store whose Job has not ended."""
-    return [
-        job["metadata"]["name"]
-        for job in kube.select(JOBS, names.RUN)
-        if job["metadata"]["annotations"][names.STORE] == store.url and not (job.get("status") or {}).get("succeeded")
-    ]

@@ -70,7 +70,7 @@ class FakeKube(Kube):
             fits = [b for b in found if _fits(b, asked) and _has_fields(b, asked)]
             return {
                 "metadata": {"resourceVersion": "1"},
-                "items": [b for b in found if _fits(b, query or {}) and _has_fields(b, query or {})],
+                "items": fits,
             }
         if path not in self.there:
             raise KubeError(404, "NotFound", f'{path.split("/")[-2]} "{path.split("/")[-1]}" not found')
