@@ -87,7 +87,7 @@ class IndexLine:
     @classmethod
     def of(cls, key: str) -> IndexLine | None:
         """The line that `key` is; None if it is none."""
-        parts = key.split("~")
+        parts = key.split("~", 6)  # a place may have one in it
         if len(parts) not in (4, 7):
             return None
         doing = Doing(parts[4], parts[5], unquote(parts[6])) if len(parts) == 7 else None
