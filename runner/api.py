@@ -9,14 +9,15 @@ import inspect
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from runner import capture, facts, plan, settings, wire
-from runner.backends.base import EARLY, open_backend, open_outside
+from runner.backends.base import EARLY, open_backend, open_outside, place
 from runner.backends.processes import MARK
-from runner.bundle import LIVE, Bundle, find_run, new_run_id, read_index
+from runner.bundle import LIVE, Bundle, Doing, find_run, new_run_id, read_index
 from runner.errors import InputError, ProjectError, StoreError
 from runner.kube.client import KubeError
 from runner.lifecycle import RunState
@@ -273,7 +274,9 @@ def _write_bundle(prepared: Prepared, *, inline: bool) -> Bundle:
             submitted = {"job": resolved.job.name, "legs": spec["legs"], "by": user(), "inline": inline}
             if resolved.cluster.backend in EARLY and not inline:
                 open_outside(bundle).launch()
-            bundle.index(resolved.job.name, LIVE)
+            where = "" if inline else place(spec)
+            doing = Doing(str(RunState.SUBMITTED), "", where) if where else None
+            bundle.index(resolved.job.name, LIVE, time.time() if doing else 0.0, doing)
             bundle.log.append("submitted", submitted)
         except (StoreError, KubeError) as error:
             if isinstance(error, StoreError) and "exists already" in error.found:

@@ -8,7 +8,8 @@
     manifests/<hash>     the foreign data that the run reads, as it was when first seen
     checkpoints/<stage>/<step>-<attempt>/
     artefacts/<stage>/<name>
-<store>/index/<run id>~<job>~<state>~<seconds>   one empty object a run, so that `ps` is one listing
+<store>/index/<run id>~<job>~<state>~<seconds>   one empty object a run, so that `ps` is one listing; on Kubernetes
+                     a run that lives has besides ~<what it does>~<stage>~<where>, so that its log need not be read
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import secrets
 import time
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote, unquote
 
 from runner.errors import RunNotFound, StoreError
 from runner.store import Log, Store
@@ -44,18 +46,52 @@ def new_run_id(job: str, now: float | None = None) -> str:
 
 
 @dataclass(frozen=True)
+class Doing:
+    """What a run that lives does, as its index line tells.
+
+    Args:
+        state: as the log had it.
+        stage: that is running; "" where none is.
+        where: the place whose API can say whether its supervisor lives (see `backends.base.place`).
+    """
+
+    state: str
+    stage: str
+    where: str
+
+
+@dataclass(frozen=True)
 class IndexLine:
-    """One run as the index shows it."""
+    """One run as the index shows it.
+
+    Args:
+        state: LIVE, or how it ended.
+        seconds: that it took; of a run that lives, since when (seconds since 1970), or 0.
+        doing: of a run that lives; None where only its log can tell.
+    """
 
     run_id: str
     job: str
     state: str
     seconds: float
+    doing: Doing | None = None
 
     @property
     def key(self) -> str:
         """Its object below the index."""
-        return f"{self.run_id}~{self.job}~{self.state}~{self.seconds:.0f}"
+        key = f"{self.run_id}~{self.job}~{self.state}~{self.seconds:.0f}"
+        if self.doing is None:
+            return key
+        return f"{key}~{self.doing.state}~{self.doing.stage}~{quote(self.doing.where, safe='')}"
+
+    @classmethod
+    def of(cls, key: str) -> IndexLine | None:
+        """The line that `key` is; None if it is none."""
+        parts = key.split("~", 6)  # a place may have one in it
+        if len(parts) not in (4, 7):
+            return None
+        doing = Doing(parts[4], parts[5], unquote(parts[6])) if len(parts) == 7 else None
+        return cls(parts[0], parts[1], parts[2], float(parts[3]), doing)
 
 
 class Bundle:
@@ -133,9 +169,9 @@ class Bundle:
 
     # -- the index -----------------------------------------------------------------------------------------------
 
-    def index(self, job: str, state: str, seconds: float = 0.0) -> None:
+    def index(self, job: str, state: str, seconds: float = 0.0, doing: Doing | None = None) -> None:
         """Show the run as `state`; the line that was there before goes."""
-        new = IndexLine(self.run_id, job, state, seconds)
+        new = IndexLine(self.run_id, job, state, seconds, doing)
         self.root.put(f"{INDEX}/{new.key}", b"")
         for old in read_index(self.root):
             if old.run_id == self.run_id and old.key != new.key:
@@ -150,12 +186,7 @@ class Bundle:
 
 def read_index(store: Store) -> list[IndexLine]:
     """All runs of a store, oldest first: one listing."""
-    lines = []
-    for name in store.list(INDEX):
-        parts = name.split("~")
-        if len(parts) == 4:
-            lines.append(IndexLine(parts[0], parts[1], parts[2], float(parts[3])))
-    return lines
+    return [line for line in map(IndexLine.of, store.list(INDEX)) if line is not None]
 
 
 def find_run(store: Store, name: str) -> str:

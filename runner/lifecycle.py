@@ -72,6 +72,11 @@ class View:
     ended: float | None = None
     resumed: float | None = None
 
+    @property
+    def running(self) -> StageView | None:
+        """The stage that is running."""
+        return next((stage for stage in self.stages.values() if stage.state == "running"), None)
+
     def seconds(self, now: float) -> float:
         """From submission (or the last resume) to the end, or to `now`."""
         return (self.ended or now) - (self.resumed or self.created)

@@ -124,7 +124,7 @@ class Run:
 
     def _quiet(self, view: View) -> dict[str, Any] | None:
         """A stage that is at work and has said nothing for long."""
-        stage = next((stage for stage in view.stages.values() if stage.state == "running"), None)
+        stage = view.running
         if stage is None:
             return None
         last = last_word(self.bundle, stage.name, stage.attempt) or stage.started or view.created

@@ -15,8 +15,8 @@ from types import FrameType
 from typing import Any
 
 from runner.backends import processes
-from runner.backends.base import EARLY, Backend, abandon, open_backend
-from runner.bundle import Bundle
+from runner.backends.base import EARLY, Backend, abandon, open_backend, place
+from runner.bundle import LIVE, Bundle, Doing
 from runner.lifecycle import (
     Action,
     DriverState,
@@ -53,6 +53,8 @@ class Supervisor:
         spec = bundle.spec()
         stages = spec["job"]["stages"]
         self.timeouts = {s["name"]: s["timeout_s"] for s in stages if s["timeout_s"] is not None}
+        self._place = place(spec)
+        self._shown: Doing | None = None
         self._over_since: float | None = None
         self._interrupted: str | None = None
 
@@ -67,6 +69,7 @@ class Supervisor:
             if self._interrupted is not None and view.cancel is None and not view.state.ended:
                 self.bundle.log.append("cancel", {"by": self._interrupted})
                 continue
+            self._show(view)
             action = decide(view, self._observe(view), self.timeouts)
             if isinstance(action, Leave):
                 return view.state
@@ -78,6 +81,13 @@ class Supervisor:
         """Ask for the run's end, as `runner cancel` does; safe in a signal handler."""
         self._interrupted = by
         self.backend.wake()
+
+    def _show(self, view: View) -> None:
+        """Tell the index what the run does, where a list of runs need not read its log then."""
+        doing = Doing(str(view.state), view.running.name if view.running else "", self._place)
+        if self._place and not view.state.ended and doing != self._shown:
+            self.bundle.index(view.job, LIVE, view.resumed or view.created, doing)
+            self._shown = doing
 
     def _observe(self, view: View) -> Observation:
         state, words = self.backend.observe()

@@ -92,6 +92,21 @@ def abandon(bundle: Bundle) -> None:
     kuberay.abandon(bundle)
 
 
+def place(spec: dict[str, Any]) -> str:
+    """Where the supervisor of a run of that spec is, for `living`; "" where only its log tells how it can be found."""
+    if spec["cluster"]["backend"] != "kuberay":
+        return ""
+    where = spec["cluster"]["kubernetes"]
+    return f"{where['context'] or ''}/{where['namespace']}"
+
+
+def living(where: str) -> set[str] | None:
+    """The runs at a `place` whose supervisors live; None where that cannot be asked."""
+    from runner.backends import kuberay_outside
+
+    return kuberay_outside.living(where)
+
+
 def open_outside(bundle: Bundle) -> Outside:
     """The client's side of the same."""
     if bundle.spec()["cluster"]["backend"] == "kuberay":

@@ -10,6 +10,7 @@ from typing import Any
 from runner.backends import manifest
 from runner.backends.kuberay import leg_body, remove_machines, run_facts
 from runner.bundle import Bundle
+from runner.errors import InputError
 from runner.kube import names
 from runner.kube.client import JOBS, PODS, RAY_JOBS, Kube, KubeError
 from runner.kube.why import look, reasons
@@ -57,7 +58,11 @@ class KubeRayOutside:
         planned = {stage["name"]: stage for stage in spec["plan"]["stages"]}
         stages = [planned[name] for name in spec["legs"][0]]
         if not self._bundle.log.read() and any(stage["action"] != "skip" for stage in stages):
-            self._kube.create(RAY_JOBS, leg_body(run_facts(self._bundle), stages, 0, 1, owner))
+            try:
+                self._kube.create(RAY_JOBS, leg_body(run_facts(self._bundle), stages, 0, 1, owner))
+            except KubeError as error:
+                if error.status != 404:  # Kueue, under load, may not have heard of the Job yet; the supervisor makes it
+                    raise
 
     def is_lost(self, view: View) -> bool:
         """See `Outside`; asked of the API every few seconds. Where that does not answer, nothing is known."""
@@ -67,7 +72,7 @@ class KubeRayOutside:
             self._looked = now
             try:
                 self._lost = self._over()
-            except KubeError:
+            except (KubeError, InputError):  # InputError: this machine has no way to that cluster
                 self._lost = False
         return self._lost
 
@@ -97,10 +102,7 @@ class KubeRayOutside:
     def _over(self) -> bool:
         """Whether the Job is gone, or will start no pod any more."""
         job = self._kube.find(JOBS, self._bundle.run_id)
-        if job is None or job["metadata"].get("deletionTimestamp"):
-            return True
-        conditions = (job.get("status") or {}).get("conditions") or []
-        return any(each["type"] in ("Complete", "Failed") and each["status"] == "True" for each in conditions)
+        return job is None or _is_over(job)
 
     def _remove_job(self) -> None:
         """Returns when the name is free again."""
@@ -113,6 +115,22 @@ class KubeRayOutside:
                     0, "Timeout", f"Job {self._bundle.run_id} does not go away; is the API's controller up?"
                 )
             time.sleep(0.5)
+
+
+def living(where: str) -> set[str] | None:
+    """See `base.living`: one request for all runs of a namespace."""
+    context, _, namespace = where.rpartition("/")
+    try:
+        jobs = Kube(context or None, namespace).select(JOBS, f"{names.ROLE}={names.SUPERVISOR}")
+    except (KubeError, InputError):
+        return None
+    return {job["metadata"]["name"] for job in jobs if not _is_over(job)}
+
+
+def _is_over(job: dict[str, Any]) -> bool:
+    conditions = (job.get("status") or {}).get("conditions") or []
+    ended = any(each["type"] in ("Complete", "Failed") and each["status"] == "True" for each in conditions)
+    return ended or bool(job["metadata"].get("deletionTimestamp"))
 
 
 def _is_resumed(view: View) -> bool:

@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from runner.errors import InputError, RunnerError
+from runner.kube import plain
 
 #: Seconds for the whole of an ordinary request, and between two bytes of a watch.
 TIMEOUT_S, WATCH_TIMEOUT_S = 15.0, 60.0
@@ -91,12 +92,14 @@ class Kube:
     """
 
     def __init__(self, context: str | None = None, namespace: str = "default") -> None:
-        from kubernetes.client.api_client import ApiClient
-
-        self.namespace = namespace
-        configuration = _configuration(context)
-        self._configuration, self._api = configuration, ApiClient(configuration)
-        self._host = configuration.host.rstrip("/")
+        self.namespace, self._context = namespace, context
+        self._api: Any = None  # of the `kubernetes` package, where it is needed
+        found = plain.connect(context)
+        if found is not None:
+            self._host, self._pool, self._headers = found.host, found.pool, found.headers
+            return
+        self._api, self._headers = self.fresh_api(), {}
+        self._host = self._api.configuration.host.rstrip("/")
         self._pool = self._api.rest_client.pool_manager
 
     @property
@@ -108,7 +111,7 @@ class Kube:
         """A client of the `kubernetes` package: a websocket changes the one that it is opened with."""
         from kubernetes.client.api_client import ApiClient
 
-        return ApiClient(self._configuration)
+        return ApiClient(_configuration(self._context))
 
     def at(self, namespace: str) -> Kube:
         """The same cluster from another namespace; connections are shared."""
@@ -228,12 +231,13 @@ class Kube:
         self, method: str, path: str, body: Any, query: Mapping[str, str] | None, content_type: str | None,
         timeout_s: float, stream: bool = False,
     ) -> Any:  # fmt: skip
-        headers = {"Accept": "application/json", "User-Agent": "lake-runner"}
+        headers = {"Accept": "application/json", "User-Agent": "lake-runner", **self._headers}
         if not stream:
             headers["Accept-Encoding"] = "gzip"
         if body is not None:
             headers["Content-Type"] = content_type or "application/json"
-        self._api.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
+        if self._api is not None:
+            self._api.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
         words = {key: value for key, value in (query or {}).items() if value}
         url = f"{self._host}{path}" + (f"?{urlencode(words)}" if words else "")
         data = None if body is None else json.dumps(body).encode()

@@ -15,6 +15,8 @@ from runner.kube.client import Kube, KubeError
 Body = dict[str, Any]
 
 _IMAGE_WAITS = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable")
+#: Kueue's label of a Workload: the uid of the job that it is for.
+JOB_UID = "kueue.x-k8s.io/job-uid"
 _CONFIG_WAITS = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
 
 
@@ -45,29 +47,42 @@ class Seen:
 
 
 def look(kube: Kube, run_id: str) -> Seen:
-    """Ask the API. What these rights may not see is left out."""
+    """Ask the API, for this run's objects alone: others' may be many. What these rights may not see is left out."""
     labels = names.of_run(run_id)
-    ray_jobs = _may(kube, client.RAY_JOBS, labels)
-    mine = {run_id, *(body["metadata"]["name"] for body in ray_jobs)}
-    clusters = _may(kube, client.RAY_CLUSTERS, labels)
-    events = [event for event in _may(kube, client.EVENTS) if _is_about(event, run_id)]
     job = kube.find(client.JOBS, run_id)
-    queued = any(map(_queued, [*ray_jobs, *([job] if job is not None else [])]))
-    workloads = [w for w in _may(kube, client.WORKLOADS) if _owner(w) in mine] if queued else []
-    return Seen(run_id, job, _may(kube, client.PODS, labels), ray_jobs, clusters, workloads, events)
+    ray_jobs = _may(kube, client.RAY_JOBS, labels)
+    clusters = _may(kube, client.RAY_CLUSTERS, labels)
+    mine = _may(kube, client.PODS, labels)
+    workloads = _workloads(kube, ray_jobs if job is None else [job, *ray_jobs])
+    events = _events(kube, job, mine, [*ray_jobs, *clusters])
+    return Seen(run_id, job, mine, ray_jobs, clusters, workloads, events)
 
 
-def _may(kube: Kube, what: client.Resource, labels: str = "") -> list[Body]:
+def _may(kube: Kube, what: client.Resource, labels: str = "", fields: str = "") -> list[Body]:
     try:
-        return kube.select(what, labels)
+        return kube.select(what, labels, fields)
     except KubeError as error:
         if error.status in (403, 404):
             return []
         raise
 
 
-def _is_about(event: Body, run_id: str) -> bool:
-    return str(event["involvedObject"].get("name", "")).startswith(run_id)
+def _workloads(kube: Kube, jobs: list[Body]) -> list[Body]:
+    """Kueue's, of these."""
+    uids = [body["metadata"]["uid"] for body in jobs if _queued(body)]
+    return _may(kube, client.WORKLOADS, f"{JOB_UID} in ({','.join(uids)})") if uids else []
+
+
+def _events(kube: Kube, job: Body | None, mine: list[Body], machines: list[Body]) -> list[Body]:
+    """Warnings about the run's objects: refusals to make the pods that are missing, volumes that cannot be mounted."""
+    supervised = any(_role(pod) == names.SUPERVISOR for pod in mine)
+    owners = [job] if job is not None and not supervised else []
+    if all(_role(pod) == names.SUPERVISOR for pod in mine):
+        owners += machines
+    wanted = [f"type=Warning,involvedObject.name={owner['metadata']['name']}" for owner in owners]
+    if any((pod.get("status") or {}).get("phase") == "Pending" for pod in mine):
+        wanted.append("type=Warning,reason=FailedMount,involvedObject.kind=Pod")
+    return [event for fields in wanted for event in _may(kube, client.EVENTS, fields=fields)]
 
 
 def _owner(body: Body) -> str:

@@ -33,7 +33,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("status", help="what runs and what does not").set_defaults(run=_status)
     commands.add_parser("env", help="the variables that make clients use it, for eval").set_defaults(run=_env)
     commands.add_parser("build", help="compile everything and start nothing").set_defaults(run=_build)
-    kwok = commands.add_parser("kwok", help="add simulated nodes")
+    kwok = commands.add_parser("kwok", help="have so many simulated nodes; 0 removes them")
     kwok.add_argument("nodes", type=int, help="how many")
     kwok.set_defaults(run=_kwok)
     return parser
@@ -86,9 +86,9 @@ def _build(options: argparse.Namespace) -> None:
 
 
 def _kwok(options: argparse.Namespace) -> None:
-    from runner.onebox.kwok import add_nodes
+    from runner.onebox.kwok import set_nodes
 
-    add_nodes(options.nodes, say)
+    set_nodes(options.nodes, say)
 
 
 if __name__ == "__main__":

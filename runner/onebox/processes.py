@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import ssl
 import subprocess
 import time
@@ -72,6 +73,19 @@ def start(process: Process) -> bool:
     return True
 
 
+def stop(name: str, timeout_s: float = 20) -> None:
+    """End a program that was started under this name, if it runs, and forget it."""
+    deadline = time.monotonic() + timeout_s
+    while pid := running(name):
+        kill(pid, signal.SIGTERM if time.monotonic() < deadline - timeout_s / 2 else signal.SIGKILL)
+        if time.monotonic() > deadline:
+            raise InputError(
+                f"{name}, process {pid}, does not end", todo=f"see what it waits for: cat /proc/{pid}/stack"
+            )
+        time.sleep(0.05)
+    (PIDS / f"{name}.json").unlink(missing_ok=True)
+
+
 def await_ready(process: Process, timeout_s: float = 90) -> None:
     """Return once the program answers; raise with the end of its log if it ends or is too slow."""
     deadline = time.monotonic() + timeout_s
@@ -113,10 +127,10 @@ def unverified() -> ssl.SSLContext:
     return context
 
 
-def kill(pid: int, signal: int) -> bool:
+def kill(pid: int, number: int) -> bool:
     """Send a signal; whether the process was there."""
     try:
-        os.kill(pid, signal)
+        os.kill(pid, number)
     except ProcessLookupError:
         return False
     return True

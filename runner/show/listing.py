@@ -1,4 +1,4 @@
-"""Many runs at a glance: one listing of the index; only runs that it calls live are looked at."""
+"""Many runs at a glance: one listing of the index; only runs that live are looked at, many of one place at once."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import time
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from runner.bundle import LIVE, IndexLine, read_index
+from runner.backends.base import living
+from runner.bundle import LIVE, Doing, IndexLine, read_index
 from runner.show import units
 from runner.store import Store
 
@@ -45,24 +46,47 @@ def run_lines(store: Store, most: int | None) -> list[RunLine]:
     A run whose processes are gone is ended here (see `Run.reap`), and listed as lost.
     """
     lines = index_lines(store)
-    live = [line for line in lines if line.state == LIVE]
     ended = [line for line in lines if line.state != LIVE]
-    chosen = [*live, *(ended if most is None else ended[len(ended) - min(most, len(ended)) :])]
-    found = [_look(store, line) if line.state == LIVE else _from_index(line) for line in chosen]
+    chosen = ended if most is None else ended[len(ended) - min(most, len(ended)) :]
+    found = [_from_index(line) for line in chosen]
+    live = [line for line in lines if line.state == LIVE]
+    working = _working(live)
+    found += [
+        _doing(line, line.doing) if line.run_id in working and line.doing else _look(store, line) for line in live
+    ]
     return sorted(found, key=lambda line: line.run, reverse=True)
 
 
 def index_lines(store: Store) -> list[IndexLine]:
-    """The index, oldest first. A run that is between two states may have both lines: the live one makes us look."""
+    """The index, oldest first. A run that is between two states may have both lines: then its log is looked at."""
     by_run: dict[str, IndexLine] = {}
     for line in read_index(store):
-        if line.run_id not in by_run or line.state == LIVE:
+        other = by_run.get(line.run_id)
+        if other is None:
             by_run[line.run_id] = line
+        else:
+            state = LIVE if LIVE in (line.state, other.state) else line.state
+            by_run[line.run_id] = IndexLine(line.run_id, line.job, state, line.seconds)
     return list(by_run.values())
+
+
+def _working(live: list[IndexLine]) -> set[str]:
+    """Runs whose index line can be believed: its supervisor lives, or the place where it is cannot be asked."""
+    found: set[str] = set()
+    for where in {line.doing.where for line in live if line.doing is not None}:
+        there = {line.run_id for line in live if line.doing is not None and line.doing.where == where}
+        alive = living(where)
+        found |= there if alive is None else there & alive
+    return found
 
 
 def _from_index(line: IndexLine) -> RunLine:
     return RunLine(line.run_id, line.job, line.state, submitted_at(line.run_id), line.seconds)
+
+
+def _doing(line: IndexLine, doing: Doing) -> RunLine:
+    seconds = time.time() - (line.seconds or submitted_at(line.run_id))
+    return RunLine(line.run_id, line.job, doing.state, submitted_at(line.run_id), seconds, doing.stage or None)
 
 
 def _look(store: Store, line: IndexLine) -> RunLine:
@@ -74,8 +98,8 @@ def _look(store: Store, line: IndexLine) -> RunLine:
     lost = view.state is RunState.LOST
     if lost:
         view = run.reap()
-    stage = next((s.name for s in view.stages.values() if s.state == "running"), None)
     state = RunState.LOST if lost else view.state
+    stage = view.running.name if view.running else None
     return RunLine(run.id, line.job, str(state), submitted_at(run.id), view.seconds(time.time()), stage, lost)
 
 

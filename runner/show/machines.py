@@ -77,7 +77,7 @@ def _head(kube: Kube, run: Run) -> dict[str, Any]:
 
 
 def _pod_of_rank(run: Run, rank: int) -> str:
-    stage = next((stage for stage in run.view().stages.values() if stage.state == "running"), None)
+    stage = run.view().running
     current = stage is not None and stage.attempt == run.view().attempt
     hosts = run.bundle.hosts(stage.name, stage.attempt) if stage is not None and current else {}
     if f"rank{rank}" not in hosts:

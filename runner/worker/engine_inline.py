@@ -11,7 +11,7 @@ from runner.worker.scope import Scope
 class InlineEngine(RayOnDemand):
     """An `Engine` for this process."""
 
-    def pool(self, stage: str, workers: int, scope: Scope) -> Pool:
+    def pool(self, stage: str, workers: tuple[int, int], scope: Scope) -> Pool:
         """See `Engine`."""
         return InlinePool(scope.stop)
 

@@ -6,6 +6,7 @@ import os
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,6 +73,18 @@ def cluster() -> Cluster:
         Path(environment["KUBECONFIG"]), images.HOST, environment, host_mounts(), build.program(versions.KUBECTL),
         onebox=True,
     )  # fmt: skip
+
+
+@pytest.fixture
+def simulated_nodes(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[int]:
+    """So many simulated nodes as the test's parameter says, for as long as it lasts."""
+    if not cluster.onebox:
+        pytest.skip("nodes are simulated beside the one-machine cluster alone")
+    try:
+        onebox("kwok", str(request.param))
+        yield request.param
+    finally:
+        onebox("kwok", "0")
 
 
 def why_not() -> str:

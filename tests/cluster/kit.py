@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import time
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from runner import Cluster, Group
 from runner.kube import names
-from runner.kube.client import PODS, RAY_CLUSTERS, RAY_JOBS, Kube
+from runner.kube.client import CLUSTER_QUEUES, NAMESPACES, PODS, RAY_CLUSTERS, RAY_JOBS, SECRETS, Kube, resource
+from runner.kube.tenant import Tenant, objects
 from runner.project import find_project
 from runner.run import Run
 from tests.local.helpers import NUMBERS
 
 CHECKOUT = Path(__file__).resolve().parents[2]
+GIB = 1 << 30
+#: Puts every pod of a run on simulated nodes, where nothing runs.
+SIMULATED = {
+    "spec": {
+        "nodeSelector": {"type": "kwok"},
+        "tolerations": [{"key": "kwok.x-k8s.io/node", "operator": "Exists", "effect": "NoSchedule"}],
+    }
+}
 
 #: One stage on pretended GPUs: long enough to be hit while it trains, and exact enough to see where it went on.
 SOLO = """
@@ -73,6 +84,29 @@ def onebox_cluster(**changes: Any) -> Cluster:
     cluster = find_project(CHECKOUT / "jobs/digits.py").cluster("onebox")
     assert cluster.kubernetes is not None
     return dataclasses.replace(cluster, kubernetes=dataclasses.replace(cluster.kubernetes, **changes))
+
+
+@contextlib.contextmanager
+def team(kube: Kube, **quota: Any) -> Iterator[Kube]:
+    """The namespace (and the queue) of a team with this quota; new each time, since one that ends takes its time."""
+    name = f"test-team-{uuid.uuid4().hex[:6]}"
+    own, made = kube.at(name), Tenant(name, host_paths=True, **quota)
+    for body in objects(made):
+        own.apply(body, resource(body))
+    secret = kube.get(SECRETS, "lake-credentials")
+    copied = {"name": "lake-credentials", "namespace": name}
+    own.apply({"apiVersion": "v1", "kind": "Secret", "metadata": copied, "data": secret["data"]}, SECRETS)
+    try:
+        yield own
+    finally:
+        for queue in (made.name, made.supervisor_queue):
+            kube.delete(CLUSTER_QUEUES, queue)
+        kube.delete(NAMESPACES, name)
+
+
+def has_kueue(kube: Kube) -> bool:
+    """Whether there are queues."""
+    return any(group["name"] == "kueue.x-k8s.io" for group in kube.request("GET", "/apis")["groups"])
 
 
 def with_group(cluster: Cluster, name: str, **changes: Any) -> Cluster:

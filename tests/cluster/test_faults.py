@@ -3,31 +3,20 @@
 from __future__ import annotations
 
 import os
-import random
 import signal
 import subprocess
-import sys
-import time
-import uuid
 from collections.abc import Iterator
 
 import pytest
 
 from runner import api
-from runner.bundle import Bundle, read_index
-from runner.kube import names
+from runner.bundle import read_index
 from runner.kube.client import (
-    CLUSTER_QUEUES,
     JOBS,
-    NAMESPACES,
-    RAY_JOBS,
-    SECRETS,
     WORKLOADS,
     Kube,
-    resource,
 )
-from runner.kube.tenant import Tenant, objects
-from runner.lifecycle import RunState, fold
+from runner.lifecycle import RunState
 from runner.run import Run
 from runner.store import Log, Store
 from tests.cluster import kit
@@ -76,25 +65,11 @@ def test_the_api_may_restart_in_the_middle(kube: Kube, cluster: Cluster) -> None
 
 @pytest.fixture
 def team(kube: Kube) -> Iterator[Kube]:
-    """The namespace and the queue of a team with two GPUs; new for each test, since one that ends takes its time."""
-    name = f"test-team-{uuid.uuid4().hex[:6]}"
-    made = Tenant(name, cpus=1.9, memory=20 * GIB, gpus=2, host_paths=True)
-    own = kube.at(name)
-    if not _has_kueue(kube):
+    """The namespace and the queue of a team with two GPUs."""
+    if not kit.has_kueue(kube):
         pytest.skip("no Kueue on this cluster")
-    for body in objects(made):
-        own.apply(body, resource(body))
-    secret = kube.get(SECRETS, "lake-credentials")
-    copied = {"name": "lake-credentials", "namespace": name}
-    own.apply({"apiVersion": "v1", "kind": "Secret", "metadata": copied, "data": secret["data"]}, SECRETS)
-    yield own
-    for queue in (made.name, made.supervisor_queue):
-        kube.delete(CLUSTER_QUEUES, queue)
-    kube.delete(NAMESPACES, name)
-
-
-def _has_kueue(kube: Kube) -> bool:
-    return any(group["name"] == "kueue.x-k8s.io" for group in kube.request("GET", "/apis")["groups"])
+    with kit.team(kube, cpus=1.9, memory=20 * kit.GIB, gpus=2) as own:
+        yield own
 
 
 def test_a_run_waits_for_quota_and_starts_when_another_ends(team: Kube) -> None:
@@ -122,27 +97,6 @@ def test_a_queue_may_take_the_machines_away(team: Kube) -> None:
     assert any(line.startswith("rank 0 begins at step ") and not line.endswith(" 0") for line in run.logs(rank=0))
 
 
-def test_a_client_killed_at_any_moment_leaves_a_whole_run_or_none(kube: Kube) -> None:
-    """Killed with -9 while it submits, three times: the run exists and ends well, or nothing of it exists."""
-    store = Store(os.environ["RUNNER_STORE"])
-    command = [sys.executable, "-m", "runner", "submit", "solo", "--cluster", "onebox", "--set", "steps=2", "--detach"]
-    environment = {**os.environ, "PYTHONPATH": str(kit.CHECKOUT)}
-    clusters = kit.CHECKOUT / "clusters"
-    os.symlink(clusters, "clusters")
-    for _ in range(3):
-        client = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        time.sleep(random.uniform(0.5, 4.0))  # the moment itself is what is tried
-        client.kill()
-        client.wait()
-        kit.await_that(lambda: not _under_way(kube, store), 240, "every run has ended")
-    made = [body["metadata"]["name"] for body in kube.select(RAY_JOBS, names.RUN)]
-    assert not made
-    for run_id in store.list():
-        if run_id.startswith("r"):
-            entries = Bundle(store, run_id).log.read()
-            assert not entries or fold(entries).state is RunState.SUCCEEDED
-
-
 def test_a_run_that_was_never_submitted_removes_itself(kube: Kube, monkeypatch: pytest.MonkeyPatch) -> None:
     """The client dies between Job and first entry of the log: a minute later Job, machines and bundle are gone."""
 
@@ -162,12 +116,3 @@ def test_a_run_that_was_never_submitted_removes_itself(kube: Kube, monkeypatch: 
     kit.await_that(lambda: not kit.left(kube, run), 60, "its machines are gone")
     assert not run.bundle.store.list()
     assert not read_index(store)
-
-
-def _under_way(kube: Kube, store: Store) -> list[str]:
-    """Runs of this store whose Job has not ended."""
-    return [
-        job["metadata"]["name"]
-        for job in kube.select(JOBS, names.RUN)
-        if job["metadata"]["annotations"][names.STORE] == store.url and not (job.get("status") or {}).get("succeeded")
-    ]

@@ -24,12 +24,10 @@ from runner.kube.tenant import Tenant, objects
 from runner.lifecycle import RunState
 from tests.cluster import kit
 from tests.cluster.conftest import Cluster
-from tests.cluster.test_faults import _has_kueue
 from tests.cluster.test_runs import check_end, kube
 
 __all__ = ["kube"]
 pytestmark = pytest.mark.timeout(600)
-GIB = 1 << 30
 SYSTEM = ("-n", "kueue-system")
 MANAGER = (*SYSTEM, "deployment/kueue-controller-manager")
 FILE = "controller_manager_config.yaml"
@@ -47,12 +45,12 @@ def configure(cluster: Cluster, text: str) -> None:
 @pytest.fixture
 def managed(kube: Kube, cluster: Cluster) -> Iterator[Kube]:
     """A team whose every Job Kueue manages; what Kueue did elsewhere it does as before, and so it does afterwards."""
-    if not _has_kueue(kube):
+    if not kit.has_kueue(kube):
         pytest.skip("no Kueue on this cluster")
     if not cluster.onebox:
         pytest.skip("the settings of a given cluster's Kueue are not ours to change")
     name = f"test-managed-{uuid.uuid4().hex[:6]}"
-    tenant = Tenant(name, cpus=1.9, memory=20 * GIB, gpus=2, host_paths=True, supervisors=1)
+    tenant = Tenant(name, cpus=1.9, memory=20 * kit.GIB, gpus=2, host_paths=True, supervisors=1)
     own = kube.at(name)
     for body in objects(tenant):
         body.get("spec", {}).pop("cohort", None)  # what others of it hold is none of this test's business

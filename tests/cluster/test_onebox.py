@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from runner.onebox.operators import DEPLOYMENTS
+from runner.onebox.processes import running
 from tests.cluster.conftest import Cluster, onebox
 
 pytestmark = pytest.mark.timeout(240, func_only=True)
@@ -125,3 +126,25 @@ def test_up_again_changes_nothing(cluster: Cluster) -> None:
     before = state()
     assert onebox("up") == onebox("env")
     assert state() == before
+
+
+def test_simulated_nodes_come_and_go(cluster: Cluster) -> None:
+    """As many as were asked for last; a Job completes there; with none the simulator and the pods are gone too."""
+    if not cluster.onebox:
+        pytest.skip("nodes are simulated beside the one-machine cluster alone")
+    wanted = {"nodeSelector": {"type": "kwok"}, "tolerations": [{"operator": "Exists"}], "restartPolicy": "Never"}
+    pod = {"spec": {**wanted, "containers": [{"name": "main", "image": "nothing:1"}]}}
+    metadata = {"name": "simulated", "namespace": "default"}
+    job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": {"template": pod}}
+    try:
+        onebox("kwok", "3")
+        onebox("kwok", "2")
+        assert len(cluster.run("get", "nodes", "-l", "type=kwok", "-o", "name").split()) == 2
+        cluster.run("apply", "-f", "-", stdin=json.dumps(job))
+        cluster.run("wait", "--for=condition=Complete", "job/simulated", "-n", "default", "--timeout=60s")
+    finally:
+        onebox("kwok", "0")
+    assert not cluster.run("get", "nodes", "-l", "type=kwok", "-o", "name")
+    assert not cluster.run("get", "pods", "-n", "default", "-l", "job-name=simulated", "-o", "name")
+    assert running("kwok") is None
+    cluster.run("delete", "job", "simulated", "-n", "default")

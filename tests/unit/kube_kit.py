@@ -84,7 +84,12 @@ class FakeKube(Kube):
             return self._made(body)
         if _is_list(path):
             found = [b for at, b in self.there.items() if _within(at, path)]
-            return {"metadata": {"resourceVersion": "1"}, "items": [b for b in found if _fits(b, query or {})]}
+            asked = query or {}
+            fits = [b for b in found if _fits(b, asked) and _has_fields(b, asked)]
+            return {
+                "metadata": {"resourceVersion": "1"},
+                "items": fits,
+            }
         if path not in self.there:
             raise KubeError(404, "NotFound", f'{path.split("/")[-2]} "{path.split("/")[-1]}" not found')
         return self.there.pop(path) if method == "DELETE" else self.there[path]
@@ -119,10 +124,26 @@ def _within(at: str, collection: str) -> bool:
 def _fits(body: Body, query: Mapping[str, str]) -> bool:
     labels = body["metadata"].get("labels") or {}
     for word in filter(None, query.get("labelSelector", "").split(",")):
+        if word.endswith(")"):
+            key, _, values = word.removesuffix(")").partition(" in (")
+            if labels.get(key) != values:  # of one value
+                return False
+            continue
         key, operator, value = re.fullmatch(r"([^!=]+)(!=|=|)(.*)", word).groups()  # type: ignore[union-attr]
         if (operator == "" and key not in labels) or (operator == "=" and labels.get(key) != value):
             return False
         if operator == "!=" and labels.get(key) == value:
+            return False
+    return True
+
+
+def _has_fields(body: Body, query: Mapping[str, str]) -> bool:
+    for word in filter(None, query.get("fieldSelector", "").split(",")):
+        path, _, value = word.partition("=")
+        found: Any = body
+        for key in path.split("."):
+            found = found[key]
+        if found != value:
             return False
     return True
 

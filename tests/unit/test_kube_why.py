@@ -243,7 +243,8 @@ def test_the_same_reason_is_told_once() -> None:
 def test_looking_leaves_out_what_may_not_be_seen() -> None:
     """`look` takes the run's own objects and events; where Kueue is absent or rights are missing it goes on."""
     other = kit.pod("other-pod", names.WORKER, run="other")
-    events = [kit.event("Pod", f"{RUN}-m5p4l", "Failed", "x"), kit.event("Pod", "other-pod", "Failed", "y")]
+    denied = kit.event("RayJob", f"{RUN}-0-1", "FailedToCreateRayCluster", "x")
+    events = [denied, kit.event("RayJob", "other-0-1", "FailedToCreateRayCluster", "y")]
     absent = KubeError(404, "", "404 page not found\n")
     kube = kit.FakeKube(
         kit.job(), SUPERVISOR, other, kit.ray_job(suspend=True, queue="team"), *events,
@@ -252,7 +253,7 @@ def test_looking_leaves_out_what_may_not_be_seen() -> None:
     seen = look(kube, RUN)
     assert seen.job is not None
     assert [pod["metadata"]["name"] for pod in seen.pods] == [f"{RUN}-m5p4l"]
-    assert [e["involvedObject"]["name"] for e in seen.events] == [f"{RUN}-m5p4l"]
+    assert [e["involvedObject"]["name"] for e in seen.events] == [f"{RUN}-0-1"]
     assert (len(seen.ray_jobs), seen.ray_clusters, seen.workloads) == (1, [], [])
 
 

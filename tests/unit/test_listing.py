@@ -1,0 +1,63 @@
+"""A list of runs on Kubernetes: the index is believed where the supervisor lives, and the log is asked where not."""
+
+from __future__ import annotations
+
+import pytest
+
+from runner.bundle import LIVE, Bundle, Doing, IndexLine, read_index
+from runner.show import listing
+from runner.store import Store
+
+RUN = "r260101-000000-a-222"
+HERE = Doing("running", "train", "arn:aws:eks:x:cluster/one~two/team")
+
+
+@pytest.fixture
+def ended(store: Store) -> Bundle:
+    """A run whose log has an end, and whose index line still tells of its life."""
+    bundle = Bundle(store, RUN)
+    bundle.log.append("submitted", {"job": "a", "legs": [["train"]], "by": "ann", "inline": False})
+    bundle.log.append("ended", {"state": "succeeded", "error": None})
+    bundle.index("a", LIVE, 1000.0, HERE)
+    return bundle
+
+
+def test_a_line_is_what_was_written(store: Store) -> None:
+    """Whatever characters a context's name has; and what is no line is passed over."""
+    line = IndexLine(RUN, "a", LIVE, 1000.0, HERE)
+    assert IndexLine.of(line.key) == line
+    assert "/" not in line.key
+    assert IndexLine.of("r1~a~succeeded~12") == IndexLine("r1", "a", "succeeded", 12.0)
+    assert IndexLine.of("something") is None
+
+
+@pytest.mark.parametrize(("alive", "state"), [({RUN}, "running"), (None, "running"), (set(), "succeeded")])
+def test_the_index_is_believed_where_the_supervisor_lives(
+    store: Store, ended: Bundle, monkeypatch: pytest.MonkeyPatch, alive: set[str] | None, state: str
+) -> None:
+    """Or where nobody can say; where it does not live, the log tells what the run is."""
+    asked = []
+    monkeypatch.setattr(listing, "living", lambda where: asked.append(where) or alive)
+    (line,) = listing.run_lines(store, None)
+    assert (line.state, line.stage, asked) == (state, "train" if state == "running" else None, [HERE.where])
+
+
+def test_a_run_with_two_lines_is_looked_at(store: Store, ended: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever moved its line was interrupted: neither is believed."""
+    store.put(f"index/{IndexLine(RUN, 'a', LIVE, 1000.0, Doing('submitted', '', HERE.where)).key}", b"")
+    assert len(read_index(store)) == 2
+    monkeypatch.setattr(listing, "living", lambda where: {RUN})
+    (line,) = listing.run_lines(store, None)
+    assert line.state == "succeeded"
+
+
+def test_many_runs_of_one_place_are_asked_for_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And no log is read."""
+    runs = [f"r260101-00000{n}-a-222" for n in range(9)]
+    for run_id in runs:
+        Bundle(store, run_id).index("a", LIVE, 1000.0, HERE)
+    asked = []
+    monkeypatch.setattr(listing, "living", lambda where: asked.append(where) or set(runs))
+    monkeypatch.setattr(listing, "_look", lambda *_: pytest.fail("a log was read"))
+    assert [line.run for line in listing.run_lines(store, None)] == runs[::-1]
+    assert asked == [HERE.where]
