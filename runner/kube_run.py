@@ -33,7 +33,7 @@ def needs(resolved: Resolved, plan: Plan) -> list[preflight.Need]:
     """What each stage asks of the cluster."""
     groups = resolved.cluster.groups
     return [
-        preflight.Need(f"stage '{stage.name}'", stage.group, groups[stage.group], stage.machines)
+        preflight.Need(f"stage '{stage.name}'", stage.group, groups[stage.group], stage.fewest_machines)
         for stage in plan.stages
     ]
 

@@ -64,6 +64,8 @@ class View:
     tries: int = 0  # attempts at this leg since the submission or the last resume, without those that a queue ended
     driver_left: bool = False  # the attempt's driver has written all that it will ever write
     leg_done: bool = False
+    nearly_done: bool = False  # the current attempt foresees its end, and the next leg's machines may come
+    prepared: int = 0  # the last leg whose machines were asked for early
     cancel: dict[str, Any] | None = None
     error: dict[str, Any] | None = None
     supervisor: dict[str, Any] | None = None
@@ -107,7 +109,8 @@ def _attempt(view: View, entry: Entry) -> None:
     if entry.data["leg"] != view.leg:
         view.tries = 0
     view.tries += 0 if entry.data.get("because") == EVICTED else 1
-    view.driver_left = False
+    view.driver_left = view.nearly_done = False
+    view.prepared = min(view.prepared, entry.data["leg"])
     view.leg, view.attempt = entry.data["leg"], entry.data["attempt"]
     view.attempt_open, view.leg_done, view.error = True, False, None
     if view.state is RunState.SUBMITTED:
@@ -155,6 +158,14 @@ def _driver_left(view: View, entry: Entry) -> None:
         view.driver_left = True
 
 
+def _nearly_done(view: View, entry: Entry) -> None:
+    view.nearly_done = True
+
+
+def _prepared(view: View, entry: Entry) -> None:
+    view.prepared = entry.data["leg"]
+
+
 def _ended(view: View, entry: Entry) -> None:
     view.state, view.ended, view.receipt = RunState(entry.data["state"]), entry.at, entry.data
     view.error = entry.data.get("error") or view.error
@@ -173,6 +184,8 @@ _STEPS: dict[str, Callable[[View, Entry], None]] = {
     "checkpoint": _checkpoint,
     "leg-done": _leg_done,
     "driver-left": _driver_left,
+    "nearly-done": _nearly_done,
+    "prepared": _prepared,
     "cancel": _cancel,
     "resumed": _resumed,
     "ended": _ended,
@@ -240,6 +253,13 @@ class StartAttempt:
 
 
 @dataclass(frozen=True)
+class Prepare:
+    """Ask for the machines of the next leg while the current one works."""
+
+    leg: int
+
+
+@dataclass(frozen=True)
 class StopDriver:
     """End the driver and everything below it."""
 
@@ -259,7 +279,7 @@ class Leave:
     """The run has ended already (another supervisor saw to it)."""
 
 
-Action = Wait | StartAttempt | StopDriver | End | Leave
+Action = Wait | StartAttempt | Prepare | StopDriver | End | Leave
 
 #: Seconds that a driver may take to exit after it recorded its leg's end.
 EXIT_GRACE_S = 10.0
@@ -287,6 +307,8 @@ def decide(view: View, seen: Observation, timeouts: dict[str, float] | None = No
         return StopDriver("timeout") if running else End(RunState.FAILED, _timeout_error(view, late, timeouts or {}))
     if running:
         over = not view.attempt_open and view.attempt > 0 and seen.exited_for > EXIT_GRACE_S
+        if view.nearly_done and view.attempt_open and view.prepared <= view.leg and view.leg + 1 < len(view.legs):
+            return Prepare(view.leg + 1)
         return StopDriver("did not exit") if over else Wait()
     again = seen.loss == EVICTED or (seen.loss == LOST and view.tries < MOST_TRIES)
     if view.error is not None:

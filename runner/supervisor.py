@@ -23,6 +23,7 @@ from runner.lifecycle import (
     End,
     Leave,
     Observation,
+    Prepare,
     RunState,
     StartAttempt,
     StopDriver,
@@ -103,6 +104,9 @@ class Supervisor:
             because = {"because": action.because, "causes": self.backend.causes()} if action.because else {}
             self.bundle.log.append("attempt", {"leg": action.leg, "attempt": action.attempt, **because})
             self.backend.start(action.leg, action.attempt)
+        elif isinstance(action, Prepare):
+            self.bundle.log.append("prepared", {"leg": action.leg})
+            self.backend.prepare(action.leg)
         elif isinstance(action, StopDriver):
             self.backend.stop(STOP_GRACE_S)
         else:

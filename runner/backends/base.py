@@ -17,6 +17,9 @@ class Backend(Protocol):
     def attach(self, leg: int, attempt: int) -> None:
         """Take up what an earlier supervisor of this run began, if it is still there."""
 
+    def prepare(self, leg: int) -> None:
+        """Ask for the machines of a later leg; whatever runs goes on. They are taken up, or let go, by `start`."""
+
     def start(self, leg: int, attempt: int) -> None:
         """Start a driver for an attempt at a leg."""
 

@@ -42,6 +42,9 @@ class FakeBackend:
         """See `Backend`."""
         return ""
 
+    def prepare(self, leg: int) -> None:
+        """See `Backend`."""
+
     def start(self, leg: int, attempt: int) -> None:
         """Write to the log what a driver would have written."""
         self.started.append((self._bundle.run_id, leg, attempt))

@@ -46,7 +46,7 @@ class KubeRayBackend:
         self._ledger = Ledger(self._facts.cluster.gpu_resources)
         self._current: str | None = None
         self._here: LocalBackend | None = None  # the driver of a leg that needs no machines
-        self._ran = self._stopped = self._evicted = False
+        self._ran = self._stopped = self._evicted = self._grows = False
         mine = names.of_run(self._facts.run_id)
         self._ray_jobs = Watched(self._kube, RAY_JOBS, mine, self._changed.set)
         machines = names.machines_of(self._facts.run_id)
@@ -59,6 +59,7 @@ class KubeRayBackend:
         name = names.ray_job(self._facts.run_id, leg, attempt)
         if self._kube.find(RAY_JOBS, name) is not None:
             self._current = name
+            self._grows = len(set(machines_of(self._planned(leg)))) > 1
             self._ledger.turn(name)
             for pod in self._pods.objects():
                 self._saw(pod)
@@ -70,17 +71,37 @@ class KubeRayBackend:
             self._here.start(leg, attempt)
             return
         self._here = None
-        body = self.body(leg, attempt, self._kube.get(JOBS, self._facts.run_id))
-        before, self._current = self._current, body["metadata"]["name"]
+        self._current = names.ray_job(self._facts.run_id, leg, attempt)
         self._ledger.turn(self._current)
         self._ran = self._stopped = self._evicted = False
-        self._kube.create(RAY_JOBS, body)
-        if before is not None and before != self._current:
-            self._kube.delete(RAY_JOBS, before)
+        self._grows = len(set(machines_of(self._planned(leg)))) > 1
+        self._make(leg, attempt)
+        for other in self._kube.select(RAY_JOBS, names.of_run(self._facts.run_id)):
+            if other["metadata"]["name"] != self._current:  # the one before, or one that came too early
+                self._kube.delete(RAY_JOBS, other["metadata"]["name"])
+
+    def prepare(self, leg: int) -> None:
+        """See `Backend`: its driver waits until its attempt begins."""
+        self._kube.create(RAY_JOBS, self.body(leg, 1, self._kube.get(JOBS, self._facts.run_id)))
+
+    def _make(self, leg: int, attempt: int) -> None:
+        """Create the RayJob, unless it is there. One that was made early and has given up meanwhile is replaced."""
+        body = self.body(leg, attempt, self._kube.get(JOBS, self._facts.run_id))
+        deadline = time.monotonic() + LONGEST_CLEAN_S
+        while self._kube.create(RAY_JOBS, body) is None and time.monotonic() < deadline:
+            found = self._kube.find(RAY_JOBS, body["metadata"]["name"])
+            if found is not None and not _is_over(found):
+                return
+            if found is not None:
+                self._kube.delete(RAY_JOBS, body["metadata"]["name"])
+            self.wait(0.5)
 
     def body(self, leg: int, attempt: int, owner: dict[str, Any] | None) -> dict[str, Any]:
         """The RayJob of an attempt."""
-        return leg_body(self._facts, [self._stages[name] for name in self._legs[leg]], leg, attempt, owner)
+        return leg_body(self._facts, self._planned(leg), leg, attempt, owner)
+
+    def _planned(self, leg: int) -> list[dict[str, Any]]:
+        return [self._stages[name] for name in self._legs[leg]]
 
     def observe(self) -> tuple[DriverState, str]:
         """See `Backend`."""
@@ -151,6 +172,8 @@ class KubeRayBackend:
         """Whether nobody of ours, and not KubeRay, is about to remove it."""
         if self._current is None or self._stopped or not pod["metadata"]["name"].startswith(f"{self._current}-"):
             return False
+        if self._grows and pod["metadata"]["labels"].get(names.ROLE) == names.WORKER:
+            return False  # the autoscaler gives machines back, and the pool begins again what one of them was doing
         ray_job = self._ray_jobs.get(self._current)
         if ray_job is None or ray_job["metadata"].get("deletionTimestamp") or ray_job["spec"].get("suspend"):
             return False
@@ -163,6 +186,11 @@ class KubeRayBackend:
     def _words(self, status: dict[str, Any]) -> str:
         parts = [status.get("jobDeploymentStatus"), status.get("reason"), (status.get("message") or "").strip()[-1500:]]
         return ": ".join(filter(None, [*parts, *self._ledger.causes]))
+
+
+def _is_over(ray_job: dict[str, Any]) -> bool:
+    ended = (ray_job.get("status") or {}).get("jobDeploymentStatus") in _TERMINAL
+    return ended or bool(ray_job["metadata"].get("deletionTimestamp"))
 
 
 def abandon(bundle: Bundle) -> None:
@@ -193,8 +221,12 @@ def leg_body(
     facts: manifest.RunFacts, stages: list[dict[str, Any]], leg: int, attempt: int, owner: dict[str, Any] | None
 ) -> dict[str, Any]:
     """The RayJob of an attempt at a leg of planned stages."""
-    machines = max(stage["machines"] for stage in stages)
-    return manifest.ray_job(facts, leg, attempt, stages[0]["group"], machines, owner)
+    return manifest.ray_job(facts, leg, attempt, stages[0]["group"], machines_of(stages), owner)
+
+
+def machines_of(stages: list[dict[str, Any]]) -> tuple[int, int]:
+    """The fewest and the most machines of a leg of planned stages."""
+    return max(stage["fewest_machines"] for stage in stages), max(stage["machines"] for stage in stages)
 
 
 def remove_machines(

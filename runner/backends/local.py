@@ -59,6 +59,9 @@ class LocalBackend:
                 cwd=scratch, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT,
             )  # fmt: skip
 
+    def prepare(self, leg: int) -> None:
+        """See `Backend`: this machine is there."""
+
     def observe(self) -> tuple[DriverState, str]:
         """See `Backend`."""
         if self._driver is None:

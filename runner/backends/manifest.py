@@ -20,6 +20,10 @@ CONTAINER = "main"
 #: Runs the text in RUNNER_BOOT. It passes through a shell, so it has no character that one would change.
 ENTRYPOINT = "python -c \"import os; exec(os.environ['RUNNER_BOOT'])\""
 CODE_FOLDER = "/tmp/lake-runner/code"
+#: Seconds without work after which Ray's autoscaler gives a machine back.
+IDLE_S = 15
+#: Of the autoscaler's container beside the head, which appears where a leg can grow.
+_AUTOSCALER = {"requests": {"cpu": "0.1", "memory": "512Mi"}, "limits": {"memory": "1Gi"}}
 
 
 @dataclass(frozen=True)
@@ -89,16 +93,16 @@ def supervisor_job(facts: RunFacts) -> dict[str, Any]:
 
 
 def ray_job(
-    facts: RunFacts, leg: int, attempt: int, group: str, machines: int, owner: Mapping[str, Any] | None
+    facts: RunFacts, leg: int, attempt: int, group: str, machines: tuple[int, int], owner: Mapping[str, Any] | None
 ) -> dict[str, Any]:
-    """One attempt at a leg: a RayJob of fixed size.
+    """One attempt at a leg: a RayJob of fixed size, or one that Ray's autoscaler lets grow.
 
     HTTPMode: the operator submits the driver by one request, so no pod or container besides has to load Ray first. That
     it submits again after the loss of a head is harmless: the second driver of an attempt leaves (worker/driver.py).
 
     Args:
         group: the name of the machines' group.
-        machines: how many of them.
+        machines: the fewest and the most of them.
         owner: the supervisor's Job as the API has it; None leaves the owner out (a dry run).
     """
     where = facts.kubernetes
@@ -128,9 +132,10 @@ def ray_job(
             "rayClusterSpec": {
                 "rayVersion": facts.ray_version,
                 "authOptions": {"mode": "token"},
+                **(_autoscaler(facts) if machines[0] < machines[1] else {}),
                 "headGroupSpec": {
                     "rayStartParams": {"num-cpus": "0", "num-gpus": "0"},
-                    "template": _head(facts, leg, attempt, labels),
+                    "template": _head(facts, leg, attempt, labels, grows=machines[0] < machines[1]),
                 },
                 "workerGroupSpecs": [_workers(facts, group, machines, labels)],
             },
@@ -161,7 +166,19 @@ def boot_text() -> str:
 # -- pods ------------------------------------------------------------------------------------------------------------
 
 
-def _head(facts: RunFacts, leg: int, attempt: int, labels: dict[str, str]) -> dict[str, Any]:
+def _autoscaler(facts: RunFacts) -> dict[str, Any]:
+    """Version 2, in which every group has its own idle time and pods are never restarted in place."""
+    container = _container(facts, facts.kubernetes.head, None)
+    beside = {
+        name: container[name] for name in ("env", "envFrom", "volumeMounts", "imagePullPolicy") if name in container
+    }
+    return {
+        "enableInTreeAutoscaling": True,
+        "autoscalerOptions": {"version": "v2", "idleTimeoutSeconds": IDLE_S, "resources": _AUTOSCALER, **beside},
+    }
+
+
+def _head(facts: RunFacts, leg: int, attempt: int, labels: dict[str, str], *, grows: bool) -> dict[str, Any]:
     where = facts.kubernetes
     argument = {
         "module": "runner.worker.driver", "leg": leg, "attempt": attempt, "scratch": "/tmp/lake-runner/scratch",
@@ -169,10 +186,10 @@ def _head(facts: RunFacts, leg: int, attempt: int, labels: dict[str, str]) -> di
     }  # fmt: skip
     container = _container(facts, where.head, argument)
     container["env"].append({"name": "RUNNER_BOOT", "value": boot_text()})
-    return _pod(facts, names.HEAD, where.head, container, labels)
+    return _pod(facts, names.HEAD, where.head, container, labels, token=grows)
 
 
-def _workers(facts: RunFacts, name: str, machines: int, labels: dict[str, str]) -> dict[str, Any]:
+def _workers(facts: RunFacts, name: str, machines: tuple[int, int], labels: dict[str, str]) -> dict[str, Any]:
     group = facts.cluster.groups[name]
     parameters = {"num-cpus": str(max(1, int(group.cpu)))}
     if group.gpu:
@@ -180,20 +197,23 @@ def _workers(facts: RunFacts, name: str, machines: int, labels: dict[str, str]) 
     container = _container(facts, group, None)
     return {
         "groupName": name,
-        "replicas": machines,
-        "minReplicas": machines,
-        "maxReplicas": machines,
+        "replicas": machines[0],
+        "minReplicas": machines[0],
+        "maxReplicas": machines[1],
         "rayStartParams": parameters,
         "template": _pod(facts, names.WORKER, group, container, labels),
     }
 
 
-def _pod(facts: RunFacts, role: str, group: Group, container: dict[str, Any], labels: dict[str, str]) -> dict[str, Any]:
+def _pod(
+    facts: RunFacts, role: str, group: Group, container: dict[str, Any], labels: dict[str, str], *, token: bool = False
+) -> dict[str, Any]:
+    """`token`: whether it may ask the API: a head whose autoscaler changes its own RayCluster."""
     template = {
         "metadata": {"labels": {**_labels(facts, role), **labels}},
         "spec": {
             "restartPolicy": "Never",
-            "automountServiceAccountToken": False,
+            "automountServiceAccountToken": token,
             "terminationGracePeriodSeconds": GRACE_S,
             "containers": [{**container, "readinessProbe": _ready(role)}],
             **_placement(facts, group),

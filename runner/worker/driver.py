@@ -98,14 +98,25 @@ def _is_first(bundle: Bundle, leg: int, attempt: int) -> bool:
             raise Fenced(f"attempt {attempt} has had its driver")
 
     deadline = time.monotonic() + BEGIN_S
-    while not any(entry.kind in ("attempt", "ended") for entry in bundle.log.read()) and time.monotonic() < deadline:
-        time.sleep(LOG_LOOK_S)  # a client makes the first machines before the supervisor has begun
+    while not _is_decided(bundle.log.read(), leg, attempt) and time.monotonic() < deadline:
+        time.sleep(LOG_LOOK_S)  # machines may come before the attempt that they are for
     try:
         bundle.log.append("driver", {"leg": leg, "attempt": attempt, "host": os.uname().nodename}, alone)
     except Fenced as error:
         print(f"leaving: {error}", file=sys.stderr)
         return False
     return True
+
+
+def _is_decided(entries: list[Entry], leg: int, attempt: int) -> bool:
+    """Whether the attempt has begun (and may be over), or never will."""
+    begun = ended = False
+    for entry in entries:
+        if entry.kind == "attempt":
+            begun = begun or (entry.data["leg"], entry.data["attempt"]) >= (leg, attempt)
+        elif entry.kind in ("ended", "resumed"):
+            ended = entry.kind == "ended"
+    return begun or ended
 
 
 def _watch_log(scope: Scope) -> None:

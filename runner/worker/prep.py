@@ -17,6 +17,7 @@ from runner.worker.pool import Pool
 from runner.worker.pool_lazy import LazyPool
 from runner.worker.prep_files import OutputFile
 from runner.worker.prep_make import run_make
+from runner.worker.prep_progress import COUNTS, Progress
 from runner.worker.prep_publish import Sink, publish
 from runner.worker.prep_run import Work, run_task, too_many
 from runner.worker.prep_tasks import Task, plan_tasks
@@ -24,9 +25,7 @@ from runner.worker.scope import Scope
 
 __all__ = ["run_make", "run_prep"]
 
-_REPORT_S = 0.2
 _THREADS = 16
-_COUNTS = ("rows_in", "processed", "filtered", "quarantined", "bytes_in")
 
 
 def run_prep(stage: Prep, scope: Scope, pool: Pool) -> dict[str, Any]:
@@ -112,7 +111,7 @@ class _Stage:
         work = Work(
             self._stage, self._code, manifest.base, manifest.options, manifest.schema, manifest.rows, self._scope
         )
-        progress = _Progress(self._scope, self._stage.name, len(tasks), list(records.values()))
+        progress = Progress(self._scope, self._stage.name, len(tasks), list(records.values()))
         for _, record in self._pool.map(functools.partial(run_task, work), todo, self._stage.timeout_s):
             records[record["key"]] = record
             progress.add(record)
@@ -183,42 +182,12 @@ class _Stage:
         return {"dataset": name, "id": manifest.id, "rows": manifest.rows, "bytes": manifest.bytes}
 
 
-class _Progress:
-    """Adds up what is done and reports it now and then."""
-
-    def __init__(self, scope: Scope, stage: str, total: int, records: list[dict[str, Any]]) -> None:
-        self._scope, self._stage, self._total = scope, stage, total
-        self._done = 0
-        self._sums = dict.fromkeys((*_COUNTS, "rows_out"), 0)
-        self._told = float("-inf")
-        for record in records:
-            self._count(record)
-        self.tell()
-
-    def add(self, record: Mapping[str, Any]) -> None:
-        """A task is done."""
-        self._count(record)
-        if time.monotonic() - self._told > _REPORT_S:
-            self.tell()
-
-    def tell(self) -> None:
-        """Report now."""
-        self._told = time.monotonic()
-        self._scope.report(self._stage, done=self._done, total=self._total, **self._sums)
-
-    def _count(self, record: Mapping[str, Any]) -> None:
-        self._done += 1
-        for name in _COUNTS:
-            self._sums[name] += record[name]
-        self._sums["rows_out"] += sum(file["rows"] for sink in record["sinks"].values() for file in sink["files"])
-
-
 def _sum(records: list[dict[str, Any]]) -> dict[str, int]:
-    return {name: sum(record[name] for record in records) for name in _COUNTS}
+    return {name: sum(record[name] for record in records) for name in COUNTS}
 
 
 def _progress(counts: Mapping[str, int]) -> dict[str, int]:
-    return {name: counts[name] for name in _COUNTS}
+    return {name: counts[name] for name in COUNTS}
 
 
 def _sink(dataset: str, key: str, records: list[dict[str, Any]]) -> Sink:

@@ -33,7 +33,7 @@ def pods(body: dict[str, Any]) -> list[dict[str, Any]]:
 
 def test_the_rayjob_is_of_fixed_size_and_ours_to_retry() -> None:
     """One attempt, no retry by KubeRay, both deadlines, a token, and as many machines as the plan says."""
-    body = manifest.ray_job(facts(deadline_s=3600), 1, 2, "gpu", 3, OWNER)
+    body = manifest.ray_job(facts(deadline_s=3600), 1, 2, "gpu", (3, 3), OWNER)
     spec = body["spec"]
     assert body["metadata"]["name"] == "r1-digits-x-1-2"
     assert (spec["backoffLimit"], spec["shutdownAfterJobFinishes"], spec["ttlSecondsAfterFinished"]) == (0, True, 0)
@@ -46,7 +46,7 @@ def test_the_rayjob_is_of_fixed_size_and_ours_to_retry() -> None:
 
 def test_everything_is_owned_and_labelled() -> None:
     """The RayJob belongs to the supervisor's Job, and each pod can be found by its run."""
-    body = manifest.ray_job(facts(), 0, 1, "cpu", 1, OWNER)
+    body = manifest.ray_job(facts(), 0, 1, "cpu", (1, 1), OWNER)
     assert body["metadata"]["ownerReferences"][0]["uid"] == "u1"
     for template, role in zip(pods(body), (names.HEAD, names.WORKER), strict=True):
         assert template["metadata"]["labels"][names.RUN] == "r1-digits-x"
@@ -55,7 +55,7 @@ def test_everything_is_owned_and_labelled() -> None:
 
 def test_kueue_sees_machines_and_supervisor_apart() -> None:
     """Each names its own queue. The Job owns the RayJob but does not control it: Kueue would take them for one."""
-    body = manifest.ray_job(facts(queue="red", supervisor_queue="small", priority="high"), 0, 1, "cpu", 1, OWNER)
+    body = manifest.ray_job(facts(queue="red", supervisor_queue="small", priority="high"), 0, 1, "cpu", (1, 1), OWNER)
     assert metav1_controller(body) is None
     assert body["metadata"]["labels"][names.QUEUE] == "red"
     assert body["metadata"]["labels"][names.QUEUE_PRIORITY] == "high"
@@ -73,7 +73,7 @@ def metav1_controller(body: dict[str, Any]) -> dict[str, Any] | None:
 
 def test_gpus_are_asked_for_by_their_vendor_and_kind() -> None:
     """Only the group's own machines ask for GPUs, by the vendor's resource, on nodes of the kind."""
-    head, worker = pods(manifest.ray_job(facts(), 0, 1, "gpu", 1, None))
+    head, worker = pods(manifest.ray_job(facts(), 0, 1, "gpu", (1, 1), None))
     assert worker["spec"]["containers"][0]["resources"]["limits"]["amd.com/gpu"] == "2"
     assert worker["spec"]["nodeSelector"] == {"kind": "mi300"}
     assert "amd.com/gpu" not in head["spec"]["containers"][0]["resources"]["limits"]
@@ -92,7 +92,7 @@ def test_secrets_are_named_and_never_read() -> None:
 def test_the_template_of_the_user_is_laid_over_last() -> None:
     """Mappings are merged key by key and containers by name; the group's template comes after the cluster's."""
     template = {"spec": {"hostNetwork": True, "containers": [{"name": "main", "tty": True}, {"name": "proxy"}]}}
-    body = manifest.ray_job(facts(pod_template=template), 0, 1, "cpu", 1, None)
+    body = manifest.ray_job(facts(pod_template=template), 0, 1, "cpu", (1, 1), None)
     for pod in pods(body):
         assert pod["spec"]["hostNetwork"] is True
         main, proxy = pod["spec"]["containers"]
@@ -107,7 +107,7 @@ def test_the_entrypoint_survives_two_shells() -> None:
 
 def test_a_queue_is_a_label_and_takes_the_priority() -> None:
     """With Kueue the queue and its priority class are labels of the RayJob; pods carry no priority then."""
-    body = manifest.ray_job(facts(queue="team", priority="high"), 0, 1, "cpu", 1, None)
+    body = manifest.ray_job(facts(queue="team", priority="high"), 0, 1, "cpu", (1, 1), None)
     assert body["metadata"]["labels"][names.QUEUE] == "team"
     assert body["metadata"]["labels"][names.QUEUE_PRIORITY] == "high"
     assert all("priorityClassName" not in pod["spec"] for pod in pods(body))
