@@ -14,10 +14,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from runner import capture, facts, plan, settings, wire
+from runner import capture, facts, packages, plan, settings, wire
 from runner.backends.base import EARLY, open_backend, open_outside, place
 from runner.backends.processes import MARK
-from runner.bundle import LIVE, Bundle, Doing, find_run, new_run_id, read_index
+from runner.bundle import LIVE, LOCK, Bundle, Doing, find_run, new_run_id, read_index
 from runner.errors import InputError, ProjectError, StoreError
 from runner.kube.client import KubeError
 from runner.lifecycle import RunState
@@ -59,10 +59,11 @@ class Prepared:
         resolved: the job with all names resolved.
         facts: what was found of its data.
         plan: what the run will do.
+        lock: of the packages that the job brings; None if it brings none.
     """
 
-    def __init__(self, resolved: Resolved, found: facts.Facts, made: plan.Plan) -> None:
-        self.resolved, self.facts, self.plan = resolved, found, made
+    def __init__(self, resolved: Resolved, found: facts.Facts, made: plan.Plan, lock: str | None = None) -> None:
+        self.resolved, self.facts, self.plan, self.lock = resolved, found, made, lock
 
 
 def prepare(
@@ -80,7 +81,9 @@ def prepare(
     resolved = resolve(job, project, project.store(store))
     resolved = dataclasses.replace(resolved, cluster=settings.place(resolved.cluster, placed))
     found = facts.gather(resolved)
-    return Prepared(resolved, found, plan.make_plan(resolved, found))
+    made = plan.make_plan(resolved, found)
+    wanted = dict.fromkeys((*resolved.job.packages, *resolved.cluster.packages))
+    return Prepared(resolved, found, made, packages.lock(list(wanted)) if wanted else None)
 
 
 def start(prepared: Prepared, *, inline: bool = False) -> Run:
@@ -269,6 +272,8 @@ def _write_bundle(prepared: Prepared, *, inline: bool) -> Bundle:
         try:
             bundle.write_spec(spec)
             bundle.store.put("code.zip", archive)
+            if prepared.lock is not None:
+                bundle.store.put(LOCK, prepared.lock.encode())
             for key, manifest in prepared.facts.manifests.items():
                 bundle.store.put(key, manifest)
             submitted = {"job": resolved.job.name, "legs": spec["legs"], "by": user(), "inline": inline}
@@ -318,10 +323,10 @@ def _lineage(root: Path) -> dict[str, Any]:
     """Who ran what with which versions."""
     from importlib.metadata import PackageNotFoundError, version
 
-    packages = {}
+    versions = {}
     for name in ("torch", "ray", "pyarrow", "fsspec", "numpy"):
         try:
-            packages[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
             continue
     done = subprocess.run(
@@ -331,7 +336,7 @@ def _lineage(root: Path) -> dict[str, Any]:
         check=False,
     )
     return {
-        "python": sys.version.split()[0], "packages": packages, "git": done.stdout.strip() or None,
+        "python": sys.version.split()[0], "packages": versions, "git": done.stdout.strip() or None,
         "host": os.uname().nodename, "user": user(),
     }  # fmt: skip
 

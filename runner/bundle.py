@@ -3,6 +3,7 @@
 <store>/<run id>/
     spec.json            the job, resolved: what was asked for
     code.zip             the project's files and runner's own source
+    packages.lock        exact versions of what the job brings besides, if it does
     log/00000001.json    the truth: what happened, one entry at a time
     stages/<stage>/<attempt>/{logs,metrics}/<writer>/<byte offset>
     manifests/<hash>     the foreign data that the run reads, as it was when first seen
@@ -28,6 +29,7 @@ INDEX = "index"
 ID_LONGEST = 28
 _ALPHABET = "23456789abcdefghjkmnpqrstuvwxyz"
 LIVE = "live"
+LOCK = "packages.lock"
 
 
 def new_run_id(job: str, now: float | None = None) -> str:
@@ -123,6 +125,13 @@ class Bundle:
         return dict(json.loads(self.store.get("spec.json")))
 
     # -- paths ---------------------------------------------------------------------------------------------------
+
+    def lock(self) -> str | None:
+        """The packages that the job brings, as they were locked at submission."""
+        try:
+            return self.store.get(LOCK).decode()
+        except FileNotFoundError:
+            return None
 
     def newest_code(self) -> str:
         """The key of the run's code: that of its submission, or of the last resume that brought newer."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from runner import capture
+from runner import capture, packages
 from runner.backends import processes
 from runner.lifecycle import RunState
 from runner.resolve import Resolved
@@ -26,6 +26,9 @@ def run_inline(run: Run, resolved: Resolved) -> None:
     log = run.bundle.log
     log.append("supervisor", {**processes.identity(), "inline": True})
     capture.set_code_root(resolved.project.root)
+    lock = run.bundle.lock()
+    if lock is not None:
+        packages.provide(lock)
     state, error = RunState.FAILED, None
     with tempfile.TemporaryDirectory(prefix="runner-inline-") as scratch:
         engine = InlineEngine()

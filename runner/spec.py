@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from runner.checks import Fields, checked
-from runner.spec_cluster import Cluster, Group, Kubernetes, Volume
+from runner.spec_cluster import Cluster, Group, Kubernetes, Volume, package_names
 
 FORMATS = ("parquet", "ipc", "jsonl", "csv", "text", "files")
 BATCH_FORMATS = ("arrow", "pandas", "numpy", "rows", "dataset")
@@ -216,12 +216,15 @@ class Job:
         stages: Prep and Train values; their order follows from the data they read and write.
         config: a dataclass instance, given to every function of the job.
         cluster: a cluster's name (the stem of its file in `clusters/`) or value.
+        packages: what its functions import besides what the environment has, such as 'tokenizers>=0.20'. Locked at
+            submission to exact versions that fit what is installed, and installed once on each machine.
     """
 
     name: str
     stages: Sequence[Stage]  # a tuple once it is made
     config: Any = None
     cluster: str | Cluster = "local"
+    packages: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         fields = Fields(f"Job '{self.name}'")
@@ -240,6 +243,7 @@ class Job:
             raise fields.fail("config", self.config, "an instance of a dataclass, or None", "write @dataclass above it")
         if not isinstance(self.cluster, str | Cluster):
             raise fields.fail("cluster", self.cluster, "a cluster's name or a Cluster")
+        object.__setattr__(self, "packages", package_names(fields, self.packages))
         self._check_uses(fields)
 
     def _check_uses(self, fields: Fields) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +15,23 @@ VENDORS = {"nvidia": "nvidia.com/gpu", "amd": "amd.com/gpu"}
 _NAME_WORDS = "lower-case letters, digits and '-', a letter first"
 _OBJECT = r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?"
 _OBJECT_WORDS = "the name of a Kubernetes object: lower-case letters, digits, '-' and '.'"
+_REQUIREMENT = (
+    r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?(\[[A-Za-z0-9._, -]+\])?\s*([<>=!~][A-Za-z0-9.*+!<>=~, -]*)?(;.*)?"
+)
 _IMAGE = r"[a-z0-9]([a-z0-9._:/-]*[a-z0-9])?(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(@sha256:[0-9a-f]{64})?"
+
+
+def package_names(fields: Fields, value: Any) -> tuple[str, ...]:
+    """Requirements as pip knows them; PyTorch is the image's, for it must fit the machine's driver."""
+    if isinstance(value, str) or not isinstance(value, list | tuple):
+        raise fields.fail("packages", value, "a tuple of requirements", "write packages=('humanize',)")
+    for one in value:
+        fields.name(
+            "packages", one, longest=200, pattern=_REQUIREMENT, words="a requirement such as 'tokenizers>=0.20'"
+        )
+        if re.split(r"[^A-Za-z0-9._-]", one)[0].lower() in ("torch", "ray"):
+            raise fields.fail("packages", one, "any package but torch and ray", "they come with the image")
+    return tuple(value)
 
 
 def _mapping(fields: Fields, name: str, value: object) -> None:
@@ -199,15 +216,18 @@ class Cluster:
         groups: name -> Group; a stage asks for one with ``on=``.
         currency: of the prices, shown with them.
         kubernetes: for 'kuberay'.
+        packages: as `Job.packages`, for every job that runs here.
     """
 
     backend: str = "local"
     groups: Mapping[str, Group] = field(default_factory=lambda: {"cpu": Group(), "gpu": Group()})
     currency: str = "USD"
     kubernetes: Kubernetes | None = None
+    packages: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         fields = Fields("Cluster")
+        object.__setattr__(self, "packages", package_names(fields, self.packages))
         fields.one_of("backend", self.backend, BACKENDS)
         if not isinstance(self.groups, Mapping) or not self.groups:
             raise fields.fail("groups", self.groups, "a mapping such as {'cpu': Group(cpu=4), 'gpu': Group(gpu=1)}")

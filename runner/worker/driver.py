@@ -20,9 +20,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from runner import capture
+from runner import capture, packages
 from runner.backends import processes
-from runner.bundle import Bundle
+from runner.bundle import LOCK, Bundle
 from runner.errors import Fenced, RunnerError, StoreError, UserCodeError
 from runner.lifecycle import fence, fold
 from runner.ship import Shipper
@@ -60,6 +60,7 @@ def main(argv: list[str]) -> int:
     backend = bundle.spec()["cluster"]["backend"]
     legs = bundle.spec()["legs"]
     leg = legs[argument["leg"]]
+    _bring_packages(bundle)
     engine = SkipEngine() if argument.get("skip") else stages.open_engine(backend, bundle, leg)
     unpacked = capture.code_folder()
     code = scratch / "code" if unpacked is None else unpacked / "project"
@@ -87,6 +88,17 @@ def main(argv: list[str]) -> int:
                 scope.record("driver-left", leg=scope.leg, attempt=scope.attempt)
         if parent is not None and os.getppid() != parent:
             _end_without_supervisor(scope)
+
+
+def _bring_packages(bundle: Bundle) -> None:
+    """Here, and (beside the code, which Ray carries) on every other machine."""
+    lock = bundle.lock()
+    if lock is None:
+        return
+    packages.provide(lock)
+    folder = capture.code_folder()
+    if folder is not None:
+        (folder / LOCK).write_text(lock)
 
 
 def _is_first(bundle: Bundle, leg: int, attempt: int) -> bool:

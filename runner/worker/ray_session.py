@@ -11,7 +11,11 @@ from pathlib import Path
 
 from runner import capture
 from runner.backends import processes
+from runner.bundle import LOCK
 from runner.worker.scope import Scope
+
+#: Runs first in each of Ray's workers; the packages that the job brings are installed by the first one of a machine.
+HOOK = "runner.packages.provide_on_node"
 
 
 def start(scratch: Path, workers: int) -> bool:
@@ -45,7 +49,10 @@ def _start(scratch: Path, workers: int) -> bool:
         os.environ["RAY_RUNTIME_ENV_IGNORE_GITIGNORE"] = "1"  # what was packed is what is needed
         ray.init(
             address="auto", log_to_driver=False, logging_level=logging.ERROR,
-            runtime_env={"working_dir": str(code), "env_vars": {"PYTHONUNBUFFERED": "1"}},
+            runtime_env={
+                "working_dir": str(code), "env_vars": {"PYTHONUNBUFFERED": "1"},
+                **({"worker_process_setup_hook": HOOK} if (code / LOCK).exists() else {}),
+            },
         )  # fmt: skip
         return True
     cores = max(os.cpu_count() or 1, workers + 1)

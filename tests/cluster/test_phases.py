@@ -1,0 +1,91 @@
+"""Machines come and go with the phases of a run: with the backlog of a prep stage, and before a training begins."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runner import api
+from runner.kube import names
+from runner.kube.client import PODS, Kube
+from runner.lifecycle import RunState
+from runner.run import Run
+from tests.cluster import kit
+from tests.cluster.test_runs import check_end, kube
+
+__all__ = ["kube"]
+pytestmark = pytest.mark.timeout(420)
+
+#: Twelve tasks, of which the last takes longer than Ray's autoscaler keeps a machine that has nothing to do.
+PHASES = """
+import time
+from runner import Dataset, Job, Prep, Train
+
+def shards():
+    import pyarrow as pa
+    for shard in range(12):
+        yield pa.table({"x": [float(shard)] * 10})
+
+def slowly(rows, config):
+    time.sleep(60 if rows["x"][0].as_py() == 11 else 3)
+    return rows
+
+def train(ctx, config):
+    for batch in ctx.batches("train", batch_size=10, steps=2):
+        ctx.step(loss=batch["x"].sum())
+
+job = Job("phases", stages=[
+    Prep("slowly", fn=slowly, source=Dataset(make=shards), sink="slow", workers=(1, 2)),
+    Train("train", fn=train, data={"train": "slow"}, workers=2),
+])
+"""
+
+
+def workers(kube: Kube, run: Run, leg: int) -> list[dict[str, Any]]:
+    """The pods of a leg's workers that nobody has asked to go."""
+    prefix = f"{names.ray_job(run.id, leg, 1)}-"
+    return [
+        pod
+        for pod in kit.machines(kube, run)
+        if pod["metadata"]["name"].startswith(prefix)
+        and pod["metadata"]["labels"][names.ROLE] == names.WORKER
+        and not pod["metadata"].get("deletionTimestamp")
+    ]
+
+
+def test_machines_follow_the_backlog_and_come_early(kube: Kube) -> None:
+    """A prep begins on one machine, gets a second while much waits, gives one back while the last task works; those of
+    the training are asked for before that ends, and no row is lost or made twice.
+    """
+    Path("jobs/phases.py").write_text(PHASES)
+    run = api.submit("phases", cluster=kit.onebox_cluster())
+    kit.await_that(lambda: len(workers(kube, run, 0)) == 1, 60, "the first machine")
+    kit.await_that(lambda: len(workers(kube, run, 0)) == 2, 120, "the second machine")
+    kit.await_that(lambda: len(workers(kube, run, 0)) == 1, 120, "one goes while the last task works")
+    assert run.view().stages["slowly"].state == "running"
+    assert workers(kube, run, 1), "the training's machines are not asked for"
+    check_end(kube, run, RunState.SUCCEEDED)
+    kinds = [entry.kind for entry in run.bundle.log.read()]
+    assert kinds.index("nearly-done") < kinds.index("prepared") < kinds.index("leg-done")
+    done = run.view().stages["slowly"].result
+    assert (done["rows_in"], done["rows_out"], done["tasks"]) == (120, {"": 120}, 12)
+    assert len(kit.attempts(run)) == 2
+
+
+def test_a_machine_lost_while_it_may_grow_costs_its_task_alone(kube: Kube) -> None:
+    """A worker's pod deleted in the middle of a growing prep: what it was doing is begun again, the attempt goes on."""
+    Path("jobs/phases.py").write_text(PHASES.replace("time.sleep(60 if", "time.sleep(5 if"))
+    run = api.submit("phases", cluster=kit.onebox_cluster())
+    kit.await_that(lambda: _done(run) >= 2, 150, "two tasks")
+    (first, *_) = workers(kube, run, 0)
+    kube.delete(PODS, first["metadata"]["name"])
+    check_end(kube, run, RunState.SUCCEEDED)
+    assert [attempt["attempt"] for attempt in kit.attempts(run)] == [1, 1]
+    assert run.view().stages["slowly"].result["rows_out"] == {"": 120}
+
+
+def _done(run: Run) -> int:
+    assert not run.view().state.ended, run.error
+    return max((row.get("done", 0) for row in run.rows("slowly", "driver")), default=0)
