@@ -8,9 +8,9 @@ from pathlib import Path
 from runner import capture, packages
 from runner.backends import processes
 from runner.lifecycle import RunState
+from runner.receipt import end_run
 from runner.resolve import Resolved
 from runner.run import Run
-from runner.supervisor import end_run
 
 
 def run_inline(run: Run, resolved: Resolved) -> None:

@@ -12,8 +12,8 @@ from runner.bundle import Bundle
 from runner.errors import InputError, RunFailed, UserCodeError, WorkerLost, listed, suggest
 from runner.lifecycle import RunState, View, fold
 from runner.logs import Tail, last_word
+from runner.receipt import end_run
 from runner.store import Store
-from runner.supervisor import end_run
 
 if TYPE_CHECKING:
     import pyarrow as pa

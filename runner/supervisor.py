@@ -31,8 +31,9 @@ from runner.lifecycle import (
     decide,
     fold,
 )
+from runner.receipt import end_run
 from runner.ship import Shipper
-from runner.store import Entry, Store
+from runner.store import Store
 
 #: Seconds between looks at the log while nothing happens (another machine may have written to it).
 LOOK_S = 0.5
@@ -116,8 +117,9 @@ class Supervisor:
         """Save the last logs, clean up, write the receipt. The receipt comes last: it says that all of it is done."""
         self._ship_the_rest()
         error = _with_causes(action.error, self._causes(view)) if action.state is RunState.FAILED else action.error
+        asked = time.time()
         remains = self.backend.clean()
-        end_run(self.bundle, action.state, error, remains)
+        end_run(self.bundle, action.state, error, remains, (asked, time.time()))
         return action.state
 
     def _causes(self, view: View) -> list[str]:
@@ -132,36 +134,12 @@ class Supervisor:
             Shipper(spool, self.bundle).ship()
 
 
-def end_run(bundle: Bundle, state: RunState, error: dict[str, Any] | None, remains: dict[str, Any]) -> None:
-    """Write the receipt, unless another writer has ended the run, and move its line in the index."""
-
-    def only_once(entries: list[Entry]) -> None:
-        if fold(entries).state.ended:
-            raise _AlreadyEnded
-
-    view = fold(bundle.log.read())
-    seconds = view.seconds(time.time())
-    stages = {s.name: round((s.ended or time.time()) - s.started, 3) for s in view.stages.values() if s.started}
-    receipt = {
-        "state": state.value, "error": error, "seconds": round(seconds, 3), "stage_seconds": stages, "remains": remains,
-    }  # fmt: skip
-    try:
-        bundle.log.append("ended", receipt, only_once)
-    except _AlreadyEnded:
-        return
-    bundle.index(view.job, state.value, seconds)
-
-
 def _with_causes(error: dict[str, Any] | None, causes: list[str]) -> dict[str, Any] | None:
     """The driver says what it saw (a lost connection), the machines why."""
     if error is None or not causes:
         return error
     fresh = [cause for cause in causes if cause not in error["message"]]
     return {**error, "message": "\n".join([error["message"], *fresh]), "causes": causes}
-
-
-class _AlreadyEnded(Exception):
-    """Another writer has ended the run."""
 
 
 def main(argv: list[str]) -> int:

@@ -19,11 +19,14 @@ from runner.kube.client import JOBS, PODS, RAY_CLUSTERS, RAY_JOBS, Kube
 from runner.kube.ledger import Ledger
 from runner.kube.watched import Watched
 from runner.lifecycle import EVICTED, LOST, DriverState
+from runner.spec_cluster import Kubernetes
 
 #: Seconds for which pods may outlive their deletion before an operator that does not answer is passed by.
 OPERATOR_S = 30.0
 #: Seconds after which what is left is counted as left.
 LONGEST_CLEAN_S = 120.0
+#: Seconds after which a deadline that KubeRay should keep is kept by us.
+DEADLINE_SLACK_S = 20.0
 _TERMINAL = ("Complete", "Failed", "ValidationFailed")
 _SUSPENDED = ("Suspending", "Suspended")
 
@@ -122,6 +125,9 @@ class KubeRayBackend:
         if state in _SUSPENDED and self._ran:
             self._evicted = True
             return DriverState.EXITED, "its queue took the machines away (suspended)"
+        late = _late(self._facts.kubernetes, status, time.time())
+        if late:
+            return DriverState.EXITED, late
         if self._ledger.lost:  # a gang is doomed without one of its machines, whenever its driver may notice
             return DriverState.EXITED, "; ".join(self._ledger.lost)
         return DriverState.RUNNING, ""
@@ -186,6 +192,19 @@ class KubeRayBackend:
     def _words(self, status: dict[str, Any]) -> str:
         parts = [status.get("jobDeploymentStatus"), status.get("reason"), (status.get("message") or "").strip()[-1500:]]
         return ": ".join(filter(None, [*parts, *self._ledger.causes]))
+
+
+def _late(where: Kubernetes, status: dict[str, Any], now: float) -> str:
+    """Which deadline has passed unnoticed by KubeRay, which may look away for minutes; a queue does not count."""
+    began, state = status.get("startTime"), status.get("jobDeploymentStatus") or ""
+    if not began or state in _SUSPENDED:
+        return ""
+    passed = now - pods.seconds(began) - DEADLINE_SLACK_S
+    if state == "Initializing" and passed > where.start_deadline_s:
+        return f"DeadlineExceeded: its machines were not there within start_deadline_s={where.start_deadline_s:g}"
+    if where.deadline_s is not None and passed > where.deadline_s:
+        return f"DeadlineExceeded: the attempt took longer than deadline_s={where.deadline_s:g}"
+    return ""
 
 
 def _is_over(ray_job: dict[str, Any]) -> bool:

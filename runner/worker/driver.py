@@ -218,7 +218,7 @@ def describe(error: BaseException) -> dict[str, Any]:
 def _end_without_supervisor(scope: Scope) -> None:
     """The supervisor died: end the run in its place, so that nothing is left and the log says what happened."""
     from runner.lifecycle import RunState
-    from runner.supervisor import end_run
+    from runner.receipt import end_run
 
     left = processes.end_all(scope.run_id, grace_s=2.0, from_inside=True)
     remains = {"processes": left, "scratch_folders": int(processes.remove_scratch(scope.run_id))}

@@ -19,7 +19,7 @@ LAYERS = [
     {"spec_cluster", "bundle"},
     {"spec"},
     {"capture", "settings", "lifecycle", "logs", "ship", "graph"},
-    {"codehash", "packages"},
+    {"codehash", "packages", "receipt"},
     {"wire", "data"},
     {"project"},
     {"resolve", "pack"},
