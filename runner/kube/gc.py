@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from runner.bundle import Bundle
+from runner.errors import StoreError
 from runner.kube import client, names, pods
 from runner.kube.client import Kube, KubeError
+from runner.lifecycle import fold
+from runner.store import Store
 
 _KINDS = ((client.JOBS, "Job"), (client.RAY_JOBS, "RayJob"), (client.RAY_CLUSTERS, "RayCluster"), (client.PODS, "pod"))
 #: Seconds for which a new run is left alone, whatever its bundle says: its client may still be writing it.
@@ -92,3 +96,24 @@ def remove(kube: Kube, left: Leftover) -> list[str]:
         except KubeError as error:
             failed.append(f"{kind} {name}: {error.message}")
     return failed
+
+
+def by_log(options: Mapping[str, Any]) -> Callable[[str, str], str]:
+    """A judge that reads the log of a run in the store that its objects name.
+
+    Args:
+        options: of the store, for fsspec.
+    """
+
+    def judge(url: str, run_id: str) -> str:
+        if not url:
+            return "unknown"
+        try:
+            entries = Bundle(Store(url, dict(options)), run_id).log.read()
+        except StoreError:
+            return "unknown"
+        if not entries:
+            return "nobody"
+        return "ended" if fold(entries).state.ended else "working"
+
+    return judge

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 from rich.text import Text
@@ -92,7 +92,9 @@ def gc(name: str, *, yes: bool, everywhere: bool, store: str | None) -> None:
 
     cluster = _cluster(name)
     kube = _kube(cluster)
-    found = leftovers.find(kube, _judge(store), time.time(), everywhere, cluster.gpu_resources)
+    found = leftovers.find(
+        kube, leftovers.by_log(open_store(store).options), time.time(), everywhere, cluster.gpu_resources
+    )
     table = plain_table("namespace", "run", "is", "objects", "GPUs", "")
     failed: list[str] = []
     for left in [left for left in found if left.objects]:
@@ -109,29 +111,6 @@ def gc(name: str, *, yes: bool, everywhere: bool, store: str | None) -> None:
     if any(left.removable for left in found) and not yes:
         typer.echo("nothing was removed; add --yes to do it")
     raise typer.Exit(1 if failed else 0)
-
-
-def _judge(store: str | None) -> Any:
-    """Whether a run works, by the log in the store that its objects name."""
-    from runner.bundle import Bundle
-    from runner.errors import StoreError
-    from runner.lifecycle import fold
-    from runner.store import Store
-
-    options = open_store(store).options
-
-    def judge(url: str, run_id: str) -> str:
-        if not url:
-            return "unknown"
-        try:
-            entries = Bundle(Store(url, options), run_id).log.read()
-        except StoreError:
-            return "unknown"
-        if not entries:
-            return "nobody"
-        return "ended" if fold(entries).state.ended else "working"
-
-    return judge
 
 
 def tenant(made: Tenant, context: str | None, *, apply: bool) -> None:

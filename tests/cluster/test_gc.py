@@ -1,0 +1,61 @@
+"""What runs have left on a cluster is found and removed, and nothing else."""
+
+from __future__ import annotations
+
+import copy
+import os
+import time
+from typing import Any
+
+from runner import api
+from runner.backends import kuberay
+from runner.kube import gc, names
+from runner.kube.client import JOBS, RAY_JOBS, Kube
+from runner.lifecycle import RunState
+from tests.cluster import kit
+from tests.cluster.test_runs import check_end, kube
+
+__all__ = ["kube"]
+
+
+NOBODY, ELSEWHERE = "r260101-000000aa-nobody-aa", "r260101-000000aa-elsewh-aa"
+
+
+def _like(ray_job: dict[str, Any], run_id: str, store: str) -> dict[str, Any]:
+    """The same RayJob of another run."""
+    other = copy.deepcopy(ray_job)
+    other["metadata"]["name"] = names.ray_job(run_id, 0, 1)
+    other["metadata"]["labels"][names.RUN] = run_id
+    other["metadata"]["annotations"][names.STORE] = store
+    return other
+
+
+def test_leftovers_of_ended_runs_and_of_nobody_go(kube: Kube) -> None:
+    """A RayJob that an ended run has left, and one of a run that is in no store, are found and removed; a run at work
+    and one whose store does not answer stay.
+    """
+    ended = api.submit("solo", cluster=kit.onebox_cluster(), steps=1)
+    check_end(kube, ended, RunState.SUCCEEDED)
+    body = kuberay.run_facts(ended.bundle)
+    stages = ended.spec()["plan"]["stages"]
+    left = kuberay.leg_body(body, stages, 0, 9, None)
+    left["spec"]["suspend"] = True  # an object is enough: no pods
+    nobody = _like(left, NOBODY, os.environ["RUNNER_STORE"])
+    elsewhere = _like(left, ELSEWHERE, "s3://no-such-bucket-of-anybody/runs")
+    for each in (left, nobody, elsewhere):
+        kube.create(RAY_JOBS, each)
+    working = api.submit("solo", cluster=kit.onebox_cluster(), steps=500, pause_s=0.5)
+    kit.await_step(working, 1)
+    found = {each.run: each for each in gc.find(kube, gc.by_log({}), time.time() + gc.YOUNG_S)}
+    told = [found[run].judgement for run in (ended.id, NOBODY, ELSEWHERE, working.id)]
+    assert told == ["ended", "nobody", "unknown", "working"]
+    for run in (ended.id, NOBODY):
+        assert found[run].removable
+        assert gc.remove(kube, found[run]) == []
+    gone = [each["metadata"]["name"] for each in (left, nobody)]
+    kit.await_that(lambda: not any(kube.find(RAY_JOBS, name) for name in gone), 60, "both are gone")
+    assert kube.find(JOBS, ended.id) is not None, "the finished Job goes by its ttl"
+    assert kube.find(RAY_JOBS, elsewhere["metadata"]["name"]) is not None
+    kube.delete(RAY_JOBS, elsewhere["metadata"]["name"])
+    working.cancel()
+    check_end(kube, working, RunState.CANCELLED)
