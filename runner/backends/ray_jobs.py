@@ -23,6 +23,8 @@ from runner.lifecycle import LOST, DriverState
 LOOK_S = 1.0
 #: Seconds after which what is left is counted as left.
 LONGEST_CLEAN_S = 60.0
+#: Seconds after a job's end in which Ray's monitor of it may look once more, and would write a deleted one down anew.
+MONITOR_S = 2.5
 _GONE = ("DEAD",)
 
 
@@ -149,16 +151,18 @@ def remove_drivers(api: RayApi, run_id: str) -> dict[str, Any]:
     """Stop a run's drivers, wait until their actors are gone, and delete their jobs.
 
     Returns:
-        What remains: "jobs" and "actors".
+        What remains: "jobs", "actors" and "placement_groups".
     """
     found = {job["submission_id"]: job for job in api.jobs() if is_driver(run_id, job["submission_id"])}
     left = end_jobs(api, list(found), LONGEST_CLEAN_S)
     drivers = [job["job_id"] for job in found.values() if job.get("job_id")]
-    actors = _await_no_actors(api, drivers)
+    forgotten = time.monotonic() + (MONITOR_S if found else 0.0)
+    held = _await_nothing_held(api, drivers)
+    time.sleep(max(0.0, forgotten - time.monotonic()))
     for name in found:
         if name not in left:
             api.delete(name)
-    return {"jobs": len(left), "actors": actors}
+    return {"jobs": len(left), **held}
 
 
 def end_jobs(api: RayApi, submission_ids: list[str], timeout_s: float) -> list[str]:
@@ -178,11 +182,19 @@ def _is_over(api: RayApi, name: str) -> bool:
     return job is None or job["status"] in TERMINAL
 
 
-def _await_no_actors(api: RayApi, drivers: list[str]) -> int:
+def _await_nothing_held(api: RayApi, drivers: list[str]) -> dict[str, int]:
     """Ray ends the actors of a driver that is gone; returns how many there are after LONGEST_CLEAN_S."""
     deadline = time.monotonic() + LONGEST_CLEAN_S
     while True:
-        alive = sum(actor["state"] != "DEAD" for driver in drivers for actor in api.actors(driver))
-        if not alive or time.monotonic() > deadline:
-            return alive
+        actors = sum(map(_is_held, [actor for driver in drivers for actor in api.actors(driver)]))
+        groups = [group for driver in drivers for group in api.placement_groups(driver) if group["state"] != "REMOVED"]
+        if not (actors or groups) or time.monotonic() > deadline:
+            return {"actors": actors, "placement_groups": len(groups)}
         time.sleep(0.2)
+
+
+def _is_held(actor: dict[str, Any]) -> bool:
+    """A living actor that should go with its driver. Detached ones are Ray's services of the whole cluster, or stay by
+    the wish of the user's code; the one of Ray Train ends a moment after its gang.
+    """
+    return actor["state"] != "DEAD" and (not actor["is_detached"] or actor["class_name"] == "PlacementGroupCleaner")

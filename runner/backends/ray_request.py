@@ -42,19 +42,22 @@ def start_supervisor(api: RayApi, bundle: Bundle) -> bool:
     """Submit the supervisor, once."""
     environment = _environment(bundle, {"module": "runner.supervisor"})
     environment["RAY_JOB_STOP_WAIT_TIME_S"] = str(SUPERVISOR_STOP_S)
-    return api.submit(supervisor_id(bundle), ENTRYPOINT, environment, _metadata(bundle, "supervisor"))
+    return api.submit(supervisor_id(bundle), f"exec {ENTRYPOINT}", environment, _metadata(bundle, "supervisor"))
 
 
 def start_driver(api: RayApi, bundle: Bundle, leg: int, attempt: int) -> bool:
-    """Submit the driver of an attempt, once. Its processes, also those of its Ray workers, carry the run's mark."""
+    """Submit the driver of an attempt, once.
+
+    It and its children carry the run's mark, but not its Ray workers: Ray ends those, and runs services of the whole
+    cluster (such as its AutoscalingCoordinator) in the environment of the job that needed them first.
+    """
     argument = {
         "module": "runner.worker.driver", "leg": leg, "attempt": attempt, "parent": None,
         "scratch": str(processes.scratch_path(bundle.run_id)),
     }  # fmt: skip
-    environment = {**_environment(bundle, argument), processes.MARK: bundle.run_id}
-    return api.submit(
-        driver_id(bundle.run_id, leg, attempt), ENTRYPOINT, environment, _metadata(bundle, f"attempt {attempt}")
-    )
+    entrypoint = f"export {processes.MARK}={bundle.run_id}; exec {ENTRYPOINT}"
+    environment, metadata = _environment(bundle, argument), _metadata(bundle, f"attempt {attempt}")
+    return api.submit(driver_id(bundle.run_id, leg, attempt), entrypoint, environment, metadata)
 
 
 def _environment(bundle: Bundle, argument: dict[str, Any]) -> dict[str, str]:
