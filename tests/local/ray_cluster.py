@@ -83,7 +83,8 @@ def serve() -> Iterator[RayCluster]:
 
 
 def _start(environment: dict[str, str], *words: str) -> str:
-    common = ("--num-cpus=2", "--min-worker-port=0", "--max-worker-port=0", "--object-store-memory=100000000")
+    ports = ("--min-worker-port=0", "--max-worker-port=0", "--dashboard-agent-listen-port=0")
+    common = ("--num-cpus=2", *ports, "--object-store-memory=100000000")
     done = subprocess.run(
         [str(_BIN / "ray"), "start", *words, *common, "--disable-usage-stats"], env=environment,
         cwd="/", capture_output=True, text=True, check=False, timeout=90,

@@ -79,10 +79,10 @@ def test_cancel_and_a_killed_driver(
     project: Path, cluster: RayCluster, tmp_path: Path, gone: Callable[[Run], None]
 ) -> None:
     """Of two runs at once one is cancelled and one loses its driver: both end in their own words and leave nothing."""
-    marks = [tmp_path / name for name in ("one", "two")]
+    marks = [tmp_path / "mark-one", tmp_path / "mark-two"]
     runs = []
     for mark in marks:
-        runs.append(submit(cluster, tmp_path / mark.name, block_train=str(mark)))
+        runs.append(submit(cluster, tmp_path / mark.name[5:], block_train=str(mark)))
         blocked(runs[-1], mark)
     wait_for(lambda: "RUNNING" in jobs_of(cluster, runs[0]).values(), 5, "jobs")
     runs[0].cancel()
