@@ -45,7 +45,7 @@ def _start(scratch: Path, workers: int) -> bool:
         os.environ["RAY_RUNTIME_ENV_IGNORE_GITIGNORE"] = "1"  # what was packed is what is needed
         ray.init(
             address="auto", log_to_driver=False, logging_level=logging.ERROR,
-            runtime_env={"working_dir": str(code), "env_vars": {"PYTHONUNBUFFERED": "1"}},
+            runtime_env={"working_dir": str(code), "env_vars": {"PYTHONUNBUFFERED": "1", **_address()}},
         )  # fmt: skip
         return True
     cores = max(os.cpu_count() or 1, workers + 1)
@@ -75,6 +75,12 @@ class RayOnDemand:
         """See `Engine`."""
         if self._began:
             stop()
+
+
+def _address() -> dict[str, str]:
+    """Of the Ray that is joined, for its workers: some ask Ray for its state, and a machine may have several Rays."""
+    address = os.environ.get("RAY_ADDRESS")
+    return {"RAY_ADDRESS": address} if address else {}
 
 
 def _environment() -> dict[str, str]:

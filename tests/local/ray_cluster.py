@@ -24,6 +24,8 @@ from runner.run import Run
 from tests.local.helpers import wait_for
 
 _BIN = Path(sys.executable).parent
+#: The host name of the machine that is not the head.
+OTHER = "rc-other"
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,23 @@ class RayCluster:
     address: str
     folder: Path
     environment: dict[str, str]
+    has_other: bool
+    gcs: str
+
+    def add_other(self) -> None:
+        """A machine of three cores joins."""
+        _start(_elsewhere(), {**_kept(self.folder), **self.environment}, f"--address={self.gcs}", "--num-cpus=3")
+
+    def kill_other(self) -> None:
+        """The machine that is not the head goes, without a word."""
+        (name,) = [
+            node["node_id"] for node in self.api.nodes() if node["state"] == "ALIVE" and not node["is_head_node"]
+        ]
+        for process in _mine(self.folder):
+            with contextlib.suppress(psutil.Error):
+                words = process.cmdline()
+                if words and Path(words[0]).name == "raylet" and any(name in word for word in words):
+                    process.kill()
 
     @property
     def api(self) -> RayApi:
@@ -63,18 +82,17 @@ def _free_port() -> int:
 
 @contextlib.contextmanager
 def serve() -> Iterator[RayCluster]:
-    """A head with two cores and another machine with two, until the block ends; then its processes are killed."""
+    """A head with one core and another machine with three, until the block ends; then its processes are killed."""
     folder = Path(tempfile.mkdtemp(prefix="rc", dir="/tmp"))
     token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(16)}
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "RUNNER_"))}
-    environment = {**kept, **token, "PATH": f"{_BIN}{os.pathsep}{os.environ['PATH']}", "RAY_CLUSTER_TEST": str(folder)}
-    environment.pop("PYTHONPATH", None)  # the code of a run comes from its bundle
+    environment = {**_kept(folder), **token}
     try:
         port = _free_port()
-        said = _start(environment, "--head", "--port=0", f"--dashboard-port={port}", f"--temp-dir={folder}")
+        ports = ("--port=0", f"--dashboard-port={port}")
+        said = _start([], environment, "--head", "--num-cpus=1", *ports, f"--temp-dir={folder}")
         gcs = next(word.split("'")[1] for word in said.split() if word.startswith("--address='"))
-        _start(environment, f"--address={gcs}")
-        cluster = RayCluster(f"http://127.0.0.1:{port}", folder, token)
+        cluster = RayCluster(f"http://127.0.0.1:{port}", folder, token, bool(_elsewhere()), gcs)
+        cluster.add_other()
         wait_for(lambda: len(cluster.api.nodes()) == 2, 20, "two machines")
         yield cluster
     finally:
@@ -82,11 +100,38 @@ def serve() -> Iterator[RayCluster]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _start(environment: dict[str, str], *words: str) -> str:
+def _kept(folder: Path) -> dict[str, str]:
+    """This process's environment, for a cluster: marked, and without this checkout's code, since a bundle has it."""
+    dropped = ("RAY_", "RUNNER_", "PYTHONPATH")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
+    return {**kept, "PATH": f"{_BIN}{os.pathsep}{os.environ['PATH']}", "RAY_CLUSTER_TEST": str(folder)}
+
+
+def _mine(folder: Path) -> list[psutil.Process]:
+    """What was started with this cluster's environment, and nobody else's Ray."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.environ().get("RAY_CLUSTER_TEST") == str(folder):
+                found.append(process)
+    return found
+
+
+def _elsewhere() -> list[str]:
+    """What gives a command a host name of its own, where this user may."""
+    words = ["unshare", "--uts", "sh", "-c", f'hostname {OTHER} && exec "$@"', "sh"]
+    try:
+        allowed = subprocess.run([*words, "true"], capture_output=True, check=False).returncode == 0
+    except FileNotFoundError:
+        return []
+    return words if allowed else []
+
+
+def _start(before: list[str], environment: dict[str, str], *words: str) -> str:
     ports = ("--min-worker-port=0", "--max-worker-port=0", "--dashboard-agent-listen-port=0")
-    common = ("--num-cpus=2", *ports, "--object-store-memory=100000000")
+    common = (*ports, "--object-store-memory=100000000", "--disable-usage-stats")
     done = subprocess.run(
-        [str(_BIN / "ray"), "start", *words, *common, "--disable-usage-stats"], env=environment,
+        [*before, str(_BIN / "ray"), "start", *words, *common], env=environment,
         cwd="/", capture_output=True, text=True, check=False, timeout=90,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
@@ -94,13 +139,8 @@ def _start(environment: dict[str, str], *words: str) -> str:
 
 
 def _kill(folder: Path) -> None:
-    """What was started with this cluster's environment, and nobody else's Ray."""
     for _ in range(3):
-        mine = []
-        for process in psutil.process_iter():
-            with contextlib.suppress(psutil.Error):
-                if process.environ().get("RAY_CLUSTER_TEST") == str(folder):
-                    mine.append(process)
+        mine = _mine(folder)
         for process in mine:
             with contextlib.suppress(psutil.Error):
                 process.kill()

@@ -14,7 +14,7 @@ from runner.errors import InputError, PlanError
 from runner.lifecycle import RunState
 from runner.run import Run
 from tests.local.helpers import kill, remains, wait_for
-from tests.local.ray_cluster import RayCluster, await_held_nothing, job_pids, jobs_of, serve
+from tests.local.ray_cluster import OTHER, RayCluster, await_held_nothing, job_pids, jobs_of, serve
 
 pytestmark = pytest.mark.ray
 
@@ -38,7 +38,7 @@ def gone(cluster: RayCluster) -> Callable[[Run], None]:
 
     def check(run: Run) -> None:
         await_held_nothing(cluster)
-        assert all(node["state"] == "ALIVE" for node in cluster.api.nodes())
+        assert sum(node["state"] == "ALIVE" for node in cluster.api.nodes()) == 2
         assert [name for name in jobs_of(cluster, run) if ray_request.is_driver(run.id, name)] == []
         wait_for(lambda: not remains(run), 10, f"nothing left of {run.id}: {remains(run)}")
         receipt = run.view().receipt
@@ -68,6 +68,9 @@ def test_a_run_gives_what_it_gives_locally(
     assert run.metrics()["loss"].to_pylist() == local.metrics()["loss"].to_pylist()
     assert run.results()["double"]["outputs"] == local.results()["double"]["outputs"]
     assert any("the end" in line for line in run.logs("train", rank=0))
+    hosts = run.bundle.hosts("train", 1)
+    assert not cluster.has_other or OTHER in hosts.values()
+    assert {"rank0", "rank1"} == set(hosts) <= set(run.bundle.writers("train", 1, "metrics"))
     assert jobs_of(cluster, run) == {run.id: "SUCCEEDED"}
     token = cluster.environment["RAY_AUTH_TOKEN"].encode()
     written = [path for path in (tmp_path / "store" / run.id).rglob("*") if path.is_file()]
@@ -117,6 +120,28 @@ def test_a_killed_supervisor_is_seen_and_the_run_resumed(
     gone(run)
 
 
+@pytest.mark.slow
+def test_a_lost_machine_begins_the_attempt_again(
+    project: Path, cluster: RayCluster, tmp_path: Path, gone: Callable[[Run], None]
+) -> None:
+    """The run waits for room, says for what, and goes on when another machine has come; nobody asked it to."""
+    mark = tmp_path / "blocked"
+    run = submit(cluster, tmp_path, block_train=str(mark))
+    blocked(run, mark)
+    cluster.kill_other()
+    wait_for(lambda: run.view().attempt == 2, 60, "a second attempt")
+    begun = [entry.data for entry in run.bundle.log.read() if entry.kind == "attempt"][-1]
+    assert begun["because"] == "lost"
+    assert "of the Ray cluster died" in begun["causes"][0]
+    wait_for(lambda: any("2 x {CPU: 1} on the Ray cluster" in each["waits_for"] for each in run.why()), 60, "why")
+    mark.unlink()
+    cluster.add_other()
+    wait_for(mark.exists, 90, "the training goes on")
+    run.cancel()
+    assert run.wait(60, check=False) is RunState.CANCELLED
+    gone(run)
+
+
 def test_an_address_without_a_ray_is_refused(project: Path, tmp_path: Path) -> None:
     """Where nothing answers, the error says so, and nothing was written."""
     store = tmp_path / "store"
@@ -140,10 +165,10 @@ def test_a_wrong_token_is_refused(
 
 
 def test_a_gang_that_never_fits_is_refused(project: Path, cluster: RayCluster, tmp_path: Path) -> None:
-    """Ranks of two cores each: three do not fit on two machines of two cores; the error has the numbers."""
+    """Ranks with GPUs where there are none, and five ranks on four cores, are refused with the numbers."""
     shape = cluster.definition(gpu=Group(cpu=2, gpu=1, pretend_gpu=True))
     with pytest.raises(PlanError, match=r"needs 2 x \(2 CPU, 1 GPU\) at a time, and Ray has room for 0"):
         runner.submit("tiny", cluster=shape, store=str(tmp_path / "store"))
-    with pytest.raises(PlanError, match=r"needs 5 x \(1 CPU\) at a time, and Ray has room for 4 .*: 2 CPU"):
+    with pytest.raises(PlanError, match=r"needs 5 x \(1 CPU\) at a time, and Ray has room for 4 .*: 3 CPU"):
         runner.submit("tiny", cluster=cluster.definition(), store=str(tmp_path / "store"), changes={"train.workers": 5})
     assert not (tmp_path / "store" / "index").exists()
