@@ -17,7 +17,7 @@ from runner.backends import processes
 from runner.backends.ray_api import TERMINAL, RayApi, RayApiError
 from runner.backends.ray_request import driver_id, is_driver, start_driver
 from runner.bundle import Bundle
-from runner.lifecycle import LOST, DriverState
+from runner.lifecycle import LOST, DriverState, fold
 
 #: Seconds between two looks at the job.
 LOOK_S = 1.0
@@ -25,7 +25,11 @@ LOOK_S = 1.0
 LONGEST_CLEAN_S = 60.0
 #: Seconds after a job's end in which Ray's monitor of it may look once more, and would write a deleted one down anew.
 MONITOR_S = 2.5
+#: Seconds that Ray may take to give up a machine that does not answer any more.
+NODE_S = 45.0
 _GONE = ("DEAD",)
+#: How a driver says that a rank is gone and nobody knows why yet (worker/gang_ray.py, Ray's ActorUnavailableError).
+_UNDECIDED = ("is unavailable", "is gone")
 
 
 class RayJobsBackend:
@@ -44,6 +48,7 @@ class RayJobsBackend:
         self._job_id: str | None = None
         self._lost: dict[str, str] = {}  # machines of the current attempt that died: id -> in words
         self._dead_before: set[str] = set()
+        self._asked = False
         self._looked = 0.0
 
     # -- the seam ------------------------------------------------------------------------------------------------
@@ -66,7 +71,7 @@ class RayJobsBackend:
 
     def _turn(self, name: str) -> None:
         self._current, self._ended, self._job_id = name, None, None
-        self._lost, self._dead_before = {}, set()
+        self._lost, self._dead_before, self._asked = {}, set(), False
         self._looked = 0.0
 
     def observe(self) -> tuple[DriverState, str]:
@@ -106,13 +111,26 @@ class RayJobsBackend:
             self._lost[node_id] = f"machine {dead[node_id]['node_ip']} of the Ray cluster died: {why}"
 
     def loss(self) -> str:
-        """See `Backend`; asked anew, since the driver may have seen it first."""
-        if self._current is not None and self._ended != "stopped":
+        """See `Backend`; asked anew, since a driver may see a machine's end up to NODE_S before Ray gives it up."""
+        deadline = time.monotonic() + (NODE_S if self._is_undecided() else 0.0)
+        while self._current is not None and self._ended != "stopped" and not self._lost:
             try:
                 self._look_at_nodes()
             except RayApiError:
-                return LOST if self._lost else ""
+                break
+            if self._lost or time.monotonic() >= deadline:
+                break
+            time.sleep(LOOK_S)  # Ray tells nobody when it gives a machine up
         return LOST if self._lost else ""
+
+    def _is_undecided(self) -> bool:
+        """Whether the driver lost a rank and cannot say how; asked once an attempt."""
+        if self._asked:
+            return False
+        error = fold(self._bundle.log.read()).error
+        self._asked = error is not None
+        words = error["message"] if error is not None and error["kind"] == "WorkerLost" else ""
+        return any(sign in words for sign in _UNDECIDED)
 
     def causes(self) -> list[str]:
         """See `Backend`."""

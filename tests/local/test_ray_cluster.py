@@ -49,7 +49,7 @@ def gone(cluster: RayCluster) -> Callable[[Run], None]:
 
 
 def blocked(run: Run, mark: Path) -> None:
-    wait_for(mark.exists, 90, f"the training is reached; the run is {run.status}, {run.error}")
+    wait_for(mark.exists, 180, f"the training is reached; the run is {run.status}, {run.error}")
 
 
 def submit(cluster: RayCluster, tmp_path: Path, **config: object) -> Run:

@@ -219,6 +219,22 @@ def test_a_machine_that_died_is_a_loss(backend: tuple[RayJobsBackend, FakeRay]) 
     assert made.causes() == ["machine 127.0.0.1 of the Ray cluster died: it does not answer any more"]
 
 
+def test_ray_is_given_time_to_give_a_machine_up(
+    backend: tuple[RayJobsBackend, FakeRay], bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rank that does not answer is a loss as soon as Ray calls its machine dead, which it does later."""
+    made, ray = backend
+    made.observe()
+    bundle.log.append("attempt", {"leg": 0, "attempt": 1})
+    bundle.log.append("stage-started", {"stage": "train", "attempt": 1})
+    error = {"kind": "WorkerLost", "message": "rank 0 of 2 ended without a result: The actor is unavailable"}
+    bundle.log.append("stage-failed", {"stage": "train", "attempt": 1, "error": error})
+    ray.acting = [{"node_id": "n1", "state": "ALIVE", "is_detached": False, "class_name": "RayTrainWorker"}]
+    looks = iter(["ALIVE", "ALIVE", "DEAD"])
+    monkeypatch.setattr(ray, "nodes", lambda: [{**NODE, "state": next(looks)}])
+    assert made.loss() == LOST
+
+
 def test_a_driver_that_ended_is_seen(backend: tuple[RayJobsBackend, FakeRay], bundle: Bundle) -> None:
     """With Ray's words for it; a deleted job is one that ended, and a later supervisor takes up one that works."""
     made, ray = backend
