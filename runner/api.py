@@ -18,8 +18,7 @@ from runner import capture, facts, packages, plan, settings, wire
 from runner.backends.base import EARLY, open_backend, open_outside, place
 from runner.backends.processes import MARK
 from runner.bundle import LIVE, LOCK, Bundle, Doing, find_run, new_run_id, read_index
-from runner.errors import InputError, ProjectError, StoreError
-from runner.kube.client import KubeError
+from runner.errors import ApiError, InputError, ProjectError, StoreError
 from runner.lifecycle import RunState
 from runner.pack import pack
 from runner.project import Project, find_project
@@ -107,6 +106,10 @@ def check_machines(prepared: Prepared) -> None:
         from runner import kube_run
 
         kube_run.check(prepared.resolved, prepared.plan)
+    elif prepared.resolved.cluster.address is not None:
+        from runner import ray_run
+
+        ray_run.check(prepared.resolved, prepared.plan)
 
 
 def launch(run: Run, inline: Resolved | None = None) -> None:
@@ -283,7 +286,7 @@ def _write_bundle(prepared: Prepared, *, inline: bool) -> Bundle:
             doing = Doing(str(RunState.SUBMITTED), "", where) if where else None
             bundle.index(resolved.job.name, LIVE, time.time() if doing else 0.0, doing)
             bundle.log.append("submitted", submitted)
-        except (StoreError, KubeError) as error:
+        except (StoreError, ApiError) as error:
             if isinstance(error, StoreError) and "exists already" in error.found:
                 continue
             _remove_half_made(bundle, resolved.job.name)
@@ -295,7 +298,7 @@ def _remove_half_made(bundle: Bundle, job: str) -> None:
     """Nothing of a run stays that could not be written whole. A store that refuses even that keeps what it has."""
     import contextlib
 
-    with contextlib.suppress(StoreError, KubeError, FileNotFoundError):
+    with contextlib.suppress(StoreError, ApiError, FileNotFoundError):
         if bundle.spec()["cluster"]["backend"] in EARLY:
             open_outside(bundle).remove()
     with contextlib.suppress(StoreError):

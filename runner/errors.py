@@ -13,6 +13,7 @@ RunnerError
 │   ├── WorkerLost        a process of ours died without a word
 │   ├── StageTimeout      a stage or a phase took longer than it may
 │   └── Fenced            a newer attempt has taken over; this writer leaves
+├── ApiError              the API of the machines refused or did not answer  exit 1
 └── Interrupted           the user pressed Ctrl-C                           exit 130
 """
 
@@ -113,6 +114,19 @@ class StageTimeout(RunFailed):
 
 class Fenced(RunFailed):
     """A newer attempt has begun; whatever this one would write is refused."""
+
+
+class ApiError(RunnerError):
+    """The API of the machines (Kubernetes, Ray) refused a request, or did not answer.
+
+    Args:
+        status: of HTTP; 0 where there was no answer.
+        message: its sentence.
+    """
+
+    def __init__(self, status: int, message: str) -> None:
+        self.status, self.message = status, message
+        super().__init__(message)
 
 
 class Interrupted(RunnerError):

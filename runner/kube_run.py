@@ -6,17 +6,11 @@ from importlib.metadata import version
 from typing import Any
 
 from runner.backends import kuberay, manifest
-from runner.errors import StoreError
 from runner.kube import preflight
 from runner.plan import Plan
 from runner.resolve import Resolved
-from runner.store import LOCAL, Store
-
-#: Storage options that are credentials.
-_SECRET_OPTIONS = (
-    "key", "secret", "token", "password", "client_kwargs.aws_access_key_id", "client_kwargs.aws_secret_access_key",
-    "client_kwargs.aws_session_token", "account_key", "sas_token", "connection_string", "client_secret",
-)  # fmt: skip
+from runner.shared_store import check_no_credentials, check_reachable
+from runner.store import Store
 
 
 def check(resolved: Resolved, plan: Plan) -> None:
@@ -51,23 +45,8 @@ def objects(resolved: Resolved, plan: Plan, run_id: str, by: str) -> list[dict[s
 
 
 def _check_store(store: Store) -> None:
-    where = f"store {store.url}"
-    if store.kind == LOCAL:
-        raise StoreError(
-            "a folder of this machine", allowed="a store that every pod can reach, such as s3://bucket/runs",
-            todo="set RUNNER_STORE, --store, or `store` in [tool.runner]", where=where,
-        )  # fmt: skip
-    secret = [name for name in _SECRET_OPTIONS if _option(store.options, name) is not None]
-    if secret:
-        raise StoreError(
-            f"storage option '{secret[0]}'", allowed="no credentials: they would be readable in the pods' specs",
-            todo="put them into a Secret, name it in the cluster's `secrets`, and use environment variables here",
-            where=where,
-        )  # fmt: skip
-
-
-def _option(options: dict[str, Any], name: str) -> Any:
-    value: Any = options
-    for word in name.split("."):
-        value = value.get(word) if isinstance(value, dict) else None
-    return value
+    check_reachable(store, "every pod")
+    check_no_credentials(
+        store, "in the pods' specs",
+        "put them into a Secret, name it in the cluster's `secrets`, and use environment variables here",
+    )  # fmt: skip

@@ -104,7 +104,7 @@ def make_plan(resolved: Resolved, facts: Facts) -> Plan:
 
 
 def _legs(resolved: Resolved) -> tuple[tuple[str, ...], ...]:
-    """Consecutive stages of one shape are one leg; on one machine every stage has the same machine."""
+    """Consecutive stages of one shape are one leg; on one machine, or on one Ray, every stage has the same."""
     names = [stage.name for stage in resolved.job.stages]
     if resolved.cluster.backend in ("local", "ray"):
         return (tuple(names),)
@@ -205,7 +205,7 @@ def _range(stage: Stage, resolved: Resolved) -> tuple[int, int]:
 
 def _machines(stage: Stage, workers: int, group: Group, resolved: Resolved) -> int:
     """Workers per machine follow from its shape: one per GPU, or else one per core."""
-    if resolved.cluster.backend in ("local", "ray"):
+    if resolved.cluster.one_machine:
         return 1
     per_machine = group.gpu or max(1, int(group.cpu))
     machines = math.ceil(workers / per_machine)

@@ -197,7 +197,7 @@ class Run:
         remains = self._outside.remove()
         error = {
             "kind": "WorkerLost",
-            "message": "the supervisor of the run is gone (killed, or the machine restarted)",
+            "message": f"the supervisor of the run is gone ({self._outside.how_lost()})",
         }
         end_run(self.bundle, RunState.FAILED, error, remains)
         return fold(self.bundle.log.read())

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 
 from runner.checks import Fields, checked, parse_bytes
 
@@ -211,12 +212,14 @@ class Cluster:
     """Where a job runs.
 
     Args:
-        backend: 'local' (plain processes on this machine), 'ray' (a Ray started on this machine for the run),
-            'kuberay' (RayJobs on Kubernetes) or 'fake' (nothing is started; for tests).
+        backend: 'local' (plain processes on this machine), 'ray' (a Ray started on this machine for the run, or
+            the one at `address`), 'kuberay' (RayJobs on Kubernetes) or 'fake' (nothing is started; for tests).
         groups: name -> Group; a stage asks for one with ``on=``.
         currency: of the prices, shown with them.
         kubernetes: for 'kuberay'.
         packages: as `Job.packages`, for every job that runs here.
+        address: for 'ray': the URL of the dashboard of a Ray cluster that is there already, such as
+            'http://head:8265'. Its token, if it asks for one, is taken from RAY_AUTH_TOKEN and never written down.
     """
 
     backend: str = "local"
@@ -224,6 +227,7 @@ class Cluster:
     currency: str = "USD"
     kubernetes: Kubernetes | None = None
     packages: tuple[str, ...] = ()
+    address: str | None = None
 
     def __post_init__(self) -> None:
         fields = Fields("Cluster")
@@ -241,11 +245,27 @@ class Cluster:
             )
         if self.kubernetes is not None:
             self._check_machines(fields)
+        if self.address is not None:
+            self._check_address(fields)
+
+    @property
+    def one_machine(self) -> bool:
+        """Whether everything happens on the machine of who submits, where no scheduler sets anything apart."""
+        return self.backend == "local" or (self.backend == "ray" and self.address is None)
 
     @property
     def gpu_resources(self) -> frozenset[str]:
         """What its groups call their GPUs."""
         return frozenset(group.gpu_resource for group in self.groups.values() if group.gpu)
+
+    def _check_address(self, fields: Fields) -> None:
+        if self.backend != "ray":
+            raise fields.fail("address", self.address, "None, but with backend='ray'")
+        if not _is_plain_url(self.address):
+            todo = "its token goes into RAY_AUTH_TOKEN" if "@" in str(self.address) else ""
+            shown = "(a URL with a password)" if "@" in str(self.address) else self.address
+            raise fields.fail("address", shown, "the URL of Ray's dashboard, such as 'http://head:8265'", todo)
+        object.__setattr__(self, "address", str(self.address).rstrip("/"))
 
     def _check_machines(self, fields: Fields) -> None:
         for name, group in self.groups.items():
@@ -258,6 +278,18 @@ class Cluster:
                 )
             if name == "head":
                 raise fields.fail("groups", name, "any name but 'head', which KubeRay uses", "rename the group")
+
+
+def _is_plain_url(address: object) -> bool:
+    """http or https, a host, perhaps a port and a path, and nothing that could be a credential."""
+    try:
+        parts = urlsplit(address) if isinstance(address, str) else None
+        _ = parts and parts.port  # raises where it is no number
+    except ValueError:
+        return False
+    if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
+        return False
+    return not (parts.username or parts.password or parts.query or parts.fragment)
 
 
 def _object_names(fields: Fields, name: str, value: Any) -> tuple[str, ...]:

@@ -98,7 +98,8 @@ class Supervisor:
         now = time.time()
         over = view.attempt > 0 and not view.attempt_open and state is DriverState.RUNNING
         self._over_since = (self._over_since or now) if over else None
-        return Observation(state, now, words, now - (self._over_since or now), self.backend.loss())
+        loss = self.backend.loss() if state is DriverState.EXITED else ""
+        return Observation(state, now, words, now - (self._over_since or now), loss)
 
     def _act(self, action: Action) -> None:
         if isinstance(action, StartAttempt):

@@ -63,18 +63,32 @@ class Outside(Protocol):
     def why(self) -> list[dict[str, Any]]:
         """What its machines wait for, the most telling first: "waits_for", "since" (seconds since 1970), "helps"."""
 
+    def how_lost(self) -> str:
+        """What is known of how a lost run's supervisor ended."""
+
     def remove(self) -> dict[str, Any]:
         """Remove what a lost run has left; what remains, counted, goes into the receipt."""
 
 
 #: Backends whose supervisor is made before the run exists: it waits for the first entry of the log, or leaves.
 EARLY = ("kuberay",)
+#: Backend 'ray' with the address of a cluster that is there already.
+RAY_CLUSTER = "ray-cluster"
+
+
+def _kind(bundle: Bundle) -> str:
+    cluster = bundle.spec()["cluster"]
+    return RAY_CLUSTER if cluster.get("address") is not None else str(cluster["backend"])
 
 
 def open_backend(bundle: Bundle) -> Backend:
     """The backend that the run's cluster file names."""
-    name = bundle.spec()["cluster"]["backend"]
+    name = _kind(bundle)
     store = bundle.root
+    if name == RAY_CLUSTER:
+        from runner.backends.ray_jobs import RayJobsBackend
+
+        return RayJobsBackend(bundle)
     if name == "kuberay":
         from runner.backends.kuberay import KubeRayBackend
 
@@ -112,7 +126,12 @@ def living(where: str) -> set[str] | None:
 
 def open_outside(bundle: Bundle) -> Outside:
     """The client's side of the same."""
-    if bundle.spec()["cluster"]["backend"] == "kuberay":
+    name = _kind(bundle)
+    if name == RAY_CLUSTER:
+        from runner.backends.ray_jobs_outside import RayJobsOutside
+
+        return RayJobsOutside(bundle)
+    if name == "kuberay":
         from runner.backends.kuberay_outside import KubeRayOutside
 
         return KubeRayOutside(bundle)

@@ -1,4 +1,6 @@
-"""The first lines that run in a pod: fetch the run's code, then go on in it. Its text travels in the pod's spec.
+"""The first lines that run on a machine of a cluster: fetch the run's code, then go on in it.
+
+Its text travels in the pod's spec, or in the job's environment.
 
 It must work with whatever runner the image holds, or none, so it imports nothing of runner; fsspec must be there.
 """
@@ -7,7 +9,9 @@ import io
 import json
 import os
 import runpy
+import shutil
 import sys
+import tempfile
 import zipfile
 from pathlib import Path
 
@@ -15,7 +19,7 @@ from pathlib import Path
 def main() -> None:
     """Unpack the code that RUNNER_ARGUMENT names and run its module as the main program."""
     argument = json.loads(os.environ["RUNNER_ARGUMENT"])
-    folder = Path(argument["folder"])
+    folder = Path(tempfile.gettempdir()) / argument["folder"]  # an absolute one stays as it is
     if not (folder / "runner").is_dir():
         unpack(argument["code"], argument["options"], folder)
     sys.path.insert(0, str(folder))
@@ -35,7 +39,12 @@ def unpack(url: str, options: dict, folder: Path) -> None:
         archive.extractall(beside)
     (beside / "project").mkdir(exist_ok=True)
     (beside / "lake-runner-code").touch()
-    beside.rename(folder)
+    try:
+        beside.rename(folder)
+    except OSError:  # another process of the run was faster
+        if not (folder / "runner").is_dir():
+            raise
+        shutil.rmtree(beside)
 
 
 if __name__ == "__main__":

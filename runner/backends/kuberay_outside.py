@@ -88,6 +88,10 @@ class KubeRayOutside:
         seen = look(self._kube, self._bundle.run_id)
         return [dataclasses.asdict(reason) for reason in reasons(seen)]
 
+    def how_lost(self) -> str:
+        """See `Outside`."""
+        return "killed, or the machine restarted"
+
     def remove(self) -> dict[str, Any]:
         """See `Outside`."""
         remains = remove_machines(self._kube, run_facts(self._bundle), threading.Event())

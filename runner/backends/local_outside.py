@@ -63,6 +63,10 @@ class LocalOutside:
         """See `Outside`: processes of this machine wait for nothing."""
         return []
 
+    def how_lost(self) -> str:
+        """See `Outside`."""
+        return "killed, or the machine restarted"
+
     def remove(self) -> dict[str, Any]:
         """See `Outside`."""
         left = processes.end_all(self._bundle.run_id, grace_s=2.0)

@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
-from runner.errors import InputError, RunnerError
+from runner.errors import ApiError, InputError
 from runner.kube import plain
 
 #: Seconds for the whole of an ordinary request, and between two bytes of a watch.
 TIMEOUT_S, WATCH_TIMEOUT_S = 15.0, 60.0
 
 
-class KubeError(RunnerError):
+class KubeError(ApiError):
     """The API refused a request.
 
     Args:
@@ -29,8 +29,8 @@ class KubeError(RunnerError):
     """
 
     def __init__(self, status: int, reason: str, message: str) -> None:
-        self.status, self.reason, self.message = status, reason, message
-        super().__init__(message or f"{status} {reason}")
+        super().__init__(status, message or f"{status} {reason}")
+        self.reason, self.message = reason, message
 
 
 @dataclass(frozen=True)

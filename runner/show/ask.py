@@ -107,11 +107,11 @@ def status(run: Run, commands: Commands, output: Output) -> None:
 
 def _why(run: Run, view: View) -> list[dict[str, Any]]:
     """What it waits for; nothing where the machines cannot be asked, since `status` tells of the bundle."""
-    from runner.kube.client import KubeError
+    from runner.errors import ApiError
 
     try:
         return run.why(view)
-    except KubeError:
+    except ApiError:
         return []
 
 

@@ -8,7 +8,7 @@ import signal
 import time
 from types import FrameType
 
-from runner.kube.client import KubeError
+from runner.errors import ApiError
 from runner.lifecycle import RunState, View
 from runner.logs import Tail
 from runner.run import Run
@@ -110,7 +110,7 @@ class Attached:
         self._asked_why = now
         try:
             reasons = self.run.why(view)
-        except KubeError:
+        except ApiError:
             return  # the run itself does not need this answer; it is asked for again
         words = reasons[0]["waits_for"] if reasons else ""
         if words and words != self._said_why:

@@ -31,6 +31,8 @@ _SETTINGS = {
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",  # it would say every line twice, in our file and in its log
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
 }
+#: On a cluster where others may be at work, ranks may have to wait for room.
+_SHARED_SETTINGS = {"RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "1800"}
 _LOOK_S = 0.2
 #: Seconds for which a rank keeps an echo to itself. Ray Train ends the gang at the first error that it sees, and it
 #: sees a dead process later than the survivors' lost connections; there is no event to wait for.
@@ -50,7 +52,8 @@ class RayGang:
 
     def run(self, stage: Train, scope: Scope, argument: dict[str, Any]) -> dict[str, Any]:
         """See `Gang.run`."""
-        for name, value in _SETTINGS.items():
+        shared = scope.cluster.address is not None
+        for name, value in {**_SETTINGS, **(_SHARED_SETTINGS if shared else {})}.items():
             os.environ.setdefault(name, value)
         ray_session.start(scope.scratch, stage.workers)
         outcome: dict[str, Any] = {}
@@ -80,9 +83,9 @@ def _trainer(stage: Train, scope: Scope, argument: dict[str, Any]) -> Any:
 
     from runner.worker.train_peers import COLLECTIVE_TIMEOUT_S, CPU_BACKEND, GPU_BACKEND
 
-    shape = share_of_rank(scope.cluster.groups[stage.on], scope.cluster.backend)
+    shape = share_of_rank(scope.cluster.groups[stage.on], scope.cluster)
     gpu = shape.gpus > 0
-    if scope.cluster.backend == "ray":
+    if scope.cluster.one_machine:
         gpu = ray.cluster_resources().get("GPU", 0) >= stage.workers
     return TorchTrainer(
         run_ray_rank,

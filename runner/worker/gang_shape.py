@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from runner.spec import Group
+from runner.spec import Cluster, Group
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,9 @@ class RankShape:
         return {"CPU": float(self.cores), **({"GPU": float(self.gpus)} if self.gpus else {})}
 
 
-def share_of_rank(group: Group, backend: str) -> RankShape:
+def share_of_rank(group: Group, cluster: Cluster) -> RankShape:
     """A rank has one GPU, or one core, and its share of the machine's cores. On this machine nothing is set apart."""
-    if backend != "kuberay":
+    if cluster.one_machine:
         return RankShape()
     ranks = group.gpu or max(1, int(group.cpu))
     return RankShape(max(1, int(group.cpu) // ranks), 1 if group.gpu else 0, group.pretend_gpu)

@@ -50,7 +50,7 @@ def _start(scratch: Path, workers: int) -> bool:
         ray.init(
             address="auto", log_to_driver=False, logging_level=logging.ERROR,
             runtime_env={
-                "working_dir": str(code), "env_vars": {"PYTHONUNBUFFERED": "1"},
+                "working_dir": str(code), "env_vars": {"PYTHONUNBUFFERED": "1", **_address()},
                 **({"worker_process_setup_hook": HOOK} if (code / LOCK).exists() else {}),
             },
         )  # fmt: skip
@@ -82,6 +82,12 @@ class RayOnDemand:
         """See `Engine`."""
         if self._began:
             stop()
+
+
+def _address() -> dict[str, str]:
+    """Of the Ray that is joined, for its workers: some ask Ray for its state, and a machine may have several Rays."""
+    address = os.environ.get("RAY_ADDRESS")
+    return {"RAY_ADDRESS": address} if address else {}
 
 
 def _environment() -> dict[str, str]:

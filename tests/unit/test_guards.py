@@ -16,7 +16,7 @@ PACKAGE = ROOT / "runner"
 LAYERS = [
     {"errors"},
     {"checks", "store"},
-    {"spec_cluster", "bundle"},
+    {"spec_cluster", "bundle", "shared_store"},
     {"spec"},
     {"capture", "settings", "lifecycle", "logs", "ship", "graph"},
     {"codehash", "packages", "receipt"},
@@ -29,7 +29,7 @@ LAYERS = [
     {"backends"},
     {"supervisor"},
     {"worker"},
-    {"run", "kube_run"},
+    {"run", "kube_run", "ray_run"},
     {"inline"},
     {"api"},
     {"show", "scaffold"},
