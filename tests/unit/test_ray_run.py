@@ -198,8 +198,9 @@ def test_a_client_sees_what_became_of_the_supervisor(bundle: Bundle) -> None:
 
 
 @pytest.fixture
-def backend(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> tuple[RayJobsBackend, FakeRay]:
+def backend(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[RayJobsBackend, FakeRay]:
     """With its first attempt begun."""
+    monkeypatch.setattr("runner.backends.processes.scratch_root", lambda: tmp_path)
     monkeypatch.setattr("runner.backends.ray_jobs.MONITOR_S", 0.0)
     monkeypatch.setattr("runner.backends.ray_jobs.LOOK_S", 0.0)
     ray = FakeRay()
