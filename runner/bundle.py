@@ -7,6 +7,7 @@
     log/00000001.json    the truth: what happened, one entry at a time
     stages/<stage>/<attempt>/{logs,metrics}/<writer>/<byte offset>
     manifests/<hash>     the foreign data that the run reads, as it was when first seen
+    events.json          what Kubernetes said about the run's objects
     checkpoints/<stage>/<step>-<attempt>/
     artefacts/<stage>/<name>
 <store>/index/<run id>~<job>~<state>~<seconds>   one empty object a run, so that `ps` is one listing; on Kubernetes

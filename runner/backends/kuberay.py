@@ -14,7 +14,7 @@ from runner import wire
 from runner.backends import manifest
 from runner.backends.local import LocalBackend
 from runner.bundle import Bundle
-from runner.kube import names, pods
+from runner.kube import events, names, pods
 from runner.kube.client import JOBS, PODS, RAY_CLUSTERS, RAY_JOBS, Kube
 from runner.kube.ledger import Ledger
 from runner.kube.watched import Watched
@@ -40,7 +40,7 @@ class KubeRayBackend:
     """
 
     def __init__(self, bundle: Bundle, kube: Kube | None = None) -> None:
-        self._facts = run_facts(bundle)
+        self._bundle, self._facts = bundle, run_facts(bundle)
         spec = bundle.spec()
         self._stages = {stage["name"]: stage for stage in spec["plan"]["stages"]}
         self._legs: list[list[str]] = spec["legs"]
@@ -164,6 +164,7 @@ class KubeRayBackend:
     def clean(self) -> dict[str, Any]:
         """See `Backend`: no RayJob and no machine of the run is left; where the operator is away, by our own hand."""
         self._stopped = True
+        events.keep(self._kube, self._bundle)
         return remove_machines(self._kube, self._facts, self._changed, self._ledger)
 
     # -- what is seen --------------------------------------------------------------------------------------------

@@ -54,6 +54,8 @@ def test_a_run_trains_on_machines_that_come_and_go(kube: Kube) -> None:
         f"train/rank{rank} | rank {rank} begins at step 0" for rank in (0, 1)
     }
     assert len(attempts := kit.attempts(run)) == 1, attempts
+    told = json.loads(run.bundle.store.get("events.json"))
+    assert {event["reason"] for event in told if event["object"].startswith("Pod ")} >= {"Scheduled", "Started"}
     assert run.view().receipt["remains"]["gpu_seconds"] > 0  # type: ignore[index]
 
 
