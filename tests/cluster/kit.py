@@ -92,6 +92,7 @@ def team(kube: Kube, **quota: Any) -> Iterator[Kube]:
     name = f"test-team-{uuid.uuid4().hex[:6]}"
     own, made = kube.at(name), Tenant(name, host_paths=True, **quota)
     for body in objects(made):
+        body.get("spec", {}).pop("cohort", None)  # what others of it lend is none of a test's business
         own.apply(body, resource(body))
     secret = kube.get(SECRETS, "lake-credentials")
     copied = {"name": "lake-credentials", "namespace": name}
