@@ -17,10 +17,8 @@ if TYPE_CHECKING:
     from runner.worker.scope import Scope
 
 _LOOK_S = 0.2
-#: How often an item is begun whose worker goes away with its machine.
+#: How often an item is begun whose worker dies, in a pool whose machines come and go.
 MOST_TRIES = 3
-#: Seconds that Ray may take to say whether a machine is gone whose worker does not answer.
-_NODE_S = 30.0
 
 
 @dataclass
@@ -37,7 +35,8 @@ class RayPool:
     """Ray actors, one item at a time each. An item goes to one that is there, never to one that waits for a machine.
 
     Actors ask Ray for a CPU each, so a cluster that can grow does so while there is more work than actors; of a range,
-    those for which there is no work any more are given back. An item whose machine went away is begun again elsewhere.
+    those for which there is no work any more are given back, and an item whose worker died is begun again: Ray cannot
+    say at that moment whether the machine went, which there is nothing unusual.
 
     Args:
         workers: the fewest and the most actors. Of a fixed number, no more than the cluster has CPUs for.
@@ -52,7 +51,8 @@ class RayPool:
         import ray
 
         self._fewest, self._most = workers
-        if self._fewest == self._most:
+        self._grows = self._fewest < self._most
+        if not self._grows:
             room = int(ray.cluster_resources().get("CPU", 0.0))
             if room < 1:
                 raise PlanError("the Ray cluster has no CPU for a prep worker", todo="give it one")
@@ -61,8 +61,8 @@ class RayPool:
         self._actor = ray.remote(num_cpus=1, max_restarts=0, max_task_retries=0)(_Actor)
         self._actors: dict[int, Any] = {}
         self._coming: dict[Any, int] = {}  # reference -> actor that has not answered yet
-        self._nodes: dict[int, str] = {}  # actor -> Ray's id of its machine
         self._made = 0
+        self._dead_at_start = 0  # one after the other
 
     def __enter__(self) -> RayPool:
         return self
@@ -107,7 +107,7 @@ class RayPool:
         wanted = min(self._most, items)
         while len(self._actors) < wanted:
             self._start()
-        if self._fewest < self._most:
+        if self._grows:
             coming = set(self._coming.values())
             spare = sorted(set(self._actors) - busy, key=lambda number: number not in coming)
             for number in spare[: max(0, len(self._actors) - max(wanted, self._fewest))]:
@@ -123,16 +123,18 @@ class RayPool:
         self._made += 1
         actor = self._actor.remote(self._scope.payload(), self._stage, f"prep-{number}")
         self._actors[number] = actor
-        self._coming[actor.where.remote()] = number
+        self._coming[actor.ready.remote()] = number
 
     def _came(self, reference: Any) -> None:
         """An actor has its machine, or has died there before it could work."""
         number = self._coming.pop(reference)
         try:
-            self._nodes[number] = self._ray.get(reference)
+            self._ray.get(reference)
+            self._dead_at_start = 0
         except (self._ray.exceptions.RayActorError, self._ray.exceptions.RaySystemError) as error:
             self._kill(number)
-            if not self._is_machine_lost(number, error):
+            self._dead_at_start += 1
+            if not self._grows or self._dead_at_start >= MOST_TRIES:
                 raise WorkerLost(f"worker prep-{number} died at its start: {_words(error)}") from None
 
     def _kill(self, number: int) -> None:
@@ -160,27 +162,13 @@ class RayPool:
             kind, value = pickle.loads(self._ray.get(reference))
         except (self._ray.exceptions.RayActorError, self._ray.exceptions.RaySystemError) as error:
             self._kill(item.worker)
-            if item.tries < MOST_TRIES and self._is_machine_lost(item.worker, error):
+            if self._grows and item.tries < MOST_TRIES:
                 return None
             words = f"worker prep-{item.worker} died while it worked on {item.value}: {_words(error)}"
             raise WorkerLost(words) from None
         if kind == "error":
             raise value
         return (value,)
-
-    def _is_machine_lost(self, number: int, error: Exception) -> bool:
-        """Whether the machine went, and not the process alone, which would die of the same item again."""
-        if "node has died" in str(error):
-            return True
-        node = self._nodes.get(number)
-        if node is None or not isinstance(error, self._ray.exceptions.ActorUnavailableError):
-            return False
-        deadline = time.monotonic() + _NODE_S
-        while time.monotonic() < deadline:
-            if not any(each["NodeID"] == node and each["Alive"] for each in self._ray.nodes()):
-                return True
-            time.sleep(_LOOK_S)  # Ray tells nobody when it gives a machine up
-        return False
 
 
 def _words(error: Exception) -> str:
@@ -196,11 +184,8 @@ class _Actor:
         self._program = b""
         self._function: Callable[[Any], Any] | None = None
 
-    def where(self) -> str:
-        """Ray's id of the machine."""
-        import ray
-
-        return str(ray.get_runtime_context().get_node_id())
+    def ready(self) -> None:
+        """Answers once the actor is there."""
 
     def run(self, program: bytes, item: bytes) -> bytes:
         """The pickled outcome of the program on one item."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import operator
 import os
 import signal
@@ -164,6 +165,29 @@ def test_the_pool_of_actors(tmp_path: Path) -> None:
         assert list(pool.map(abs, [-1])) == [(0, 1)]
     logs = [scope.spool("p", "logs", f"prep-{i}").read_text() for i in range(2) if os.path.exists(scope.scratch)]
     assert "hello" in "".join(logs)
+
+
+def test_a_pool_that_grows_begins_an_item_again(tmp_path: Path) -> None:
+    """An item whose actor dies goes to another one; one that kills each of them is named after three; all end early
+    that have no work.
+    """
+    scope = make_scope(tmp_path / "s")
+    mark = tmp_path / "mark"
+    with RayPool((1, 3), scope, "p") as pool:
+        found = sorted(pool.map(functools.partial(die_once, str(mark)), [1, 2, 3, 4]))
+        assert found == [(0, 1), (1, 2), (2, 3), (3, 4)]
+        assert mark.exists()
+        assert len(pool._actors) == 1
+        with pytest.raises(WorkerLost, match="died while it worked on 9"):
+            list(pool.map(signal.raise_signal, [9]))
+
+
+def die_once(mark: str, item: int) -> int:
+    """The first that is given 3 dies of it."""
+    if item == 3 and not os.path.exists(mark):
+        Path(mark).touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return item
 
 
 def test_a_stage_on_actors_gives_the_same_bytes(tmp_path: Path) -> None:
