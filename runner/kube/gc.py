@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from runner.bundle import Bundle
+from runner.bundle import INDEX, Bundle
 from runner.errors import StoreError
 from runner.kube import client, names, pods
 from runner.kube.client import Kube, KubeError
@@ -108,12 +108,13 @@ def by_log(options: Mapping[str, Any]) -> Callable[[str, str], str]:
     def judge(url: str, run_id: str) -> str:
         if not url:
             return "unknown"
+        store = Store(url, dict(options))
         try:
-            entries = Bundle(Store(url, dict(options)), run_id).log.read()
+            entries = Bundle(store, run_id).log.read()
+            if not entries:  # where there is no run at all, it may be another store of that name that is looked at
+                return "nobody" if store.list(INDEX) else "unknown"
         except StoreError:
             return "unknown"
-        if not entries:
-            return "nobody"
         return "ended" if fold(entries).state.ended else "working"
 
     return judge
