@@ -35,8 +35,8 @@ class RayPool:
     """Ray actors, one item at a time each. An item goes to one that is there, never to one that waits for a machine.
 
     Actors ask Ray for a CPU each, so a cluster that can grow does so while there is more work than actors; of a range,
-    those for which there is no work any more are given back, and an item whose worker died is begun again: Ray cannot
-    say at that moment whether the machine went, which there is nothing unusual.
+    those for which there is no work any more are given back, and an item whose worker died is begun again: machines
+    come and go there, and Ray cannot say at that moment whether one went or the process alone died.
 
     Args:
         workers: the fewest and the most actors. Of a fixed number, no more than the cluster has CPUs for.
