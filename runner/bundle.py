@@ -16,6 +16,7 @@
 
 from __future__ import annotations
 
+import calendar
 import json
 import secrets
 import time
@@ -197,6 +198,25 @@ class Bundle:
 def read_index(store: Store) -> list[IndexLine]:
     """All runs of a store, oldest first: one listing."""
     return [line for line in map(IndexLine.of, store.list(INDEX)) if line is not None]
+
+
+def unfinished(store: Store, before: float) -> list[str]:
+    """Ids of runs whose client died before it had submitted them: a folder without index line and without log.
+
+    Args:
+        before: only runs that were begun before that moment, in seconds since 1970; younger ones may come to be yet.
+    """
+    listed = {line.run_id for line in read_index(store)}
+    old = [name for name in store.list() if name not in listed and (begun := begun_at(name)) and begun < before]
+    return [name for name in old if not Bundle(store, name).log.read()]
+
+
+def begun_at(run_id: str) -> float | None:
+    """When a run was begun, as its id tells: seconds since 1970; None if it is no run's id."""
+    try:
+        return float(calendar.timegm(time.strptime(run_id[:14], "r%y%m%d-%H%M%S")))
+    except ValueError:
+        return None
 
 
 def find_run(store: Store, name: str) -> str:

@@ -16,6 +16,8 @@ from runner.store import Store
 _KINDS = ((client.JOBS, "Job"), (client.RAY_JOBS, "RayJob"), (client.RAY_CLUSTERS, "RayCluster"), (client.PODS, "pod"))
 #: Seconds for which a new run is left alone, whatever its bundle says: its client may still be writing it.
 YOUNG_S = 180.0
+#: Seconds after which a run that has only a folder in its store will not be submitted any more.
+UNFINISHED_S = 3600.0
 
 
 @dataclass

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from runner.bundle import LIVE, Bundle, Doing, IndexLine, read_index
+from runner.bundle import LIVE, Bundle, Doing, IndexLine, begun_at, read_index, unfinished
 from runner.show import listing
 from runner.store import Store
 
@@ -61,3 +61,17 @@ def test_many_runs_of_one_place_are_asked_for_once(store: Store, monkeypatch: py
     monkeypatch.setattr(listing, "_look", lambda *_: pytest.fail("a log was read"))
     assert [line.run for line in listing.run_lines(store, None)] == runs[::-1]
     assert asked == [HERE.where]
+
+
+def test_folders_of_clients_that_died_are_told_from_runs(store: Store, ended: Bundle) -> None:
+    """A folder without line and log is unfinished once it is old; a run without its line, a listed run and what is no
+    run are not.
+    """
+    dead, unlisted = "r260101-000000-dead-22", "r260101-000000-lost-22"
+    for name in (dead, unlisted, "lake", "r26-notes"):
+        store.put(f"{name}/code.zip", b"x")
+    Bundle(store, unlisted).log.append("submitted", {"job": "a", "legs": [["train"]], "by": "ann", "inline": False})
+    begun = begun_at(dead)
+    assert begun is not None
+    assert unfinished(store, begun + 1) == [dead]
+    assert unfinished(store, begun) == []
