@@ -19,9 +19,10 @@ from runner.backends.base import EARLY, open_backend, open_outside, place
 from runner.backends.processes import MARK
 from runner.bundle import LIVE, LOCK, Bundle, Doing, find_run, new_run_id, read_index
 from runner.errors import ApiError, InputError, ProjectError, StoreError
-from runner.lifecycle import RunState
+from runner.lifecycle import RunState, fold
 from runner.pack import pack
 from runner.project import Project, find_project
+from runner.receipt import end_run
 from runner.resolve import Resolved, resolve
 from runner.run import Run
 from runner.spec import Cluster, Job, Prep
@@ -113,10 +114,13 @@ def check_machines(prepared: Prepared) -> None:
 
 
 def launch(run: Run, inline: Resolved | None = None) -> None:
-    """Set a run going.
+    """Set a run going, where making its bundle has not done so already (Kubernetes).
 
     Args:
         inline: the resolved job, to run its stages in this process; None starts a supervisor, which outlives it.
+
+    Raises:
+        ApiError: the cluster refused, or did not answer; the run has failed, and can be resumed.
     """
     if inline is not None:
         from runner.inline import run_inline
@@ -126,8 +130,13 @@ def launch(run: Run, inline: Resolved | None = None) -> None:
         from runner.supervisor import Supervisor
 
         Supervisor(run.bundle, open_backend(run.bundle)).run()
-    else:
-        open_outside(run.bundle).launch()
+    elif run.spec()["cluster"]["backend"] not in EARLY or fold(run.bundle.log.read()).resumed:
+        try:
+            open_outside(run.bundle).launch()
+        except ApiError as error:  # a supervisor that has come up all the same finds that end, and leaves
+            message = f"no supervisor could be started: {error.message}"
+            end_run(run.bundle, RunState.FAILED, {"kind": "RunFailed", "message": message}, {})
+            raise
 
 
 def runs(store: str | None = None) -> list[Run]:

@@ -280,3 +280,25 @@ def test_nothing_but_json_of_a_dashboard_is_an_answer() -> None:
     with pytest.raises(RayApiError, match=r"http://127\.0\.0\.1:9 does not answer") as raised:
         RayApi("http://127.0.0.1:9").metadata()
     assert raised.value.status == 0
+
+
+def test_a_run_that_could_not_be_started_has_failed_and_can_be_resumed(
+    prepared: api.Prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cluster's answer is raised and is in the run's error; with the cluster back a resume starts a supervisor."""
+    ray = FakeRay()
+    monkeypatch.setattr(RayApi, "outside", lambda address: ray)
+    monkeypatch.setattr(api, "check_machines", lambda prepared: None)
+    run = api.create(prepared)
+    with monkeypatch.context() as away:
+        away.setattr(ray, "submit", lambda *_, **__: _fail(RayApiError(0, "the head is away")))
+        with pytest.raises(RayApiError, match="the head is away"):
+            api.launch(run)
+    assert run.error == {"kind": "RunFailed", "message": "no supervisor could be started: the head is away"}
+    assert run.status == "failed"
+    api.resume(run)
+    assert list(ray.held) == [f"{run.id}-s2"]
+
+
+def _fail(error: Exception) -> None:
+    raise error
