@@ -19,6 +19,8 @@ from runner.onebox.processes import Process, await_ready, running, start
 from runner.onebox.remains import check_alone, forget_dead_pods
 
 Say = Callable[[str], None]
+#: Seconds for which a program that was just killed may still hold its port.
+FREE_S = 10.0
 
 
 def check_machine() -> None:
@@ -127,14 +129,24 @@ def _begin(*processes: Process) -> None:
 
 
 def _check_free(process: Process) -> None:
-    """Raise if an address that the program listens on is taken."""
+    """Raise if an address that the program listens on is taken, and stays so."""
     for host, port in process.listens:
-        try:
-            socket.create_server((host, port)).close()
-        except OSError as error:
-            if error.errno != errno.EADDRINUSE:
-                raise
+        deadline = time.monotonic() + FREE_S
+        while _is_taken(host, port):
+            if time.monotonic() < deadline:
+                time.sleep(0.1)  # nobody tells when the kernel is done with the sockets of a program that was killed
+                continue
             raise InputError(
                 f"{process.name} cannot listen on {host}:{port}: another program does",
                 todo=f"see which with `ss -ltnp sport = :{port}`, and end it if it may be ended",
-            ) from None
+            )
+
+
+def _is_taken(host: str, port: int) -> bool:
+    try:
+        socket.create_server((host, port)).close()
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise
+        return True
+    return False

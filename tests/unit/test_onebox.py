@@ -6,6 +6,7 @@ import io
 import json
 import socket
 import tarfile
+import threading
 from pathlib import Path
 
 import pytest
@@ -92,8 +93,17 @@ def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
         packages.ensure(print)
 
 
-def test_a_taken_port_is_named() -> None:
+def test_a_port_of_a_program_that_was_just_killed() -> None:
+    """The kernel may need a moment to give its port back; the program is started then."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        process = processes.Process("etcd", ("etcd",), ready=lambda: True, listens=(other.getsockname()[:2],))
+        threading.Timer(0.3, other.close).start()
+        up._check_free(process)
+
+
+def test_a_taken_port_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """A program whose address another one listens on is not started."""
+    monkeypatch.setattr(up, "FREE_S", 0.0)
     with socket.create_server(("127.0.0.1", 0)) as other:
         address = other.getsockname()[:2]
         process = processes.Process("etcd", ("etcd",), ready=lambda: True, listens=(address,))
