@@ -53,14 +53,16 @@ def teardown(entries: Iterable[Entry], asked: float, gone: float) -> dict[str, f
 
 
 def gpu_seconds_used(entries: Iterable[Entry], gpus: Mapping[str, int], now: float) -> float:
-    """GPU seconds in which a stage was at work on them. Those that a run held besides went into coming, loading and
-    going.
+    """GPU seconds in which a stage was at work on them, since the last resume. Those that a run held besides went into
+    coming, loading and going.
 
     Args:
         gpus: stage -> the GPUs of its workers.
     """
     used, stage, since = 0.0, "", now
     for entry in entries:
+        if entry.kind == "resumed":
+            used, stage = 0.0, ""
         if entry.kind not in ("stage-started", "stage-done", "stage-failed", "attempt", "cancel", "ended"):
             continue
         used += gpus.get(stage, 0) * (entry.at - since) if stage else 0.0

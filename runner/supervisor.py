@@ -37,7 +37,7 @@ from runner.store import Store
 
 #: Seconds between looks at the log while nothing happens (another machine may have written to it).
 LOOK_S = 0.5
-STOP_GRACE_S = 5.0
+STOP_GRACE_S = 4.0
 #: Seconds that a client may take between making the supervisor and the first entry of the log.
 SUBMIT_S = 60.0
 

@@ -144,6 +144,8 @@ def test_gpu_seconds_are_used_while_a_stage_works() -> None:
     assert gpu_seconds_used(entries, {"train": 4}, now=100.0) == (6 - 5) * 4 + (8 - 7) * 4
     assert gpu_seconds_used(log(ATTEMPT, train), {"train": 2}, now=10.0) == 14.0
     assert gpu_seconds_used(entries, {}, now=100.0) == 0.0
+    again = log(ATTEMPT, train, over, ("resumed", {}), ATTEMPT, train, over)  # held are only this life's, too
+    assert gpu_seconds_used(again, {"train": 4}, now=100.0) == (7 - 6) * 4
 
 
 def test_teardown_counts_from_the_end_of_the_work() -> None:
