@@ -114,7 +114,10 @@ class Run:
         return self.bundle.store.get(self.bundle.artefact(stage, name))
 
     def why(self, view: View | None = None) -> list[dict[str, Any]]:
-        """What the run waits for, the most telling first: "waits_for", "since" (seconds since 1970), "helps"."""
+        """What the run waits for, the most telling first: "waits_for", "since", "until" (a deadline), "helps".
+
+        Times are seconds since 1970.
+        """
         view = view or self.view()
         if view.state.ended:
             return []

@@ -61,7 +61,10 @@ class Outside(Protocol):
         """Return when the supervisor ends, where that can be seen, or after so many seconds."""
 
     def why(self) -> list[dict[str, Any]]:
-        """What its machines wait for, the most telling first: "waits_for", "since" (seconds since 1970), "helps"."""
+        """What its machines wait for, the most telling first: "waits_for", "since", "until" (a deadline), "helps".
+
+        Times are seconds since 1970.
+        """
 
     def how_lost(self) -> str:
         """What is known of how a lost run's supervisor ended."""

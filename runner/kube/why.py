@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from runner.kube import client, names, pods
@@ -17,6 +17,12 @@ Body = dict[str, Any]
 _IMAGE_WAITS = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable")
 #: Kueue's label of a Workload: the uid of the job that it is for.
 JOB_UID = "kueue.x-k8s.io/job-uid"
+#: What a node autoscaler (cluster-autoscaler, Karpenter) says of a pod that no node has room for.
+_SCALING = {
+    "TriggeredScaleUp": "nodes are coming",
+    "NotTriggerScaleUp": "no nodes will come",
+    "Nominated": "a node is coming",
+}
 _CONFIG_WAITS = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
 
 
@@ -26,11 +32,13 @@ class Reason:
     waits_for: what must happen first, in a sentence.
     since: seconds since 1970.
     helps: what would unblock it; empty where only time does.
+    until: seconds since 1970 when a deadline ends the waiting.
     """
 
     waits_for: str
     since: float | None = None
     helps: str = ""
+    until: float | None = None
 
 
 @dataclass(frozen=True)
@@ -82,6 +90,8 @@ def _events(kube: Kube, job: Body | None, mine: list[Body], machines: list[Body]
     wanted = [f"type=Warning,involvedObject.name={owner['metadata']['name']}" for owner in owners]
     if any((pod.get("status") or {}).get("phase") == "Pending" for pod in mine):
         wanted.append("type=Warning,reason=FailedMount,involvedObject.kind=Pod")
+    if any(pods.condition(pod, "PodScheduled").get("status") == "False" for pod in mine):
+        wanted += [f"reason={reason},involvedObject.kind=Pod" for reason in _SCALING]
     return [event for fields in wanted for event in _may(kube, client.EVENTS, fields=fields)]
 
 
@@ -100,7 +110,19 @@ def _queued(ray_job: Body) -> bool:
 def reasons(seen: Seen) -> list[Reason]:
     """What the run waits for, the most telling first; empty where its machines are all there and working."""
     found = [*_of_supervisor(seen), *_of_queue(seen), *_of_cluster(seen), *_of_pods(seen)]
-    return list({reason.waits_for: reason for reason in found}.values())
+    until = _until(seen)
+    return list({reason.waits_for: replace(reason, until=until) for reason in found}.values())
+
+
+def _until(seen: Seen) -> float | None:
+    """When the attempt that waits for its machines is given up. Time in a queue does not count."""
+    for ray_job in seen.ray_jobs:
+        spec, status = ray_job["spec"], ray_job.get("status") or {}
+        if spec.get("suspend") or not status.get("startTime") or status.get("jobDeploymentStatus") != "Initializing":
+            continue
+        limits = [spec[key] for key in ("preRunningDeadlineSeconds", "activeDeadlineSeconds") if key in spec]
+        return pods.seconds(status["startTime"]) + min(limits) if limits else None
+    return None
 
 
 def _of_supervisor(seen: Seen) -> Iterator[Reason]:
@@ -123,7 +145,11 @@ def _of_supervisor(seen: Seen) -> Iterator[Reason]:
         denied = _denied(seen, "Job")
         yield denied or Reason("the supervisor's pod to be made", created, "is the controller manager up?")
     elif not seen.ray_jobs and all(_runs(pod) for pod in mine) and not any(True for _ in _of_pods(seen)):
-        yield Reason("the supervisor to ask for machines")  # at the start, and for a moment between two legs
+        going = [pod for pod in seen.pods if _role(pod) != names.SUPERVISOR]
+        if going:
+            yield Reason(f"{len(going)} pods to be gone")
+        else:
+            yield Reason("the supervisor to ask for machines")  # at the start, and for a moment between two legs
 
 
 def _of_queue(seen: Seen) -> Iterator[Reason]:
@@ -147,11 +173,16 @@ def _of_queue(seen: Seen) -> Iterator[Reason]:
 
 
 def _of_cluster(seen: Seen) -> Iterator[Reason]:
+    alone = len(seen.ray_jobs) == 1  # beside another, it is that of a leg that is over
     for ray_job in seen.ray_jobs:
         status = ray_job.get("status") or {}
-        if status.get("jobDeploymentStatus") == "ValidationFailed":
+        going = ray_job["metadata"].get("deletionTimestamp")
+        if going and alone:
+            helps = "is the operator running? after 30 s without it the supervisor removes the machines itself"
+            yield Reason("the KubeRay operator to remove the machines", pods.seconds(going), helps)
+        elif status.get("jobDeploymentStatus") == "ValidationFailed":
             yield Reason(f"nothing: KubeRay refuses the RayJob: {status.get('message', '')}", helps="a bug of runner")
-        elif not status and not ray_job["spec"].get("suspend"):
+        elif not status and not going and not ray_job["spec"].get("suspend"):
             since = pods.seconds(ray_job["metadata"]["creationTimestamp"])
             yield Reason("the KubeRay operator to look at the RayJob", since, "is the operator running?")
     for cluster in seen.ray_clusters:
@@ -173,9 +204,20 @@ def _of_pods(seen: Seen) -> Iterator[Reason]:
         name, role = pod["metadata"]["name"], _role(pod)
         if placed.get("status") == "False":
             words = placed.get("message") or placed.get("reason")
-            yield Reason(f"a node for {role} pod {name}: {words}", _since(placed), _help(str(words)))
+            helps = _scaling(seen, pod) or _help(str(words))
+            yield Reason(f"a node for {role} pod {name}: {words}", _since(placed), helps)
             continue
         yield from _of_containers(pod, f"{role} pod {name}", _unmounted(seen, pod))
+
+
+def _scaling(seen: Seen, pod: Body) -> str:
+    """What a node autoscaler last said of a pod."""
+    uid = pod["metadata"].get("uid")
+    said = [e for e in seen.events if e.get("reason") in _SCALING and e["involvedObject"].get("uid") == uid]
+    if not said:
+        return ""
+    newest = max(said, key=_when)
+    return f"{_SCALING[newest['reason']]}: {' '.join(str(newest.get('message', '')).split())}"
 
 
 def _unmounted(seen: Seen, pod: Body) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 from rich.text import Text
 
+from runner.bundle import unfinished
 from runner.errors import InputError
 from runner.show import units
 from runner.show.ask import open_run, open_store
@@ -35,7 +36,8 @@ def why(name: str, store: str | None, output: Output) -> None:
     out.print(Text(f"{run.id} {view.state}"), soft_wrap=True)
     for reason in reasons:
         since = f", for {units.seconds(time.time() - reason['since'])}" if reason["since"] else ""
-        out.print(Text(f"  waits for {reason['waits_for']}{since}"), soft_wrap=True)
+        until = f", given up in {units.seconds(max(0.0, reason['until'] - time.time()))}" if reason.get("until") else ""
+        out.print(Text(f"  waits for {reason['waits_for']}{since}{until}"), soft_wrap=True)
         if reason["helps"]:
             out.print(Text(f"    {reason['helps']}", "dim"), soft_wrap=True)
     if not reasons:
@@ -91,10 +93,8 @@ def gc(name: str, *, yes: bool, everywhere: bool, store: str | None) -> None:
     from runner.kube import gc as leftovers
 
     cluster = _cluster(name)
-    kube = _kube(cluster)
-    found = leftovers.find(
-        kube, leftovers.by_log(open_store(store).options), time.time(), everywhere, cluster.gpu_resources
-    )
+    kube, lake, now = _kube(cluster), open_store(store), time.time()
+    found = leftovers.find(kube, leftovers.by_log(lake.options), now, everywhere, cluster.gpu_resources)
     table = plain_table("namespace", "run", "is", "objects", "GPUs", "")
     failed: list[str] = []
     for left in [left for left in found if left.objects]:
@@ -105,10 +105,16 @@ def gc(name: str, *, yes: bool, everywhere: bool, store: str | None) -> None:
             failed += failures
             done = ("removed" if not failures else "not removed") if yes else "would be removed"
         table.add_row(Text(left.namespace), Text(left.run), left.judgement, Text(objects), str(left.gpus), done)
+    folders = unfinished(lake, now - leftovers.UNFINISHED_S)
+    for run_id in folders:
+        if yes:
+            lake.delete_tree(run_id)
+        done = "removed" if yes else "would be removed"
+        table.add_row("", Text(run_id), "unfinished", Text(f"folder {lake.path(run_id)}"), "", done)
     print_table(console(), table)
     for words in failed:
         typer.echo(words, err=True)
-    if any(left.removable for left in found) and not yes:
+    if (folders or any(left.removable for left in found)) and not yes:
         typer.echo("nothing was removed; add --yes to do it")
     raise typer.Exit(1 if failed else 0)
 

@@ -136,6 +136,35 @@ def test_a_volume_that_cannot_be_mounted() -> None:
     assert reason.waits_for == f"a volume of worker pod {WORKER}: {said}"
 
 
+@pytest.mark.parametrize(
+    ("reason", "helps"),
+    [("NotTriggerScaleUp", "no nodes will come: its words"), ("TriggeredScaleUp", "nodes are coming: its words")],
+)
+def test_what_a_node_autoscaler_says(reason: str, helps: str) -> None:
+    """Its newest word about a pod that no node has room for is what helps, or what does not."""
+    full = kit.condition("PodScheduled", False, "Unschedulable", "0/3 nodes are available: 3 Insufficient cpu.")
+    pod = kit.pod(WORKER, names.WORKER, "Pending", conditions=(full,))
+    events = [
+        kit.event("Pod", WORKER, "TriggeredScaleUp", "older"),
+        kit.event("Pod", WORKER, reason, "its\nwords", last="2026-11-23T23:59:00Z"),
+        kit.event("Pod", f"{RUN}-other", "NotTriggerScaleUp", "another's", last="2026-11-24T00:00:00Z"),
+    ]
+    assert only(pods=[SUPERVISOR, pod], events=events).helps == helps
+    assert look(kit.FakeKube(kit.job(), SUPERVISOR, pod, events[1]), RUN).events
+
+
+@pytest.mark.parametrize(("state", "until"), [("Initializing", AT_S + 600), ("Suspended", None), ("Running", None)])
+def test_a_deadline_says_until_when(state: str, until: float | None) -> None:
+    """The earlier one of machines that do not come; none in a queue, or where all machines are there."""
+    job = kit.ray_job(jobDeploymentStatus=state, startTime=AT)
+    job["spec"].update(preRunningDeadlineSeconds=600, activeDeadlineSeconds=900)
+    full = kit.condition("PodScheduled", False, "Unschedulable", "0/3 nodes are available: 3 Insufficient cpu.")
+    assert (
+        only(pods=[SUPERVISOR, kit.pod(WORKER, names.WORKER, "Pending", conditions=(full,))], ray_jobs=[job]).until
+        == until
+    )
+
+
 def test_a_worker_that_waits_for_the_head() -> None:
     """KubeRay's init container is named for what it waits for."""
     init = kit.container({"running": {"startedAt": AT}}, name="wait-gcs-ready")
@@ -149,6 +178,17 @@ def test_pods_on_their_way_out_are_no_reason() -> None:
     leaving = kit.pod(WORKER, names.WORKER, "Pending", containers=(kit.waiting("ErrImagePull"),))
     leaving["metadata"]["deletionTimestamp"] = AT
     assert why(pods=[SUPERVISOR, leaving]) == []
+
+
+def test_a_run_at_its_end_waits_for_its_machines_to_go() -> None:
+    """For the operator while its RayJob is there, then for pods; a leg's RayJob beside the next one's is no reason."""
+    leaving, going = kit.pod(WORKER, names.WORKER), kit.ray_job(jobDeploymentStatus="Running")
+    leaving["metadata"]["deletionTimestamp"] = going["metadata"]["deletionTimestamp"] = AT
+    reason = only(pods=[SUPERVISOR, leaving], ray_jobs=[going])
+    assert reason.waits_for == "the KubeRay operator to remove the machines"
+    assert "after 30 s without it" in reason.helps
+    assert only(pods=[SUPERVISOR, leaving], ray_jobs=[]).waits_for == "1 pods to be gone"
+    assert why(ray_jobs=[going, kit.ray_job(f"{RUN}-1-1", jobDeploymentStatus="Running")]) == []
 
 
 def test_what_a_rayjob_waits_for() -> None:
