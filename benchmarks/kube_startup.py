@@ -65,7 +65,7 @@ def by_hand(kube: Kube, cluster: Cluster, mark: str) -> float:
 def hand_written(name: str, cluster: Cluster, mark: str) -> dict[str, Any]:
     """The RayJob as a person would write it for this cluster; the same machines as ours."""
     facts = manifest.RunFacts("by-hand", "by-hand", "s3://lake", cluster, ray_version=ray_version())
-    body = manifest.ray_job(facts, 0, 1, "gpu", 2, None)
+    body = manifest.ray_job(facts, 0, 1, "gpu", (2, 2), None)
     body["metadata"] = {"name": name}
     body["spec"]["entrypoint"] = f"python /opt/benchmark/by_hand.py {mark}"
     parts = body["spec"]["rayClusterSpec"]
