@@ -6,13 +6,17 @@ import os
 import shlex
 import subprocess
 import sys
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from runner import api
+from runner.kube.client import Kube
 from runner.onebox import build, images, packages, versions
+from tests.cluster import ends, kit
 
 # Read when the tests are collected, for no test sees the settings of the person who runs it.
 GIVEN = {name: value for name, value in os.environ.items() if name.startswith("RUNNER_TEST_")}
@@ -60,6 +64,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.timeout(300, func_only=True))
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print how the runs ended that something had happened to."""
+    if ends.SEEN:
+        terminalreporter.section("what became of runs")
+        for line in ends.table():
+            terminalreporter.write_line(line)
+
+
 @pytest.fixture(scope="session")
 def cluster() -> Cluster:
     """The cluster of RUNNER_TEST_KUBECONFIG, or the one-machine cluster, which stays up; skips where neither can be."""
@@ -73,6 +85,20 @@ def cluster() -> Cluster:
         Path(environment["KUBECONFIG"]), images.HOST, environment, host_mounts(), build.program(versions.KUBECTL),
         onebox=True,
     )  # fmt: skip
+
+
+@pytest.fixture
+def kube(cluster: Cluster, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Kube]:
+    """The API; the current folder is a project with the job `solo`, and its store a new folder of the lake."""
+    for name, value in cluster.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("KUBECONFIG", str(cluster.kubeconfig))
+    monkeypatch.setenv("RUNNER_STORE", f"s3://lake/test-{uuid.uuid4().hex[:8]}")
+    monkeypatch.chdir(kit.write_project(tmp_path / "project"))
+    yield Kube(None, "default")
+    for run in api.runs():  # what a failed test has left would keep the next one from its machines
+        if run.bundle.log.read() and not run.view().state.ended:
+            run.cancel()
 
 
 @pytest.fixture

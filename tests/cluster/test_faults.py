@@ -21,9 +21,8 @@ from runner.run import Run
 from runner.store import Log, Store
 from tests.cluster import kit
 from tests.cluster.conftest import Cluster, onebox
-from tests.cluster.test_runs import check_end, kube
+from tests.cluster.ends import check_end
 
-__all__ = ["kube"]
 pytestmark = pytest.mark.timeout(480)
 OPERATOR = ("-n", "kuberay-system", "deployment/kuberay-operator")
 GIB = 1 << 30
@@ -45,7 +44,7 @@ def test_a_run_is_cancelled_while_the_operator_is_away(kube: Kube, cluster: Clus
     pods_gone = "--for=delete"
     cluster.run("wait", pods_gone, "pod", "-n", "kuberay-system", "--all", "--timeout=60s", check=False)
     run.cancel()
-    check_end(kube, run, RunState.CANCELLED)
+    check_end(kube, run, RunState.CANCELLED, "the operator is stopped, then `runner cancel`")
 
 
 def test_the_api_may_restart_in_the_middle(kube: Kube, cluster: Cluster) -> None:
@@ -59,7 +58,7 @@ def test_the_api_may_restart_in_the_middle(kube: Kube, cluster: Cluster) -> None
     ).stdout.split()
     os.kill(int(pid), signal.SIGKILL)
     onebox("up")
-    check_end(kube, run, RunState.SUCCEEDED)
+    check_end(kube, run, RunState.SUCCEEDED, "the API server is killed while it trains, and starts again")
     assert len(kit.attempts(run)) == 1
 
 
@@ -80,8 +79,23 @@ def test_a_run_waits_for_quota_and_starts_when_another_ends(team: Kube) -> None:
     second = api.submit("solo", cluster=cluster, steps=4)
     kit.await_that(lambda: any("quota in queue" in r["waits_for"] for r in second.why()), 60, "why names the quota")
     assert not kit.machines(team, second)
+    said = tuple(reason["waits_for"] for reason in second.why())
     check_end(team, first, RunState.SUCCEEDED)
-    check_end(team, second, RunState.SUCCEEDED)
+    check_end(team, second, RunState.SUCCEEDED, "another run holds the quota", said)
+
+
+def test_machines_that_a_quota_refuses_come_when_it_has_room(kube: Kube) -> None:
+    """Without a queue: `why` names the quota that refuses a run's pods, and the run goes on when another has ended."""
+    with kit.team(kube, cpus=2.8, memory=20 * GIB, gpus=2, queue=False) as team:
+        cluster = kit.onebox_cluster(namespace=team.namespace)
+        first = api.submit("solo", cluster=cluster, steps=30, pause_s=0.5)
+        kit.await_step(first, 1)
+        second = api.submit("solo", cluster=cluster, steps=4)
+        kit.await_that(lambda: any("quota" in r["waits_for"] for r in second.why()), 60, "why names the quota")
+        said = tuple(reason["waits_for"] for reason in second.why())
+        check_end(team, first, RunState.SUCCEEDED)
+        check_end(team, second, RunState.SUCCEEDED, "a ResourceQuota refuses its pods while another run is there", said)
+        assert len(kit.attempts(second)) == 1
 
 
 def test_a_queue_may_take_the_machines_away(team: Kube) -> None:
@@ -91,7 +105,7 @@ def test_a_queue_may_take_the_machines_away(team: Kube) -> None:
     kit.await_step(run, 6)
     (workload,) = team.select(WORKLOADS)
     team.patch(WORKLOADS, workload["metadata"]["name"], {"spec": {"active": False}})
-    check_end(team, run, RunState.SUCCEEDED)
+    check_end(team, run, RunState.SUCCEEDED, "Kueue takes the machines away while it trains")
     _, second = kit.attempts(run)
     assert second["because"] == "evicted"
     assert any(line.startswith("rank 0 begins at step ") and not line.endswith(" 0") for line in run.logs(rank=0))

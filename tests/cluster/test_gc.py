@@ -13,10 +13,7 @@ from runner.kube import gc, names
 from runner.kube.client import RAY_JOBS, Kube
 from runner.lifecycle import RunState
 from tests.cluster import kit
-from tests.cluster.test_runs import check_end, kube
-
-__all__ = ["kube"]
-
+from tests.cluster.ends import check_end
 
 NOBODY, ELSEWHERE = "r260101-000000aa-nobody-aa", "r260101-000000aa-elsewh-aa"
 

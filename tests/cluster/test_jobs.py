@@ -13,9 +13,8 @@ from runner.kube.client import Kube
 from runner.lifecycle import RunState
 from runner.run import Run
 from tests.cluster import kit
-from tests.cluster.test_runs import check_end, kube
+from tests.cluster.ends import check_end
 
-__all__ = ["kube"]
 pytestmark = pytest.mark.timeout(600)
 
 

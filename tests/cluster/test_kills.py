@@ -23,10 +23,8 @@ from runner.lifecycle import RunState, fold
 from runner.run import Run
 from runner.store import Store
 from tests.cluster import kit
-from tests.cluster.test_runs import kube
 from tests.cluster.warm import Supervisors, Warm
 
-__all__ = ["kube"]
 #: How far a client came, the furthest last.
 PHASES = ("nothing", "bundle", "Job", "RayJob", "index", "first entry", "returned")
 

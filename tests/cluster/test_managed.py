@@ -24,9 +24,8 @@ from runner.kube.tenant import Tenant, objects
 from runner.lifecycle import RunState
 from tests.cluster import kit
 from tests.cluster.conftest import Cluster
-from tests.cluster.test_runs import check_end, kube
+from tests.cluster.ends import check_end
 
-__all__ = ["kube"]
 pytestmark = pytest.mark.timeout(600)
 SYSTEM = ("-n", "kueue-system")
 MANAGER = (*SYSTEM, "deployment/kueue-controller-manager")

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
-import uuid
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -15,35 +11,11 @@ from runner.errors import PlanError, RunFailed, UserCodeError
 from runner.kube import names
 from runner.kube.client import JOBS, PODS, Kube
 from runner.lifecycle import RunState
-from runner.run import Run
 from tests.cluster import kit
 from tests.cluster.conftest import Cluster
+from tests.cluster.ends import check_end
 
 pytestmark = pytest.mark.timeout(420)
-
-
-@pytest.fixture
-def kube(cluster: Cluster, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Kube]:
-    """The API; the current folder is a project with the job `solo`, and its store a new folder of the lake."""
-    for name, value in cluster.environment.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setenv("KUBECONFIG", str(cluster.kubeconfig))
-    monkeypatch.setenv("RUNNER_STORE", f"s3://lake/test-{uuid.uuid4().hex[:8]}")
-    monkeypatch.chdir(kit.write_project(tmp_path / "project"))
-    yield Kube(None, "default")
-    for run in api.runs():  # what a failed test has left would keep the next one from its machines
-        if run.bundle.log.read() and not run.view().state.ended:
-            run.cancel()
-
-
-def check_end(kube: Kube, run: Run, state: RunState) -> None:
-    """The run ends in `state`, its receipt counts nothing left, and so do we."""
-    assert run.wait(timeout_s=300, check=False) is state, "\n".join(kit.story(run))
-    receipt = run.view().receipt
-    assert receipt is not None
-    remains = receipt["remains"]
-    assert (remains["pods"], remains["gpus"], remains["ray_jobs"]) == (0, 0, 0)
-    assert not kit.left(kube, run)
 
 
 @pytest.mark.smoke
@@ -66,7 +38,8 @@ def test_a_run_trains_on_machines_that_come_and_go(kube: Kube) -> None:
 def test_an_exception_of_the_user_is_the_users_own(kube: Kube) -> None:
     """The run fails with it and its traceback, and is not tried again."""
     run = api.submit("solo", cluster=kit.onebox_cluster(), fail_at=3)
-    check_end(kube, run, RunState.FAILED)
+    kit.await_step(run, 2)
+    check_end(kube, run, RunState.FAILED, "a rank raises an exception")
     with pytest.raises(UserCodeError, match="rank 1 is unhappy") as caught:
         run.raise_error()
     assert "raise ValueError" in caught.value.trace
@@ -77,12 +50,10 @@ def test_a_cancelled_run_goes_at_once_and_can_be_resumed(kube: Kube) -> None:
     """After a cancel its machines go within seconds; a resume goes on at the last checkpoint and ends as if uncut."""
     run = api.submit("solo", cluster=kit.onebox_cluster(), steps=24, pause_s=0.5)
     kit.await_step(run, 6)
-    asked = time.monotonic()
     run.cancel()
-    check_end(kube, run, RunState.CANCELLED)
-    assert time.monotonic() - asked < 45
+    check_end(kube, run, RunState.CANCELLED, "`runner cancel`")
     api.resume(run)
-    check_end(kube, run, RunState.SUCCEEDED)
+    check_end(kube, run, RunState.SUCCEEDED, "`runner resume` after it")
     begun = [line for line in run.logs(rank=0) if "begins" in line]
     assert begun[0] == "rank 0 begins at step 0"
     assert begun[1].startswith("rank 0 begins at step ")
@@ -97,7 +68,7 @@ def test_a_lost_machine_costs_only_the_steps_since_the_checkpoint(kube: Kube, ro
     run = api.submit("solo", cluster=kit.onebox_cluster(), steps=16, pause_s=0.5)
     kit.await_step(run, 6)
     kube.delete(PODS, kit.pod(kube, run, role)["metadata"]["name"], grace_s=0)
-    check_end(kube, run, RunState.SUCCEEDED)
+    check_end(kube, run, RunState.SUCCEEDED, f"the pod of a {role} is deleted while it trains")
     _, second = kit.attempts(run)
     assert (second["attempt"], second["because"]) == (2, "lost")
     assert "deleted" in " ".join(second["causes"])
@@ -109,7 +80,8 @@ def test_a_lost_machine_costs_only_the_steps_since_the_checkpoint(kube: Kube, ro
 def test_a_rank_without_memory_is_named_and_not_tried_again(kube: Kube) -> None:
     """The run fails, says OOMKilled and the limit, and keeps what the rank printed."""
     run = api.submit("solo", cluster=kit.onebox_cluster(), eat_at=3)
-    check_end(kube, run, RunState.FAILED)
+    kit.await_step(run, 2)
+    check_end(kube, run, RunState.FAILED, "a rank takes all memory")
     with pytest.raises(RunFailed, match="out of memory"):
         run.raise_error()
     assert len(kit.attempts(run)) == 1
@@ -121,7 +93,7 @@ def test_the_supervisor_may_die(kube: Kube) -> None:
     run = api.submit("solo", cluster=kit.onebox_cluster(), steps=16, pause_s=0.5)
     kit.await_step(run, 2)
     kube.delete(PODS, kit.pod(kube, run, names.SUPERVISOR)["metadata"]["name"], grace_s=0)
-    check_end(kube, run, RunState.SUCCEEDED)
+    check_end(kube, run, RunState.SUCCEEDED, "the supervisor's pod is deleted")
     assert len(kit.attempts(run)) == 1
     assert sum(entry.kind == "supervisor" for entry in run.bundle.log.read()) == 2
 
@@ -141,7 +113,7 @@ def test_an_image_that_does_not_exist_is_what_why_says(kube: Kube) -> None:
     reason = next(reason for reason in run.why() if "image of worker pod" in reason["waits_for"])
     assert "pull secret" in reason["helps"]
     run.cancel()
-    check_end(kube, run, RunState.CANCELLED)
+    check_end(kube, run, RunState.CANCELLED, "an image does not exist; cancelled", (reason["waits_for"],))
 
 
 def test_what_no_node_has_is_refused_before_any_pod(kube: Kube) -> None:
@@ -158,7 +130,7 @@ def test_what_no_node_has_is_refused_before_any_pod(kube: Kube) -> None:
 def test_a_deadline_ends_the_run(kube: Kube) -> None:
     """A stage over the cluster's deadline fails and says so, and its machines go."""
     run = api.submit("solo", cluster=kit.onebox_cluster(deadline_s=30), steps=1000, pause_s=1.0)
-    check_end(kube, run, RunState.FAILED)
+    check_end(kube, run, RunState.FAILED, "`deadline_s` of 30 s; from the submit on")
     with pytest.raises(RunFailed, match="DeadlineExceeded"):
         run.raise_error()
 

@@ -24,9 +24,7 @@ from runner.lifecycle import fold
 from runner.run import Run
 from runner.supervisor import Supervisor
 from tests.cluster import kit
-from tests.cluster.test_runs import kube
 
-__all__ = ["kube"]
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(900)]
 NODES, RUNS, GPUS = 500, 200, 8
 #: What the product promises, on any machine.

@@ -16,9 +16,7 @@ from runner.kube.client import NAMESPACES, SECRETS, SERVICE_ACCOUNTS, Kube, Kube
 from runner.kube.tenant import Tenant, objects
 from tests.cluster import kit
 from tests.cluster.conftest import Cluster
-from tests.cluster.test_runs import kube
 
-__all__ = ["kube"]
 GIB = 1 << 30
 
 #: What is tried -> method and path below the namespace. Who may not is told so before it is known whether it exists.
