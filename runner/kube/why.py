@@ -147,7 +147,7 @@ def _of_supervisor(seen: Seen) -> Iterator[Reason]:
     elif not seen.ray_jobs and all(_runs(pod) for pod in mine) and not any(True for _ in _of_pods(seen)):
         going = [pod for pod in seen.pods if _role(pod) != names.SUPERVISOR]
         if going:
-            yield Reason(f"{len(going)} pods to be gone")
+            yield Reason(f"its {len(going)} pods to be gone" if len(going) > 1 else "its last pod to be gone")
         else:
             yield Reason("the supervisor to ask for machines")  # at the start, and for a moment between two legs
 
@@ -169,7 +169,11 @@ def _of_queue(seen: Seen) -> Iterator[Reason]:
         taken = f" (its machines were taken away: {evicted.get('message')})" if evicted.get("status") == "True" else ""
         helps = "`runner queue` shows who holds the quota"
         whose = " for the supervisor" if job is seen.job else ""
-        yield Reason(f"quota in queue '{queue}'{whose}: {words}{taken}", since, helps)
+        what = f"queue '{queue}'{whose}"
+        if held.get("status") == "True":
+            yield Reason(f"{what} to start what it has admitted: {words}{taken}", since)
+        else:
+            yield Reason(f"quota in {what}: {words}{taken}", since, helps)
 
 
 def _of_cluster(seen: Seen) -> Iterator[Reason]:
@@ -188,7 +192,8 @@ def _of_cluster(seen: Seen) -> Iterator[Reason]:
     for cluster in seen.ray_clusters:
         failed = pods.condition(cluster, "ReplicaFailure")
         if failed.get("status") == "True":
-            yield Reason(f"machines that are refused: {failed.get('message', '')}", _since(failed), _help(str(failed)))
+            words = " ".join(str(failed.get("message", "")).split())
+            yield Reason(f"machines that are refused: {words}", _since(failed), _help(words))
     if not any(_role(pod) != names.SUPERVISOR for pod in seen.pods):
         for kind in ("RayCluster", "RayJob"):
             denied = _denied(seen, kind)

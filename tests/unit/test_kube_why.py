@@ -187,7 +187,7 @@ def test_a_run_at_its_end_waits_for_its_machines_to_go() -> None:
     reason = only(pods=[SUPERVISOR, leaving], ray_jobs=[going])
     assert reason.waits_for == "the KubeRay operator to remove the machines"
     assert "after 30 s without it" in reason.helps
-    assert only(pods=[SUPERVISOR, leaving], ray_jobs=[]).waits_for == "1 pods to be gone"
+    assert only(pods=[SUPERVISOR, leaving], ray_jobs=[]).waits_for == "its last pod to be gone"
     assert why(ray_jobs=[going, kit.ray_job(f"{RUN}-1-1", jobDeploymentStatus="Running")]) == []
 
 
@@ -234,6 +234,7 @@ def workload(*conditions: kit.Body) -> kit.Body:
     return kit.body("Workload", "kueue.x-k8s.io/v1beta1", "rayjob-x", metadata=metadata, status=status)
 
 
+RESERVED = kit.condition("QuotaReserved", True, "QuotaReserved", "Quota reserved in ClusterQueue team")
 HELD = kit.condition("QuotaReserved", False, "Pending", "insufficient unused quota for nvidia.com/gpu")
 
 
@@ -242,6 +243,7 @@ HELD = kit.condition("QuotaReserved", False, "Pending", "insufficient unused quo
     [
         ([], "the queue 'team' to look at it", "is Kueue running?"),
         ([workload()], "quota in queue 'team': no word from Kueue yet", "runner queue"),
+        ([workload(RESERVED)], "queue 'team' to start what it has admitted: Quota reserved in ClusterQueue team", ""),
         ([workload(HELD)], "quota in queue 'team': insufficient unused quota for nvidia.com/gpu", "runner queue"),
         (
             [workload(HELD, kit.condition("Evicted", True, "Preempted", "made room"))],
