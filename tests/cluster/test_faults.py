@@ -77,7 +77,7 @@ def test_a_run_waits_for_quota_and_starts_when_another_ends(team: Kube) -> None:
     first = api.submit("solo", cluster=cluster, steps=40, pause_s=0.5)
     kit.await_step(first, 1)
     second = api.submit("solo", cluster=cluster, steps=4)
-    kit.await_that(lambda: any("quota in queue" in r["waits_for"] for r in second.why()), 60, "why names the quota")
+    kit.await_that(lambda: any("insufficient" in r["waits_for"] for r in second.why()), 60, "why names the quota")
     assert not kit.machines(team, second)
     said = tuple(reason["waits_for"] for reason in second.why())
     check_end(team, first, RunState.SUCCEEDED)

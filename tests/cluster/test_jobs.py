@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,13 +29,13 @@ def gpus_at(kube: Kube, run: Run) -> int:
     return sum(map(pods.gpus, kit.machines(kube, run)))
 
 
-@pytest.mark.parametrize("job", ["digits", "stdlib_gpt"])
+@pytest.mark.parametrize(("job", "changes"), [("digits", {}), ("stdlib_gpt", {"steps": 200, "validate_every": 100})])
 def test_a_job_learns_the_same_on_kubernetes(
-    kube: Kube, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, job: str
+    kube: Kube, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, job: str, changes: dict[str, Any]
 ) -> None:
     """Data, bundle and checkpoints on S3, two GPUs held only while it trains; every loss equals that of a local run."""
     monkeypatch.chdir(kit.CHECKOUT)
-    run = api.submit(job, cluster=kit.onebox_cluster(lead_s=0))
+    run = api.submit(job, cluster=kit.onebox_cluster(lead_s=0), **changes)
     seen: dict[str, set[int]] = {}
     while not (view := run.view()).state.ended:
         held = gpus_at(kube, run)
@@ -46,7 +47,7 @@ def test_a_job_learns_the_same_on_kubernetes(
     (prep,) = set(seen) - {"train"}
     assert seen[prep] == {0}
     assert max(seen["train"]) == 2
-    local = api.submit(job, cluster="local", store=str(tmp_path / "store"))
+    local = api.submit(job, cluster="local", store=str(tmp_path / "store"), **changes)
     assert local.wait() is RunState.SUCCEEDED
     assert losses(run) == losses(local)
     assert run.bundle.root.url == os.environ["RUNNER_STORE"]
