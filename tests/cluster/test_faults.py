@@ -47,6 +47,16 @@ def test_a_run_is_cancelled_while_the_operator_is_away(kube: Kube, cluster: Clus
     check_end(kube, run, RunState.CANCELLED, "the operator is stopped, then `runner cancel`")
 
 
+@pytest.mark.soak
+def test_a_deadline_is_kept_while_the_operator_is_away(kube: Kube, cluster: Cluster, no_operator: None) -> None:
+    """KubeRay's deadline passes and nobody is there to keep it: the supervisor does, and removes the machines."""
+    run = api.submit("solo", cluster=kit.onebox_cluster(deadline_s=75), steps=1000, pause_s=0.5)
+    kit.await_step(run, 2)
+    cluster.run("scale", "--replicas=0", *OPERATOR)
+    check_end(kube, run, RunState.FAILED, "the operator is stopped while `deadline_s` of 75 s runs")
+    assert "DeadlineExceeded: the attempt took longer than deadline_s=75" in run.error["message"]
+
+
 def test_the_api_may_restart_in_the_middle(kube: Kube, cluster: Cluster) -> None:
     """The API server killed while a stage trains: the training does not notice, and the run succeeds."""
     if not cluster.onebox:

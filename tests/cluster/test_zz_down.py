@@ -43,7 +43,10 @@ def test_up_after_a_reboot(own: Cluster) -> None:
 
 
 def test_down_leaves_nothing(own: Cluster) -> None:
-    """After `down` no process, mount, bridge, chain, control group or file of the cluster is on the machine."""
+    """After `down` no process (the simulator of nodes among them), mount, bridge, chain, control group or file of the
+    cluster is on the machine.
+    """
+    onebox("kwok", "5")
     onebox("down")
     assert remains.remains() == []
     for left in ("/var/lib/kubelet", "/var/log/pods", "/usr/libexec/kubernetes", "/opt/containerd"):
