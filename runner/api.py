@@ -294,7 +294,7 @@ def _write_bundle(prepared: Prepared, *, inline: bool) -> Bundle:
             where = "" if inline else place(spec)
             doing = Doing(str(RunState.SUBMITTED), "", where) if where else None
             bundle.index(resolved.job.name, LIVE, time.time() if doing else 0.0, doing)
-            bundle.log.append("submitted", submitted)
+            bundle.submit(submitted)
         except (StoreError, ApiError) as error:
             if isinstance(error, StoreError) and "exists already" in error.found:
                 continue
@@ -304,15 +304,17 @@ def _write_bundle(prepared: Prepared, *, inline: bool) -> Bundle:
 
 
 def _remove_half_made(bundle: Bundle, job: str) -> None:
-    """Nothing of a run stays that could not be written whole. A store that refuses even that keeps what it has."""
+    """Nothing of a run stays that could not be written whole. A store that refuses even that keeps what it has.
+
+    Where its machines' API does not answer, its supervisor may be there, and removes all of it.
+    """
     import contextlib
 
-    with contextlib.suppress(StoreError, ApiError, FileNotFoundError):
-        if bundle.spec()["cluster"]["backend"] in EARLY:
-            open_outside(bundle).remove()
-    with contextlib.suppress(StoreError):
+    with contextlib.suppress(StoreError, ApiError):
+        with contextlib.suppress(FileNotFoundError):
+            if bundle.spec()["cluster"]["backend"] in EARLY:
+                open_outside(bundle).remove()
         bundle.store.delete_tree("")
-    with contextlib.suppress(StoreError):
         bundle.leave_index()
 
 

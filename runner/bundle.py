@@ -25,12 +25,14 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from runner.errors import RunNotFound, StoreError
-from runner.store import Log, Store
+from runner.store import Entry, Log, Store
 
 INDEX = "index"
 ID_LONGEST = 28
 _ALPHABET = "23456789abcdefghjkmnpqrstuvwxyz"
 LIVE = "live"
+#: The first and only entry of a run that was given up before it existed.
+GIVEN_UP = "given-up"
 LOCK = "packages.lock"
 
 
@@ -188,6 +190,37 @@ class Bundle:
             if old.run_id == self.run_id and old.key != new.key:
                 self.root.delete(f"{INDEX}/{old.key}")
 
+    def submit(self, data: dict[str, Any]) -> None:
+        """Write the log's first entry, from which on the run exists. Raises StoreError if it has been given up."""
+        self.log.append("submitted", data, self._check_empty)
+
+    def give_up(self) -> bool:
+        """Remove a run that does not exist yet, for good: whoever would still submit it finds the log's first entry
+        taken. Returns False if it exists after all.
+        """
+        try:
+            self.log.append(GIVEN_UP, {}, self._check_empty)
+        except StoreError:
+            if not self.is_given_up():
+                return False
+        self.leave_index()
+        for name in self.store.list():
+            if name != "log":
+                self.store.delete_tree(name)
+        return True
+
+    def is_given_up(self) -> bool:
+        """Whether the run never came to exist."""
+        entries = self.log.read()
+        return not entries or entries[0].kind == GIVEN_UP
+
+    def _check_empty(self, entries: list[Entry]) -> None:
+        if entries:
+            raise StoreError(
+                f"the run {self.run_id} was given up, since its submission took too long", allowed="one minute",
+                todo="submit again", where=f"store {self.root.url}",
+            )  # fmt: skip
+
     def leave_index(self) -> None:
         """Remove the run's line, if it has one."""
         for line in read_index(self.root):
@@ -201,14 +234,14 @@ def read_index(store: Store) -> list[IndexLine]:
 
 
 def unfinished(store: Store, before: float) -> list[str]:
-    """Ids of runs whose client died before it had submitted them: a folder without index line and without log.
+    """Ids of runs whose client died before it had submitted them: a folder, perhaps with an index line, without a log.
 
     Args:
         before: only runs that were begun before that moment, in seconds since 1970; younger ones may come to be yet.
     """
-    listed = {line.run_id for line in read_index(store)}
+    listed = {line.run_id for line in read_index(store) if line.state != LIVE}
     old = [name for name in store.list() if name not in listed and (begun := begun_at(name)) and begun < before]
-    return [name for name in old if not Bundle(store, name).log.read()]
+    return [name for name in old if Bundle(store, name).is_given_up()]
 
 
 def begun_at(run_id: str) -> float | None:

@@ -67,6 +67,7 @@ class View:
     nearly_done: bool = False  # the current attempt foresees its end, and the next leg's machines may come
     prepared: int = 0  # the last leg whose machines were asked for early
     cancel: dict[str, Any] | None = None
+    failing: dict[str, Any] | None = None  # the error with which a supervisor has begun to end the run
     error: dict[str, Any] | None = None
     supervisor: dict[str, Any] | None = None
     receipt: dict[str, Any] | None = None
@@ -78,6 +79,11 @@ class View:
     def running(self) -> StageView | None:
         """The stage that is running."""
         return next((stage for stage in self.stages.values() if stage.state == "running"), None)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all its work is done, and only its end is not written."""
+        return self.leg_done and self.leg + 1 == len(self.legs) and self.cancel is None and self.error is None
 
     def seconds(self, now: float) -> float:
         """From submission (or the last resume) to the end, or to `now`."""
@@ -113,6 +119,9 @@ def _attempt(view: View, entry: Entry) -> None:
     view.prepared = min(view.prepared, entry.data["leg"])
     view.leg, view.attempt = entry.data["leg"], entry.data["attempt"]
     view.attempt_open, view.leg_done, view.error = True, False, None
+    for stage in view.stages.values():
+        if stage.state == "running":  # in the attempt before; the time until it begins again is none of its own
+            stage.state, stage.started = "waiting", None
     if view.state is RunState.SUBMITTED:
         view.state = RunState.RUNNING
 
@@ -149,7 +158,7 @@ def _cancel(view: View, entry: Entry) -> None:
 
 def _resumed(view: View, entry: Entry) -> None:
     view.state, view.resumed, view.ended = RunState.SUBMITTED, entry.at, None
-    view.cancel = view.error = view.receipt = view.supervisor = None
+    view.cancel = view.failing = view.error = view.receipt = view.supervisor = None
     view.attempt_open, view.tries = False, 0
 
 
@@ -164,6 +173,10 @@ def _nearly_done(view: View, entry: Entry) -> None:
 
 def _prepared(view: View, entry: Entry) -> None:
     view.prepared = entry.data["leg"]
+
+
+def _failing(view: View, entry: Entry) -> None:
+    view.failing = entry.data["error"]
 
 
 def _ended(view: View, entry: Entry) -> None:
@@ -188,6 +201,7 @@ _STEPS: dict[str, Callable[[View, Entry], None]] = {
     "prepared": _prepared,
     "cancel": _cancel,
     "resumed": _resumed,
+    "failing": _failing,
     "ended": _ended,
 }
 
@@ -299,6 +313,8 @@ def decide(view: View, seen: Observation, timeouts: dict[str, float] | None = No
     """
     if view.state.ended:
         return Leave()
+    if view.failing is not None:
+        return End(RunState.FAILED, view.failing)
     running = seen.driver is DriverState.RUNNING
     if view.cancel is not None:
         return StopDriver("cancelled") if running else End(RunState.CANCELLED)

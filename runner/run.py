@@ -13,12 +13,13 @@ from runner.errors import InputError, RunFailed, UserCodeError, WorkerLost, list
 from runner.lifecycle import RunState, View, fold
 from runner.logs import Tail, last_word
 from runner.receipt import end_run
-from runner.store import Store
+from runner.store import LOCAL, Store
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-LOOK_S = 0.2
+#: Seconds between looks at a log: in a folder, and in a store where each look is a request.
+LOOK_S, REMOTE_LOOK_S = 0.2, 0.5
 #: Seconds without a row of metrics after which a stage is called quiet.
 QUIET_S = 30.0
 
@@ -198,11 +199,11 @@ class Run:
         if view.state is not RunState.LOST:
             return view
         remains = self._outside.remove()
-        error = {
-            "kind": "WorkerLost",
-            "message": f"the supervisor of the run is gone ({self._outside.how_lost()})",
-        }
-        end_run(self.bundle, RunState.FAILED, error, remains)
+        if view.is_complete:
+            end_run(self.bundle, RunState.SUCCEEDED, None, remains)
+        else:
+            words = f"the supervisor of the run is gone ({self._outside.how_lost()})"
+            end_run(self.bundle, RunState.FAILED, {"kind": "WorkerLost", "message": words}, remains)
         return fold(self.bundle.log.read())
 
     def await_change(self, deadline: float | None = None) -> None:
@@ -211,7 +212,8 @@ class Run:
         Args:
             deadline: of `time.monotonic()`.
         """
-        pause = LOOK_S if deadline is None else max(0.0, min(LOOK_S, deadline - time.monotonic()))
+        look_s = LOOK_S if self.bundle.root.kind == LOCAL else REMOTE_LOOK_S
+        pause = look_s if deadline is None else max(0.0, min(look_s, deadline - time.monotonic()))
         self._outside.await_change(fold(self.bundle.log.read()), pause)
 
     # -- inside --------------------------------------------------------------------------------------------------

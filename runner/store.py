@@ -145,7 +145,8 @@ class Store:
             if self.kind == LOCAL:
                 with open(self.path(key), "rb") as file:
                     return file.read()
-            return bytes(self.fs.cat_file(self.path(key)))
+            # Without a size to cut into parts: one request, also for what is absent.
+            return bytes(self.fs.cat_file(self.path(key), max_concurrency=1))
 
     def exists(self, key: str) -> bool:
         """Whether ``key`` is an object or a folder."""
@@ -265,6 +266,10 @@ class _explained(contextlib.AbstractContextManager[None]):
                 todo="choose another store with --store or RUNNER_STORE",
                 where=where,
             ) from error
+        raise StoreError(
+            f"{type(error).__name__} at {self._store.path(self._key)}: {' '.join(str(error).split())}",
+            allowed="a store that answers", todo="see whether it is up, and try again", where=where,
+        ) from error  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -310,9 +315,17 @@ class Log:
             if check is not None:
                 check(entries)
             entry = Entry(len(entries) + 1, kind, time.time(), data or {})
-            if self._store.create(self._key(entry.number), _encode(entry)):
+            key, text = self._key(entry.number), _encode(entry)
+            if self._store.create(key, text) or self._holds(key, text):
                 self._take(entry)
                 return entry
+
+    def _holds(self, key: str, text: bytes) -> bool:
+        """Whether what is there is ours: a request whose answer was lost is sent again, and refused then."""
+        try:
+            return self._store.get(key) == text
+        except FileNotFoundError:
+            return False
 
     def _key(self, number: int) -> str:
         return f"{self._prefix}/{number:08d}.json"
@@ -335,4 +348,6 @@ class Log:
 
 
 def _encode(entry: Entry) -> bytes:
-    return json.dumps({"kind": entry.kind, "at": entry.at, "data": entry.data}, sort_keys=True).encode()
+    """With a mark of its own, so that a writer knows what it has written."""
+    body = {"kind": entry.kind, "at": entry.at, "data": entry.data, "mark": secrets.token_hex(4)}
+    return json.dumps(body, sort_keys=True).encode()

@@ -11,12 +11,14 @@ import signal
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
 
 from runner.backends import processes
 from runner.backends.base import EARLY, Backend, abandon, open_backend, place
 from runner.bundle import LIVE, Bundle, Doing
+from runner.errors import ApiError, StoreError
 from runner.lifecycle import (
     Action,
     DriverState,
@@ -33,13 +35,16 @@ from runner.lifecycle import (
 )
 from runner.receipt import end_run
 from runner.ship import Shipper
-from runner.store import Store
+from runner.store import LOCAL, Store
 
+T = TypeVar("T")
 #: Seconds between looks at the log while nothing happens (another machine may have written to it).
 LOOK_S = 0.5
 STOP_GRACE_S = 4.0
 #: Seconds that a client may take between making the supervisor and the first entry of the log.
 SUBMIT_S = 60.0
+#: Seconds for which a store or an API elsewhere may fail before the supervisor gives up, and between two tries.
+PATIENCE_S, LONGEST_PAUSE_S = 600.0, 10.0
 
 
 class Supervisor:
@@ -59,25 +64,57 @@ class Supervisor:
         self._shown: Doing | None = None
         self._over_since: float | None = None
         self._interrupted: str | None = None
+        self._to_start: tuple[int, int] | None = None  # begun in the log, and not yet on the machines
+        self._failing_since: float | None = None
 
     def run(self) -> RunState:
         """Observe, decide and act until the run has ended."""
+        self._patiently(self._take_up)
+        while (state := self._patiently(self._step)) is None:
+            pass
+        return state
+
+    def _take_up(self) -> None:
         self.bundle.log.append("supervisor", processes.identity())
         begun = fold(self.bundle.log.read())
-        if begun.attempt_open:
+        if begun.attempt_open or begun.error is not None:
             self.backend.attach(begun.leg, begun.attempt)
+
+    def _step(self) -> RunState | None:
+        """One round. Returns the run's state once it has ended."""
+        if self._to_start is not None:
+            self._start(*self._to_start)
+        view = fold(self.bundle.log.read())
+        if self._interrupted is not None and view.cancel is None and not view.state.ended:
+            self.bundle.log.append("cancel", {"by": self._interrupted})
+            return None
+        self._show(view)
+        action = decide(view, self._observe(view), self.timeouts)
+        if isinstance(action, Leave):
+            return view.state
+        if isinstance(action, End):
+            return self._end(view, action)
+        self._act(action)
+        return None
+
+    def _patiently(self, act: Callable[[], T]) -> T:
+        """Try again for a while where a store or an API elsewhere does not answer: it is no fault of the run."""
+        pause = LOOK_S
         while True:
-            view = fold(self.bundle.log.read())
-            if self._interrupted is not None and view.cancel is None and not view.state.ended:
-                self.bundle.log.append("cancel", {"by": self._interrupted})
-                continue
-            self._show(view)
-            action = decide(view, self._observe(view), self.timeouts)
-            if isinstance(action, Leave):
-                return view.state
-            if isinstance(action, End):
-                return self._end(view, action)
-            self._act(action)
+            try:
+                done = act()
+            except (StoreError, ApiError) as error:
+                now = time.monotonic()
+                self._failing_since = self._failing_since or now
+                refused = isinstance(error, ApiError) and error.status in (401, 403)
+                if refused or self.bundle.root.kind == LOCAL or now - self._failing_since > PATIENCE_S:
+                    raise
+                print(f"trying again: {error}", file=sys.stderr, flush=True)
+                time.sleep(pause)  # nobody tells when it answers again
+                pause = min(2 * pause, LONGEST_PAUSE_S)
+            else:
+                self._failing_since = None
+                return done
 
     def interrupt(self, by: str) -> None:
         """Ask for the run's end, as `runner cancel` does; safe in a signal handler."""
@@ -105,7 +142,7 @@ class Supervisor:
         if isinstance(action, StartAttempt):
             because = {"because": action.because, "causes": self.backend.causes()} if action.because else {}
             self.bundle.log.append("attempt", {"leg": action.leg, "attempt": action.attempt, **because})
-            self.backend.start(action.leg, action.attempt)
+            self._start(action.leg, action.attempt)
         elif isinstance(action, Prepare):
             self.bundle.log.append("prepared", {"leg": action.leg})
             self.backend.prepare(action.leg)
@@ -114,10 +151,19 @@ class Supervisor:
         else:
             self.backend.wait(LOOK_S)
 
+    def _start(self, leg: int, attempt: int) -> None:
+        self._to_start = (leg, attempt)
+        self.backend.start(leg, attempt)
+        self._to_start = None
+
     def _end(self, view: View, action: End) -> RunState:
         """Save the last logs, clean up, write the receipt. The receipt comes last: it says that all of it is done."""
         self._ship_the_rest()
-        error = _with_causes(action.error, self._causes(view)) if action.state is RunState.FAILED else action.error
+        fresh = action.state is RunState.FAILED and view.failing is None
+        error = _with_causes(action.error, self._causes(view)) if fresh else action.error
+        if fresh:
+            # What failed is seen only now; a supervisor that goes on from here would begin another attempt.
+            self.bundle.log.append("failing", {"error": error})
         asked = time.time()
         remains = self.backend.clean()
         end_run(self.bundle, action.state, error, remains, (asked, time.time()))
@@ -149,8 +195,7 @@ def main(argv: list[str]) -> int:
     store = Store(argument["store"], argument["options"])
     bundle = Bundle(store, argument["run_id"])
     early = bundle.spec()["cluster"]["backend"] in EARLY
-    if early and not _submitted(bundle):
-        abandon(bundle)
+    if early and not _submitted(bundle) and abandon(bundle):
         return 0
     try:
         supervisor = Supervisor(bundle, open_backend(bundle))

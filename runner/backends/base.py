@@ -105,11 +105,15 @@ def open_backend(bundle: Bundle) -> Backend:
     return FakeBackend(store.url, store.options, bundle.run_id)
 
 
-def abandon(bundle: Bundle) -> None:
-    """Remove all of a run that never came to exist: its client died before it wrote the first entry of the log."""
+def abandon(bundle: Bundle) -> bool:
+    """Remove all of a run that never came to exist: its client died before it wrote the first entry of the log.
+
+    Returns:
+        Whether that was so: a client that was only slow may have written it at the last moment.
+    """
     from runner.backends import kuberay
 
-    kuberay.abandon(bundle)
+    return kuberay.abandon(bundle)
 
 
 def place(spec: dict[str, Any]) -> str:

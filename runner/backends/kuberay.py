@@ -18,7 +18,7 @@ from runner.kube import events, names, pods
 from runner.kube.client import JOBS, PODS, RAY_CLUSTERS, RAY_JOBS, Kube
 from runner.kube.ledger import Ledger
 from runner.kube.watched import Watched
-from runner.lifecycle import EVICTED, LOST, DriverState
+from runner.lifecycle import EVICTED, LOST, DriverState, fold
 from runner.spec_cluster import Kubernetes
 
 #: Seconds for which pods may outlive their deletion before an operator that does not answer is passed by.
@@ -27,6 +27,10 @@ OPERATOR_S = 30.0
 LONGEST_CLEAN_S = 120.0
 #: Seconds after which a deadline that KubeRay should keep is kept by us.
 DEADLINE_SLACK_S = 20.0
+#: Seconds for which pods that were asked to go may stay before their node is taken for dead.
+NODE_S = 45.0
+#: How KubeRay says that a job ended, where it was not by a decision of its own (a deadline, a refusal).
+_BY_ITSELF = ("", "AppFailed", "JobDeploymentStatusTransitionGracePeriodExceeded")
 _TERMINAL = ("Complete", "Failed", "ValidationFailed")
 _SUSPENDED = ("Suspending", "Suspended")
 
@@ -49,7 +53,7 @@ class KubeRayBackend:
         self._ledger = Ledger(self._facts.cluster.gpu_resources)
         self._current: str | None = None
         self._here: LocalBackend | None = None  # the driver of a leg that needs no machines
-        self._ran = self._stopped = self._evicted = self._grows = False
+        self._ran = self._stopped = self._evicted = self._grows = self._unseen = self._searched = False
         mine = names.of_run(self._facts.run_id)
         self._ray_jobs = Watched(self._kube, RAY_JOBS, mine, self._changed.set)
         machines = names.machines_of(self._facts.run_id)
@@ -58,14 +62,55 @@ class KubeRayBackend:
     # -- the seam ------------------------------------------------------------------------------------------------
 
     def attach(self, leg: int, attempt: int) -> None:
-        """See `Backend`: the RayJob of that attempt, if an earlier supervisor made it."""
+        """See `Backend`: the RayJob of that attempt, if an earlier supervisor made it.
+
+        What happened while no supervisor was there is judged by what its driver had when it began.
+        """
         name = names.ray_job(self._facts.run_id, leg, attempt)
-        if self._kube.find(RAY_JOBS, name) is not None:
-            self._current = name
-            self._grows = len(set(machines_of(self._planned(leg)))) > 1
-            self._ledger.turn(name)
-            for pod in self._pods.objects():
-                self._saw(pod)
+        ray_job = self._kube.find(RAY_JOBS, name)
+        if ray_job is None:
+            return
+        self._turn(leg, attempt)
+        for pod in self._pods.objects():
+            self._saw(pod)
+        began = self._driver_began(leg, attempt)
+        if began is None or ray_job["metadata"].get("deletionTimestamp"):
+            return
+        status = ray_job.get("status") or {}
+        state = status.get("jobDeploymentStatus") or ""
+        self._ran = True
+        if state in _TERMINAL:
+            self._unseen = (status.get("reason") or "") in _BY_ITSELF
+        elif state not in _SUSPENDED and not ray_job["spec"].get("suspend"):
+            self._miss(began, machines_of(self._planned(leg))[0])
+
+    def _turn(self, leg: int, attempt: int) -> None:
+        self._here = None
+        self._current = names.ray_job(self._facts.run_id, leg, attempt)
+        self._ledger.turn(self._current)
+        self._ran = self._stopped = self._evicted = self._unseen = self._searched = False
+        self._grows = len(set(machines_of(self._planned(leg)))) > 1
+
+    def _driver_began(self, leg: int, attempt: int) -> float | None:
+        """When the attempt's driver did: all machines were there then."""
+        for entry in self._bundle.log.read():
+            if entry.kind == "driver" and (entry.data["leg"], entry.data["attempt"]) == (leg, attempt):
+                return entry.at
+        return None
+
+    def _miss(self, began: float, workers: int) -> None:
+        """Find machines that were there when the driver began, and are not any more."""
+        there = {names.HEAD: 0, names.WORKER: 0}
+        for pod in self._kube.select(PODS, names.machines_of(self._facts.run_id)):
+            old = pods.seconds(pod["metadata"]["creationTimestamp"]) <= began + 1
+            if self._is_current(pod) and old and not pod["metadata"].get("deletionTimestamp"):
+                there[pod["metadata"]["labels"][names.ROLE]] += 1
+        for role, wanted in ((names.HEAD, 1), (names.WORKER, 0 if self._grows else workers)):
+            if there[role] < wanted:
+                self._ledger.lose(f"a {role} pod went while the run had no supervisor")
+
+    def _is_current(self, pod: dict[str, Any]) -> bool:
+        return self._current is not None and pod["metadata"]["name"].startswith(f"{self._current}-")
 
     def start(self, leg: int, attempt: int) -> None:
         """See `Backend`; a RayJob of that name that exists already is the one. The machines of the one before go."""
@@ -73,11 +118,7 @@ class KubeRayBackend:
             self._here = LocalBackend(self._facts.store, dict(self._facts.options), self._facts.run_id, skip=True)
             self._here.start(leg, attempt)
             return
-        self._here = None
-        self._current = names.ray_job(self._facts.run_id, leg, attempt)
-        self._ledger.turn(self._current)
-        self._ran = self._stopped = self._evicted = False
-        self._grows = len(set(machines_of(self._planned(leg)))) > 1
+        self._turn(leg, attempt)
         self._make(leg, attempt)
         for other in self._kube.select(RAY_JOBS, names.of_run(self._facts.run_id)):
             if other["metadata"]["name"] != self._current:  # the one before, or one that came too early
@@ -138,7 +179,28 @@ class KubeRayBackend:
             return LOST  # a result that was to be skipped is gone: the next attempt gets machines
         if self._evicted:
             return EVICTED
-        return LOST if self._ledger.lost and not self._ledger.out_of_memory else ""
+        if not self._searched and not self._stopped:
+            self._searched = True
+            self._look_for_a_dead_node()
+        return LOST if (self._ledger.lost or self._unseen) and not self._ledger.out_of_memory else ""
+
+    def _look_for_a_dead_node(self) -> None:
+        """A driver sees the loss of a rank long before Kubernetes gives up its node (300 s). But a pod that was asked
+        to go, as all are when the driver has left, and does not, has no kubelet any more that could end it.
+        """
+        error = fold(self._bundle.log.read()).error
+        if error is None or error["kind"] != "WorkerLost":
+            return
+        deadline = time.monotonic() + NODE_S
+        while left := [pod for pod in self._pods.objects() if self._is_current(pod)]:
+            if self._ledger.lost or self._ledger.out_of_memory or fold(self._bundle.log.read()).cancel is not None:
+                return
+            if time.monotonic() > deadline:
+                for pod in left:
+                    if pod["metadata"].get("deletionTimestamp"):
+                        self._ledger.lose(f"the node of pod {pod['metadata']['name']} does not answer")
+                return
+            self.wait(0.5)
 
     def wait(self, timeout_s: float) -> None:
         """See `Backend`; RayJobs and pods are watched."""
@@ -177,7 +239,7 @@ class KubeRayBackend:
 
     def _is_wanted(self, pod: dict[str, Any]) -> bool:
         """Whether nobody of ours, and not KubeRay, is about to remove it."""
-        if self._current is None or self._stopped or not pod["metadata"]["name"].startswith(f"{self._current}-"):
+        if self._current is None or self._stopped or not self._is_current(pod):
             return False
         if self._grows and pod["metadata"]["labels"].get(names.ROLE) == names.WORKER:
             return False  # the autoscaler gives machines back, and the pool begins again what one of them was doing
@@ -213,13 +275,14 @@ def _is_over(ray_job: dict[str, Any]) -> bool:
     return ended or bool(ray_job["metadata"].get("deletionTimestamp"))
 
 
-def abandon(bundle: Bundle) -> None:
+def abandon(bundle: Bundle) -> bool:
     """From within the supervisor's pod: the bundle first, then the Job, which owns this very process and all else."""
     facts = run_facts(bundle)
     kube = Kube(None, facts.kubernetes.namespace)
-    bundle.leave_index()
-    bundle.store.delete_tree("")
+    if not bundle.give_up():
+        return False
     kube.delete(JOBS, facts.run_id)
+    return True
 
 
 def run_facts(bundle: Bundle) -> manifest.RunFacts:
@@ -282,5 +345,5 @@ def _without_operator(kube: Kube, labels: str, jobs: list[dict[str, Any]]) -> No
     for cluster in kube.select(RAY_CLUSTERS, labels):
         kube.delete(RAY_CLUSTERS, cluster["metadata"]["name"])
     for job in jobs:
-        if job["metadata"].get("finalizers"):
+        if job["metadata"].get("finalizers") and kube.find(RAY_JOBS, job["metadata"]["name"]) is not None:
             kube.patch(RAY_JOBS, job["metadata"]["name"], {"metadata": {"finalizers": []}})

@@ -61,8 +61,9 @@ class KubeRayOutside:
             try:
                 self._kube.create(RAY_JOBS, leg_body(run_facts(self._bundle), stages, 0, 1, owner))
             except KubeError as error:
-                if error.status != 404:  # Kueue, under load, may not have heard of the Job yet; the supervisor makes it
+                if error.status in (401, 403, 422):
                     raise
+                # A moment's trouble (Kueue, under load, may not have heard of the Job yet): the supervisor makes it.
 
     def is_lost(self, view: View) -> bool:
         """See `Outside`; asked of the API every few seconds. Where that does not answer, nothing is known."""

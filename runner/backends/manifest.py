@@ -23,7 +23,7 @@ CODE_FOLDER = "/tmp/lake-runner/code"
 #: Seconds without work after which Ray's autoscaler gives a machine back.
 IDLE_S = 15
 #: Of the autoscaler's container beside the head, which appears where a leg can grow.
-_AUTOSCALER = {"requests": {"cpu": "0.1", "memory": "512Mi"}, "limits": {"memory": "1Gi"}}
+AUTOSCALER = {"requests": {"cpu": "0.1", "memory": "512Mi"}, "limits": {"memory": "1Gi"}}
 
 
 @dataclass(frozen=True)
@@ -115,6 +115,8 @@ def ray_job(
     }
     if owner is not None:
         metadata["ownerReferences"] = [owned_by(owner)]
+    grows = machines[0] < machines[1]
+    head = _head(facts, leg, attempt, labels, grows=grows)
     deadlines = {"preRunningDeadlineSeconds": int(where.start_deadline_s)}
     if where.deadline_s is not None:
         deadlines["activeDeadlineSeconds"] = int(where.deadline_s)
@@ -132,11 +134,8 @@ def ray_job(
             "rayClusterSpec": {
                 "rayVersion": facts.ray_version,
                 "authOptions": {"mode": "token"},
-                **(_autoscaler(facts) if machines[0] < machines[1] else {}),
-                "headGroupSpec": {
-                    "rayStartParams": {"num-cpus": "0", "num-gpus": "0"},
-                    "template": _head(facts, leg, attempt, labels, grows=machines[0] < machines[1]),
-                },
+                **(_autoscaler(head) if grows else {}),
+                "headGroupSpec": {"rayStartParams": {"num-cpus": "0", "num-gpus": "0"}, "template": head},
                 "workerGroupSpecs": [_workers(facts, group, machines, labels)],
             },
         },
@@ -166,15 +165,21 @@ def boot_text() -> str:
 # -- pods ------------------------------------------------------------------------------------------------------------
 
 
-def _autoscaler(facts: RunFacts) -> dict[str, Any]:
-    """Version 2, in which every group has its own idle time and pods are never restarted in place."""
-    container = _container(facts, facts.kubernetes.head, None)
-    beside = {
-        name: container[name] for name in ("env", "envFrom", "volumeMounts", "imagePullPolicy") if name in container
-    }
+def _autoscaler(head: Mapping[str, Any]) -> dict[str, Any]:
+    """Version 2, in which every group has its own idle time and pods are never restarted in place.
+
+    Its container beside the head's has what that has, templates included, so that whatever admits the one admits both.
+    """
+    container = next(each for each in head["spec"]["containers"] if each["name"] == CONTAINER)
+    alike = ("envFrom", "volumeMounts", "imagePullPolicy", "securityContext")
+    beside = {name: container[name] for name in alike if name in container}
+    beside["env"] = [each for each in container["env"] if not each["name"].startswith("RUNNER_")]
+    resources = dict(AUTOSCALER)
+    if "cpu" in container["resources"].get("limits", {}):  # there, a quota may ask for it
+        resources["limits"] = {**resources["limits"], "cpu": "1"}
     return {
         "enableInTreeAutoscaling": True,
-        "autoscalerOptions": {"version": "v2", "idleTimeoutSeconds": IDLE_S, "resources": _AUTOSCALER, **beside},
+        "autoscalerOptions": {"version": "v2", "idleTimeoutSeconds": IDLE_S, "resources": resources, **beside},
     }
 
 

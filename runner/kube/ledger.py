@@ -58,10 +58,13 @@ class Ledger:
         """Up to now."""
         return round(sum(((until or now) - began) * gpus for began, until, gpus in self._held.values()), 1)
 
-    def _lose(self, pod: dict[str, Any], cause: str | None) -> None:
-        words = cause or f"pod {pod['metadata']['name']} was deleted"
+    def lose(self, words: str) -> None:
+        """Take down that a machine of the current attempt went, and how."""
         self._add(self.lost, words)
         self._add(self.causes, words)
+
+    def _lose(self, pod: dict[str, Any], cause: str | None) -> None:
+        self.lose(cause or f"pod {pod['metadata']['name']} was deleted")
 
     @staticmethod
     def _add(words: list[str], more: str) -> None:

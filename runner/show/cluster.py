@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 from rich.text import Text
 
-from runner.bundle import unfinished
+from runner.bundle import Bundle, unfinished
 from runner.errors import InputError
 from runner.show import units
 from runner.show.ask import open_run, open_store
@@ -108,6 +108,7 @@ def gc(name: str, *, yes: bool, everywhere: bool, store: str | None) -> None:
     folders = unfinished(lake, now - leftovers.UNFINISHED_S)
     for run_id in folders:
         if yes:
+            Bundle(lake, run_id).leave_index()
             lake.delete_tree(run_id)
         done = "removed" if yes else "would be removed"
         table.add_row("", Text(run_id), "unfinished", Text(f"folder {lake.path(run_id)}"), "", done)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import calendar
 import time
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from runner.backends.base import living
-from runner.bundle import LIVE, Doing, IndexLine, read_index
+from runner.bundle import LIVE, Doing, IndexLine, begun_at, read_index
 from runner.show import units
 from runner.store import Store
 
@@ -94,6 +93,8 @@ def _look(store: Store, line: IndexLine) -> RunLine:
     from runner.run import Run
 
     run = Run(store, line.run_id)
+    if run.bundle.is_given_up():  # its client died in the midst of submitting it, or is about to
+        return RunLine(line.run_id, line.job, "unfinished", submitted_at(line.run_id), 0.0)
     view = run.view()
     lost = view.state is RunState.LOST
     if lost:
@@ -105,7 +106,4 @@ def _look(store: Store, line: IndexLine) -> RunLine:
 
 def submitted_at(run_id: str) -> float:
     """When a run was submitted, as its id tells."""
-    try:
-        return float(calendar.timegm(time.strptime(run_id[:14], "r%y%m%d-%H%M%S")))
-    except ValueError:
-        return 0.0
+    return begun_at(run_id) or 0.0

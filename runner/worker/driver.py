@@ -220,13 +220,18 @@ def _end_without_supervisor(scope: Scope) -> None:
     from runner.lifecycle import RunState
     from runner.receipt import end_run
 
+    complete = fold(scope.bundle.log.read()).is_complete
+
     left = processes.end_all(scope.run_id, grace_s=2.0, from_inside=True)
     remains = {"processes": left, "scratch_folders": int(processes.remove_scratch(scope.run_id))}
     error = {
         "kind": "WorkerLost",
         "message": "the supervisor of the run was killed; the driver ended the run",
     }
-    end_run(scope.bundle, RunState.FAILED, error, remains)
+    if complete:
+        end_run(scope.bundle, RunState.SUCCEEDED, None, remains)
+    else:
+        end_run(scope.bundle, RunState.FAILED, error, remains)
 
 
 if __name__ == "__main__":

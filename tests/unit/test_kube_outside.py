@@ -48,11 +48,13 @@ def test_a_place_that_cannot_be_asked_says_nothing(monkeypatch: pytest.MonkeyPat
     assert living(place(SPEC)) is None
 
 
-@pytest.mark.parametrize(("status", "refused"), [(404, False), (403, True)])
+@pytest.mark.parametrize(("status", "refused"), [(404, False), (500, False), (0, False), (403, True)])
 def test_a_queue_that_has_not_heard_of_the_job_is_no_refusal(
     store: Store, monkeypatch: pytest.MonkeyPatch, status: int, refused: bool
 ) -> None:
-    """Kueue's webhook looks for the RayJob's owner in a cache that may lag; the supervisor makes the RayJob then."""
+    """Kueue's webhook looks for the RayJob's owner in a cache that may lag; the supervisor makes the RayJob then, and
+    after any other trouble of a moment.
+    """
     words = 'admission webhook "mrayjob.kb.io" denied the request: Job.batch "r1" not found'
     kube = kit.FakeKube(refused={RAY_JOBS.path("default"): KubeError(status, "NotFound", words)})
     bundle = Bundle(store, "r1")

@@ -143,6 +143,15 @@ def test_a_stage_past_its_timeout_is_stopped_and_fails_the_run() -> None:
     assert decide(view, RUNNING, {"prep": 5000.0}) == Wait()
 
 
+def test_time_between_two_attempts_is_no_time_of_a_stage() -> None:
+    """A stage that an attempt was at when its machines went has not begun in the next one, however long that waits."""
+    view = fold(log(ATTEMPT, STARTED, ("attempt", {"leg": 0, "attempt": 2, "because": EVICTED})))
+    assert (view.stages["prep"].state, view.stages["prep"].started) == ("waiting", None)
+    assert decide(view, RUNNING, {"prep": 50.0}) == Wait()
+    again = fold(log(ATTEMPT, STARTED, ("attempt", {"leg": 0, "attempt": 2}), STARTED))
+    assert again.stages["prep"].started == 5.0
+
+
 def test_fold_tells_each_stage_apart() -> None:
     """Stages are waiting, running, done or skipped as the log says."""
     view = fold(log(ATTEMPT, STARTED))

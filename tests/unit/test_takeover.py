@@ -1,0 +1,279 @@
+"""Trouble that is no fault of a run: a store or an API that fails for a moment, a supervisor that takes over another's
+run, a client that is too slow. None of it makes a run fail, begin anew, or stay half-made.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import runner
+from runner import supervisor
+from runner.backends import kuberay
+from runner.backends.fake import FakeBackend
+from runner.bundle import Bundle, begun_at, read_index, unfinished
+from runner.errors import ApiError, StoreError
+from runner.kube import names
+from runner.kube.client import RAY_CLUSTERS, RAY_JOBS, KubeError
+from runner.lifecycle import EVICTED, LOST, DriverState, RunState, fold
+from runner.show import listing
+from runner.store import Log, Store
+from runner.supervisor import Supervisor
+from tests.unit import kube_kit as kit
+from tests.unit.test_api import FAKE, project
+from tests.unit.test_manifest import facts
+
+__all__ = ["project"]
+SUBMITTED = {"job": "tiny", "legs": [["train"]], "by": "ann", "inline": False}
+
+
+# -- the store -------------------------------------------------------------------------------------------------------
+
+
+def test_a_write_whose_answer_was_lost_is_known_again(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The request is sent twice and the second is refused: the entry is there once, and its writer does not give way to
+    itself. Another's entry of the same content is told apart.
+    """
+    log, create = Log(store, "log"), Store.create
+    with monkeypatch.context() as lossy:
+        lossy.setattr(Store, "create", lambda self, key, data: create(self, key, data) and False)
+        assert log.append("driver", {"host": "a"}).number == 1
+    log.append("driver", {"host": "a"})
+    assert [entry.number for entry in Log(store, "log").read()] == [1, 2]
+    with monkeypatch.context() as at_once:
+        at_once.setattr(time, "time", lambda: 1.0)
+        assert [Log(store, "log").append("x").number for _ in range(2)] == [3, 4]
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EREMOTEIO, "InternalError"), TimeoutError("slow")])
+def test_whatever_a_store_refuses_is_an_error_of_the_store(
+    store: Store, monkeypatch: pytest.MonkeyPatch, error: OSError
+) -> None:
+    """Who waits for a store to answer again need not know how each file system says that it does not."""
+
+    def fail(*arguments: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(Store, "_create_local", fail)
+    with pytest.raises(StoreError, match=type(error).__name__):
+        store.create("a", b"x")
+
+
+# -- a supervisor whose store or API fails for a moment --------------------------------------------------------------
+
+
+class Flaky(FakeBackend):
+    """Each method in `fails` raises so many times before it does its work."""
+
+    fails: dict[str, int]
+    error: Exception = ApiError(500, "a moment's trouble")
+
+    def _maybe(self, name: str) -> None:
+        self.fails[name] = self.fails.get(name, 0) - 1
+        if self.fails[name] >= 0:
+            raise self.error
+
+    def start(self, leg: int, attempt: int) -> None:
+        self._maybe("start")
+        super().start(leg, attempt)
+
+    def clean(self) -> dict[str, Any]:
+        self._maybe("clean")
+        return super().clean()
+
+
+@pytest.fixture
+def submitted(project: Path, monkeypatch: pytest.MonkeyPatch) -> runner.Run:
+    """A run that no supervisor has taken up yet, in a store that counts as one elsewhere."""
+    monkeypatch.setattr(supervisor, "LOCAL", "none")
+    monkeypatch.setattr(supervisor, "LOOK_S", 0.001)
+    from runner import api
+
+    return api.create(api.prepare("tiny", cluster=FAKE))
+
+
+def flaky(run: runner.Run, **fails: int) -> Flaky:
+    made = Flaky(run.bundle.root.url, {}, run.id)
+    made.fails = fails
+    return made
+
+
+def test_a_start_that_fails_for_a_moment_is_the_same_attempt(submitted: runner.Run) -> None:
+    """It is tried again, and the run goes on as if nothing had been."""
+    assert Supervisor(submitted.bundle, flaky(submitted, start=3)).run() is RunState.SUCCEEDED
+    attempts = [entry.data["attempt"] for entry in submitted.bundle.log.read() if entry.kind == "attempt"]
+    assert attempts == [1] * len(fold(submitted.bundle.log.read()).legs)
+
+
+def test_patience_has_an_end_and_a_refusal_none(submitted: runner.Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What fails for too long is raised, and what will not be allowed at once."""
+    with monkeypatch.context() as impatient:
+        impatient.setattr(supervisor, "PATIENCE_S", 0.0)
+        with pytest.raises(ApiError, match="trouble"):
+            Supervisor(submitted.bundle, flaky(submitted, start=1000)).run()
+    refusing = flaky(submitted, start=1)
+    refusing.error = ApiError(403, "not for you")
+    with pytest.raises(ApiError, match="not for you"):
+        Supervisor(submitted.bundle, refusing).run()
+
+
+def test_an_end_that_was_begun_is_finished(submitted: runner.Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A driver died, and the supervisor dies while it removes the machines: the next one does not begin anew."""
+    FakeBackend.outcomes["tiny"] = {"train": None}
+    monkeypatch.setattr(supervisor, "PATIENCE_S", 0.0)
+    with pytest.raises(ApiError):
+        Supervisor(submitted.bundle, flaky(submitted, clean=1000)).run()
+    assert submitted.view().state is RunState.RUNNING
+    begun = len(FakeBackend.started)
+    assert Supervisor(submitted.bundle, flaky(submitted)).run() is RunState.FAILED
+    assert len(FakeBackend.started) == begun
+    assert "signal 9" in submitted.view().error["message"]
+    FakeBackend.outcomes.clear()
+    runner.resume(submitted)
+    assert submitted.view().state is RunState.SUCCEEDED
+
+
+def test_a_run_whose_work_is_done_is_ended_as_done(submitted: runner.Run) -> None:
+    """Its supervisor went before it could say so: whoever finds it says that it has succeeded."""
+    log = submitted.bundle.log
+    legs = fold(log.read()).legs
+    for leg in range(len(legs)):
+        log.append("attempt", {"leg": leg, "attempt": 1})
+        log.append("leg-done", {"leg": leg, "attempt": 1})
+        assert fold(log.read()).is_complete == (leg == len(legs) - 1)
+    log.append("cancel", {"by": "ann"})
+    assert not fold(log.read()).is_complete
+
+
+# -- a client that was too slow --------------------------------------------------------------------------------------
+
+
+def test_of_a_slow_client_and_an_impatient_supervisor_one_wins(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Either the run exists, and is not removed, or it is given up, and cannot be submitted any more."""
+    exists, gone = Bundle(store, "r260101-000000-tiny-aa"), Bundle(store, "r260101-000000-tiny-bb")
+    for bundle in (exists, gone):
+        bundle.write_spec({"a": 1})
+    exists.submit(SUBMITTED)
+    assert not exists.give_up()
+    assert exists.spec() == {"a": 1}
+    assert gone.give_up()
+    assert gone.store.list() == ["log"]
+    gone.index("tiny", "live")  # the client wakes up
+    with pytest.raises(StoreError, match="given up"):
+        Bundle(store, gone.run_id).submit(SUBMITTED)
+    (line,) = listing.run_lines(store, None)
+    assert (line.run, line.state) == (gone.run_id, "unfinished")
+    now = begun_at(gone.run_id)
+    assert now is not None
+    assert unfinished(store, now + 1) == [gone.run_id]
+    assert gone.give_up()  # a second supervisor finds it given up already
+    assert not read_index(store)
+
+
+# -- a supervisor that takes over on Kubernetes ----------------------------------------------------------------------
+
+NAME = f"{kit.RUN}-0-1"
+DRIVER_AT = kit.AT_S + 60
+
+
+class Still(kit.FakeKube):
+    """Watches tell nothing."""
+
+    def watch(self, *arguments: Any, **named: Any) -> Any:
+        raise KubeError(0, "Unreachable", "no watch")
+
+
+def pod(role: str, number: int = 0, made: str = kit.AT) -> kit.Body:
+    body = kit.pod(f"{NAME}-{role}-{number}", role)
+    body["metadata"].update(creationTimestamp=made)
+    body["metadata"]["labels"][names.ROLE] = role
+    return body
+
+
+def ray_job(**status: Any) -> kit.Body:
+    return kit.ray_job(NAME, **status)
+
+
+MACHINES = [pod(names.HEAD), pod(names.WORKER, 1), pod(names.WORKER, 2)]
+NEW = "2026-11-23T22:25:00Z"
+RUNS = ray_job(jobDeploymentStatus="Running")
+FAILED = {"jobDeploymentStatus": "Failed", "reason": "AppFailed"}
+
+
+def taken_over(store: Store, monkeypatch: pytest.MonkeyPatch, *bodies: kit.Body, driver: bool = True) -> Any:
+    """The backend of a supervisor that finds attempt 1 of a leg of two workers begun."""
+    bundle = Bundle(store, kit.RUN)
+    stage = {"name": "train", "group": "gpu", "action": "run", "machines": 2, "fewest_machines": 2}
+    bundle.write_spec({"legs": [["train"]], "plan": {"stages": [stage]}})
+    monkeypatch.setattr(kuberay, "run_facts", lambda bundle: dataclasses.replace(facts(), run_id=kit.RUN))
+    monkeypatch.setattr(time, "time", lambda: DRIVER_AT)
+    bundle.submit({**SUBMITTED, "job": "digits"})
+    bundle.log.append("attempt", {"leg": 0, "attempt": 1})
+    if driver:
+        bundle.log.append("driver", {"leg": 0, "attempt": 1, "host": "head"})
+    backend = kuberay.KubeRayBackend(bundle, Still(*bodies))
+    backend.attach(0, 1)
+    return backend
+
+
+@pytest.mark.parametrize(
+    ("bodies", "driver", "state", "loss"),
+    [
+        ([RUNS, *MACHINES], True, DriverState.RUNNING, ""),
+        ([RUNS, *MACHINES[:2]], True, DriverState.EXITED, LOST),
+        ([RUNS, pod(names.HEAD, made=NEW), *MACHINES[1:]], True, DriverState.EXITED, LOST),
+        ([ray_job(jobDeploymentStatus="Initializing"), *MACHINES[:2]], False, DriverState.RUNNING, ""),
+        ([ray_job(**FAILED)], True, DriverState.EXITED, LOST),
+        ([ray_job(**{**FAILED, "reason": "DeadlineExceeded"})], True, DriverState.EXITED, ""),
+        ([ray_job(**FAILED)], False, DriverState.EXITED, ""),
+        ([kit.ray_job(NAME, suspend=True, jobDeploymentStatus="Suspended")], True, DriverState.EXITED, EVICTED),
+        ([kit.ray_job(NAME, suspend=True, jobDeploymentStatus="Suspended")], False, DriverState.RUNNING, ""),
+    ],
+    ids=[
+        "whole", "a worker less", "another head", "still coming", "ended unseen", "deadline", "never began", "evicted",
+        "queued",
+    ],
+)  # fmt: skip
+def test_what_happened_without_a_supervisor_is_found_out(
+    store: Store, monkeypatch: pytest.MonkeyPatch, bodies: list[kit.Body], driver: bool, state: DriverState, loss: str
+) -> None:
+    """Machines that were there when the driver began and are not now were lost; what ended while nobody looked is tried
+    again; a deadline is not.
+    """
+    backend = taken_over(store, monkeypatch, *bodies, driver=driver)
+    seen, _ = backend.observe()
+    assert (seen, backend.loss() if seen is DriverState.EXITED else "") == (state, loss)
+
+
+@pytest.mark.parametrize(("stays", "loss"), [(True, LOST), (False, "")])
+def test_a_pod_that_does_not_go_was_on_a_node_that_is_dead(
+    store: Store, monkeypatch: pytest.MonkeyPatch, stays: bool, loss: str
+) -> None:
+    """The driver lost a rank. Where every pod goes when asked to, nodes are well, and it was the rank's own end."""
+    backend = taken_over(store, monkeypatch, RUNS, *MACHINES)
+    error = {"kind": "WorkerLost", "message": "a rank of 2 is gone"}
+    backend._bundle.log.append("stage-failed", {"stage": "train", "attempt": 1, "error": error})
+    monkeypatch.setattr(kuberay, "NODE_S", 0.2)
+    leaving = pod(names.WORKER, 2)
+    leaving["metadata"]["deletionTimestamp"] = kit.AT
+    seen = iter([MACHINES] + [[leaving]] * 1000 if stays else [MACHINES, [leaving], []])
+    last: list[Any] = []
+    monkeypatch.setattr(backend._pods, "objects", lambda: last.append(next(seen)) or last[-1])
+    assert backend.loss() == loss
+    assert bool(backend.causes()) == stays
+    assert backend.loss() == loss  # it does not wait again
+
+
+def test_an_operator_that_comes_back_in_between_is_no_error() -> None:
+    """A RayJob that is gone when its finalizer was to be taken off needs it no more."""
+    kube = kit.FakeKube()
+    body = ray_job()
+    body["metadata"]["finalizers"] = ["ray.io/rayjob-finalizer"]
+    kuberay._without_operator(kube, names.of_run(kit.RUN), [body])
+    assert {path for _, path in kube.sent} == {RAY_CLUSTERS.path("default"), RAY_JOBS.path("default", NAME)}
+    assert not any(method == "PATCH" for method, _ in kube.sent)
