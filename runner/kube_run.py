@@ -27,7 +27,13 @@ def needs(resolved: Resolved, plan: Plan) -> list[preflight.Need]:
     """What each stage asks of the cluster."""
     groups = resolved.cluster.groups
     return [
-        preflight.Need(f"stage '{stage.name}'", stage.group, groups[stage.group], stage.fewest_machines)
+        preflight.Need(
+            f"stage '{stage.name}'",
+            stage.group,
+            groups[stage.group],
+            stage.fewest_machines,
+            stage.fewest_machines < stage.machines,
+        )
         for stage in plan.stages
     ]
 

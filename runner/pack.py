@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import io
 import os
 import subprocess
@@ -15,12 +16,16 @@ from runner.project import Project
 
 LARGEST_BYTES = 64 << 20
 _SKIPPED = {"__pycache__", "node_modules", "venv", "build", "dist"}
+#: Files that hold credentials by the custom of their names: a bundle is read by whoever can read its store.
+_SECRETS = ("*.env", ".env", ".env.*", "*.pem", "*.key", ".netrc", ".pypirc", ".git-credentials")
 _PACKAGE = Path(__file__).resolve().parent
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
 def pack(project: Project, entry_files: Iterable[Path]) -> bytes:
     """The zip's bytes: ``project/...`` and ``runner/...``; the same files give the same bytes.
+
+    Files that hold credentials by their names (`lake.env`, `.env`, `*.pem`, `*.key`, `.netrc`) stay behind.
 
     Args:
         project: whose files that git does not ignore are taken. Without a project, only the given files and what
@@ -48,8 +53,12 @@ def _add(archive: zipfile.ZipFile, path: Path, name: str) -> None:
 
 def _project_files(project: Project) -> Iterator[Path]:
     for path in _listed_by_git(project.root) or _walked(project.root):
-        if path.is_file() and not path.is_relative_to(_PACKAGE):
+        if path.is_file() and not path.is_relative_to(_PACKAGE) and not _is_secret(path):
             yield path
+
+
+def _is_secret(path: Path) -> bool:
+    return any(fnmatch.fnmatch(path.name, pattern) for pattern in _SECRETS)
 
 
 def _listed_by_git(root: Path) -> list[Path]:

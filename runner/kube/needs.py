@@ -15,6 +15,7 @@ Amounts = dict[str, float]
 _MAIN = "main"
 #: KubeRay has workers wait for the head in a container of its own.
 _WAITS = {"cpu": 0.2, "memory": float(256 * 2**20)}
+_AUTOSCALER = ({"cpu": 0.1, "memory": float(512 * 2**20)}, {"memory": float(2**30)})
 
 
 @dataclass(frozen=True)
@@ -23,12 +24,14 @@ class Need:
 
     Args:
         group: its name; `shape` is what one machine is, `machines` how many.
+        grows: whether Ray's autoscaler may ask for more of them; it has a container beside the head.
     """
 
     stage: str
     group: str
     shape: Group
     machines: int
+    grows: bool = False
 
 
 @dataclass(frozen=True)
@@ -88,9 +91,14 @@ def pods_of(where: Kubernetes, need: Need) -> tuple[Pods, ...]:
     """The pods of a stage: its machines, Ray's head and the supervisor."""
     waits = (Container("wait-gcs-ready", _WAITS, _WAITS),)
     machine = f"a machine of group '{need.group}'"
+    head = _containers(where, where.head)
+    if need.grows:
+        requests, limits = _AUTOSCALER
+        cores = {"cpu": 1.0} if any("cpu" in each.limits for each in head) else {}
+        head += (Container("autoscaler", requests, {**limits, **cores}),)
     return (
         Pods(machine, need.machines, need.shape, _containers(where, need.shape), waits),
-        Pods("Ray's head", 1, where.head, _containers(where, where.head)),
+        Pods("Ray's head", 1, where.head, head),
         supervisor_pod(where),
     )
 

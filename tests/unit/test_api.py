@@ -257,7 +257,9 @@ def test_settings_of_the_project_are_checked(project: Path) -> None:
 
 
 def test_git_decides_which_files_travel(project: Path) -> None:
-    """Files that git ignores are not in the bundle; a large project is refused with its largest files."""
+    """Files that git ignores are not in the bundle, nor are credentials; a large project is refused with its largest
+    files.
+    """
     import io
     import zipfile
 
@@ -265,10 +267,12 @@ def test_git_decides_which_files_travel(project: Path) -> None:
     (project / ".gitignore").write_text("secret.txt\n.runner/\n")
     (project / "secret.txt").write_text("x")
     (project / "helper.py").write_text("y = 1\n")
+    for name in ("lake.env", ".env", "ca.key"):
+        (project / name).write_text("AWS_SECRET_ACCESS_KEY=hidden")
     run = runner.submit("tiny", cluster=FAKE)
     names = zipfile.ZipFile(io.BytesIO(run.bundle.store.get("code.zip"))).namelist()
     assert "project/helper.py" in names
-    assert "project/secret.txt" not in names
+    assert not {"secret.txt", "lake.env", ".env", "ca.key"} & {name.removeprefix("project/") for name in names}
     assert "runner/spec.py" in names
     (project / "large.bin").write_bytes(b"\0" * (65 << 20))
     with pytest.raises(ProjectError, match="large.bin"):

@@ -76,6 +76,26 @@ def test_a_queue_admits_a_stage_whole(planned: Any) -> None:
     assert made.early == (False, False)
 
 
+def test_the_autoscaler_is_admitted_where_the_head_is(planned: Any) -> None:
+    """Its container has the head's security context, a limit of cores where that has one, and a place in the quota."""
+    from runner import kube_run
+    from runner.kube.needs import pods_of
+
+    strict = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+    main = {"name": "main", "securityContext": strict, "resources": {"limits": {"cpu": "2"}}}
+    prepared = planned(pod_template={"spec": {"containers": [main]}})
+    _, grows, _ = kube_run.objects(on(prepared, "s3://lake/runs"), prepared.plan, "r1-tiny", "ann")
+    options = grows["spec"]["rayClusterSpec"]["autoscalerOptions"]
+    assert options["securityContext"] == strict
+    assert options["resources"]["limits"] == {"memory": "1Gi", "cpu": "1"}
+    first, second = kube_run.needs(prepared.resolved, prepared.plan)
+    assert (first.grows, second.grows) == (True, False)
+    where = prepared.resolved.cluster.kubernetes
+    heads = [pods_of(where, need)[1] for need in (first, second)]
+    assert heads[0].requests["cpu"] == pytest.approx(heads[1].requests["cpu"] + 0.1)
+    assert heads[0].limits["cpu"] == heads[1].limits["cpu"] + 1
+
+
 def test_what_grows_has_an_autoscaler(planned: Any) -> None:
     """Only there the head may ask the API; replicas begin at the fewest, and the autoscaler sees what pods see."""
     from runner import kube_run
@@ -88,6 +108,7 @@ def test_what_grows_has_an_autoscaler(planned: Any) -> None:
     assert cluster["enableInTreeAutoscaling"]
     assert cluster["autoscalerOptions"]["envFrom"] == [{"secretRef": {"name": "lake"}}]
     assert cluster["headGroupSpec"]["template"]["spec"]["automountServiceAccountToken"]
+    assert not any(each["name"].startswith("RUNNER_") for each in cluster["autoscalerOptions"]["env"])
     other = fixed["spec"]["rayClusterSpec"]
     assert "enableInTreeAutoscaling" not in other
     assert not other["headGroupSpec"]["template"]["spec"]["automountServiceAccountToken"]
