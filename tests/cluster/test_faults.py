@@ -7,16 +7,19 @@ import signal
 import subprocess
 from collections.abc import Iterator
 
+import psutil
 import pytest
 
 from runner import api
 from runner.bundle import read_index
+from runner.kube import names
 from runner.kube.client import (
     JOBS,
     WORKLOADS,
     Kube,
 )
 from runner.lifecycle import RunState
+from runner.onebox import processes
 from runner.run import Run
 from runner.store import Log, Store
 from tests.cluster import kit
@@ -70,6 +73,31 @@ def test_the_api_may_restart_in_the_middle(kube: Kube, cluster: Cluster) -> None
     onebox("up")
     check_end(kube, run, RunState.SUCCEEDED, "the API server is killed while it trains, and starts again")
     assert len(kit.attempts(run)) == 1
+
+
+@pytest.mark.soak
+def test_a_node_may_die_under_a_run(kube: Kube, cluster: Cluster) -> None:
+    """The kubelet goes, and with it all processes of a worker: the attempt's end is not taken for the job's own, a
+    second one begins before Kubernetes has given the node up, and goes on from the checkpoint when there is a node.
+    """
+    if not cluster.onebox:
+        pytest.skip("the kubelet of a given cluster is not ours to stop")
+    run = api.submit("solo", cluster=kit.onebox_cluster(), steps=40, pause_s=0.5)
+    kit.await_step(run, 6)
+    worker = kit.pod(kube, run, names.WORKER)["metadata"]["name"]
+    processes.stop("kubelet")
+    try:
+        for process in psutil.process_iter(["environ"]):
+            if (process.info["environ"] or {}).get("HOSTNAME") == worker:
+                process.kill()
+        kit.await_that(lambda: len(kit.attempts(run)) == 2 or run.view().state.ended, 150, "a second attempt")
+    finally:
+        onebox("up")
+    check_end(kube, run, RunState.SUCCEEDED, "a node dies; from its return")
+    _, second = kit.attempts(run)
+    assert second["because"] == "lost"
+    assert "does not answer" in " ".join(second["causes"])
+    assert any(line.startswith("rank 0 begins at step ") and not line.endswith(" 0") for line in run.logs(rank=0))
 
 
 @pytest.fixture
@@ -138,5 +166,5 @@ def test_a_run_that_was_never_submitted_removes_itself(kube: Kube, monkeypatch: 
     assert kube.find(JOBS, run.id) is not None
     kit.await_that(lambda: kube.find(JOBS, run.id) is None, 150, "the Job is gone")
     kit.await_that(lambda: not kit.left(kube, run), 60, "its machines are gone")
-    assert not run.bundle.store.list()
+    assert run.bundle.store.list() == ["log"]  # that it was given up, for a client that would still submit it
     assert not read_index(store)

@@ -56,8 +56,7 @@ def objects(cluster: Cluster, run: Run) -> str:
 def test_an_exception_of_the_user_is_the_users_own(kube: Kube) -> None:
     """The run fails with it and its traceback, and is not tried again."""
     run = api.submit("solo", cluster=kit.onebox_cluster(), fail_at=3)
-    kit.await_step(run, 2)
-    check_end(kube, run, RunState.FAILED, "a rank raises an exception")
+    check_end(kube, run, RunState.FAILED, "a rank raises an exception; from the submit on")
     with pytest.raises(UserCodeError, match="rank 1 is unhappy") as caught:
         run.raise_error()
     assert "raise ValueError" in caught.value.trace
@@ -98,8 +97,7 @@ def test_a_lost_machine_costs_only_the_steps_since_the_checkpoint(kube: Kube, ro
 def test_a_rank_without_memory_is_named_and_not_tried_again(kube: Kube) -> None:
     """The run fails, says OOMKilled and the limit, and keeps what the rank printed."""
     run = api.submit("solo", cluster=kit.onebox_cluster(), eat_at=3)
-    kit.await_step(run, 2)
-    check_end(kube, run, RunState.FAILED, "a rank takes all memory")
+    check_end(kube, run, RunState.FAILED, "a rank takes all memory; from the submit on")
     with pytest.raises(RunFailed, match="out of memory"):
         run.raise_error()
     assert len(kit.attempts(run)) == 1
