@@ -191,6 +191,8 @@ class KubeRayBackend:
         error = fold(self._bundle.log.read()).error
         if error is None or error["kind"] != "WorkerLost":
             return
+        if self._current is not None:
+            self._kube.delete(RAY_JOBS, self._current)  # whatever comes of it, this attempt is over
         deadline = time.monotonic() + NODE_S
         while left := [pod for pod in self._pods.objects() if self._is_current(pod)]:
             if self._ledger.lost or self._ledger.out_of_memory or fold(self._bundle.log.read()).cancel is not None:
