@@ -8,6 +8,7 @@ import dataclasses
 import errno
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,7 +23,7 @@ from runner.kube import names
 from runner.kube.client import RAY_CLUSTERS, RAY_JOBS, KubeError
 from runner.lifecycle import EVICTED, LOST, DriverState, RunState, fold
 from runner.show import listing
-from runner.store import Log, Store
+from runner.store import Entry, Log, Store
 from runner.supervisor import Supervisor
 from tests.unit import kube_kit as kit
 from tests.unit.test_api import FAKE, project
@@ -146,8 +147,12 @@ def test_a_run_whose_work_is_done_is_ended_as_done(submitted: runner.Run) -> Non
         log.append("attempt", {"leg": leg, "attempt": 1})
         log.append("leg-done", {"leg": leg, "attempt": 1})
         assert fold(log.read()).is_complete == (leg == len(legs) - 1)
-    log.append("cancel", {"by": "ann"})
-    assert not fold(log.read()).is_complete
+    cancelled = Entry(len(log.read()) + 1, "cancel", time.time(), {"by": "ann"})
+    assert not fold([*log.read(), cancelled]).is_complete
+    gone = SimpleNamespace(is_lost=lambda view: True, remove=lambda: {"processes": 0}, how_lost=lambda: "killed")
+    submitted.__dict__["_outside"] = gone
+    assert submitted.view().state is RunState.LOST
+    assert submitted.reap().state is RunState.SUCCEEDED
 
 
 # -- a client that was too slow --------------------------------------------------------------------------------------
