@@ -1,7 +1,8 @@
 """Copies what processes append to spool files into the bundle, as segments named by their byte offset.
 
 Object stores cannot append, and a process that is killed with -9 cannot flush. So processes write to plain local
-files, and this runs beside them. Segments are named by offset: copying again after a crash repeats nothing.
+files, and this runs beside them. Segments are named by offset and each is created if absent: copying again after a
+crash repeats nothing, and two who copy the same file do not disturb each other.
 
     <scratch>/spool/<stage>/<attempt>/<kind>/<writer>.<ending>  ->  stages/<stage>/<attempt>/<kind>/<writer>/<offset>
 """
@@ -28,7 +29,7 @@ class Shipper:
 
     def __init__(self, spool: Path, bundle: Bundle) -> None:
         self._spool, self._bundle = spool, bundle
-        self._sent: dict[Path, int] = {}
+        self._files: dict[Path, SpoolFile] = {}
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self.error: StoreError | None = None
@@ -59,30 +60,45 @@ class Shipper:
 
     def ship(self) -> None:
         """Copy everything that was appended since the last call."""
-        for file in sorted(self._spool.glob("*/*/*/*")):
-            if file.is_file():
-                self._ship_file(file)
+        for path in sorted(self._spool.glob("*/*/*/*")):
+            if path.is_file():
+                if path not in self._files:
+                    self._files[path] = SpoolFile(path, self._bundle)
+                self._files[path].ship()
 
-    def _ship_file(self, file: Path) -> None:
-        stage, attempt, kind = file.parts[-4:-1]
-        folder = self._bundle.segments(stage, int(attempt), kind, file.stem)
-        if file not in self._sent:
-            self._sent[file] = self._shipped_before(folder)
-        size = file.stat().st_size
-        while self._sent[file] < size:
-            offset = self._sent[file]
-            with open(file, "rb") as source:
-                source.seek(offset)
-                data = source.read(SEGMENT_BYTES)
-            if kind == "metrics":
-                data = data[: data.rfind(b"\n") + 1]  # whole lines only: a segment can be read by itself
+
+class SpoolFile:
+    """One spool file and how much of it is in the bundle.
+
+    Args:
+        path: <spool>/<stage>/<attempt>/<kind>/<writer>.<ending>.
+    """
+
+    def __init__(self, path: Path, bundle: Bundle) -> None:
+        stage, attempt, kind = path.parts[-4:-1]
+        self._path, self._store = path, bundle.store
+        self._folder = bundle.segments(stage, int(attempt), kind, path.stem)
+        self._whole_lines = kind == "metrics"  # a segment can be read by itself
+        self._sent: int | None = None
+
+    def ship(self) -> None:
+        """Copy what was appended since. Raises StoreError if the store refuses it."""
+        if self._sent is None:
+            self._sent = self._shipped_before()
+        size = self._path.stat().st_size
+        while self._sent < size:
+            with open(self._path, "rb") as source:
+                source.seek(self._sent)
+                data = source.read(min(SEGMENT_BYTES, size - self._sent))
+            if self._whole_lines:
+                data = data[: data.rfind(b"\n") + 1]
                 if not data:
                     return
-            self._bundle.store.create(f"{folder}/{offset:015d}", data)
-            self._sent[file] = offset + len(data)
+            made = self._store.create(f"{self._folder}/{self._sent:015d}", data)
+            self._sent = self._sent + len(data) if made else self._shipped_before()
 
-    def _shipped_before(self, folder: str) -> int:
-        names = self._bundle.store.list(folder)
+    def _shipped_before(self) -> int:
+        names = self._store.list(self._folder)
         if not names:
             return 0
-        return int(names[-1]) + len(self._bundle.store.get(f"{folder}/{names[-1]}"))
+        return int(names[-1]) + len(self._store.get(f"{self._folder}/{names[-1]}"))

@@ -110,6 +110,7 @@ class Checkpoints:
                 "stage": self._stage.name, "step": step, "key": key, "metrics": metrics, "best": best,
                 "sha256": hashlib.sha256(data).hexdigest(),
             }  # fmt: skip
+            self._scope.ship(self._stage.name, "metrics", "rank0")  # nobody will make these steps' rows again
             self._scope.record("checkpoint", **entry)
         except BaseException:
             with contextlib.suppress(RunnerError, OSError):  # what is left has no entry, so nobody will read it

@@ -1,14 +1,13 @@
-"""A machine of a cluster that is not the driver's, and who ships what its processes write.
-
-python -m runner.worker.node '{"store": ..., "run_id": ..., "stage": ..., "writer": ..., "spool": ...}'
-"""
+"""A machine of a cluster that is not the driver's, and who ships what its processes write."""
 
 from __future__ import annotations
 
 import json
 import os
+import select
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,8 @@ from runner.worker.scope import Scope
 
 #: Seconds that the last lines may take into the bundle.
 LAST_LINES_S = 20.0
+#: The shipper's program: it gives up its parent before it loads anything.
+_LEAVE = "import os, sys; os.fork() and os._exit(0); from runner.worker.node import main; main(sys.argv[1:])"
 
 
 class Node:
@@ -48,25 +49,38 @@ class Node:
         if self._shipper is not None:
             assert self._shipper.stdin is not None
             self._shipper.stdin.close()
-            try:
-                self._shipper.wait(LAST_LINES_S)
-            except subprocess.TimeoutExpired:
+            if not _ended(self._shipper, LAST_LINES_S):
                 print("the last lines are still on their way into the bundle", file=sys.stderr)
             self._shipper = None
 
 
+def _ended(shipper: subprocess.Popen[bytes], timeout_s: float) -> bool:
+    """Whether the shipper ends in time; it is no child of ours, but its output ends with it."""
+    assert shipper.stdout is not None
+    deadline = time.monotonic() + timeout_s
+    while select.select([shipper.stdout], [], [], max(0.0, deadline - time.monotonic()))[0]:
+        if not os.read(shipper.stdout.fileno(), 1 << 16):
+            return True
+    return False
+
+
 def _ship(payload: dict[str, Any], scratch: Path, stage: str, writer: str) -> subprocess.Popen[bytes]:
-    """A process of its own: it outlives the one that writes, whatever ends that, and ships its last lines."""
+    """A process of its own: it outlives the one that writes, whatever ends that, and ships its last lines.
+
+    It leaves us at once: Ray kills the children of a worker whose time has come.
+    """
     argument = {
         "store": payload["store"], "options": payload["options"], "run_id": payload["run_id"], "stage": stage,
         "attempt": payload["attempt"], "writer": writer, "spool": str(scratch / "spool"),
     }  # fmt: skip
     folder = Path(runner.__file__).resolve().parents[1]
     path = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
-    return subprocess.Popen(
-        [sys.executable, "-m", "runner.worker.node", json.dumps(argument)], stdin=subprocess.PIPE,
+    shipper = subprocess.Popen(
+        [sys.executable, "-c", _LEAVE, json.dumps(argument)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
         start_new_session=True, env={**os.environ, "PYTHONPATH": path}, cwd="/",
     )  # fmt: skip
+    shipper.wait()
+    return shipper
 
 
 def main(argv: list[str]) -> None:
@@ -83,7 +97,3 @@ def main(argv: list[str]) -> None:
             bundle.cause(argument["stage"], argument["attempt"], argument["writer"], words)
     finally:
         shipper.close()
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

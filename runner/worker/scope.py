@@ -15,6 +15,7 @@ from runner import capture, wire
 from runner.bundle import Bundle
 from runner.errors import DataError, suggest
 from runner.lifecycle import fence, fold
+from runner.ship import SpoolFile
 from runner.spec import Cluster, Dataset, Job
 from runner.store import Entry, Store
 
@@ -47,6 +48,7 @@ class Scope:
         self.job: Job = job if job is not None else wire.from_json(self.spec["job"])
         self._fence = fence(leg, attempt)
         self._lock = threading.Lock()
+        self._shipped: dict[Path, SpoolFile] = {}
 
     @functools.cached_property
     def cluster(self) -> Cluster:
@@ -109,6 +111,12 @@ class Scope:
         line = json.dumps({"at": time.time(), **fields}) + "\n"
         with self._lock, open(self.spool(stage, "metrics", "driver"), "a") as file:
             file.write(line)
+
+    def ship(self, stage: str, kind: str, writer: str) -> None:
+        """Return when all that a writer of this machine has spooled so far is in the bundle. Raises StoreError."""
+        path = self.spool(stage, kind, writer)
+        if path.exists():
+            self._shipped.setdefault(path, SpoolFile(path, self.bundle)).ship()
 
     def record(self, kind: str, **data: Any) -> Entry:
         """Add an entry to the run's log. Raises Fenced if a newer attempt has begun or the run has ended."""

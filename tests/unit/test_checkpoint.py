@@ -13,11 +13,13 @@ import pytest
 import torch
 
 from runner.errors import Fenced, SpecError, StoreError
+from runner.logs import metric_rows
 from runner.store import Store
 from runner.worker import checkpoint_files, train_random
 from runner.worker.checkpoint import Checkpoints
 from runner.worker.checkpoint_state import MODULE, STATE, plain, put, take, tracked
 from runner.worker.gang_inline import InlineGang
+from runner.worker.scope import Scope
 from runner.worker.train import run_train
 from tests.train_kit import Config, make_scope
 
@@ -37,6 +39,22 @@ def steps(ctx: Any, config: Any) -> None:
 def fit(tmp_path: Path, fn: Any = steps, **stage: Any) -> tuple[dict[str, Any], Any]:
     given, scope = make_scope(tmp_path, fn, Config(), **{"checkpoint_every_steps": 4, **stage})
     return run_train(given, scope, InlineGang()), scope
+
+
+def test_rows_are_safe_before_the_checkpoint_that_ends_their_steps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When a checkpoint is published the bundle has the rows of all its steps: no later attempt makes them again."""
+    record, there = Scope.record, {}
+
+    def look(scope: Scope, kind: str, **data: Any) -> Any:
+        if kind == "checkpoint":
+            there[data["step"]] = [row["step"] for row in metric_rows(scope.bundle, "fit", "rank0") if "loss" in row]
+        return record(scope, kind, **data)
+
+    monkeypatch.setattr(Scope, "record", look)
+    fit(tmp_path)
+    assert there == {step: list(range(1, step + 1)) for step in (4, 8, 12)}
 
 
 # -- what is kept ----------------------------------------------------------------------------------------------------

@@ -6,6 +6,8 @@ import io
 import json
 import os
 import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +68,7 @@ def test_a_slow_store_fails_no_stage(
     payload: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """When the last lines take too long, `close` says so and leaves the shipper to itself."""
-    shipper = subprocess.Popen(["sleep", "60"], stdin=subprocess.PIPE)
+    shipper = subprocess.Popen(["sleep", "60"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     monkeypatch.setattr(node, "_ship", lambda *_: shipper)
     monkeypatch.setattr(node, "LAST_LINES_S", 0.01)
     try:
@@ -76,6 +78,36 @@ def test_a_slow_store_fails_no_stage(
     finally:
         shipper.kill()
         shipper.wait()
+
+
+def test_the_shipper_outlives_what_ray_does_to_its_worker(store: Store, payload: dict[str, Any]) -> None:
+    """A process that kills all its children and is gone itself, as a worker of Ray's: its last lines arrive."""
+    worker = f"""
+import os, psutil
+from runner.worker.node import Node
+made = Node({payload!r}, "fit", "rank1")
+made.scope.spool("fit", "logs", "rank1").write_text("last words")
+for child in psutil.Process().children(recursive=True):
+    child.kill()
+os._exit(1)
+"""
+    subprocess.run([sys.executable, "-c", worker], cwd=ROOT, check=False)
+    deadline = time.monotonic() + 60
+    while segments(store, "logs", "rank1") != b"last words":
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_two_may_ship_the_same_file(store: Store, tmp_path: Path) -> None:
+    """A rank that must know its rows safe and the shipper beside it: every byte is in the bundle once, in order."""
+    file = tmp_path / "spool" / "fit" / "2" / "metrics" / "rank0.jsonl"
+    file.parent.mkdir(parents=True)
+    both = [ship.SpoolFile(file, Bundle(store, RUN)) for _ in range(2)]
+    for row in range(6):
+        with open(file, "a") as spool:
+            spool.write(f"{row}\n")
+        both[row % 3 == 0].ship()
+    assert segments(store, "metrics", "rank0") == b"0\n1\n2\n3\n4\n5\n"
 
 
 def test_shipping_ends_with_its_input(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
