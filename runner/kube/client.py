@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterator, Mapping
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
@@ -17,6 +19,8 @@ from runner.kube import plain
 
 #: Seconds for the whole of an ordinary request, and between two bytes of a watch.
 TIMEOUT_S, WATCH_TIMEOUT_S = 15.0, 60.0
+#: Seconds for which a request is sent again that the API has put off, and the longest pause between two tries.
+PATIENCE_S, LONGEST_PAUSE_S = 15.0, 2.0
 
 
 class KubeError(ApiError):
@@ -31,6 +35,13 @@ class KubeError(ApiError):
     def __init__(self, status: int, reason: str, message: str) -> None:
         super().__init__(status, message or f"{status} {reason}")
         self.reason, self.message = reason, message
+
+    @property
+    def is_put_off(self) -> bool:
+        """Whether nothing was done, and the same request may do better in a moment: the API has too much to do, or a
+        webhook that it must ask (Kueue's, say) is being replaced.
+        """
+        return self.status == 429 or "failed calling webhook" in self.message
 
 
 @dataclass(frozen=True)
@@ -241,15 +252,33 @@ class Kube:
         words = {key: value for key, value in (query or {}).items() if value}
         url = f"{self._host}{path}" + (f"?{urlencode(words)}" if words else "")
         data = None if body is None else json.dumps(body).encode()
+
+        def once() -> Any:
+            try:
+                response = self._pool.request(
+                    method, url, headers=headers, body=data, timeout=timeout_s, preload_content=not stream,
+                    retries=False,
+                )  # fmt: skip
+            except Exception as error:
+                raise _unreachable(error, self._host) from error
+            if response.status >= 400:
+                raise _refused(response.status, response.data if not stream else response.read())
+            return response
+
+        return _patiently(once)
+
+
+def _patiently(send: Callable[[], Any]) -> Any:
+    """What `send` returns, tried again for PATIENCE_S while the API puts it off."""
+    deadline, pause = time.monotonic() + PATIENCE_S, 0.25
+    while True:
         try:
-            response = self._pool.request(
-                method, url, headers=headers, body=data, timeout=timeout_s, preload_content=not stream, retries=False
-            )
-        except Exception as error:
-            raise _unreachable(error, self._host) from error
-        if response.status >= 400:
-            raise _refused(response.status, response.data if not stream else response.read())
-        return response
+            return send()
+        except KubeError as error:
+            if not error.is_put_off or time.monotonic() + pause > deadline:
+                raise
+        time.sleep(pause * random.uniform(0.5, 1.0))  # nobody tells when; not all at the same moment
+        pause = min(2 * pause, LONGEST_PAUSE_S)
 
 
 def _configuration(context: str | None) -> Any:

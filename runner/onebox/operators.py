@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
+from runner.errors import InputError
 from runner.onebox import images, versions
 from runner.onebox.certs import certificate, encoded, key
-from runner.onebox.kubectl import Object, apply, kustomized
+from runner.onebox.kubectl import Object, apply, kubectl, kustomized
 
 KUBERAY_NAMESPACE = "kuberay-system"
 KUBERAY_DEPLOYMENT = "kuberay-operator"
@@ -46,8 +48,22 @@ def start_kueue() -> None:
 
 
 def finish_kueue() -> None:
-    """The webhooks, once Kueue runs."""
+    """The webhooks, once Kueue runs; returns when the API gets answers from them."""
     apply([_trusted(o) for o in _kueue_objects() if _is_webhook(o)])
+    await_webhooks()
+
+
+def await_webhooks(timeout_s: float = 60) -> None:
+    """Return when the API can ask Kueue: a ready pod is some moments ahead of the packet filter that leads to it."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            kubectl("create", "job", "asks-kueue", "--image=none", "--dry-run=server", "--namespace=default")
+            return
+        except InputError:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(0.2)
 
 
 def namespace(name: str) -> Object:

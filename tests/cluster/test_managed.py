@@ -22,6 +22,7 @@ from runner.kube.client import (
 )
 from runner.kube.tenant import Tenant, objects
 from runner.lifecycle import RunState
+from runner.onebox import operators
 from tests.cluster import kit
 from tests.cluster.conftest import Cluster
 from tests.cluster.ends import check_end
@@ -37,8 +38,7 @@ def configure(cluster: Cluster, text: str) -> None:
     cluster.run("patch", "configmap", "kueue-manager-config", *SYSTEM, "-p", json.dumps({"data": {FILE: text}}))
     cluster.run("rollout", "restart", *MANAGER)
     cluster.run("rollout", "status", "--timeout=180s", *MANAGER)
-    asked = ("create", "job", "lake-runner-asks", "--image=none", "--dry-run=server", "-o", "name")
-    kit.await_that(lambda: cluster.run(*asked, check=False), 120, "the API reaches Kueue's webhook")
+    operators.await_webhooks()
 
 
 @pytest.fixture
