@@ -7,6 +7,7 @@ RunnerError
 │   ├── PlanError         the stages do not fit together
 │   ├── DataError         data is missing, empty, unreadable or of another schema
 │   ├── StoreError        the store cannot be reached, written or trusted
+│   │   └── StoreAway     it does not answer now
 │   └── RunNotFound       no run, or several, by that name
 ├── RunFailed             the run was started and did not succeed           exit 1
 │   ├── UserCodeError     the user's function raised
@@ -73,6 +74,10 @@ class DataError(InputError):
 
 class StoreError(InputError):
     """The store cannot be reached, written, or trusted to create a file only if it is absent."""
+
+
+class StoreAway(StoreError):
+    """The store does not answer, or has too much to do: the same may succeed in a moment."""
 
 
 class RunNotFound(InputError):

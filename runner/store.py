@@ -12,22 +12,54 @@ is listed here with the mechanism that makes it real, and any other scheme is re
 from __future__ import annotations
 
 import contextlib
+import errno
+import functools
 import json
 import logging
 import os
+import random
 import secrets
 import shutil
+import sys
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
-from runner.errors import StoreError, listed
+from runner.errors import StoreAway, StoreError, listed
 
 LOCAL, S3 = "file", "s3"
 _SCHEMES = {"": LOCAL, "file": LOCAL, "local": LOCAL, "s3": S3, "s3a": S3}
 _TEMPORARY = ".tmp-"
+#: Seconds for which the processes of a run go on asking a store that does not answer, and between two tries.
+PATIENCE_S, LONGEST_PAUSE_S = 600.0, 10.0
+#: What an object store, or the disk here, says of a request that will never be right.
+_FINAL = (
+    errno.EINVAL, errno.EPERM, errno.ENOSYS, errno.ENAMETOOLONG, errno.EMSGSIZE,
+    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENOTDIR,
+)  # fmt: skip
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def _patient(method: Method) -> Method:
+    """The same, tried again for the store's `patience_s` while it does not answer."""
+
+    @functools.wraps(method)
+    def patiently(store: Store, *arguments: Any, **named: Any) -> Any:
+        deadline, pause = time.monotonic() + store.patience_s, 0.5
+        while True:
+            try:
+                return method(store, *arguments, **named)
+            except StoreAway as error:
+                if time.monotonic() + pause > deadline:
+                    raise
+                print(f"runner: trying again: {error.where}: {error.found}", file=sys.stderr, flush=True)
+            time.sleep(pause * random.uniform(0.5, 1.0))  # nobody tells when; not all ranks at the same moment
+            pause = min(2 * pause, LONGEST_PAUSE_S)
+
+    return patiently  # type: ignore[return-value]
 
 
 class Store:
@@ -36,12 +68,15 @@ class Store:
     Args:
         url: a local path, ``file://`` or ``s3://bucket/prefix``.
         options: fsspec storage options (endpoint, profile, ...). Credentials are better left to the environment.
+        patience_s: seconds for which a request is tried again that an object store does not answer. A person at a
+            terminal wants to know at once; a process of a run has time.
 
     Raises:
         StoreError: the scheme cannot create a file only if it is absent, or its package is missing.
     """
 
-    def __init__(self, url: str, options: dict[str, Any] | None = None) -> None:
+    def __init__(self, url: str, options: dict[str, Any] | None = None, patience_s: float = 0.0) -> None:
+        self.patience_s = patience_s
         self.url = url.rstrip("/") if len(url) > 1 else url
         self.options = dict(options or {})
         scheme = url.split("://", 1)[0] if "://" in url else ""
@@ -64,7 +99,8 @@ class Store:
         return f"Store({self.url!r})"
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"url": self.url, "options": self.options, "kind": self.kind, "root": self.root, "_fs": None}
+        kept = ("url", "options", "kind", "root", "patience_s")
+        return {**{name: getattr(self, name) for name in kept}, "_fs": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -95,6 +131,7 @@ class Store:
 
     # -- writing -------------------------------------------------------------------------------------------------
 
+    @_patient
     def create(self, key: str, data: bytes) -> bool:
         """Make ``key`` with ``data`` if it is absent.
 
@@ -104,6 +141,7 @@ class Store:
         with _explained(self, key):
             return self._create_local(key, data) if self.kind == LOCAL else self._create_s3(key, data)
 
+    @_patient
     def put(self, key: str, data: bytes) -> None:
         """Make or replace ``key`` in one move."""
         with _explained(self, key):
@@ -113,6 +151,7 @@ class Store:
             else:
                 self.fs.pipe_file(self.path(key), data)
 
+    @_patient
     def put_file(self, key: str, local_path: str | os.PathLike[str]) -> None:
         """Publish a finished local file under ``key`` in one move."""
         with _explained(self, key):
@@ -127,11 +166,13 @@ class Store:
                 _unlink(temporary)
                 raise
 
+    @_patient
     def delete(self, key: str) -> None:
         """Remove ``key``; nothing happens if it is absent."""
         with _explained(self, key), contextlib.suppress(FileNotFoundError):
             self.fs.rm_file(self.path(key))
 
+    @_patient
     def delete_tree(self, prefix: str) -> None:
         """Remove everything below ``prefix``."""
         with _explained(self, prefix), contextlib.suppress(FileNotFoundError):
@@ -139,6 +180,7 @@ class Store:
 
     # -- reading -------------------------------------------------------------------------------------------------
 
+    @_patient
     def get(self, key: str) -> bytes:
         """The content of ``key``. Raises FileNotFoundError."""
         with _explained(self, key):
@@ -148,11 +190,24 @@ class Store:
             # Without a size to cut into parts: one request, also for what is absent.
             return bytes(self.fs.cat_file(self.path(key), max_concurrency=1))
 
+    @_patient
+    def get_file(self, key: str, local_path: str | os.PathLike[str]) -> None:
+        """Copy ``key`` to a local file, whole or not at all. Raises FileNotFoundError."""
+        part = f"{os.fspath(local_path)}.{secrets.token_hex(4)}"
+        try:
+            with _explained(self, key):
+                self.fs.get_file(self.path(key), part)
+            os.replace(part, local_path)
+        finally:
+            _unlink(part)
+
+    @_patient
     def exists(self, key: str) -> bool:
         """Whether ``key`` is an object or a folder."""
         with _explained(self, key):
             return os.path.exists(self.path(key)) if self.kind == LOCAL else bool(self.fs.exists(self.path(key)))
 
+    @_patient
     def list(self, prefix: str = "") -> list[str]:
         """The names directly below ``prefix``, sorted; an absent folder has none."""
         with _explained(self, prefix):
@@ -209,21 +264,37 @@ class Store:
         except FileExistsError:
             return False
         except OSError as error:
-            if _says_taken(error):
+            if _code(error) in _TAKEN:
                 return False
             raise
         return True
 
 
-def _says_taken(error: BaseException) -> bool:
-    """412 (there already) and 409 (another conditional write of the same key is under way)."""
-    text = f"{error!r} {error.__cause__!r}"
-    return any(word in text for word in ("PreconditionFailed", "412", "ConditionalRequestConflict"))
+#: There already; another conditional write of the same key is under way.
+_TAKEN = ("PreconditionFailed", "412", "ConditionalRequestConflict", "409")
+
+
+def _code(error: BaseException) -> str:
+    """The word by which S3 refused a request; s3fs keeps the answer as the cause of its own error."""
+    response = getattr(error.__cause__, "response", None) or {}
+    return str(response.get("Error", {}).get("Code", ""))
 
 
 def _unlink(path: str) -> None:
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
+
+
+def _is_away(error: BaseException) -> bool:
+    """Whether an object store did not answer, or said that it cannot now."""
+    if type(error).__module__.partition(".")[0] in ("aiohttp", "urllib3"):
+        return True
+    from botocore import exceptions
+
+    if isinstance(error, exceptions.HTTPClientError | exceptions.ConnectionError | ConnectionError | TimeoutError):
+        return True
+    refused = FileNotFoundError | FileExistsError | PermissionError
+    return isinstance(error, OSError) and not isinstance(error, refused) and error.errno not in _FINAL
 
 
 class _explained(contextlib.AbstractContextManager[None]):
@@ -234,6 +305,12 @@ class _explained(contextlib.AbstractContextManager[None]):
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         where = f"store {self._store.url}"
+        if error is not None and self._store.kind != LOCAL and _is_away(error):
+            raise StoreAway(
+                f"{type(error).__name__}: {' '.join(str(error).split())}", allowed="an S3 that answers",
+                todo="see whether it is up and AWS_ENDPOINT_URL leads to it (not set: Amazon's), and try again",
+                where=where,
+            ) from error  # fmt: skip
         if error is not None and type(error).__module__.startswith(("botocore.", "aiobotocore.")):
             raise StoreError(
                 " ".join(str(error).split()), allowed="an S3 that answers, and credentials for it",
@@ -250,8 +327,6 @@ class _explained(contextlib.AbstractContextManager[None]):
                 todo="check the owner of the folder or the credentials, or choose another with --store or RUNNER_STORE",
                 where=where,
             ) from error
-        import errno
-
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise StoreError(
                 f"no space left while writing {self._store.path(self._key)}",

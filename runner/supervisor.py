@@ -35,7 +35,7 @@ from runner.lifecycle import (
 )
 from runner.receipt import end_run
 from runner.ship import Shipper
-from runner.store import LOCAL, Store
+from runner.store import LOCAL, LONGEST_PAUSE_S, PATIENCE_S, Entry, Store
 
 T = TypeVar("T")
 #: Seconds between looks at the log while nothing happens (another machine may have written to it).
@@ -43,8 +43,6 @@ LOOK_S = 0.5
 STOP_GRACE_S = 4.0
 #: Seconds that a client may take between making the supervisor and the first entry of the log.
 SUBMIT_S = 60.0
-#: Seconds for which a store or an API elsewhere may fail before the supervisor gives up, and between two tries.
-PATIENCE_S, LONGEST_PAUSE_S = 600.0, 10.0
 
 
 class Supervisor:

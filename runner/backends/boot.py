@@ -12,6 +12,7 @@ import runpy
 import shutil
 import sys
 import tempfile
+import time
 import zipfile
 from pathlib import Path
 
@@ -32,8 +33,11 @@ def unpack(url: str, options: dict, folder: Path) -> None:
     """Beside the folder first, then renamed: a half-written one is never used."""
     import fsspec
 
-    with fsspec.open(url, "rb", **options) as file:
-        data = file.read()
+    def read() -> bytes:
+        with fsspec.open(url, "rb", **options) as file:
+            return file.read()
+
+    data = patiently(read)
     beside = folder.with_name(f"{folder.name}.{os.getpid()}")
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         archive.extractall(beside)
@@ -45,6 +49,27 @@ def unpack(url: str, options: dict, folder: Path) -> None:
         if not (folder / "runner").is_dir():
             raise
         shutil.rmtree(beside)
+
+
+def patiently(read):
+    """What `read` returns, tried again for ten minutes where the store does not answer."""
+    deadline, pause = time.monotonic() + 600, 0.5
+    while True:
+        try:
+            return read()
+        except Exception as error:
+            if not is_away(error) or time.monotonic() + pause > deadline:
+                raise
+            print("trying again:", repr(error), file=sys.stderr, flush=True)
+        time.sleep(pause)
+        pause = min(2 * pause, 10.0)
+
+
+def is_away(error: Exception) -> bool:
+    """Whether the same may succeed later."""
+    if isinstance(error, (FileNotFoundError, PermissionError)) or "Credential" in type(error).__name__:
+        return False
+    return isinstance(error, OSError) or type(error).__module__.split(".")[0] in ("aiobotocore", "aiohttp", "botocore")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -190,9 +189,7 @@ class Checkpoints:
         try:
             if self._store.kind != LOCAL and not (path.exists() and hash_of(path) == sha256):
                 path.parent.mkdir(parents=True, exist_ok=True)
-                part = path.with_name(f"{path.name}.{os.getpid()}")  # several ranks of one machine may fetch it
-                self._store.fs.get_file(remote, str(part))
-                os.replace(part, path)
+                self._store.get_file(f"{key}/{name}", path)  # several ranks of one machine may
             found = hash_of(path)
         except FileNotFoundError:
             raise Damaged(f"{name} is missing") from None

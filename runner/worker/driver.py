@@ -27,7 +27,7 @@ from runner.errors import Fenced, RunnerError, StoreError, UserCodeError
 from runner.lifecycle import fence, fold
 from runner.ship import Shipper
 from runner.spec import Stage
-from runner.store import Entry, Store
+from runner.store import PATIENCE_S, Entry, Store
 from runner.worker import stages
 from runner.worker.engine_skip import SkipEngine
 from runner.worker.scope import Scope
@@ -50,7 +50,7 @@ def main(argv: list[str]) -> int:
         processes.die_with_parent(parent)
     signal.signal(signal.SIGTERM, _stop)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    store = Store(argument["store"], argument["options"])
+    store = Store(argument["store"], argument["options"], PATIENCE_S)
     bundle = Bundle(store, argument["run_id"])
     if parent is None and not _is_first(bundle, argument["leg"], argument["attempt"]):
         return 1

@@ -14,7 +14,7 @@ from typing import Any
 import runner
 from runner.bundle import Bundle
 from runner.ship import Shipper
-from runner.store import Store
+from runner.store import PATIENCE_S, Store
 from runner.worker.memory import limit_words, out_of_memory_kills
 from runner.worker.scope import Scope
 
@@ -86,7 +86,7 @@ def _ship(payload: dict[str, Any], scratch: Path, stage: str, writer: str) -> su
 def main(argv: list[str]) -> None:
     """Ship until standard input ends; then say what the kernel did to the process that wrote, if it did."""
     argument = json.loads(argv[0])
-    bundle = Bundle(Store(argument["store"], argument["options"]), argument["run_id"])
+    bundle = Bundle(Store(argument["store"], argument["options"], PATIENCE_S), argument["run_id"])
     before = out_of_memory_kills()
     shipper = Shipper(Path(argument["spool"]), bundle)
     shipper.start()

@@ -17,7 +17,7 @@ from runner.errors import DataError, suggest
 from runner.lifecycle import fence, fold
 from runner.ship import SpoolFile
 from runner.spec import Cluster, Dataset, Job
-from runner.store import Entry, Store
+from runner.store import PATIENCE_S, Entry, Store
 
 if TYPE_CHECKING:
     from runner.data.manifest import Manifest
@@ -94,7 +94,7 @@ class Scope:
             root = str(unpacked / "project")
         if root:
             capture.set_code_root(Path(root))
-        store = Store(payload["store"], payload["options"])
+        store = Store(payload["store"], payload["options"], PATIENCE_S)
         return cls(store, payload["run_id"], payload["leg"], payload["attempt"], Path(payload["scratch"]))
 
     # -- telling -------------------------------------------------------------------------------------------------

@@ -45,6 +45,11 @@ class S3Server:
         }  # fmt: skip
 
 
+def at(port: int) -> S3Server:
+    """The server at a port, whether it runs or not."""
+    return S3Server(f"http://127.0.0.1:{port}", "lake")
+
+
 def binary() -> Path:
     """The compiled server; skips the test where it cannot be built, fails it in CI."""
     try:
@@ -53,14 +58,19 @@ def binary() -> Path:
         (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(f"no S3 server: {error}")
 
 
+def free_port() -> int:
+    """A port of the loopback address on which nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
 @contextmanager
-def serve(folder: Path) -> Iterator[S3Server]:
-    """Run the server on a free port of the loopback address, with one bucket, until the block ends."""
+def serve(folder: Path, port: int = 0) -> Iterator[S3Server]:
+    """Run the server on a port of the loopback address (0: a free one), with one bucket, until the block ends."""
     root, meta = folder / "root", folder / "meta"
     (root / "lake").mkdir(parents=True)
     meta.mkdir()
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = port or free_port()
     process = subprocess.Popen(
         [str(binary()), "--port", f"127.0.0.1:{port}", "posix", "--sidecar", str(meta), str(root)],
         env={**os.environ, "ROOT_ACCESS_KEY": KEY, "ROOT_SECRET_KEY": SECRET},
@@ -72,7 +82,7 @@ def serve(folder: Path) -> Iterator[S3Server]:
             assert process.poll() is None, "the S3 server ended"
             assert time.monotonic() < deadline, "the S3 server does not answer"
             time.sleep(0.05)
-        yield S3Server(f"http://127.0.0.1:{port}", "lake")
+        yield at(port)
     finally:
         process.terminate()
         process.wait(10)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 import runner
+from runner.errors import StoreAway
 from runner.lifecycle import RunState
 from runner.run import Run
 from runner.store import Log, Store
-from tests.local.s3server import S3Server, serve
+from tests.local.s3server import S3Server, at, free_port, serve
 
 pytestmark = pytest.mark.timeout(900)  # the server is compiled the first time
 
@@ -54,6 +56,26 @@ def test_of_many_writers_exactly_one_creates(server: S3Server, s3: Store) -> Non
         thread.join()
     assert len(winners) == 1
     assert s3.get("contested") == b"%d" % winners[0]
+
+
+def test_a_process_of_a_run_waits_for_a_store_that_is_away(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A client is told at once that nothing answers; a store with patience writes when the server is back."""
+    port = free_port()
+    url, options = "s3://lake/away", {**at(port).options, "skip_instance_cache": True}
+    with pytest.raises(StoreAway, match="does not answer|Could not connect"):
+        Store(url, options).create("a", b"x")
+    made: list[bool] = []
+    writer = threading.Thread(target=lambda: made.append(Store(url, options, patience_s=60).create("a", b"x")))
+    capsys.readouterr()
+    writer.start()
+    deadline = time.monotonic() + 60
+    while "trying again" not in capsys.readouterr().err:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    with serve(tmp_path, port) as back:
+        writer.join(60)
+        assert made == [True]
+        assert Store(url, back.options).get("a") == b"x"
 
 
 def test_the_log_loses_nothing(server: S3Server, s3: Store) -> None:
