@@ -32,7 +32,8 @@ def look(kube: Kube, where: Kubernetes, needs: list[Need]) -> Iterator[Finding]:
         yield Finding("limits", None, "LimitRanges are not to be seen with these rights")
     kinds = {pods.what: pods for need in needs for pods in pods_of(where, need)}
     for name, limit in limits or []:
-        found = "; ".join(dict.fromkeys(words for pods in kinds.values() for words in _outside(limit, pods)))
+        words = (words for pods in kinds.values() for words in _outside(limit, pods, limits or []))
+        found = "; ".join(dict.fromkeys(words))
         if found:
             todo = "change the shape, or its limits by a `pod_template`; or ask for another LimitRange"
             yield Finding(f"limits {name}", False, found, todo)
@@ -135,20 +136,36 @@ def _defaulted(container: Container, limits: list[tuple[str, Limit]]) -> Contain
 def _default(container: Container, limit: Limit) -> Container:
     most = _numbers(limit.get("max"))
     bounds = {**most, **_numbers(limit.get("default"))}  # Kubernetes' own defaults for a default
-    requests = {**bounds, **_numbers(limit.get("min")), **_numbers(limit.get("defaultRequest"))}
+    requests = {**_numbers(limit.get("min")), **bounds, **_numbers(limit.get("defaultRequest"))}
     whole = {**bounds, **container.limits}
     own = {name: value for name, value in container.limits.items() if name not in container.requests}
     return Container(container.name, {**requests, **own, **container.requests}, whole)
 
 
-def _outside(limit: Limit, pods: Pods) -> Iterator[str]:
-    """How such a pod breaks one limit of a LimitRange, in words."""
+def _outside(limit: Limit, pods: Pods, limits: list[tuple[str, Limit]]) -> Iterator[str]:
+    """How such a pod breaks one limit of a LimitRange, in words. All defaults are given before any limit is held."""
     if limit["type"] == "Container":
         for container in (*pods.containers, *pods.inits):
             what = f"container '{container.name}' of {pods.what}"
-            yield from _broken(limit, _default(container, limit), what)
+            whole = _defaulted(container, limits)
+            yield from _broken(limit, whole, what)
+            yield from _contradicted(limit, whole, what)
     elif limit["type"] == "Pod":
-        yield from _broken(limit, Container("", pods.requests, pods.limits), pods.what)
+        yield from _broken(limit, _pod(pods, limits), pods.what)
+
+
+def _pod(pods: Pods, limits: list[tuple[str, Limit]]) -> Container:
+    """A pod as one: the sum of its containers, or what runs before them where that asks for more."""
+    requests, bounds = Amounts(), Amounts()
+    for container in pods.containers:
+        whole = _defaulted(container, limits)
+        quantities.add(requests, whole.requests)
+        quantities.add(bounds, whole.limits)
+    for container in pods.inits:
+        whole = _defaulted(container, limits)
+        for total, own in ((requests, whole.requests), (bounds, whole.limits)):
+            total.update({name: max(value, total.get(name, 0.0)) for name, value in own.items()})
+    return Container("", requests, bounds)
 
 
 def _broken(limit: Limit, whole: Container, what: str) -> Iterator[str]:
@@ -163,9 +180,13 @@ def _broken(limit: Limit, whole: Container, what: str) -> Iterator[str]:
         asked = whole.requests.get(name, whole.limits.get(name, 0.0))
         if asked < least:
             yield f"{what} asks for {name} {amount(name, asked)}, at least {amount(name, least)} a {kind}"
+
+
+def _contradicted(limit: Limit, whole: Container, what: str) -> Iterator[str]:
+    """A default limit below what the container asks for: the API takes no such container."""
     for name in whole.requests.keys() & whole.limits.keys():
         asked, most = whole.requests[name], whole.limits[name]
-        if asked > most and name not in _numbers(limit.get("max")):
+        if asked > most and name in _numbers(limit.get("default")) and name not in _numbers(limit.get("max")):
             yield f"{what} is given a limit of {name} {amount(name, most)}, less than its {amount(name, asked)}"
 
 

@@ -94,7 +94,9 @@ def test_what_a_template_adds_is_counted() -> None:
         ({"min": {"cpu": "1"}}, "container 'wait-gcs-ready' of a machine of group 'g' asks for cpu 0.2, at least 1"),
         ({"default": {"cpu": "500m"}}, "is given a limit of cpu 0.5, less than its 1"),
         ({"type": "Pod", "max": {"memory": "2Gi"}}, "group 'g' asks for memory 4.0 GiB, at most 2.0 GiB a pod"),
-        ({"type": "Pod", "max": {"cpu": "8"}}, "a machine of group 'g' has no limit of cpu, which is at most 8 a pod"),
+        ({"type": "Pod", "max": {"cpu": "8"}}, "Ray's head has no limit of cpu, which is at most 8 a pod"),
+        ({"type": "Pod", "max": {"cpu": "100m"}}, "a machine of group 'g' asks for cpu 1, at most 0.1 a pod"),
+        ({"type": "Pod", "min": {"cpu": "500m"}}, "the supervisor asks for cpu 0.2, at least 0.5 a pod"),
     ],
 )  # fmt: skip
 def test_limits_that_refuse_a_pod(limit: dict[str, Any], words: str) -> None:
@@ -116,3 +118,39 @@ def test_limits_that_refuse_a_pod(limit: dict[str, Any], words: str) -> None:
 def test_limits_that_are_no_hindrance(limit: dict[str, Any]) -> None:
     """Defaults for those who say nothing, and bounds that are kept, are no hindrance."""
     assert not [f for f in look(kit.FakeKube(*WHOLE, limit_range(**limit))).values() if not f.good]
+
+
+def limit_ranges(*limits: dict[str, Any]) -> list[kit.Body]:
+    """LimitRanges of one limit each."""
+    return [kit.body("LimitRange", "v1", f"unit{n}", spec={"limits": [limit]}) for n, limit in enumerate(limits)]
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_a_limit_of_pods_is_held_after_the_defaults_of_containers(apart: bool) -> None:
+    """The API gives containers their defaults before it looks at the pod, also where another LimitRange has them."""
+    limits: tuple[dict[str, Any], ...] = ({"type": "Container", "default": {"cpu": "4"}, "defaultRequest": {"cpu": 1}},)
+    limits += ({"type": "Pod", "max": {"cpu": "8"}},)
+    if apart:
+        ranges = limit_ranges(*limits)
+    else:
+        ranges = [kit.body("LimitRange", "v1", "unit", spec={"limits": list(limits)})]
+    assert not [f for f in look(kit.FakeKube(*WHOLE, *ranges)).values() if not f.good]
+    narrow = limit_ranges(limits[0], {"type": "Pod", "max": {"cpu": "3"}})
+    bad = wrong(look(kit.FakeKube(*WHOLE, *narrow)))
+    assert "a machine of group 'g' asks for cpu 4, at most 3 a pod" in bad.found
+
+
+def test_a_container_that_runs_before_has_a_part_in_its_pods_limits() -> None:
+    """A limit of cores that only KubeRay's waiting container has is the pod's: it is not refused for having none."""
+    (bad,) = limit_ranges({"type": "Pod", "max": {"cpu": "8"}})
+    found = wrong(look(kit.FakeKube(*WHOLE, bad))).found
+    assert "a machine of group" not in found
+    assert "the supervisor has no limit of cpu" in found
+
+
+def test_a_pods_containers_need_no_limits_each() -> None:
+    """A limit that one container has and another has not is no contradiction: a pod's requests may pass its limits."""
+    beside = {"name": "proxy", "resources": {"limits": {"cpu": "100m"}, "requests": {"cpu": "100m"}}}
+    template = {"spec": {"containers": [beside]}}
+    (limit,) = limit_ranges({"type": "Pod", "max": {"cpu": "8"}, "min": {"memory": "1Mi"}})
+    assert not [f for f in look(kit.FakeKube(*WHOLE, limit), pod_template=template).values() if not f.good]
