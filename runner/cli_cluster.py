@@ -92,6 +92,9 @@ def tenant(
     cpus: Annotated[float, typer.Option(help="Cores that its runs may hold at one time.")],
     memory: Annotated[str, typer.Option(help="Memory, such as 256GiB.")],
     gpus: Annotated[int, typer.Option(help="GPUs.")] = 0,
+    most_cpus: Annotated[float | None, typer.Option(help="Cores while other teams leave theirs idle.")] = None,
+    most_memory: Annotated[str | None, typer.Option(help="Memory then.")] = None,
+    most_gpus: Annotated[int | None, typer.Option(help="GPUs then.")] = None,
     vendor: Annotated[str, typer.Option(help="Of the GPUs: nvidia or amd.")] = "nvidia",
     users: Annotated[list[str] | None, typer.Option("--user", help="Who may make runs, as the API knows them.")] = None,
     groups: Annotated[list[str] | None, typer.Option("--group", help="A group of such users.")] = None,
@@ -106,14 +109,15 @@ def tenant(
 ) -> None:
     """Print or apply a team's share of a cluster.
 
-    Its namespace, quota, queue, roles and network policy.
+    Its namespace, quota, queue, roles and network policy. Applied again, it changes what is there.
     """
     from runner.kube.tenant import Tenant
     from runner.show import cluster as show
 
+    most = None if most_memory is None else show.bytes_of("--most-memory", most_memory)
     made = Tenant(
-        name, cpus, show.bytes_of(memory), gpus, vendor, tuple(users or ()), tuple(groups or ()), kueue, host_paths,
-        operator, supervisors,
+        name, cpus, show.bytes_of("--memory", memory), gpus, vendor, tuple(users or ()), tuple(groups or ()), kueue,
+        host_paths, operator, supervisors, most_cpus, most, most_gpus,
     )  # fmt: skip
     show.tenant(made, context, apply=apply)
 

@@ -45,7 +45,8 @@ class Holder:
 
 def shares(kube: Kube) -> list[Share]:
     """Of the namespace's ResourceQuotas, and of the ClusterQueues behind its LocalQueues."""
-    found = [share for quota in kube.select(client.QUOTAS) for share in _of_quota(quota)]
+    quotas = [quota for quota in kube.select(client.QUOTAS) if not _of_some_pods(quota)]
+    found = [share for quota in quotas for share in _of_quota(quota)]
     try:
         queues = kube.select(client.LOCAL_QUEUES)
     except KubeError as error:
@@ -55,6 +56,16 @@ def shares(kube: Kube) -> list[Share]:
     for queue in queues:
         found += _of_queue(kube, queue)
     return found
+
+
+def unfinished_in(kube: Kube, name: str) -> list[str]:
+    """The names of Kueue's workloads in a LocalQueue."""
+    there = [each for each in kube.select(client.WORKLOADS) if each["spec"].get("queueName") == name]
+    return [w["metadata"]["name"] for w in there if pods.condition(w, "Finished").get("status") != "True"]
+
+
+def _of_some_pods(quota: dict[str, Any]) -> bool:
+    return bool(quota["spec"].get("scopes") or quota["spec"].get("scopeSelector"))
 
 
 def _of_quota(quota: dict[str, Any]) -> list[Share]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.text import Text
@@ -45,12 +45,10 @@ def why(name: str, store: str | None, output: Output) -> None:
 
 
 def doctor(name: str, output: Output) -> None:
-    """Print every check of a cluster; exit code 2 if one fails."""
-    from runner.kube import preflight
+    """Print every check of a cluster and of the store; exit code 2 if one fails."""
+    from runner import kube_run
 
-    cluster = _cluster(name)
-    needs = [preflight.Need(f"one machine of group '{key}'", key, group, 1) for key, group in cluster.groups.items()]
-    findings = preflight.look(cluster, needs)
+    findings = kube_run.examine(_cluster(name), open_store(None))
     if output is Output.JSON:
         print_json([dataclasses.asdict(finding) for finding in findings])
     else:
@@ -59,6 +57,7 @@ def doctor(name: str, output: Output) -> None:
             word, style = _GOOD[finding.good]
             table.add_row(Text(finding.name), Text(word, style), Text(finding.found), Text(finding.todo))
         print_table(console(), table)
+        typer.echo(kube_run.IN_THE_FIRST_POD)
     if any(finding.good is False for finding in findings):
         raise typer.Exit(2)
 
@@ -121,11 +120,11 @@ def gc(name: str, *, yes: bool, everywhere: bool, store: str | None) -> None:
 
 
 def tenant(made: Tenant, context: str | None, *, apply: bool) -> None:
-    """Print a tenant's objects as YAML, or apply them."""
+    """Print a tenant's objects as YAML, or apply them and remove those that are no part of it any more."""
     import yaml
 
     from runner.kube.client import Kube, resource
-    from runner.kube.tenant import objects
+    from runner.kube.tenant import left_out, objects
 
     bodies = objects(made)
     if not apply:
@@ -135,13 +134,34 @@ def tenant(made: Tenant, context: str | None, *, apply: bool) -> None:
     for body in bodies:
         kube.apply(body, resource(body))
         typer.echo(f"{body['kind']} {body['metadata']['name']}")
+    for body in left_out(made):
+        if words := _removed(kube, body):
+            typer.echo(f"{body['kind']} {body['metadata']['name']} {words}")
 
 
-def bytes_of(words: str) -> int:
+def _removed(kube: Kube, body: dict[str, Any]) -> str:
+    """Remove what a tenant had before. What became of it, in words; none if it is not there."""
+    from runner.kube.client import resource
+    from runner.kube.queue import unfinished_in
+    from runner.kube.tenant import is_ours
+
+    what, name = resource(body), body["metadata"]["name"]
+    found = kube.find(what, name)
+    if found is None:
+        return ""
+    if not is_ours(found):
+        return "kept: it was not made by this command"
+    if body["kind"] != "RoleBinding" and (there := unfinished_in(kube, name)):
+        return f"kept: runs are in it ({', '.join(there)}); say it again when they have ended"
+    kube.delete(what, name)
+    return "removed: it is no part of the team any more"
+
+
+def bytes_of(option: str, words: str) -> int:
     """Bytes from '256GiB'."""
     from runner.checks import Fields, parse_bytes
 
-    return parse_bytes(Fields("runner admin tenant"), "--memory", words)
+    return parse_bytes(Fields("runner admin tenant"), option, words)
 
 
 def _cluster(name: str) -> Cluster:

@@ -14,12 +14,15 @@ from pathlib import Path
 import pytest
 
 from runner import api
-from runner.kube.client import Kube
+from runner.kube.client import Kube, resource
+from runner.kube.tenant import supervisor_objects
 from runner.onebox import build, images, packages, versions
+from runner.onebox.places import BUCKET
 from tests.cluster import ends, kit
 
-# Read when the tests are collected, for no test sees the settings of the person who runs it.
-GIVEN = {name: value for name, value in os.environ.items() if name.startswith("RUNNER_TEST_")}
+#: What says where the lake of a cluster that is given is, and its keys.
+AWS = ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "SESSION_TOKEN", "ENDPOINT_URL", "REGION", "DEFAULT_REGION")
+LAKE = {f"AWS_{name}": os.environ[f"AWS_{name}"] for name in AWS if f"AWS_{name}" in os.environ}
 CHECKOUT = Path(__file__).resolve().parents[2]
 
 
@@ -75,16 +78,37 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 @pytest.fixture(scope="session")
 def cluster() -> Cluster:
     """The cluster of RUNNER_TEST_KUBECONFIG, or the one-machine cluster, which stays up; skips where neither can be."""
-    if kubeconfig := GIVEN.get("RUNNER_TEST_KUBECONFIG"):
-        kubectl = Path(packages.program("kubectl"))
-        return Cluster(Path(kubeconfig), GIVEN["RUNNER_TEST_IMAGE"], {}, (), kubectl, onebox=False)
+    if "RUNNER_TEST_KUBECONFIG" in kit.GIVEN:
+        return given()
+    ci = os.environ.get("CI") == "true"
     if reason := why_not():
-        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(reason)
-    environment = exported(onebox("up", *(["--no-kueue"] if build.missing((versions.KUEUE,)) else [])))
+        kit.leave_out(reason)
+    no_kueue = ["--no-kueue"] if build.missing((versions.KUEUE,)) and not ci else []
+    environment = {**exported(onebox("up", *no_kueue)), "RUNNER_STORE": f"s3://{BUCKET}"}
     return Cluster(
         Path(environment["KUBECONFIG"]), images.HOST, environment, host_mounts(), build.program(versions.KUBECTL),
         onebox=True,
     )  # fmt: skip
+
+
+def given() -> Cluster:
+    """A cluster that is there. Its namespace `default` gets what a namespace needs for runs, and the lake's keys."""
+    if not {"RUNNER_TEST_IMAGE", "RUNNER_TEST_CLUSTER"} & kit.GIVEN.keys():
+        pytest.fail("RUNNER_TEST_KUBECONFIG needs RUNNER_TEST_IMAGE (an image) or RUNNER_TEST_CLUSTER (a cluster file)")
+    if not {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"} <= LAKE.keys():
+        pytest.fail("RUNNER_TEST_KUBECONFIG needs AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY of its lake")
+    kubernetes = kit.cluster_file().kubernetes
+    assert kubernetes is not None
+    kubeconfig = Path(kit.GIVEN["RUNNER_TEST_KUBECONFIG"]).resolve()
+    store = kit.GIVEN.get("RUNNER_TEST_STORE", "s3://lake").rstrip("/")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KUBECONFIG", str(kubeconfig))
+        kube = Kube(None, "default")
+        secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": kit.CREDENTIALS, "namespace": "default"}}
+        for body in [*supervisor_objects("default"), {**secret, "stringData": LAKE}]:
+            kube.apply(body, resource(body))
+    kubectl = Path(packages.program("kubectl"))
+    return Cluster(kubeconfig, kubernetes.image, {**LAKE, "RUNNER_STORE": store}, (), kubectl, onebox=False)
 
 
 @pytest.fixture
@@ -93,7 +117,7 @@ def kube(cluster: Cluster, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> I
     for name, value in cluster.environment.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("KUBECONFIG", str(cluster.kubeconfig))
-    monkeypatch.setenv("RUNNER_STORE", f"s3://lake/test-{uuid.uuid4().hex[:8]}")
+    monkeypatch.setenv("RUNNER_STORE", f"{cluster.environment['RUNNER_STORE']}/test-{uuid.uuid4().hex[:8]}")
     monkeypatch.chdir(kit.write_project(tmp_path / "project"))
     yield Kube(None, "default")
     for run in api.runs():  # what a failed test has left would keep the next one from its machines

@@ -5,22 +5,29 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import os
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from runner import Cluster, Group
 from runner.kube import names
 from runner.kube.client import CLUSTER_QUEUES, NAMESPACES, PODS, RAY_CLUSTERS, RAY_JOBS, SECRETS, Kube, resource
 from runner.kube.tenant import Tenant, objects
-from runner.project import find_project
+from runner.project import find_project, load_definition
 from runner.run import Run
 from tests.local.helpers import NUMBERS
 
+#: Read when the tests are collected, for no test sees the settings of the person who runs it.
+GIVEN = {name: value for name, value in os.environ.items() if name.startswith("RUNNER_TEST_")}
 CHECKOUT = Path(__file__).resolve().parents[2]
 GIB = 1 << 30
+#: The Secret with the lake's keys.
+CREDENTIALS = "lake-credentials"
 #: Puts every pod of a run on simulated nodes, where nothing runs.
 SIMULATED = {
     "spec": {
@@ -79,35 +86,94 @@ def write_project(folder: Path) -> Path:
     return folder
 
 
-def onebox_cluster(**changes: Any) -> Cluster:
-    """The one-machine cluster's definition, its `kubernetes` with changes."""
-    cluster = find_project(CHECKOUT / "jobs/digits.py").cluster("onebox")
+def cluster_file(**changes: Any) -> Cluster:
+    """The definition of the cluster to test on, its `kubernetes` with changes."""
+    cluster = _of_given() if "RUNNER_TEST_KUBECONFIG" in GIVEN else _onebox()
     assert cluster.kubernetes is not None
     return dataclasses.replace(cluster, kubernetes=dataclasses.replace(cluster.kubernetes, **changes))
+
+
+def _onebox() -> Cluster:
+    return find_project(CHECKOUT / "jobs/digits.py").cluster("onebox")
+
+
+def _of_given() -> Cluster:
+    """That of RUNNER_TEST_CLUSTER, or machines of the one-machine cluster's size from an image that has everything."""
+    if path := GIVEN.get("RUNNER_TEST_CLUSTER"):
+        return load_definition(Path(path).resolve(), CHECKOUT, Cluster)
+    cluster, image = _onebox(), GIVEN["RUNNER_TEST_IMAGE"]
+    assert cluster.kubernetes is not None
+    own = dataclasses.replace(
+        cluster.kubernetes, image=image, image_pull_policy="IfNotPresent", environment={}, volumes=()
+    )
+    return dataclasses.replace(cluster, kubernetes=own)
+
+
+#: The name of before; tests that were written then say it.
+onebox_cluster = cluster_file
+
+
+def write_cluster(name: str, cluster: Cluster) -> None:
+    """Make it a definition of the project in the current folder, for a command line."""
+    path = Path("clusters") / f"{name}.py"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(f"from runner import Cluster, Group, Kubernetes, Volume\ncluster = {cluster!r}\n")
+
+
+def mounts_hosts() -> bool:
+    """Whether pods mount folders of their nodes, which a team must be allowed."""
+    kubernetes = cluster_file().kubernetes
+    return kubernetes is not None and any(volume.host_path for volume in kubernetes.volumes)
 
 
 @contextlib.contextmanager
 def team(kube: Kube, **quota: Any) -> Iterator[Kube]:
     """The namespace (and the queue) of a team with this quota; new each time, since one that ends takes its time."""
     name = f"test-team-{uuid.uuid4().hex[:6]}"
-    own, made = kube.at(name), Tenant(name, host_paths=True, **quota)
-    for body in objects(made):
-        body.get("spec", {}).pop("cohort", None)  # what others of it lend is none of a test's business
-        own.apply(body, resource(body))
-    secret = kube.get(SECRETS, "lake-credentials")
-    copied = {"name": "lake-credentials", "namespace": name}
-    own.apply({"apiVersion": "v1", "kind": "Secret", "metadata": copied, "data": secret["data"]}, SECRETS)
     try:
-        yield own
+        yield make_team(kube, Tenant(name, host_paths=mounts_hosts(), **quota))
     finally:
-        for queue in (made.name, made.supervisor_queue):
+        remove_team(kube, name)
+
+
+def make_team(kube: Kube, made: Tenant) -> Kube:
+    """The API from the new namespace of a team, which has the lake's credentials."""
+    own = kube.at(made.name)
+    for body in objects(made):
+        own.apply(body, resource(body))
+    give_credentials(kube, made.name)
+    return own
+
+
+def give_credentials(kube: Kube, team: str) -> None:
+    """Put a copy of the lake's Secret into a namespace."""
+    copied = {"name": CREDENTIALS, "namespace": team}
+    data = kube.get(SECRETS, CREDENTIALS)["data"]
+    kube.apply({"apiVersion": "v1", "kind": "Secret", "metadata": copied, "data": data}, SECRETS)
+
+
+def remove_team(kube: Kube, name: str) -> None:
+    """A team with all that it has."""
+    if has_kueue(kube):
+        for queue in (name, f"{name}-supervisors"):
             kube.delete(CLUSTER_QUEUES, queue)
-        kube.delete(NAMESPACES, name)
+    kube.delete(NAMESPACES, name)
 
 
 def has_kueue(kube: Kube) -> bool:
     """Whether there are queues."""
     return any(group["name"] == "kueue.x-k8s.io" for group in kube.request("GET", "/apis")["groups"])
+
+
+def need_kueue(kube: Kube) -> None:
+    """Skip the test where there are no queues; that is a failure where all of it must be seen."""
+    if not has_kueue(kube):
+        leave_out("no Kueue on this cluster")
+
+
+def leave_out(reason: str) -> None:
+    """Skip the test, or fail it where CI=true."""
+    (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(reason)
 
 
 def with_group(cluster: Cluster, name: str, **changes: Any) -> Cluster:

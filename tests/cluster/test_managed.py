@@ -11,16 +11,8 @@ import pytest
 from runner import Group, api
 from runner.errors import PlanError
 from runner.kube import names
-from runner.kube.client import (
-    CLUSTER_QUEUES,
-    NAMESPACES,
-    RAY_JOBS,
-    SECRETS,
-    WORKLOADS,
-    Kube,
-    resource,
-)
-from runner.kube.tenant import Tenant, objects
+from runner.kube.client import RAY_JOBS, WORKLOADS, Kube
+from runner.kube.tenant import Tenant
 from runner.lifecycle import RunState
 from runner.onebox import operators
 from tests.cluster import kit
@@ -44,19 +36,12 @@ def configure(cluster: Cluster, text: str) -> None:
 @pytest.fixture
 def managed(kube: Kube, cluster: Cluster) -> Iterator[Kube]:
     """A team whose every Job Kueue manages; what Kueue did elsewhere it does as before, and so it does afterwards."""
-    if not kit.has_kueue(kube):
-        pytest.skip("no Kueue on this cluster")
+    kit.need_kueue(kube)
     if not cluster.onebox:
         pytest.skip("the settings of a given cluster's Kueue are not ours to change")
     name = f"test-managed-{uuid.uuid4().hex[:6]}"
-    tenant = Tenant(name, cpus=1.9, memory=20 * kit.GIB, gpus=2, host_paths=True, supervisors=1)
-    own = kube.at(name)
-    for body in objects(tenant):
-        body.get("spec", {}).pop("cohort", None)  # what others of it hold is none of this test's business
-        own.apply(body, resource(body))
-    copied = {"name": "lake-credentials", "namespace": name}
-    data = kube.get(SECRETS, "lake-credentials")["data"]
-    own.apply({"apiVersion": "v1", "kind": "Secret", "metadata": copied, "data": data}, SECRETS)
+    tenant = Tenant(name, cpus=1.9, memory=20 * kit.GIB, gpus=2, host_paths=kit.mounts_hosts(), supervisors=1)
+    own = kit.make_team(kube, tenant)
     before = json.loads(cluster.run("get", "configmap", "kueue-manager-config", *SYSTEM, "-o", "json"))["data"][FILE]
     only = {"matchLabels": {"kubernetes.io/metadata.name": name}}
     changed = {"manageJobsWithoutQueueName": True, "managedJobsNamespaceSelector": only}
@@ -64,9 +49,7 @@ def managed(kube: Kube, cluster: Cluster) -> Iterator[Kube]:
         configure(cluster, json.dumps({**json.loads(before), **changed}))
         yield own
     finally:
-        for queue in (tenant.name, tenant.supervisor_queue):
-            kube.delete(CLUSTER_QUEUES, queue)
-        kube.delete(NAMESPACES, name)
+        kit.remove_team(kube, name)
         configure(cluster, before)
 
 
@@ -74,13 +57,13 @@ def test_supervisors_have_a_queue_of_their_own(managed: Kube) -> None:
     """Without one nothing is made, and it is said why; with one two runs take their turn, machines and supervisors."""
     team = managed.namespace
     with pytest.raises(PlanError, match="suspends every Job") as refused:
-        api.submit("solo", cluster=kit.onebox_cluster(namespace=team, queue=team))
+        api.submit("solo", cluster=kit.cluster_file(namespace=team, queue=team))
     assert "supervisor_queue" in str(refused.value)
     with pytest.raises(PlanError, match="suspends every RayJob"):
-        api.submit("solo", cluster=kit.onebox_cluster(namespace=team, supervisor_queue=f"{team}-supervisors"))
+        api.submit("solo", cluster=kit.cluster_file(namespace=team, supervisor_queue=f"{team}-supervisors"))
 
     queues = {"queue": team, "supervisor_queue": f"{team}-supervisors"}
-    cluster = kit.onebox_cluster(namespace=team, supervisor=Group(cpu=0.2, memory="512MiB"), **queues)
+    cluster = kit.cluster_file(namespace=team, supervisor=Group(cpu=0.2, memory="512MiB"), **queues)
     first = api.submit("solo", cluster=cluster, steps=40, pause_s=0.5)
     kit.await_step(first, 1)
     owners = {w["metadata"]["ownerReferences"][0]["kind"]: w["spec"]["queueName"] for w in managed.select(WORKLOADS)}

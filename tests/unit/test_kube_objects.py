@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
@@ -306,12 +307,19 @@ def test_who_holds_and_who_waits() -> None:
 # -- tenants ---------------------------------------------------------------------------------------------------------
 
 TEAM = tenant.Tenant("team-a", 32, 2**38, gpus=8, users=("ann",), groups=("team-a",))
+GONE = (("batch", "jobs"), ("ray.io", "rayjobs"), ("ray.io", "rayclusters"))
 CLUSTER_WIDE = {"Namespace", "ResourceFlavor", "ClusterQueue"}
 
 
 def made(kind: str, name: str | None = None, of: tenant.Tenant = TEAM) -> kit.Body:
-    (found,) = [o for o in tenant.objects(of) if o["kind"] == kind and name in (None, o["metadata"]["name"])]
-    return found
+    found = [o for o in tenant.objects(of) if o["kind"] == kind and name in (None, o["metadata"]["name"])]
+    return found[0]
+
+
+def quotas(queue: str, key: str, of: tenant.Tenant = TEAM) -> dict[str, str]:
+    """Of a ClusterQueue: resource -> its nominalQuota, or its borrowingLimit."""
+    (group,) = made("ClusterQueue", queue, of)["spec"]["resourceGroups"]
+    return {resource["name"]: resource[key] for resource in group["flavors"][0]["resources"] if key in resource}
 
 
 def rights(rules: tuple[tenant.Rule, ...]) -> set[tuple[str, str, str]]:
@@ -335,7 +343,8 @@ def test_users_may_do_what_runs_need_and_read_no_secret() -> None:
     """The role of users has every right that is checked before a run, and cannot read a Secret."""
     users = rights(tenant.USER_RULES)
     assert set(preflight.CLIENT_RIGHTS) <= users
-    assert {verb for _, what, verb in users if what == "secrets"} == {"create", "patch", "delete"}
+    assert {verb for _, what, verb in users if what == "secrets"} == {"create", "delete"}
+    assert {("", "pods", "delete"), *((g, kind, "delete") for g, kind in GONE)} <= users  # what gc may have to remove
     assert not {what for _, what, _ in users} & {"*", "roles", "rolebindings", "serviceaccounts/token", "nodes"}
 
 
@@ -400,7 +409,7 @@ def test_the_queue_has_the_share_too() -> None:
     """The ClusterQueue covers what the quota does and takes this namespace's runs alone; it can be left out."""
     spec = made("ClusterQueue", "team-a")["spec"]
     (group,) = spec["resourceGroups"]
-    assert {r["name"]: r["nominalQuota"] for r in group["flavors"][0]["resources"]} == TEAM.share
+    assert quotas("team-a", "nominalQuota") == TEAM.share
     assert set(group["coveredResources"]) == set(TEAM.share)
     assert spec["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": "team-a"}
     assert made("LocalQueue", "team-a")["spec"]["clusterQueue"] == "team-a"
@@ -414,7 +423,7 @@ def test_supervisors_have_a_share_besides() -> None:
     share = {"cpu": "4", "memory": str(20 * 2**29)}
     assert TEAM.supervisors_share == share
     spec = made("ClusterQueue", "team-a-supervisors")["spec"]
-    assert {r["name"]: r["nominalQuota"] for r in spec["resourceGroups"][0]["flavors"][0]["resources"]} == share
+    assert quotas("team-a-supervisors", "nominalQuota") == share
     assert spec["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": "team-a"}
     assert not spec.keys() & {"cohort", "preemption"}
     assert made("LocalQueue", "team-a-supervisors")["spec"]["clusterQueue"] == "team-a-supervisors"
@@ -422,6 +431,67 @@ def test_supervisors_have_a_share_besides() -> None:
     assert (hard["requests.cpu"], hard["requests.memory"]) == ("36", str(2**38 + 20 * 2**29))
     large = made("ResourceQuota", of=tenant.Tenant("team-b", 0.5, 2**50, supervisors=3))["spec"]["hard"]
     assert (large["requests.cpu"], large["requests.memory"]) == ("1.1", str(2**50 + 3 * 2**29))
+
+
+def test_a_team_borrows_nothing_unless_it_is_told_so() -> None:
+    """A queue that admitted more than the quota would hold machines of which the rest can never come."""
+    assert set(quotas("team-a", "borrowingLimit").values()) == {"0"}
+    assert made("ClusterQueue", "team-a")["spec"]["cohort"] == "runner"
+
+
+def test_a_team_may_hold_more_while_others_are_idle() -> None:
+    """The quota is the most then, the queue borrows the rest, and who has lent it takes it back."""
+    team = tenant.Tenant("team-b", 1.9, 2**35, gpus=2, most_cpus=2.8, most_gpus=8, supervisors=1)
+    assert quotas("team-b", "nominalQuota", team) == {"cpu": "1.9", "memory": str(2**35), "nvidia.com/gpu": "2"}
+    assert quotas("team-b", "borrowingLimit", team) == {"cpu": "0.9", "memory": "0", "nvidia.com/gpu": "6"}
+    assert made("ClusterQueue", "team-b", team)["spec"]["preemption"]["reclaimWithinCohort"] == "Any"
+    hard = made("ResourceQuota", of=team)["spec"]["hard"]
+    assert (hard["requests.cpu"], hard["requests.nvidia.com/gpu"]) == ("3", "8")
+    assert hard["requests.memory"] == str(2**35 + 2**29)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"most_gpus": 1}, "--most-gpus='1'.*its share, which is 2"),
+        ({"most_memory": 2**29}, "--most-memory='0.5 GiB'.*its share, which is 1.0 GiB"),
+        ({"most_cpus": 2.0, "queue": False}, "--most-cpus=2.0.*--no-kueue"),
+        ({"cpus": -1.0}, "--cpus=-1.0"),
+        ({"gpus": -1}, "--gpus=-1"),
+    ],
+)
+def test_a_share_that_makes_no_sense_is_refused(wrong: dict[str, Any], words: str) -> None:
+    """The most is no less than the share and needs queues, and nothing is negative."""
+    given: dict[str, Any] = {"cpus": 1.0, "memory": 2**30, "gpus": 2}
+    with pytest.raises(SpecError, match=f"(?s){words}"):
+        tenant.Tenant("team-b", **{**given, **wrong})
+
+
+def test_no_pod_of_a_team_goes_before_those_of_the_system() -> None:
+    """A second quota counts pods of the two classes that anyone may name, and has room for none."""
+    spec = made("ResourceQuota", "runner-no-system-priority")["spec"]
+    assert spec["hard"] == {"pods": "0"}
+    (expression,) = spec["scopeSelector"]["matchExpressions"]
+    assert (expression["scopeName"], expression["operator"]) == ("PriorityClass", "In")
+    assert expression["values"] == ["system-cluster-critical", "system-node-critical"]
+    assert not shares(made("ResourceQuota", "runner-no-system-priority"))  # no team's quota of pods is zero
+
+
+def test_what_a_team_does_not_have_any_more() -> None:
+    """Without users their binding goes; without Kueue the queues go, first those through which runs come."""
+
+    def gone(**changes: Any) -> list[tuple[str, str]]:
+        bodies = tenant.left_out(dataclasses.replace(TEAM, **changes))
+        return [(body["kind"], body["metadata"]["name"]) for body in bodies]
+
+    assert gone() == []
+    assert gone(users=()) == []
+    assert gone(users=(), groups=()) == [("RoleBinding", "runner-user")]
+    assert gone(queue=False) == [
+        (kind, name) for kind in ("LocalQueue", "ClusterQueue") for name in ("team-a", "team-a-supervisors")
+    ]
+    assert all(tenant.is_ours(body) for body in tenant.objects(TEAM))
+    assert not tenant.is_ours({"metadata": {"name": "runner-user"}})
 
 
 def test_the_operator_is_let_in_from_where_it_is() -> None:
