@@ -7,21 +7,21 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from runner import log_why
 from runner.backends.base import Outside, open_outside
 from runner.bundle import Bundle
-from runner.errors import InputError, RunFailed, UserCodeError, WorkerLost, listed, suggest
+from runner.errors import ApiError, InputError, RunFailed, StoreError, UserCodeError, WorkerLost, listed, suggest
 from runner.lifecycle import RunState, View, fold
-from runner.logs import Tail, last_word
+from runner.logs import Tail
+from runner.patience import Patience
 from runner.receipt import end_run
-from runner.store import LOCAL, Store
+from runner.store import LOCAL, Entry, Store
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 #: Seconds between looks at a log: in a folder, and in a store where each look is a request.
 LOOK_S, REMOTE_LOOK_S = 0.2, 0.5
-#: Seconds without a row of metrics after which a stage is called quiet.
-QUIET_S = 30.0
 
 
 class Run:
@@ -88,12 +88,21 @@ class Run:
         """As `logs`, with the writer of each line (such as ``train/rank0``) beside it."""
         self._check_stage(stage)
         tail = Tail(self.bundle, "logs", stage, f"rank{rank}" if rank is not None else None)
-        while True:
-            over = not follow or self.view().state.ended
-            yield from tail.lines()
-            if over:
-                return
-            self.await_change()
+        patience = Patience(self.id)
+        over = False
+        while not over:
+            try:
+                over = not follow or self.view().state.ended
+                yield from tail.lines()
+                if not over:
+                    self.await_change()
+            except (StoreError, ApiError) as error:
+                if not follow:
+                    raise
+                over = False  # what is left is read when there is an answer
+                time.sleep(patience.pause(error))
+            else:
+                patience.answered()
 
     def rows(self, stage: str | None = None, writer: str | None = None) -> Iterator[dict[str, Any]]:
         """The rows of metrics as they were written, of the latest attempt that has any for each step."""
@@ -122,20 +131,19 @@ class Run:
         view = view or self.view()
         if view.state.ended:
             return []
-        found = self._outside.why()
-        quiet = self._quiet(view)
-        return found if found or quiet is None else [quiet]
+        entries = self.bundle.log.read()
+        failed = log_why.of_supervisor(entries, self.id)
+        found = [*([failed] if failed is not None else []), *self._of_machines(entries, view)]
+        if not found:
+            told = log_why.of_stage(self.bundle, view) or log_why.of_driver(entries, view)
+            found = [told] if told is not None else []
+        until = log_why.until(entries, view, self.spec()) if found else None
+        return [_ended_by(reason, until) for reason in found]
 
-    def _quiet(self, view: View) -> dict[str, Any] | None:
-        """A stage that is at work and has said nothing for long."""
-        stage = view.running
-        if stage is None:
-            return None
-        last = last_word(self.bundle, stage.name, stage.attempt) or stage.started or view.created
-        if time.time() - last < QUIET_S:
-            return None
-        words = f"stage '{stage.name}', which has reported nothing"
-        return {"waits_for": words, "since": last, "helps": f"`runner logs {self.id}` shows its last lines"}
+    def _of_machines(self, entries: list[Entry], view: View) -> list[dict[str, Any]]:
+        """What the backend says. That a driver was not heard of is for the log to say, where it has one."""
+        begun = log_why.has_begun(entries, view)
+        return [each for each in self._outside.why() if not (begun and each["waits_for"].startswith(log_why.BEGINS))]
 
     # -- doing ---------------------------------------------------------------------------------------------------
 
@@ -151,17 +159,33 @@ class Run:
 
         Raises:
             UserCodeError, WorkerLost, RunFailed: with `check`, what made it fail.
+            RunnerError: the store, or the API of the machines, has not answered for 10 minutes; the run goes on.
         """
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        view = self._until_ended(deadline)
+        if view.state.ended and check:
+            self.raise_error(view)
+        return view.state
+
+    def _until_ended(self, deadline: float | None) -> View:
+        """The run's end, or what was seen last when the time ran out."""
+        patience, view = Patience(self.id), None
         while True:
-            view = self.view()
-            if view.state.ended:
-                if check:
-                    self.raise_error(view)
-                return view.state
-            if deadline is not None and time.monotonic() >= deadline:
-                return view.state
-            self.await_change(deadline)
+            try:
+                view = self.view()
+                if view.state.ended or (deadline is not None and time.monotonic() >= deadline):
+                    return view
+                self.await_change(deadline)
+            except (StoreError, ApiError) as error:
+                pause = patience.pause(error)
+                left = None if deadline is None else deadline - time.monotonic()
+                if left is not None and left <= 0:
+                    if view is None:
+                        raise
+                    return view
+                time.sleep(pause if left is None else max(0.1, min(pause, left)))
+            else:
+                patience.answered()
 
     def raise_error(self, view: View | None = None) -> None:
         """Raise what made the run fail, if it did."""
@@ -226,3 +250,9 @@ class Run:
         known = list(self.view().stages)
         if stage is not None and stage not in known:
             raise InputError(f"no stage '{stage}'", allowed=listed(known), todo=suggest(stage, known), where=self.id)
+
+
+def _ended_by(reason: dict[str, Any], until: float | None) -> dict[str, Any]:
+    """The reason with the nearer one of its deadline and that of the run."""
+    known = [each for each in (reason.get("until"), until) if each is not None]
+    return {**reason, "until": min(known, default=None)}

@@ -22,7 +22,8 @@ QUOTA = (
 
 def why(**seen: Any) -> list[Reason]:
     """The reasons of a run whose supervisor runs."""
-    given = {"job": kit.job(active=1), "pods": [SUPERVISOR], "ray_jobs": [kit.ray_job(jobDeploymentStatus="Running")]}
+    at_work = kit.ray_job(jobDeploymentStatus="Running", jobStatus="RUNNING")
+    given = {"job": kit.job(active=1), "pods": [SUPERVISOR], "ray_jobs": [at_work]}
     return reasons(Seen(RUN, **{**given, **seen}))
 
 
@@ -153,16 +154,86 @@ def test_what_a_node_autoscaler_says(reason: str, helps: str) -> None:
     assert look(kit.FakeKube(kit.job(), SUPERVISOR, pod, events[1]), RUN).events
 
 
-@pytest.mark.parametrize(("state", "until"), [("Initializing", AT_S + 600), ("Suspended", None), ("Running", None)])
-def test_a_deadline_says_until_when(state: str, until: float | None) -> None:
-    """The earlier one of machines that do not come; none in a queue, or where all machines are there."""
-    job = kit.ray_job(jobDeploymentStatus=state, startTime=AT)
+@pytest.mark.parametrize(
+    ("status", "until"),
+    [
+        ({"jobDeploymentStatus": "Initializing"}, AT_S + 600),
+        ({"jobDeploymentStatus": "Running"}, AT_S + 600),
+        ({"jobDeploymentStatus": "Running", "jobStatus": "RUNNING"}, AT_S + 900),
+        ({"jobDeploymentStatus": "Suspended"}, None),
+    ],
+    ids=["machines come", "a driver begins", "at work", "in a queue"],
+)
+def test_a_deadline_says_until_when(status: kit.Body, until: float | None) -> None:
+    """The earlier one until a driver has begun, then that of the whole attempt; none in a queue."""
+    job = kit.ray_job(startTime=AT, **status)
     job["spec"].update(preRunningDeadlineSeconds=600, activeDeadlineSeconds=900)
     full = kit.condition("PodScheduled", False, "Unschedulable", "0/3 nodes are available: 3 Insufficient cpu.")
-    assert (
-        only(pods=[SUPERVISOR, kit.pod(WORKER, names.WORKER, "Pending", conditions=(full,))], ray_jobs=[job]).until
-        == until
+    pod = kit.pod(WORKER, names.WORKER, "Pending", conditions=(full,))
+    assert only(pods=[SUPERVISOR, pod], ray_jobs=[job]).until == until
+
+
+HEAD = f"{RUN}-0-1-gxx7h-head-x"
+
+
+def test_a_driver_that_the_operator_cannot_submit() -> None:
+    """All pods run and the RayJob does, but Ray's dashboard was never heard: its service is named, and the deadline."""
+    status: kit.Body = {
+        "jobDeploymentStatus": "Running", "rayClusterName": f"{RUN}-0-1-gxx7h", "startTime": "2026-11-23T22:20:00Z",
+        "dashboardURL": f"{RUN}-0-1-gxx7h-head-svc.default.svc.cluster.local:8265",
+    }  # fmt: skip
+    job = kit.ray_job(**status)
+    job["spec"]["preRunningDeadlineSeconds"] = 600
+    whole = kit.ray_cluster(f"{RUN}-0-1-gxx7h", kit.condition("RayClusterProvisioned", True))
+    pods = [SUPERVISOR, kit.pod(HEAD, names.HEAD), kit.pod(WORKER, names.WORKER)]
+    reason = only(pods=pods, ray_jobs=[job], ray_clusters=[whole])
+    assert reason.waits_for == (
+        "the driver to begin: KubeRay's operator has not submitted it to Ray's dashboard "
+        f"(service {RUN}-0-1-gxx7h-head-svc, port 8265)"
     )
+    assert (reason.since, reason.until) == (AT_S, AT_S - 53 + 600)
+    assert "network policies, service mesh, proxy" in reason.helps
+    job["status"].pop("dashboardURL")
+    assert f"(service {RUN}-0-1-gxx7h-head-svc, port 8265)" in only(pods=pods, ray_jobs=[job]).waits_for
+    pods[2]["status"]["phase"] = "Pending"
+    assert only(pods=pods, ray_jobs=[job]).waits_for.startswith("the containers of worker pod")
+
+
+def test_machines_that_the_operator_does_not_go_on_with() -> None:
+    """Pods in which Ray is not up yet are named; where it is up in all of them, the operator is what is missing."""
+    job = kit.ray_job(jobDeploymentStatus="Initializing", startTime="2026-11-23T22:20:00Z")
+    placed = kit.condition("PodScheduled", True)
+    unready = kit.pod(WORKER, names.WORKER, conditions=(placed, kit.condition("Ready", False)))
+    head = kit.pod(HEAD, names.HEAD, conditions=(placed, kit.condition("Ready", True)))
+    reason = only(pods=[SUPERVISOR, head, unready], ray_jobs=[job])
+    assert (reason.waits_for, reason.since) == (f"Ray to be up in worker pod {WORKER}", AT_S)
+    reason = only(pods=[SUPERVISOR, head], ray_jobs=[job])
+    assert reason.waits_for == "the KubeRay operator to go on with the machines: 1 pods run"
+    assert (reason.since, reason.helps) == (AT_S, "is the operator running?")
+    assert only(ray_jobs=[job]).since == AT_S - 53
+    head["metadata"]["deletionTimestamp"] = AT
+    assert why(pods=[SUPERVISOR, head], ray_jobs=[job]) == []
+
+
+def pulls(reason: str, message: str, at: str, place: str = "spec.containers{main}") -> kit.Body:
+    """What a node says of an image of the worker's."""
+    said = kit.event("Pod", WORKER, reason, message, at, at)
+    said["metadata"]["name"] += f"{reason}{at}"
+    said["involvedObject"]["fieldPath"] = place
+    return {**said, "type": "Normal"}
+
+
+def test_an_image_that_is_being_pulled() -> None:
+    """The image and since when; not once the node has it, nor for another container's."""
+    creating = kit.pod(WORKER, names.WORKER, "Pending", containers=(kit.waiting("ContainerCreating"),))
+    init = pulls("Pulled", "Successfully pulled image", "2026-11-23T22:20:51Z", "spec.initContainers{wait}")
+    begun = pulls("Pulling", 'Pulling image "registry/train:1"', AT)
+    events = [init, begun]
+    reason = only(pods=[SUPERVISOR, creating], events=events)
+    assert reason == Reason(f"the image registry/train:1 of worker pod {WORKER} to be pulled", AT_S)
+    done = pulls("Pulled", 'Successfully pulled image "registry/train:1"', "2026-11-23T22:25:53Z")
+    assert only(pods=[SUPERVISOR, creating], events=[*events, done]).waits_for.startswith("the containers of")
+    assert len(look(kit.FakeKube(kit.job(), SUPERVISOR, creating, *events), RUN).events) == 2
 
 
 def test_a_worker_that_waits_for_the_head() -> None:
@@ -226,12 +297,17 @@ def test_events_that_explain_nothing(told: kit.Body) -> None:
     assert why(events=[told]) == []
 
 
-def workload(*conditions: kit.Body) -> kit.Body:
+def workload(*conditions: kit.Body, checks: tuple[kit.Body, ...] = (), **more: Any) -> kit.Body:
     """Kueue's view of the RayJob."""
     owner = {"apiVersion": "ray.io/v1", "kind": "RayJob", "name": f"{RUN}-0-1", "uid": "u"}
     metadata = {"ownerReferences": [owner]}
-    status = {"conditions": list(conditions)}
-    return kit.body("Workload", "kueue.x-k8s.io/v1beta1", "rayjob-x", metadata=metadata, status=status)
+    status = {"conditions": list(conditions), "admissionChecks": list(checks), **more.pop("status", {})}
+    return kit.body("Workload", "kueue.x-k8s.io/v1beta1", "rayjob-x", metadata=metadata, status=status, **more)
+
+
+def check(state: str, message: str = "", name: str = "nodes") -> kit.Body:
+    """How an admission check stands."""
+    return {"name": name, "state": state, "message": message, "lastTransitionTime": AT}
 
 
 RESERVED = kit.condition("QuotaReserved", True, "QuotaReserved", "Quota reserved in ClusterQueue team")
@@ -255,6 +331,52 @@ HELD = kit.condition("QuotaReserved", False, "Pending", "insufficient unused quo
 def test_a_run_in_a_queue(workloads: list[kit.Body], words: str, helps: str) -> None:
     """Kueue's own words say what quota is missing, and whether it was taken away."""
     reason = only(ray_jobs=[kit.ray_job(suspend=True, queue="team")], workloads=workloads)
+    assert words in reason.waits_for
+    assert (reason.since, helps in reason.helps) == (AT_S, True)
+
+
+EVICTED = kit.condition("Evicted", True, "PodsReadyTimeout", "Exceeded the PodsReady timeout")
+OUT = kit.condition("Requeued", False, "PodsReadyTimeout", "Exceeded the PodsReady timeout")
+GONE = kit.condition("Evicted", True, "DeactivatedDueToRequeuingLimitExceeded", "The workload is deactivated")
+CLOSED = kit.condition("Evicted", True, "ClusterQueueStopped", "The ClusterQueue is stopped")
+LATER = {"requeueState": {"count": 2, "requeueAt": "2026-11-23T22:30:00Z"}}
+UNFIT = kit.condition("Requeued", False, "Inadmissible", "DRA resource claims not supported")
+
+
+@pytest.mark.parametrize(
+    ("seen", "words", "helps"),
+    [
+        (
+            workload(RESERVED, checks=(check("Ready", name="first"), check("Pending", "waits for 2 nodes"))),
+            "admission check 'nodes' of queue 'team' (Pending): waits for 2 nodes",
+            "provisioningrequests",
+        ),
+        (
+            workload(RESERVED, checks=(check("Pending"), check("Rejected", "no such\nnodes", "second"))),
+            "admission check 'second' of queue 'team' (Rejected): no such nodes",
+            "does not try again by itself",
+        ),
+        (
+            workload(HELD, checks=(check("Retry", "full"),)),
+            "'nodes' of queue 'team' (Retry): full",
+            "tries again later",
+        ),
+        (workload(HELD, checks=(check("Pending"),)), "quota in queue 'team': insufficient", "runner queue"),
+        (workload(GONE, OUT), "nothing: queue 'team' has deactivated it: The workload is deactivated", "spec.active"),
+        (workload(EVICTED, OUT, spec={"active": False}), "nothing: queue 'team' has deactivated it", "runner resume"),
+        (workload(HELD, UNFIT), "nothing: queue 'team' cannot admit it: DRA resource claims", "runner resume"),
+        (
+            workload(HELD, CLOSED, OUT),
+            "queue 'team' to be started again: The ClusterQueue is stopped",
+            "has stopped it",
+        ),
+        (workload(HELD, EVICTED, OUT, status=LATER), "to take it again at 2026-11-23T22:30:00Z: Exceeded", ""),
+    ],
+    ids=["pending", "rejected", "retry", "no quota yet", "limit", "inactive", "inadmissible", "stopped", "back off"],
+)
+def test_a_run_that_its_queue_holds_back(seen: kit.Body, words: str, helps: str) -> None:
+    """Checks between quota and machines are named with their state; what is never admitted by itself is told so."""
+    reason = only(ray_jobs=[kit.ray_job(suspend=True, queue="team")], workloads=[seen])
     assert words in reason.waits_for
     assert (reason.since, helps in reason.helps) == (AT_S, True)
 
