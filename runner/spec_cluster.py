@@ -58,6 +58,8 @@ class Group:
         node_selector: labels that the machine must have, such as the kind of its GPU.
         tolerations: of Kubernetes, as in a pod.
         pod_template: a partial pod template, merged last over the one of this group's machines.
+        autoscaled: nodes for it may be made when they are needed: preflight does not refuse what no node could hold
+            now.
     """
 
     cpu: float = 1
@@ -71,6 +73,7 @@ class Group:
     node_selector: Mapping[str, str] = field(default_factory=dict)
     tolerations: tuple[Mapping[str, Any], ...] = ()
     pod_template: Mapping[str, Any] = field(default_factory=dict)
+    autoscaled: bool = False
 
     def __post_init__(self) -> None:
         fields = Fields("Group")

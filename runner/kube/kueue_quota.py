@@ -10,6 +10,7 @@ from typing import Any
 from runner.kube import client
 from runner.kube.client import Kube, KubeError
 from runner.kube.quantities import amount, number
+from runner.spec_cluster import VENDORS
 
 Body = dict[str, Any]
 
@@ -87,8 +88,9 @@ def unfit(quota: Quota, sets: list[tuple[str, dict[str, float]]]) -> Iterator[tu
     covered = {name for group in quota.groups for flavor in group.values() for name in flavor}
     for name in dict.fromkeys(name for _, wanted in sets for name, value in wanted.items() if value):
         if name not in covered:
-            # Kueue can be told to pass over resources, which some do with cores and memory
-            yield name not in ("cpu", "memory"), f"the queue has no quota of {name}"
+            # Kueue can be told to pass over resources (cores and memory, mostly), or to count them as others (parts of
+            # GPUs, mostly); of whole GPUs nobody does either
+            yield name in VENDORS.values(), f"the queue has no quota of {name}"
     for group in quota.groups:
         refused = {what: why for what, wanted in sets if (why := _in_no_flavor(group, wanted))}
         yield from ((True, f"{what} needs {why}") for what, why in refused.items())

@@ -2,34 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from runner.errors import PlanError, listed
-from runner.kube import client, preflight_nodes, preflight_queue, preflight_quota
+from runner.kube import (
+    client,
+    preflight_admission,
+    preflight_nodes,
+    preflight_queue,
+    preflight_quota,
+    preflight_rights,
+)
 from runner.kube.client import Kube, KubeError
 from runner.kube.needs import Finding, Need
+from runner.kube.preflight_rights import CLIENT_RIGHTS
 from runner.spec import Cluster, Kubernetes
 
 __all__ = ["CLIENT_RIGHTS", "Finding", "Need", "check", "look"]
 
-#: What the client does itself, and what the supervisor does under the namespace's service account.
-CLIENT_RIGHTS = (
-    ("batch", "jobs", "create"),
-    ("batch", "jobs", "get"),
-    ("batch", "jobs", "delete"),
-    ("", "pods", "list"),
-    ("ray.io", "rayjobs", "create"),
-)
-
-
 #: What a run uses of a RayJob, and the first KubeRay whose definition has it. An older one drops the field silently.
 _SINCE = {"rayClusterSpec.authOptions": "1.5.1", "preRunningDeadlineSeconds": "1.6"}
+#: Checks without which nothing is known: where they meet trouble, a submit would meet it too.
+_NEEDED = ("namespace", "KubeRay", "rights")
+
+Body = dict[str, Any]
+Step = Callable[[Kube, Kubernetes, list[Need]], Iterator[Finding]]
 
 
-def check(cluster: Cluster, needs: list[Need], kube: Kube | None = None) -> None:
-    """Raise PlanError if something is known to be wrong, with everything that is."""
-    findings = look(cluster, needs, kube)
+def check(cluster: Cluster, needs: list[Need], objects: Sequence[Body] = (), kube: Kube | None = None) -> None:
+    """Raise PlanError if something is known to be wrong, with everything that is. See `look`."""
+    findings = look(cluster, needs, objects, kube, whole=False)
     wrong = [finding for finding in findings if finding.good is False]
     if wrong:
         raise PlanError(
@@ -39,8 +43,15 @@ def check(cluster: Cluster, needs: list[Need], kube: Kube | None = None) -> None
         )
 
 
-def look(cluster: Cluster, needs: list[Need], kube: Kube | None = None) -> list[Finding]:
-    """All findings; where the API does not answer, that one alone."""
+def look(
+    cluster: Cluster, needs: list[Need], objects: Sequence[Body] = (), kube: Kube | None = None, *, whole: bool = True
+) -> list[Finding]:
+    """All findings; where the API does not answer, that one alone.
+
+    Args:
+        objects: that a submit would make with the user's own rights: the supervisor's Job, and RayJobs.
+        whole: also what could not hinder a submit.
+    """
     where = cluster.kubernetes
     assert where is not None
     kube = kube or Kube(where.context, where.namespace)
@@ -50,23 +61,28 @@ def look(cluster: Cluster, needs: list[Need], kube: Kube | None = None) -> list[
         return [Finding("API", False, error.message, "check the kubeconfig, the context and the network")]
     findings = [Finding("API", True, f"Kubernetes {version} at {kube.host}")]
     for name, step in _STEPS.items():
-        findings += _guarded(name, step, kube, where, needs)
+        findings += _guarded(name, step(kube, where, needs))
+    if whole:
+        findings += _guarded("rights for commands", preflight_rights.of_commands(kube, where, needs))
+    answers = preflight_admission.ask(kube, list(objects))
+    findings += _guarded("admission", preflight_admission.look(kube, answers))
+    limits: dict[str, Step] = {"queue": partial(preflight_queue.look, answers), **_LIMITS}
+    for name, step in limits.items():
+        findings += _guarded(name, step(kube, where, needs))
     return findings
 
 
-Step = Callable[[Kube, Kubernetes, list[Need]], Iterator[Finding]]
-
-
-def _guarded(name: str, step: Step, kube: Kube, where: Kubernetes, needs: list[Need]) -> list[Finding]:
-    """What a step found until it ended, and why it ended early if it did."""
+def _guarded(name: str, step: Iterator[Finding]) -> list[Finding]:
+    """What a step found until it ended, and why it ended early if it did. Only what is certain is wrong."""
     found = []
     try:
-        for finding in step(kube, where, needs):
+        for finding in step:
             found.append(finding)
     except KubeError as error:
         if error.status == 403:
             return [*found, Finding(name, None, f"not to be seen with these rights: {error.message}")]
-        return [*found, Finding(name, False, error.message, "try again, or ask who runs the cluster")]
+        good = False if name in _NEEDED else None
+        return [*found, Finding(name, good, error.message, "try again, or ask who runs the cluster")]
     return found
 
 
@@ -128,25 +144,6 @@ def _has_ray(kube: Kube) -> bool:
     )
 
 
-def _rights(kube: Kube, where: Kubernetes, needs: list[Need]) -> Iterator[Finding]:
-    missing = [f"{verb} {what}" for group, what, verb in CLIENT_RIGHTS if not _may(kube, where, group, what, verb)]
-    if missing:
-        todo = f"ask for the role of users in namespace '{where.namespace}': runner admin tenant"
-        yield Finding("rights", False, f"you may not {listed(missing)} in namespace '{where.namespace}'", todo)
-    else:
-        yield Finding("rights", True, f"to make and remove runs in '{where.namespace}'")
-
-
-def _may(kube: Kube, where: Kubernetes, group: str, resource: str, verb: str) -> bool:
-    attributes = {"namespace": where.namespace, "group": group, "resource": resource, "verb": verb}
-    body = {
-        "apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview",
-        "metadata": {}, "spec": {"resourceAttributes": attributes},
-    }  # fmt: skip
-    review = kube.request("POST", client.ACCESS_REVIEWS.path(None), body=body)
-    return bool(review["status"].get("allowed"))
-
-
 def _objects(kube: Kube, where: Kubernetes, needs: list[Need]) -> Iterator[Finding]:
     """What pods name must be there: a pod that waits for a Secret waits for ever."""
     wanted = [(client.SERVICE_ACCOUNTS, "ServiceAccount", where.service_account)]
@@ -175,17 +172,19 @@ def _is_there(kube: Kube, what: client.Resource, kind: str, name: str) -> bool |
     try:
         return kube.create(what, body, dry_run=True) is None
     except KubeError as error:
-        if error.status != 403:
+        if not 400 <= error.status < 500:
             raise
-        return None
+        return None  # no right to make one, or a policy that would have this one look otherwise
 
 
 _STEPS: dict[str, Step] = {
     "namespace": _namespace,
     "KubeRay": _kuberay,
-    "rights": _rights,
+    "rights": preflight_rights.of_user,
+    "rights of the supervisor": preflight_rights.of_supervisor,
     "objects": _objects,
-    "queue": preflight_queue.look,
+}
+_LIMITS: dict[str, Step] = {
     "priority": preflight_queue.priority,
     "quota": preflight_quota.look,
     "nodes": preflight_nodes.look,

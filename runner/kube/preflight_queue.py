@@ -10,16 +10,20 @@ from runner.kube import client, names, pods, quantities
 from runner.kube.client import Kube, KubeError, Resource
 from runner.kube.kueue_quota import Quota, unfit
 from runner.kube.needs import Finding, Need, Pods, pods_of, supervisor_pod
+from runner.kube.preflight_admission import Answer
 from runner.spec import Kubernetes
 
 Body = dict[str, Any]
 
 
-def look(kube: Kube, where: Kubernetes, needs: list[Need]) -> Iterator[Finding]:
-    """The queue of the machines, that of the supervisor, and the priority."""
-    machines = where.queue or (yield from _given(kube, _ray_job(where), "RayJob", "queue"))
-    label = None if where.supervisor_queue is None else {names.QUEUE: where.supervisor_queue}
-    supervisor = yield from _given(kube, _job(where, label), "Job", "supervisor_queue")
+def look(answers: list[Answer], kube: Kube, where: Kubernetes, needs: list[Need]) -> Iterator[Finding]:
+    """The queue of the machines, and that of the supervisor.
+
+    Args:
+        answers: of dry runs of the run's objects.
+    """
+    machines = where.queue or (yield from _given(kube, answers, "RayJob", "queue"))
+    supervisor = where.supervisor_queue or (yield from _given(kube, answers, "Job", "supervisor_queue"))
     queues = {name: body for name in filter(None, (machines, supervisor)) if (body := _local(kube, name))}
     for field, name in (("queue", machines), ("supervisor queue", supervisor)):
         if name is not None:
@@ -45,7 +49,11 @@ def priority(kube: Kube, where: Kubernetes, needs: list[Need]) -> Iterator[Findi
     if kube.find(what, where.priority) is not None:
         yield Finding("priority", True, f"{kind} {where.priority}")
         return
-    known = [each["metadata"]["name"] for each in _select(kube, what) or []]
+    others = _select(kube, what)
+    if others is None and _has_kueue(kube):
+        yield Finding("priority", None, f"this Kueue serves no {kind} that is known here")
+        return
+    known = [each["metadata"]["name"] for each in others or []]
     todo = f"one of {listed(known)}" if known else f"leave `priority` out, or ask for a {kind}"
     yield Finding("priority", False, f"no {kind} '{where.priority}'", todo)
 
@@ -63,6 +71,8 @@ def _there(kube: Kube, field: str, name: str, found: Body | None) -> Finding:
             )
         return Finding(field, True, f"{name}, in which {waiting} wait" if waiting else name)
     others = _select(kube, client.LOCAL_QUEUES)
+    if others is None and _has_kueue(kube):
+        return Finding(field, None, "this Kueue serves no LocalQueues that are known here")
     if others is None:
         return Finding(field, False, "the API serves no LocalQueues", "install Kueue, or leave the queue out")
     known = [each["metadata"]["name"] for each in others]
@@ -82,6 +92,11 @@ def _select(kube: Kube, what: Resource) -> list[Body] | None:
         if error.status == 404:
             return None
         raise
+
+
+def _has_kueue(kube: Kube) -> bool:
+    """Whether there is one, of whichever version."""
+    return any(group["name"] == "kueue.x-k8s.io" for group in kube.request("GET", "/apis").get("groups", []))
 
 
 def _admitted(kube: Kube, name: str, cluster_queue: str, stages: dict[str, list[Pods]]) -> Iterator[Finding]:
@@ -122,17 +137,14 @@ def _times(each: Pods) -> dict[str, float]:
 # -- what names no queue ---------------------------------------------------------------------------------------------
 
 
-def _given(kube: Kube, body: Body, kind: str, field: str) -> Any:
+def _given(kube: Kube, answers: list[Answer], kind: str, field: str) -> Any:
     """A generator: yields a finding where Kueue would hold such an object for ever, and returns the queue it goes to.
 
-    A dry run passes through Kueue's webhook, which suspends what it manages, and may name a queue for it.
+    Kueue's webhook suspends what it manages, and may name a queue for it; a dry run has passed through it.
     """
-    try:
-        made = kube.create(client.resource(body), body, dry_run=True) or body
-    except KubeError as error:
-        if error.status == 404:  # no such kind, or no such namespace: other checks say so
-            return None
-        raise
+    made = next((answer.made for answer in answers if answer.kind == kind and answer.made is not None), None)
+    if made is None:
+        return None
     queue = (made["metadata"].get("labels") or {}).get(names.QUEUE)
     if made["spec"].get("suspend") and queue is None:
         todo = f"name a LocalQueue as `{field}` in the cluster's `kubernetes`"
@@ -141,25 +153,3 @@ def _given(kube: Kube, body: Body, kind: str, field: str) -> Any:
         found = f"Kueue suspends every {kind} of namespace '{kube.namespace}' that names no queue"
         yield Finding(field.replace("_", " "), False, found, todo)
     return queue
-
-
-def _job(where: Kubernetes, labels: dict[str, str] | None) -> Body:
-    container = {"name": "main", "image": where.image}
-    template = {"spec": {"restartPolicy": "OnFailure", "containers": [container]}}
-    return {
-        "apiVersion": "batch/v1", "kind": "Job",
-        "metadata": {"name": "lake-runner-check", "namespace": where.namespace, "labels": labels or {}},
-        "spec": {"template": template},
-    }  # fmt: skip
-
-
-def _ray_job(where: Kubernetes) -> Body:
-    head = {"rayStartParams": {}, "template": {"spec": {"containers": [{"name": "main", "image": where.image}]}}}
-    return {
-        "apiVersion": "ray.io/v1", "kind": "RayJob",
-        "metadata": {"name": "lake-runner-check", "namespace": where.namespace},
-        "spec": {
-            "entrypoint": "true", "shutdownAfterJobFinishes": True, "submissionMode": "HTTPMode",
-            "rayClusterSpec": {"headGroupSpec": head},
-        },
-    }  # fmt: skip

@@ -42,14 +42,18 @@ class FakeKube(Kube):
     bodies: what there is.
     refused: path (or the start of one) -> the error that a request there meets.
     denied: (verb, plural) that this user may not do.
+    account_denied: the same of the supervisors' account; None: whether it may is not for this user to ask.
+    unmade: kind -> the error that making one meets.
     managed: kinds that Kueue suspends whether they name a queue or not.
     """
 
     def __init__(
         self, *bodies: Body, refused: Mapping[str, KubeError] | None = None, denied: tuple[tuple[str, str], ...] = (),
-        namespace: str = "default", managed: tuple[str, ...] = (),
+        namespace: str = "default", managed: tuple[str, ...] = (), unmade: Mapping[str, KubeError] | None = None,
+        account_denied: tuple[tuple[str, str], ...] | None = (),
     ) -> None:  # fmt: skip
-        self.managed = managed
+        self.managed, self.unmade, self.account_denied = managed, dict(unmade or {}), account_denied
+        self.tried: list[Body] = []
         self.namespace, self._host = namespace, "https://10.96.0.1"
         self.there: dict[str, Body] = {}
         self.refused, self.denied = dict(refused or {}), denied
@@ -75,9 +79,8 @@ class FakeKube(Kube):
         for start, error in self.refused.items():
             if path.startswith(start):
                 raise error
-        if path == client.ACCESS_REVIEWS.path(None):
-            asked = body["spec"]["resourceAttributes"]
-            return {"status": {"allowed": (asked["verb"], asked["resource"]) not in self.denied}}
+        if path.endswith("accessreviews"):
+            return self._reviewed(body)
         if path in self.pages:
             return self.pages[path]
         if method == "POST":
@@ -94,8 +97,20 @@ class FakeKube(Kube):
             raise KubeError(404, "NotFound", f'{path.split("/")[-2]} "{path.split("/")[-1]}" not found')
         return self.there.pop(path) if method == "DELETE" else self.there[path]
 
+    def _reviewed(self, body: Body) -> Body:
+        """Whether this user, or an account, may."""
+        asked = body["spec"]["resourceAttributes"]
+        what = "/".join(filter(None, [asked["resource"], asked["subresource"]]))
+        denied = self.denied if body["kind"] == "SelfSubjectAccessReview" else self.account_denied
+        if denied is None:
+            raise forbidden("localsubjectaccessreviews", "create")
+        return {"status": {"allowed": (asked["verb"], what) not in denied}}
+
     def _made(self, body: Body) -> Body:
         """A new object as the API shows it, Kueue's webhook having seen it: a queue named `default` takes the rest."""
+        self.tried.append(body)
+        if body["kind"] in self.unmade:
+            raise self.unmade[body["kind"]]
         if client.resource(body).path(body["metadata"].get("namespace"), body["metadata"]["name"]) in self.there:
             raise KubeError(409, "AlreadyExists", f"{body['metadata']['name']} already exists")
         if body["kind"] not in ("Job", "RayJob"):
@@ -148,9 +163,9 @@ def _has_fields(body: Body, query: Mapping[str, str]) -> bool:
     return True
 
 
-def forbidden(what: str) -> KubeError:
-    """As the API says it."""
-    return KubeError(403, "Forbidden", f'{what} is forbidden: User "ann" cannot list resource "{what}"')
+def forbidden(what: str, verb: str = "list") -> KubeError:
+    """As the API says it of who has not the right."""
+    return KubeError(403, "Forbidden", f'{what} is forbidden: User "ann" cannot {verb} resource "{what}"')
 
 
 # -- objects ---------------------------------------------------------------------------------------------------------
@@ -240,14 +255,15 @@ def event(kind: str, name: str, reason: str, message: str, first: str = AT, last
 
 
 def node(
-    name: str = "onebox", labels: Body | None = None, taints: list[Body] | None = None, more: Body | None = None
-) -> Body:
-    """A machine of the cluster; `more` of its allocatable resources."""
+    name: str = "onebox", labels: Body | None = None, taints: list[Body] | None = None, more: Body | None = None,
+    capacity: Body | None = None, annotations: Body | None = None, **spec: Any,
+) -> Body:  # fmt: skip
+    """A machine of the cluster; `more` of its allocatable resources, and what it would have besides were it whole."""
     room = {"cpu": "4", "memory": "24632884Ki", "pods": "110", **(more or {})}
-    spec = {"taints": taints} if taints else {}
+    metadata = {"labels": {"kubernetes.io/arch": "amd64", **(labels or {})}, "annotations": annotations or {}}
     return body(
-        "Node", "v1", name, None, metadata={"labels": {"kubernetes.io/arch": "amd64", **(labels or {})}}, spec=spec,
-        status={"allocatable": room},
+        "Node", "v1", name, None, metadata=metadata, spec={**({"taints": taints} if taints else {}), **spec},
+        status={"allocatable": room, "capacity": {**room, **(capacity or {})}},
     )  # fmt: skip
 
 

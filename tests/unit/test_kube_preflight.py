@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from runner import Cluster, Group, Kubernetes, Volume
+from runner import Cluster, Group, Kubernetes, Volume, kube_run
 from runner.errors import PlanError
-from runner.kube import preflight
+from runner.kube import preflight, tenant
 from runner.kube.client import KubeError
 from runner.kube.preflight import Finding, Need
+from runner.kube.preflight_rights import CLIENT_RIGHTS, COMMAND_RIGHTS, SUPERVISOR_BESIDES, SUPERVISOR_RIGHTS
+from runner.store import Store
 from tests.unit import kube_kit as kit
 
 GPU = Group(cpu=1, memory="4GiB", gpu=2)
@@ -29,7 +32,10 @@ def cluster(group: Group = GPU, **kubernetes: Any) -> Cluster:
 
 def look(kube: kit.FakeKube, group: Group = GPU, machines: int = 1, **kubernetes: Any) -> dict[str, Finding]:
     made = cluster(group, **kubernetes)
-    return {f.name: f for f in preflight.look(made, [Need("train", "g", group, machines)], kube)}
+    objects = kube_run.samples(made, Store("s3://lake/runs"))
+    found = preflight.look(made, [Need("train", "g", group, machines)], objects, kube)
+    assert len({f.name for f in found}) == len(found)
+    return {f.name: f for f in found}
 
 
 def without(*bodies: kit.Body) -> list[kit.Body]:
@@ -48,9 +54,10 @@ def test_a_cluster_that_has_everything() -> None:
     found = look(kit.FakeKube(*WHOLE))
     assert {f.good for f in found.values()} == {True}
     assert "v1.34.4" in found["API"].found
-    expected = {"API", "namespace", "KubeRay", "rights", "ServiceAccount runner", "Secret lake-credentials"}
+    expected = {"API", "namespace", "KubeRay", "rights", "rights of runner", "ServiceAccount runner"}
+    expected |= {"Secret lake-credentials", "Job of the supervisor", "RayJob of group 'g'"}
     assert set(found) == {*expected, *(f"nodes for {what}" for what in ("'g'", "the head", "the supervisor"))}
-    preflight.check(cluster(), [Need("train", "g", GPU, 1)], kit.FakeKube(*WHOLE))
+    preflight.check(cluster(), [Need("train", "g", GPU, 1)], kube=kit.FakeKube(*WHOLE))
 
 
 def test_an_api_that_is_away() -> None:
@@ -80,17 +87,62 @@ def test_missing_kinds_of_kuberay(resources: kit.Body | None) -> None:
     assert ("'rayclusters'" in bad.found) == (resources is None)
 
 
-@pytest.mark.parametrize("right", [(verb, what) for _, what, verb in preflight.CLIENT_RIGHTS])
+@pytest.mark.parametrize("right", [(verb, what) for _, what, verb in CLIENT_RIGHTS])
 def test_each_missing_right_is_named(right: tuple[str, str]) -> None:
-    """The verb and the kind of every right that is missing are told, and no other."""
+    """The verb and the kind of every right that a submit needs are told where it is missing, and no other."""
     bad = wrong(look(kit.FakeKube(*WHOLE, denied=(right,))))
     assert bad.found == f"you may not '{right[0]} {right[1]}' in namespace 'default'"
 
 
 def test_all_missing_rights_are_in_one_finding() -> None:
     """Several missing rights are one line."""
-    bad = wrong(look(kit.FakeKube(*WHOLE, denied=(("create", "jobs"), ("list", "pods")))))
-    assert "'create jobs', 'list pods'" in bad.found
+    bad = wrong(look(kit.FakeKube(*WHOLE, denied=(("create", "jobs"), ("create", "rayjobs")))))
+    assert "'create jobs', 'create rayjobs'" in bad.found
+
+
+@pytest.mark.parametrize(
+    ("right", "commands"),
+    [
+        (("create", "pods/exec"), {"ssh"}),
+        (("get", "pods/portforward"), {"port-forward"}),
+        (("list", "events"), {"why"}),
+        (("list", "jobs"), {"status", "gc"}),
+        (("delete", "rayjobs"), {"cancel", "gc"}),
+        (("list", "pods"), {"cancel", "why", "ssh", "port-forward", "queue", "gc"}),
+    ],
+)
+def test_rights_of_other_commands_are_told(right: tuple[str, str], commands: set[str]) -> None:
+    """What a submit does not need refuses none: each command that may not work without it is named, and the right."""
+    kube = kit.FakeKube(*WHOLE, denied=(right,))
+    found = [f for f in look(kube).values() if f.good is not True]
+    assert {f.name for f in found} == {f"rights for {command}" for command in commands}
+    assert all(f.good is None and f"'{' '.join(right)}'" in f.found and "tenant" in f.todo for f in found)
+    preflight.check(cluster(), [Need("train", "g", GPU, 1)], kube=kit.FakeKube(*WHOLE, denied=(right,)))
+
+
+@pytest.mark.parametrize("right", [(verb, what) for _, what, verb in SUPERVISOR_RIGHTS])
+def test_each_missing_right_of_the_supervisor_is_named(right: tuple[str, str]) -> None:
+    """Supervisors that could not look after their run are found before there is one, where that can be asked."""
+    bad = wrong(look(kit.FakeKube(*WHOLE, account_denied=(right,))))
+    assert (bad.name, f"ServiceAccount 'runner' may not '{' '.join(right)}'" in bad.found) == ("rights of runner", True)
+    assert "runner admin tenant" in bad.todo
+
+
+def test_rights_of_the_supervisor_that_cannot_be_asked() -> None:
+    """Most users may not ask for others: then nothing is said. What only some runs need is told, and refuses none."""
+    assert "rights of runner" not in look(kit.FakeKube(*WHOLE, account_denied=None))
+    found = look(kit.FakeKube(*WHOLE, account_denied=(("watch", "pods"), ("list", "events"))))["rights of runner"]
+    assert (found.good, "'watch pods', 'list events'" in found.found) == (None, True)
+
+
+def test_a_tenants_roles_have_all_that_is_checked() -> None:
+    """Nothing is found missing for who has what `runner admin tenant` gives."""
+    users, supervisors = (
+        {(group, what, verb) for groups, kinds, verbs in rules for group in groups for what in kinds for verb in verbs}
+        for rules in (tenant.USER_RULES, tenant.SUPERVISOR_RULES)
+    )
+    assert {*CLIENT_RIGHTS, *(right for rights in COMMAND_RIGHTS.values() for right in rights)} <= users
+    assert {*SUPERVISOR_RIGHTS, *SUPERVISOR_BESIDES} <= supervisors
 
 
 @pytest.mark.parametrize(
@@ -127,12 +179,37 @@ def test_what_may_not_be_seen_is_not_known(path: str, name: str) -> None:
     assert "not to be seen" in found[name].found
 
 
-def test_an_error_of_the_api_is_bad() -> None:
-    """Any other refusal is told in the API's words, and the other checks go on."""
-    found = look(kit.FakeKube(*WHOLE, refused={"/api/v1/nodes": KubeError(500, "InternalError", "etcd is away")}))
-    assert wrong(found).found == "etcd is away"
+@pytest.mark.parametrize("error", [KubeError(500, "InternalError", "etcd is away"), KubeError(0, "", "etcd is away")])
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("/api/v1/nodes", "nodes"),
+        ("/api/v1/namespaces/default/resourcequotas", "quota"),
+        ("/api/v1/namespaces/default/serviceaccounts", "objects"),
+        ("/apis/kueue.x-k8s.io/v1beta1/namespaces/default/localqueues", "queue"),
+        ("/apis/kueue.x-k8s.io/v1beta1/workloadpriorityclasses", "priority"),
+        ("/apis/authorization.k8s.io/v1/namespaces/default/local", "rights of the supervisor"),
+        ("/apis/batch/v1/namespaces/default/jobs", "Job of the supervisor"),
+    ],
+)
+def test_a_moments_trouble_is_no_refusal(path: str, name: str, error: KubeError) -> None:
+    """Where one check meets an API that does not answer, it is told in the API's words, and nothing is known."""
+    found = look(kit.FakeKube(*WHOLE, refused={path: error}), queue="team", priority="high")
+    assert (found[name].good, "etcd is away" in found[name].found) == (None, True)
     assert found["rights"].good
 
+
+@pytest.mark.parametrize(
+    ("path", "name"), [("/api/v1/namespaces/default", "namespace"), ("/apis", "KubeRay")]
+)  # fmt: skip
+def test_trouble_where_a_run_begins_is_told(path: str, name: str) -> None:
+    """Without the namespace and KubeRay a submit would meet the same trouble."""
+    kube = kit.FakeKube(*WHOLE)
+    kube.refused = {path: KubeError(500, "InternalError", "etcd is away")}
+    assert look(kube)[name].good is False
+
+
+# -- nodes -----------------------------------------------------------------------------------------------------------
 
 TAINT = {"key": "gpu", "value": "yes", "effect": "NoSchedule"}
 
@@ -153,6 +230,8 @@ def test_nodes_that_could_never_hold_a_machine(node: kit.Body, group: Group, wor
     bad = look(kit.FakeKube(*without(NODE), node), group)["nodes for 'g'"]
     assert (bad.good, words in bad.found) == (False, True)
     assert "a machine of group 'g'" in bad.todo
+    assert "autoscaled=True" in bad.todo
+    assert look(kit.FakeKube(*without(NODE), node), replace(group, autoscaled=True))["nodes for 'g'"].good is None
     scaled = kit.node("scaled", {"karpenter.sh/nodepool": "default"}, [{**TAINT, "key": "other"}], {"cpu": "0"})
     assert look(kit.FakeKube(*without(NODE), node, scaled), group)["nodes for 'g'"].good is None
 
@@ -213,9 +292,74 @@ def test_a_stage_needs_its_head_and_supervisor_besides() -> None:
     )  # fmt: skip
 
 
-def test_a_node_that_is_away_for_a_while_counts() -> None:
+@pytest.mark.parametrize(
+    "found",
+    [
+        kit.node("small", labels={"kubernetes.azure.com/agentpool": "gpu"}),
+        kit.node("small", labels={"kops.k8s.io/instancegroup": "gpu"}),
+        kit.node("small", annotations={"cluster.x-k8s.io/machine": "gpu-x"}),
+        kit.node("small", annotations={"machine.openshift.io/machine": "api/gpu-x"}),
+        kit.node("small", providerID="openstack:///d2"),
+        None,
+    ],
+    ids=["AKS", "kops", "Cluster API", "OpenShift", "a cloud", "no node yet"],
+)
+def test_nodes_that_may_be_made_are_not_refused(found: kit.Body | None) -> None:
+    """Pools that stand at zero show in no node: where machines are made, or there is no node yet, nobody knows."""
+    nodes = [] if found is None else [found]
+    assert not [f for f in look(kit.FakeKube(*without(NODE), *nodes), machines=9).values() if f.good is False]
+
+
+def test_nodes_that_nobody_makes_are_refused() -> None:
+    """A provider's name alone does not help where the whole cluster is on somebody's own machine."""
+    node = kit.node(providerID="kind://docker/kind/kind-control-plane")
+    assert wrong(look(kit.FakeKube(*without(NODE), node))).name == "nodes for 'g'"
+
+
+def test_a_group_that_is_autoscaled_is_not_refused() -> None:
+    """Who says so of a group is believed, of its machines one by one and together, and of no other's."""
+    big = Group(cpu=3.5, memory="4GiB", autoscaled=True)
+    found = look(kit.FakeKube(*WHOLE), big, machines=3)
+    assert {name for name, f in found.items() if f.good is None} == {"nodes for 'g' at one time", "nodes for train"}
+    bad = wrong(look(kit.FakeKube(*WHOLE), big, machines=3, head=Group(cpu=8, memory="1GiB")))
+    assert bad.name == "nodes for the head"
+
+
+def test_taints_that_the_cluster_may_have_pods_bear() -> None:
+    """Some providers let a pod bear the taint of the very GPUs it asks for, and a queue adds its flavor's tolerations:
+    with such taints nobody knows; with any other, and for pods without GPUs, it is wrong.
+    """
+    own = {"key": "nvidia.com/gpu", "value": "present", "effect": "NoSchedule"}
+    plain = kit.node("plain")
+
+    def found(taint: kit.Body, **more: Any) -> Finding:
+        tainted = kit.node("tainted", taints=[taint], more={"nvidia.com/gpu": "2"})
+        return look(kit.FakeKube(*without(NODE), plain, tainted), **more)["nodes for 'g'"]
+
+    assert found(own).good is None
+    assert "taint nvidia.com/gpu:NoSchedule" in found(own).found
+    assert found({**own, "effect": "NoExecute"}).good is False
+    assert found(TAINT).good is False
+    assert found(TAINT, queue="team").good is None
+    assert found(own, group=Group(memory="1GiB", gpu=4)).good is False
+    cpu = look(kit.FakeKube(*without(NODE), kit.node(taints=[own], more={"nvidia.com/gpu": "2"})), CPU)
+    assert cpu["nodes for 'g'"].good is False
+    both = kit.node("free", more={"nvidia.com/gpu": "2"}), kit.node("own", taints=[own], more={"nvidia.com/gpu": "2"})
+    together = look(kit.FakeKube(*without(NODE), *both), machines=2)
+    assert together["nodes for 'g' at one time"].good is None
+    assert look(kit.FakeKube(*without(NODE), *both), machines=3)["nodes for 'g' at one time"].good is False
+
+
+def test_devices_that_are_out_of_order_count() -> None:
+    """A node whose driver is being replaced has no GPUs that pods could get now, and will have them again."""
+    node = kit.node(more={"nvidia.com/gpu": "0"}, capacity={"nvidia.com/gpu": "2"})
+    assert look(kit.FakeKube(*without(NODE), node))["nodes for 'g'"].good
+
+
+@pytest.mark.parametrize("key", ["node.kubernetes.io/unschedulable", "node.cloudprovider.kubernetes.io/uninitialized"])
+def test_a_node_that_is_away_for_a_while_counts(key: str) -> None:
     """A cordoned node, or one under pressure, will be back; a taint of the platform's own stays."""
-    passing = [{"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"}]
+    passing = [{"key": key, "effect": "NoSchedule"}]
     assert look(kit.FakeKube(*without(NODE), kit.node(taints=passing)), CPU)["nodes for 'g'"].good
 
 
@@ -243,6 +387,6 @@ def test_check_tells_everything_at_once() -> None:
     """One error has every finding that is bad, and what to do about each."""
     kube = kit.FakeKube(*without(SECRET, NODE), kit.node(), denied=(("create", "jobs"),))
     with pytest.raises(PlanError) as raised:
-        preflight.check(cluster(), [Need("train", "g", GPU, 1)], kube)
+        preflight.check(cluster(), [Need("train", "g", GPU, 1)], kube=kube)
     text = str(raised.value)
     assert all(words in text for words in ("'create jobs'", "Secret lake-credentials", "nvidia.com/gpu", "make the"))

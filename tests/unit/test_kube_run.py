@@ -12,11 +12,11 @@ import pytest
 
 from runner import api, kube_run
 from runner.bundle import Bundle
-from runner.errors import InputError, SpecError, StoreError
+from runner.errors import InputError, SpecError, StoreAway, StoreError
 from runner.kube import names, preflight
 from runner.store import Store
 from runner.worker import driver
-from tests.unit.cli_project import write_project
+from tests.unit.cli_project import call, write_project
 
 RUN = "r261123-221649fb-tiny-r9"
 CLUSTER = """
@@ -44,7 +44,7 @@ def on(prepared: api.Prepared, url: str, options: dict[str, Any] | None = None) 
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[list[preflight.Need]]:
     """What the cluster was asked for."""
     needs: list[list[preflight.Need]] = []
-    monkeypatch.setattr(preflight, "check", lambda cluster, wanted: needs.append(wanted))
+    monkeypatch.setattr(preflight, "check", lambda cluster, wanted, objects: needs.append(wanted))
     return needs
 
 
@@ -122,6 +122,108 @@ def test_what_a_submit_would_apply(prepared: api.Prepared) -> None:
         assert body["metadata"]["annotations"] == {names.STORE: "s3://lake/runs", names.BY: "ann"}
 
 
+def planned(prepared: api.Prepared, **actions: str) -> Any:
+    """The plan with other actions of its stages."""
+    stages = tuple(
+        dataclasses.replace(stage, action=actions.get(stage.name, stage.action)) for stage in prepared.plan.stages
+    )
+    return dataclasses.replace(prepared.plan, stages=stages)
+
+
+def test_legs_that_are_done_ask_for_nothing(prepared: api.Prepared) -> None:
+    """A leg whose results are there gets no RayJob and needs no machines; the others keep their numbers."""
+    resolved = on(prepared, "s3://lake/runs")
+    plan = planned(prepared, tokens="skip")
+    _, *ray_jobs = kube_run.objects(resolved, plan, RUN, "ann")
+    assert [body["metadata"]["name"] for body in ray_jobs] == [f"{RUN}-1-1"]
+    assert [need.stage for need in kube_run.needs(resolved, plan)] == ["stage 'train'"]
+    done = planned(prepared, tokens="skip", train="skip")
+    assert [body["kind"] for body in kube_run.objects(resolved, done, RUN, "ann")] == ["Job"]
+    assert kube_run.needs(resolved, done) == []
+    early = planned(prepared, tokens="decide", train="decide")
+    assert len(kube_run.objects(resolved, early, RUN, "ann")) == 3
+
+
+@pytest.mark.parametrize(
+    ("url", "options", "words"),
+    [("s3://lake/runs", {"key": "AKIA", "secret": "x"}, "'key'"), ("/some/folder", {}, "RUNNER_STORE")],
+)
+def test_nothing_is_printed_that_would_be_refused(
+    prepared: api.Prepared, url: str, options: dict[str, Any], words: str
+) -> None:
+    """What would be applied is not shown with credentials in it, nor with a store that no pod could reach."""
+    with pytest.raises(StoreError) as raised:
+        kube_run.objects(on(prepared, url, options), prepared.plan, RUN, "ann")
+    assert words in str(raised.value)
+    assert "AKIA" not in str(raised.value)
+
+
+def test_a_submit_tries_what_it_makes_itself(prepared: api.Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The Job and the first RayJob of the run; the supervisor makes the others, with rights of its own."""
+    tried: list[Any] = []
+    monkeypatch.setattr(preflight, "check", lambda cluster, wanted, objects: tried.extend(objects))
+    kube_run.check(on(prepared, "s3://lake/runs"), planned(prepared, tokens="skip"))
+    assert [body["kind"] for body in tried] == ["Job", "RayJob"]
+    assert tried[1]["spec"]["rayClusterSpec"]["workerGroupSpecs"][0]["groupName"] == "gpu"
+
+
+# -- the store, by hand ----------------------------------------------------------------------------------------------
+
+
+class Lake(Store):
+    """An S3 that is a folder here; `careless` ones write over what is there."""
+
+    def __init__(self, folder: Path, options: dict[str, Any] | None = None, careless: bool = False) -> None:
+        super().__init__("s3://lake/runs", options)
+        self.inner, self.careless = Store(str(folder)), careless
+
+    def create(self, key: str, data: bytes) -> bool:
+        """Of the folder."""
+        if self.careless:
+            self.inner.put(key, data)
+            return True
+        return self.inner.create(key, data)
+
+    def get(self, key: str) -> bytes:
+        """Of the folder."""
+        return self.inner.get(key)
+
+    def delete(self, key: str) -> None:
+        """Of the folder."""
+        self.inner.delete(key)
+
+
+def test_a_store_is_tried_and_cleared(tmp_path: Path) -> None:
+    """It can be written and read, keeps the first of two writers' objects, and is left as it was."""
+    found = list(kube_run.look_at_store(Lake(tmp_path)))
+    assert [(f.name, f.good) for f in found] == [("store", True), ("store, two writers", True)]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_store_that_writes_over_what_is_there(tmp_path: Path) -> None:
+    """It is wrong, for a run's log would have holes; and it is left as it was."""
+    _, bad = kube_run.look_at_store(Lake(tmp_path, careless=True))
+    assert (bad.good, "If-None-Match" in bad.found) == (False, True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_store_that_no_pod_could_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Folders of this machine, credentials in options, a missing bucket, no answer: told as a submit would tell it."""
+    (bad,) = kube_run.look_at_store(Store(str(tmp_path)))
+    assert (bad.good, "a folder of this machine" in bad.found, "RUNNER_STORE" in bad.todo) == (False, True, True)
+    (bad,) = kube_run.look_at_store(Lake(tmp_path, {"secret": "hidden"}))
+    assert (bad.good, "'secret'" in bad.found, "hidden" in bad.found) == (False, True, False)
+    for error in (FileNotFoundError("The specified bucket does not exist"), StoreAway("no answer", todo="try again")):
+
+        def create(key: str, data: bytes, error: Exception = error) -> bool:
+            raise error
+
+        lake = Lake(tmp_path)
+        monkeypatch.setattr(lake, "create", create)
+        (bad,) = kube_run.look_at_store(lake)
+        assert (bad.good, "s3://lake/runs" in bad.found, bool(bad.todo)) == (False, True, True)
+
+
 # -- one driver an attempt -------------------------------------------------------------------------------------------
 
 
@@ -189,3 +291,25 @@ def test_a_driver_that_is_fenced_ends_with_an_error(bundle: Bundle) -> None:
         for number, handler in before.items():
             signal.signal(number, handler)
     assert not Path("/nowhere").exists()
+
+
+# -- doctor ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("good", "code"), [(True, 0), (None, 0), (False, 2)])
+def test_doctor_prints_what_was_found(
+    prepared: api.Prepared, monkeypatch: pytest.MonkeyPatch, good: bool | None, code: int
+) -> None:
+    """Its exit code tells whether something is wrong, and it says what only the first pod of a run can show."""
+    seen: list[Any] = []
+
+    def examine(*what: Any) -> list[preflight.Finding]:
+        seen.extend(what)
+        return [preflight.Finding("nodes", good, "three", "more")]
+
+    monkeypatch.setattr(kube_run, "examine", examine)
+    result = call("doctor", "kube", code=code)
+    assert [type(each).__name__ for each in seen] == ["Cluster", "Store"]
+    assert "three" in result.stdout
+    assert "in the first one of a run" in result.stdout
+    assert json.loads(call("doctor", "kube", "-o", "json", code=code).stdout)[0]["good"] is good
