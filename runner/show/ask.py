@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -93,26 +93,17 @@ def status(run: Run, commands: Commands, output: Output) -> None:
         return
     from rich.text import Text
 
+    from runner.show.documents import reasons
     from runner.show.errors import print_failure
     from runner.show.summary import next_commands, print_commands, print_run
 
     print_run(console(), run, view, lost)
-    for reason in _why(run, view):
+    for reason in reasons(run, view):
         console().print(Text(f"waits for {reason['waits_for']}", "yellow"), soft_wrap=True)
     if view.error is not None:
         print_failure(console(), run, view.error, commands)
     else:
         print_commands(console(), next_commands(run, view, commands))
-
-
-def _why(run: Run, view: View) -> list[dict[str, Any]]:
-    """What it waits for; nothing where the machines cannot be asked, since `status` tells of the bundle."""
-    from runner.errors import ApiError
-
-    try:
-        return run.why(view)
-    except ApiError:
-        return []
 
 
 def logs(run: Run, stage: str | None, rank: int | None, follow: bool, commands: Commands, output: Output) -> None:

@@ -8,18 +8,20 @@ import signal
 import time
 from types import FrameType
 
-from runner.errors import ApiError
+from runner.errors import ApiError, StoreError
 from runner.lifecycle import RunState, View
 from runner.logs import Tail
+from runner.patience import Patience
 from runner.run import Run
+from runner.show.documents import reasons
 from runner.show.prints import Prints
 from runner.show.progress import Progress
 from runner.show.screens import Screen
 
 #: Seconds between two looks at a store on this machine, and at one behind a network.
 LOOK_S, REMOTE_LOOK_S = 0.2, 1.0
-#: Seconds between two questions of why nothing happens.
-WHY_S = 5.0
+#: Seconds between two questions of why nothing happens, and while a stage is at work.
+WHY_S, WORKING_WHY_S = 5.0, 15.0
 
 
 class Detached(Exception):
@@ -37,7 +39,8 @@ class Attached:
 
     def __init__(self, run: Run, screen: Screen, from_now: bool = False) -> None:
         self.run, self._screen = run, screen
-        stages = run.spec()["job"]["stages"]
+        self._patience = Patience(run.id, screen.line)
+        stages = self._patience.through(run.spec)["job"]["stages"]
         self.progress = {stage["name"]: Progress(stage["name"], stage["kind"].lower()) for stage in stages}
         self._printed = Tail(run.bundle, "logs", writer="rank0")
         self._measured = [Tail(run.bundle, "metrics", writer=writer) for writer in ("driver", "rank0")]
@@ -46,7 +49,8 @@ class Attached:
                 tail.skip()
         self._prints = Prints()
         self._presses = 0
-        self._asked_why, self._said_why = 0.0, ""
+        self._cancelled = False
+        self._next_why = 0.0
 
     @property
     def interrupted(self) -> bool:
@@ -58,6 +62,7 @@ class Attached:
 
         Raises:
             Detached: Ctrl-C twice.
+            RunnerError: the store, or the API of the machines, has not answered for 10 minutes; the run goes on.
         """
         woken, self._wake = os.pipe()
         os.set_blocking(self._wake, False)
@@ -74,16 +79,24 @@ class Attached:
 
     def _until_the_end(self, woken: int) -> View:
         pause = LOOK_S if self.run.bundle.root.kind == "file" else REMOTE_LOOK_S
-        cancelled = False
+        told = False
         while True:
-            view = self.look(time.time())
-            if view.state.ended:
-                return view
-            if self._presses and not cancelled:
-                cancelled = True
-                self._screen.line("cancelling; Ctrl-C again leaves at once")
-                self.run.cancel(by="Ctrl-C")
-            if select.select([woken], [], [], pause)[0]:
+            try:
+                if self._presses and not self._cancelled:
+                    if not told:
+                        self._screen.line("cancelling; Ctrl-C again leaves at once")
+                    told = True
+                    self.run.cancel(by="Ctrl-C")
+                    self._cancelled = True
+                view = self.look(time.time())
+            except (StoreError, ApiError) as error:
+                wait = self._patience.pause(error)
+            else:
+                self._patience.answered()
+                wait = pause
+                if view.state.ended:
+                    return view
+            if select.select([woken], [], [], wait)[0]:
                 os.read(woken, 1)
 
     def look(self, now: float) -> View:
@@ -102,20 +115,19 @@ class Attached:
         return view
 
     def _say_why(self, view: View, now: float) -> None:
-        """While no stage is at work: what the run waits for, whenever that changes."""
+        """What the run waits for; less often while a stage is at work, which may be stuck or lack some machines."""
         states = {stage.state for stage in view.stages.values()}
-        at_work = "running" in states or states <= {"done", "skipped"}  # or the machines are on their way out
-        if at_work or view.state.ended or now - self._asked_why < WHY_S:
+        if view.state.ended or states <= {"done", "skipped"}:  # the machines are on their way out
+            self._screen.waits("")
             return
-        self._asked_why = now
-        try:
-            reasons = self.run.why(view)
-        except ApiError:
-            return  # the run itself does not need this answer; it is asked for again
-        words = reasons[0]["waits_for"] if reasons else ""
-        if words and words != self._said_why:
-            self._screen.line(f"waits for {words}")
-        self._said_why = words
+        if now < self._next_why:
+            return
+        asked = time.monotonic()
+        found = reasons(self.run, view)
+        took = time.monotonic() - asked  # an API that does not answer must not keep the screen from what the run does
+        self._next_why = now + max(WORKING_WHY_S if "running" in states else WHY_S, 5 * took)
+        words = found[0]["waits_for"].replace(f"{self.run.id}-", "") if found else ""  # of its own objects, in short
+        self._screen.waits(" ".join(words.split()))
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
         """Runs between any two instructions of the main thread, so it takes no lock."""

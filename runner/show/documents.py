@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 from runner.data.catalog import Catalog
+from runner.errors import ApiError, InputError, StoreError
 from runner.lifecycle import RunState, StageView, View
 from runner.run import Run
 from runner.show import units
@@ -26,10 +27,25 @@ def run_document(run: Run, view: View, was_lost: bool = False) -> dict[str, Any]
         "ended": units.iso(view.ended),
         "seconds": round(view.seconds(time.time()), 3),
         "stages": [_stage(run, stage) for stage in view.stages.values()],
+        "reasons": [{**each, **_times(each)} for each in reasons(run, view)],
         "error": view.error,
         "bundle": run.bundle.store.url,
         "store": run.bundle.root.url,
     }
+
+
+def reasons(run: Run, view: View) -> list[dict[str, Any]]:
+    """As `Run.why`; none where the machines cannot be asked from here: it is no fault of who asks for the bundle."""
+    try:
+        return run.why(view)
+    except StoreError:
+        raise
+    except (ApiError, InputError):  # InputError: no kubeconfig that leads to the cluster
+        return []
+
+
+def _times(reason: dict[str, Any]) -> dict[str, Any]:
+    return {name: units.iso(reason.get(name)) for name in ("since", "until")}
 
 
 def _stage(run: Run, stage: StageView) -> dict[str, Any]:

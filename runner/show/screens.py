@@ -32,6 +32,9 @@ class Screen(Protocol):
     def update(self, view: View, progress: Mapping[str, Progress], now: float) -> None:
         """Show how far every stage is."""
 
+    def waits(self, words: str) -> None:
+        """What the run waits for now; nothing if there are no words."""
+
     def line(self, text: str) -> None:
         """Show a line of text: what the user's code printed, or a word of ours."""
 
@@ -47,6 +50,7 @@ class PlainScreen:
         self._stream = stream
         self._said: dict[str, str] = {}
         self._told: dict[str, tuple[float, str]] = {}
+        self._waits = ""
 
     def __enter__(self) -> PlainScreen:
         return self
@@ -72,6 +76,12 @@ class PlainScreen:
         if words and words != before and now - told_at >= PLAIN_S:
             self._told[stage] = (now, words)
             self.line(f"{stage}: {words}")
+
+    def waits(self, words: str) -> None:
+        """See `Screen`: a line when it is another."""
+        if words and words != self._waits:
+            self.line(f"waits for {words}")
+        self._waits = words
 
     def line(self, text: str) -> None:
         """See `Screen`."""
@@ -104,6 +114,7 @@ class LiveScreen:
 
         self._console = console
         self._ascii = console.options.ascii_only
+        self._waits = ""
         self._live = Live(
             console=console, auto_refresh=False, transient=True, redirect_stdout=False, redirect_stderr=False
         )
@@ -121,14 +132,25 @@ class LiveScreen:
         lines = [
             stage_line(stage, progress[stage.name], names, self._console.width, now) for stage in view.stages.values()
         ]
+        if self._waits:
+            lines.append(Text(shortened(f"  waits for {self._waits}", self._console.width - 1), "yellow"))
         text = Text("\n", no_wrap=True, overflow="crop").join(lines)
         if self._ascii:
             text.plain = "".join(_ASCII.get(letter, letter) for letter in text.plain)
         self._live.update(text, refresh=True)
 
+    def waits(self, words: str) -> None:
+        """See `Screen`: the last of the lines that are redrawn, with the next update."""
+        self._waits = words
+
     def line(self, text: str) -> None:
         """See `Screen`. Colours stay; whatever else moves the cursor does not."""
         self._console.print(Text.from_ansi(text.rsplit("\r", 1)[-1]), soft_wrap=True)
+
+
+def shortened(text: str, width: int) -> str:
+    """As much of the text as fits."""
+    return text if len(text) <= width else f"{text[: width - 3]}..."
 
 
 def stage_line(stage: StageView, progress: Progress, names: int, width: int, now: float) -> Text:

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from runner import api
+from runner import api, patience
+from runner.errors import ApiError, InputError, RunnerError, StoreAway
 from runner.lifecycle import RunState, View
 from runner.run import Run
 from runner.show.act import exit_code
-from runner.show.attach import Attached, Detached
+from runner.show.attach import WORKING_WHY_S, Attached, Detached
+from runner.show.documents import run_document
 from runner.show.progress import Progress
 from tests.unit.cli_project import unstarted, write_lines, write_project
 
@@ -23,6 +25,7 @@ class Recorder:
     def __init__(self, on_update: Callable[[], None] = lambda: None) -> None:
         self.lines: list[str] = []
         self.seen: list[str] = []
+        self.waited: list[str] = []
         self.on_update = on_update
 
     def __enter__(self) -> Recorder:
@@ -34,6 +37,9 @@ class Recorder:
         self.seen.append(str(view.state))
         self.words = {name: stage.parts(now) for name, stage in progress.items()}
         self.on_update()
+
+    def waits(self, words: str) -> None:
+        self.waited.append(words)
 
     def line(self, text: str) -> None:
         self.lines.append(text)
@@ -170,3 +176,70 @@ def test_a_run_that_nobody_took_up_is_ended_by_the_client(tmp_path: Path, monkey
     made.bundle.log.append("cancel", {"by": "test"})
     assert made.end_unstarted().state is RunState.CANCELLED
     assert made.view().receipt is not None
+
+
+AWAY = StoreAway("no route", where="store s3://lake")
+
+
+@pytest.mark.parametrize("error", [AWAY, ApiError(0, "no answer")], ids=["store", "API"])
+def test_a_moment_without_an_answer_ends_nobody(run: Run, monkeypatch: pytest.MonkeyPatch, error: RunnerError) -> None:
+    """It is told once, Ctrl-C is remembered, and the run's end is shown when there is an answer."""
+    monkeypatch.setattr(patience, "FIRST_PAUSE_S", 0.001)
+    screen = Recorder()
+    attached = Attached(run, screen)
+    seen, left = run.view, [error] * 3
+
+    def look() -> View:
+        if left:
+            signal.raise_signal(signal.SIGINT) if len(left) == 2 else None
+            raise left.pop()
+        return seen()
+
+    monkeypatch.setattr(run, "view", look)
+    screen.on_update = lambda: end(run, "cancelled")
+    view = attached.follow()
+    assert view.state is RunState.CANCELLED
+    assert [entry.kind for entry in run.bundle.log.read()].count("cancel") == 1
+    assert len([line for line in screen.lines if "the run goes on, trying again" in line]) == 1
+    assert screen.lines.count("cancelling; Ctrl-C again leaves at once") == 1
+
+
+def test_what_a_run_waits_for_is_shown_while_a_stage_works(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On one line, asked for now and then; where nobody can say, there is none."""
+    asked: list[float] = []
+    answers: list[object] = [
+        [{"waits_for": f"a node for pod {run.id}-0-1-x:\nnone fits"}],
+        [],
+        ApiError(0, "x"),
+        InputError("no kubeconfig"),
+    ]
+
+    def why(view: View) -> object:
+        asked.append(0)
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(run, "why", why)
+    screen = Recorder()
+    attached = Attached(run, screen)
+    for second in range(4):
+        attached.look(100 + second * (WORKING_WHY_S + 1))
+        attached.look(101 + second * (WORKING_WHY_S + 1))
+    assert screen.waited == ["a node for pod 0-1-x: none fits", "", "", ""]
+    assert len(asked) == 4
+
+
+def test_a_document_tells_what_the_run_waits_for(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With times as the other ones of a document are; none where the machines cannot be asked."""
+    reason = {"waits_for": "a node", "since": 0.0, "until": None, "helps": ""}
+    monkeypatch.setattr(run, "why", lambda view: [reason])
+    document = run_document(run, run.view())
+    assert document["reasons"] == [{**reason, "since": "1970-01-01T00:00:00Z"}]
+
+    def refused(view: View) -> object:
+        raise InputError("no Kubernetes to speak to")
+
+    monkeypatch.setattr(run, "why", refused)
+    assert run_document(run, run.view())["reasons"] == []

@@ -155,6 +155,29 @@ def test_live_lines_are_redrawn_below_what_the_user_prints() -> None:
     assert "train" in stream.getvalue()
 
 
+def test_what_a_run_waits_for_is_a_live_line_of_its_own() -> None:
+    """Below the stages, on one line however long the reason is, and gone with it."""
+    stream = io.StringIO()
+    console = Console(file=stream, force_terminal=True, width=40, markup=False, legacy_windows=False)
+    with LiveScreen(console) as screen:
+        screen.waits("a node for worker pod x: " + "0/1 nodes are available " * 9)
+        screen.update(view_of(train="waiting"), {"train": Progress("train", "train")}, 101)
+        assert "waits for a node for worker pod x:...\x1b" in stream.getvalue()
+        stream.truncate(0)
+        screen.waits("")
+        screen.update(view_of(train="waiting"), {"train": Progress("train", "train")}, 102)
+    assert "waits for" not in stream.getvalue()
+
+
+def test_what_a_run_waits_for_is_a_plain_line_when_it_changes() -> None:
+    """Once for each reason, again if it comes back."""
+    stream = io.StringIO()
+    screen = PlainScreen(stream)
+    for words in ("a node", "a node", "", "a node", "quota"):
+        screen.waits(words)
+    assert stream.getvalue().splitlines() == ["waits for a node", "waits for a node", "waits for quota"]
+
+
 # -- what rank 0 prints ----------------------------------------------------------------------------------------------
 
 TRACE = ["Traceback (most recent call last):", '  File "x.py", line 1', "ValueError: x"]
