@@ -291,7 +291,7 @@ def _write_bundle(prepared: Prepared, *, inline: bool) -> Bundle:
             submitted = {"job": resolved.job.name, "legs": spec["legs"], "by": user(), "inline": inline}
             if resolved.cluster.backend in EARLY and not inline:
                 open_outside(bundle).launch()
-            where = "" if inline else place(spec)
+            where = "" if inline else place(bundle)
             doing = Doing(str(RunState.SUBMITTED), "", where) if where else None
             bundle.index(resolved.job.name, LIVE, time.time() if doing else 0.0, doing)
             bundle.submit(submitted)
@@ -312,7 +312,7 @@ def _remove_half_made(bundle: Bundle, job: str) -> None:
 
     with contextlib.suppress(StoreError, ApiError):
         with contextlib.suppress(FileNotFoundError):
-            if bundle.spec()["cluster"]["backend"] in EARLY:
+            if bundle.spec()["cluster"]["backend"] in EARLY and bundle.cluster():
                 open_outside(bundle).remove()
         bundle.store.delete_tree("")
         bundle.leave_index()

@@ -8,6 +8,8 @@
     stages/<stage>/<attempt>/{logs,metrics}/<writer>/<byte offset>
     manifests/<hash>     the foreign data that the run reads, as it was when first seen
     events.json          what Kubernetes said about the run's objects
+    ledger/<resumes>.json   since when, and until when, its pods held GPUs
+    cluster.json         which Kubernetes it was submitted to
     checkpoints/<stage>/<step>-<attempt>/
     artefacts/<stage>/<name>
 <store>/index/<run id>~<job>~<state>~<seconds>   one empty object a run, so that `ps` is one listing; on Kubernetes
@@ -34,6 +36,7 @@ LIVE = "live"
 #: The first and only entry of a run that was given up before it existed.
 GIVEN_UP = "given-up"
 LOCK = "packages.lock"
+CLUSTER = "cluster.json"
 
 
 def new_run_id(job: str, now: float | None = None) -> str:
@@ -136,6 +139,17 @@ class Bundle:
             return self.store.get(LOCK).decode()
         except FileNotFoundError:
             return None
+
+    def mark_cluster(self, mark: str, address: str) -> None:
+        """Record on which Kubernetes the run is, once: what only that one has, and how people know it."""
+        self.store.create(CLUSTER, json.dumps({"mark": mark, "address": address}).encode())
+
+    def cluster(self) -> dict[str, str]:
+        """What was recorded: "mark" and "address"; nothing for runs elsewhere."""
+        try:
+            return dict(json.loads(self.store.get(CLUSTER)))
+        except FileNotFoundError:
+            return {}
 
     def newest_code(self) -> str:
         """The key of the run's code: that of its submission, or of the last resume that brought newer."""

@@ -182,13 +182,14 @@ def metrics(
 def cancel(
     run: Annotated[str, typer.Argument(metavar="RUN", help=_RUN_HELP, autocompletion=complete_run)],
     store: StoreUrl = None,
+    gone: Annotated[bool, typer.Option("--gone", help="its Kubernetes is gone for good: only say so")] = False,
     output: Format = Output.TEXT,
 ) -> None:
     """End a run, and wait until nothing of it is left."""
     from runner.show import act, ask
 
     found = ask.open_run(run, store)
-    act.cancel(found, ask.commands_for(found.bundle.root, store), output)
+    act.cancel(found, ask.commands_for(found.bundle.root, store), output, gone=gone)
 
 
 @app.command(epilog=_examples("runner resume", "runner resume r261123-18 --new-code", "runner resume @last --detach"))

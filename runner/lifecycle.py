@@ -61,7 +61,7 @@ class View:
     leg: int = 0
     attempt: int = 0  # of the current leg; 0 before its first attempt
     attempt_open: bool = False  # begun, and neither done nor failed
-    tries: int = 0  # attempts at this leg since the submission or the last resume, without those that a queue ended
+    tries: int = 0  # attempts at this leg since the submission, the last resume or checkpoint; not those a queue ended
     driver_left: bool = False  # the attempt's driver has written all that it will ever write
     leg_done: bool = False
     nearly_done: bool = False  # the current attempt foresees its end, and the next leg's machines may come
@@ -70,6 +70,8 @@ class View:
     failing: dict[str, Any] | None = None  # the error with which a supervisor has begun to end the run
     error: dict[str, Any] | None = None
     supervisor: dict[str, Any] | None = None
+    supervisor_number: int = 0  # of its entry; 0 before the first supervisor since the submission or the last resume
+    entries: int = 0  # of the log, that this is the fold of
     receipt: dict[str, Any] | None = None
     created: float = 0.0
     ended: float | None = None
@@ -94,6 +96,7 @@ def fold(entries: Iterable[Entry]) -> View:
     """The state that a log describes."""
     view = View()
     for entry in entries:
+        view.entries = entry.number
         step = _STEPS.get(entry.kind)
         if step is not None:
             step(view, entry)
@@ -108,7 +111,7 @@ def _submitted(view: View, entry: Entry) -> None:
 
 
 def _supervisor(view: View, entry: Entry) -> None:
-    view.supervisor = entry.data
+    view.supervisor, view.supervisor_number = entry.data, entry.number
 
 
 def _attempt(view: View, entry: Entry) -> None:
@@ -144,7 +147,10 @@ def _stage_failed(view: View, entry: Entry) -> None:
 
 
 def _checkpoint(view: View, entry: Entry) -> None:
-    view.stages[entry.data["stage"]].checkpoints.append(entry.data)
+    checkpoints = view.stages[entry.data["stage"]].checkpoints
+    if entry.data["step"] > max((each["step"] for each in checkpoints), default=0):
+        view.tries = min(view.tries, 1)  # it gets on: machines may be lost as often as they like
+    checkpoints.append(entry.data)
 
 
 def _leg_done(view: View, entry: Entry) -> None:
@@ -159,7 +165,7 @@ def _cancel(view: View, entry: Entry) -> None:
 def _resumed(view: View, entry: Entry) -> None:
     view.state, view.resumed, view.ended = RunState.SUBMITTED, entry.at, None
     view.cancel = view.failing = view.error = view.receipt = view.supervisor = None
-    view.attempt_open, view.tries = False, 0
+    view.attempt_open, view.tries, view.supervisor_number = False, 0, 0
 
 
 def _driver_left(view: View, entry: Entry) -> None:
@@ -299,7 +305,7 @@ Action = Wait | StartAttempt | Prepare | StopDriver | End | Leave
 EXIT_GRACE_S = 10.0
 #: Machines that were lost (a node, a deleted pod), or that a queue has taken away to give them back later.
 LOST, EVICTED = "lost", "evicted"
-#: Attempts at a leg whose machines are lost again and again. Evictions do not count.
+#: Attempts at a leg whose machines are lost again and again without a checkpoint in between. Evictions do not count.
 MOST_TRIES = 4
 
 

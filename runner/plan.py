@@ -104,17 +104,21 @@ def make_plan(resolved: Resolved, facts: Facts) -> Plan:
 
 
 def _legs(resolved: Resolved) -> tuple[tuple[str, ...], ...]:
-    """Consecutive stages of one shape are one leg; on one machine, or on one Ray, every stage has the same."""
+    """Consecutive stages of one shape are one leg; on one machine, or on one Ray, every stage has the same.
+
+    Those whose machines come and go with their work are apart: a gang needs all of its own, for good.
+    """
     names = [stage.name for stage in resolved.job.stages]
     if resolved.cluster.backend in ("local", "ray"):
         return (tuple(names),)
     legs: list[list[str]] = []
-    group = None
+    shape = None
     for stage in resolved.job.stages:
-        if stage.on != group:
+        fewest, most = _range(stage, resolved)
+        if (stage.on, fewest < most) != shape:
             legs.append([])
         legs[-1].append(stage.name)
-        group = stage.on
+        shape = (stage.on, fewest < most)
     return tuple(tuple(leg) for leg in legs)
 
 

@@ -217,6 +217,25 @@ class Run:
         end_run(self.bundle, RunState.CANCELLED, None, self._outside.remove())
         return fold(self.bundle.log.read())
 
+    def write_off(self, by: str) -> View:
+        """End a run whose cluster does not exist any more, in its log alone.
+
+        Raises:
+            InputError: it is not on a cluster, or its cluster is the one that answers here.
+        """
+        view = self.view()
+        if view.state.ended:
+            return view
+        address = self.bundle.cluster().get("address")
+        if address is None or self._outside.is_here():
+            raise InputError(
+                f"the run {self.id} is {view.state}, and what it runs on can be asked",
+                allowed="a run on a Kubernetes that is gone", todo="cancel it without --gone", where=self.id,
+            )  # fmt: skip
+        words = f"{by} says that its cluster {address} is gone"
+        end_run(self.bundle, RunState.CANCELLED, {"kind": "RunFailed", "message": words}, {"unknown": words})
+        return fold(self.bundle.log.read())
+
     def reap(self) -> View:
         """If the run is lost: remove what its processes left on this machine and write its end into the log."""
         view = self.view()

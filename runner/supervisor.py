@@ -43,6 +43,8 @@ LOOK_S = 0.5
 STOP_GRACE_S = 4.0
 #: Seconds that a client may take between making the supervisor and the first entry of the log.
 SUBMIT_S = 60.0
+#: Supervisors that may fail one after the other without anything having happened in between.
+MOST_ERRORS = 6
 
 
 class Supervisor:
@@ -58,12 +60,13 @@ class Supervisor:
         spec = bundle.spec()
         stages = spec["job"]["stages"]
         self.timeouts = {s["name"]: s["timeout_s"] for s in stages if s["timeout_s"] is not None}
-        self._place = place(spec)
+        self._place = place(bundle)
         self._shown: Doing | None = None
         self._over_since: float | None = None
         self._interrupted: str | None = None
         self._to_start: tuple[int, int] | None = None  # begun in the log, and not yet on the machines
         self._failing_since: float | None = None
+        self._number = 0  # of our entry in the log
 
     def run(self) -> RunState:
         """Observe, decide and act until the run has ended."""
@@ -73,7 +76,7 @@ class Supervisor:
         return state
 
     def _take_up(self) -> None:
-        self.bundle.log.append("supervisor", processes.identity())
+        self._number = self.bundle.log.append("supervisor", processes.identity()).number
         begun = fold(self.bundle.log.read())
         if begun.attempt_open or begun.error is not None:
             self.backend.attach(begun.leg, begun.attempt)
@@ -82,18 +85,44 @@ class Supervisor:
         """One round. Returns the run's state once it has ended."""
         if self._to_start is not None:
             self._start(*self._to_start)
+        seen = self.backend.observe()  # before the log, which then has all that a driver wrote before it ended
         view = fold(self.bundle.log.read())
+        if view.supervisor_number > self._number:
+            return self._stand_by(view)
         if self._interrupted is not None and view.cancel is None and not view.state.ended:
             self.bundle.log.append("cancel", {"by": self._interrupted})
             return None
         self._show(view)
-        action = decide(view, self._observe(view), self.timeouts)
+        observed = self._observation(view, *seen)
+        if observed.loss:
+            view = fold(self.bundle.log.read())  # finding it out may have taken its time
+        action = decide(view, observed, self.timeouts)
         if isinstance(action, Leave):
             return view.state
         if isinstance(action, End):
             return self._end(view, action)
-        self._act(action)
+        self._act(view, action)
         return None
+
+    def _stand_by(self, view: View) -> RunState | None:
+        """Another supervisor has taken up the run: this one's node was given up too early. Were it to leave, its Job
+        would count as done, or start it again.
+        """
+        self.backend.wait(LOOK_S)
+        return view.state if view.state.ended else None
+
+    def _record(self, view: View, kind: str, data: dict[str, Any]) -> bool:
+        """Add an entry that was decided on `view`. Returns False if anything has come after that: decide again."""
+
+        def unchanged(entries: list[Entry]) -> None:
+            if len(entries) != view.entries:
+                raise _Stale
+
+        try:
+            self.bundle.log.append(kind, data, unchanged)
+        except _Stale:
+            return False
+        return True
 
     def _patiently(self, act: Callable[[], T]) -> T:
         """Try again for a while where a store or an API elsewhere does not answer: it is no fault of the run."""
@@ -105,6 +134,7 @@ class Supervisor:
                 now = time.monotonic()
                 self._failing_since = self._failing_since or now
                 refused = isinstance(error, ApiError) and error.status in (401, 403)
+                refused = refused and "exceeded quota" not in str(error)  # what others hold, they give back
                 if refused or self.bundle.root.kind == LOCAL or now - self._failing_since > PATIENCE_S:
                     raise
                 print(f"trying again: {error}", file=sys.stderr, flush=True)
@@ -126,24 +156,24 @@ class Supervisor:
             self.bundle.index(view.job, LIVE, view.resumed or view.created, doing)
             self._shown = doing
 
-    def _observe(self, view: View) -> Observation:
-        state, words = self.backend.observe()
+    def _observation(self, view: View, state: DriverState, words: str) -> Observation:
         if view.driver_left and state is DriverState.RUNNING:
             state = DriverState.EXITED
         now = time.time()
         over = view.attempt > 0 and not view.attempt_open and state is DriverState.RUNNING
         self._over_since = (self._over_since or now) if over else None
-        loss = self.backend.loss() if state is DriverState.EXITED else ""
+        open_end = view.attempt_open or view.error is not None
+        loss = self.backend.loss() if state is DriverState.EXITED and open_end else ""
         return Observation(state, now, words, now - (self._over_since or now), loss)
 
-    def _act(self, action: Action) -> None:
+    def _act(self, view: View, action: Action) -> None:
         if isinstance(action, StartAttempt):
             because = {"because": action.because, "causes": self.backend.causes()} if action.because else {}
-            self.bundle.log.append("attempt", {"leg": action.leg, "attempt": action.attempt, **because})
-            self._start(action.leg, action.attempt)
+            if self._record(view, "attempt", {"leg": action.leg, "attempt": action.attempt, **because}):
+                self._start(action.leg, action.attempt)
         elif isinstance(action, Prepare):
-            self.bundle.log.append("prepared", {"leg": action.leg})
-            self.backend.prepare(action.leg)
+            if self._record(view, "prepared", {"leg": action.leg}):
+                self.backend.prepare(action.leg)
         elif isinstance(action, StopDriver):
             self.backend.stop(STOP_GRACE_S)
         else:
@@ -154,14 +184,14 @@ class Supervisor:
         self.backend.start(leg, attempt)
         self._to_start = None
 
-    def _end(self, view: View, action: End) -> RunState:
+    def _end(self, view: View, action: End) -> RunState | None:
         """Save the last logs, clean up, write the receipt. The receipt comes last: it says that all of it is done."""
         self._ship_the_rest()
         fresh = action.state is RunState.FAILED and view.failing is None
         error = _with_causes(action.error, self._causes(view)) if fresh else action.error
-        if fresh:
-            # What failed is seen only now; a supervisor that goes on from here would begin another attempt.
-            self.bundle.log.append("failing", {"error": error})
+        # What failed is seen only now; a supervisor that goes on from here would begin another attempt.
+        if fresh and not self._record(view, "failing", {"error": error}):
+            return None
         asked = time.time()
         remains = self.backend.clean()
         end_run(self.bundle, action.state, error, remains, (asked, time.time()))
@@ -177,6 +207,10 @@ class Supervisor:
         spool = processes.scratch_path(self.bundle.run_id) / "spool"
         if spool.is_dir():
             Shipper(spool, self.bundle).ship()
+
+
+class _Stale(Exception):
+    """The log has grown since a decision was made."""
 
 
 def _with_causes(error: dict[str, Any] | None, causes: list[str]) -> dict[str, Any] | None:
@@ -195,17 +229,43 @@ def main(argv: list[str]) -> int:
     early = bundle.spec()["cluster"]["backend"] in EARLY
     if early and not _submitted(bundle) and abandon(bundle):
         return 0
+    supervisor = None
     try:
         supervisor = Supervisor(bundle, open_backend(bundle))
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, _leave if early else lambda n, _frame: supervisor.interrupt(signal.Signals(n).name))
         state = supervisor.run()
     except Exception as error:
-        if early:  # its pod's log goes with the pod
-            words = "".join(traceback.format_exception(error))
-            bundle.log.append("supervisor-error", {"message": str(error), "trace": words[-4000:]})
-        raise
+        if not early:
+            raise
+        words = "".join(traceback.format_exception(error))
+        print(words, file=sys.stderr, flush=True)
+        return _failed(bundle, error, words, supervisor)
     return 0 if early or state is RunState.SUCCEEDED else 1
+
+
+def _failed(bundle: Bundle, error: Exception, trace: str, supervisor: Supervisor | None) -> int:
+    """Say so in the log, for the pod's own goes with the pod. Its Job starts another, which may have more luck; after
+    MOST_ERRORS in a row without anything else the run is over, and its machines go now or with the Job.
+
+    Returns:
+        The exit code: 0 ends the Job.
+    """
+    bundle.log.append("supervisor-error", {"message": str(error), "trace": trace[-4000:]})
+    errors = 0
+    for entry in reversed(bundle.log.read()):
+        if entry.kind not in ("supervisor", "supervisor-error"):
+            break
+        errors += entry.kind == "supervisor-error"
+    if errors < MOST_ERRORS:
+        return 1
+    try:
+        remains = supervisor.backend.clean() if supervisor is not None else {}
+    except (ApiError, StoreError) as refused:
+        remains = {"unknown": str(refused)}
+    message = f"its supervisor failed {errors} times in a row: {error}"
+    end_run(bundle, RunState.FAILED, {"kind": "RunFailed", "message": message}, remains)
+    return 0
 
 
 def _leave(number: int, frame: FrameType | None) -> None:

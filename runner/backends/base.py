@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any, Protocol
+from urllib.parse import quote
 
 from runner.bundle import Bundle
 from runner.lifecycle import DriverState, View
@@ -66,6 +67,9 @@ class Outside(Protocol):
         Times are seconds since 1970.
         """
 
+    def is_here(self) -> bool:
+        """Whether what the run is on can be asked from here."""
+
     def how_lost(self) -> str:
         """What is known of how a lost run's supervisor ended."""
 
@@ -116,12 +120,13 @@ def abandon(bundle: Bundle) -> bool:
     return kuberay.abandon(bundle)
 
 
-def place(spec: dict[str, Any]) -> str:
-    """Where the supervisor of a run of that spec is, for `living`; "" where only its log tells how it can be found."""
-    if spec["cluster"]["backend"] != "kuberay":
+def place(bundle: Bundle) -> str:
+    """Where the supervisor of a run is, for `living`; "" where only its log tells how it can be found."""
+    cluster = bundle.spec()["cluster"]
+    if cluster["backend"] != "kuberay":
         return ""
-    where = spec["cluster"]["kubernetes"]
-    return f"{where['context'] or ''}/{where['namespace']}"
+    where = cluster["kubernetes"]
+    return f"{where['context'] or ''}/{where['namespace']}/{quote(bundle.cluster().get('mark', ''), safe='')}"
 
 
 def living(where: str) -> set[str] | None:

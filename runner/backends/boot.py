@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 
@@ -51,7 +52,7 @@ def unpack(url: str, options: dict, folder: Path) -> None:
         shutil.rmtree(beside)
 
 
-def patiently(read):
+def patiently(read: Callable[[], bytes]) -> bytes:
     """What `read` returns, tried again for ten minutes where the store does not answer."""
     deadline, pause = time.monotonic() + 600, 0.5
     while True:

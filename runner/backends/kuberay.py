@@ -15,7 +15,7 @@ from runner.backends import manifest
 from runner.backends.local import LocalBackend
 from runner.bundle import Bundle
 from runner.kube import events, names, pods
-from runner.kube.client import JOBS, PODS, RAY_CLUSTERS, RAY_JOBS, Kube
+from runner.kube.client import JOBS, PODS, RAY_CLUSTERS, RAY_JOBS, Kube, KubeError
 from runner.kube.ledger import Ledger
 from runner.kube.watched import Watched
 from runner.lifecycle import EVICTED, LOST, DriverState, fold
@@ -27,8 +27,14 @@ OPERATOR_S = 30.0
 LONGEST_CLEAN_S = 120.0
 #: Seconds after which a deadline that KubeRay should keep is kept by us.
 DEADLINE_SLACK_S = 20.0
+#: Seconds from the moment when all machines are there until a driver has loaded what it needs.
+DRIVER_SLACK_S = 60.0
+#: Seconds by which the clocks of the API's machine and of a head may differ.
+CLOCKS_S = 5.0
 #: Seconds for which pods that were asked to go may stay before their node is taken for dead.
 NODE_S = 45.0
+#: Seconds for which the API may not answer while a run that never was is removed.
+ABANDON_S = 600.0
 #: How KubeRay says that a job ended, where it was not by a decision of its own (a deadline, a refusal).
 _BY_ITSELF = ("", "AppFailed", "JobDeploymentStatusTransitionGracePeriodExceeded")
 _TERMINAL = ("Complete", "Failed", "ValidationFailed")
@@ -50,31 +56,37 @@ class KubeRayBackend:
         self._legs: list[list[str]] = spec["legs"]
         self._kube = kube or Kube(None, self._facts.kubernetes.namespace)
         self._changed = threading.Event()
-        self._ledger = Ledger(self._facts.cluster.gpu_resources)
+        self._ledger = Ledger(self._facts.cluster.gpu_resources, bundle)
         self._current: str | None = None
+        self._at = (0, 0)  # leg and attempt
         self._here: LocalBackend | None = None  # the driver of a leg that needs no machines
         self._ran = self._stopped = self._evicted = self._grows = self._unseen = self._searched = False
         mine = names.of_run(self._facts.run_id)
         self._ray_jobs = Watched(self._kube, RAY_JOBS, mine, self._changed.set)
         machines = names.machines_of(self._facts.run_id)
         self._pods = Watched(self._kube, PODS, machines, self._changed.set, self._saw, self._gone)
+        self._ledger.load({pod["metadata"]["uid"] for pod in self._pods.objects()})
 
     # -- the seam ------------------------------------------------------------------------------------------------
 
     def attach(self, leg: int, attempt: int) -> None:
-        """See `Backend`: the RayJob of that attempt, if an earlier supervisor made it.
+        """See `Backend`: the RayJob of that attempt, which an earlier supervisor made, or was about to.
 
         What happened while no supervisor was there is judged by what its driver had when it began.
         """
-        name = names.ray_job(self._facts.run_id, leg, attempt)
-        ray_job = self._kube.find(RAY_JOBS, name)
-        if ray_job is None:
+        ray_job = self._kube.find(RAY_JOBS, names.ray_job(self._facts.run_id, leg, attempt))
+        began = self._driver_began(leg, attempt)
+        if ray_job is None and began is None:
+            if fold(self._bundle.log.read()).attempt_open:
+                self.start(leg, attempt)
             return
         self._turn(leg, attempt)
         for pod in self._pods.objects():
             self._saw(pod)
-        began = self._driver_began(leg, attempt)
-        if began is None or ray_job["metadata"].get("deletionTimestamp"):
+        if began is None:
+            return
+        if ray_job is None or ray_job["metadata"].get("deletionTimestamp"):
+            self._unseen = True  # the supervisor before knew why it let it go, and has not said so
             return
         status = ray_job.get("status") or {}
         state = status.get("jobDeploymentStatus") or ""
@@ -82,10 +94,12 @@ class KubeRayBackend:
         if state in _TERMINAL:
             self._unseen = (status.get("reason") or "") in _BY_ITSELF
         elif state not in _SUSPENDED and not ray_job["spec"].get("suspend"):
-            self._miss(began, machines_of(self._planned(leg))[0])
+            for words in self._missing(began, machines_of(self._planned(leg))[0]):
+                self._ledger.lose(words)
 
     def _turn(self, leg: int, attempt: int) -> None:
         self._here = None
+        self._at = (leg, attempt)
         self._current = names.ray_job(self._facts.run_id, leg, attempt)
         self._ledger.turn(self._current)
         self._ran = self._stopped = self._evicted = self._unseen = self._searched = False
@@ -94,20 +108,19 @@ class KubeRayBackend:
     def _driver_began(self, leg: int, attempt: int) -> float | None:
         """When the attempt's driver did: all machines were there then."""
         for entry in self._bundle.log.read():
-            if entry.kind == "driver" and (entry.data["leg"], entry.data["attempt"]) == (leg, attempt):
+            if entry.kind == "driver" and _is_at(entry.data, leg, attempt):
                 return entry.at
         return None
 
-    def _miss(self, began: float, workers: int) -> None:
-        """Find machines that were there when the driver began, and are not any more."""
+    def _missing(self, began: float, workers: int) -> list[str]:
+        """Machines that were there when the driver began, and are not any more."""
         there = {names.HEAD: 0, names.WORKER: 0}
         for pod in self._kube.select(PODS, names.machines_of(self._facts.run_id)):
-            old = pods.seconds(pod["metadata"]["creationTimestamp"]) <= began + 1
+            old = pods.seconds(pod["metadata"]["creationTimestamp"]) <= began + CLOCKS_S
             if self._is_current(pod) and old and not pod["metadata"].get("deletionTimestamp"):
                 there[pod["metadata"]["labels"][names.ROLE]] += 1
-        for role, wanted in ((names.HEAD, 1), (names.WORKER, 0 if self._grows else workers)):
-            if there[role] < wanted:
-                self._ledger.lose(f"a {role} pod went while the run had no supervisor")
+        wanted = {names.HEAD: 1, names.WORKER: 0 if self._grows else workers}
+        return [f"a {role} pod of the attempt is gone" for role in wanted if there[role] < wanted[role]]
 
     def _is_current(self, pod: dict[str, Any]) -> bool:
         return self._current is not None and pod["metadata"]["name"].startswith(f"{self._current}-")
@@ -118,6 +131,8 @@ class KubeRayBackend:
             self._here = LocalBackend(self._facts.store, dict(self._facts.options), self._facts.run_id, skip=True)
             self._here.start(leg, attempt)
             return
+        if self._current is not None:
+            events.keep(self._kube, self._bundle)  # of the attempt before: the API forgets them
         self._turn(leg, attempt)
         self._make(leg, attempt)
         for other in self._kube.select(RAY_JOBS, names.of_run(self._facts.run_id)):
@@ -149,6 +164,7 @@ class KubeRayBackend:
 
     def observe(self) -> tuple[DriverState, str]:
         """See `Backend`."""
+        self._ledger.keep()
         if self._here is not None:
             return self._here.observe()
         if self._current is None:
@@ -166,7 +182,7 @@ class KubeRayBackend:
         if state in _SUSPENDED and self._ran:
             self._evicted = True
             return DriverState.EXITED, "its queue took the machines away (suspended)"
-        late = _late(self._facts.kubernetes, status, time.time())
+        late = _late(self._facts.kubernetes, status, time.time()) or self._unheard(status)
         if late:
             return DriverState.EXITED, late
         if self._ledger.lost:  # a gang is doomed without one of its machines, whenever its driver may notice
@@ -181,8 +197,43 @@ class KubeRayBackend:
             return EVICTED
         if not self._searched and not self._stopped:
             self._searched = True
+            self._look_again()
             self._look_for_a_dead_node()
-        return LOST if (self._ledger.lost or self._unseen) and not self._ledger.out_of_memory else ""
+        return LOST if (self._ledger.lost or self._unseen) and not self._ran_out() else ""
+
+    def _ran_out(self) -> bool:
+        """Whether memory did, as the pods tell, or the processes beside those that the kernel killed."""
+        leg, attempt = self._at
+        told = [words for stage in self._legs[leg] for words in self._bundle.causes(stage, attempt)]
+        return self._ledger.out_of_memory or any("out of memory" in words for words in told)
+
+    def _unheard(self, status: dict[str, Any]) -> str:
+        """KubeRay knows no deadline for a driver that it cannot submit, and asks again for ever."""
+        began, limit = status.get("startTime"), self._facts.kubernetes.start_deadline_s
+        if status.get("jobDeploymentStatus") != "Running" or not began:
+            return ""
+        if time.time() - pods.seconds(began) < limit + DRIVER_SLACK_S:
+            return ""
+        leg, attempt = self._at
+        opened = [e.at for e in self._bundle.log.read() if e.kind == "attempt" and _is_at(e.data, leg, attempt)]
+        if not opened or time.time() - opened[-1] < limit + DRIVER_SLACK_S or self._driver_began(leg, attempt):
+            return ""  # machines that came early wait for their attempt
+        return (
+            f"DeadlineExceeded: its machines were there, but no driver began within start_deadline_s={limit:g}: does the "
+            "operator reach port 8265 of the head (network policies, a mesh, a proxy)?"
+        )
+
+    def _look_again(self) -> None:
+        """The watches may be behind: ask once whether the machines of an attempt that nobody ended are all there."""
+        began = self._driver_began(*self._at)
+        if began is None or self._current is None or self._ledger.lost:
+            return
+        missing = self._missing(began, machines_of(self._planned(self._at[0]))[0])
+        ray_job = self._kube.find(RAY_JOBS, self._current)  # after the pods: with its end they go
+        if ray_job is None or _is_over(ray_job) or ray_job["spec"].get("suspend"):
+            return
+        for words in missing:
+            self._ledger.lose(words)
 
     def _look_for_a_dead_node(self) -> None:
         """A driver sees the loss of a rank long before Kubernetes gives up its node (300 s). But a pod that was asked
@@ -272,6 +323,10 @@ def _late(where: Kubernetes, status: dict[str, Any], now: float) -> str:
     return ""
 
 
+def _is_at(data: dict[str, Any], leg: int, attempt: int) -> bool:
+    return (data["leg"], data["attempt"]) == (leg, attempt)
+
+
 def _is_over(ray_job: dict[str, Any]) -> bool:
     ended = (ray_job.get("status") or {}).get("jobDeploymentStatus") in _TERMINAL
     return ended or bool(ray_job["metadata"].get("deletionTimestamp"))
@@ -283,8 +338,15 @@ def abandon(bundle: Bundle) -> bool:
     kube = Kube(None, facts.kubernetes.namespace)
     if not bundle.give_up():
         return False
-    kube.delete(JOBS, facts.run_id)
-    return True
+    deadline = time.monotonic() + ABANDON_S
+    while True:
+        try:
+            kube.delete(JOBS, facts.run_id)
+            return True
+        except KubeError:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(1.0)  # without its bundle, another supervisor would not know what to do
 
 
 def run_facts(bundle: Bundle) -> manifest.RunFacts:
@@ -338,6 +400,8 @@ def remove_machines(
         changed.clear()
         changed.wait(0.5)
     held = {} if ledger is None else {"gpu_seconds": ledger.gpu_seconds(time.time())}
+    if ledger is not None:
+        ledger.keep()
     gpus = sum(pods.gpus(pod, facts.cluster.gpu_resources) for pod in left)
     return {"pods": len(left), "gpus": gpus, "ray_jobs": len(jobs), **held}
 

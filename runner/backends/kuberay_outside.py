@@ -6,18 +6,21 @@ import dataclasses
 import threading
 import time
 from typing import Any
+from urllib.parse import unquote
 
 from runner.backends import manifest
 from runner.backends.kuberay import leg_body, remove_machines, run_facts
 from runner.bundle import Bundle
 from runner.errors import InputError
-from runner.kube import names
+from runner.kube import identity, names
 from runner.kube.client import JOBS, PODS, RAY_JOBS, Kube, KubeError
-from runner.kube.why import look, reasons
+from runner.kube.ledger import Ledger
+from runner.kube.why import Reason, look, reasons
 from runner.lifecycle import View, fold
 
 #: Seconds between two looks at the Job, and after which a run without one counts as lost.
 LOOK_S, TAKE_UP_S = 5.0, 60.0
+_GO_THERE = "set KUBECONFIG, or its context; if that cluster is gone for good: runner cancel --gone"
 
 
 class KubeRayOutside:
@@ -37,7 +40,10 @@ class KubeRayOutside:
 
     def launch(self) -> None:
         """See `Outside`: the Job's name is the run's id, so there is never a second one."""
-        body = manifest.supervisor_job(run_facts(self._bundle))
+        facts = run_facts(self._bundle)
+        self._bundle.mark_cluster(identity.mark(self._kube, facts.kubernetes.service_account), self._kube.host)
+        self._check_here()
+        body = manifest.supervisor_job(facts)
         made = self._kube.create(JOBS, body)
         if made is not None:
             self._start_first(made)
@@ -72,7 +78,7 @@ class KubeRayOutside:
         if now - self._looked > LOOK_S and since > TAKE_UP_S:
             self._looked = now
             try:
-                self._lost = self._over()
+                self._lost = self._over() and self.is_here()
             except (KubeError, InputError):  # InputError: this machine has no way to that cluster
                 self._lost = False
         return self._lost
@@ -86,6 +92,9 @@ class KubeRayOutside:
 
     def why(self) -> list[dict[str, Any]]:
         """See `Outside`."""
+        if not self.is_here():
+            words = f"nothing that can be seen from here: {self._elsewhere()}"
+            return [dataclasses.asdict(Reason(words, None, _GO_THERE))]
         seen = look(self._kube, self._bundle.run_id)
         return [dataclasses.asdict(reason) for reason in reasons(seen)]
 
@@ -95,9 +104,34 @@ class KubeRayOutside:
 
     def remove(self) -> dict[str, Any]:
         """See `Outside`."""
-        remains = remove_machines(self._kube, run_facts(self._bundle), threading.Event())
+        self._check_here()
+        facts = run_facts(self._bundle)
+        ledger = Ledger(facts.cluster.gpu_resources, self._bundle)
+        there = self._kube.select(PODS, names.machines_of(facts.run_id))
+        for pod in there:
+            ledger.saw(pod)
+        ledger.load({pod["metadata"]["uid"] for pod in there})
+        remains = remove_machines(self._kube, facts, threading.Event(), ledger)
         self._remove_job()
         return remains
+
+    def is_here(self) -> bool:
+        """See `Outside`: this kubeconfig leads to the cluster of the run. What is not on another is not lost."""
+        try:
+            return identity.leads_to(self._kube, self._bundle.cluster().get("mark", ""))
+        except InputError:
+            return False  # this machine has no way to any
+
+    def _elsewhere(self) -> str:
+        address = self._bundle.cluster().get("address", "another")
+        return f"the run is on the cluster {address}, and this kubeconfig leads to {self._kube.host}"
+
+    def _check_here(self) -> None:
+        if not self.is_here():
+            raise InputError(
+                f"{self._elsewhere()} (or to one that was made anew there)", allowed="the cluster of the run",
+                todo=_GO_THERE, where=self._bundle.run_id,
+            )  # fmt: skip
 
     def _await_over(self) -> None:
         deadline = time.monotonic() + TAKE_UP_S
@@ -124,9 +158,13 @@ class KubeRayOutside:
 
 def living(where: str) -> set[str] | None:
     """See `base.living`: one request for all runs of a namespace."""
-    context, _, namespace = where.rpartition("/")
+    rest, _, marked = where.rpartition("/")
+    context, _, namespace = rest.rpartition("/")
     try:
-        jobs = Kube(context or None, namespace).select(JOBS, f"{names.ROLE}={names.SUPERVISOR}")
+        kube = Kube(context or None, namespace)
+        if not identity.leads_to(kube, unquote(marked)):
+            return None
+        jobs = kube.select(JOBS, f"{names.ROLE}={names.SUPERVISOR}")
     except (KubeError, InputError):
         return None
     return {job["metadata"]["name"] for job in jobs if not _is_over(job)}

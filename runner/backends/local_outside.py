@@ -63,6 +63,10 @@ class LocalOutside:
         """See `Outside`: processes of this machine wait for nothing."""
         return []
 
+    def is_here(self) -> bool:
+        """See `Outside`."""
+        return True
+
     def how_lost(self) -> str:
         """See `Outside`."""
         return "killed, or the machine restarted"

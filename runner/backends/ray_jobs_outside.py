@@ -54,6 +54,10 @@ class RayJobsOutside:
         self._how = f"its Ray job {name} is {job['status']}: {(job.get('message') or '').strip()[-2000:]}"
         return True
 
+    def is_here(self) -> bool:
+        """See `Outside`."""
+        return True
+
     def how_lost(self) -> str:
         """See `Outside`."""
         return self._how

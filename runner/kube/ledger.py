@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Collection
 from typing import Any
 
+from runner.bundle import Bundle
 from runner.kube import pods
 
 
@@ -13,17 +15,48 @@ class Ledger:
     """GPU seconds held, from the moment a pod got its machine until it was gone; causes of death, once each; and the
     pods of the current attempt that somebody else has removed.
 
+    The seconds are kept in the bundle too, for the supervisors to come: from each resume on anew, as receipts are.
+
     Args:
         named: what the run's groups call their GPUs.
+        bundle: of the run.
     """
 
-    def __init__(self, named: Collection[str] = ()) -> None:
-        self._named = named
+    def __init__(self, named: Collection[str] = (), bundle: Bundle | None = None) -> None:
+        self._named, self._bundle = named, bundle
         self._held: dict[str, tuple[float, float | None, int]] = {}  # uid -> (from, until, GPUs)
+        self._kept = ""
         self._attempt = ""
         self.causes: list[str] = []
         self.lost: list[str] = []
         self.out_of_memory = False
+
+    def load(self, there: Collection[str]) -> None:
+        """Go on from what the supervisor before has kept.
+
+        Args:
+            there: uids of the pods that are there now; others have gone meanwhile.
+        """
+        if self._bundle is None:
+            return
+        try:
+            kept = json.loads(self._bundle.store.get(self._key()))
+        except FileNotFoundError:
+            return
+        for uid, (began, until, gpus) in kept.items():
+            ended = time.time() if until is None and uid not in there else until
+            self._held.setdefault(uid, (began, ended, gpus))
+
+    def keep(self) -> None:
+        """Into the bundle, if there is news."""
+        text = json.dumps(dict(self._held), sort_keys=True)
+        if self._bundle is not None and self._held and text != self._kept:
+            self._bundle.store.put(self._key(), text.encode())
+            self._kept = text
+
+    def _key(self) -> str:
+        assert self._bundle is not None
+        return f"ledger/{sum(entry.kind == 'resumed' for entry in self._bundle.log.read())}.json"
 
     def turn(self, attempt: str) -> None:
         """From now on another attempt's pods count: those whose names begin with that of its RayJob."""

@@ -91,11 +91,13 @@ def resume(run: Run, url: str | None, *, detach: bool, new_code: bool, output: O
     _follow(attached, commands, output)
 
 
-def cancel(run: Run, commands: Commands, output: Output) -> None:
-    """End a run and wait for its end."""
+def cancel(run: Run, commands: Commands, output: Output, *, gone: bool = False) -> None:
+    """End a run and wait for its end; one whose cluster is `gone`, in its log alone."""
     look(run, commands)
-    asked = run.cancel(by="runner cancel")
-    if asked:
+    asked = not run.view().state.ended
+    if gone:
+        run.write_off(api.user())
+    elif asked := run.cancel(by="runner cancel"):
         run.wait(timeout_s=CANCEL_WAIT_S, check=False)
         run.end_unstarted()
     view, _ = look(run, commands)

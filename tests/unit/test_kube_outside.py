@@ -10,9 +10,12 @@ from runner.backends import kuberay_outside
 from runner.backends.base import living, place
 from runner.bundle import Bundle
 from runner.errors import InputError
-from runner.kube.client import JOBS, RAY_JOBS, KubeError
+from runner.kube import identity
+from runner.kube.client import JOBS, RAY_JOBS, SERVICE_ACCOUNTS, KubeError
+from runner.lifecycle import fold
 from runner.store import Store
 from tests.unit import kube_kit as kit
+from tests.unit.test_manifest import facts
 
 SPEC: dict[str, Any] = {
     "cluster": {"backend": "kuberay", "kubernetes": {"context": "arn:x/one", "namespace": "default"}},
@@ -20,32 +23,83 @@ SPEC: dict[str, Any] = {
     "legs": [["train"]],
 }
 
+UID = "5a2c9d3e-0000-4000-8000-000000000001"
 
-def test_a_place_is_asked_for_all_its_supervisors_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+
+def account(uid: str = UID) -> kit.Body:
+    made = kit.body("ServiceAccount", "v1", "runner")
+    made["metadata"]["uid"] = uid
+    return made
+
+
+def marked(store: Store, run: str = "r1", mark: str = UID) -> Bundle:
+    """The bundle of a run that was submitted to the cluster with that mark."""
+    bundle = Bundle(store, run)
+    bundle.write_spec(SPEC)
+    bundle.mark_cluster(mark, "https://10.0.0.1")
+    return bundle
+
+
+def test_a_place_is_asked_for_all_its_supervisors_at_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Those whose Job has ended or is being deleted do not live; other Jobs of the namespace are nobody's."""
     over = kit.job("r1-over", conditions=[kit.condition("Complete", True)])
     going = kit.job("r1-going")
     going["metadata"]["deletionTimestamp"] = kit.AT
     other = kit.body("Job", "batch/v1", "other", spec={}, status={})
-    kube = kit.FakeKube(kit.job("r1-alive"), over, going, other)
+    kube = kit.FakeKube(account(), kit.job("r1-alive"), over, going, other)
     asked = []
     monkeypatch.setattr(kuberay_outside, "Kube", lambda *where: asked.append(where) or kube)
-    assert living(place(SPEC)) == {"r1-alive"}
+    assert living(place(marked(store))) == {"r1-alive"}
     assert asked == [("arn:x/one", "default")]
-    assert kube.sent == [("GET", JOBS.path("default"))]
+    assert kube.sent == [("GET", SERVICE_ACCOUNTS.path("default")), ("GET", JOBS.path("default"))]
 
 
-def test_a_place_that_cannot_be_asked_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_is_not_lost_on_a_cluster_where_it_never_was(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kubeconfig that leads to another cluster, with the same names in it, says nothing of the run, and from there
+    nothing of it is removed.
+    """
+    elsewhere = kit.FakeKube(account("another"))
+    monkeypatch.setattr(kuberay_outside, "Kube", lambda *where: elsewhere)
+    monkeypatch.setattr(kuberay_outside, "run_facts", lambda bundle: facts())
+    bundle = marked(store)
+    bundle.log.append("submitted", {"job": "tiny", "legs": [["train"]]})
+    view = fold(bundle.log.read())
+    view.created -= 1000
+    outside = kuberay_outside.KubeRayOutside(bundle)
+    assert living(place(bundle)) is None
+    assert not outside.is_lost(view)
+    assert "10.0.0.1" in outside.why()[0]["waits_for"]
+    with pytest.raises(InputError, match=r"the run is on the cluster https://10.0.0.1"):
+        outside.remove()
+    assert not any(method == "DELETE" for method, _ in elsewhere.sent)
+
+    monkeypatch.setattr(kuberay_outside, "Kube", lambda *where: kit.FakeKube(account()))
+    assert kuberay_outside.KubeRayOutside(bundle).is_lost(view)
+
+
+@pytest.mark.parametrize("readable", [True, False])
+def test_a_cluster_is_known_by_what_only_it_has(readable: bool) -> None:
+    """A ServiceAccount's uid, or, where that may not be read, the API's address; what cannot be told is a no."""
+    denied = {} if readable else {SERVICE_ACCOUNTS.path("default"): KubeError(403, "Forbidden", "no")}
+    kube = kit.FakeKube(account(), refused=denied)
+    assert identity.mark(kube, "runner") == (UID if readable else kube.host)
+    assert identity.leads_to(kube, identity.mark(kube, "runner"))
+    assert not identity.leads_to(kube, "https://10.0.0.1")
+    assert not identity.leads_to(kube, "")
+
+
+def test_a_place_that_cannot_be_asked_says_nothing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither an API that is away nor a machine without that context makes a run lost."""
     away = kit.FakeKube(refused={"/": KubeError(0, "Unreachable", "no answer")})
     monkeypatch.setattr(kuberay_outside, "Kube", lambda *where: away)
-    assert living(place(SPEC)) is None
+    where = place(marked(store))
+    assert living(where) is None
 
     def no_context(*where: object) -> None:
         raise InputError("no Kubernetes to speak to")
 
     monkeypatch.setattr(kuberay_outside, "Kube", no_context)
-    assert living(place(SPEC)) is None
+    assert living(where) is None
 
 
 @pytest.mark.parametrize(("status", "refused"), [(404, False), (500, False), (0, False), (403, True)])

@@ -117,6 +117,15 @@ def test_machines_that_are_lost_again_and_again_fail_the_run() -> None:
     assert decide(fold(resumed), seen) == StartAttempt(0, MOST_TRIES + 2, LOST)
 
 
+def test_a_training_that_gets_on_may_lose_machines_as_often_as_it_likes() -> None:
+    """A checkpoint of a new step begins the count anew; one of a step that was reached before does not."""
+    seen = Observation(DriverState.EXITED, now=100.0, loss=LOST)
+    tried = [("attempt", {"leg": 0, "attempt": n, "because": LOST}) for n in range(2, MOST_TRIES + 1)]
+    made = ("checkpoint", {"stage": "prep", "step": 4})
+    assert decide(fold(log(ATTEMPT, *tried, made)), seen) == StartAttempt(0, MOST_TRIES + 1, LOST)
+    assert isinstance(decide(fold(log(ATTEMPT, made, *tried, made)), seen), End)
+
+
 def test_a_driver_says_when_it_has_left() -> None:
     """Only the current attempt's counts."""
     left = ("driver-left", {"leg": 0, "attempt": 1})

@@ -20,7 +20,7 @@ from runner.backends.fake import FakeBackend
 from runner.bundle import Bundle, begun_at, read_index, unfinished
 from runner.errors import ApiError, StoreError
 from runner.kube import names
-from runner.kube.client import RAY_CLUSTERS, RAY_JOBS, KubeError
+from runner.kube.client import PODS, RAY_CLUSTERS, RAY_JOBS, KubeError
 from runner.lifecycle import EVICTED, LOST, DriverState, RunState, fold
 from runner.show import listing
 from runner.store import Entry, Log, Store
@@ -139,6 +139,52 @@ def test_an_end_that_was_begun_is_finished(submitted: runner.Run, monkeypatch: p
     assert submitted.view().state is RunState.SUCCEEDED
 
 
+def test_of_two_supervisors_the_older_stands_by(submitted: runner.Run) -> None:
+    """A node that was given up too early still has its supervisor: it does no more, and leaves when the run ends."""
+    older = Supervisor(submitted.bundle, flaky(submitted))
+    older._take_up()
+    newer = Supervisor(submitted.bundle, flaky(submitted))
+    newer._take_up()
+    before = submitted.bundle.log.read()
+    assert older._step() is None
+    assert submitted.bundle.log.read() == before
+    while newer._step() is None:
+        pass
+    assert older._step() is RunState.SUCCEEDED
+
+
+def test_what_a_driver_wrote_while_a_decision_was_made_counts(submitted: runner.Run) -> None:
+    """Its last words come between the look at the log and the decision: the run is not called failed for that."""
+
+    class Late(Flaky):
+        def loss(self) -> str:
+            view = fold(submitted.bundle.log.read())
+            for stage in view.legs[view.leg]:
+                submitted.bundle.log.append("stage-done", {"stage": stage, "attempt": 1, "result": {}})
+            submitted.bundle.log.append("leg-done", {"leg": view.leg, "attempt": 1})
+            return ""
+
+        def start(self, leg: int, attempt: int) -> None:
+            self._state = DriverState.EXITED
+
+    late = Late(submitted.bundle.root.url, {}, submitted.id)
+    late.fails = {}
+    assert Supervisor(submitted.bundle, late).run() is RunState.SUCCEEDED
+    assert not any(entry.kind == "failing" for entry in submitted.bundle.log.read())
+
+
+def test_supervisors_that_fail_again_and_again_end_the_run(submitted: runner.Run) -> None:
+    """A few may have had bad luck; after MOST_ERRORS with nothing in between the run has failed, and says with what."""
+    for number in range(1, supervisor.MOST_ERRORS + 1):
+        submitted.bundle.log.append("supervisor", {})
+        code = supervisor._failed(submitted.bundle, ApiError(403, "not for you"), "trace", None)
+        assert code == (0 if number == supervisor.MOST_ERRORS else 1)
+    view = fold(submitted.bundle.log.read())
+    assert view.state is RunState.FAILED
+    assert view.error is not None
+    assert "not for you" in view.error["message"]
+
+
 def test_a_run_whose_work_is_done_is_ended_as_done(submitted: runner.Run) -> None:
     """Its supervisor went before it could say so: whoever finds it says that it has succeeded."""
     log = submitted.bundle.log
@@ -210,6 +256,10 @@ RUNS = ray_job(jobDeploymentStatus="Running")
 FAILED = {"jobDeploymentStatus": "Failed", "reason": "AppFailed"}
 
 
+def _leaving(body: kit.Body) -> kit.Body:
+    return {**body, "metadata": {**body["metadata"], "deletionTimestamp": kit.AT}}
+
+
 def taken_over(store: Store, monkeypatch: pytest.MonkeyPatch, *bodies: kit.Body, driver: bool = True) -> Any:
     """The backend of a supervisor that finds attempt 1 of a leg of two workers begun."""
     bundle = Bundle(store, kit.RUN)
@@ -238,10 +288,12 @@ def taken_over(store: Store, monkeypatch: pytest.MonkeyPatch, *bodies: kit.Body,
         ([ray_job(**FAILED)], False, DriverState.EXITED, ""),
         ([kit.ray_job(NAME, suspend=True, jobDeploymentStatus="Suspended")], True, DriverState.EXITED, EVICTED),
         ([kit.ray_job(NAME, suspend=True, jobDeploymentStatus="Suspended")], False, DriverState.RUNNING, ""),
+        ([], True, DriverState.EXITED, LOST),
+        ([_leaving(RUNS), *MACHINES], True, DriverState.EXITED, LOST),
     ],
     ids=[
         "whole", "a worker less", "another head", "still coming", "ended unseen", "deadline", "never began", "evicted",
-        "queued",
+        "queued", "let go", "being let go",
     ],
 )  # fmt: skip
 def test_what_happened_without_a_supervisor_is_found_out(
@@ -253,6 +305,49 @@ def test_what_happened_without_a_supervisor_is_found_out(
     backend = taken_over(store, monkeypatch, *bodies, driver=driver)
     seen, _ = backend.observe()
     assert (seen, backend.loss() if seen is DriverState.EXITED else "") == (state, loss)
+
+
+def test_an_attempt_that_was_only_announced_is_made(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A supervisor died between the log's entry and its RayJob: the next one makes it, and no attempt is lost."""
+    backend = taken_over(store, monkeypatch, kit.job(kit.RUN), driver=False)
+    assert ("POST", RAY_JOBS.path("default")) in backend._kube.sent
+
+
+def test_watches_that_are_behind_hide_no_loss(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A driver left with its machine, and the watch has not told: the machines are counted before it is judged."""
+    backend = taken_over(store, monkeypatch, RUNS, *MACHINES)
+    assert backend.observe()[0] is DriverState.RUNNING
+    del backend._kube.there[PODS.path("default", MACHINES[0]["metadata"]["name"])]
+    assert backend.loss() == LOST
+
+
+@pytest.mark.parametrize(("late_s", "driver", "state"), [
+    (1700, False, DriverState.RUNNING), (1900, False, DriverState.EXITED), (1900, True, DriverState.RUNNING),
+])  # fmt: skip
+def test_a_driver_that_never_begins_is_not_waited_for_for_ever(
+    store: Store, monkeypatch: pytest.MonkeyPatch, late_s: float, driver: bool, state: DriverState
+) -> None:
+    """The operator cannot reach the head: KubeRay asks again for ever, and start_deadline_s ends it."""
+    running = ray_job(jobDeploymentStatus="Running", startTime=kit.AT)
+    backend = taken_over(store, monkeypatch, running, *MACHINES, driver=driver)
+    monkeypatch.setattr(time, "time", lambda: DRIVER_AT + late_s)
+    seen, words = backend.observe()
+    assert seen is state
+    assert ("8265" in words) == (state is DriverState.EXITED)
+
+
+def test_gpu_seconds_outlive_the_supervisor_that_counted_them(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next one goes on from what is in the bundle, and closes the accounts of pods that went meanwhile."""
+    worker = pod(names.WORKER, 1)
+    worker["spec"]["containers"][0]["resources"] = {"limits": {"nvidia.com/gpu": "3"}}
+    first = taken_over(store, monkeypatch, RUNS, MACHINES[0], worker)
+    held = first._ledger.gpu_seconds(DRIVER_AT)
+    assert held > 0
+    first.observe()
+    monkeypatch.setattr(time, "time", lambda: DRIVER_AT + 10)
+    second = kuberay.KubeRayBackend(Bundle(store, kit.RUN), Still())
+    assert second._ledger.gpu_seconds(DRIVER_AT + 10) == held + 3 * 10
+    assert second._ledger.gpu_seconds(DRIVER_AT + 1000) == second._ledger.gpu_seconds(DRIVER_AT + 10)
 
 
 @pytest.mark.parametrize(("stays", "loss"), [(True, LOST), (False, "")])
