@@ -11,18 +11,49 @@ from runner.errors import StoreError
 from runner.kube import client
 from runner.kube.client import Kube, KubeError
 
+KEY = "events.json"
+
 
 def keep(kube: Kube, bundle: Bundle) -> None:
-    """Write the events of the run's objects into its bundle; where these rights may not see any, say that instead."""
+    """Add the events of the run's objects to those that its bundle has already, as often as anybody likes. Where these
+    rights may not see any, and none are kept, say that instead. Trouble with it is told, and nobody else's.
+    """
     try:
-        found = [shown(event) for event in kube.select(client.EVENTS) if _is_about(event, bundle.run_id)]
-        body: Any = sorted(found, key=lambda event: str(event["last"]))
-    except KubeError as error:
-        body = {"error": error.message}
+        kept = _kept(bundle)
+        try:
+            found = [shown(event) for event in kube.select(client.EVENTS) if _is_about(event, bundle.run_id)]
+            body: Any = merged(kept, found)
+        except KubeError as error:
+            body = kept or {"error": error.message}
+        if body != kept:
+            bundle.store.put(KEY, json.dumps(body, indent=1).encode())
+    except (StoreError, OSError, ValueError, LookupError, TypeError) as error:  # machines must go whatever these are
+        print(f"the events are not kept: {error}", file=sys.stderr, flush=True)
+
+
+def _kept(bundle: Bundle) -> list[dict[str, Any]]:
+    """What is in the bundle; nothing where that is no list of events."""
     try:
-        bundle.store.put("events.json", json.dumps(body, indent=1).encode())
-    except StoreError as error:  # machines must go whatever the store says
-        print(f"the events are not kept: {error}", file=sys.stderr)
+        found = json.loads(bundle.store.get(KEY))
+    except (FileNotFoundError, ValueError):
+        return []
+    return found if isinstance(found, list) else []
+
+
+def merged(kept: list[dict[str, Any]], found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Both, the oldest first. An event that was seen again is one: the API counts it up, and forgets it later."""
+    by_name = {_identity(event): event for event in kept}
+    for event in found:
+        before = by_name.get(_identity(event))
+        if before is None or (event["count"], str(event["last"])) >= (before["count"], str(before["last"])):
+            by_name[_identity(event)] = event
+    return sorted(by_name.values(), key=lambda event: str(event["last"]))
+
+
+def _identity(event: dict[str, Any]) -> tuple[Any, ...]:
+    if event.get("name"):
+        return (event["name"],)
+    return (event["object"], event["reason"], event["message"], event["first"])  # of an older version
 
 
 def shown(event: dict[str, Any]) -> dict[str, Any]:
@@ -30,6 +61,7 @@ def shown(event: dict[str, Any]) -> dict[str, Any]:
     about = event["involvedObject"]
     last = event.get("lastTimestamp") or event.get("eventTime") or event["metadata"].get("creationTimestamp")
     return {
+        "name": event["metadata"].get("name"),
         "first": event.get("firstTimestamp") or last, "last": last, "count": event.get("count") or 1,
         "type": event.get("type"), "object": f"{about.get('kind')} {about.get('name')}",
         "reason": event.get("reason"), "message": event.get("message"),

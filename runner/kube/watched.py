@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import threading
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -41,8 +43,9 @@ class Watched:
             return list(self._objects.values())
 
     def get(self, name: str) -> dict[str, Any] | None:
-        """One of them, by its name."""
-        return next((each for each in self.objects() if each["metadata"]["name"] == name), None)
+        """One of them, by its name: the newest, for another may have come before the end of the one before was told."""
+        named = [each for each in self.objects() if each["metadata"]["name"] == name]
+        return max(named, key=_age, default=None)
 
     def close(self) -> None:
         """Stop at the next change."""
@@ -51,6 +54,8 @@ class Watched:
     # -- the thread ----------------------------------------------------------------------------------------------
 
     def _loop(self) -> None:
+        """Whatever happens, this goes on: without it nobody would see anything any more, and nobody would say so."""
+        told = ""
         while not self._stop.is_set():
             try:
                 if self.error is not None:
@@ -60,6 +65,13 @@ class Watched:
                 self._refresh()
             except KubeError as error:
                 self.error = error  # tried again; what is known stays
+            except Exception as error:
+                self.error = KubeError(0, type(error).__name__, f"{type(error).__name__}: {error}")
+                words = "".join(traceback.format_exception(error))
+                if words != told:
+                    print(f"watching {self._what.plural} again after:\n{words}", file=sys.stderr, flush=True)
+                told = words
+            if self.error is not None:
                 self._stop.wait(RETRY_S)
 
     def _follow(self) -> None:
@@ -82,10 +94,19 @@ class Watched:
         self._tell(items, lost)
 
     def _tell(self, fresh: list[dict[str, Any]], lost: list[dict[str, Any]]) -> None:
-        if self._saw is not None:
-            for body in fresh:
-                self._saw(body)
-        if self._gone is not None:
-            for body in lost:
-                self._gone(body)
+        """Everybody is told of everything, also where one of them raises; then that is raised."""
+        failed: Exception | None = None
+        for tell, bodies in ((self._saw, fresh), (self._gone, lost)):
+            for body in bodies if tell is not None else ():
+                try:
+                    tell(body)  # type: ignore[misc]
+                except Exception as error:
+                    failed = failed or error
         self._changed()
+        if failed is not None:
+            raise failed
+
+
+def _age(body: dict[str, Any]) -> tuple[str, bool]:
+    """Greater for what is younger; of two of one second, for the one that is not on its way out."""
+    return body["metadata"]["creationTimestamp"], "deletionTimestamp" not in body["metadata"]

@@ -158,6 +158,55 @@ def test_while_the_api_is_away_what_is_known_stays(kube: Scripted, monkeypatch: 
     story.watched.close()
 
 
+def test_an_answer_that_is_none_is_survived(kube: Scripted, capsys: pytest.CaptureFixture[str]) -> None:
+    """A page of a proxy where JSON was to be: it is told on standard error, everything is listed, the watch goes on."""
+    story = Story(kube)
+    kube.items, kube.version = [pod("b")], 9
+    kube.events.put(ValueError("Expecting value: line 1"))
+    story.next()
+    kube.events.put({"type": "ADDED", "object": pod("c")})
+    story.next()
+    assert (story.names, story.gone, kube.watched_from) == (["b", "c"], ["a"], ["1", "9"])
+    assert "watching pods again after" in capsys.readouterr().err
+    assert story.watched.error is None
+    story.watched.close()
+
+
+def test_who_fails_when_told_keeps_no_other_from_it(kube: Scripted, capsys: pytest.CaptureFixture[str]) -> None:
+    """The others are told all the same, then everything is listed and told again."""
+    story = Story(kube)
+    saw, failing = story.watched._saw, [True]
+
+    def fail_once(body: kit.Body) -> None:
+        if body["metadata"]["name"] == "b" and failing:
+            failing.pop()
+            raise LookupError("b")
+        assert saw is not None
+        saw(body)
+
+    story.watched._saw = fail_once
+    kube.items, kube.version = [pod("b"), pod("c")], 4
+    kube.events.put({"type": "ADDED", "object": pod("b")})
+    story.next()
+    assert (story.names, story.saw) == (["a", "b"], ["a"])
+    story.next()
+    assert (story.names, story.saw, story.gone) == (["b", "c"], ["a", "b", "c"], ["a"])
+    assert "LookupError" in capsys.readouterr().err
+    story.watched.close()
+
+
+def test_of_two_objects_of_one_name_the_newest_counts(kube: Scripted) -> None:
+    """One that was replaced may be there still, on its way out."""
+    new, old = pod("a"), pod("a")
+    old["metadata"] |= {"uid": "old", "deletionTimestamp": kit.AT, "creationTimestamp": "2026-11-23T22:20:50Z"}
+    for items in ([old, new], [new, old]):
+        kube.items = items
+        story = Story(kube)
+        assert story.watched.get("a") is new
+        story.watched.close()
+        old["metadata"]["creationTimestamp"] = kit.AT  # within the same second
+
+
 def test_a_first_list_that_fails_is_the_callers() -> None:
     """Where the API is away from the start, making a Watched raises."""
     kube = Scripted()
