@@ -17,7 +17,12 @@ from runner.project import Project
 LARGEST_BYTES = 64 << 20
 _SKIPPED = {"__pycache__", "node_modules", "venv", "build", "dist"}
 #: Files that hold credentials by the custom of their names: a bundle is read by whoever can read its store.
-_SECRETS = ("*.env", ".env", ".env.*", "*.pem", "*.key", ".netrc", ".pypirc", ".git-credentials")
+_SECRETS = (
+    "*.env", ".env", ".env.*", "*.pem", "*.key", "*.p12", "*.pfx", ".netrc", ".pypirc", ".git-credentials",
+    "kubeconfig*", "id_rsa*", "id_ed25519*", "credentials", "credentials.json", "service-account*.json",
+)  # fmt: skip
+#: Where programs keep them, as the custom of the home folder has it: all below a folder, or one file of it.
+_SECRET_FOLDERS, _SECRET_PLACES = (".aws", ".kube"), ((".docker", "config.json"),)
 _PACKAGE = Path(__file__).resolve().parent
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
@@ -25,7 +30,8 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)
 def pack(project: Project, entry_files: Iterable[Path]) -> bytes:
     """The zip's bytes: ``project/...`` and ``runner/...``; the same files give the same bytes.
 
-    Files that hold credentials by their names (`lake.env`, `.env`, `*.pem`, `*.key`, `.netrc`) stay behind.
+    Files that hold credentials by their names (`lake.env`, `.env`, `*.pem`, `id_rsa`, `kubeconfig`) stay behind, and so
+    do the folders `.aws` and `.kube`. A `.py` is never taken for one.
 
     Args:
         project: whose files that git does not ignore are taken. Without a project, only the given files and what
@@ -53,12 +59,15 @@ def _add(archive: zipfile.ZipFile, path: Path, name: str) -> None:
 
 def _project_files(project: Project) -> Iterator[Path]:
     for path in _listed_by_git(project.root) or _walked(project.root):
-        if path.is_file() and not path.is_relative_to(_PACKAGE) and not _is_secret(path):
+        if path.is_file() and not path.is_relative_to(_PACKAGE) and not _is_secret(path.relative_to(project.root)):
             yield path
 
 
 def _is_secret(path: Path) -> bool:
-    return any(fnmatch.fnmatch(path.name, pattern) for pattern in _SECRETS)
+    """Whether a file of the project, by its path there, holds credentials."""
+    if any(folder in _SECRET_FOLDERS for folder in path.parts[:-1]) or path.parts[-2:] in _SECRET_PLACES:
+        return True
+    return path.suffix != ".py" and any(fnmatch.fnmatch(path.name, pattern) for pattern in _SECRETS)
 
 
 def _listed_by_git(root: Path) -> list[Path]:

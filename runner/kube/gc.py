@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from runner.bundle import INDEX, Bundle
+from runner.bundle import GIVEN_UP, INDEX, Bundle
 from runner.errors import StoreError
 from runner.kube import client, names, pods
 from runner.kube.client import Kube, KubeError
@@ -27,9 +27,11 @@ class Leftover:
     Args:
         namespace, run: where and whose.
         objects: (kind, name).
+        owned: those of them that others of them own: they go with these.
+        supervised: its supervisor's Job has not ended.
         gpus: that its pods hold.
         judgement: 'working', 'young', 'ended', 'nobody' (no such run in its store) or 'unknown' (its store does not
-            answer).
+            answer, or is another of that name).
     """
 
     namespace: str
@@ -37,6 +39,8 @@ class Leftover:
     store: str = ""
     created: float = 0.0
     objects: list[tuple[str, str]] = field(default_factory=list)
+    owned: set[tuple[str, str]] = field(default_factory=set)
+    supervised: bool = False
     gpus: int = 0
     judgement: str = "unknown"
 
@@ -62,10 +66,18 @@ def find(
         for body in kube.select(what, names.RUN, everywhere=everywhere):
             _add(found, body, kind, named)
     for left in found.values():
-        left.judgement = "young" if now - left.created < YOUNG_S else judge(left.store, left.run)
+        left.judgement = "young" if now - left.created < YOUNG_S else _judged(left, judge)
         if left.judgement == "ended":
             left.objects = [(kind, name) for kind, name in left.objects if not _goes_by_itself(kind, name, left)]
     return sorted(found.values(), key=lambda left: (left.namespace, left.run))
+
+
+def _judged(left: Leftover, judge: Callable[[str, str], str]) -> str:
+    """A supervisor without a bundle leaves within a minute. One that works has a bundle, in a store that is reached by
+    this URL from there: from here it leads to another.
+    """
+    word = judge(left.store, left.run)
+    return "unknown" if word == "nobody" and left.supervised else word
 
 
 def _add(found: dict[tuple[str, str], Leftover], body: dict[str, Any], kind: str, named: Collection[str]) -> None:
@@ -75,24 +87,39 @@ def _add(found: dict[tuple[str, str], Leftover], body: dict[str, Any], kind: str
     left.store = left.store or (metadata.get("annotations") or {}).get(names.STORE, "")
     created = pods.seconds(metadata["creationTimestamp"])
     left.created = max(left.created, created)
+    if kind == "Job" and metadata["name"] == run:
+        left.supervised = not _is_over(body)
     if kind == "pod":
         if (body.get("status") or {}).get("phase") in ("Succeeded", "Failed"):
             return
         left.gpus += pods.gpus(body, named)
+    if any((owner.get("kind"), owner.get("name")) in left.objects for owner in metadata.get("ownerReferences") or []):
+        left.owned.add((kind, metadata["name"]))
     left.objects.append((kind, metadata["name"]))
+
+
+def _is_over(job: dict[str, Any]) -> bool:
+    ended = any(pods.condition(job, kind).get("status") == "True" for kind in ("Complete", "Failed"))
+    return ended or bool(job["metadata"].get("deletionTimestamp"))
 
 
 def _goes_by_itself(kind: str, name: str, left: Leftover) -> bool:
     """The supervisor's finished Job is kept for a while, and removed by its ttl."""
-    return kind == "Job" and name == left.run and len(left.objects) == 1
+    return kind == "Job" and name == left.run and len(left.objects) == 1 and not left.supervised
 
 
 def remove(kube: Kube, left: Leftover) -> list[str]:
-    """Delete a leftover, owners first. Returns what could not be deleted, in words."""
+    """Delete a leftover, owners first. Pods go with theirs: to delete one is a right of its own, which few have.
+
+    Returns:
+        What could not be deleted, in words.
+    """
     own = kube if kube.namespace == left.namespace else kube.at(left.namespace)
     kinds = {kind: what for what, kind in _KINDS}
     failed = []
     for kind, name in left.objects:
+        if kind == "pod" and (kind, name) in left.owned:
+            continue
         try:
             own.delete(kinds[kind], name)
         except KubeError as error:
@@ -117,6 +144,8 @@ def by_log(options: Mapping[str, Any]) -> Callable[[str, str], str]:
                 return "nobody" if store.list(INDEX) else "unknown"
         except StoreError:
             return "unknown"
+        if entries[0].kind == GIVEN_UP:
+            return "ended"  # before it had begun
         return "ended" if fold(entries).state.ended else "working"
 
     return judge

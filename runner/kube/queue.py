@@ -29,7 +29,7 @@ class Holder:
     """A run that holds machines, or waits for them.
 
     Args:
-        state: 'holds' or 'waits'.
+        state: 'holds', or 'waits' where none of its machines runs.
         since: seconds since 1970.
         resources: that its pods ask for.
         words: what it waits for.
@@ -105,14 +105,28 @@ def holders(kube: Kube) -> list[Holder]:
     found: dict[str, Holder] = {}
     for ray_job in kube.select(client.RAY_JOBS, names.RUN):
         holder = _holder(ray_job)
-        found[holder.run] = holder
+        known = found.get(holder.run)  # one that goes, or is made early, beside that of the leg at work
+        if known is None or known.state == "waits":
+            found[holder.run] = holder
+    phases: dict[str, list[str]] = {run: [] for run in found}
     for pod in kube.select(client.PODS, names.RUN):
-        run = pod["metadata"]["labels"][names.RUN]
-        if run in found and (pod.get("status") or {}).get("phase") in ("Pending", "Running"):
+        run, phase = pod["metadata"]["labels"][names.RUN], (pod.get("status") or {}).get("phase")
+        if run in found and phase in ("Pending", "Running"):
+            if pod["metadata"]["labels"].get(names.ROLE) != names.SUPERVISOR:
+                phases[run].append(phase)
             for container in pod["spec"]["containers"]:
                 asked = (container.get("resources") or {}).get("requests") or {}
                 quantities.add(found[run].resources, {k: quantities.number(v) for k, v in asked.items()})
+    for run, holder in found.items():
+        if holder.state == "holds" and "Running" not in phases[run]:
+            holder.state, holder.words = "waits", _words(len(phases[run]))
     return sorted(found.values(), key=lambda holder: (holder.state, holder.since))
+
+
+def _words(pending: int) -> str:
+    if not pending:
+        return "machines: none has been made, or all were refused"
+    return f"machines: {pending} {'pods are' if pending > 1 else 'pod is'} pending"
 
 
 def _holder(ray_job: dict[str, Any]) -> Holder:

@@ -267,12 +267,20 @@ def test_git_decides_which_files_travel(project: Path) -> None:
     (project / ".gitignore").write_text("secret.txt\n.runner/\n")
     (project / "secret.txt").write_text("x")
     (project / "helper.py").write_text("y = 1\n")
-    for name in ("lake.env", ".env", "ca.key"):
-        (project / name).write_text("AWS_SECRET_ACCESS_KEY=hidden")
+    hidden = (
+        "lake.env", ".env", "ca.key", "me.p12", "me.pfx", "kubeconfig", "kubeconfig-red.yaml", "id_rsa",
+        "id_ed25519.old", "credentials", "credentials.json", "service-account-a.json", ".docker/config.json", ".aws/config",
+        "deep/.kube/config",
+    )  # fmt: skip
+    sources = ("credentials.py", "kubeconfig.py", "id_rsa_tools.py", "config.json", "my-credentials.txt")
+    for name in (*hidden, *sources):
+        (project / name).parent.mkdir(parents=True, exist_ok=True)
+        (project / name).write_text("AWS_SECRET_ACCESS_KEY=hidden\n" if name in hidden else "z = 1\n")
     run = runner.submit("tiny", cluster=FAKE)
     names = zipfile.ZipFile(io.BytesIO(run.bundle.store.get("code.zip"))).namelist()
     assert "project/helper.py" in names
-    assert not {"secret.txt", "lake.env", ".env", "ca.key"} & {name.removeprefix("project/") for name in names}
+    assert not {"secret.txt", *hidden} & {name.removeprefix("project/") for name in names}
+    assert {f"project/{name}" for name in sources} <= set(names)
     assert "runner/spec.py" in names
     (project / "large.bin").write_bytes(b"\0" * (65 << 20))
     with pytest.raises(ProjectError, match="large.bin"):

@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 
+from runner.bundle import Bundle
 from runner.errors import SpecError
 from runner.kube import client, gc, names, pods, preflight, quantities, queue, tenant
 from runner.kube.client import KubeError
 from runner.kube.ledger import Ledger
+from runner.store import Store
 from tests.unit import kube_kit as kit
 from tests.unit.kube_kit import AT_S, RUN
 
@@ -164,6 +166,9 @@ def find(kube: kit.FakeKube, judgement: str, now: float = AT_S + 600, everywhere
     return gc.find(kube, lambda store, run: judgement, now, everywhere)
 
 
+DONE = [kit.condition("Complete", True, "CompletionsReached")]
+
+
 def test_leftovers_are_gathered_by_run() -> None:
     """All objects of a run are one leftover, with its store and the GPUs that living pods hold."""
     done = worker("b", "Succeeded", resources=GPUS)
@@ -181,7 +186,7 @@ def test_leftovers_are_gathered_by_run() -> None:
 )
 def test_only_what_nobody_needs_is_removable(judgement: str, removable: bool) -> None:
     """A run that works, or whose store does not answer, is left alone."""
-    (left,) = find(kit.FakeKube(kit.job(), kit.ray_job()), judgement)
+    (left,) = find(kit.FakeKube(kit.job(conditions=DONE), kit.ray_job()), judgement)
     assert (left.judgement, left.removable) == (judgement, removable)
 
 
@@ -193,9 +198,47 @@ def test_a_young_run_is_left_alone() -> None:
 
 def test_the_finished_job_goes_by_itself() -> None:
     """The Job of an ended run, alone, is its ttl's to remove; that of a run without a bundle is not."""
-    kube = kit.FakeKube(kit.job(), kit.pod(f"{RUN}-x", names.SUPERVISOR, "Succeeded"))
+    kube = kit.FakeKube(kit.job(conditions=DONE), kit.pod(f"{RUN}-x", names.SUPERVISOR, "Succeeded"))
     assert [left.removable for left in find(kube, "ended")] == [False]
     assert [left.removable for left in find(kube, "nobody")] == [True]
+
+
+def test_a_run_whose_supervisor_lives_is_not_nobodys() -> None:
+    """It has a bundle, or would have left: the store that this user reaches by its URL is another one. A run that was
+    given up is removed with its Job.
+    """
+    (left,) = find(kit.FakeKube(kit.job(active=1), kit.ray_job()), "nobody")
+    assert (left.judgement, left.removable) == ("unknown", False)
+    assert [left.removable for left in find(kit.FakeKube(kit.job(active=1)), "ended")] == [True]
+
+
+def test_pods_go_with_what_owns_them() -> None:
+    """A team's role may not delete pods: those of a RayCluster that is removed are left to it, orphans are not."""
+    owned, orphan = worker("a", resources=GPUS), worker("b", resources=GPUS)
+    owned["metadata"]["ownerReferences"] = [{"kind": "RayCluster", "name": f"{RUN}-0-1-gxx7h"}]
+    orphan["metadata"]["ownerReferences"] = [{"kind": "RayCluster", "name": f"{RUN}-0-0-gone"}]
+    kube = kit.FakeKube(kit.ray_cluster(), owned, orphan)
+    (left,) = find(kube, "nobody")
+    assert (left.gpus, len(left.objects)) == (4, 3)
+    assert gc.remove(kube, left) == []
+    gone = [path.rsplit("/", 1)[1] for method, path in kube.sent if method == "DELETE"]
+    assert gone == [f"{RUN}-0-1-gxx7h", orphan["metadata"]["name"]]
+
+
+@pytest.mark.parametrize(
+    ("kinds", "judgement"),
+    [(["given-up"], "ended"), ([], "nobody"), (["submitted"], "working"), (["submitted", "ended"], "ended")],
+)
+def test_a_run_is_judged_by_its_log(store: Store, kinds: list[str], judgement: str) -> None:
+    """One that was given up before it began is over."""
+    entries: dict[str, dict[str, Any]] = {
+        "submitted": {"job": "a", "legs": [["train"]]},
+        "ended": {"state": "succeeded"},
+    }
+    Bundle(store, "another").index("a", "live")
+    for kind in kinds:
+        Bundle(store, RUN).log.append(kind, entries.get(kind, {}))
+    assert gc.by_log({})(store.url, RUN) == judgement
 
 
 def test_leftovers_of_every_namespace() -> None:
@@ -212,7 +255,7 @@ def test_leftovers_of_every_namespace() -> None:
 def test_removing_goes_on_after_a_refusal() -> None:
     """Owners go first, what is gone already is no error, and what is refused is told."""
     refused = {"/apis/ray.io/v1/namespaces/default/rayjobs/": kit.forbidden("rayjobs")}
-    kube = kit.FakeKube(kit.job(), kit.ray_job(), kit.ray_cluster())
+    kube = kit.FakeKube(kit.job(conditions=DONE), kit.ray_job(), kit.ray_cluster())
     (left,) = find(kube, "nobody")
     kube.refused.update(refused)
     left.objects.append(("pod", "gone-already"))
@@ -302,6 +345,23 @@ def test_who_holds_and_who_waits() -> None:
         ("run-b", "waits", "queue team"),
         ("run-c", "waits", "queue team"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("phases", "state", "words"),
+    [
+        ((), "waits", "machines: none has been made, or all were refused"),
+        (("Pending",), "waits", "machines: 1 pod is pending"),
+        (("Pending", "Pending"), "waits", "machines: 2 pods are pending"),
+        (("Pending", "Running"), "holds", ""),
+    ],
+)
+def test_a_run_none_of_whose_machines_runs_waits(phases: tuple[str, ...], state: str, words: str) -> None:
+    """Without a queue, too: its supervisor is no machine."""
+    machines = [worker(f"w{n}", phase, resources=GPUS) for n, phase in enumerate(phases)]
+    supervisor = kit.pod(f"{RUN}-x", names.SUPERVISOR)
+    (holder,) = queue.holders(kit.FakeKube(kit.ray_job(), supervisor, *machines))
+    assert (holder.state, holder.words) == (state, words)
 
 
 # -- tenants ---------------------------------------------------------------------------------------------------------
