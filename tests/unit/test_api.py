@@ -269,8 +269,8 @@ def test_git_decides_which_files_travel(project: Path) -> None:
     (project / "helper.py").write_text("y = 1\n")
     hidden = (
         "lake.env", ".env", "ca.key", "me.p12", "me.pfx", "kubeconfig", "kubeconfig-red.yaml", "id_rsa",
-        "id_ed25519.old", "credentials", "credentials.json", "service-account-a.json", ".docker/config.json", ".aws/config",
-        "deep/.kube/config",
+        "id_ed25519.old", "credentials", "credentials.json", "service-account-a.json", ".docker/config.json",
+        ".aws/config", "deep/.kube/config",
     )  # fmt: skip
     sources = ("credentials.py", "kubeconfig.py", "id_rsa_tools.py", "config.json", "my-credentials.txt")
     for name in (*hidden, *sources):
