@@ -40,7 +40,7 @@ from runner.store import LOCAL, LONGEST_PAUSE_S, PATIENCE_S, Entry, Store
 T = TypeVar("T")
 #: Seconds between looks at the log while nothing happens (another machine may have written to it).
 LOOK_S = 0.5
-STOP_GRACE_S = 4.0
+STOP_GRACE_S = 3.5
 #: Seconds that a client may take between making the supervisor and the first entry of the log.
 SUBMIT_S = 60.0
 #: Supervisors that may fail one after the other without anything having happened in between.
@@ -194,6 +194,7 @@ class Supervisor:
             return None
         asked = time.time()
         remains = self.backend.clean()
+        asked = remains.pop("asked_at", asked)
         end_run(self.bundle, action.state, error, remains, (asked, time.time()))
         return action.state
 

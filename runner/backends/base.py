@@ -43,7 +43,10 @@ class Backend(Protocol):
         """Ask the driver to end, and make it after `grace_s` seconds."""
 
     def clean(self) -> dict[str, Any]:
-        """Remove everything of the run from the machines; what remains, counted, goes into the receipt."""
+        """Remove everything of the run from the machines; what remains, counted, goes into the receipt.
+
+        "asked_at", if it is there: since when machines had been asked to go already; seconds since 1970.
+        """
 
 
 class Outside(Protocol):

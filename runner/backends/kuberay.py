@@ -59,6 +59,7 @@ class KubeRayBackend:
         self._ledger = Ledger(self._facts.cluster.gpu_resources, bundle)
         self._current: str | None = None
         self._at = (0, 0)  # leg and attempt
+        self._asked_at: float | None = None
         self._here: LocalBackend | None = None  # the driver of a leg that needs no machines
         self._ran = self._stopped = self._evicted = self._grows = self._unseen = self._searched = False
         mine = names.of_run(self._facts.run_id)
@@ -99,7 +100,7 @@ class KubeRayBackend:
 
     def _turn(self, leg: int, attempt: int) -> None:
         self._here = None
-        self._at = (leg, attempt)
+        self._at, self._asked_at = (leg, attempt), None
         self._current = names.ray_job(self._facts.run_id, leg, attempt)
         self._ledger.turn(self._current)
         self._ran = self._stopped = self._evicted = self._unseen = self._searched = False
@@ -219,8 +220,8 @@ class KubeRayBackend:
         if not opened or time.time() - opened[-1] < limit + DRIVER_SLACK_S or self._driver_began(leg, attempt):
             return ""  # machines that came early wait for their attempt
         return (
-            f"DeadlineExceeded: its machines were there, but no driver began within start_deadline_s={limit:g}: does the "
-            "operator reach port 8265 of the head (network policies, a mesh, a proxy)?"
+            f"DeadlineExceeded: its machines were there, but no driver began within start_deadline_s={limit:g}: does "
+            "the operator reach port 8265 of the head (network policies, a mesh, a proxy)?"
         )
 
     def _look_again(self) -> None:
@@ -242,8 +243,7 @@ class KubeRayBackend:
         error = fold(self._bundle.log.read()).error
         if error is None or error["kind"] != "WorkerLost":
             return
-        if self._current is not None:
-            self._kube.delete(RAY_JOBS, self._current)  # whatever comes of it, this attempt is over
+        self._let_go()  # whatever comes of it, this attempt is over
         deadline = time.monotonic() + NODE_S
         while left := [pod for pod in self._pods.objects() if self._is_current(pod)]:
             if self._ledger.lost or self._ledger.out_of_memory or fold(self._bundle.log.read()).cancel is not None:
@@ -272,15 +272,20 @@ class KubeRayBackend:
         deadline = time.monotonic() + grace_s
         while self.observe()[0] is DriverState.RUNNING and (left := deadline - time.monotonic()) > 0:
             self.wait(left)
+        self._let_go()
+        self._stopped = True
+
+    def _let_go(self) -> None:
         if self._current is not None:
             self._kube.delete(RAY_JOBS, self._current)
-        self._stopped = True
+            self._asked_at = self._asked_at or time.time()
 
     def clean(self) -> dict[str, Any]:
         """See `Backend`: no RayJob and no machine of the run is left; where the operator is away, by our own hand."""
         self._stopped = True
         events.keep(self._kube, self._bundle)
-        return remove_machines(self._kube, self._facts, self._changed, self._ledger)
+        asked = {} if self._asked_at is None else {"asked_at": self._asked_at}
+        return {**remove_machines(self._kube, self._facts, self._changed, self._ledger), **asked}
 
     # -- what is seen --------------------------------------------------------------------------------------------
 

@@ -29,7 +29,7 @@ class KubeRayOutside:
     def __init__(self, bundle: Bundle) -> None:
         self._bundle = bundle
         self._opened: Kube | None = None
-        self._looked, self._lost = 0.0, False
+        self._looked, self._lost, self._late = 0.0, False, False
 
     @property
     def _kube(self) -> Kube:
@@ -78,10 +78,18 @@ class KubeRayOutside:
         if now - self._looked > LOOK_S and since > TAKE_UP_S:
             self._looked = now
             try:
-                self._lost = self._over() and self.is_here()
+                job = self._kube.find(JOBS, self._bundle.run_id)
+                gone = job is None or _is_over(job) or self._never_came(job, view, since)
+                self._lost = gone and self.is_here()
             except (KubeError, InputError):  # InputError: this machine has no way to that cluster
                 self._lost = False
         return self._lost
+
+    def _never_came(self, job: dict[str, Any], view: View, since: float) -> bool:
+        """Whether no supervisor came within the time that machines may take (an image that does not exist, say)."""
+        late = since > run_facts(self._bundle).kubernetes.start_deadline_s
+        self._late = late and view.supervisor is None and not job["spec"].get("suspend")
+        return self._late
 
     def nudge(self, view: View) -> None:
         """See `Outside`: it looks often enough."""
@@ -100,7 +108,7 @@ class KubeRayOutside:
 
     def how_lost(self) -> str:
         """See `Outside`."""
-        return "killed, or the machine restarted"
+        return "it did not come up within start_deadline_s" if self._late else "killed, or the machine restarted"
 
     def remove(self) -> dict[str, Any]:
         """See `Outside`."""

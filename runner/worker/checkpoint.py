@@ -120,7 +120,8 @@ class Checkpoints:
         return entry
 
     def prune(self) -> None:
-        """Delete all but the last `keep` and the best; also what killed processes left half-written."""
+        """Delete all but the last `keep` and the best; also what killed processes left half-written. Raises Fenced."""
+        self._scope.check_fence()  # what a newer attempt is about to publish has no entry yet
         entries = self.published()
         kept = {entry["key"] for entry in entries[: self._stage.keep]}
         kept.update(entry["key"] for entry in [e for e in entries if e["best"]][:1])

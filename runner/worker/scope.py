@@ -123,6 +123,10 @@ class Scope:
         with self._lock:
             return self.bundle.log.append(kind, data, self._fence)
 
+    def check_fence(self) -> None:
+        """Raise Fenced if a newer attempt has begun, or the run has ended."""
+        self._fence(self.bundle.log.read())
+
     # -- data ----------------------------------------------------------------------------------------------------
 
     def manifest(self, source: str | Dataset) -> Manifest:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 
 import psutil
@@ -35,6 +36,11 @@ GIB = 1 << 30
 def no_operator(cluster: Cluster) -> Iterator[None]:
     """A moment to stop the operator in; it runs again afterwards."""
     yield
+    start(cluster)
+
+
+def start(cluster: Cluster) -> None:
+    """Returns when the operator is at work."""
     cluster.run("scale", "--replicas=1", *OPERATOR)
     cluster.run("rollout", "status", "--timeout=120s", *OPERATOR)
 
@@ -48,6 +54,33 @@ def test_a_run_is_cancelled_while_the_operator_is_away(kube: Kube, cluster: Clus
     cluster.run("wait", pods_gone, "pod", "-n", "kuberay-system", "--all", "--timeout=60s", check=False)
     run.cancel()
     check_end(kube, run, RunState.CANCELLED, "the operator is stopped, then `runner cancel`")
+    start(cluster)
+    assert not kit.left(kube, run), "the operator has made it again"
+
+
+def test_the_operator_may_restart_under_a_run(kube: Kube, cluster: Cluster) -> None:
+    """A new operator takes up the RayJob that is there: the training does not notice."""
+    run = api.submit("solo", cluster=kit.onebox_cluster(), steps=24, pause_s=0.5)
+    kit.await_step(run, 2)
+    cluster.run("rollout", "restart", *OPERATOR)
+    cluster.run("rollout", "status", "--timeout=120s", *OPERATOR)
+    check_end(kube, run, RunState.SUCCEEDED, "the operator is restarted while it trains")
+    assert len(kit.attempts(run)) == 1
+
+
+def test_the_store_may_be_away_for_a_while(kube: Kube, cluster: Cluster) -> None:
+    """No log, row or checkpoint can be written for some seconds: the training waits for it, and nothing is lost."""
+    if not cluster.onebox:
+        pytest.skip("the S3 server of a given cluster is not ours to stop")
+    run = api.submit("solo", cluster=kit.onebox_cluster(), steps=24, pause_s=0.5)
+    kit.await_step(run, 2)
+    processes.stop("s3")
+    time.sleep(10)  # the fault itself
+    onebox("up")
+    check_end(kube, run, RunState.SUCCEEDED, "the S3 server is away for 10 s while it trains")
+    assert len(kit.attempts(run)) == 1
+    assert [row["step"] for row in run.rows("train", "rank0") if "loss" in row] == list(range(1, 25))
+    assert "rank 1 begins at step 0" in list(run.logs(rank=1))
 
 
 @pytest.mark.soak

@@ -42,6 +42,12 @@ job = Job("phases", stages=[
 """
 
 
+#: A stage on CPUs behind the training.
+AFTER = """    Prep("after", fn=slowly, source="slow", sink="after"),
+])
+"""
+
+
 def workers(kube: Kube, run: Run, leg: int) -> list[dict[str, Any]]:
     """The pods of a leg's workers that nobody has asked to go."""
     prefix = f"{names.ray_job(run.id, leg, 1)}-"
@@ -74,15 +80,26 @@ def test_machines_follow_the_backlog_and_come_early(kube: Kube) -> None:
 
 
 def test_a_machine_lost_while_it_may_grow_costs_its_task_alone(kube: Kube) -> None:
-    """A worker's pod deleted in the middle of a growing prep: what it was doing is begun again, the attempt goes on."""
-    Path("jobs/phases.py").write_text(PHASES.replace("time.sleep(60 if", "time.sleep(5 if"))
+    """A worker's pod deleted in the middle of a growing prep: what it was doing is begun again, the attempt goes on.
+    The training's GPUs are given back when a stage on CPUs follows, not at the run's end.
+    """
+    text = PHASES.replace("time.sleep(60 if", "time.sleep(5 if")
+    Path("jobs/phases.py").write_text(text.removesuffix("])\n") + AFTER)
     run = api.submit("phases", cluster=kit.onebox_cluster())
     kit.await_that(lambda: _done(run) >= 2, 150, "two tasks")
     (first, *_) = workers(kube, run, 0)
     kube.delete(PODS, first["metadata"]["name"])
+    kit.await_that(lambda: _state(run, "after") == "running", 200, "the stage on CPUs after the training")
+    assert not workers(kube, run, 1), "the training's machines are still there"
     check_end(kube, run, RunState.SUCCEEDED)
-    assert [attempt["attempt"] for attempt in kit.attempts(run)] == [1, 1]
+    assert [(each["leg"], each["attempt"]) for each in kit.attempts(run)] == [(0, 1), (1, 1), (2, 1)]
     assert run.view().stages["slowly"].result["rows_out"] == {"": 120}
+
+
+def _state(run: Run, stage: str) -> str:
+    view = run.view()
+    assert not view.state.ended, run.error
+    return view.stages[stage].state
 
 
 def _done(run: Run) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from runner import api
 from runner.errors import PlanError, RunFailed, UserCodeError
 from runner.kube import names
-from runner.kube.client import JOBS, PODS, Kube
+from runner.kube.client import JOBS, PODS, RAY_JOBS, SECRETS, Kube
 from runner.lifecycle import RunState
 from runner.run import Run
 from tests.cluster import kit
@@ -22,11 +23,12 @@ pytestmark = pytest.mark.timeout(420)
 @pytest.mark.smoke
 def test_a_run_trains_on_machines_that_come_and_go(kube: Kube, cluster: Cluster) -> None:
     """It succeeds, holds two GPUs only while it trains, keeps every rank's lines in the bundle, and shows the store's
-    secret key in no object, log, event or file.
+    secret key and Ray's token in no object, log, event or file.
     """
     run = api.submit("solo", cluster=kit.onebox_cluster())
     kit.await_step(run, 1)
-    shown = objects(cluster, run)
+    shown = objects(cluster, run) + written(cluster, run)
+    token = token_of_ray(kube, run)
     held = [each for each in kit.machines(kube, run) if each["metadata"]["labels"][names.ROLE] == names.WORKER]
     assert len(held) == 2
     check_end(kube, run, RunState.SUCCEEDED)
@@ -37,12 +39,12 @@ def test_a_run_trains_on_machines_that_come_and_go(kube: Kube, cluster: Cluster)
     told = json.loads(run.bundle.store.get("events.json"))
     assert {event["reason"] for event in told if event["object"].startswith("Pod ")} >= {"Scheduled", "Started"}
     assert run.view().receipt["remains"]["gpu_seconds"] > 0  # type: ignore[index]
-    secret = cluster.environment["AWS_SECRET_ACCESS_KEY"]
-    assert secret not in shown
     files = run.bundle.store.fs.find(run.bundle.store.path())
     assert files
-    for file in files:
-        assert secret.encode() not in run.bundle.store.fs.cat_file(file), file
+    for secret in (cluster.environment["AWS_SECRET_ACCESS_KEY"], token):
+        assert secret not in shown
+        for file in files:
+            assert secret.encode() not in run.bundle.store.fs.cat_file(file), file
 
 
 def objects(cluster: Cluster, run: Run) -> str:
@@ -51,6 +53,20 @@ def objects(cluster: Cluster, run: Run) -> str:
     own = cluster.run("get", kinds, "-o", "json", "-l", names.of_run(run.id))
     assert {item["kind"] for item in json.loads(own)["items"]} >= {"Job", "RayJob", "RayCluster", "Pod"}
     return own + cluster.run("get", "events", "-o", "json")
+
+
+def written(cluster: Cluster, run: Run) -> str:
+    """What its pods have printed, for the API to keep."""
+    lines = cluster.run("logs", "-l", names.of_run(run.id), "--all-containers", "--tail=-1", "--prefix")
+    assert "main" in lines
+    return lines
+
+
+def token_of_ray(kube: Kube, run: Run) -> str:
+    """What lets people in to its Ray."""
+    (ray_job,) = kube.select(RAY_JOBS, names.of_run(run.id))
+    secret = kube.get(SECRETS, ray_job["status"]["rayClusterName"])
+    return base64.b64decode(secret["data"]["auth_token"]).decode()
 
 
 def test_an_exception_of_the_user_is_the_users_own(kube: Kube) -> None:

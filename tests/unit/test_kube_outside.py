@@ -77,6 +77,26 @@ def test_a_run_is_not_lost_on_a_cluster_where_it_never_was(store: Store, monkeyp
     assert kuberay_outside.KubeRayOutside(bundle).is_lost(view)
 
 
+@pytest.mark.parametrize(
+    ("suspended", "since", "lost"), [(False, 1900, True), (False, 1000, False), (True, 1900, False)]
+)
+def test_a_supervisor_that_cannot_start_is_not_waited_for_for_ever(
+    store: Store, monkeypatch: pytest.MonkeyPatch, suspended: bool, since: float, lost: bool
+) -> None:
+    """Its image does not exist, say: after start_deadline_s the run is lost, unless the Job still waits in a queue."""
+    job = kit.job("r1")
+    job["spec"]["suspend"] = suspended
+    monkeypatch.setattr(kuberay_outside, "Kube", lambda *where: kit.FakeKube(account(), job))
+    monkeypatch.setattr(kuberay_outside, "run_facts", lambda bundle: facts())
+    bundle = marked(store)
+    bundle.log.append("submitted", {"job": "tiny", "legs": [["train"]]})
+    view = fold(bundle.log.read())
+    view.created -= since
+    outside = kuberay_outside.KubeRayOutside(bundle)
+    assert outside.is_lost(view) is lost
+    assert ("start_deadline_s" in outside.how_lost()) == lost
+
+
 @pytest.mark.parametrize("readable", [True, False])
 def test_a_cluster_is_known_by_what_only_it_has(readable: bool) -> None:
     """A ServiceAccount's uid, or, where that may not be read, the API's address; what cannot be told is a no."""
