@@ -60,10 +60,8 @@ def look(
     except KubeError as error:
         return [Finding("API", False, error.message, "check the kubeconfig, the context and the network")]
     findings = [Finding("API", True, f"Kubernetes {version} at {kube.host}")]
-    for name, step in _STEPS.items():
+    for name, step in {**_STEPS, **(_BESIDES if whole else {})}.items():
         findings += _guarded(name, step(kube, where, needs))
-    if whole:
-        findings += _guarded("rights for commands", preflight_rights.of_commands(kube, where, needs))
     answers = preflight_admission.ask(kube, list(objects))
     findings += _guarded("admission", preflight_admission.look(kube, answers))
     limits: dict[str, Step] = {"queue": partial(preflight_queue.look, answers), **_LIMITS}
@@ -183,6 +181,10 @@ _STEPS: dict[str, Step] = {
     "rights": preflight_rights.of_user,
     "rights of the supervisor": preflight_rights.of_supervisor,
     "objects": _objects,
+}
+_BESIDES: dict[str, Step] = {
+    "rights for commands": preflight_rights.of_commands,
+    "other rights of the supervisor": preflight_rights.of_supervisor_besides,
 }
 _LIMITS: dict[str, Step] = {
     "priority": preflight_queue.priority,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from runner.errors import listed
@@ -14,7 +15,8 @@ from runner.spec import Kubernetes
 #: (group, resource, verb)
 Right = tuple[str, str, str]
 
-#: What a submit does with the user's own rights: it makes the supervisor's Job and the first RayJob.
+#: What a submit does with the user's own rights: it makes the supervisor's Job and the first RayJob. Where supervisors
+#: have a queue of their own, they make that as well.
 CLIENT_RIGHTS: tuple[Right, ...] = (("batch", "jobs", "create"), ("ray.io", "rayjobs", "create"))
 
 _TAKE_BACK: tuple[Right, ...] = (
@@ -57,7 +59,8 @@ _LOCAL_REVIEWS = client.Resource("apis/authorization.k8s.io/v1", "localsubjectac
 
 def of_user(kube: Kube, where: Kubernetes, needs: list[Need]) -> Iterator[Finding]:
     """Whether this user may submit."""
-    missing = _missing(CLIENT_RIGHTS, lambda right: _may(kube, right))
+    needed = CLIENT_RIGHTS if where.supervisor_queue is None else CLIENT_RIGHTS[:1]
+    missing = _missing(needed, _asked(needed, lambda right: _may(kube, right)))
     if missing:
         yield Finding("rights", False, f"you may not {listed(missing)} in namespace '{where.namespace}'", _todo(where))
     else:
@@ -66,12 +69,9 @@ def of_user(kube: Kube, where: Kubernetes, needs: list[Need]) -> Iterator[Findin
 
 def of_commands(kube: Kube, where: Kubernetes, needs: list[Need]) -> Iterator[Finding]:
     """What else this user may not do; no submit fails for it."""
-    asked: dict[Right, bool] = {}
+    allowed = _asked([right for rights in COMMAND_RIGHTS.values() for right in rights], lambda right: _may(kube, right))
     for command, rights in COMMAND_RIGHTS.items():
-        for right in rights:
-            if right not in asked:
-                asked[right] = _may(kube, right)
-        missing = _missing(rights, asked.__getitem__)
+        missing = _missing(rights, allowed)
         if missing:
             fails = f"`runner {command}`" + (f", {_ALSO[command]}," if command in _ALSO else "")
             found = f"you may not {listed(missing)} in namespace '{where.namespace}': {fails} may not work"
@@ -80,30 +80,49 @@ def of_commands(kube: Kube, where: Kubernetes, needs: list[Need]) -> Iterator[Fi
 
 def of_supervisor(kube: Kube, where: Kubernetes, needs: list[Need]) -> Iterator[Finding]:
     """Whether the supervisors' account may do its work. Few may ask that; for who may not, nothing is said."""
-    name = f"rights of {where.service_account}"
+    missing = _of_account(kube, where, SUPERVISOR_RIGHTS)
+    if missing:
+        yield _account_lacks(where, missing, False, "and supervisors have its rights")
+    elif missing is not None:
+        yield Finding(f"rights of {where.service_account}", True, "to look after runs")
+
+
+def of_supervisor_besides(kube: Kube, where: Kubernetes, needs: list[Need]) -> Iterator[Finding]:
+    """What else it may not do; many runs do without."""
+    if missing := _of_account(kube, where, SUPERVISOR_BESIDES):
+        yield _account_lacks(where, missing, None, "which some runs will lack")
+
+
+def _of_account(kube: Kube, where: Kubernetes, rights: tuple[Right, ...]) -> list[str] | None:
+    """Which of these rights it has not; None where that is not for this user to ask."""
     try:
-        missing = _missing(SUPERVISOR_RIGHTS, lambda right: _account_may(kube, where, right))
-        less = [] if missing else _missing(SUPERVISOR_BESIDES, lambda right: _account_may(kube, where, right))
+        return _missing(rights, _asked(rights, lambda right: _account_may(kube, where, right)))
     except KubeError as error:
         if error.status in (403, 404):
-            return
+            return None
         raise
-    account = f"ServiceAccount '{where.service_account}' may not"
+
+
+def _account_lacks(where: Kubernetes, missing: list[str], good: bool | None, words: str) -> Finding:
+    name = f"rights of {where.service_account}" + (" besides" if good is None else "")
+    found = f"ServiceAccount '{where.service_account}' may not {listed(missing)}, {words}"
     todo = f"give it the role `runner-supervisor` of namespace '{where.namespace}': runner admin tenant"
-    if missing:
-        yield Finding(name, False, f"{account} {listed(missing)}, and supervisors have its rights", todo)
-    elif less:
-        yield Finding(name, None, f"{account} {listed(less)}: some runs will lack it", todo)
-    else:
-        yield Finding(name, True, "to look after runs")
+    return Finding(name, good, found, todo)
 
 
 def _todo(where: Kubernetes) -> str:
     return f"ask for the role of users in namespace '{where.namespace}': runner admin tenant"
 
 
-def _missing(rights: tuple[Right, ...], may: Callable[[Right], bool]) -> list[str]:
-    return [f"{verb} {what}" for right in rights if not may(right) for _, what, verb in (right,)]
+def _missing(rights: tuple[Right, ...], allowed: dict[Right, bool]) -> list[str]:
+    return [f"{verb} {what}" for group, what, verb in rights if not allowed[group, what, verb]]
+
+
+def _asked(rights: Iterable[Right], may: Callable[[Right], bool]) -> dict[Right, bool]:
+    """Each once, several at a time: an API that is far away takes as long for each."""
+    each = list(dict.fromkeys(rights))
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        return dict(zip(each, pool.map(may, each), strict=True))
 
 
 def _may(kube: Kube, right: Right) -> bool:

@@ -46,6 +46,16 @@ def test_a_missing_queue() -> None:
     assert "Kueue" in wrong(look(kit.FakeKube(*WHOLE, refused=absent), queue="team")).todo
 
 
+def test_a_kueue_of_a_version_that_is_not_known() -> None:
+    """Where Kueue serves its objects by another version alone, nobody knows whether a queue is there."""
+    absent = {"/apis/kueue.x-k8s.io": KubeError(404, "", "404 page not found\n")}
+    kube = kit.FakeKube(*WHOLE, refused=absent)
+    newer = {"name": "kueue.x-k8s.io", "versions": [{"groupVersion": "kueue.x-k8s.io/v2", "version": "v2"}]}
+    kube.pages["/apis"] = {"groups": [*kit.RAY_APIS["groups"], newer]}
+    found = look(kube, queue="team", priority="high")
+    assert (found["queue"].good, found["priority"].good) == (None, None)
+
+
 def test_how_a_queue_stands() -> None:
     """Who waits in it is told; one that is not active, and why, is neither good nor bad."""
     queue = local_queue(status={"pendingWorkloads": 3})
@@ -89,9 +99,14 @@ def test_what_may_be_borrowed() -> None:
 
 
 def test_resources_that_a_queue_does_not_count() -> None:
-    """Kueue can be told to pass over cores and memory; of GPUs nobody does that."""
+    """Kueue can be told to pass over cores and memory, and to count parts of GPUs as something else: nobody knows."""
     found = look(team(cluster_queue(all={"nvidia.com/gpu": 8})), queue="team")
     assert (found[QUOTA].good, "no quota of cpu" in found[QUOTA].found) == (None, True)
+    part = Group(cpu=1, memory="1GiB", gpu=1, resource="nvidia.com/mig-1g.10gb")
+    found = look(
+        team(kit.node("mig", more={"nvidia.com/mig-1g.10gb": "1"}), cluster_queue(all=WIDE)), part, queue="team"
+    )
+    assert (found[QUOTA].good, "no quota of nvidia.com/mig-1g.10gb" in found[QUOTA].found) == (None, True)
 
 
 def test_gpus_are_counted_by_their_own_name() -> None:
@@ -123,6 +138,14 @@ def test_where_every_job_is_managed() -> None:
     assert found["supervisor queue"].found == "small"
     bad = wrong(look(team(*queues, managed=both), supervisor_queue="small"))
     assert (bad.name, "suspends every RayJob" in bad.found, "`queue`" in bad.todo) == ("queue", True, True)
+
+
+def test_where_the_supervisor_makes_all_machines() -> None:
+    """A supervisor with a queue makes every RayJob, and its user needs no right to make one."""
+    small = (local_queue("small"), cluster_queue("small", all={"cpu": 1, "memory": "1Gi"}))
+    kube = team(cluster_queue(all=WIDE), *small, denied=(("create", "rayjobs"),))
+    assert look(kube, queue="team", supervisor_queue="small")["rights"].good
+    assert wrong(look(kube, queue="team")).name == "rights"
 
 
 def test_the_supervisors_queue_must_hold_one() -> None:
