@@ -23,8 +23,8 @@ _SCALED = (
     "kops.k8s.io/instancegroup", "worker.gardener.cloud/pool", "hcloud/node-group",
     "cluster.x-k8s.io/machine", "machine.openshift.io/machine",
 )  # fmt: skip
-#: Beginnings of a node's providerID where its machine is nobody's to make: clusters on one's own machine.
-_FIXED = ("kind://", "k3s://", "k3d://", "minikube://", "kwok:")
+#: Beginnings of a node's providerID where no provider makes its machine.
+_FIXED = ("kind://", "k3s://", "k3d://", "rke2://", "minikube://", "kwok:")
 #: Taints that a node has for a while: it is cordoned, away, under pressure, not ready yet, or about to go.
 _PASSING = (
     "node.kubernetes.io/", "node.cloudprovider.kubernetes.io/", "node.cilium.io/", "karpenter.sh/",
