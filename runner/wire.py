@@ -60,6 +60,8 @@ def from_json(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
     kind = value.get("kind")
+    if not isinstance(kind, str) or kind not in _KINDS:
+        return {key: from_json(part) for key, part in value.items()}  # a mapping, which may have such a key as well
     fields = {key: from_json(part) for key, part in value.items() if key != "kind"}
     if kind == "Job":
         fields["config"] = None
@@ -72,7 +74,7 @@ def from_json(value: Any) -> Any:
             if isinstance(stage, Prep):
                 object.__setattr__(stage, "uses", from_json(raw["uses"]))
         return job
-    return _KINDS[kind](**fields) if kind in _KINDS else fields
+    return _KINDS[kind](**fields)
 
 
 def config_to_json(config: Any, root: Path) -> Any:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from runner import capture
+from runner import Group, capture, wire
 from runner.errors import ProjectError, SpecError
 
 
@@ -86,3 +87,10 @@ def test_user_line_names_the_users_place(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no") as caught:
         module.f()
     assert capture.user_line(caught.value) == "ValueError: no (deep.py:2 in f)"
+
+
+def test_a_mapping_may_have_the_key_that_marks_definitions() -> None:
+    """A label, or a part of a pod template, is often called 'kind'; it comes back as it went."""
+    template = {"spec": {"list": ({"kind": "Pod", "name": "a"},)}, "kind": {"of": "thing"}}
+    group = Group(gpu=1, node_selector={"kind": "h100"}, pod_template=template)
+    assert wire.from_json(json.loads(json.dumps(wire.to_json(group, Path("."))))) == group
