@@ -1,0 +1,137 @@
+"""What `why` answers while a cluster keeps a run from its machines, and its operator from the run."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+from collections.abc import Iterator
+from typing import Any
+
+import psutil
+
+from runner import api
+from runner.kube import names
+from runner.kube.client import PODS, SERVICES, Kube, KubeError, resource
+from runner.lifecycle import RunState
+from runner.log_why import BEGINS
+from runner.run import Run
+from tests.cluster import kit
+from tests.cluster.conftest import Cluster
+from tests.cluster.ends import check_end
+
+GIB = 1 << 30
+WORDS = "workers need a cost centre here"
+
+
+@contextlib.contextmanager
+def no_workers(team: Kube) -> Iterator[None]:
+    """A policy of the cluster that refuses worker pods in the team's namespace, as one of a company's might."""
+    made = policy(team.namespace)
+    for body in made:
+        team.apply(body, resource(body))
+    try:
+        kit.await_that(lambda: refuses(team), 30, "the policy is in force")
+        yield
+    finally:
+        for body in reversed(made):
+            team.request("DELETE", resource(body).path(None, body["metadata"]["name"]))
+
+
+def policy(namespace: str) -> list[dict[str, Any]]:
+    """The policy, and where it holds."""
+    role = f"object.metadata.?labels[?'{names.ROLE}'].orValue('')"
+    rules = [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}]
+    spec = {
+        "failurePolicy": "Fail",
+        "matchConstraints": {"resourceRules": rules},
+        "validations": [{"expression": f"{role} != '{names.WORKER}'", "message": WORDS}],
+    }
+    here = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}}}
+    bound = {"policyName": namespace, "validationActions": ["Deny"], "matchResources": here}
+    api_version = "admissionregistration.k8s.io/v1"
+    return [
+        {"apiVersion": api_version, "kind": kind, "metadata": {"name": namespace}, "spec": each}
+        for kind, each in (("ValidatingAdmissionPolicy", spec), ("ValidatingAdmissionPolicyBinding", bound))
+    ]
+
+
+def refuses(team: Kube) -> bool:
+    """Whether a worker's pod would be refused now."""
+    labels = {names.ROLE: names.WORKER}
+    container = {"name": "main", "image": "none", "resources": {"limits": {"cpu": "10m", "memory": "1Mi"}}}
+    metadata = {"name": "tried", "namespace": team.namespace, "labels": labels}
+    body = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {"containers": [container]}}
+    try:
+        team.create(PODS, body, dry_run=True)
+    except KubeError as error:
+        return WORDS in str(error)
+    return False
+
+
+@contextlib.contextmanager
+def no_way_in(team: Kube, run: Run) -> Iterator[None]:
+    """Nobody reaches the dashboard of the run's head from outside of its pod, as where a network policy says so. The
+    rule is in the pod's own network, and goes with it.
+    """
+    head = kit.pod(team, run, names.HEAD)["metadata"]["name"]
+    kit.await_that(lambda: _process(head) is not None, 60, "the head's process")
+    rule = ("INPUT", "!", "-i", "lo", "-p", "tcp", "--dport", "8265", "-j", "REJECT", "--reject-with", "tcp-reset")
+    inside = ("nsenter", "-t", str(_process(head)), "-n", "iptables")
+    subprocess.run([*inside, "-I", *rule], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run([*inside, "-D", *rule], check=False)
+
+
+def _process(pod: str) -> int | None:
+    """Any of a pod, on this machine."""
+    for process in psutil.process_iter(["environ"]):
+        if (process.info["environ"] or {}).get("HOSTNAME") == pod:
+            return int(process.pid)
+    return None
+
+
+def waits_for(run: Run, words: str) -> dict[str, Any]:
+    """The reason that has these words, when there is one."""
+    said: dict[str, dict[str, Any]] = {}
+
+    def told() -> bool:
+        said.update({reason["waits_for"]: reason for reason in run.why()})
+        return any(words in each for each in said)
+
+    try:
+        kit.await_that(told, 120, f"why says '{words}'")
+    except AssertionError as error:
+        raise AssertionError(f"{error}, but {list(said)}") from None
+    return next(reason for each, reason in said.items() if words in each)
+
+
+def test_a_policy_and_a_way_that_is_barred_are_told(kube: Kube, cluster: Cluster) -> None:
+    """Worker pods that the cluster's policy refuses: `why` has its words. Then the operator cannot reach Ray's
+    dashboard: `why` names the service, and the deadline. The run succeeds when both are put right.
+    """
+    with kit.team(kube, cpus=1.9, memory=20 * GIB, gpus=2, queue=False) as team, contextlib.ExitStack() as barred:
+        with no_workers(team):
+            small = kit.with_group(kit.cluster_file(namespace=team.namespace), "gpu", cpu=0.1)
+            run = api.submit("solo", cluster=small, steps=2)
+            refused = waits_for(run, WORDS)
+            assert refused["since"] is not None
+            if cluster.onebox:  # the pods of a given cluster are on other machines
+                barred.enter_context(no_way_in(team, run))
+        said = [refused["waits_for"]]
+        if cluster.onebox:
+            unheard = waits_for(run, f"{BEGINS}: KubeRay's operator has not submitted it")
+            named = [name for name in _services(team) if f"(service {name}, port 8265)" in unheard["waits_for"]]
+            assert len(named) == 1, unheard
+            assert "network policies" in unheard["helps"]
+            assert 0 < unheard["until"] - unheard["since"] <= 600
+            said.append(unheard["waits_for"])
+            barred.close()
+        fault = "a policy refuses its workers, then the operator cannot reach its head"
+        check_end(team, run, RunState.SUCCEEDED, fault, tuple(said))
+        assert len(kit.attempts(run)) == 1
+
+
+def _services(team: Kube) -> list[str]:
+    return [service["metadata"]["name"] for service in team.select(SERVICES)]
