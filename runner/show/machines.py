@@ -35,7 +35,7 @@ def port_forward(name: str, port: int, local: int, store: str | None) -> None:
     forward = Forward(kube, pod, port, local)
     typer.echo(f"http://127.0.0.1:{forward.local} leads to port {port} of {pod}; Ctrl-C ends it")
     if port == DASHBOARD:
-        typer.echo(f"Ray asks for a token: {_token_words(run, kube)}")
+        typer.echo(f"Ray asks for a token: {_token_words(run)}")
     try:
         forward.serve()
     finally:
@@ -45,14 +45,9 @@ def port_forward(name: str, port: int, local: int, store: str | None) -> None:
 DASHBOARD = 8265
 
 
-def _token_words(run: Run, kube: Kube) -> str:
-    """Where the token is; it is not printed, since terminals are recorded."""
-    from runner.kube import names
-    from runner.kube.client import RAY_CLUSTERS
-
-    (cluster,) = kube.select(RAY_CLUSTERS, names.of_run(run.id))[:1]
-    secret = cluster["metadata"]["name"][-50:]
-    return f"kubectl get secret -n {kube.namespace} {secret} -o jsonpath='{{.data.auth_token}}' | base64 -d"
+def _token_words(run: Run) -> str:
+    """Who may open a shell in the head may have its token. It is not printed, since terminals are recorded."""
+    return f"`runner ssh {run.id} -- printenv RAY_AUTH_TOKEN` prints it"
 
 
 def _kube(run: Run) -> Kube:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 import uuid
@@ -16,7 +17,7 @@ import pytest
 from runner import api
 from runner.kube.client import Kube, resource
 from runner.kube.tenant import supervisor_objects
-from runner.onebox import build, images, packages, versions
+from runner.onebox import build, images, versions
 from runner.onebox.places import BUCKET
 from tests.cluster import ends, kit
 
@@ -107,7 +108,7 @@ def given() -> Cluster:
         secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": kit.CREDENTIALS, "namespace": "default"}}
         for body in [*supervisor_objects("default"), {**secret, "stringData": LAKE}]:
             kube.apply(body, resource(body))
-    kubectl = Path(packages.program("kubectl"))
+    kubectl = Path(shutil.which("kubectl") or build.program(versions.KUBECTL))
     return Cluster(kubeconfig, kubernetes.image, {**LAKE, "RUNNER_STORE": store}, (), kubectl, onebox=False)
 
 

@@ -13,10 +13,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from runner import Cluster, Group
 from runner.kube import names
-from runner.kube.client import CLUSTER_QUEUES, NAMESPACES, PODS, RAY_CLUSTERS, RAY_JOBS, SECRETS, Kube, resource
+from runner.kube.client import (
+    CLUSTER_QUEUES,
+    NAMESPACES,
+    PODS,
+    RAY_CLUSTERS,
+    RAY_JOBS,
+    SECRETS,
+    SERVICE_ACCOUNTS,
+    Kube,
+    resource,
+)
 from runner.kube.tenant import Tenant, objects
 from runner.project import find_project, load_definition
 from runner.run import Run
@@ -158,6 +169,27 @@ def remove_team(kube: Kube, name: str) -> None:
         for queue in (name, f"{name}-supervisors"):
             kube.delete(CLUSTER_QUEUES, queue)
     kube.delete(NAMESPACES, name)
+
+
+def as_user(kube: Kube, kubeconfig: Path, folder: Path, team: str) -> Path:
+    """A kubeconfig with nothing but the token of the team's user, its ServiceAccount `ann`, which is made."""
+    account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "ann", "namespace": team}}
+    kube.create(SERVICE_ACCOUNTS, account)
+    asked: dict[str, Any] = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
+    token = kube.request("POST", SERVICE_ACCOUNTS.path(team, "ann", "token"), body=asked)["status"]["token"]
+    admin = yaml.safe_load(kubeconfig.read_text())
+    config = {
+        **admin, "users": [{"name": "ann", "user": {"token": token}}], "current-context": "mine",
+        "contexts": [{"name": "mine", "context": {"cluster": admin["clusters"][0]["name"], "user": "ann"}}],
+    }  # fmt: skip
+    path = folder / f"{team}.yaml"
+    path.write_text(yaml.safe_dump(config))
+    return path
+
+
+def user_of(team: str) -> str:
+    """Who `as_user` is, as the API knows it."""
+    return f"system:serviceaccount:{team}:ann"
 
 
 def has_kueue(kube: Kube) -> bool:
