@@ -9,13 +9,16 @@ from typing import Any
 
 from runner import api
 from runner.backends import kuberay
+from runner.bundle import Bundle
 from runner.kube import gc, names
 from runner.kube.client import RAY_JOBS, Kube
 from runner.lifecycle import RunState
+from runner.store import Store
 from tests.cluster import kit
 from tests.cluster.ends import check_end
 
 NOBODY, ELSEWHERE = "r260101-000000aa-nobody-aa", "r260101-000000aa-elsewh-aa"
+GIVEN_UP = "r260101-000000aa-given-aa"
 
 
 def _like(ray_job: dict[str, Any], run_id: str, store: str) -> dict[str, Any]:
@@ -28,8 +31,8 @@ def _like(ray_job: dict[str, Any], run_id: str, store: str) -> dict[str, Any]:
 
 
 def test_leftovers_of_ended_runs_and_of_nobody_go(kube: Kube) -> None:
-    """A RayJob that an ended run has left, and one of a run that is in no store, are found and removed; a run at work
-    and one whose store does not answer stay.
+    """A RayJob that an ended run has left, and those of runs that are in no store or were given up before they began,
+    are found and removed; a run at work, also as seen from another store, and one whose store does not answer stay.
     """
     ended = api.submit("solo", cluster=kit.onebox_cluster(), steps=1)
     check_end(kube, ended, RunState.SUCCEEDED)
@@ -39,17 +42,21 @@ def test_leftovers_of_ended_runs_and_of_nobody_go(kube: Kube) -> None:
     left["spec"]["suspend"] = True  # an object is enough: no pods
     nobody = _like(left, NOBODY, os.environ["RUNNER_STORE"])
     elsewhere = _like(left, ELSEWHERE, "s3://no-such-bucket-of-anybody/runs")
-    for each in (left, nobody, elsewhere):
+    given_up = _like(left, GIVEN_UP, os.environ["RUNNER_STORE"])
+    assert Bundle(Store(os.environ["RUNNER_STORE"]), GIVEN_UP).give_up()
+    for each in (left, nobody, elsewhere, given_up):
         kube.create(RAY_JOBS, each)
     working = api.submit("solo", cluster=kit.onebox_cluster(), steps=500, pause_s=0.5)
     kit.await_step(working, 1)
     found = {each.run: each for each in gc.find(kube, gc.by_log({}), time.time() + gc.YOUNG_S)}
-    told = [found[run].judgement for run in (ended.id, NOBODY, ELSEWHERE, working.id)]
-    assert told == ["ended", "nobody", "unknown", "working"]
-    for run in (ended.id, NOBODY):
+    told = [found[run].judgement for run in (ended.id, NOBODY, ELSEWHERE, working.id, GIVEN_UP)]
+    assert told == ["ended", "nobody", "unknown", "working", "ended"]
+    from_elsewhere = {each.run: each for each in gc.find(kube, lambda *_: "nobody", time.time() + gc.YOUNG_S)}
+    assert [from_elsewhere[run].judgement for run in (NOBODY, working.id)] == ["nobody", "unknown"]
+    for run in (ended.id, NOBODY, GIVEN_UP):
         assert found[run].removable
         assert gc.remove(kube, found[run]) == []
-    gone = [each["metadata"]["name"] for each in (left, nobody)]
+    gone = [each["metadata"]["name"] for each in (left, nobody, given_up)]
     kit.await_that(lambda: not any(kube.find(RAY_JOBS, name) for name in gone), 60, "both are gone")
     assert kube.find(RAY_JOBS, elsewhere["metadata"]["name"]) is not None
     kube.delete(RAY_JOBS, elsewhere["metadata"]["name"])
