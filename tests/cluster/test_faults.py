@@ -136,8 +136,7 @@ def test_a_node_may_die_under_a_run(kube: Kube, cluster: Cluster) -> None:
 @pytest.fixture
 def team(kube: Kube) -> Iterator[Kube]:
     """The namespace and the queue of a team with two GPUs."""
-    if not kit.has_kueue(kube):
-        pytest.skip("no Kueue on this cluster")
+    kit.need_kueue(kube)
     with kit.team(kube, cpus=1.9, memory=20 * kit.GIB, gpus=2) as own:
         yield own
 

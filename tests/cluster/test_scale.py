@@ -34,8 +34,7 @@ LONGEST_S = 2.0
 @pytest.fixture
 def crowd(kube: Kube, simulated_nodes: int) -> Iterator[list[Run]]:
     """Runs of one team, all submitted at once: four hold all GPUs that the team has, the others wait in its queue."""
-    if not kit.has_kueue(kube):
-        pytest.skip("no Kueue on this cluster")
+    kit.need_kueue(kube)
     with kit.team(kube, cpus=64, memory=400 * kit.GIB, gpus=GPUS) as team:
         cluster = kit.onebox_cluster(namespace=team.namespace, queue=team.namespace, pod_template=kit.SIMULATED)
         Path("clusters").mkdir()
