@@ -100,7 +100,7 @@ def given() -> Cluster:
         pytest.fail("RUNNER_TEST_KUBECONFIG needs AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY of its lake")
     kubernetes = kit.cluster_file().kubernetes
     assert kubernetes is not None
-    kubeconfig = Path(kit.GIVEN["RUNNER_TEST_KUBECONFIG"]).resolve()
+    kubeconfig = CHECKOUT / kit.GIVEN["RUNNER_TEST_KUBECONFIG"]
     store = kit.GIVEN.get("RUNNER_TEST_STORE", "s3://lake").rstrip("/")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("KUBECONFIG", str(kubeconfig))

@@ -111,7 +111,7 @@ def _onebox() -> Cluster:
 def _of_given() -> Cluster:
     """That of RUNNER_TEST_CLUSTER, or machines of the one-machine cluster's size from an image that has everything."""
     if path := GIVEN.get("RUNNER_TEST_CLUSTER"):
-        return load_definition(Path(path).resolve(), CHECKOUT, Cluster)
+        return load_definition(CHECKOUT / path, CHECKOUT, Cluster)
     cluster, image = _onebox(), GIVEN["RUNNER_TEST_IMAGE"]
     assert cluster.kubernetes is not None
     own = dataclasses.replace(
