@@ -18,7 +18,8 @@ from typing import Any
 import pytest
 
 from runner import Cluster, Group
-from runner.kube.client import Kube
+from runner.kube import names
+from runner.kube.client import CLUSTER_QUEUES, JOBS, WORKLOADS, Kube, Resource
 from runner.lifecycle import RunState
 from runner.run import Run
 from runner.store import Store
@@ -26,6 +27,7 @@ from tests.cluster import conftest, kit
 from tests.cluster.ends import check_end
 
 pytestmark = pytest.mark.timeout(480)
+BINDINGS = Resource("apis/rbac.authorization.k8s.io/v1", "rolebindings")
 RUNNER = (sys.executable, "-m", "runner")
 
 
@@ -67,12 +69,16 @@ def say(environment: dict[str, str], *arguments: str) -> str:
     return done.stdout
 
 
+def shell() -> dict[str, str]:
+    """The environment of who tests, as a person's shell has it."""
+    return {**os.environ, "PYTHONPATH": str(kit.CHECKOUT), "COLUMNS": "200"}
+
+
 @pytest.fixture
 def teams(kube: Kube, cluster: conftest.Cluster, tmp_path: Path) -> Iterator[tuple[Team, Team]]:
     """Red and blue, each with the machines of one run, and a cluster file for each."""
     queued = kit.has_kueue(kube)
-    mark, made = uuid.uuid4().hex[:6], []
-    environment = {**os.environ, "PYTHONPATH": str(kit.CHECKOUT), "COLUMNS": "200"}
+    mark, made, environment = uuid.uuid4().hex[:6], [], shell()
     options = ["--cpus", "1.0", "--memory", "20GiB", "--gpus", "2", "--apply"]
     options += ([] if queued else ["--no-kueue"]) + (["--host-paths"] if kit.mounts_hosts() else [])
     try:
@@ -113,6 +119,38 @@ def test_a_user_of_a_team_needs_no_other_rights(teams: tuple[Team, Team]) -> Non
     check_end(red.kube, second, RunState.SUCCEEDED)
     began = {run.id: next(e.at for e in run.bundle.log.read() if e.kind == "stage-started") for run in (first, second)}
     assert began[second.id] >= next(e.at for e in first.bundle.log.read() if e.kind == "ended")
+
+
+def test_what_a_team_has_no_more_is_removed(kube: Kube) -> None:
+    """Applied again without users and queues, both go; a queue in which a Job is stays until that has ended, and what
+    somebody else has made is not touched.
+    """
+    kit.need_kueue(kube)
+    name = f"test-less-{uuid.uuid4().hex[:6]}"
+    command = ("admin", "tenant", name, "--cpus", "1", "--memory", "1GiB", "--apply")
+    own = kube.at(name)
+    try:
+        say(shell(), *command, "--user", "ann")
+        assert own.find(BINDINGS, "runner-user")
+        job = {"metadata": {"name": "waits", "namespace": name, "labels": {names.QUEUE: name}}}
+        container = {"name": "main", "image": "localhost/nowhere:1", "resources": {"limits": {"memory": "2Gi"}}}
+        template = {"spec": {"restartPolicy": "Never", "containers": [container]}}
+        own.create(JOBS, {"apiVersion": "batch/v1", "kind": "Job", **job, "spec": {"template": template}})
+        kit.await_that(lambda: own.select(WORKLOADS), 20, "a workload")
+        said = say(shell(), *command, "--no-kueue")
+        assert "RoleBinding runner-user removed" in said
+        assert f"LocalQueue {name} kept: runs are in it" in said
+        assert f"ClusterQueue {name}-supervisors removed" in said
+        own.delete(JOBS, "waits")
+        kit.await_that(lambda: not own.select(WORKLOADS), 20, "no workload")
+        own.patch(CLUSTER_QUEUES, name, {"metadata": {"labels": {"app.kubernetes.io/managed-by": "somebody"}}})
+        said = say(shell(), *command, "--no-kueue")
+        assert f"LocalQueue {name} removed" in said
+        assert f"ClusterQueue {name} kept: it was not made by this command" in said
+        assert not own.find(BINDINGS, "runner-user")
+        assert own.find(CLUSTER_QUEUES, name)
+    finally:
+        kit.remove_team(kube, name)
 
 
 def small_cluster(team: str, queued: bool, **changes: Any) -> Cluster:
