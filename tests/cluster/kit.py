@@ -120,10 +120,6 @@ def _of_given() -> Cluster:
     return dataclasses.replace(cluster, kubernetes=own)
 
 
-#: The name of before; tests that were written then say it.
-onebox_cluster = cluster_file
-
-
 def write_cluster(name: str, cluster: Cluster) -> None:
     """Make it a definition of the project in the current folder, for a command line."""
     path = Path("clusters") / f"{name}.py"

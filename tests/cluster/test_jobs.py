@@ -35,7 +35,7 @@ def test_a_job_learns_the_same_on_kubernetes(
 ) -> None:
     """Data, bundle and checkpoints on S3, two GPUs held only while it trains; every loss equals that of a local run."""
     monkeypatch.chdir(kit.CHECKOUT)
-    run = api.submit(job, cluster=kit.onebox_cluster(lead_s=0), **changes)
+    run = api.submit(job, cluster=kit.cluster_file(lead_s=0), **changes)
     seen: dict[str, set[int]] = {}
     while not (view := run.view()).state.ended:
         held = gpus_at(kube, run)

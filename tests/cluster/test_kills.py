@@ -194,7 +194,7 @@ def test_two_hundred_clients_killed(kube: Kube, simulated_nodes: int, tmp_path: 
     """Two hundred, with simulated machines and the supervisors beside them: each run is cancelled, or never was."""
     store = Store(os.environ["RUNNER_STORE"])
     with kit.team(kube, cpus=2000, memory=20000 * kit.GIB, gpus=2000, queue=False) as team:
-        cluster = kit.onebox_cluster(namespace=team.namespace, pod_template=kit.SIMULATED)
+        cluster = kit.cluster_file(namespace=team.namespace, pod_template=kit.SIMULATED)
         Path("clusters").mkdir()
         words = "from runner import Cluster, Group, Kubernetes, Volume"
         Path("clusters/simulated.py").write_text(f"{words}\ncluster = {cluster!r}\n")

@@ -80,7 +80,7 @@ def refused(team: Kube) -> str:
 
 def found(team: Kube, **kubernetes: Any) -> list[Finding]:
     """What `runner doctor` finds."""
-    return kube_run.examine(kit.onebox_cluster(namespace=team.namespace, **kubernetes), Store("s3://lake/runs"))
+    return kube_run.examine(kit.cluster_file(namespace=team.namespace, **kubernetes), Store("s3://lake/runs"))
 
 
 def wrong(findings: list[Finding]) -> dict[str, str]:
@@ -92,13 +92,13 @@ def test_a_policy_judges_what_a_submit_makes(team: Kube, policy: str) -> None:
     judged = {"Job of the supervisor", "RayJob of group 'cpu'", "RayJob of group 'gpu'"}
     assert set(wrong(found(team))) == judged
     with pytest.raises(PlanError, match=MESSAGE) as raised:
-        api.submit("solo", cluster=kit.onebox_cluster(namespace=team.namespace))
+        api.submit("solo", cluster=kit.cluster_file(namespace=team.namespace))
     assert "pod_template" in str(raised.value)
     assert api.runs() == []
     assert not team.select(JOBS)
     assert not team.select(RAY_JOBS)
 
-    labelled = kit.onebox_cluster(namespace=team.namespace, pod_template=LABELS)
+    labelled = kit.cluster_file(namespace=team.namespace, pod_template=LABELS)
     findings = found(team, pod_template=LABELS)
     assert not wrong(findings)
     assert {finding.name for finding in findings if finding.good} >= judged
@@ -138,4 +138,4 @@ def test_who_may_do_little_may_still_submit(
     assert findings["RayJob of group 'gpu'"].good
     assert "rights of runner" not in findings
     assert "'get pods/exec', 'create pods/exec'" in findings["rights for ssh"].found
-    api.check_machines(api.prepare("solo", cluster=kit.onebox_cluster(namespace=team.namespace)))
+    api.check_machines(api.prepare("solo", cluster=kit.cluster_file(namespace=team.namespace)))

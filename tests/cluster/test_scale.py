@@ -36,7 +36,7 @@ def crowd(kube: Kube, simulated_nodes: int) -> Iterator[list[Run]]:
     """Runs of one team, all submitted at once: four hold all GPUs that the team has, the others wait in its queue."""
     kit.need_kueue(kube)
     with kit.team(kube, cpus=64, memory=400 * kit.GIB, gpus=GPUS) as team:
-        cluster = kit.onebox_cluster(namespace=team.namespace, queue=team.namespace, pod_template=kit.SIMULATED)
+        cluster = kit.cluster_file(namespace=team.namespace, queue=team.namespace, pod_template=kit.SIMULATED)
         Path("clusters").mkdir()
         words = "from runner import Cluster, Group, Kubernetes, Volume"
         Path("clusters/crowded.py").write_text(f"{words}\ncluster = {cluster!r}\n")
