@@ -204,7 +204,9 @@ def _stopped(workload: Body, what: str) -> Reason | None:
     """A workload that Kueue does not try to admit: for good, until somebody acts, or for a while."""
     evicted, requeued = pods.condition(workload, "Evicted"), pods.condition(workload, "Requeued")
     out = evicted.get("status") == "True" and requeued.get("status") == "False"
-    words = evicted.get("message") or requeued.get("message") or "Kueue does not say why"
+    target = pods.condition(workload, "DeactivationTarget")
+    told = [each.get("message") for each in (evicted, requeued, target)]
+    words = next(filter(None, told), "Kueue does not say why")
     since = _since(evicted) or _since(requeued)
     if workload.get("spec", {}).get("active") is False or (out and _deactivates(evicted)):
         helps = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import subprocess
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,7 +12,7 @@ import psutil
 
 from runner import api
 from runner.kube import names
-from runner.kube.client import PODS, SERVICES, Kube, KubeError, resource
+from runner.kube.client import CLUSTER_QUEUES, PODS, SERVICES, WORKLOADS, Kube, KubeError, Resource, resource
 from runner.lifecycle import RunState
 from runner.log_why import BEGINS
 from runner.run import Run
@@ -20,6 +21,8 @@ from tests.cluster.conftest import Cluster
 from tests.cluster.ends import check_end
 
 GIB = 1 << 30
+CHECKS = Resource("apis/kueue.x-k8s.io/v1beta1", "admissionchecks", namespaced=False)
+_KUEUE = {"apiVersion": "kueue.x-k8s.io/v1beta1", "kind": "AdmissionCheck"}
 WORDS = "workers need a cost centre here"
 
 
@@ -135,3 +138,42 @@ def test_a_policy_and_a_way_that_is_barred_are_told(kube: Kube, cluster: Cluster
 
 def _services(team: Kube) -> list[str]:
     return [service["metadata"]["name"] for service in team.select(SERVICES)]
+
+
+@contextlib.contextmanager
+def admission_check(team: Kube) -> Iterator[str]:
+    """A check of the team's queue that nobody but the test decides."""
+    name = f"check-of-{team.namespace}"
+    spec = {"controllerName": "example.com/nobody"}
+    team.request("POST", CHECKS.path(None), body={**_KUEUE, "metadata": {"name": name}, "spec": spec})
+    active = {"type": "Active", "status": "True", "reason": "Active", "message": "", "lastTransitionTime": _now()}
+    team.patch(CHECKS, name, {"status": {"conditions": [active]}}, part="status")
+    team.patch(CLUSTER_QUEUES, team.namespace, {"spec": {"admissionChecks": [name]}})
+    try:
+        yield name
+    finally:
+        team.patch(CLUSTER_QUEUES, team.namespace, {"spec": {"admissionChecks": None}})
+        team.delete(CHECKS, name)
+
+
+def test_a_check_of_the_queue_is_told(kube: Kube) -> None:
+    """One that is open is named; when it is rejected, that the run is never admitted by itself. It can be cancelled."""
+    kit.need_kueue(kube)
+    with kit.team(kube, cpus=1.9, memory=20 * GIB, gpus=2) as team, admission_check(team) as check:
+        run = api.submit("solo", cluster=kit.cluster_file(namespace=team.namespace, queue=team.namespace), steps=2)
+        pending = waits_for(run, f"admission check '{check}' of queue '{team.namespace}' (Pending)")
+        (workload,) = team.select(WORKLOADS)
+        rejected = {"name": check, "state": "Rejected", "message": "no such nodes", "lastTransitionTime": _now()}
+        team.patch(WORKLOADS, workload["metadata"]["name"], {"status": {"admissionChecks": [rejected]}}, part="status")
+        over = waits_for(
+            run, f"nothing: queue '{team.namespace}' has deactivated it: The workload is deactivated due to"
+        )
+        assert "no such nodes" in over["waits_for"]
+        assert "never admitted by itself" in over["helps"]
+        run.cancel()
+        said = (pending["waits_for"], over["waits_for"])
+        check_end(team, run, RunState.CANCELLED, "an admission check of its queue is rejected; cancelled", said)
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

@@ -339,6 +339,7 @@ EVICTED = kit.condition("Evicted", True, "PodsReadyTimeout", "Exceeded the PodsR
 OUT = kit.condition("Requeued", False, "PodsReadyTimeout", "Exceeded the PodsReady timeout")
 GONE = kit.condition("Evicted", True, "DeactivatedDueToRequeuingLimitExceeded", "The workload is deactivated")
 CLOSED = kit.condition("Evicted", True, "ClusterQueueStopped", "The ClusterQueue is stopped")
+TARGET = kit.condition("DeactivationTarget", True, "AdmissionCheck", "no such nodes")
 LATER = {"requeueState": {"count": 2, "requeueAt": "2026-11-23T22:30:00Z"}}
 UNFIT = kit.condition("Requeued", False, "Inadmissible", "DRA resource claims not supported")
 
@@ -363,6 +364,11 @@ UNFIT = kit.condition("Requeued", False, "Inadmissible", "DRA resource claims no
         ),
         (workload(HELD, checks=(check("Pending"),)), "quota in queue 'team': insufficient", "runner queue"),
         (workload(GONE, OUT), "nothing: queue 'team' has deactivated it: The workload is deactivated", "spec.active"),
+        (
+            workload(EVICTED, TARGET, spec={"active": False}),
+            "has deactivated it: Exceeded the PodsReady",
+            "spec.active",
+        ),
         (workload(EVICTED, OUT, spec={"active": False}), "nothing: queue 'team' has deactivated it", "runner resume"),
         (workload(HELD, UNFIT), "nothing: queue 'team' cannot admit it: DRA resource claims", "runner resume"),
         (
@@ -372,13 +378,31 @@ UNFIT = kit.condition("Requeued", False, "Inadmissible", "DRA resource claims no
         ),
         (workload(HELD, EVICTED, OUT, status=LATER), "to take it again at 2026-11-23T22:30:00Z: Exceeded", ""),
     ],
-    ids=["pending", "rejected", "retry", "no quota yet", "limit", "inactive", "inadmissible", "stopped", "back off"],
+    ids=[
+        "pending",
+        "rejected",
+        "retry",
+        "no quota yet",
+        "limit",
+        "in time",
+        "inactive",
+        "inadmissible",
+        "stopped",
+        "back off",
+    ],
 )
 def test_a_run_that_its_queue_holds_back(seen: kit.Body, words: str, helps: str) -> None:
     """Checks between quota and machines are named with their state; what is never admitted by itself is told so."""
     reason = only(ray_jobs=[kit.ray_job(suspend=True, queue="team")], workloads=[seen])
     assert words in reason.waits_for
     assert (reason.since, helps in reason.helps) == (AT_S, True)
+
+
+def test_a_run_that_its_queue_is_about_to_deactivate() -> None:
+    """Before Kueue has evicted it, its own word of what for is told."""
+    seen = workload(TARGET, spec={"active": False})
+    reason = only(ray_jobs=[kit.ray_job(suspend=True, queue="team")], workloads=[seen])
+    assert reason.waits_for == "nothing: queue 'team' has deactivated it: no such nodes"
 
 
 def test_a_supervisor_in_a_queue() -> None:
