@@ -203,7 +203,10 @@ class KubeRayBackend:
         return LOST if (self._ledger.lost or self._unseen) and not self._ran_out() else ""
 
     def _ran_out(self) -> bool:
-        """Whether memory did, as the pods tell, or the processes beside those that the kernel killed."""
+        """Whether memory did, as the pods tell, the driver, or the processes beside those that the kernel killed."""
+        error = fold(self._bundle.log.read()).error
+        if error is not None and "out of memory" in error["message"]:
+            return True
         leg, attempt = self._at
         told = [words for stage in self._legs[leg] for words in self._bundle.causes(stage, attempt)]
         return self._ledger.out_of_memory or any("out of memory" in words for words in told)

@@ -6,6 +6,7 @@ It places the ranks, sets up their process group and tells which ended how. Retr
 from __future__ import annotations
 
 import os
+import re
 import sys
 import threading
 import time
@@ -37,6 +38,8 @@ _LOOK_S = 0.2
 #: Seconds for which a rank keeps an echo to itself. Ray Train ends the gang at the first error that it sees, and it
 #: sees a dead process later than the survivors' lost connections; there is no event to wait for.
 _SETTLE_S = 3.0
+
+_EXIT = re.compile(r"\bexit(ed)?\b (type|detail|code|with)", re.IGNORECASE)
 
 
 class Told(Exception):
@@ -169,6 +172,16 @@ def _failure(rank: int, error: BaseException, workers: int) -> Failure:
         return error.failure
     if isinstance(error, RunnerError):
         return Failure(rank, time.time(), error)
-    cause = str(getattr(error, "health_check_failure", error))
-    words = next((line.strip() for line in cause.splitlines() if "exit" in line.lower()), cause.strip())
+    words = _how(str(getattr(error, "health_check_failure", error)))
     return Failure(rank, time.time(), WorkerLost(f"rank {rank} of {workers} ended without a result: {words}"))
+
+
+def _how(cause: str) -> str:
+    """The line of Ray's that tells how a process ended. Its memory monitor lists processes, whose command lines may say
+    anything.
+    """
+    lines = [line.strip() for line in cause.splitlines()]
+    if "low on memory" in cause:
+        told = next((line for line in lines if "Memory on the node" in line), "")
+        return f"out of memory: Ray's monitor ended it. {told[told.find('Memory on the node') :]}".strip()
+    return next((line for line in lines if _EXIT.search(line)), cause.strip())

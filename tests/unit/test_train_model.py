@@ -75,3 +75,29 @@ def test_echoes_are_known_through_the_users_wrapping() -> None:
     wrapped.__cause__ = lost
     assert is_echo(wrapped)
     assert not is_echo(RuntimeError("shapes do not match"))
+
+
+@pytest.mark.parametrize(
+    ("cause", "words"),
+    [
+        (
+            "1 worker(s) were killed due to the node running low on memory. \nMemory on the node (IP: 10.244.0.61, ID: "
+            "7f) was 2.86GB used / 3.00GB limit (0.953)\nTop 10 memory users: PID MEM(GB) COMMAND\n"
+            "191 0.05 python -c import os; os._exit(0)",
+            "out of memory: Ray's monitor ended it. Memory on the node (IP: 10.244.0.61, ID: 7f) was 2.86GB used / "
+            "3.00GB limit (0.953)",
+        ),
+        (
+            "The actor died unexpectedly before finishing this task.\n  Worker exit type: SYSTEM_ERROR Worker exit "
+            "detail: Worker unexpectedly exits with a connection error code 2.",
+            "Worker exit type: SYSTEM_ERROR Worker exit "
+            "detail: Worker unexpectedly exits with a connection error code 2.",
+        ),
+        ("no words that are known", "no words that are known"),
+    ],
+)
+def test_how_a_rank_ended_is_told_in_one_line(cause: str, words: str) -> None:
+    """What Ray says of it, without its lists of processes and of documentation."""
+    from runner.worker.gang_ray import _how
+
+    assert _how(cause) == words
