@@ -40,7 +40,7 @@ from runner.store import LOCAL, LONGEST_PAUSE_S, PATIENCE_S, Entry, Store
 T = TypeVar("T")
 #: Seconds between looks at the log while nothing happens (another machine may have written to it).
 LOOK_S = 0.5
-STOP_GRACE_S = 3.5
+STOP_GRACE_S = 3.0
 #: Seconds that a client may take between making the supervisor and the first entry of the log.
 SUBMIT_S = 60.0
 #: Supervisors that may fail one after the other without anything having happened in between.
