@@ -127,9 +127,9 @@ def check(kube: Kube, store: Store, made: Made, state: RunState) -> None:
     runs = _runs(store) | (set(made.uids) - set(map(_first_ray_job, made.uids)))
     listed = {line.run_id: line.state for line in read_index(store)}
     for run_id in runs:
-        entries = Bundle(store, run_id).log.read()
-        if entries:
-            view = fold(entries)
+        bundle = Bundle(store, run_id)
+        if not bundle.is_given_up():
+            view = fold(bundle.log.read())
             assert (view.state, listed.pop(run_id)) == (state, str(state)), kit.story(Run(store, run_id))
             assert view.receipt is not None
             assert not any(view.receipt["remains"][name] for name in ("pods", "gpus", "ray_jobs"))
