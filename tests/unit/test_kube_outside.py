@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,7 +13,8 @@ from runner.bundle import Bundle
 from runner.errors import InputError
 from runner.kube import identity
 from runner.kube.client import JOBS, RAY_JOBS, SERVICE_ACCOUNTS, KubeError
-from runner.lifecycle import fold
+from runner.lifecycle import RunState, fold
+from runner.run import Run
 from runner.store import Store
 from tests.unit import kube_kit as kit
 from tests.unit.test_manifest import facts
@@ -95,6 +97,23 @@ def test_a_supervisor_that_cannot_start_is_not_waited_for_for_ever(
     outside = kuberay_outside.KubeRayOutside(bundle)
     assert outside.is_lost(view) is lost
     assert ("start_deadline_s" in outside.how_lost()) == lost
+
+
+@pytest.mark.parametrize("here", [True, False])
+def test_a_run_whose_cluster_is_gone_can_be_written_off(store: Store, here: bool) -> None:
+    """It ends as cancelled, in its log alone, and says why; where its cluster answers that is refused."""
+    bundle = marked(store)
+    bundle.log.append("submitted", {"job": "tiny", "legs": [["train"]]})
+    run = Run(store, "r1")
+    run.__dict__["_outside"] = SimpleNamespace(is_lost=lambda view: False, is_here=lambda: here)
+    if here:
+        with pytest.raises(InputError, match="can be asked"):
+            run.write_off("ann")
+        assert run.view().state is RunState.SUBMITTED
+        return
+    assert run.write_off("ann").state is RunState.CANCELLED
+    assert "10.0.0.1 is gone" in run.error["message"]  # type: ignore[index]
+    assert run.write_off("ann").state is RunState.CANCELLED  # the second time there is nothing to do
 
 
 @pytest.mark.parametrize("readable", [True, False])
