@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from runner.api import get_run, resume, runs, submit
     from runner.data.stream import Batch, Stream
     from runner.errors import InputError, RunFailed, RunnerError, UserCodeError
+    from runner.published import dataset
     from runner.run import Run
     from runner.spec import Cluster, Dataset, Group, Job, Kubernetes, Prep, Train, Volume
     from runner.worker.train_context import TrainContext
@@ -35,6 +36,7 @@ _WHERE = {
     "TrainContext": "runner.worker.train_context",
     "UserCodeError": "runner.errors",
     "Volume": "runner.spec",
+    "dataset": "runner.published",
     "get_run": "runner.api",
     "resume": "runner.api",
     "runs": "runner.api",
@@ -43,7 +45,8 @@ _WHERE = {
 
 __all__ = [
     "Batch", "Cluster", "Dataset", "Group", "InputError", "Job", "Kubernetes", "Prep", "Run", "RunFailed",
-    "RunnerError", "Stream", "Train", "TrainContext", "UserCodeError", "Volume", "get_run", "resume", "runs", "submit",
+    "RunnerError", "Stream", "Train", "TrainContext", "UserCodeError", "Volume", "dataset", "get_run", "resume", "runs",
+    "submit",
 ]  # fmt: skip
 
 

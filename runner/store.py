@@ -39,6 +39,8 @@ _FINAL = (
     errno.EINVAL, errno.EPERM, errno.ENOSYS, errno.ENAMETOOLONG, errno.EMSGSIZE,
     errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENOTDIR,
 )  # fmt: skip
+#: What a disk says that has no links, or no more for this file.
+_NO_LINKS = (errno.EMLINK, errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP)
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
@@ -167,6 +169,35 @@ class Store:
                 raise
 
     @_patient
+    def copy(self, source: str, key: str) -> None:
+        """Make ``key`` with the content of ``source``, which is not read here: a hard link, or a copy that the object
+        store makes. Raises FileNotFoundError.
+        """
+        with _explained(self, key):
+            if self.kind == LOCAL:
+                self._link(source, key)
+            else:
+                self.fs.cp_file(self.path(source), self.path(key))
+
+    def point(self, key: str, target: str) -> None:
+        """Make ``key`` a link to ``target``, a folder beside it, in one move; "" removes it. Only on a disk that has
+        links: elsewhere nothing happens.
+        """
+        if not target:
+            with _explained(self, key), contextlib.suppress(FileNotFoundError):
+                os.unlink(self.path(key))
+            return
+        temporary = self._temporary(key)
+        with _explained(self, key):
+            try:
+                os.symlink(target, temporary)
+            except OSError as error:
+                if error.errno not in _NO_LINKS:
+                    raise
+                return
+            os.replace(temporary, self.path(key))
+
+    @_patient
     def delete(self, key: str) -> None:
         """Remove ``key``; nothing happens if it is absent."""
         with _explained(self, key), contextlib.suppress(FileNotFoundError):
@@ -239,6 +270,19 @@ class Store:
             _unlink(temporary)
             raise
         return temporary
+
+    def _link(self, source: str, key: str) -> None:
+        temporary = self._temporary(key)
+        try:
+            try:
+                os.link(self.path(source), temporary)
+            except OSError as error:
+                if error.errno not in _NO_LINKS:
+                    raise
+                shutil.copyfile(self.path(source), temporary)
+            os.replace(temporary, self.path(key))
+        finally:
+            _unlink(temporary)  # where both are one file already, nothing was moved
 
     def _create_local(self, key: str, data: bytes) -> bool:
         """link(2) makes the name appear with its whole content, and fails if the name is taken."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,14 @@ import pyarrow.parquet as pq
 from runner import wire
 from runner.bundle import Bundle
 from runner.data.catalog import Catalog
+from runner.data.manifest import Manifest
 from runner.spec import Job, Prep
 from runner.store import Store
 from runner.worker.pool import InlinePool
 from runner.worker.scope import Scope
 
 ROOT = Path(__file__).resolve().parent.parent
+_attempts = itertools.count(1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +70,7 @@ def make_scope(
         Bundle(root, run).write_spec({"job": wire.to_json(job, ROOT), "datasets": {}})
     scratch = store.parent / f"{store.name}-scratch"
     scratch.mkdir(exist_ok=True)
-    return Scope(root, run, 0, 1, scratch, inline=inline, job=job)
+    return Scope(root, run, 0, next(_attempts), scratch, inline=inline, job=job)
 
 
 def rows_of(store: Path, name: str) -> pa.Table:
@@ -81,4 +84,12 @@ def rows_of(store: Path, name: str) -> pa.Table:
 def contents(store: Path, name: str) -> dict[str, bytes]:
     """File name -> bytes of the data and manifests of a dataset."""
     folder = store / "datasets" / name
-    return {file.name: file.read_bytes() for file in [*folder.glob("data/*"), *folder.glob("manifests/*")]}
+    manifests = {file.name: file.read_bytes() for file in folder.glob("_manifests/*")}
+    return {file.name: file.read_bytes() for file in folder.glob("data/*")} | {
+        name: _placeless(data) for name, data in manifests.items()
+    }
+
+
+def _placeless(manifest: bytes) -> bytes:
+    """Without the folder of the shards, which is named by the run."""
+    return dataclasses.replace(Manifest.from_bytes(manifest), base="").to_bytes()

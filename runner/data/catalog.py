@@ -1,10 +1,14 @@
 """Published datasets and the results of stages: what exists, in which versions, made from what.
 
-    <store>/datasets/<name>/log/00000001.json     the versions, oldest first
-    <store>/datasets/<name>/manifests/<id>.parquet
-    <store>/datasets/<name>/data/*.parquet        the shards of all versions; a shard is shared by those that hold it
-    <store>/results/<result key>.json             the one record of a stage's result; what it names is complete
-    <store>/results/<code key>/<task key>.json    what one task wrote: reuse per shard, and recovery
+    <store>/datasets/<name>/_log/00000001.json     the versions, oldest first; what was removed is said there too
+    <store>/datasets/<name>/_manifests/<id>.parquet
+    <store>/datasets/<name>/_versions/<run>-<attempt>/*.parquet    the shards of one version, and nothing else
+    <store>/datasets/<name>/data                   on a disk: a link to the newest version
+    <store>/results/<result key>.json              the one record of a stage's result; what it names is complete
+    <store>/results/<code key>/<task key>.json     what one task wrote: reuse per shard, and recovery
+
+A version's folder is named by the attempt that made it. Shards that were made before come in by a hard link, or by a
+copy within the object store, so that any tool can read the folder as it stands. Names with '_' are not data to any.
 
 A result is published in this order: shards, manifests, the result's record, the datasets' logs. Until the record is
 there nothing of it can be seen; a crash after it is repaired by whoever finds the record and publishes again.
@@ -24,13 +28,15 @@ from typing import TYPE_CHECKING, Any
 from runner.codehash import code_hash
 from runner.errors import DataError, listed, suggest
 from runner.spec import Prep
-from runner.store import Entry, Log, Store
+from runner.store import LOCAL, Entry, Log, Store
 
 if TYPE_CHECKING:
     from runner.data.manifest import Manifest
 
 #: Part of every key: a change of what runner itself makes of the same code must not reuse older results.
-_VERSION = 1
+_VERSION = 2
+#: The kind of an entry in a dataset's log that takes versions away.
+REMOVED = "removed"
 
 
 # -- keys ------------------------------------------------------------------------------------------------------------
@@ -82,11 +88,19 @@ class Catalog:
 
     def names(self) -> list[str]:
         """The datasets that have been published, sorted."""
-        return [name for name in self._store.list("datasets") if self._store.list(f"datasets/{name}/log")]
+        return [name for name in self._store.list("datasets") if self.versions(name)]
 
     def versions(self, name: str) -> list[Entry]:
-        """Oldest first; `data` has id, rows, bytes, files, key (of the result), bytes_in, stage and run."""
-        return Log(self._store, f"datasets/{name}/log").read()
+        """Oldest first, without those that were removed; `data` has id, folder, rows, bytes, files, key (of the
+        result), bytes_in, stage and run.
+        """
+        found: list[Entry] = []
+        for entry in self._log(name).read():
+            if entry.kind == REMOVED:
+                found = [version for version in found if version.data["id"] not in entry.data["ids"]]
+            else:
+                found.append(entry)
+        return found
 
     def latest(self, name: str) -> Manifest | None:
         """The newest version, or None if the dataset has never been published."""
@@ -99,43 +113,76 @@ class Catalog:
         Raises:
             DataError: there is no such version.
         """
-        from runner.data.manifest import Manifest
-
         try:
-            stored = Manifest.from_bytes(self._store.get(_manifest_key(name, id)))
+            stored = self._stored(manifest_key(name, id))
         except FileNotFoundError:
             known = [version.data["id"] for version in self.versions(name)]
             raise DataError(
                 f"the dataset '{name}' has no version {id}", allowed=listed(known[-5:]),
                 todo=suggest(name, self.names()) or "make it again", where=f"store {self._store.url}",
             ) from None  # fmt: skip
-        return dataclasses.replace(stored, base=self.data_url(name), options=self._store.options)
+        return dataclasses.replace(stored, base=self.data_url(name, stored.base), options=self._store.options)
 
-    def data_url(self, name: str) -> str:
-        """The folder of a dataset's shards."""
-        return f"{self._store.url}/{data_folder(name)}"
+    def data_url(self, name: str, folder: str) -> str:
+        """The folder of a version's shards, where this store lies."""
+        return f"{self._store.url}/{data_key(name, folder)}"
 
-    def write_manifest(self, name: str, manifest: Manifest) -> None:
-        """Keep a manifest; no reader finds it until it is published. It is stored without place and options."""
-        placeless = dataclasses.replace(manifest, base="", options={})
-        self._store.create(_manifest_key(name, manifest.id), placeless.to_bytes())
+    def write_manifest(self, name: str, manifest: Manifest, folder: str) -> str:
+        """Keep a manifest; no reader finds it until it is published. It is stored without place and options.
 
-    def publish(self, name: str, manifest: Manifest, record: Mapping[str, Any]) -> None:
+        Returns:
+            The folder of its shards: that of an equal version, where all of that one is still there.
+        """
+        key = manifest_key(name, manifest.id)
+        data = dataclasses.replace(manifest, base=folder, options={}).to_bytes()
+        if self._store.create(key, data):
+            return folder
+        known = self._stored(key)
+        if {shard.path for shard in known.shards} <= set(self._store.list(data_key(name, known.base))):
+            return known.base
+        self._store.put(key, data)
+        return folder
+
+    def _stored(self, key: str) -> Manifest:
+        from runner.data.manifest import Manifest
+
+        return Manifest.from_bytes(self._store.get(key))
+
+    def publish(self, name: str, manifest: Manifest, record: Mapping[str, Any], folder: str) -> None:
         """Make `manifest` the newest version; nothing is added if it is that already.
 
         Args:
             record: further facts for the log: the result's key, its stage and run, bytes_in.
+            folder: of its shards, below the dataset's.
         """
-        self.write_manifest(name, manifest)
-        facts = {"rows": manifest.rows, "bytes": manifest.bytes, "files": len(manifest.shards)}
+        folder = self.write_manifest(name, manifest, folder)
+        facts = {"folder": folder, "rows": manifest.rows, "bytes": manifest.bytes, "files": len(manifest.shards)}
         self.publish_version(name, {**record, "id": manifest.id, **facts})
 
     def publish_version(self, name: str, facts: Mapping[str, Any]) -> None:
-        """As `publish`, for a manifest that is there already; `facts` has id, rows, bytes and files."""
-        log = Log(self._store, f"datasets/{name}/log")
-        versions = log.read()
+        """As `publish`, for a manifest that is there already; `facts` has id, folder, rows, bytes and files."""
+        versions = self.versions(name)
         if not versions or versions[-1].data["id"] != facts["id"]:
-            log.append("version", dict(facts))
+            self._log(name).append("version", dict(facts))
+        self.show_newest(name)
+
+    def show_newest(self, name: str) -> None:
+        """Lead ``data`` to the newest version, where the store is a disk: whoever lists it sees that one alone.
+
+        Of two publishers the slower may lead it back; so each looks again after it has done so.
+        """
+        if self._store.kind != LOCAL:
+            return
+        shown = None
+        while shown != (shown := self._newest_folder(name)):
+            self._store.point(f"datasets/{name}/data", shown)
+
+    def _newest_folder(self, name: str) -> str:
+        versions = self.versions(name)
+        return str(versions[-1].data["folder"]) if versions else ""
+
+    def _log(self, name: str) -> Log:
+        return Log(self._store, f"datasets/{name}/_log")
 
     # -- results -------------------------------------------------------------------------------------------------
 
@@ -143,7 +190,7 @@ class Catalog:
         """The record of a stage's result, or None.
 
         It has: key, stage, inputs, code, config, settings, counts, bytes_in, run, versions, and sinks: sink key ->
-        {dataset, id, rows, bytes, files (how many), schema, data: [{path, rows, bytes, md5, sha256}]}.
+        {dataset, id, folder, rows, bytes, files (how many), schema, data: [{path, rows, bytes, md5, sha256}]}.
         """
         return self._read(f"results/{key}.json")
 
@@ -159,17 +206,18 @@ class Catalog:
         """Make every sink of a result the newest version of its dataset: publishes, and repairs what a crash left."""
         facts = {name: record.get(name) for name in ("key", "stage", "run", "bytes_in")}
         for sink in record["sinks"].values():
-            shown = {name: sink[name] for name in ("id", "rows", "bytes", "files")}
+            shown = {name: sink[name] for name in ("id", "folder", "rows", "bytes", "files")}
             self.publish_version(sink["dataset"], {**facts, **shown})
 
     def missing(self, record: Mapping[str, Any]) -> list[str]:
         """The files that a result names and that are no longer in the store."""
         lost = []
         for sink in record["sinks"].values():
-            there = set(self._store.list(data_folder(sink["dataset"])))
-            lost += [f"{data_folder(sink['dataset'])}/{d['path']}" for d in sink["data"] if d["path"] not in there]
-            if not self._store.exists(_manifest_key(sink["dataset"], sink["id"])):
-                lost.append(_manifest_key(sink["dataset"], sink["id"]))
+            folder, manifest = data_key(sink["dataset"], sink["folder"]), manifest_key(sink["dataset"], sink["id"])
+            there = set(self._store.list(folder))
+            lost += [f"{folder}/{data['path']}" for data in sink["data"] if data["path"] not in there]
+            if not self._store.exists(manifest):
+                lost.append(manifest)
         return lost
 
     # -- tasks ---------------------------------------------------------------------------------------------------
@@ -201,10 +249,11 @@ class Catalog:
             self._store.create(key, data)
 
 
-def data_folder(name: str) -> str:
-    """The key of the folder that holds a dataset's shards."""
-    return f"datasets/{name}/data"
+def data_key(name: str, folder: str) -> str:
+    """The key of the folder that holds the shards of one version of a dataset."""
+    return f"datasets/{name}/{folder}"
 
 
-def _manifest_key(name: str, id: str) -> str:
-    return f"datasets/{name}/manifests/{id}.parquet"
+def manifest_key(name: str, id: str) -> str:
+    """The key of a version's manifest."""
+    return f"datasets/{name}/_manifests/{id}.parquet"

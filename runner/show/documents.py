@@ -90,8 +90,8 @@ def _versions(catalog: Catalog, name: str) -> list[dict[str, Any]]:
             **{field: entry.data.get(field) for field in ("id", "rows", "bytes", "files", "run", "stage")},
             "at": entry.at,
             "made": units.iso(entry.at),
-            "versions": entry.number,
-            "url": catalog.data_url(name),
+            "versions": number,
+            "url": catalog.data_url(name, entry.data["folder"]),
         }
-        for entry in reversed(entries)
+        for number, entry in reversed(list(enumerate(entries, start=1)))
     ]

@@ -78,7 +78,7 @@ def _of_stage(run: Run, stage: StageView) -> list[tuple[str, str]]:
         facts += [("note", note) for note in result.get("notes", ())]
     written = zip(result.get("outputs", {}), result.get("rows_out", {}).values(), strict=False)
     for name, rows in written:
-        facts.append(("data", f"{place(run.bundle.root.url)}/datasets/{name}: {units.things(rows, 'row')}"))
+        facts.append(("data", f"{place(run.bundle.root.url)}/{result['places'][name]}: {units.things(rows, 'row')}"))
     facts += [("checkpoint", words) for words in _checkpoints(run, stage)]
     folder = f"{place(run.bundle.store.url)}/artefacts/{stage.name}"
     return facts + [("saved", f"{folder}/{name}") for name in artefacts(run, stage)]

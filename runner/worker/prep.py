@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from runner.data.catalog import Catalog, code_key, data_folder, result_key, stage_code, used_config
+from runner.data.catalog import Catalog, code_key, data_key, result_key, stage_code, used_config
 from runner.data.manifest import Manifest
 from runner.errors import DataError
 from runner.spec import Dataset, Prep
@@ -37,9 +37,9 @@ def run_prep(stage: Prep, scope: Scope, pool: Pool) -> dict[str, Any]:
         pool: maps tasks. With ``batch_format="dataset"`` Ray must be initialised, or a LazyPool must start it.
 
     Returns:
-        JSON: skipped, key, outputs (dataset -> manifest id), rows_in, processed, filtered, quarantined (rows in =
-        the sum of the three), rows_out and files (per sink key), bytes_in, bytes_out, tasks, tasks_reused, notes,
-        seconds.
+        JSON: skipped, key, outputs (dataset -> manifest id), places (dataset -> key of its folder), rows_in,
+        processed, filtered, quarantined (rows in = the sum of the three), rows_out and files (per sink key),
+        bytes_in, bytes_out, tasks, tasks_reused, notes, seconds.
 
     Raises:
         UserCodeError: the user's code raised; the message names exception, row and shard. Inline: what it raised.
@@ -126,14 +126,25 @@ class _Stage:
             return {}
         with ThreadPoolExecutor(_THREADS) as threads:
             found = list(threads.map(lambda key: self._catalog.task(self._code, key), wanted))
-        there = {name: set(self._scope.store.list(data_folder(name))) for name in self._stage.sinks.values()}
-        return {record["key"]: record for record in found if record is not None and self._usable(record, there)}
+            records = [record for record in found if record is not None]
+            there = self._listed(threads, records)
+        return {record["key"]: record for record in records if self._usable(record, there)}
+
+    def _listed(self, threads: ThreadPoolExecutor, records: list[dict[str, Any]]) -> dict[str, set[str]]:
+        """Folder -> the names in it, of all that the records name."""
+        folders = list(dict.fromkeys(folder for record in records for folder, _ in self._files(record)))
+        return dict(zip(folders, map(set, threads.map(self._scope.store.list, folders)), strict=True))
 
     def _usable(self, record: Mapping[str, Any], there: Mapping[str, set[str]]) -> bool:
         if record["quarantined"] and not self._stage.max_quarantine:
             return False  # it is run again, to raise as it should
-        names = self._stage.sinks
-        return all(file["path"] in there[names[key]] for key, s in record["sinks"].items() for file in s["files"])
+        return all(path in there[folder] for folder, path in self._files(record))
+
+    def _files(self, record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        """(folder, name) of each file that a task wrote."""
+        for key, sink in record["sinks"].items():
+            for file in sink["files"]:
+                yield data_key(self._stage.sinks[key], file["folder"]), file["path"]
 
     def _as_new(self, task: Task) -> Task:
         return dataclasses.replace(task, replace=True) if task.key in self._known else task
@@ -208,6 +219,7 @@ def _shown(record: Mapping[str, Any], *, skipped: bool, reused: int) -> dict[str
         "skipped": skipped,
         "key": record["key"],
         "outputs": {sink["dataset"]: sink["id"] for sink in sinks.values()},
+        "places": {sink["dataset"]: data_key(sink["dataset"], sink["folder"]) for sink in sinks.values()},
         **record["counts"],
         "rows_out": {key: sink["rows"] for key, sink in sinks.items()},
         "files": {key: sink["files"] for key, sink in sinks.items()},

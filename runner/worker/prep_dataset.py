@@ -249,6 +249,7 @@ class _Writer:
             self._scope.store,
             self._dataset,
             stem,
+            folder=self._scope.data_folder,
             scratch=self._scope.scratch,
             source=f"piece {len(self._files)}",
             where=self._where,

@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from runner.data.catalog import data_folder
+from runner.data.catalog import data_key
 from runner.data.formats import inspect
 from runner.data.manifest import Shard, Unit
 from runner.data.source import SourceFile
@@ -29,10 +29,11 @@ _SLUG_LONGEST = 60
 
 @dataclasses.dataclass(frozen=True)
 class OutputFile:
-    """A file in the data folder of a dataset; all fields are JSON.
+    """A file of a dataset; all fields are JSON.
 
     Args:
-        path: its name in the folder.
+        path: its name in its folder.
+        folder: where it was written, below the dataset's own.
         rows, bytes, md5, sha256: of the file.
         units: its row groups, each as the fields of a `Unit`.
         schema: base64 of the serialised Arrow schema.
@@ -40,6 +41,7 @@ class OutputFile:
     """
 
     path: str
+    folder: str
     rows: int
     bytes: int
     md5: str
@@ -96,9 +98,9 @@ def temporary(scratch: Path) -> Iterator[Path]:
 
 
 def store_table(
-    table: pa.Table, store: Store, dataset: str, stem: str, *, scratch: Path, source: str, where: str
+    table: pa.Table, store: Store, dataset: str, stem: str, *, folder: str, scratch: Path, source: str, where: str
 ) -> OutputFile:
-    """Write `table` as ``<stem>-<hash>.parquet`` into the data folder of `dataset`, in one move.
+    """Write `table` as ``<stem>-<hash>.parquet`` into a folder of `dataset`, in one move.
 
     The name ends with a hash of the content: a function that gives other rows when it is called again can then never
     change a file that a manifest names already.
@@ -119,9 +121,10 @@ def store_table(
             ) from error
         name = f"{stem}-{written.sha256[:8]}.parquet"
         units, _ = inspect(SourceFile(str(local), name, written.bytes, f"md5:{written.md5}"), "parquet")
-        store.put_file(f"{data_folder(dataset)}/{name}", local)
+        store.put_file(f"{data_key(dataset, folder)}/{name}", local)
     return OutputFile(
         path=name,
+        folder=folder,
         rows=written.rows,
         bytes=written.bytes,
         md5=written.md5,
@@ -132,16 +135,18 @@ def store_table(
     )
 
 
-def recast(file: OutputFile, schema: pa.Schema, store: Store, dataset: str, *, scratch: Path, where: str) -> OutputFile:
-    """A copy of `file` with the types of `schema`, for tasks that saw only nulls or only small numbers.
+def recast(
+    file: OutputFile, schema: pa.Schema, store: Store, dataset: str, *, folder: str, scratch: Path, where: str
+) -> OutputFile:
+    """A copy of `file`, in `folder`, with the types of `schema`, for tasks that saw only nulls or only small numbers.
 
     Raises:
         Drift: a value does not survive.
     """
-    with store.fs.open(store.path(f"{data_folder(dataset)}/{file.path}"), "rb") as source:
+    with store.fs.open(store.path(f"{data_key(dataset, file.folder)}/{file.path}"), "rb") as source:
         table = conform(pq.read_table(source), schema)
     stem = file.path.rsplit("-", 1)[0]
-    return store_table(table, store, dataset, stem, scratch=scratch, source=file.source, where=where)
+    return store_table(table, store, dataset, stem, folder=folder, scratch=scratch, source=file.source, where=where)
 
 
 class Gather:

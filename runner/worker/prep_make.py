@@ -87,6 +87,7 @@ def run_making(making: Making) -> list[OutputFile]:
                 making.scope.store,
                 making.name,
                 f"{making.key[:16]}-{number:05d}",
+                folder=making.scope.data_folder,
                 scratch=Path(making.scope.scratch),
                 source=f"table {number}",
                 where=where,

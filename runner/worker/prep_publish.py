@@ -5,18 +5,21 @@ from __future__ import annotations
 import dataclasses
 import platform
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from runner.data.catalog import Catalog
+from runner.data.catalog import Catalog, data_key
 from runner.data.manifest import Manifest
 from runner.errors import DataError
 from runner.worker.pool import Pool
 from runner.worker.prep_files import OutputFile, recast
 from runner.worker.prep_schema import Drift, fits, unify
 from runner.worker.scope import Scope
+
+_THREADS = 16
 
 
 @dataclasses.dataclass
@@ -58,12 +61,13 @@ def publish(
     shown = {}
     for name, sink in sinks.items():
         schema, files = _one_schema(sink, scope, pool, where)
-        manifest = Manifest.of(catalog.data_url(sink.dataset), [file.shard for file in files], schema)
-        catalog.write_manifest(sink.dataset, manifest)
+        manifest = Manifest.of("", [file.shard for file in files], schema)
+        folder = catalog.write_manifest(sink.dataset, manifest, _together(sink.dataset, files, scope))
         data = [{k: getattr(file, k) for k in ("path", "rows", "bytes", "md5", "sha256")} for file in files]
         shown[name] = {
             "dataset": sink.dataset,
             "id": manifest.id,
+            "folder": folder,
             "rows": manifest.rows,
             "bytes": manifest.bytes,
             "files": len(files),
@@ -74,6 +78,26 @@ def publish(
     catalog.publish_result(key, record, replace)
     catalog.publish_versions(record)
     return record
+
+
+def _together(dataset: str, files: list[OutputFile], scope: Scope) -> str:
+    """Bring all files of a version into one folder that holds nothing else; returns it, below the dataset's own.
+
+    Where this attempt has written only what the version holds, that folder becomes the version's. Files that were
+    written before, by others, are linked into it or copied within the store.
+    """
+    store, folder = scope.store, scope.data_folder
+    there = set(store.list(data_key(dataset, folder)))
+    if not there <= {file.path for file in files}:  # what a lost worker wrote, or what was brought to another schema
+        there, folder = set(), f"{folder}.whole"
+    absent = [file for file in files if file.path not in there]
+
+    def bring(file: OutputFile) -> None:
+        store.copy(f"{data_key(dataset, file.folder)}/{file.path}", f"{data_key(dataset, folder)}/{file.path}")
+
+    with ThreadPoolExecutor(_THREADS) as threads:
+        list(threads.map(bring, absent))
+    return folder
 
 
 def _versions() -> dict[str, str]:
@@ -96,7 +120,9 @@ def _one_schema(sink: Sink, scope: Scope, pool: Pool, where: str) -> tuple[pa.Sc
         except Drift as drift:
             raise _drift(sink, drift, file, where) from None
     todo = [i for i, file in enumerate(sink.files) if not fits(file.arrow_schema, schema)]
-    items = [Recast(scope.store, scope.scratch, sink.dataset, sink.files[i], schema, where) for i in todo]
+    items = [
+        Recast(scope.store, scope.scratch, sink.dataset, sink.files[i], schema, where, scope.data_folder) for i in todo
+    ]
     files = list(sink.files)
     for index, file in pool.map(run_recast, items) if items else ():
         files[todo[index]] = file
@@ -130,6 +156,7 @@ class Recast:
         store: the root store.
         scratch: a local folder.
         where: how errors name the stage.
+        folder: where the copy goes, below the dataset's own.
     """
 
     store: Any
@@ -138,6 +165,7 @@ class Recast:
     file: OutputFile
     schema: pa.Schema
     where: str
+    folder: str
 
     def __str__(self) -> str:
         return f"the file {self.file.path}"
@@ -146,7 +174,9 @@ class Recast:
 def run_recast(item: Recast) -> OutputFile:
     """Do it, in a worker."""
     try:
-        return recast(item.file, item.schema, item.store, item.dataset, scratch=item.scratch, where=item.where)
+        return recast(
+            item.file, item.schema, item.store, item.dataset, folder=item.folder, scratch=item.scratch, where=item.where
+        )
     except Drift as drift:
         raise DataError(
             f"schema drift in the column '{drift.field}' of '{item.dataset}': {drift.right} in what became of "

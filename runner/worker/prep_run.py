@@ -172,6 +172,7 @@ class _Run:
             self._work.scope.store,
             self._work.stage.sinks[key],
             f"{slug(first.shard.path)}-{first.units[0]:05d}-{self._task.key}-{number:03d}",
+            folder=self._work.scope.data_folder,
             scratch=self._work.scope.scratch,
             source=str(self._task),
             where=self._work.where,

@@ -68,6 +68,11 @@ class Scope:
         raw = self.spec["job"]["config"]
         return dict(raw["values"]) if raw else {}
 
+    @property
+    def data_folder(self) -> str:
+        """Where this attempt writes the files of a dataset, below the dataset's own; nobody else writes there."""
+        return f"_versions/{self.run_id}-{self.attempt}"
+
     # -- between processes ---------------------------------------------------------------------------------------
 
     def payload(self) -> dict[str, Any]:

@@ -127,7 +127,7 @@ def test_sort_keys_that_do_not_do(tmp_path: Path, sort_by: tuple[str, ...], mess
     stage = Prep("p", fn=unchanged, source=source, sink="out", batch_format="dataset", sort_by=sort_by)
     with pytest.raises(DataError, match=message):
         run(stage, tmp_path / "s")
-    assert not (tmp_path / "s" / "datasets" / "out" / "log").exists()
+    assert not (tmp_path / "s" / "datasets" / "out" / "_log").exists()
 
 
 @pytest.mark.parametrize(

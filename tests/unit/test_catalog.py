@@ -77,23 +77,23 @@ def test_versions_are_published_in_order(tmp_path: Path) -> None:
     catalog = Catalog(Store(str(tmp_path)))
     old, new = manifest("a"), manifest("a", "b")
     for version in (old, new, new):
-        catalog.publish("d", version, {"key": "k"})
+        catalog.publish("d", version, {"key": "k"}, f"_versions/{version.id[:4]}")
     assert [entry.data["id"] for entry in catalog.versions("d")] == [old.id, new.id]
     assert catalog.versions("d")[-1].data["rows"] == 10
     latest = catalog.latest("d")
     assert latest is not None
-    assert (latest.id, latest.base) == (new.id, f"{tmp_path}/datasets/d/data")
+    assert (latest.id, latest.base) == (new.id, f"{tmp_path}/datasets/d/_versions/{new.id[:4]}")
     assert catalog.manifest("d", old.id).rows == 5
     assert catalog.names() == ["d"]
 
 
 def test_a_moved_store_is_read_at_its_new_place(tmp_path: Path) -> None:
     """Manifests hold no place: after a move their base is the new one."""
-    Catalog(Store(str(tmp_path / "old"))).publish("d", manifest("a"), {})
+    Catalog(Store(str(tmp_path / "old"))).publish("d", manifest("a"), {}, "_versions/r")
     (tmp_path / "old").rename(tmp_path / "new")
     latest = Catalog(Store(str(tmp_path / "new"))).latest("d")
     assert latest is not None
-    assert latest.base == f"{tmp_path}/new/datasets/d/data"
+    assert latest.base == f"{tmp_path}/new/datasets/d/_versions/r"
 
 
 def test_absent_data_is_none_or_an_error(tmp_path: Path) -> None:
@@ -101,7 +101,7 @@ def test_absent_data_is_none_or_an_error(tmp_path: Path) -> None:
     catalog = Catalog(Store(str(tmp_path)))
     assert (catalog.latest("d"), catalog.result("k"), catalog.task("c", "t")) == (None, None, None)
     assert (catalog.names(), catalog.tasks("c")) == ([], set())
-    catalog.publish("d", manifest("a"), {})
+    catalog.publish("d", manifest("a"), {}, "_versions/r")
     with pytest.raises(DataError, match=manifest("a").id):
         catalog.manifest("d", "0" * 32)
 

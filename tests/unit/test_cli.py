@@ -258,6 +258,7 @@ def test_status_tells_counts_results_and_checkpoints() -> None:
     result = {
         "rows_in": 1_250_000, "processed": 1_200_000, "filtered": 49_999, "quarantined": 1, "bytes_in": 34_500_000,
         "rows_out": {"": 1_200_000}, "outputs": {"tokens": "abc"}, "seconds": 2.0, "tasks": 4, "tasks_reused": 1,
+        "places": {"tokens": "datasets/tokens/_versions/r-1"},
     }  # fmt: skip
     log = run.bundle.log
     log.append("attempt", {"leg": 0, "attempt": 1})
@@ -272,7 +273,7 @@ def test_status_tells_counts_results_and_checkpoints() -> None:
     assert "1.25 M in = 1.20 M processed + 49,999 filtered + 1 quarantined" in out
     assert "17.2 MB/s" in out
     assert "1 of 4 tasks, which were done before" in out
-    assert ".runner/datasets/tokens: 1.20 M rows" in out
+    assert ".runner/datasets/tokens/_versions/r-1: 1.20 M rows" in out
     assert f".runner/{run.id}/checkpoints/train/10 (best, step 10)" in out
     assert f".runner/{run.id}/checkpoints/train/20 (last, step 20)" in out
     assert f".runner/{run.id}/artefacts/train/sample.txt" in out
@@ -322,6 +323,7 @@ def test_published_data_is_listed_with_its_versions() -> None:
     catalog = Catalog(find_project().store())
     for number in (1, 2):
         facts = {"id": f"id{number}", "rows": 1_500_000 * number, "bytes": 10, "files": 1, "run": "r1", "stage": "prep"}
+        facts["folder"] = f"_versions/r{number}-1"
         catalog.publish_version("tokens", facts)
     row = call("data", "ls").stdout.splitlines()[1].split()
     assert row[:5] == ["tokens", "3.00", "M", "10", "B"]

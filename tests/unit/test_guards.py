@@ -22,7 +22,7 @@ LAYERS = [
     {"codehash", "packages", "receipt", "log_why"},
     {"wire", "data"},
     {"project"},
-    {"resolve", "pack"},
+    {"resolve", "pack", "published"},
     {"facts"},
     {"plan"},
     {"kube"},

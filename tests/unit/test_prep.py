@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from runner import Stream
 from runner.data.catalog import Catalog, result_key, stage_code, used_config
 from runner.errors import DataError, StoreError, UserCodeError
 from runner.spec import Dataset, Prep
@@ -191,6 +192,41 @@ def test_new_and_changed_shards_cost_only_themselves(tmp_path: Path) -> None:
     assert rows_of(tmp_path / "s", "out").column("y").to_pylist() == expected
 
 
+def test_a_version_is_alone_in_its_folder(tmp_path: Path) -> None:
+    """Each version's folder has its own rows for any reader; `data` leads to the newest, and unchanged shards are the
+    same files.
+    """
+    url = write_shards(tmp_path / "in", shards=3)
+    stage = Prep("p", fn=double, source=Dataset(url), sink="out")
+    first, _ = prep(stage, tmp_path / "s")
+    pq.write_table(pa.table({"x": [1000], "s": ["new"]}), tmp_path / "in" / "part-1.parquet")
+    second = run_prep(stage, make_scope(tmp_path / "s", stage, run="r2"), CountingPool())
+    folders = [tmp_path / "s" / result["places"]["out"] for result in (first, second)]
+    expected = [[*range(0, 60, 2)], [*range(0, 20, 2), 2000, *range(40, 60, 2)]]
+    for folder, rows in zip(folders, expected, strict=True):
+        assert pq.read_table(folder).column("y").to_pylist() == rows
+        assert Stream(folder, batch_size=1).rows == len(rows)
+    out = tmp_path / "s" / "datasets" / "out"
+    assert (out / "data").resolve() == folders[1]
+    assert pq.read_table(out).column("y").to_pylist() == expected[1]
+    shared = {file.stat().st_ino for file in folders[0].iterdir()} & {
+        file.stat().st_ino for file in folders[1].iterdir()
+    }
+    assert len(shared) == 2
+
+
+def test_what_a_lost_worker_wrote_is_in_no_version(tmp_path: Path) -> None:
+    """A file that a task left without its record does not stand beside the version's own."""
+    stage = Prep("p", fn=double, source=Dataset(write_shards(tmp_path / "in")), sink="out")
+    scope = make_scope(tmp_path / "s", stage)
+    left = tmp_path / "s" / "datasets" / "out" / scope.data_folder / "part-0-other.parquet"
+    left.parent.mkdir(parents=True)
+    pq.write_table(pa.table({"y": [7], "s": ["?"]}), left)
+    result = run_prep(stage, scope, CountingPool())
+    assert pq.read_table(tmp_path / "s" / result["places"]["out"]).column("y").to_pylist() == [*range(0, 60, 2)]
+    assert left.exists()
+
+
 def test_killed_in_the_middle_only_the_rest_is_done(tmp_path: Path) -> None:
     """After a crash when three of five tasks were recorded, two are mapped, and the result equals an uncut one."""
     url = write_shards(tmp_path / "in", shards=5)
@@ -216,7 +252,7 @@ def test_crash_between_result_and_version_is_repaired(tmp_path: Path) -> None:
     """A result whose dataset log lacks the version is published by the next run, which skips the work."""
     stage = Prep("p", fn=double, source=Dataset(write_shards(tmp_path / "in")), sink="out")
     first, _ = prep(stage, tmp_path / "s")
-    shutil.rmtree(tmp_path / "s" / "datasets" / "out" / "log")
+    shutil.rmtree(tmp_path / "s" / "datasets" / "out" / "_log")
     second, _ = prep(stage, tmp_path / "s")
     assert second["skipped"]
     assert [v.data["id"] for v in Catalog(Store(str(tmp_path / "s"))).versions("out")] == [first["outputs"]["out"]]
@@ -382,7 +418,7 @@ def test_a_raise_names_row_and_shard(tmp_path: Path) -> None:
     assert f"row 7 of {url}/part-1.parquet" in caught.value.message
     assert "in fails_on_17" in caught.value.trace
     assert "prep_user" not in caught.value.trace
-    assert not (tmp_path / "s" / "datasets" / "out" / "log").exists()
+    assert not (tmp_path / "s" / "datasets" / "out" / "_log").exists()
 
 
 def test_row_is_found_in_lines_that_nobody_counted(tmp_path: Path) -> None:
