@@ -18,7 +18,7 @@ from runner import capture, facts, packages, plan, settings, wire
 from runner.backends.base import EARLY, open_backend, open_outside, place
 from runner.backends.processes import MARK
 from runner.bundle import LIVE, LOCK, Bundle, Doing, find_run, new_run_id, read_index
-from runner.errors import ApiError, InputError, ProjectError, StoreError
+from runner.errors import ApiError, InputError, ProjectError, StoreError, entry_of
 from runner.lifecycle import RunState, fold
 from runner.pack import pack
 from runner.project import Project, find_project
@@ -135,7 +135,7 @@ def launch(run: Run, inline: Resolved | None = None) -> None:
             open_outside(run.bundle).launch()
         except ApiError as error:  # a supervisor that has come up all the same finds that end, and leaves
             message = f"no supervisor could be started: {error.message}"
-            end_run(run.bundle, RunState.FAILED, {"kind": "RunFailed", "message": message}, {})
+            end_run(run.bundle, RunState.FAILED, entry_of(ApiError, message), {})
             raise
 
 
@@ -282,7 +282,8 @@ def _write_bundle(prepared: Prepared, *, inline: bool) -> Bundle:
     while True:
         bundle = Bundle(store, new_run_id(resolved.job.name))
         try:
-            bundle.write_spec(spec)
+            if not bundle.write_spec(spec):
+                continue  # the name of another run
             bundle.store.put("code.zip", archive)
             if prepared.lock is not None:
                 bundle.store.put(LOCK, prepared.lock.encode())
@@ -295,9 +296,7 @@ def _write_bundle(prepared: Prepared, *, inline: bool) -> Bundle:
             doing = Doing(str(RunState.SUBMITTED), "", where) if where else None
             bundle.index(resolved.job.name, LIVE, time.time() if doing else 0.0, doing)
             bundle.submit(submitted)
-        except (StoreError, ApiError) as error:
-            if isinstance(error, StoreError) and "exists already" in error.found:
-                continue
+        except (StoreError, ApiError):
             _remove_half_made(bundle, resolved.job.name)
             raise
         return bundle

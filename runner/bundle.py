@@ -122,10 +122,9 @@ class Bundle:
 
     # -- what was asked for --------------------------------------------------------------------------------------
 
-    def write_spec(self, spec: dict[str, Any]) -> None:
-        """Publish the resolved job, once."""
-        if not self.store.create("spec.json", json.dumps(spec, indent=1, sort_keys=True).encode()):
-            raise StoreError(f"the run {self.run_id} exists already", where=f"store {self.root.url}")
+    def write_spec(self, spec: dict[str, Any]) -> bool:
+        """Publish the resolved job, once. Returns False if there is a run of that name already."""
+        return self.store.create("spec.json", json.dumps(spec, indent=1, sort_keys=True).encode())
 
     def spec(self) -> dict[str, Any]:
         """The resolved job as JSON."""

@@ -17,16 +17,18 @@ import importlib.util
 import inspect
 import os
 import sys
+import sysconfig
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any
 
-from runner.errors import ProjectError, SpecError
+from runner.errors import ProjectError, RunnerError, SpecError, UserCodeError, internal
 
 _PACKAGE = Path(__file__).resolve().parent
 _PREFIX = "_runner_user"
+_STDLIB = sysconfig.get_path("stdlib") + os.sep
 #: A file that is beside `runner/` and `project/` where both were unpacked from a bundle (see backends/boot.py).
 CODE_MARK = "lake-runner-code"
 _code_root: Path | None = None
@@ -228,6 +230,38 @@ def _by_value(function: Any) -> FunctionRef:
     return FunctionRef(function.__qualname__, value=value, source=source)
 
 
+# -- whose error it is -----------------------------------------------------------------------------------------------
+
+
+def as_users(error: BaseException, *, rank: int | None = None) -> RunnerError:
+    """What came out of the user's function: an error of ours as it is, anything else as UserCodeError."""
+    if isinstance(error, RunnerError):
+        return error
+    line = user_line(error)
+    if isinstance(error, SystemExit):
+        place = _last_user_frame(error.__traceback__)
+        line = f"the function called sys.exit({error.code!r})" + (f" ({place})" if place else "")
+    return UserCodeError(line, trace=user_trace(error), rank=rank)
+
+
+def as_ours(error: BaseException) -> RunnerError:
+    """What came out of a part of ours: the user's where their code is on its way, otherwise a bug of runner."""
+    if isinstance(error, RunnerError):
+        return error
+    return as_users(error) if _last_user_frame(error.__traceback__) else internal(error)
+
+
+@contextlib.contextmanager
+def ours() -> Iterator[None]:
+    """Around a part of ours that an error of the user's must not be mistaken for. Raises InternalError."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, RunnerError) or _last_user_frame(error.__traceback__):
+            raise
+        raise internal(error) from error
+
+
 # -- tracebacks ------------------------------------------------------------------------------------------------------
 
 
@@ -263,7 +297,9 @@ def _is_ours(filename: str) -> bool:
 
 def user_line(error: BaseException) -> str:
     """One line: the exception and the user's place that raised it, such as ``ValueError: x (jobs/a.py:12 in f)``."""
-    text = traceback.format_exception_only(error)[-1].strip()
+    shown = traceback.TracebackException.from_exception(error)
+    shown.__notes__ = None
+    text = list(shown.format_exception_only())[-1].strip()
     frame = _last_user_frame(error.__traceback__)
     return f"{text} ({frame})" if frame else text
 
@@ -271,7 +307,7 @@ def user_line(error: BaseException) -> str:
 def _last_user_frame(trace: TracebackType | None) -> str:
     found = ""
     for frame in traceback.extract_tb(trace):
-        if _is_ours(frame.filename) or "site-packages" in frame.filename:
+        if _is_ours(frame.filename) or "site-packages" in frame.filename or frame.filename.startswith(_STDLIB):
             continue
         found = f"{_shown_path(frame.filename)}:{frame.lineno} in {frame.name}"
     return found

@@ -6,34 +6,54 @@ RunnerError
 │   ├── ProjectError      a file, a folder or a definition cannot be loaded
 │   ├── PlanError         the stages do not fit together
 │   ├── DataError         data is missing, empty, unreadable or of another schema
-│   ├── StoreError        the store cannot be reached, written or trusted
-│   │   └── StoreAway     it does not answer now
-│   └── RunNotFound       no run, or several, by that name
+│   ├── RunNotFound       no run, or several, by that name
+│   └── StoreRefused      (also a StoreError) the store that was named cannot take a run: no right, no room
+├── StoreError            the store could not be read or written            exit 1
+│   ├── StoreAway         it does not answer now
+│   └── StoreRefused
 ├── RunFailed             the run was started and did not succeed           exit 1
 │   ├── UserCodeError     the user's function raised
-│   ├── WorkerLost        a process of ours died without a word
+│   ├── WorkerLost        a process of the run died without a word
+│   │   ├── OutOfMemory   because there was no memory left
+│   │   └── WorkerAway    or it only does not answer: nobody knows yet
 │   ├── StageTimeout      a stage or a phase took longer than it may
 │   └── Fenced            a newer attempt has taken over; this writer leaves
-├── ApiError              the API of the machines refused or did not answer  exit 1
+├── InternalError         a bug of runner                                   exit 1
+├── ApiError              the API of the machines refused or did not answer exit 1
 └── Interrupted           the user pressed Ctrl-C                           exit 130
+
+A failed run exits 1, and 2 where a stage found bad data (`exit_code_of`). The log keeps an error under the name of its
+class (`to_entry`), and whoever reads it gets the class back (`from_entry`): nothing is decided by words.
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import traceback
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+#: What is said of a bug of ours, wherever it shows.
+REPORT = "This is a bug of runner, not of your input. Please report it with the lines above and `runner --version`."
 
 
 class RunnerError(Exception):
-    """The root of the tree."""
+    """The root of the tree. All of them can be pickled, whatever their constructors take."""
 
     exit_code = 1
 
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild, (type(self), self.args, dict(vars(self)))
 
-class InputError(RunnerError):
-    """Wrong input, said in four parts: where, what was found, what is allowed, what to do."""
 
-    exit_code = 2
+def _rebuild(kind: type[RunnerError], args: tuple[object, ...], fields: dict[str, object]) -> RunnerError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(fields)
+    return error
+
+
+class Explained(RunnerError):
+    """An error that is said in four parts: where, what was found, what is allowed, what to do."""
 
     def __init__(self, found: str, *, allowed: str = "", todo: str = "", where: str = "") -> None:
         self.found, self.allowed, self.todo, self.where = found, allowed, todo, where
@@ -48,12 +68,11 @@ class InputError(RunnerError):
             lines.append(f"  to do:   {self.todo}")
         return "\n".join(lines)
 
-    def __reduce__(self) -> tuple[object, ...]:
-        return _rebuild_input_error, (type(self), self.found, self.allowed, self.todo, self.where)
 
+class InputError(Explained):
+    """Wrong input."""
 
-def _rebuild_input_error(kind: type[InputError], found: str, allowed: str, todo: str, where: str) -> InputError:
-    return kind(found, allowed=allowed, todo=todo, where=where)
+    exit_code = 2
 
 
 class SpecError(InputError):
@@ -72,16 +91,22 @@ class DataError(InputError):
     """Data is missing, empty, unreadable or not of the schema that was seen before."""
 
 
-class StoreError(InputError):
-    """The store cannot be reached, written, or trusted to create a file only if it is absent."""
+class RunNotFound(InputError):
+    """A name of a run fits none, or more than one."""
+
+
+class StoreError(Explained):
+    """The store could not be read or written."""
 
 
 class StoreAway(StoreError):
     """The store does not answer, or has too much to do: the same may succeed in a moment."""
 
 
-class RunNotFound(InputError):
-    """A name of a run fits none, or more than one."""
+class StoreRefused(StoreError, InputError):
+    """The store that was named cannot take a run: it cannot create a file only if it is absent, this user has no right
+    to it, or it has no room.
+    """
 
 
 class RunFailed(RunnerError):
@@ -101,16 +126,17 @@ class UserCodeError(RunFailed):
         super().__init__(message)
         self.message, self.trace, self.rank = message, trace, rank
 
-    def __reduce__(self) -> tuple[object, ...]:
-        return _rebuild_user_error, (type(self), self.message, self.trace, self.rank)
-
-
-def _rebuild_user_error(kind: type[UserCodeError], message: str, trace: str, rank: int | None) -> UserCodeError:
-    return kind(message, trace=trace, rank=rank)
-
 
 class WorkerLost(RunFailed):
     """A process of the run died without reporting an error (killed, out of memory, segmentation fault)."""
+
+
+class OutOfMemory(WorkerLost):
+    """A process of the run was ended because its machine, or its share of it, had no memory left."""
+
+
+class WorkerAway(WorkerLost):
+    """A process of the run does not answer; whether it or its machine is gone is not known yet."""
 
 
 class StageTimeout(RunFailed):
@@ -119,6 +145,25 @@ class StageTimeout(RunFailed):
 
 class Fenced(RunFailed):
     """A newer attempt has begun; whatever this one would write is refused."""
+
+
+class InternalError(RunnerError):
+    """A bug of runner.
+
+    Args:
+        message: one line that says what was raised.
+        trace: the whole traceback as text.
+    """
+
+    def __init__(self, message: str, *, trace: str = "") -> None:
+        super().__init__(message)
+        self.message, self.trace = message, trace
+
+
+def internal(error: BaseException) -> InternalError:
+    """An exception that nobody foresaw, as what it is."""
+    words = "".join(traceback.format_exception_only(error)).strip()
+    return InternalError(words, trace="".join(traceback.format_exception(error)).rstrip("\n"))
 
 
 class ApiError(RunnerError):
@@ -138,6 +183,61 @@ class Interrupted(RunnerError):
     """The user interrupted the run."""
 
     exit_code = 130
+
+
+# -- in the log ------------------------------------------------------------------------------------------------------
+
+#: The classes by the names under which a log keeps them; what is not here is kept as its nearest base.
+NAMES: dict[str, type[RunnerError]] = {
+    each.__name__: each
+    for each in (
+        RunnerError, InputError, SpecError, ProjectError, PlanError, DataError, RunNotFound, StoreError, StoreAway,
+        StoreRefused, RunFailed, UserCodeError, WorkerLost, OutOfMemory, WorkerAway, StageTimeout, Fenced,
+        InternalError, ApiError, Interrupted,
+    )
+}  # fmt: skip
+
+
+def entry_of(kind: type[RunnerError], message: str, **more: Any) -> dict[str, Any]:
+    """What a log keeps of an error that nothing raised: "class", "message", "trace", "rank"."""
+    return {"class": kind.__name__, "message": message, "trace": "", "rank": None, **more}
+
+
+def to_entry(error: RunnerError) -> dict[str, Any]:
+    """An error as a log keeps it: as `entry_of`, and of one in four parts these as "parts"."""
+    kind = next(each for each in type(error).__mro__ if NAMES.get(each.__name__) is each)
+    message = getattr(error, "message", None) or str(error)
+    entry = entry_of(kind, message, trace=getattr(error, "trace", ""), rank=getattr(error, "rank", None))
+    if isinstance(error, Explained):
+        parts = {"found": error.found, "allowed": error.allowed, "todo": error.todo, "where": error.where}
+        entry["parts"] = parts
+    return entry
+
+
+def from_entry(entry: Mapping[str, Any]) -> RunnerError:
+    """The error that a log keeps, of its class. One that only a newer runner knows is a RunFailed."""
+    kind, message = NAMES.get(entry["class"], RunFailed), str(entry["message"])
+    if issubclass(kind, Explained):
+        parts = dict(entry.get("parts") or {"found": message})
+        return kind(parts.pop("found"), **parts)
+    if issubclass(kind, UserCodeError):
+        return kind(message, trace=entry.get("trace") or "", rank=entry.get("rank"))
+    if issubclass(kind, InternalError):
+        return kind(message, trace=entry.get("trace") or "")
+    return ApiError(0, message) if issubclass(kind, ApiError) else kind(message)
+
+
+def is_a(entry: Mapping[str, Any] | None, kind: type[RunnerError]) -> bool:
+    """Whether what a log keeps of an error, if there is one, is of that class."""
+    return entry is not None and issubclass(NAMES.get(entry["class"], RunFailed), kind)
+
+
+def exit_code_of(entry: Mapping[str, Any] | None) -> int:
+    """The exit code of a run that failed with that error: 2 where a stage found bad data, otherwise 1."""
+    return InputError.exit_code if is_a(entry, DataError) else RunFailed.exit_code
+
+
+# -- words -----------------------------------------------------------------------------------------------------------
 
 
 def suggest(name: str, known: Iterable[str]) -> str:

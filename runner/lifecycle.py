@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from runner.errors import Fenced
+from runner.errors import Fenced, StageTimeout, WorkerLost, entry_of, is_a
 from runner.store import Entry
 
 
@@ -334,7 +334,7 @@ def decide(view: View, seen: Observation, timeouts: dict[str, float] | None = No
         return StopDriver("did not exit") if over else Wait()
     again = seen.loss == EVICTED or (seen.loss == LOST and view.tries < MOST_TRIES)
     if view.error is not None:
-        if again and view.error["kind"] == "WorkerLost":
+        if again and is_a(view.error, WorkerLost):
             return StartAttempt(view.leg, view.attempt + 1, seen.loss)
         return End(RunState.FAILED, view.error)
     if view.leg_done:
@@ -350,7 +350,7 @@ def decide(view: View, seen: Observation, timeouts: dict[str, float] | None = No
 def lost_error(view: View, how: str) -> dict[str, Any]:
     """The error of a run whose driver ended without a word."""
     stage = next((s.name for s in view.stages.values() if s.state == "running"), None)
-    return {"kind": "WorkerLost", "message": f"the driver ended without a result: {how}", "stage": stage}
+    return entry_of(WorkerLost, f"the driver ended without a result: {how}", stage=stage)
 
 
 def _late_stage(view: View, now: float, timeouts: dict[str, float]) -> StageView | None:
@@ -363,8 +363,4 @@ def _late_stage(view: View, now: float, timeouts: dict[str, float]) -> StageView
 
 def _timeout_error(view: View, stage: StageView, timeouts: dict[str, float]) -> dict[str, Any]:
     limit = timeouts[stage.name]
-    return {
-        "kind": "StageTimeout",
-        "message": f"stage '{stage.name}' took longer than its timeout_s={limit:g}",
-        "stage": stage.name,
-    }
+    return entry_of(StageTimeout, f"stage '{stage.name}' took longer than its timeout_s={limit:g}", stage=stage.name)

@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Any
 from runner import log_why
 from runner.backends.base import Outside, open_outside
 from runner.bundle import Bundle
-from runner.errors import ApiError, InputError, RunFailed, StoreError, UserCodeError, WorkerLost, listed, suggest
+from runner.errors import (
+    ApiError,
+    InputError,
+    RunFailed,
+    StoreError,
+    WorkerLost,
+    entry_of,
+    from_entry,
+    listed,
+    suggest,
+)
 from runner.lifecycle import RunState, View, fold
 from runner.logs import Tail
 from runner.patience import Patience
@@ -57,8 +67,9 @@ class Run:
 
     @property
     def error(self) -> dict[str, Any] | None:
-        """What failed: kind, message, stage, rank, trace."""
-        return self.view().error
+        """What failed: "class" (its name in `runner.errors`), "message", "stage", "rank", "trace"."""
+        error = self.view().error
+        return None if error is None else {"stage": None, "rank": None, "trace": "", **error}
 
     def results(self) -> dict[str, dict[str, Any]]:
         """Stage -> what it recorded at its end: counts, outputs, final metrics."""
@@ -158,7 +169,8 @@ class Run:
             Its state (which has not ended if the time ran out).
 
         Raises:
-            UserCodeError, WorkerLost, RunFailed: with `check`, what made it fail.
+            RunnerError: with `check`, what made it fail, by its class: UserCodeError, WorkerLost, StageTimeout,
+                DataError, StoreError, InternalError; RunFailed for a run that was cancelled.
             RunnerError: the store, or the API of the machines, has not answered for 10 minutes; the run goes on.
         """
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
@@ -190,14 +202,8 @@ class Run:
     def raise_error(self, view: View | None = None) -> None:
         """Raise what made the run fail, if it did."""
         view = view or self.view()
-        error = view.error or {"kind": "RunFailed", "message": f"the run {self.id} ended as {view.state}"}
-        if view.state is RunState.SUCCEEDED:
-            return
-        if error["kind"] == "UserCodeError" or error.get("trace"):
-            raise UserCodeError(error["message"], trace=error.get("trace", ""), rank=error.get("rank"))
-        if error["kind"] == "WorkerLost":
-            raise WorkerLost(error["message"])
-        raise RunFailed(error["message"])
+        if view.state is not RunState.SUCCEEDED:
+            raise from_entry(view.error or entry_of(RunFailed, f"the run {self.id} ended as {view.state}"))
 
     def cancel(self, by: str = "user") -> bool:
         """Ask the run to end. Returns False if it has ended already."""
@@ -233,7 +239,7 @@ class Run:
                 allowed="a run on a Kubernetes that is gone", todo="cancel it without --gone", where=self.id,
             )  # fmt: skip
         words = f"{by} says that its cluster {address} is gone"
-        end_run(self.bundle, RunState.CANCELLED, {"kind": "RunFailed", "message": words}, {"unknown": words})
+        end_run(self.bundle, RunState.CANCELLED, entry_of(RunFailed, words), {"unknown": words})
         return fold(self.bundle.log.read())
 
     def reap(self) -> View:
@@ -246,7 +252,7 @@ class Run:
             end_run(self.bundle, RunState.SUCCEEDED, None, remains)
         else:
             words = f"the supervisor of the run is gone ({self._outside.how_lost()})"
-            end_run(self.bundle, RunState.FAILED, {"kind": "WorkerLost", "message": words}, remains)
+            end_run(self.bundle, RunState.FAILED, entry_of(WorkerLost, words), remains)
         return fold(self.bundle.log.read())
 
     def await_change(self, deadline: float | None = None) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from runner.errors import StoreError
+from runner.errors import StoreRefused
 from runner.store import LOCAL, Store
 
 #: Storage options that are credentials.
@@ -15,20 +15,20 @@ _SECRET_OPTIONS = (
 
 
 def check_reachable(store: Store, who: str) -> None:
-    """Raise StoreError if the store is a folder of this machine.
+    """Raise StoreRefused if the store is a folder of this machine.
 
     Args:
         who: must reach it, such as 'every pod'.
     """
     if store.kind == LOCAL:
-        raise StoreError(
+        raise StoreRefused(
             "a folder of this machine", allowed=f"a store that {who} can reach, such as s3://bucket/runs",
             todo="set RUNNER_STORE, --store, or `store` in [tool.runner]", where=f"store {store.url}",
         )  # fmt: skip
 
 
 def check_no_credentials(store: Store, readable: str, todo: str) -> None:
-    """Raise StoreError if a storage option is a credential; its value is not shown.
+    """Raise StoreRefused if a storage option is a credential; its value is not shown.
 
     Args:
         readable: where others could read it, such as "in the pods' specs".
@@ -36,7 +36,7 @@ def check_no_credentials(store: Store, readable: str, todo: str) -> None:
     """
     secret = [name for name in _SECRET_OPTIONS if _option(store.options, name) is not None]
     if secret:
-        raise StoreError(
+        raise StoreRefused(
             f"storage option '{secret[0]}'", allowed=f"no credentials: they would be readable {readable}",
             todo=todo, where=f"store {store.url}",
         )  # fmt: skip

@@ -27,7 +27,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from runner.errors import StoreAway, StoreError, listed
+from runner.errors import StoreAway, StoreError, StoreRefused, listed
 
 LOCAL, S3 = "file", "s3"
 _SCHEMES = {"": LOCAL, "file": LOCAL, "local": LOCAL, "s3": S3, "s3a": S3}
@@ -74,7 +74,7 @@ class Store:
             terminal wants to know at once; a process of a run has time.
 
     Raises:
-        StoreError: the scheme cannot create a file only if it is absent, or its package is missing.
+        StoreRefused: the scheme cannot create a file only if it is absent, or its package is missing.
     """
 
     def __init__(self, url: str, options: dict[str, Any] | None = None, patience_s: float = 0.0) -> None:
@@ -83,7 +83,7 @@ class Store:
         self.options = dict(options or {})
         scheme = url.split("://", 1)[0] if "://" in url else ""
         if scheme not in _SCHEMES:
-            raise StoreError(
+            raise StoreRefused(
                 f"the scheme '{scheme}://'",
                 allowed=f"{listed(s + '://' for s in ('file', 's3'))} or a local path",
                 todo="choose a store that can create a file only if it is absent; data may lie on any fsspec URL",
@@ -356,7 +356,7 @@ class _explained(contextlib.AbstractContextManager[None]):
                 where=where,
             ) from error  # fmt: skip
         if error is not None and type(error).__module__.startswith(("botocore.", "aiobotocore.")):
-            raise StoreError(
+            raise StoreRefused(
                 " ".join(str(error).split()), allowed="an S3 that answers, and credentials for it",
                 todo="set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or a profile), and AWS_ENDPOINT_URL where it is "
                 "not Amazon's",
@@ -365,21 +365,21 @@ class _explained(contextlib.AbstractContextManager[None]):
         if not isinstance(error, OSError) or isinstance(error, FileNotFoundError):
             return
         if isinstance(error, PermissionError):
-            raise StoreError(
+            raise StoreRefused(
                 f"no permission at {self._store.path(self._key)}",
                 allowed="a store that this user may read and write",
                 todo="check the owner of the folder or the credentials, or choose another with --store or RUNNER_STORE",
                 where=where,
             ) from error
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StoreError(
+            raise StoreRefused(
                 f"no space left while writing {self._store.path(self._key)}",
                 allowed="a store with room for the run",
                 todo="free space, or choose another store with --store or RUNNER_STORE; then `runner resume`",
                 where=where,
             ) from error
         if error.errno in (errno.EROFS, errno.ENOTDIR):
-            raise StoreError(
+            raise StoreRefused(
                 f"{os.strerror(error.errno or 0).lower()} at {self._store.path(self._key)}",
                 allowed="a folder that can be written",
                 todo="choose another store with --store or RUNNER_STORE",

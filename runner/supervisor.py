@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from runner.backends import processes
 from runner.backends.base import EARLY, Backend, abandon, open_backend, place
 from runner.bundle import LIVE, Bundle, Doing
-from runner.errors import ApiError, StoreError
+from runner.errors import ApiError, InternalError, StoreError, entry_of
 from runner.lifecycle import (
     Action,
     DriverState,
@@ -265,7 +265,7 @@ def _failed(bundle: Bundle, error: Exception, trace: str, supervisor: Supervisor
     except (ApiError, StoreError) as refused:
         remains = {"unknown": str(refused)}
     message = f"its supervisor failed {errors} times in a row: {error}"
-    end_run(bundle, RunState.FAILED, {"kind": "RunFailed", "message": message}, remains)
+    end_run(bundle, RunState.FAILED, entry_of(InternalError, message), remains)
     return 0
 
 

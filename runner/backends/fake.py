@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from runner.bundle import Bundle
+from runner.errors import UserCodeError, entry_of
 from runner.lifecycle import DriverState, fence, fold
 from runner.store import Store
 
@@ -67,7 +68,7 @@ class FakeBackend:
     def _fail(self, stage: str, attempt: int, message: str | None) -> None:
         self._exit = "signal 9 (SIGKILL)" if message is None else "exit code 1"
         if message is not None:
-            error = {"kind": "UserCodeError", "message": message}
+            error = entry_of(UserCodeError, message)
             self._bundle.log.append("stage-failed", {"stage": stage, "attempt": attempt, "error": error})
 
     def observe(self) -> tuple[DriverState, str]:

@@ -14,6 +14,7 @@ from runner import wire
 from runner.backends import manifest
 from runner.backends.local import LocalBackend
 from runner.bundle import Bundle
+from runner.errors import OutOfMemory, WorkerLost, is_a
 from runner.kube import events, names, pods
 from runner.kube.client import JOBS, PODS, RAY_CLUSTERS, RAY_JOBS, Kube, KubeError
 from runner.kube.ledger import Ledger
@@ -205,7 +206,7 @@ class KubeRayBackend:
     def _ran_out(self) -> bool:
         """Whether memory did, as the pods tell, the driver, or the processes beside those that the kernel killed."""
         error = fold(self._bundle.log.read()).error
-        if error is not None and "out of memory" in error["message"]:
+        if is_a(error, OutOfMemory):
             return True
         leg, attempt = self._at
         told = [words for stage in self._legs[leg] for words in self._bundle.causes(stage, attempt)]
@@ -244,7 +245,7 @@ class KubeRayBackend:
         to go, as all are when the driver has left, and does not, has no kubelet any more that could end it.
         """
         error = fold(self._bundle.log.read()).error
-        if error is None or error["kind"] != "WorkerLost":
+        if not is_a(error, WorkerLost):
             return
         self._let_go()  # whatever comes of it, this attempt is over
         deadline = time.monotonic() + NODE_S

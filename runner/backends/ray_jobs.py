@@ -17,6 +17,7 @@ from runner.backends import processes
 from runner.backends.ray_api import TERMINAL, RayApi, RayApiError
 from runner.backends.ray_request import driver_id, is_driver, start_driver
 from runner.bundle import Bundle
+from runner.errors import WorkerAway, is_a
 from runner.lifecycle import LOST, DriverState, fold
 
 #: Seconds between two looks at the job.
@@ -30,8 +31,6 @@ MONITOR_S = 2.5
 #: Seconds that Ray may take to give up a machine that does not answer any more.
 NODE_S = 45.0
 _GONE = ("DEAD",)
-#: How a driver says that a rank is gone and nobody knows why yet (worker/gang_ray.py, Ray's ActorUnavailableError).
-_UNDECIDED = ("is unavailable", "is gone")
 
 
 class RayJobsBackend:
@@ -145,8 +144,7 @@ class RayJobsBackend:
             return False
         error = fold(self._bundle.log.read()).error
         self._asked = error is not None
-        words = error["message"] if error is not None and error["kind"] == "WorkerLost" else ""
-        return any(sign in words for sign in _UNDECIDED)
+        return is_a(error, WorkerAway)
 
     def causes(self) -> list[str]:
         """See `Backend`."""

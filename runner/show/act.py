@@ -12,7 +12,7 @@ from rich.text import Text
 from runner import api
 from runner.bundle import new_run_id
 from runner.capture import user_trace
-from runner.errors import InputError, Interrupted, RunFailed, RunnerError
+from runner.errors import InputError, Interrupted, RunnerError, exit_code_of
 from runner.lifecycle import RunState, View
 from runner.run import Run
 from runner.settings import parse_assignments
@@ -188,9 +188,9 @@ def _end(
 
 
 def exit_code(view: View, interrupted: bool = False) -> int:
-    """0 for success, 130 if the user has cancelled it from here, otherwise 1: what was refused never became a run."""
+    """0 for success, 130 if the user has cancelled it from here, otherwise 1, or 2 where a stage found bad data."""
     if view.state is RunState.SUCCEEDED:
         return 0
     if interrupted and view.state is RunState.CANCELLED:
         return Interrupted.exit_code
-    return RunFailed.exit_code
+    return exit_code_of(view.error)

@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from runner.errors import RunnerError
+from runner.errors import REPORT, InternalError, RunnerError, is_a
 from runner.run import Run
 from runner.show.console import Commands
 
@@ -26,7 +26,7 @@ def print_failure(console: Console, run: Run, error: dict[str, Any], commands: C
     """Why a run failed.
 
     Args:
-        error: as the log keeps it: kind, message, and perhaps stage, rank, trace.
+        error: as the log keeps it (`errors.to_entry`), and perhaps with its stage.
     """
     if error.get("trace"):
         # The code lay in a temporary folder while it ran; the user knows its files by their place in the project.
@@ -39,6 +39,8 @@ def print_failure(console: Console, run: Run, error: dict[str, Any], commands: C
     console.print(Text.assemble((where, "bold red"), (head, "red")), soft_wrap=True)
     if rest:
         console.print(Text(rest), soft_wrap=True)
+    if is_a(error, InternalError):
+        console.print(Text(REPORT, "bold red"), soft_wrap=True)
     chosen = [*(["--stage", stage] if stage else []), *(["--rank", str(rank)] if rank is not None else [])]
     for words in (commands("logs", run.id, *chosen), commands("resume", run.id)):
         console.print(Text(f"  {words}", "cyan"), soft_wrap=True)
@@ -47,5 +49,4 @@ def print_failure(console: Console, run: Run, error: dict[str, Any], commands: C
 def print_bug(console: Console, error: BaseException) -> None:
     """An exception that nobody foresaw."""
     console.print(Text("".join(traceback.format_exception(error)).rstrip("\n")), soft_wrap=True)
-    words = "This is a bug of runner, not of your input. Please report it with the lines above."
-    console.print(Text(words, "bold red"), soft_wrap=True)
+    console.print(Text(REPORT, "bold red"), soft_wrap=True)

@@ -14,7 +14,6 @@ import sys
 import tempfile
 import threading
 import time
-import traceback
 import zipfile
 from pathlib import Path
 from types import FrameType
@@ -23,7 +22,7 @@ from typing import Any
 from runner import capture, packages
 from runner.backends import processes
 from runner.bundle import LOCK, Bundle
-from runner.errors import Fenced, RunnerError, StoreError, UserCodeError
+from runner.errors import Fenced, StoreError, WorkerLost, entry_of, to_entry
 from runner.lifecycle import fence, fold
 from runner.ship import Shipper
 from runner.spec import Stage
@@ -205,14 +204,7 @@ def _run_stage(scope: Scope, engine: stages.Engine, stage: Stage) -> bool:
 
 def describe(error: BaseException) -> dict[str, Any]:
     """An error as the log keeps it."""
-    described: dict[str, Any] = {"kind": type(error).__name__, "message": str(error), "trace": ""}
-    if isinstance(error, UserCodeError):
-        described.update(message=error.message, trace=error.trace, rank=error.rank)
-    elif isinstance(error, RunnerError):
-        described["exit_code"] = error.exit_code
-    else:
-        described.update(message=capture.user_line(error), trace="".join(traceback.format_exception(error)))
-    return described
+    return to_entry(capture.as_ours(error))
 
 
 def _end_without_supervisor(scope: Scope) -> None:
@@ -224,10 +216,7 @@ def _end_without_supervisor(scope: Scope) -> None:
 
     left = processes.end_all(scope.run_id, grace_s=2.0, from_inside=True)
     remains = {"processes": left, "scratch_folders": int(processes.remove_scratch(scope.run_id))}
-    error = {
-        "kind": "WorkerLost",
-        "message": "the supervisor of the run was killed; the driver ended the run",
-    }
+    error = entry_of(WorkerLost, "the supervisor of the run was killed; the driver ended the run")
     if complete:
         end_run(scope.bundle, RunState.SUCCEEDED, None, remains)
     else:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from runner import capture
-from runner.errors import Interrupted, RunFailed, RunnerError, WorkerLost
+from runner.errors import Interrupted, OutOfMemory, RunFailed, RunnerError, WorkerAway, WorkerLost
 from runner.spec import Train
 from runner.worker import accelerator, ray_session
 from runner.worker.gang import Failure, first_failure
@@ -40,6 +40,8 @@ _LOOK_S = 0.2
 _SETTLE_S = 3.0
 
 _EXIT = re.compile(r"\bexit(ed)?\b (type|detail|code|with)", re.IGNORECASE)
+#: What Ray says, in text alone, of a process that its memory monitor ended, and of one that does not answer.
+_LOW_ON_MEMORY, _UNAVAILABLE = "low on memory", "is unavailable"
 
 
 class Told(Exception):
@@ -159,7 +161,7 @@ def _explained(error: BaseException, stage: Train) -> BaseException:
         failures = [_failure(rank, e, stage.workers) for rank, e in error.worker_failures.items()]
         first = first_failure(failures)
         if all(failure.echo for failure in failures):  # whoever died has not said a word, and Ray has not seen it yet
-            return WorkerLost(f"a rank of {stage.workers} is gone; another one says: {first}")
+            return WorkerAway(f"a rank of {stage.workers} is gone; another one says: {first}")
         return first
     if isinstance(error, ControllerError):
         return RunFailed(f"Ray Train could not start or keep the {stage.workers} ranks: {error.controller_failure}")
@@ -172,8 +174,13 @@ def _failure(rank: int, error: BaseException, workers: int) -> Failure:
         return error.failure
     if isinstance(error, RunnerError):
         return Failure(rank, time.time(), error)
-    words = _how(str(getattr(error, "health_check_failure", error)))
-    return Failure(rank, time.time(), WorkerLost(f"rank {rank} of {workers} ended without a result: {words}"))
+    cause = str(getattr(error, "health_check_failure", error))
+    kind: type[WorkerLost] = WorkerLost
+    if _LOW_ON_MEMORY in cause:
+        kind = OutOfMemory
+    elif _UNAVAILABLE in cause:
+        kind = WorkerAway
+    return Failure(rank, time.time(), kind(f"rank {rank} of {workers} ended without a result: {_how(cause)}"))
 
 
 def _how(cause: str) -> str:
@@ -181,7 +188,7 @@ def _how(cause: str) -> str:
     anything.
     """
     lines = [line.strip() for line in cause.splitlines()]
-    if "low on memory" in cause:
+    if _LOW_ON_MEMORY in cause:
         told = next((line for line in lines if "Memory on the node" in line), "")
         return f"out of memory: Ray's monitor ended it. {told[told.find('Memory on the node') :]}".strip()
     return next((line for line in lines if _EXIT.search(line)), cause.strip())

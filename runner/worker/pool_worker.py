@@ -13,7 +13,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from runner.errors import RunFailed
+from runner import capture
+from runner.errors import RunnerError
 from runner.worker.forkserver_child import die_with_server
 
 
@@ -45,12 +46,15 @@ def answer(function: Callable[[Any], Any], item: Any) -> bytes:
     try:
         return pickle.dumps(("result", function(item)))
     except Exception as error:
+        if not isinstance(error, RunnerError):
+            error.add_note("".join(["in the worker: ", *traceback.format_exception(error)]))
         with contextlib.suppress(Exception):  # an exception whose class cannot be pickled: say it in words below
             data = pickle.dumps(("error", error))
             pickle.loads(data)
             return data
-        text = "".join(traceback.format_exception(error))
-        return pickle.dumps(("error", RunFailed(f"{type(error).__name__}: {error}\n{text}")))
+        return pickle.dumps(("error", capture.as_ours(error)))
+    except BaseException as error:  # sys.exit and the like: of the user's, since nobody else would say them here
+        return pickle.dumps(("error", capture.as_users(error)))
     finally:
         sys.stdout.flush()
         sys.stderr.flush()

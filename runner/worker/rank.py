@@ -96,10 +96,12 @@ def run_rank(place: Place, stage: Train, scope: Scope, argument: dict[str, Any])
         peers = Peers(place.rank, place.world_size)
         if place.device.type == "cuda":
             _compare(place, peers)
-        context = TrainContext(place, stage, scope, argument, peers)
+        with capture.ours():
+            context = TrainContext(place, stage, scope, argument, peers)
         try:
             capture.resolve(stage.fn)(context, scope.config)
-            return context.finish()
+            with capture.ours():
+                return context.finish()
         finally:
             context.close()
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from runner import capture
-from runner.errors import RunFailed, RunnerError, UserCodeError
+from runner.errors import RunnerError
 from runner.worker.gang import Failure
 
 if TYPE_CHECKING:
@@ -29,14 +29,7 @@ def failure(rank: int, error: BaseException) -> Failure:
 
 def as_runner_error(rank: int, error: BaseException) -> RunnerError:
     """An exception of ours as it is; anything else is the user's, with the user's frames only."""
-    if isinstance(error, RunnerError):
-        return error
-    if isinstance(error, SystemExit):
-        words = f"the train function called sys.exit({error.code!r})"
-        return UserCodeError(words, trace=capture.user_trace(error), rank=rank)
-    if isinstance(error, Exception):
-        return UserCodeError(capture.user_line(error), trace=capture.user_trace(error), rank=rank)
-    return RunFailed(f"rank {rank} was interrupted: {error!r}")
+    return capture.as_users(error, rank=rank)
 
 
 def is_echo(error: BaseException) -> bool:

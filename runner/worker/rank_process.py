@@ -11,7 +11,7 @@ from multiprocessing.connection import Connection
 from types import FrameType
 from typing import Any
 
-from runner.errors import RunFailed
+from runner.errors import InternalError
 from runner.spec import Train
 from runner.worker.forkserver_child import die_with_server
 from runner.worker.gang import Failure
@@ -85,4 +85,4 @@ def _report(reports: Connection, number: int, error: BaseException) -> None:
     except OSError:
         return  # the driver is gone
     except Exception as broken:  # an exception of ours that does not pickle is a fault of ours, and still told
-        reports.send(("failure", Failure(number, time.time(), RunFailed(f"{error!r} ({broken!r})"))))
+        reports.send(("failure", Failure(number, time.time(), InternalError(f"{error!r} ({broken!r})"))))

@@ -93,7 +93,7 @@ def test_cancel_and_a_killed_driver(
         kill(pid)
     assert runs[0].wait(40, check=False) is RunState.CANCELLED
     assert runs[1].wait(40, check=False) is RunState.FAILED
-    assert (runs[1].error or {})["kind"] == "WorkerLost"
+    assert (runs[1].error or {})["class"] == "WorkerLost"
     assert "the driver ended without a result" in (runs[1].error or {})["message"]
     for run in runs:
         gone(run)

@@ -11,6 +11,7 @@ import pytest
 import runner
 from runner.backends.fake import FakeBackend
 from runner.bundle import find_run, read_index
+from runner.errors import DataError, to_entry
 from runner.project import find_project
 from runner.run import Run
 from tests.unit.cli_project import call, call_json, lost, unstarted, write_lines, write_project, write_steps
@@ -94,7 +95,7 @@ def test_the_traceback_of_the_user_comes_first_and_names_project_files() -> None
     trace = (
         f'Traceback (most recent call last):\n  File "/tmp/runner-7/{run.id}/code/jobs/tiny.py", line 3\nValueError: x'
     )
-    error = {"kind": "UserCodeError", "message": "ValueError: x (jobs/tiny.py:3)", "trace": trace, "rank": 1}
+    error = {"class": "UserCodeError", "message": "ValueError: x (jobs/tiny.py:3)", "trace": trace, "rank": 1}
     run.bundle.log.append("attempt", {"leg": 1, "attempt": 1})
     run.bundle.log.append("stage-started", {"stage": "train", "attempt": 1})
     run.bundle.log.append("stage-failed", {"stage": "train", "attempt": 1, "error": error})
@@ -106,15 +107,15 @@ def test_the_traceback_of_the_user_comes_first_and_names_project_files() -> None
 
 
 def test_a_stage_that_finds_bad_input_fails_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Bad input that only a stage can see was spent on: exit code 1, and the words that help."""
-    error = {"kind": "DataError", "message": "lake/a: corrupt\n  to do:   mend it", "exit_code": 2}
+    """Bad data that only a stage can see: exit code 2 all the same, and the words that help."""
+    error = to_entry(DataError("corrupt", where="lake/a", todo="mend it"))
 
     def fail(self: FakeBackend, stage: str, attempt: int, message: str | None) -> None:
         self._bundle.log.append("stage-failed", {"stage": stage, "attempt": attempt, "error": error})
 
     monkeypatch.setattr(FakeBackend, "_fail", fail)
     FakeBackend.outcomes["tiny"] = {"tokens": "bad"}
-    assert "to do:   mend it" in call("submit", "tiny", code=1).stderr
+    assert "to do:   mend it" in call("submit", "tiny", code=2).stderr
 
 
 def test_resume_goes_on_with_what_is_not_done() -> None:

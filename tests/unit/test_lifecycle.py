@@ -40,7 +40,7 @@ ATTEMPT = ("attempt", {"leg": 0, "attempt": 1})
 STARTED = ("stage-started", {"stage": "prep", "attempt": 1})
 DONE = ("stage-done", {"stage": "prep", "attempt": 1, "result": {"rows_in": 3}})
 LEG_DONE = ("leg-done", {"leg": 0, "attempt": 1})
-FAILED = ("stage-failed", {"stage": "prep", "attempt": 1, "error": {"kind": "UserCodeError", "message": "x"}})
+FAILED = ("stage-failed", {"stage": "prep", "attempt": 1, "error": {"class": "UserCodeError", "message": "x"}})
 CANCEL = ("cancel", {"by": "user"})
 ENDED = ("ended", {"state": "failed", "error": None, "seconds": 1.0})
 
@@ -51,7 +51,7 @@ CASES = {
     "the last leg's end is success": ([ATTEMPT, STARTED, DONE, LEG_DONE], GONE, End(RunState.SUCCEEDED)),
     "a recorded failure fails the run": (
         [ATTEMPT, STARTED, FAILED], GONE,
-        End(RunState.FAILED, {"kind": "UserCodeError", "message": "x", "stage": "prep"}),
+        End(RunState.FAILED, {"class": "UserCodeError", "message": "x", "stage": "prep"}),
     ),
     "a cancelled run's driver is stopped": ([ATTEMPT, STARTED, CANCEL], RUNNING, StopDriver("cancelled")),
     "a cancelled run whose driver is gone ends": ([ATTEMPT, STARTED, CANCEL], GONE, End(RunState.CANCELLED)),
@@ -87,7 +87,7 @@ def test_the_next_leg_follows_a_done_one() -> None:
 
 PEER_LOST = (
     "stage-failed",
-    {"stage": "prep", "attempt": 1, "error": {"kind": "WorkerLost", "message": "a rank is gone"}},
+    {"stage": "prep", "attempt": 1, "error": {"class": "WorkerLost", "message": "a rank is gone"}},
 )
 
 

@@ -19,7 +19,7 @@ from runner.backends.ray_jobs import RayJobsBackend, remove_drivers
 from runner.backends.ray_jobs_outside import RayJobsOutside
 from runner.backends.ray_why import reasons
 from runner.bundle import Bundle
-from runner.errors import InputError, PlanError, SpecError, StoreError
+from runner.errors import InputError, PlanError, SpecError, StoreError, WorkerAway, entry_of
 from runner.lifecycle import LOST, DriverState, fold
 from runner.store import Store
 from tests.unit.cli_project import write_project
@@ -228,7 +228,7 @@ def test_ray_is_given_time_to_give_a_machine_up(
     made.observe()
     bundle.log.append("attempt", {"leg": 0, "attempt": 1})
     bundle.log.append("stage-started", {"stage": "train", "attempt": 1})
-    error = {"kind": "WorkerLost", "message": "rank 0 of 2 ended without a result: The actor is unavailable"}
+    error = entry_of(WorkerAway, "rank 0 of 2 ended without a result: The actor is unavailable")
     bundle.log.append("stage-failed", {"stage": "train", "attempt": 1, "error": error})
     ray.acting = [{"node_id": "n1", "state": "ALIVE", "is_detached": False, "class_name": "RayTrainWorker"}]
     looks = iter(["ALIVE", "ALIVE", "DEAD"])
@@ -294,7 +294,11 @@ def test_a_run_that_could_not_be_started_has_failed_and_can_be_resumed(
         away.setattr(ray, "submit", lambda *_, **__: _fail(RayApiError(0, "the head is away")))
         with pytest.raises(RayApiError, match="the head is away"):
             api.launch(run)
-    assert run.error == {"kind": "RunFailed", "message": "no supervisor could be started: the head is away"}
+    assert run.error is not None
+    assert (run.error["class"], run.error["message"]) == (
+        "ApiError",
+        "no supervisor could be started: the head is away",
+    )
     assert run.status == "failed"
     api.resume(run)
     assert list(ray.held) == [f"{run.id}-s2"]

@@ -9,7 +9,17 @@ from pathlib import Path
 import pytest
 
 from runner import api, patience
-from runner.errors import ApiError, InputError, RunnerError, StoreAway
+from runner.errors import (
+    ApiError,
+    DataError,
+    InputError,
+    InternalError,
+    RunnerError,
+    StoreAway,
+    StoreRefused,
+    UserCodeError,
+    entry_of,
+)  # fmt: skip
 from runner.lifecycle import RunState, View
 from runner.run import Run
 from runner.show.act import exit_code
@@ -148,13 +158,15 @@ def test_ctrl_c_twice_leaves_at_once(run: Run) -> None:
         ("succeeded", True, None, 0),
         ("cancelled", True, None, 130),
         ("cancelled", False, None, 1),
-        ("failed", False, {"message": "x"}, 1),
-        ("failed", True, {"message": "x"}, 1),
-        ("failed", False, {"message": "x", "exit_code": 2}, 1),
+        ("failed", False, entry_of(UserCodeError, "x"), 1),
+        ("failed", True, entry_of(UserCodeError, "x"), 1),
+        ("failed", False, entry_of(InternalError, "x"), 1),
+        ("failed", False, entry_of(StoreRefused, "x"), 1),
+        ("failed", False, entry_of(DataError, "x"), 2),
     ],
 )
 def test_exit_codes(state: str, interrupted: bool, error: dict[str, object] | None, code: int) -> None:
-    """0 success, 1 failure, 130 only where Ctrl-C ended the run."""
+    """0 success, 1 failure, 2 where a stage found bad data, 130 only where Ctrl-C ended the run."""
     assert exit_code(View(state=RunState(state), error=error), interrupted) == code
 
 

@@ -356,7 +356,7 @@ def test_a_pod_that_does_not_go_was_on_a_node_that_is_dead(
 ) -> None:
     """The driver lost a rank. Where every pod goes when asked to, nodes are well, and it was the rank's own end."""
     backend = taken_over(store, monkeypatch, RUNS, *MACHINES)
-    error = {"kind": "WorkerLost", "message": "a rank of 2 is gone"}
+    error = {"class": "WorkerLost", "message": "a rank of 2 is gone"}
     backend._bundle.log.append("stage-failed", {"stage": "train", "attempt": 1, "error": error})
     monkeypatch.setattr(kuberay, "NODE_S", 0.2)
     leaving = pod(names.WORKER, 2)

@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import json
+import pickle
+
+import pytest
+
+from runner import capture, errors
+from runner.errors import (
+    NAMES,
+    ApiError,
+    DataError,
+    Explained,
+    InputError,
+    InternalError,
+    OutOfMemory,
+    RunFailed,
+    RunnerError,
+    StoreAway,
+    StoreError,
+    StoreRefused,
+    UserCodeError,
+    WorkerLost,
+    entry_of,
+    exit_code_of,
+    from_entry,
+    is_a,
+    to_entry,
+)
+from runner.kube.client import KubeError
+from runner.worker.pool_worker import answer
+from runner.worker.rank_errors import as_runner_error
+
+
+def made(kind: type[RunnerError]) -> RunnerError:
+    if issubclass(kind, Explained):
+        return kind("found", allowed="allowed", todo="todo", where="where")
+    if issubclass(kind, UserCodeError):
+        return kind("said", trace="Traceback", rank=3)
+    if issubclass(kind, InternalError):
+        return kind("said", trace="Traceback")
+    return kind(0, "said") if issubclass(kind, ApiError) else kind("said")
+
+
+@pytest.mark.parametrize("kind", NAMES.values(), ids=NAMES)
+def test_an_error_keeps_its_class_and_words_through_the_log(kind: type[RunnerError]) -> None:
+    """As JSON and back, and from process to process."""
+    error = made(kind)
+    for other in (from_entry(json.loads(json.dumps(to_entry(error)))), pickle.loads(pickle.dumps(error))):
+        assert type(other) is kind
+        assert (str(other), vars(other)) == (str(error), vars(error))
+
+
+def test_every_class_has_a_name_in_the_log() -> None:
+    """Whoever adds one to the tree adds it there, or it would be read back as its base."""
+
+    def below(kind: type[RunnerError]) -> set[type[RunnerError]]:
+        return {kind}.union(*map(below, kind.__subclasses__()))
+
+    ours = {kind for kind in below(RunnerError) if kind.__module__ == "runner.errors"}
+    assert ours - set(NAMES.values()) == {Explained}
+
+
+def test_a_class_that_the_log_has_no_name_for_is_kept_as_its_base() -> None:
+    """An error of the Kubernetes API comes back as one of an API; one that only a newer runner knows as a failure."""
+    assert to_entry(KubeError(403, "Forbidden", "no"))["class"] == "ApiError"
+    assert type(from_entry(entry_of(RunFailed, "x") | {"class": "OfTheFuture"})) is RunFailed
+
+
+def test_a_store_that_is_away_is_no_wrong_input() -> None:
+    """What cannot be reached exits 1; what was named and cannot be used exits 2."""
+    assert not issubclass(StoreAway, InputError)
+    assert (StoreError.exit_code, StoreAway.exit_code, StoreRefused.exit_code) == (1, 1, 2)
+
+
+def test_decisions_go_by_the_class() -> None:
+    """Of an entry, bases included, whatever its words are."""
+    entry = to_entry(OutOfMemory("DataError"))
+    assert is_a(entry, WorkerLost)
+    assert not is_a(entry, DataError)
+    assert not is_a(None, RunnerError)
+    assert (exit_code_of(entry), exit_code_of(to_entry(DataError("x"))), exit_code_of(None)) == (1, 2, 1)
+
+
+def raised(code: str, file: str) -> BaseException:
+    """What a file of that name raises."""
+    try:
+        exec(compile(code, file, "exec"), {"ours": capture.ours})
+    except BaseException as error:
+        return error.with_traceback(getattr(error.__traceback__, "tb_next", None))
+    raise AssertionError("nothing was raised")
+
+
+OURS = errors.__file__
+
+
+def test_an_error_without_a_line_of_the_user_is_a_bug_of_runner() -> None:
+    """Whose it is goes by the frames on its way."""
+    bug = capture.as_ours(raised("{}['x']", OURS))
+    assert isinstance(bug, InternalError)
+    assert bug.message == "KeyError: 'x'"
+    assert OURS in bug.trace
+    theirs = capture.as_ours(raised("import json\njson.loads('{')", "/project/jobs/x.py"))
+    assert isinstance(theirs, UserCodeError)
+    assert "(/project/jobs/x.py:2 in <module>)" in theirs.message
+
+
+def test_a_part_of_ours_around_the_users_code_says_whose_the_error_is() -> None:
+    """Errors of ours and of the user pass; a bug is named as one."""
+    code = "with ours():\n    {}['x']"
+    bug = raised(code, OURS)
+    assert (type(bug), str(bug)) == (InternalError, "KeyError: 'x'")
+    assert type(raised(code, "/p/x.py")) is KeyError
+    assert (
+        type(raised("from runner.errors import DataError\nwith ours():\n    raise DataError('x')", OURS)) is DataError
+    )
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("import sys\nsys.exit(0)", "the function called sys.exit(0) (/p/x.py:2 in <module>)"),
+        ("raise SystemExit", "the function called sys.exit(None) (/p/x.py:1 in <module>)"),
+        ("raise KeyboardInterrupt", "KeyboardInterrupt (/p/x.py:1 in <module>)"),
+        ("class Stop(BaseException): ...\nraise Stop('mine')", "Stop: mine (/p/x.py:2 in <module>)"),
+        ("error = ValueError('x')\nerror.add_note('more')\nraise error", "ValueError: x (/p/x.py:3 in <module>)"),
+    ],
+)
+def test_whatever_the_users_function_raises_is_the_users(code: str, words: str) -> None:
+    """Also what ends a process elsewhere, in a rank and in a worker of a pool."""
+    told = as_runner_error(1, raised(code, "/p/x.py"))
+    assert isinstance(told, UserCodeError)
+    assert (told.message.replace("builtins.", ""), told.rank) == (words, 1)
+
+    def fail(item: int) -> None:
+        raise raised(code, "/p/x.py")
+
+    kind, value = pickle.loads(answer(fail, 0))
+    assert kind == "error"
+    assert isinstance(value, UserCodeError | ValueError)
+    assert words.partition(" (")[0].partition(": ")[2] in str(value)
