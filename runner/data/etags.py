@@ -23,6 +23,15 @@ _known: dict[Key, str] = {}
 _lock = threading.Lock()
 
 
+def _unlock() -> None:
+    """In a forked process: the lock may be one that a thread of the parent held."""
+    global _lock
+    _lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_unlock)
+
+
 def content_etag(fs: Any, path: str, info: dict[str, Any]) -> str:
     """The hash of a file's content.
 

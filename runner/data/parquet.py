@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,6 +20,15 @@ _FOOTERS_KEPT = 256
 
 _footers: OrderedDict[tuple[str, str], pq.FileMetaData] = OrderedDict()
 _lock = threading.Lock()
+
+
+def _unlock() -> None:
+    """In a forked process: the lock may be one that a thread of the parent held."""
+    global _lock
+    _lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_unlock)
 
 
 def inspect(file: SourceFile, options: Mapping[str, Any] | None) -> tuple[tuple[Unit, ...], pa.Schema]:

@@ -1,7 +1,8 @@
-"""Runs a generator in a thread, a bounded number of bytes ahead of its consumer."""
+"""Runs a generator in a thread, a bounded number of items and bytes ahead of its consumer."""
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections import deque
@@ -10,13 +11,18 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
+#: Items that may be ready, however small: each costs more than the bytes of its values.
+MOST_ITEMS = 128
+
 
 class Prefetch(Generic[T]):
     """An iterator over the items of `source`, which yields (item, bytes) and runs in a thread of its own.
 
     The thread stops when `source` ends or raises (the consumer gets the exception, after the items before
     it), and when `close` is called; it then closes `source`. It waits while items of more than `most_bytes`
-    are ready, but one item is always made ahead.
+    are ready, or `MOST_ITEMS` of them, but one item is always made ahead.
+
+    A process that is forked has no thread of its parent's, and perhaps a lock that nobody will release: see `alive`.
 
     Attributes:
         wait_s: seconds that the consumer waited for items.
@@ -30,8 +36,14 @@ class Prefetch(Generic[T]):
         self._closed = self._ended = False
         self._error: BaseException | None = None
         self.wait_s = 0.0
+        self._process = os.getpid()
         self._thread = threading.Thread(target=self._run, name="runner-prefetch", daemon=True)
         self._thread.start()
+
+    @property
+    def alive(self) -> bool:
+        """Whether this process is the one that the thread runs in; in a forked one nothing else may be called."""
+        return self._process == os.getpid()
 
     def __iter__(self) -> Prefetch[T]:
         return self
@@ -53,7 +65,9 @@ class Prefetch(Generic[T]):
         raise StopIteration
 
     def close(self) -> None:
-        """Stops the thread and waits for it: at most the time that one item takes."""
+        """Stops the thread and waits for it: at most the time that one item takes. Nothing in a forked process."""
+        if not self.alive:
+            return
         with self._change:
             self._closed = self._ended = True
             self._ready.clear()
@@ -78,10 +92,13 @@ class Prefetch(Generic[T]):
 
     def _put(self, item: T, size: int) -> bool:
         with self._change:
-            self._change.wait_for(lambda: self._closed or not self._ready or self._bytes + size <= self._most)
+            self._change.wait_for(lambda: self._closed or self._has_room(size))
             if self._closed:
                 return False
             self._ready.append((item, size))
             self._bytes += size
             self._change.notify_all()
             return True
+
+    def _has_room(self, size: int) -> bool:
+        return not self._ready or (len(self._ready) < MOST_ITEMS and self._bytes + size <= self._most)

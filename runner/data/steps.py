@@ -14,6 +14,8 @@ from runner.data.reader import Reader
 #: Rows, bytes and steps of one rank that are gathered at once, to spread the cost of a call over small
 #: batches.
 _GATHER_ROWS, _GATHER_BYTES, _GATHER_STEPS = 4096, 8 << 20, 64
+#: What a batch, and a Python value in it, takes besides its content.
+_READY_BYTES, _OBJECT_BYTES = 2048, 64
 
 
 @dataclass
@@ -52,25 +54,33 @@ def steps_in(rows: int, global_batch: int, tail: str) -> int:
 
 
 def batches(
-    reader: Reader, order: Order, cut: Cut, at: tuple[int, int], end: int | None
+    reader: Reader, order: Order, cut: Cut, at: tuple[int, int], end: int | None, share: tuple[int, int] = (0, 1)
 ) -> Iterator[tuple[Ready, int]]:
-    """Batches from a place in the order on, each with its size in bytes."""
+    """Batches from a place in the order on, each with its size in bytes.
+
+    Args:
+        share: (number, of how many): only each so manieth step from there on.
+    """
     epoch, seen = at
+    number, parts = share
     row_bytes = max(1, int(order.unit_bytes.sum()) // order.rows)
     own = cut.high - cut.low
-    together = min(_GATHER_STEPS, _GATHER_ROWS // own, _GATHER_BYTES // (own * row_bytes))
+    together = max(1, min(_GATHER_STEPS, _GATHER_ROWS // own, _GATHER_BYTES // (own * row_bytes)))
+    passed = 0
     while end is None or epoch < end:
         left = steps_in(order.rows - seen, cut.global_batch, cut.tail)
-        while left:
-            steps = max(1, min(together, left))
-            yield from _gathered(reader, order, cut, epoch, seen, steps)
-            seen, left = seen + steps * cut.global_batch, left - steps
-            reader.forget(2 + 2 * order.lanes // (steps * cut.global_batch))
+        mine = seen + np.arange((number - passed) % parts, left, parts, dtype=np.int64) * cut.global_batch
+        for first in range(0, len(mine), together):
+            starts = mine[first : first + together]
+            yield from _gathered(reader, order, cut, epoch, starts)
+            reader.forget(2 + 2 * order.lanes // (len(starts) * cut.global_batch))
+        passed += left
         epoch, seen = epoch + 1, 0
 
 
-def _gathered(reader: Reader, order: Order, cut: Cut, epoch: int, seen: int, steps: int) -> Iterator[tuple[Ready, int]]:
-    positions = seen + np.arange(steps * cut.global_batch).reshape(steps, cut.global_batch)
+def _gathered(reader: Reader, order: Order, cut: Cut, epoch: int, starts: Ints) -> Iterator[tuple[Ready, int]]:
+    """The steps whose global batches begin at these positions of the epoch."""
+    positions = starts[:, None] + np.arange(cut.global_batch)
     valid = np.count_nonzero(positions < order.rows, axis=1)
     lanes, indexes = order.epoch(epoch).locate(positions % order.rows)
     by_lane = np.argsort(lanes, axis=1, kind="stable")[:, cut.low : cut.high]
@@ -78,7 +88,7 @@ def _gathered(reader: Reader, order: Order, cut: Cut, epoch: int, seen: int, ste
     columns = reader.take(epoch, lanes.ravel(), indexes.ravel())
     mask = positions < order.rows
     own = cut.high - cut.low
-    for step in range(steps):
+    for step, start in enumerate(starts.tolist()):
         part = {name: values[step * own : (step + 1) * own] for name, values in columns.items()}
         ready = Ready(
             part,
@@ -86,13 +96,23 @@ def _gathered(reader: Reader, order: Order, cut: Cut, epoch: int, seen: int, ste
             mask[step],
             float(np.count_nonzero(mask[step]) * cut.world_size / valid[step]),
             epoch,
-            (epoch, min(seen + (step + 1) * cut.global_batch, order.rows)),
+            (epoch, min(start + cut.global_batch, order.rows)),
         )
-        yield ready, sum(_size(values) for values in part.values())
+        yield ready, _READY_BYTES + sum(_size(values) for values in part.values())
 
 
 def _size(values: Any) -> int:
-    """Bytes of a column of a batch; of Python values a guess."""
+    """Bytes of a column of a batch, those of Python's objects included."""
     if isinstance(values, np.ndarray):
         return values.nbytes
-    return sum(len(value) if isinstance(value, str | bytes) else getattr(value, "nbytes", 64) for value in values)
+    return sum(map(_size_of, values))
+
+
+def _size_of(value: Any) -> int:
+    if isinstance(value, str | bytes):
+        return len(value) + _OBJECT_BYTES
+    if isinstance(value, dict):
+        return _OBJECT_BYTES + sum(map(_size_of, value.values())) + 2 * _OBJECT_BYTES * len(value)
+    if isinstance(value, list | tuple):
+        return _OBJECT_BYTES + sum(map(_size_of, value)) + 8 * len(value)
+    return _OBJECT_BYTES + int(getattr(value, "nbytes", 0))

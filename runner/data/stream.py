@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import weakref
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,10 @@ class Stream:
     The rows of a step, the global batch, are the next `global_batch` positions of the order; they are cut
     into `world_size` slices. Every rank gets the same number of steps. Each pass over the stream goes on with
     the next epochs, so ``for batch in stream`` may be written in a loop.
+
+    A stream may be given to a `DataLoader` (with ``batch_size=None``): its workers take turns, a step each, so that
+    the loader gives the same batches in the same order for any number of them. It can be pickled, and goes on in a
+    forked process at the same place. A stream that is made inside a worker is that worker's alone.
 
     Args:
         source: a URL (file, folder or glob), a Dataset with a URL, or a Manifest.
@@ -103,22 +108,47 @@ class Stream:
         self._end = None if epochs is None else start_epoch + epochs
         self._running: Prefetch[Ready] | None = None
         self._finished = False
+        self._begun: tuple[int, int] | None = None  # the place where this pass began, once it has
+        self._process = os.getpid()
+        self._at_home = worker_share() is None  # made outside of a DataLoader's workers
         self._reader = Reader(self.manifest, self._order, self.columns)
         self._wait_s = 0.0
+        _make_known()
 
     # -- iteration
     # -----------------------------------------------------------------------------------------------
 
     def __iter__(self) -> Stream:
+        self._arrive()
+        if self._begun is not None and self._share != (0, 1):
+            self._leave_pass()  # workers stand at different steps, so what was broken off cannot be gone on with
         if self._finished:
-            assert self._end is not None
-            assert self.epochs is not None
-            self._finished, self._at, self._end = False, (self._end, 0), self._end + self.epochs
+            self._next_pass()
         return self
+
+    def _next_pass(self) -> None:
+        assert self._end is not None
+        assert self.epochs is not None
+        self._finished, self._at, self._end, self._begun = False, (self._end, 0), self._end + self.epochs, None
+
+    def _leave_pass(self) -> None:
+        """To the next pass; of one that never ends, to where it began."""
+        assert self._begun is not None
+        self.close()
+        if self._end is not None:
+            self._next_pass()
+        else:
+            self._at, self._begun = self._begun, None
+
+    @property
+    def _share(self) -> tuple[int, int]:
+        """(number, of how many): which steps are this process's."""
+        return (worker_share() if self._at_home else None) or (0, 1)
 
     def __next__(self) -> Batch:
         if self._finished:
             raise StopIteration
+        self._arrive()
         if self._running is None:
             self._run()
         assert self._running is not None
@@ -162,11 +192,29 @@ class Stream:
 
     def close(self) -> None:
         """Stops reading ahead. The next batch starts it again at the same place."""
+        self._arrive()
         if self._running is not None:
             self._running.close()
             self._wait_s += self._running.wait_s
             self._running = None
             self._reader.rest()
+
+    def _arrive(self) -> None:
+        """In a forked process the parent's thread is gone, and its reader as it stood at that moment is of no use."""
+        if self._process != os.getpid():
+            self._process, self._running, self._begun = os.getpid(), None, None
+            self._reader = Reader(self.manifest, self._order, self.columns)
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = {**self.__dict__, "_wait_s": self.wait_s}
+        del state["_running"], state["_reader"], state["_order"]
+        return {**state, "_seed": self._order.seed, "_shuffle": self._order.shuffle}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        order = Order(state["manifest"], state.pop("_seed"), state.pop("_shuffle"))
+        self.__dict__.update(state, _order=order, _running=None, _begun=None, _process=os.getpid())
+        self._reader = Reader(self.manifest, order, self.columns)
+        _make_known()
 
     def __enter__(self) -> Stream:
         return self
@@ -212,7 +260,7 @@ class Stream:
                 where=self.manifest.base,
             )
         self.close()
-        self._finished, self._marked = False, None
+        self._finished, self._marked, self._begun = False, None, None
         epoch, seen = int(state["epoch"]), int(state["samples_seen"])
         if self.epochs is not None:
             passes = max(0, epoch - self._start) // self.epochs
@@ -233,13 +281,36 @@ class Stream:
     def _steps(self, seen: int) -> int:
         return steps_in(self.rows - seen, self.global_batch, self.tail)
 
+    def _passed(self, begun: tuple[int, int]) -> int:
+        """Steps from a place to here."""
+        (first, start), (epoch, seen) = begun, self._at
+        return self._steps(start) + self._steps(0) * (epoch - first) - self._steps(seen)
+
     def _run(self) -> None:
         """Starts the thread. It knows the reader but not the stream, so that a forgotten stream is
         collected."""
         cut = Cut(self.global_batch, self.rank, self.world_size, self.tail)
-        source = batches(self._reader, self._order, cut, self._at, self._end)
+        if self._begun is None:
+            self._begun = self._at
+        number, parts = self._share
+        share = (number - self._passed(self._begun)) % parts, parts
+        source = batches(self._reader, self._order, cut, self._at, self._end, share)
         self._running = Prefetch(source, self._prefetch_bytes)
         weakref.finalize(self, Prefetch.close, self._running)
+
+
+def worker_share() -> tuple[int, int] | None:
+    """(number, of how many) where this process is a worker of a DataLoader, else None."""
+    data = sys.modules.get("torch.utils.data")  # whoever is a worker has loaded it
+    info = None if data is None else data.get_worker_info()
+    return None if info is None else (info.id, info.num_workers)
+
+
+def _make_known() -> None:
+    """DataLoader asks whether it is given an IterableDataset."""
+    from torch.utils.data import IterableDataset
+
+    IterableDataset.register(Stream)
 
 
 def resolve(

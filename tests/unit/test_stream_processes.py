@@ -1,0 +1,150 @@
+"""A Stream in other processes: DataLoader's workers, pickles, forked children; and how far it reads ahead."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from torch.utils.data import DataLoader, IterableDataset
+
+from runner import Stream
+from runner.data import prefetch, steps
+from runner.data.prefetch import Prefetch
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> str:
+    pq.write_table(pa.table({"x": list(range(103)), "s": [f"s{i}" for i in range(103)]}), tmp_path / "a.parquet")
+    return str(tmp_path)
+
+
+def listed(batches: Any) -> list[tuple[int, list[int], list[str], list[int]]]:
+    """Epoch, numbers, strings and positions of each batch."""
+    return [(b.epoch, b["x"].tolist(), b["s"], b.positions.tolist()) for b in batches]
+
+
+def loader(stream: Any, workers: int, **arguments: Any) -> DataLoader[Any]:
+    timeout = 60 if workers else 0
+    return DataLoader(stream, batch_size=None, num_workers=workers, timeout=timeout, **arguments)
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_dataloader(data: str, workers: int) -> None:
+    """A DataLoader gives the batches of the stream, in its order, for any number of workers; no row twice."""
+    arguments: dict[str, Any] = {"batch_size": 5, "seed": 3, "rank": 1, "world_size": 2, "epochs": 2, "tail": "wrap"}
+    expected = listed(Stream(data, **arguments))
+    assert len(expected) == 22
+    found = loader(Stream(data, **arguments), workers)
+    assert len(found) == 22
+    assert listed(found) == expected
+
+
+def test_dataloader_passes(data: str) -> None:
+    """Workers that live on go on with the next epochs, also behind a pass that was broken off."""
+    expected = listed(Stream(data, 10, epochs=3))
+    found = loader(Stream(data, 10), 2, persistent_workers=True)
+    assert listed(found) == expected[:10]
+    next(iter(found))
+    assert listed(found) == expected[20:]
+
+
+class Numbers(IterableDataset[Any]):
+    """A dataset of one's own around a stream."""
+
+    def __init__(self, stream: Stream) -> None:
+        self.stream = stream
+
+    def __iter__(self) -> Iterator[Any]:
+        return (batch["x"] for batch in self.stream)
+
+
+def test_stream_inside_a_dataset(data: str) -> None:
+    """A stream that a dataset holds is shared out too, from where it stands: here behind a first look."""
+    stream = Stream(data, 10, shuffle=False)
+    assert next(stream)["x"].tolist() == list(range(10))
+    found = [one.tolist() for one in loader(Numbers(stream), 2)]
+    assert found == [list(range(start, start + 10)) for start in range(10, 100, 10)]
+
+
+def test_pickle(data: str) -> None:
+    """A pickled stream goes on behind the last batch that was taken, with the same batches."""
+    stream = Stream(data, 10, seed=5, epochs=2)
+    taken = listed([next(stream) for _ in range(3)])
+    copy = pickle.loads(pickle.dumps(stream))
+    rest = listed(stream)
+    assert listed(copy) == rest
+    assert taken + rest == listed(Stream(data, 10, seed=5, epochs=2))
+
+
+def test_forked(data: str) -> None:
+    """A child forked under way has the batches that its parent has not taken, and ends; so does the parent."""
+    stream = Stream(data, 10, shuffle=False, prefetch_bytes=1)
+    next(stream)
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            code = 0 if [x for b in stream for x in b["x"].tolist()] == list(range(10, 100)) else 2
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert [x for b in stream for x in b["x"].tolist()] == list(range(10, 100))
+
+
+def test_locks_in_a_forked_process(data: str) -> None:
+    """A lock that a thread of the parent held does not stop its child."""
+    from runner.data import etags, parquet
+
+    with parquet._lock, etags._lock:
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                code = 0 if len(list(Stream(data, 10))) == 10 else 2
+            finally:
+                os._exit(code)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_prefetch_is_bounded_in_items(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However small the items, only so many are made ahead."""
+    monkeypatch.setattr(prefetch, "MOST_ITEMS", 3)
+    made, enough, more = [], threading.Event(), threading.Event()
+
+    def source() -> Iterator[tuple[int, int]]:
+        for i in range(100):
+            made.append(i)
+            enough.set() if i == 3 else None
+            more.set() if i == 4 else None
+            yield i, 0
+
+    ahead = Prefetch(source(), 1 << 30)
+    assert enough.wait(60)
+    assert not more.wait(0.2)  # the fourth is made, and waits for room
+    assert next(ahead) == 0
+    assert more.wait(60)
+    ahead.close()
+
+
+@pytest.mark.parametrize(
+    "value", ["x" * 1000, b"x" * 1000, ["y" * 100] * 10, {"a": {"b": "x" * 1000}}, [{"a": "x" * 1000}], (1,) * 1000]
+)
+def test_sizes_of_python_values(value: Any) -> None:
+    """The bytes of Python values count at every depth."""
+    assert 2 * 1000 <= steps._size([value, value]) < 200_000
+
+
+def test_tensors_survive_the_way(data: str) -> None:
+    """What a worker sends has mask, weight and epoch."""
+    (first, *_) = loader(Stream(data, 10), 1)
+    assert first.mask.all()
+    assert (first.weight, first.epoch) == (1.0, 0)
+    assert isinstance(first["x"], torch.Tensor)
