@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import pyarrow as pa
 
+from runner.data.guess import wider
 from runner.errors import DataError, listed, suggest
 
 _WHOLE_NUMBER = re.compile(r"-?\d{1,18}")
@@ -113,19 +114,7 @@ def _common(a: pa.DataType, b: pa.DataType, format: str) -> pa.DataType | None:
         return b
     if loose(a) == loose(b):
         return loose(a)
-    if format not in _GUESSED:
-        return None
-    if {pa.types.is_string(a), pa.types.is_string(b)} == {True, False} and _is_time(a, b):
-        return pa.string()  # what looks like a date in one file is text in another
-    try:
-        merged = pa.unify_schemas([pa.schema([("x", a)]), pa.schema([("x", b)])], promote_options="permissive")
-    except (pa.ArrowTypeError, pa.ArrowInvalid):
-        return None
-    return merged.field("x").type
-
-
-def _is_time(*kinds: pa.DataType) -> bool:
-    return any(pa.types.is_temporal(kind) for kind in kinds)
+    return wider(a, b, format) if format in _GUESSED else None
 
 
 def _said(known: tuple[str, pa.Field]) -> tuple[str, str]:

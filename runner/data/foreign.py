@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 
-from runner.data.manifest import UNCOUNTED, Manifest, build
+from runner.data.manifest import Manifest, from_files
+from runner.data.source import infer_format, list_files
 from runner.spec import Dataset
 
-#: Lines of smaller data are counted at submission, so that the plan can tell rows; larger data is counted when read.
-COUNTED_BYTES = 64 << 20
+#: Lines of data up to this size are read once at submission: the plan can tell rows, and every type is certain. Of
+#: larger data the start of each unit is looked at.
+COUNTED_BYTES = 1 << 30
 
 
 def look(dataset: Dataset) -> Manifest:
@@ -19,10 +21,11 @@ def look(dataset: Dataset) -> Manifest:
         DataError: nothing there, not readable, corrupt, schema drift, or an unknown column.
     """
     assert dataset.url is not None
-    manifest = build(dataset.url, dataset.format, dict(dataset.options), dataset.columns)
-    if manifest.rows == UNCOUNTED and manifest.bytes <= COUNTED_BYTES:
-        return manifest.counted()
-    return manifest
+    options = dict(dataset.options)
+    files = list_files(dataset.url, options, dataset.format)
+    format = dataset.format or infer_format(files, dataset.url)
+    manifest = from_files(files, format, options, count=sum(file.size for file in files) <= COUNTED_BYTES)
+    return manifest if dataset.columns is None else manifest.select(dataset.columns)
 
 
 def key(dataset: Dataset) -> str:

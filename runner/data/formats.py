@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -10,21 +9,31 @@ import pyarrow as pa
 
 from runner.data import ipc, lines, parquet
 from runner.data.columns import add_partitions, check_columns, unify
+from runner.data.explain import explained
 from runner.data.shards import UNCOUNTED, Shard, Unit
 from runner.data.source import SourceFile, open_input
-from runner.errors import DataError
 
 FILES_SCHEMA = pa.schema([("path", pa.string()), ("bytes", pa.binary())])
+#: Metadata of a schema that leaves out columns of the files.
+SELECTED = {b"runner.selected": b"1"}
+
+
+def is_selected(schema: pa.Schema) -> bool:
+    """Whether the schema leaves out columns that the files may have."""
+    return SELECTED.items() <= (schema.metadata or {}).items()
 
 
 def inspect(
-    file: SourceFile, format: str, options: Mapping[str, Any] | None = None
+    file: SourceFile, format: str, options: Mapping[str, Any] | None = None, whole: bool = False
 ) -> tuple[tuple[Unit, ...], pa.Schema | None]:
     """The units of a file and its schema, without hive partition columns.
 
+    Args:
+        whole: read all of a file of lines, so that rows are counted and types are known for certain.
+
     Returns:
-        (units, schema); the schema is None for a file of lines that is empty. Row counts of lines are not
-        known.
+        (units, schema); the schema is None for a file of lines that is empty. Without `whole`, row counts of lines
+        are not known, and their types are those that the start of each unit shows.
 
     Raises:
         DataError: the file is corrupt, of another format, or cannot be read; the URL is named.
@@ -36,8 +45,8 @@ def inspect(
             return ipc.inspect(file, options)
         if format == "files":
             return (Unit(0, 1, file.size, 0, file.size),), FILES_SCHEMA
-        units, schemas = lines.inspect(file, format, options)
-        seen = [(f"{file.url} (unit {i})", schema) for i, schema in enumerate(schemas) if len(schema)]
+        units, schemas = lines.inspect(file, format, options, whole)
+    seen = [(f"{file.url} (unit {unit.index})", schema) for unit, schema in schemas]
     return units, unify(seen, format) if seen else None
 
 
@@ -56,11 +65,12 @@ def read(
         url: of the file (`Manifest.url(shard)`).
         units: positions in `shard.units`; None reads all.
         columns: the columns wanted, in this order; None means all of `schema`.
-        schema: of the manifest, partition columns included; None takes the file's own.
+        schema: of the manifest, partition columns included; None takes the file's own. Where all of it is read and it
+            is no choice of columns (`is_selected`), a field of JSON lines that it has not is an error.
         rows: rows of a batch where the format lets one choose (Parquet); None: some 8 MiB.
 
     Returns:
-        Record batches whose schema is `schema` (or its `columns`); a batch never crosses a unit.
+        Record batches whose schema is `schema` (or its `columns`); none is empty, none crosses a unit.
 
     Raises:
         DataError: a column is unknown, or a unit is corrupt, truncated or of another schema; URL and unit are
@@ -75,12 +85,14 @@ def read(
         wanted = pa.schema([schema.field(name) for name in columns])
     else:
         wanted = schema
+    strict = len(wanted) == len(schema) and not is_selected(schema)
     for unit in chosen:
         with explained(url, unit.index):
             seen = 0
-            for batch in _raw(url, shard, unit, schema, wanted, options, rows):
-                seen += batch.num_rows
-                yield _conform(batch, wanted, shard)
+            for batch in _raw(url, shard, unit, wanted, options, rows, strict):
+                if batch.num_rows:  # pyarrow dies of some questions about empty ones
+                    seen += batch.num_rows
+                    yield _conform(batch, wanted, shard)
             if unit.rows not in (UNCOUNTED, seen):
                 raise ValueError(f"{seen} rows, {unit.rows} were counted")
 
@@ -89,10 +101,10 @@ def _raw(
     url: str,
     shard: Shard,
     unit: Unit,
-    schema: pa.Schema,
     wanted: pa.Schema,
     options: Mapping[str, Any] | None,
     rows: int | None,
+    strict: bool,
 ) -> Iterator[pa.RecordBatch]:
     if shard.format == "parquet":
         own = set(parquet.footer(url, shard, options).schema.to_arrow_schema().names)
@@ -101,8 +113,8 @@ def _raw(
         return ipc.read(url, shard, unit, options)
     if shard.format == "files":
         return _whole_file(url, shard, wanted, options)
-    own_fields = [field for field in schema if field.name not in shard.partitions]
-    return lines.read(url, shard, unit, pa.schema(own_fields), options)
+    own_fields = [field for field in wanted if field.name not in shard.partitions]
+    return lines.read(url, shard, unit, pa.schema(own_fields), options, strict)
 
 
 def _whole_file(
@@ -135,32 +147,3 @@ def _conform(batch: pa.RecordBatch, wanted: pa.Schema, shard: Shard) -> pa.Recor
     if not arrays:
         return batch.select([])
     return pa.RecordBatch.from_arrays(arrays, schema=wanted)
-
-
-@contextlib.contextmanager
-def explained(url: str, unit: int | None = None) -> Iterator[None]:
-    """Turns errors of pyarrow and of the file system into a DataError that names URL and unit."""
-    where = url if unit is None else f"{url} (unit {unit})"
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise DataError(
-            "the file is gone",
-            allowed="the files that were listed",
-            todo="restore it, or list again",
-            where=where,
-        ) from error
-    except PermissionError as error:
-        raise DataError(
-            f"no permission to read it ({error})",
-            allowed="files that this user may read",
-            todo="check its owner or the credentials",
-            where=where,
-        ) from error
-    except (pa.ArrowException, OSError, EOFError, ValueError) as error:
-        raise DataError(
-            f"it cannot be decoded ({' '.join(str(error).split())})",
-            allowed="a complete file of its format, with one schema throughout",
-            todo="replace the file, or give format= if its ending misleads",
-            where=where,
-        ) from error

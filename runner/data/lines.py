@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv as pacsv
-import pyarrow.json as pajson
 
+from runner.data import csv_rows, jsonl
+from runner.data.compression import compression_of, decompressed, refused_compression
+from runner.data.explain import explained
+from runner.data.readable import Readable
 from runner.data.shards import UNCOUNTED, Shard, Unit
-from runner.data.source import SourceFile, compression_of, open_input
+from runner.data.source import SourceFile, open_input
+from runner.errors import DataError
 
 #: Longest byte range of a unit.
 UNIT_BYTES = 64 << 20
-#: Bytes parsed at a time; no line may be longer.
+#: Bytes of text parsed at a time.
 BLOCK_BYTES = 16 << 20
-#: Bytes at the start of each unit from which types are inferred.
+#: Bytes at the start of each unit from which types are guessed, where not all of it is looked at.
 SAMPLE_BYTES = 4 << 20
 _WINDOW = 1 << 16
 _BOM = b"\xef\xbb\xbf"
@@ -26,47 +31,152 @@ TEXT_SCHEMA = pa.schema([("text", pa.string())])
 
 
 def inspect(
-    file: SourceFile, format: str, options: Mapping[str, Any] | None
-) -> tuple[tuple[Unit, ...], list[pa.Schema]]:
-    """Uncounted units, and the schema that the start of each of them shows."""
+    file: SourceFile, format: str, options: Mapping[str, Any] | None, whole: bool = False
+) -> tuple[tuple[Unit, ...], list[tuple[Unit, pa.Schema]]]:
+    """The units of a file, and the schema that each of them shows; blank ones show none.
+
+    Args:
+        whole: read all of it, so that rows are counted and no later line contradicts the schema; otherwise the start
+            of each unit is looked at.
+    """
+    ending = refused_compression(file.path)
+    if ending is not None:
+        raise DataError(
+            f"it is compressed or packed as '.{ending}'",
+            allowed="gz, bz2, xz, zst, lz4 or br, or no compression",
+            todo="compress it anew, or unpack it",
+        )
     if not file.size:
-        return (), [TEXT_SCHEMA] if format == "text" else []
-    with open_input(file.url, file.size, options) as source:
+        return (), []
+    opens = partial(open_input, file.url, file.size, options)
+    with opens() as source:
         units = _units(source, file, format)
-        if format == "text":
-            return units, [TEXT_SCHEMA]
-        names = _csv_names(source, file) if format == "csv" else None
-        return units, [_sample(source, file, unit, format, names) for unit in units]
+    look = {"text": _look_at_text, "jsonl": _look_at_jsonl, "csv": _look_at_csv}[format]
+    seen: list[_Seen] = []
+    with explained(file.url), _stream(opens, file.path, units[0]) as stream:
+        _check_encoding(bytes(stream.read(2)))
+    for unit in units:
+        with explained(file.url, unit.index):
+            seen.append(look(unit, partial(_stream, opens, file.path, unit), file, opens, whole))
+    counted = tuple(unit for unit, schema in seen if schema is not None and unit.rows)
+    return counted, [(unit, schema) for unit, schema in seen if schema is not None]
 
 
 def read(
-    url: str, shard: Shard, unit: Unit, schema: pa.Schema, options: Mapping[str, Any] | None
+    url: str,
+    shard: Shard,
+    unit: Unit,
+    schema: pa.Schema,
+    options: Mapping[str, Any] | None,
+    strict: bool,
 ) -> Iterator[pa.RecordBatch]:
-    """Record batches of one unit; `schema` holds the columns of the file with their types."""
-    with open_input(url, shard.size, options) as source:
-        stream = _stream(source, shard.path, unit)
-        if shard.format == "text":
-            yield from _text(stream, first=unit.start == 0)
-        elif shard.format == "jsonl":
-            yield from pajson.open_json(
-                stream,
-                pajson.ReadOptions(use_threads=False, block_size=BLOCK_BYTES),
-                pajson.ParseOptions(explicit_schema=schema, unexpected_field_behavior="error"),
-            )
-        else:
-            names = _csv_names(source, shard) if unit.start else None
-            yield from pacsv.open_csv(
-                stream,
-                pacsv.ReadOptions(use_threads=False, block_size=BLOCK_BYTES, column_names=names),
-                _csv_parse(shard.path),
-                pacsv.ConvertOptions(column_types=schema, strings_can_be_null=False),
-            )
+    """Record batches of one unit.
+
+    Args:
+        schema: the columns wanted that the file itself holds, with their types.
+        strict: whether a field of JSON that is not in `schema` is an error; if not, it is left out.
+    """
+    opens = partial(open_input, url, shard.size, options)
+    stream = partial(_stream, opens, shard.path, unit)
+    if shard.format == "text":
+        with stream() as source:
+            yield from _text(source, first=unit.start == 0)
+    elif shard.format == "jsonl":
+        with stream() as source:
+            for table in jsonl.read(source, schema, strict):
+                yield from table.combine_chunks().to_batches()
+    else:
+        names = _header(opens, shard)
+        yield from csv_rows.read(stream, _delimiter(shard), names, unit.start == 0, schema)
+
+
+# -- what a unit shows -----------------------------------------------------------------------------------------------
+
+_Opens = Callable[[], pa.NativeFile]
+_Seen = tuple[Unit, pa.Schema | None]
+
+
+def _look_at_text(unit: Unit, stream: _Opens, file: SourceFile, opens: _Opens, whole: bool) -> _Seen:
+    if not whole:
+        return unit, TEXT_SCHEMA
+    rows = size = 0
+    with stream() as source:
+        for batch in _text(source, first=unit.start == 0):
+            rows, size = rows + batch.num_rows, size + batch.nbytes
+    return replace(unit, rows=rows, bytes=max(unit.bytes, size)), TEXT_SCHEMA
+
+
+def _look_at_jsonl(unit: Unit, stream: _Opens, file: SourceFile, opens: _Opens, whole: bool) -> _Seen:
+    guess, seen = jsonl.Guess(), 0
+    with stream() as source:
+        for block in jsonl.blocks(source, None if whole else SAMPLE_BYTES):
+            guess.add(block)
+            seen += len(block)
+            if not whole and guess.rows and seen > SAMPLE_BYTES // 2:
+                return unit, guess.schema
+    if not whole:
+        return unit, guess.schema
+    counted = replace(unit, rows=guess.rows, bytes=max(unit.bytes, guess.bytes))
+    return counted, guess.schema if guess.rows else None
+
+
+def _look_at_csv(unit: Unit, stream: _Opens, file: SourceFile, opens: _Opens, whole: bool) -> _Seen:
+    with stream() as source:
+        if csv_rows.is_blank(source):
+            return replace(unit, rows=0), None
+    names = _header(opens, file)
+    guess = csv_rows.guess(stream, _delimiter(file), names, unit.start == 0, None if whole else SAMPLE_BYTES)
+    if not whole:
+        return unit, guess.schema
+    return replace(unit, rows=guess.rows, bytes=max(unit.bytes, guess.bytes)), guess.schema
+
+
+def _check_encoding(start: bytes) -> None:
+    if start in (b"\xff\xfe", b"\xfe\xff"):
+        raise DataError("text in UTF-16", allowed="text in UTF-8", todo="convert the file to UTF-8")
+
+
+def _header(opens: _Opens, file: SourceFile | Shard) -> list[str]:
+    """The names in a CSV file."""
+    whole = Unit(0, UNCOUNTED, file.size, 0, file.size)
+    return csv_rows.header(partial(_stream, opens, file.path, whole), _delimiter(file))
+
+
+def _delimiter(file: SourceFile | Shard) -> str:
+    return "\t" if ".tsv" in file.path.lower().rpartition("/")[2] else ","
+
+
+def _stream(opens: _Opens, path: str, unit: Unit) -> pa.NativeFile:
+    """The bytes of a unit, decompressed. Whoever closes them closes the file."""
+    source = opens()
+    if compression_of(path):
+        return decompressed(source, path)
+    if not unit.start and unit.length == source.size():
+        return source
+    return _Range(source, unit.start, unit.length).native()
+
+
+class _Range(Readable):
+    """A byte range of a file; closes the file with it."""
+
+    def __init__(self, source: pa.NativeFile, start: int, length: int) -> None:
+        super().__init__(source)
+        self._left = length
+        source.seek(start)
+
+    def read(self, count: int = -1) -> bytes:
+        data = super().read(self._left if count < 0 else min(count, self._left))
+        self._left -= len(data)
+        return data
+
+
+# -- units -----------------------------------------------------------------------------------------------------------
 
 
 def _units(source: pa.NativeFile, file: SourceFile, format: str) -> tuple[Unit, ...]:
     ends = [file.size]
     splittable = compression_of(file.path) is None and file.size > UNIT_BYTES
-    if splittable and (format != "csv" or _no_quoted_newlines(source, file.size)):
+    if splittable and (format != "csv" or _no_quoted_newlines(source, file.size, _delimiter(file))):
         share = UNIT_BYTES * 15 // 16  # a range ends before its share does, so the next may be longer by a line
         ends = _line_ends(source, file.size, -(-file.size // share))
     starts = [0, *ends[:-1]]
@@ -98,57 +208,23 @@ def _line_end_before(source: pa.NativeFile, at: int, least: int) -> int | None:
     return None
 
 
-def _no_quoted_newlines(source: pa.NativeFile, size: int) -> bool:
-    """Whether before every newline the number of double quotes is even, so that each newline ends a row."""
-    quotes = 0
+def _no_quoted_newlines(source: pa.NativeFile, size: int, delimiter: str) -> bool:
+    """Whether each newline surely ends a row: before it the number of double quotes is even, and each that opens a
+    value stands at its start (one in the middle of a value is a character as any other)."""
+    quotes, last = 0, ord("\n")
     for start in range(0, size, BLOCK_BYTES):
         block = np.frombuffer(source.read_at(min(BLOCK_BYTES, size - start), start), np.uint8)
         at_quotes = np.flatnonzero(block == ord('"'))
-        before = quotes + np.searchsorted(at_quotes, np.flatnonzero(block == ord("\n")))
-        if (before & 1).any():
+        newlines = quotes + np.searchsorted(at_quotes, np.flatnonzero(block == ord("\n")))
+        opening = at_quotes[quotes & 1 :: 2]
+        before = np.where(opening > 0, block[opening - 1], last)
+        if (newlines & 1).any() or not np.isin(before, list(b'"\r\n' + delimiter.encode())).all():
             return False
-        quotes += len(at_quotes)
+        quotes, last = quotes + len(at_quotes), int(block[-1])
     return True
 
 
-def _stream(source: pa.NativeFile, path: str, unit: Unit) -> pa.NativeFile:
-    compression = compression_of(path)
-    if compression:
-        return pa.CompressedInputStream(source, compression)
-    return source.get_stream(unit.start, unit.length)
-
-
-def _sample(source: pa.NativeFile, file: SourceFile, unit: Unit, format: str, names: list[str] | None) -> pa.Schema:
-    data = _stream(source, file.path, unit).read(SAMPLE_BYTES)
-    if len(data) == SAMPLE_BYTES < unit.length or compression_of(file.path):
-        data = data[: data.rfind(b"\n") + 1] or data
-    if not data.strip():
-        return pa.schema([])
-    if format == "jsonl":
-        options = pajson.ReadOptions(use_threads=False, block_size=len(data) + 1)
-        return pajson.read_json(pa.BufferReader(data), options).schema
-    read_options = pacsv.ReadOptions(
-        use_threads=False, block_size=len(data) + 1, column_names=names if unit.start else None
-    )
-    convert = pacsv.ConvertOptions(strings_can_be_null=False)
-    return pacsv.read_csv(pa.BufferReader(data), read_options, _csv_parse(file.path), convert).schema
-
-
-def _csv_names(source: pa.NativeFile, file: SourceFile | Shard) -> list[str]:
-    """The header of a CSV file."""
-    whole = Unit(0, UNCOUNTED, file.size, 0, file.size)
-    data = _stream(source, file.path, whole).read(_WINDOW)
-    reader = pacsv.open_csv(
-        pa.BufferReader(data[: data.rfind(b"\n") + 1] or data),
-        pacsv.ReadOptions(use_threads=False, block_size=len(data) + 1),
-        _csv_parse(file.path),
-    )
-    return list(reader.schema.names)
-
-
-def _csv_parse(path: str) -> pacsv.ParseOptions:
-    tabs = ".tsv" in path.lower().rpartition("/")[2]
-    return pacsv.ParseOptions(delimiter="\t" if tabs else ",", newlines_in_values=True)
+# -- text ------------------------------------------------------------------------------------------------------------
 
 
 def _text(stream: pa.NativeFile, first: bool) -> Iterator[pa.RecordBatch]:

@@ -115,26 +115,21 @@ class Manifest:
     def select(self, columns: Sequence[str]) -> Manifest:
         """The same data with some of its columns. Raises DataError for an unknown one."""
         check_columns(columns, self.schema.names, where=self.base)
-        return replace(self, schema=pa.schema([self.schema.field(name) for name in columns]))
+        schema = pa.schema([self.schema.field(name) for name in columns])
+        return replace(self, schema=schema.with_metadata(formats.SELECTED))
 
     def counted(self) -> Manifest:
-        """The manifest with all rows counted: lines are read once, units without rows are left out."""
+        """The manifest with all rows counted: lines are read once, units without rows are left out, and types are
+        those of all lines.
+
+        Raises:
+            DataError: a line contradicts another, or a file has changed.
+        """
         if self.rows != UNCOUNTED:
             return self
-        with ThreadPoolExecutor(_THREADS) as pool:
-            shards = list(pool.map(self._counted, range(len(self.shards))))
-        return Manifest.of(self.base, shards, self.schema, self.options)
-
-    def _counted(self, position: int) -> Shard:
-        shard = self.shards[position]
-        units = []
-        for i, unit in enumerate(shard.units):
-            rows = decoded = 0
-            for batch in self.read(position, [i]):
-                rows, decoded = rows + batch.num_rows, decoded + batch.nbytes
-            if rows:
-                units.append(replace(unit, rows=rows, bytes=max(unit.bytes, decoded)))
-        return replace(shard, units=tuple(units))
+        files = [SourceFile(self.url(one), one.path, one.size, one.etag, one.partitions) for one in self.shards]
+        whole = from_files(files, self.shards[0].format, self.options, count=True)
+        return replace(whole, base=self.base).select(self.schema.names) if formats.is_selected(self.schema) else whole
 
     def to_bytes(self) -> Blob:
         """The manifest as a Parquet file: one row a shard; the same manifest gives the same bytes."""
@@ -208,15 +203,16 @@ def build(
         DataError: nothing there, not readable, corrupt, schema drift, or an unknown column.
     """
     files = list_files(url, options, format)
-    manifest = from_files(files, format or infer_format(files, url), options)
-    manifest = manifest.select(columns) if columns is not None else manifest
-    return manifest.counted() if count else manifest
+    manifest = from_files(files, format or infer_format(files, url), options, count)
+    return manifest.select(columns) if columns is not None else manifest
 
 
-def from_files(files: Sequence[SourceFile], format: str, options: Mapping[str, Any] | None = None) -> Manifest:
-    """The manifest of listed files, inspected in parallel. Raises DataError (see `build`)."""
+def from_files(
+    files: Sequence[SourceFile], format: str, options: Mapping[str, Any] | None = None, count: bool = False
+) -> Manifest:
+    """The manifest of listed files, inspected in parallel; `count` and errors as for `build`."""
     with ThreadPoolExecutor(_THREADS) as pool:
-        found = list(pool.map(lambda file: formats.inspect(file, format, options), files))
+        found = list(pool.map(lambda file: formats.inspect(file, format, options, count), files))
     seen = [(file.url, schema) for file, (_, schema) in zip(files, found, strict=True) if schema is not None]
     if not seen:
         raise DataError("only empty files", allowed="at least one row", todo="check the files", where=files[0].url)

@@ -13,6 +13,7 @@ from urllib.parse import unquote
 
 import pyarrow as pa
 
+from runner.data.compression import compression_of, refused_compression
 from runner.data.etags import content_etag
 from runner.errors import DataError, listed, suggest
 
@@ -22,7 +23,6 @@ _ENDINGS = {
     "jsonl": "jsonl", "ndjson": "jsonl", "json": "jsonl", "csv": "csv", "tsv": "csv",
     "txt": "text", "text": "text",
 }  # fmt: skip
-_COMPRESSIONS = {"gz": "gzip", "bz2": "bz2", "zst": "zstd"}
 _HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
 _THREADS = 16
 
@@ -85,11 +85,6 @@ def infer_format(files: list[SourceFile], url: str) -> str:
             where=url,
         )
     return found
-
-
-def compression_of(path: str) -> str | None:
-    """gzip, bz2, zstd or None, by the last ending."""
-    return _COMPRESSIONS.get(path.rsplit(".", 1)[-1].lower())
 
 
 def partitions_of(path: str) -> dict[str, str | None]:
@@ -219,7 +214,7 @@ def _hidden(relative: str) -> bool:
 
 def _ending(path: str) -> str:
     parts = path.rpartition("/")[2].lower().split(".")
-    if len(parts) > 2 and parts[-1] in _COMPRESSIONS:
+    if len(parts) > 2 and (compression_of(path) or refused_compression(path)):
         parts.pop()
     return parts[-1] if len(parts) > 1 else ""
 

@@ -236,18 +236,19 @@ def test_changed_behind_the_manifest(tmp_path: Path) -> None:
     ("bad", "words"),
     [
         ('{"id": "text", "name": "x"}', "changed from number"),
-        ('{"id": 1, "more": 2}', "unexpected field"),
+        ('{"id": 0.5, "name": "x"}', "the field 'id' is double, and int64 before"),
+        ('{"id": 1, "more": 2}', "the field 'more' is new"),
         ("[1]", "JSON"),
     ],
 )
 def test_bad_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bad: str, words: str) -> None:
-    """A line that contradicts the start of its file is a DataError with URL and unit, not a null."""
+    """A line that contradicts what was looked at is a DataError with URL, unit and field, not a null."""
     monkeypatch.setattr(lines, "SAMPLE_BYTES", 100)
     write_jsonl(TABLE, tmp_path / "a.jsonl")
     with (tmp_path / "a.jsonl").open("a") as file:
         file.write(bad + "\n")
     with pytest.raises(DataError, match=rf"a\.jsonl \(unit 0\).*{words}"):
-        build(str(tmp_path), count=True)
+        rows(build(str(tmp_path)))
 
 
 def test_not_text(tmp_path: Path) -> None:

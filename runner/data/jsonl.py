@@ -1,0 +1,212 @@
+"""JSON lines: blocks that end at line ends, their types, and their rows."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.json as pajson
+
+from runner.data.guess import LONG, contradicts, differing, has_double, wider
+from runner.data.long_numbers import json_paths, rounded
+from runner.errors import DataError
+
+#: Bytes parsed at a time; a longer line is a block by itself.
+BLOCK_BYTES = 16 << 20
+_BOM = b"\xef\xbb\xbf"
+_ROW = re.compile(r" in row (\d+)$")
+
+
+class Guess:
+    """The types that blocks of JSON lines show, field by field, and how many rows and decoded bytes they have."""
+
+    def __init__(self) -> None:
+        self._kind: pa.DataType = pa.struct([])
+        self.rows = self.bytes = 0
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The fields seen so far."""
+        return pa.schema([self._kind.field(i) for i in range(self._kind.num_fields)])
+
+    def add(self, block: bytes) -> None:
+        """Looks at a block. Raises DataError where a field contradicts what was seen before."""
+        table, kind = _guess(block, self.rows)
+        merged = wider(self._kind, kind, "jsonl")
+        if merged is None:
+            found = differing(self._kind, kind, new=False)
+            assert found is not None
+            raise contradicts(*found, rows=(self.rows, self.rows + table.num_rows))
+        self._kind = merged
+        self.rows, self.bytes = self.rows + table.num_rows, self.bytes + table.nbytes
+
+
+def blocks(stream: Any, size: int | None = None) -> Iterator[bytes]:
+    """Pieces of about `size` bytes that end at line ends; a line that is longer is one piece. The byte order mark is
+    taken off."""
+    size = size or BLOCK_BYTES
+    rest, first = b"", True
+    while data := stream.read(max(size - len(rest), size)):
+        if first:
+            data, first = data.removeprefix(_BOM), False
+        end = data.rfind(b"\n") + 1
+        if not end:
+            rest = rest + data if rest else data
+            continue
+        yield rest + data[:end] if rest else data[:end]
+        rest = data[end:]
+    if rest:
+        yield rest
+
+
+def read(stream: Any, schema: pa.Schema, strict: bool) -> Iterator[pa.Table]:
+    """The rows of a unit, a table a block.
+
+    Args:
+        schema: the columns wanted, with their types.
+        strict: whether a field that is not in `schema` is an error; if not, it is left out.
+
+    Raises:
+        DataError: a line is no JSON object, or contradicts the schema, or a whole number in a column of fractions
+            would be rounded; the field is named.
+    """
+    kind = pa.struct(list(schema))
+    doubles = has_double(kind)
+    rows = 0
+    for block in blocks(stream):
+        if doubles:
+            _check_exact(block, kind)
+        try:
+            table = _parse(block, schema, "error" if strict else "ignore")
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+            raise _explained(error, block, kind, rows, strict) from error
+        _check_text(table, rows)
+        rows += table.num_rows
+        yield table
+
+
+def _parse(block: bytes, schema: pa.Schema | None, unexpected: str = "infer") -> pa.Table:
+    return pajson.read_json(
+        pa.BufferReader(block),
+        pajson.ReadOptions(use_threads=False, block_size=len(block) + 1),
+        pajson.ParseOptions(explicit_schema=schema, unexpected_field_behavior=unexpected),
+    )
+
+
+def _guess(block: bytes, rows: int) -> tuple[pa.Table, pa.DataType]:
+    """A block's rows, and the type of an object of it; strings that look like times are strings."""
+    try:
+        table = _parse(block, None)
+    except pa.ArrowInvalid as error:
+        raise _said(error, rows) from error
+    _check_text(table, rows)
+    kind = _no_times(pa.struct(list(table.schema)))
+    if has_double(kind):
+        for path in sorted({path for path, _ in json_paths(block)}):
+            kind = _longer(block, kind, path)
+        _check_exact(block, kind)
+    return table, kind
+
+
+def _longer(block: bytes, kind: pa.DataType, path: str) -> pa.DataType:
+    """The type with whole numbers beyond 64 bit at `path`, if there are only whole numbers."""
+    exact = _replaced(kind, path, "")
+    try:
+        _parse(block, pa.schema(list(exact)), "infer")
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        return kind
+    return exact
+
+
+def _replaced(kind: pa.DataType, path: str, here: str) -> pa.DataType:
+    if pa.types.is_struct(kind):
+        fields = [(f.name, _replaced(f.type, path, f"{here}.{f.name}" if here else f.name)) for f in kind]
+        return pa.struct(fields)
+    if pa.types.is_list(kind):
+        return pa.list_(_replaced(kind.value_type, path, f"{here}[]"))
+    return LONG if here == path and pa.types.is_float64(kind) else kind
+
+
+def _no_times(kind: pa.DataType) -> pa.DataType:
+    """The type with strings where pyarrow saw times: JSON has none, and '2020-01-01' is not '2020-01-01T00:00'."""
+    if pa.types.is_struct(kind):
+        return pa.struct([(f.name, _no_times(f.type)) for f in kind])
+    if pa.types.is_list(kind):
+        return pa.list_(_no_times(kind.value_type))
+    return pa.string() if pa.types.is_temporal(kind) else kind
+
+
+def _check_text(table: pa.Table, rows: int) -> None:
+    for name, column in zip(table.schema.names, table.columns, strict=True):
+        try:
+            column.validate(full=True)
+        except pa.ArrowInvalid as error:
+            words = _words(error).rpartition("Invalid: ")[2]
+            raise DataError(
+                f"column '{name}': {words} (rows {rows} to {rows + table.num_rows - 1})",
+                allowed="text in UTF-8",
+                todo="convert the file to UTF-8",
+            ) from error
+
+
+def _check_exact(block: bytes, kind: pa.DataType) -> None:
+    """Raises DataError for a whole number that its column's double would change."""
+    for path, value in json_paths(block):
+        if pa.types.is_float64(_at(kind, path)):
+            raise rounded(path, value)
+
+
+def _at(kind: pa.DataType, path: str) -> pa.DataType:
+    """The type at a path; null where there is none."""
+    found = [kind]
+    _walk(kind, "", path, found)
+    return found[-1] if len(found) > 1 else pa.null()
+
+
+def _walk(kind: pa.DataType, here: str, path: str, found: list[pa.DataType]) -> None:
+    if here and here == path:
+        found.append(kind)
+    elif pa.types.is_struct(kind):
+        for field in kind:
+            _walk(field.type, f"{here}.{field.name}" if here else field.name, path, found)
+    elif pa.types.is_list(kind):
+        _walk(kind.value_type, f"{here}[]", path, found)
+
+
+# -- what is said ----------------------------------------------------------------------------------------------------
+
+
+def _explained(error: Exception, block: bytes, kind: pa.DataType, rows: int, strict: bool) -> DataError:
+    """What a block has that the schema has not."""
+    try:
+        table, here = _guess(block, rows)
+    except DataError as said:
+        return said
+    found = differing(kind, here, new=strict)
+    if found is None:
+        return _said(error, rows)
+    return contradicts(*found, rows=(rows, rows + table.num_rows))
+
+
+def _said(error: Exception, rows: int) -> DataError:
+    words = _words(error).removeprefix("JSON parse error: ")
+    row = _ROW.search(words)
+    if row is not None:
+        words = f"{words[: row.start()]} in row {rows + int(row[1])} of the unit"
+    if words.startswith("Column() changed from object"):
+        return DataError(
+            f"a line that is no JSON object ({words})",
+            allowed="a JSON object on each line",
+            todo="write one object a line; a file that is one JSON array must be converted",
+        )
+    return DataError(
+        f"it cannot be decoded (JSON: {words})",
+        allowed="a JSON object on each line, with one type for each field",
+        todo="mend the line, or give format= if the ending misleads",
+    )
+
+
+def _words(error: Exception) -> str:
+    return " ".join(str(error).split())
