@@ -52,7 +52,8 @@ test-cluster: $(READY)  ## Tests on a real Kubernetes
 	@test -n "$(RUNNER_TEST_KUBECONFIG)" || $(BIN)/python -m runner.onebox build || true
 	$(BIN)/pytest tests/cluster -m "not soak"
 
-soak: cluster  ## Tests that take long or take it down
+soak: cluster  ## Tests that take long, or take the cluster down
+	$(BIN)/pytest tests/unit tests/local -m soak
 	$(BIN)/pytest tests/cluster -m soak
 
 bench: $(READY)  ## How quickly a run starts, beside its peers

@@ -18,6 +18,7 @@ from runner import capture, facts, packages, plan, settings, wire
 from runner.backends.base import EARLY, open_backend, open_outside, place
 from runner.backends.processes import MARK
 from runner.bundle import LIVE, LOCK, Bundle, Doing, find_run, new_run_id, read_index
+from runner.config import settled
 from runner.errors import ApiError, InputError, ProjectError, StoreError, entry_of
 from runner.lifecycle import RunState, fold
 from runner.pack import pack
@@ -77,6 +78,7 @@ def prepare(
         changes = {**(changes or {}), "cluster": cluster}
     changes, placed = settings.of_cluster(job, changes or {})
     job = settings.apply(job, changes)
+    job = dataclasses.replace(job, config=settled(job.config, project.root))
     _check_callables(job, project)
     resolved = resolve(job, project, project.store(store))
     resolved = dataclasses.replace(resolved, cluster=settings.place(resolved.cluster, placed))
@@ -318,7 +320,7 @@ def _remove_half_made(bundle: Bundle, job: str) -> None:
 
 
 def _entry_files(spec: dict[str, Any], root: Path) -> list[Path]:
-    return [root / ref["file"] for ref in _references(spec) if ref["file"] is not None]
+    return [root / ref["file"] for ref in _references(spec) if ref.get("file") is not None]
 
 
 def _references(value: Any) -> Iterator[dict[str, Any]]:

@@ -124,7 +124,7 @@ class Bundle:
 
     def write_spec(self, spec: dict[str, Any]) -> bool:
         """Publish the resolved job, once. Returns False if there is a run of that name already."""
-        return self.store.create("spec.json", json.dumps(spec, indent=1, sort_keys=True).encode())
+        return self.store.create("spec.json", json.dumps(spec, indent=1, allow_nan=False).encode())
 
     def spec(self) -> dict[str, Any]:
         """The resolved job as JSON."""

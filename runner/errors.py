@@ -249,3 +249,12 @@ def suggest(name: str, known: Iterable[str]) -> str:
 def listed(names: Iterable[str]) -> str:
     """Names in quotes, comma-separated, for the ``allowed`` part of an error."""
     return ", ".join(f"'{name}'" for name in names) or "nothing"
+
+
+def brief(value: object) -> str:
+    """A value as errors show it."""
+    try:
+        text = repr(value)
+    except Exception:  # a user's own class, or an integer of thousands of digits
+        text = f"<{type(value).__name__}>"
+    return text if len(text) <= 100 else text[:97] + "..."

@@ -7,10 +7,10 @@ from typing import Any
 
 from runner import graph
 from runner.codehash import code_hash
+from runner.config import config_to_json, config_values
 from runner.data.catalog import Catalog, make_key, result_key, stage_code, used_config
 from runner.resolve import Resolved
 from runner.spec import Dataset, Prep
-from runner.wire import config_values
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def _result_facts(stage: Prep, resolved: Resolved, catalog: Catalog, facts: Fact
     inputs = {key: facts.data[str(name)].id for key, name in stage.sources.items()}
     key = None
     if all(inputs.values()):
-        config = config_values(resolved.job.config) if resolved.job.config is not None else {}
+        config = config_values(config_to_json(resolved.job.config, resolved.project.root), resolved.project.root)
         key = result_key(stage, stage_code(stage, resolved.project.root), used_config(stage, config), inputs)
     result = catalog.result(key) if key is not None else None
     for name in stage.sinks.values():

@@ -1,14 +1,15 @@
-"""``--set name=value``: changes to a job's config and spec, converted to the type that the field declares."""
+"""``--set name=value``: changes to a job's config and spec, read as the type that the field declares (see `texts`)."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import typing
 from collections.abc import Mapping
 from typing import Any
 
+from runner import records, texts
 from runner.errors import SpecError, listed, suggest
+from runner.hints import Misfit, bare, fitted, is_open, members
 from runner.spec import Cluster, Job, Prep, Train
 
 _STAGE_FIELDS = {
@@ -19,27 +20,39 @@ _STAGE_FIELDS = {
 _CLUSTER_FIELDS = ("queue", "priority")
 
 
-def parse_assignments(texts: typing.Iterable[str]) -> dict[str, str]:
+class Text(str):
+    """The value of an assignment on the command line: to be read, where a string of Python's may be meant as it is."""
+
+
+def parse_assignments(assignments: typing.Iterable[str]) -> dict[str, str]:
     """``["lr=1e-3", "train.workers=8"]`` as a mapping.
 
     Raises:
         SpecError: one of them has no ``=``.
     """
-    found = {}
-    for text in texts:
+    found: dict[str, str] = {}
+    for text in assignments:
         name, equals, value = text.partition("=")
         if not equals or not name:
             raise SpecError(f"--set {text}", allowed="name=value", todo="write --set lr=1e-3 or --set train.workers=8")
-        found[name.strip()] = value
+        found[name.strip()] = Text(value)
     return found
+
+
+def said(name: str, value: Any) -> str:
+    """How the user has written a change: on the command line, as a keyword argument, or in `changes`."""
+    if isinstance(value, Text):
+        return f"--set {name}={value}"
+    return f"{name}={value!r}" if name.isidentifier() else f"changes={{{name!r}: {value!r}}}"
 
 
 def apply(job: Job, changes: Mapping[str, Any]) -> Job:
     """The job with the changes made and checked.
 
     Args:
-        changes: ``lr`` or ``config.lr`` for the config (nested: ``model.layers``), ``<stage>.<field>`` for a stage,
-            ``cluster`` for the cluster. Strings are converted to the field's type; other values are checked against it.
+        changes: ``lr`` or ``config.lr`` for the config (nested: ``model.layers``, ``weights.3``), ``<stage>.<field>``
+            for a stage, ``cluster`` for the cluster. A `Text` is read as the field's type; another value is taken as it
+            is where it fits, and converted where it can be.
 
     Raises:
         SpecError: no such field, or a value of the wrong type.
@@ -54,7 +67,7 @@ def of_cluster(job: Job, changes: Mapping[str, Any]) -> tuple[dict[str, Any], di
 
     A config with a field `cluster` means that one; it can be told apart by ``config.``.
     """
-    taken = {} if "cluster" in _field_names(job.config) else {f"cluster.{name}": name for name in _CLUSTER_FIELDS}
+    taken = {} if "cluster" in records.names(job.config) else {f"cluster.{name}": name for name in _CLUSTER_FIELDS}
     rest = {name: value for name, value in changes.items() if name not in taken}
     return rest, {taken[name]: value for name, value in changes.items() if name in taken}
 
@@ -78,88 +91,135 @@ def place(cluster: Cluster, placed: Mapping[str, Any]) -> Cluster:
 
 def _apply_one(job: Job, name: str, value: Any) -> Job:
     first, _, rest = name.partition(".")
-    config_fields = _field_names(job.config)
+    config_fields = records.names(job.config)
     stages = {stage.name: stage for stage in job.stages}
     if first == "config" and rest and "config" not in config_fields:
-        return dataclasses.replace(job, config=_set_config(job.config, rest, value, name))
+        return dataclasses.replace(job, config=_set_inside(job.config, rest, value, said(name, value)))
     if first in stages and first in config_fields and rest:
         raise SpecError(
-            f"--set {name}: '{first}' is a stage and a config field",
+            f"{said(name, value)}: '{first}' is a stage and a config field",
             allowed=f"config.{name} for the config", todo="say which one, or rename the stage",
         )  # fmt: skip
     if first in stages and rest:
         changed = _set_stage(stages[first], rest, value)
         return dataclasses.replace(job, stages=tuple(changed if s.name == first else s for s in job.stages))
     if first in config_fields:
-        return dataclasses.replace(job, config=_set_config(job.config, name, value, name))
+        return dataclasses.replace(job, config=_set_inside(job.config, name, value, said(name, value)))
     if name == "cluster":
-        return dataclasses.replace(job, cluster=value)
+        return dataclasses.replace(job, cluster=str(value) if isinstance(value, Text) else value)
     known = [
         *config_fields,
         *(f"{s.name}.{f}" for s in job.stages for f in _STAGE_FIELDS[type(s)]),
         "cluster",
         *(f"cluster.{name}" for name in _CLUSTER_FIELDS),
     ]
-    raise SpecError(f"--set {name}", allowed=listed(known), todo=suggest(name, known) or "see the job's config")
-
-
-def _field_names(value: Any) -> list[str]:
-    return [f.name for f in dataclasses.fields(value)] if dataclasses.is_dataclass(value) else []
+    raise SpecError(said(name, value), allowed=listed(known), todo=suggest(name, known) or "see the job's config")
 
 
 def _set_stage(stage: Prep | Train, field: str, value: Any) -> Prep | Train:
     known = _STAGE_FIELDS[type(stage)]
+    shown = said(f"{stage.name}.{field}", value)
     if field not in known:
         raise SpecError(
-            f"--set {stage.name}.{field}", allowed=listed(f"{stage.name}.{k}" for k in known),
+            shown, allowed=listed(f"{stage.name}.{k}" for k in known),
             todo=suggest(field, known) or "change the job file",
         )  # fmt: skip
     hint = typing.get_type_hints(type(stage))[field]
-    return dataclasses.replace(stage, **{field: convert(value, hint, f"{stage.name}.{field}")})
+    return dataclasses.replace(stage, **{field: convert(value, hint, shown)})
 
 
-def _set_config(config: Any, path: str, value: Any, shown: str) -> Any:
+# -- inside a config -------------------------------------------------------------------------------------------------
+
+
+def _set_inside(owner: Any, path: str, value: Any, shown: str, hint: Any = Any) -> Any:
+    """A copy of an object, dict, list or tuple with the value at `path` changed.
+
+    Args:
+        hint: what `owner` is declared as.
+    """
     first, _, rest = path.partition(".")
-    known = _field_names(config)
-    if first not in known:
-        raise SpecError(f"--set {shown}", allowed=listed(known), todo=suggest(first, known) or "see the job's config")
+    if owner is None or not (records.is_record(owner) or isinstance(owner, dict | list | tuple)):
+        owner = _begun(owner, hint, path, shown)
+    if records.is_record(owner):
+        known = records.names(owner)
+        if first not in known:
+            raise SpecError(shown, allowed=listed(known), todo=suggest(first, known) or "see the job's config")
+        inner = _changed(getattr(owner, first, None), rest, value, shown, records.hint(type(owner), first))
+        return records.changed(owner, first, inner, shown)
+    return _set_item(owner, first, rest, value, shown, hint)
+
+
+def _changed(old: Any, rest: str, value: Any, shown: str, hint: Any) -> Any:
     if rest:
-        return dataclasses.replace(config, **{first: _set_config(getattr(config, first), rest, value, shown)})
-    hint = typing.get_type_hints(type(config))[first]
-    return dataclasses.replace(config, **{first: convert(value, hint, shown)})
+        return _set_inside(old, rest, value, shown, hint)
+    if isinstance(value, Text) and value.strip().startswith("{") and records.is_record(old):
+        given = texts.read(value, dict[str, Any])  # these fields of what is there
+        for name, part in given.items():
+            old = _set_inside(old, name, part, shown, hint)
+        return old
+    return convert(value, hint, shown)
+
+
+def _set_item(owner: Any, key: str, rest: str, value: Any, shown: str, hint: Any) -> Any:
+    """An entry of a dict (a new one too), or an item of a list or tuple that is there."""
+    option = next((m for m in members(hint) if isinstance(owner, typing.get_origin(m) or ())), None)
+    parts = typing.get_args(option) if option is not None else ()
+    if isinstance(owner, dict):
+        key_hint, part_hint = parts if len(parts) == 2 else (Any, Any)
+        found = _key_of(owner, key, key_hint, shown)
+        if rest and found not in owner:
+            raise SpecError(shown, allowed=listed(map(str, owner)), todo="name an entry that is there")
+        return {**owner, found: _changed(owner.get(found), rest, value, shown, part_hint)}
+    if not key.isdigit() or int(key) >= len(owner):
+        raise SpecError(shown, allowed=f"an index from 0 to {len(owner) - 1}" if owner else "no index: it is empty",
+                        todo="name an item that is there")  # fmt: skip
+    at = int(key)
+    part_hint = Any if not parts else parts[at] if len(parts) > at and Ellipsis not in parts else parts[0]
+    items = [*owner[:at], _changed(owner[at], rest, value, shown, part_hint), *owner[at + 1 :]]
+    return items if isinstance(owner, list) else tuple(items)
+
+
+def _key_of(owner: dict[Any, Any], text: str, hint: Any, shown: str) -> Any:
+    """The key that a text means: one that is there and is written so, or a new one of the declared type."""
+    same = [key for key in owner if str(getattr(key, "name", key)) == text or str(key) == text]
+    return same[0] if same else convert(Text(text), str if is_open(hint) else hint, shown)
+
+
+def _begun(owner: Any, hint: Any, path: str, shown: str) -> Any:
+    """Where nothing is there yet that has fields: one with its defaults, if it is clear of which class."""
+    classes = [bare(m) for m in members(hint) if records.is_record_class(bare(m))]
+    if owner is None and len(classes) == 1:
+        try:
+            return classes[0]()
+        except TypeError as error:
+            raise SpecError(
+                f"{shown}: {error}", allowed=f"a {classes[0].__name__} as a whole, in the job file"
+            ) from None
+    first = path.partition(".")[0]
+    raise SpecError(
+        f"{shown}: {owner!r} has no '{first}'",
+        allowed=f"one of {listed(c.__name__ for c in classes)} first"
+        if classes
+        else "a field of an object, dict or list",
+        todo="give the whole value",
+    )
 
 
 def convert(value: Any, hint: Any, shown: str) -> Any:
-    """`value` as the type `hint`; a string is read the way a person would write such a value.
+    """`value` as the type `hint`: a `Text` is read, another value is taken as it is where it fits.
+
+    Args:
+        shown: how errors call the change.
 
     Raises:
         SpecError: it does not fit.
     """
-    from pydantic import TypeAdapter, ValidationError
-
-    adapter = TypeAdapter(hint)
-    attempts = [lambda: adapter.validate_python(value, strict=True)]
-    if isinstance(value, str):
-        attempts += [
-            lambda: adapter.validate_strings(value),
-            lambda: adapter.validate_python(_from_text(value)),
-        ]
-    else:
-        attempts.append(lambda: adapter.validate_python(value))
-    for attempt in attempts:
-        try:
-            return attempt()
-        except (ValidationError, ValueError):
-            continue
-    type_name = getattr(hint, "__name__", None) if isinstance(hint, type) else str(hint).replace("typing.", "")
-    raise SpecError(f"--set {shown}={value}", allowed=f"a value of type {type_name}", todo="give such a value")
-
-
-def _from_text(text: str) -> Any:
-    """JSON, 'none', or a comma-separated list."""
-    if text.lower() in ("none", "null"):
-        return None
     try:
-        return json.loads(text)
-    except json.JSONDecodeError:
-        return text.split(",")
+        if isinstance(value, Text):
+            return texts.read(str(value), hint)
+        try:
+            return fitted(value, hint)
+        except Misfit:
+            return texts.converted(value, hint)
+    except texts.Unreadable:
+        raise SpecError(shown, allowed=texts.allowed(hint), todo="give such a value") from None

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from runner import records
 from runner.checks import Fields, checked
 from runner.spec_cluster import Cluster, Group, Kubernetes, Volume, package_names
 
@@ -214,7 +214,7 @@ class Job:
     Args:
         name: of the job; lower-case letters, digits and '-'.
         stages: Prep and Train values; their order follows from the data they read and write.
-        config: a dataclass instance, given to every function of the job.
+        config: an instance of a dataclass, of a pydantic model or of an attrs class; every function of the job gets it.
         cluster: a cluster's name (the stem of its file in `clusters/`) or value.
         packages: what its functions import besides what the environment has, such as 'tokenizers>=0.20'. Locked at
             submission to exact versions that fit what is installed, and installed once on each machine.
@@ -239,15 +239,15 @@ class Job:
             if names.count(name) > 1:
                 raise fields.fail("stages", names, "stages with different names", f"rename one of the two '{name}'")
         object.__setattr__(self, "stages", tuple(self.stages))
-        if self.config is not None and (not dataclasses.is_dataclass(self.config) or isinstance(self.config, type)):
-            raise fields.fail("config", self.config, "an instance of a dataclass, or None", "write @dataclass above it")
+        if self.config is not None and not records.is_record(self.config):
+            raise fields.fail("config", self.config, f"{records.KINDS}, or None", "write @dataclass above its class")
         if not isinstance(self.cluster, str | Cluster):
             raise fields.fail("cluster", self.cluster, "a cluster's name or a Cluster")
         object.__setattr__(self, "packages", package_names(fields, self.packages))
         self._check_uses(fields)
 
     def _check_uses(self, fields: Fields) -> None:
-        known = [f.name for f in dataclasses.fields(self.config)] if self.config is not None else []
+        known = records.names(self.config)
         for stage in self.stages:
             for name in (stage.uses or ()) if isinstance(stage, Prep) else ():
                 if name not in known:

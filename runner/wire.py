@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 import dataclasses
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from runner.capture import FunctionRef, reference
+from runner.config import config_to_json
 from runner.errors import SpecError
 from runner.spec import Cluster, Dataset, Group, Job, Kubernetes, Prep, Train, Volume
 
@@ -54,7 +53,7 @@ def _fields_to_json(value: Any, root: Path) -> dict[str, Any]:
 
 
 def from_json(value: Any) -> Any:
-    """The definitions behind the JSON; a job's `config` stays JSON (see `config_from_json`)."""
+    """The definitions behind the JSON; a job's `config` stays JSON (see `config.config_from_json`)."""
     if isinstance(value, list):
         return tuple(from_json(part) for part in value)
     if not isinstance(value, dict):
@@ -62,9 +61,8 @@ def from_json(value: Any) -> Any:
     kind = value.get("kind")
     if not isinstance(kind, str) or kind not in _KINDS:
         return {key: from_json(part) for key, part in value.items()}  # a mapping, which may have such a key as well
-    fields = {key: from_json(part) for key, part in value.items() if key != "kind"}
+    fields = {key: from_json(part) for key, part in value.items() if key not in ("kind", "config")}
     if kind == "Job":
-        fields["config"] = None
         fields["stages"] = tuple(
             dataclasses.replace(s, uses=None) if isinstance(s, Prep) else s for s in fields["stages"]
         )
@@ -75,51 +73,3 @@ def from_json(value: Any) -> Any:
                 object.__setattr__(stage, "uses", from_json(raw["uses"]))
         return job
     return _KINDS[kind](**fields)
-
-
-def config_to_json(config: Any, root: Path) -> Any:
-    """The config's values and where its class is found; by value where the class has no file."""
-    if config is None:
-        return None
-    ref = reference(type(config), root, "Job, field 'config'")
-    if ref.value is not None:
-        import cloudpickle
-
-        values = base64.b64encode(cloudpickle.dumps(config)).decode()
-        return {"class": None, "pickled": values, "values": config_values(config)}
-    return {"class": to_json(ref, root), "pickled": None, "values": config_values(config)}
-
-
-def config_values(config: Any) -> dict[str, Any]:
-    """The fields of a config as JSON values.
-
-    Raises:
-        SpecError: a field holds something that JSON cannot.
-    """
-    from pydantic import TypeAdapter
-
-    try:
-        values = TypeAdapter(type(config)).dump_python(config, mode="json")
-    except Exception as error:  # pydantic raises its own kinds for types that it does not know
-        raise SpecError(
-            f"config {type(config).__name__}: {error}",
-            allowed="fields of numbers, strings, booleans, lists, dicts and nested dataclasses",
-            todo="give such values, and make objects from them inside the functions",
-            where="Job, field 'config'",
-        ) from error
-    return dict(values)
-
-
-def config_from_json(raw: Any) -> Any:
-    """The config instance; the user's code must be loadable in this process."""
-    if raw is None:
-        return None
-    if raw["pickled"] is not None:
-        import cloudpickle
-
-        return cloudpickle.loads(base64.b64decode(raw["pickled"]))
-    from pydantic import TypeAdapter
-
-    cls = from_json(raw["class"]).load()
-    assert sys.modules.get(cls.__module__) is not None
-    return TypeAdapter(cls).validate_python(raw["values"])

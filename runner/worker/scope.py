@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runner import capture, wire
+from runner import capture, config, wire
 from runner.bundle import Bundle
 from runner.errors import DataError, suggest
 from runner.lifecycle import fence, fold
@@ -60,13 +60,12 @@ class Scope:
     @functools.cached_property
     def config(self) -> Any:
         """The job's config; loading it imports the user's code."""
-        return self.job.config if self.inline else wire.config_from_json(self.spec["job"]["config"])
+        return self.job.config if self.inline else config.config_from_json(self.spec["job"]["config"])
 
     @property
     def config_values(self) -> dict[str, Any]:
         """The config's fields as JSON values; imports nothing."""
-        raw = self.spec["job"]["config"]
-        return dict(raw["values"]) if raw else {}
+        return config.config_values(self.spec["job"]["config"])
 
     @property
     def data_folder(self) -> str:

@@ -99,7 +99,7 @@ def test_the_bundle_holds_what_the_run_is(project: Path) -> None:
     """spec.json and code.zip hold the job, resolved, and the code; the same code gives the same bytes."""
     run = runner.submit("tiny", cluster=FAKE, lr=0.5)
     spec = run.spec()
-    assert spec["job"]["config"]["values"] == {"lr": 0.5, "words": 3}
+    assert spec["job"]["config"]["fields"] == {"lr": 0.5, "words": 3}
     assert spec["job"]["stages"][0]["fn"]["file"] == "jobs/tiny.py"
     assert spec["datasets"]["text"]["url"] == str(project / "lake/*.jsonl")
     again = runner.submit("tiny", cluster=FAKE, lr=0.5)

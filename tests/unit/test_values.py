@@ -1,0 +1,158 @@
+"""Values as JSON that says what they are: what is read back is what was written."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import random
+import sys
+import threading
+import types
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from runner import capture, config
+from runner.data.catalog import code_key
+from runner.errors import SpecError
+from runner.spec import Prep
+from tests import config_kit as kit
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(autouse=True)
+def _code_root() -> None:
+    capture.set_code_root(ROOT)
+
+
+def through(value: Any) -> Any:
+    """The value as a worker reads it: through the strict JSON of the spec."""
+    return config.config_from_json(json.loads(json.dumps(config.config_to_json(value, ROOT), allow_nan=False)))
+
+
+def check(seed: int) -> None:
+    draw = random.Random(seed)
+    value = draw.choice(kit.RECORDS[:-2])(kit.value(draw))
+    for made in (through(value), config.settled(value, ROOT)):
+        assert kit.same(value, made), (seed, value, made)
+
+
+@pytest.mark.parametrize("number", range(len(kit.LEAVES)), ids=lambda n: type(kit.LEAVES[n]).__name__)
+def test_every_kind_of_value_arrives(number: int) -> None:
+    """A field holds after the way what it held before: the same value of the same class."""
+    given = kit.Plain(kit.LEAVES[number])
+    assert kit.same(given, through(given))
+
+
+def test_nested_values_arrive() -> None:
+    """Whatever containers and objects are made of one another, what a worker reads is what was given."""
+    for seed in range(300):
+        check(seed)
+
+
+@pytest.mark.soak
+def test_many_nested_values_arrive() -> None:
+    """The same, many times over."""
+    for seed in range(300, 20_000):
+        check(seed)
+
+
+def test_post_init_is_done_once() -> None:
+    """What `__post_init__` made of a config is what arrives, computed fields and attributes besides them too."""
+    assert through(kit.Minutes(3.0)).timeout == 180
+    assert through(kit.Scaled(scale=4.0)).lr == pytest.approx(0.4)
+    heads = kit.Heads(dim=32)
+    assert heads.lock is heads.lock  # a cached property is made where it is asked for
+    made = through(heads)
+    assert (made.head_dim, made.note) == (8, "besides its fields")
+    assert isinstance(made.lock, type(threading.Lock()))
+
+
+def test_a_set_is_the_same_text_everywhere() -> None:
+    """The order in which a process hashes a set is no part of the spec."""
+    texts = {json.dumps(config.config_to_json(kit.Plain(set(order)), ROOT)) for order in itertools.permutations("abc")}
+    assert len(texts) == 1
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (threading.Lock(), "value['x'][0] is a _thread.lock, which cannot be sent"),
+        (lambda: 1, "value['x'][0] is a lambda"),
+        ((i for i in "abc"), "value['x'][0] is a generator"),
+        (object(), "value['x'][0] is a object"),
+        (kit.Heads().__init__, "no other process would find"),
+        (kit.pydantic.SecretStr("x"), "for all to read"),
+        (np.array([object()]), "value['x'][0] is a numpy.ndarray"),
+        (kit.Bare(kit.Plain(threading.Lock())), "value['x'][0].value.value is a _thread.lock"),
+    ],
+)
+def test_what_cannot_travel_is_named(value: Any, words: str) -> None:
+    """A value that no other process could have is refused by its place in the config."""
+    with pytest.raises(SpecError) as caught:
+        config.settled(kit.Plain({"x": [value]}), ROOT)
+    assert words in str(caught.value)
+    assert "config" in caught.value.where
+
+
+def test_a_circle_is_refused() -> None:
+    """A value that lies in itself has no text."""
+    circle: list[Any] = []
+    circle.append(circle)
+    with pytest.raises(SpecError, match="value\\[0\\] is a list, which contains itself"):
+        config.settled(kit.Plain(circle), ROOT)
+
+
+def test_what_lies_in_a_local_class_is_refused() -> None:
+    """A class that is defined inside a function is found by no other process, and is named."""
+
+    class Local:
+        pass
+
+    with pytest.raises(SpecError, match="value"):
+        config.settled(kit.Plain(Local()), ROOT)
+
+
+def test_keys_of_results_differ_where_values_do() -> None:
+    """No two values of a field that are not the same give the same key, so no result of one is taken for another's."""
+    stage = Prep("p", fn=check, source="a", sink="b")
+    keys: dict[str, Any] = {}
+    for value in (
+        *kit.LEAVES,
+        [],
+        (),
+        {},
+        set(),
+        [1],
+        (1,),
+        [1.0],
+        {1: 2},
+        {"1": 2},
+        {"a": 1, "b": 2},
+        {"b": 2, "a": 1},
+    ):
+        values = config.config_values(config.config_to_json(kit.Plain(value), ROOT), ROOT)
+        key = code_key(stage, "code", values)
+        assert key not in keys, (value, keys[key])
+        keys[key] = value
+
+
+def test_numbers_of_numpy_become_what_is_declared() -> None:
+    """np.float64 in a field of float is a float everywhere; where anything may stand it stays what it is."""
+    made = config.settled(kit.Adam(lr=np.float64(0.1), betas=(np.float32(0.5), np.int64(1))), ROOT)  # type: ignore[arg-type]
+    assert kit.same((made.lr, made.betas), (0.1, (0.5, 1)))
+    assert kit.same(config.settled(kit.Plain(np.float32(0.5)), ROOT).value, np.float32(0.5))
+
+
+def test_a_config_of_a_notebook_arrives(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A class without a file travels by value, with the classes of its fields."""
+    monkeypatch.setitem(sys.modules, "nowhere", types.ModuleType("nowhere"))
+    scope = vars(sys.modules["nowhere"])
+    text = "@dataclass\nclass Inner:\n    x: int = 1\n@dataclass\nclass Config:\n    a: Inner\n"
+    exec(f"from dataclasses import dataclass\n{text}", scope)
+    made = through(scope["Config"](scope["Inner"](5)))
+    assert (type(made).__name__, made.a.x) == ("Config", 5)
+    assert config.settled(scope["Config"](scope["Inner"](5)), ROOT) == scope["Config"](scope["Inner"](5))
