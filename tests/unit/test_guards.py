@@ -15,11 +15,13 @@ PACKAGE = ROOT / "runner"
 #: Lower layers import nothing from higher ones. A package stands for all its modules.
 LAYERS = [
     {"errors"},
-    {"checks", "store"},
-    {"spec_cluster", "bundle", "shared_store"},
-    {"spec"},
-    {"capture", "settings", "lifecycle", "logs", "patience", "ship", "graph"},
+    {"checks", "store", "capture", "hints", "values_kinds"},
+    {"spec_cluster", "bundle", "shared_store", "values"},
+    {"records"},
+    {"spec", "texts"},
+    {"settings", "lifecycle", "logs", "patience", "ship", "graph"},
     {"codehash", "packages", "receipt", "log_why"},
+    {"config"},
     {"wire", "data"},
     {"project"},
     {"resolve", "pack", "published"},
