@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, unquote
 
+from runner.checks import object_name
 from runner.errors import RunNotFound, StoreError
 from runner.store import Entry, Log, Store
 
@@ -51,7 +52,7 @@ def new_run_id(job: str, now: float | None = None) -> str:
     )
     tail = "".join(secrets.choice(_ALPHABET) for _ in range(2))
     room = ID_LONGEST - len(stamp) - len(tail) - 2
-    return f"{stamp}-{job[:room].strip('-')}-{tail}"
+    return f"{stamp}-{object_name(job)[:room].strip('-')}-{tail}"
 
 
 @dataclass(frozen=True)

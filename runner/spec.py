@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from runner import records
-from runner.checks import Fields, checked
+from runner.checks import Fields, checked, object_name
 from runner.spec_cluster import Cluster, Group, Kubernetes, Volume, package_names
 
 FORMATS = ("parquet", "ipc", "jsonl", "csv", "text", "files")
@@ -62,7 +62,7 @@ class Prep:
     """A stage that turns data into data.
 
     Args:
-        name: of the stage; lower-case letters, digits and '-'.
+        name: of the stage; letters, digits, '-' and '_'.
         fn: ``fn(batch, config)`` -> batch (with several sinks: ``{sink key: batch}``); or a class, made once per worker
             as ``fn(config)`` and called as ``instance(batch)``. With ``batch_format="dataset"``: a function of a Ray
             Data dataset (or of ``{name: dataset}`` where `source` is a mapping).
@@ -149,7 +149,7 @@ class Train:
     """A stage that trains on a gang of ranks.
 
     Args:
-        name: of the stage; lower-case letters, digits and '-'.
+        name: of the stage; letters, digits, '-' and '_'.
         fn: ``fn(ctx, config)``, called once per rank.
         data: the names by which the function asks for its data -> dataset.
         on: the group of machines.
@@ -182,7 +182,7 @@ class Train:
         if not isinstance(self.data, Mapping) or not self.data:
             raise fields.fail("data", self.data, "a mapping such as {'train': 'tokens', 'validation': 'tokens_val'}")
         for key, value in self.data.items():
-            fields.name(f"data key {key!r}", key, longest=40, pattern=r"[a-z][a-z0-9_]*", words="lower-case words")
+            fields.name(f"data key {key!r}", key, longest=40, pattern=r"[A-Za-z][A-Za-z0-9_]*", words="words")
             _dataset_reference(fields, f"data[{key!r}]", value)
         fields.integer("seed", self.seed, 0, 2**63 - 1)
         fields.integer("keep", self.keep, 1)
@@ -212,7 +212,7 @@ class Job:
     """What to run: stages, their configuration and the cluster.
 
     Args:
-        name: of the job; lower-case letters, digits and '-'.
+        name: of the job; letters, digits, '-' and '_'. In the ids of its runs it is lower-case, with '-' for '_'.
         stages: Prep and Train values; their order follows from the data they read and write.
         config: an instance of a dataclass, of a pydantic model or of an attrs class; every function of the job gets it.
         cluster: a cluster's name (the stem of its file in `clusters/`) or value.
@@ -228,16 +228,18 @@ class Job:
 
     def __post_init__(self) -> None:
         fields = Fields(f"Job '{self.name}'")
-        fields.name("name", self.name, longest=JOB_NAME_LONGEST, pattern=r"[a-z][a-z0-9-]*", words=_NAME_WORDS)
+        fields.name("name", self.name, longest=JOB_NAME_LONGEST, pattern=_NAME, words=_NAME_WORDS)
         if not isinstance(self.stages, list | tuple) or not self.stages:
             raise fields.fail("stages", self.stages, "a list of at least one Prep or Train")
         for stage in self.stages:
             if not isinstance(stage, Prep | Train):
                 raise fields.fail("stages", stage, "Prep and Train values")
         names = [stage.name for stage in self.stages]
-        for name in names:
-            if names.count(name) > 1:
-                raise fields.fail("stages", names, "stages with different names", f"rename one of the two '{name}'")
+        folders = [object_name(name) for name in names]
+        for name, folder in zip(names, folders, strict=True):
+            if folders.count(folder) > 1:
+                allowed = "stages with different names, also where '_' is '-' and capitals are small"
+                raise fields.fail("stages", names, allowed, f"rename one of the two '{name}'")
         object.__setattr__(self, "stages", tuple(self.stages))
         if self.config is not None and not records.is_record(self.config):
             raise fields.fail("config", self.config, f"{records.KINDS}, or None", "write @dataclass above its class")
@@ -256,7 +258,7 @@ class Job:
 
 __all__ = ["Cluster", "Dataset", "Group", "Job", "Kubernetes", "Prep", "Stage", "Train", "Volume"]
 
-_NAME_WORDS = "lower-case letters, digits and '-', a letter first"
+_NAME, _NAME_WORDS = r"[A-Za-z]([A-Za-z0-9_-]*[A-Za-z0-9])?", "letters, digits, '-' and '_', a letter first"
 
 
 def _workers(fields: Fields, workers: Any) -> int | tuple[int, int]:
@@ -275,7 +277,7 @@ def _workers(fields: Fields, workers: Any) -> int | tuple[int, int]:
 
 
 def _stage_fields(fields: Fields, name: object, on: object, timeout_s: object) -> None:
-    fields.name("name", name, longest=STAGE_NAME_LONGEST, pattern=r"[a-z][a-z0-9-]*", words=_NAME_WORDS)
+    fields.name("name", name, longest=STAGE_NAME_LONGEST, pattern=_NAME, words=_NAME_WORDS)
     if not isinstance(on, str) or not on:
         raise fields.fail("on", on, "the name of a group of the cluster")
     if timeout_s is not None:

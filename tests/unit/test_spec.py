@@ -62,6 +62,7 @@ BAD = {
     "best without a direction": (lambda: gang(best=("loss", "smallest")), "'min', 'max'"),
     "a negative timeout": (lambda: gang(timeout_s=-1), "a number from"),
     "two stages of one name": (lambda: job(stages=[prep(), prep(sink="other")]), "different names"),
+    "two stages of one folder": (lambda: job(stages=[prep(name="a_b"), prep(name="A-b", sink="o")]), "two 'a_b'"),
     "no stages": (lambda: job(stages=[]), "at least one"),
     "a config that is no dataclass": (lambda: job(config={"lr": 1}), "dataclass"),
     "uses of an unknown field": (lambda: job(stages=[prep(uses=("layer",))]), "did you mean 'layers'"),
