@@ -9,6 +9,7 @@ import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from multiprocessing import util
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +48,8 @@ class ProcessPool:
         forkserver.start((*forkserver.PREP, "pandas"))
         self._context = forkserver.context()
         self._workers: list[_Worker] = []
+        # A daemonic process may not have children, and Python waits at its exit for what is not daemonic.
+        self._at_exit = util.Finalize(self, _kill, (self._workers,), exitpriority=10)
 
     def __enter__(self) -> ProcessPool:
         return self
@@ -130,7 +133,7 @@ class ProcessPool:
         log = str(self._scope.spool(self._stage, "logs", f"prep-{number}"))
         threads = max(1, (os.cpu_count() or 1) // self._size)
         process = self._context.Process(
-            target=pool_worker.main, args=(theirs, log, threads), name=f"prep-{number}", daemon=True
+            target=pool_worker.main, args=(theirs, log, threads), name=f"prep-{number}", daemon=False
         )
         process.start()
         theirs.close()
@@ -146,6 +149,7 @@ class ProcessPool:
         """End the workers: idle ones leave when their pipe closes, busy ones are killed."""
         self._end([worker for worker in self._workers if worker.index is not None], grace_s=0.0)
         self._end(self._workers, grace_s=_GRACE_S)
+        self._at_exit.cancel()
 
     def _end(self, workers: list[_Worker], grace_s: float) -> None:
         workers = list(workers)
@@ -160,6 +164,11 @@ class ProcessPool:
                 worker.process.join()
             worker.process.close()
             self._workers.remove(worker)
+
+
+def _kill(workers: list[_Worker]) -> None:
+    for worker in workers:
+        worker.process.kill()
 
 
 def _death(code: int | None) -> str:
