@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 import getpass
 import inspect
@@ -14,15 +13,16 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from runner import capture, facts, packages, plan, settings, wire
+from runner import capture, facts, isolation, packages, plan, script, settings, wire
 from runner.backends.base import EARLY, open_backend, open_outside, place
 from runner.backends.processes import MARK
 from runner.bundle import LIVE, LOCK, Bundle, Doing, find_run, new_run_id, read_index
 from runner.config import settled
 from runner.errors import ApiError, InputError, ProjectError, StoreError, entry_of
 from runner.lifecycle import RunState, fold
+from runner.modules import MAIN, inside_of
 from runner.pack import pack
-from runner.project import Project, find_project
+from runner.project import Project, find_project, split_reference
 from runner.receipt import end_run
 from runner.resolve import Resolved, resolve
 from runner.run import Run
@@ -37,7 +37,8 @@ def submit(
     """Check a job, write its bundle and start its run; returns at once (inline: when it has ended).
 
     Args:
-        job: a Job, the path of a file that holds one, or the stem of a file in `jobs/`.
+        job: a Job, the path of a file that holds one, or the stem of a file in `jobs/`; of several in a file
+            ``path:name``.
         cluster: instead of the job's.
         store: the URL of the store, instead of the project's.
         inline: run every stage in this process, at world size 1 with the same global batch; the user's own exceptions
@@ -49,8 +50,9 @@ def submit(
     Raises:
         InputError: something is wrong with the input; nothing was started.
     """
-    prepared = prepare(job, cluster=cluster, store=store, changes={**(changes or {}), **config})
-    return start(prepared, inline=inline)
+    with isolation.isolated(keep=isinstance(job, Job)):
+        prepared = prepare(job, cluster=cluster, store=store, changes={**(changes or {}), **config})
+        return start(prepared, inline=inline)
 
 
 class Prepared:
@@ -73,6 +75,7 @@ def prepare(
 ) -> Prepared:  # fmt: skip
     """Everything that is checked before anything is spent; see `submit`."""
     _refuse_while_loading()
+    isolation.leave()  # files may have been edited since
     project, job = _find(job)
     if cluster is not None:
         changes = {**(changes or {}), "cluster": cluster}
@@ -176,7 +179,7 @@ def resume(run: Run, *, new_code: bool = False) -> Run:
     if new_code:
         number = sum(entry.kind == "resumed" for entry in run.bundle.log.read()) + 2
         code = f"code-{number}.zip"
-        run.bundle.store.put(code, pack(find_project(), []))
+        run.bundle.store.put(code, pack(find_project(), [], run.bundle.root))
     run.bundle.log.append("resumed", {"by": user(), "code": code})
     run.bundle.index(view.job, LIVE)
     launch(run)
@@ -201,15 +204,23 @@ def _refuse_while_loading() -> None:
 
 def _find(job: Job | str | Path) -> tuple[Project, Job]:
     if isinstance(job, Job):
-        file = _caller_file()
-        if file is not None:
-            _check_guard(file)
-        return find_project(file.parent if file is not None else None), job
+        return _project_of(job), job
     if not isinstance(job, str | Path):
         raise InputError(f"submit({job!r})", allowed="a Job, the path of a job file, or its stem", todo="give one")
-    path = Path(job)
+    path = Path(split_reference(job)[0])
     project = find_project(path if path.suffix == ".py" else None)
     return project, project.job(job)
+
+
+def _project_of(job: Job) -> Project:
+    """Around the script that is running, if it holds the functions; else around their own files."""
+    file = _caller_file()
+    project = find_project(file.parent if file is not None else None)
+    for stage in job.stages:
+        held = capture.file_of(stage.fn)
+        if held is not None and inside_of(held, project.root) is None:
+            return find_project(held.parent)
+    return project
 
 
 def _caller_file() -> Path | None:
@@ -222,30 +233,13 @@ def _caller_file() -> Path | None:
     return None if "site-packages" in path.parts or path.parent == Path(sys.executable).parent else path
 
 
-def _check_guard(file: Path) -> None:
-    """Workers import the script under another name: a bare submit at its top level would run again there."""
-    try:
-        tree = ast.parse(file.read_bytes())
-    except SyntaxError:
-        return  # not the Python that is running (a zipapp, a notebook's launcher)
-    for statement in tree.body:
-        if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.If):
-            continue
-        for node in ast.walk(statement):
-            name = getattr(getattr(node, "func", None), "attr", getattr(getattr(node, "func", None), "id", None))
-            if isinstance(node, ast.Call) and name == "submit":
-                raise ProjectError(
-                    f"{file}:{node.lineno} calls submit at the top level of a script",
-                    allowed="submit under a guard, since workers import the script",
-                    todo='put the call below `if __name__ == "__main__":`',
-                )
-
-
 def _check_callables(job: Job, project: Project) -> None:
     """Every function must be loadable by another process, and take the arguments that it will be given."""
     for stage in job.stages:
         where = f"{type(stage).__name__} '{stage.name}', field 'fn'"
-        capture.reference(stage.fn, project.root, where)
+        found = capture.reference(stage.fn, project.root, where)
+        if found.module == MAIN:
+            script.refuse_unguarded(Path(__file__).resolve().parent)
         if inspect.isfunction(stage.fn):
             _check_arguments(stage.fn, where)
         if isinstance(stage, Prep) and stage.keep is not None:
@@ -280,7 +274,7 @@ def _write_bundle(prepared: Prepared, *, inline: bool) -> Bundle:
         "plan": prepared.plan.to_json(),
         "lineage": _lineage(root),
     }
-    archive = pack(resolved.project, _entry_files(spec, root))
+    archive = pack(resolved.project, _entry_files(spec, root), store)
     while True:
         bundle = Bundle(store, new_run_id(resolved.job.name))
         try:

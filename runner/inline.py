@@ -5,8 +5,9 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from runner import capture, packages
+from runner import packages
 from runner.backends import processes
+from runner.code_root import code_root_at
 from runner.lifecycle import RunState
 from runner.receipt import end_run
 from runner.resolve import Resolved
@@ -25,12 +26,11 @@ def run_inline(run: Run, resolved: Resolved) -> None:
 
     log = run.bundle.log
     log.append("supervisor", {**processes.identity(), "inline": True})
-    capture.set_code_root(resolved.project.root)
     lock = run.bundle.lock()
     if lock is not None:
         packages.provide(lock)
     state, error = RunState.FAILED, None
-    with tempfile.TemporaryDirectory(prefix="runner-inline-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="runner-inline-") as scratch, code_root_at(resolved.project.root):
         engine = InlineEngine()
         try:
             for leg in range(len(run.view().legs)):

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import fnmatch
 import io
-import os
-import subprocess
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
+from runner.code_root import FOLDERS_NOTE
 from runner.codehash import project_files
 from runner.errors import ProjectError
+from runner.imported import import_folders, imported_files, refuse_shadowed
+from runner.listed import listed_files
+from runner.modules import inside_of
+from runner.pack_names import member_of
 from runner.project import Project
+from runner.store import Store
 
 LARGEST_BYTES = 64 << 20
-_SKIPPED = {"__pycache__", "node_modules", "venv", "build", "dist"}
 #: Files that hold credentials by the custom of their names: a bundle is read by whoever can read its store.
 _SECRETS = (
     "*.env", ".env", ".env.*", "*.pem", "*.key", "*.p12", "*.pfx", ".netrc", ".pypirc", ".git-credentials",
@@ -27,40 +30,42 @@ _PACKAGE = Path(__file__).resolve().parent
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
-def pack(project: Project, entry_files: Iterable[Path]) -> bytes:
+def pack(project: Project, entry_files: Iterable[Path], store: Store | None = None) -> bytes:
     """The zip's bytes: ``project/...`` and ``runner/...``; the same files give the same bytes.
 
-    Files that hold credentials by their names (`lake.env`, `.env`, `*.pem`, `id_rsa`, `kubeconfig`) stay behind, and so
-    do the folders `.aws` and `.kube`. A `.py` is never taken for one.
+    Whatever of the project's modules has been imported, or is imported by the entry files, is there, also if git
+    ignores it. Files that hold credentials by their names (`lake.env`, `.env`, `*.pem`, `id_rsa`, `kubeconfig`) stay
+    behind, and so do the folders `.aws` and `.kube`; a `.py` is never taken for one. So do stores, and bundles.
 
     Args:
         project: whose files that git does not ignore are taken. Without a project, only the given files and what
             they import.
         entry_files: the files that hold the job's functions.
+        store: of the run, which may lie inside the project.
 
     Raises:
         ProjectError: more than 64 MiB.
     """
-    files = list(_project_files(project)) if project.found else project_files(entry_files, project.root)
-    files = sorted(set(files) | {p.resolve() for p in entry_files if p.resolve().is_relative_to(project.root)})
-    _check_size(files, project.root)
+    root = project.root
+    entries = _inside(entry_files, root)
+    modules = entries | imported_files(root)
+    modules |= _inside(project_files([root / inside for inside in modules if inside.suffix == ".py"], root), root)
+    refuse_shadowed(modules, root)
+    files = {f for f in listed_files(root, store) if not _is_secret(f)} if project.found else set()
+    files |= modules
+    _check_size(files, root)
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-        for path in files:
-            _add(archive, path, f"project/{path.relative_to(project.root).as_posix()}")
+        for inside in sorted(files):
+            _add(archive, member_of(inside), (root / inside).read_bytes())
+        _add(archive, f"project/{FOLDERS_NOTE}", import_folders(root).to_bytes())
         for path in sorted(_PACKAGE.rglob("*.py")):
-            _add(archive, path, f"runner/{path.relative_to(_PACKAGE).as_posix()}")
+            _add(archive, f"runner/{path.relative_to(_PACKAGE).as_posix()}", path.read_bytes())
     return out.getvalue()
 
 
-def _add(archive: zipfile.ZipFile, path: Path, name: str) -> None:
-    archive.writestr(zipfile.ZipInfo(name, _EPOCH), path.read_bytes(), zipfile.ZIP_DEFLATED, 1)
-
-
-def _project_files(project: Project) -> Iterator[Path]:
-    for path in _listed_by_git(project.root) or _walked(project.root):
-        if path.is_file() and not path.is_relative_to(_PACKAGE) and not _is_secret(path.relative_to(project.root)):
-            yield path
+def _add(archive: zipfile.ZipFile, name: str, data: bytes) -> None:
+    archive.writestr(zipfile.ZipInfo(name, _EPOCH), data, zipfile.ZIP_DEFLATED, 1)
 
 
 def _is_secret(path: Path) -> bool:
@@ -70,30 +75,17 @@ def _is_secret(path: Path) -> bool:
     return path.suffix != ".py" and any(fnmatch.fnmatch(path.name, pattern) for pattern in _SECRETS)
 
 
-def _listed_by_git(root: Path) -> list[Path]:
-    """The files that git does not ignore; none outside a repository or without git."""
-    command = ["git", "-C", str(root), "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
-    try:
-        done = subprocess.run(command, capture_output=True, check=False)
-    except FileNotFoundError:
-        return []
-    if done.returncode != 0:
-        return []
-    return [root / os.fsdecode(name) for name in done.stdout.split(b"\0") if name and b".runner/" not in name]
+def _inside(files: Iterable[Path], root: Path) -> set[Path]:
+    """Those of the project, relative to it."""
+    return {inside for inside in (inside_of(path, root) for path in files) if inside is not None}
 
 
-def _walked(root: Path) -> Iterator[Path]:
-    for folder, folders, names in os.walk(root):
-        folders[:] = [f for f in folders if f not in _SKIPPED and not f.startswith(".")]
-        yield from (Path(folder) / name for name in names if not name.startswith("."))
-
-
-def _check_size(files: list[Path], root: Path) -> None:
-    sizes = {path: path.stat().st_size for path in files}
+def _check_size(files: set[Path], root: Path) -> None:
+    sizes = {inside: (root / inside).stat().st_size for inside in files}
     total = sum(sizes.values())
     if total > LARGEST_BYTES:
         largest = sorted(sizes, key=lambda p: -sizes[p])[:5]
-        shown = ", ".join(f"{p.relative_to(root)} ({sizes[p] / 2**20:.1f} MiB)" for p in largest)
+        shown = ", ".join(f"{p} ({sizes[p] / 2**20:.1f} MiB)" for p in largest)
         raise ProjectError(
             f"the project's files are {total / 2**20:.0f} MiB; the largest: {shown}",
             allowed=f"{LARGEST_BYTES >> 20} MiB of code",

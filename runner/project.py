@@ -9,8 +9,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
-from runner.capture import load_file
 from runner.errors import ProjectError, listed, suggest
+from runner.modules import load_file
+from runner.script import imported_names
 from runner.spec import Cluster, Dataset, Job
 from runner.store import Store
 
@@ -42,11 +43,12 @@ class Project:
         return Store(chosen, self.settings.get("store_options", {}))
 
     def job(self, reference: str | Path) -> Job:
-        """The job in a file, by its path or its stem."""
-        path = Path(reference)
+        """The job in a file, by its path or its stem; of several in a file by `path:name` or `stem:name`."""
+        text, name = split_reference(reference)
+        path = Path(text)
         if path.suffix == ".py":
-            return load_definition(path, self.root, Job)
-        return self._by_stem(str(reference), Job)
+            return load_definition(path, self.root, Job, name)
+        return self._by_stem(text, Job, name)
 
     def dataset(self, name: str) -> Dataset | None:
         """The definition of a dataset, or None if the project has none by that name."""
@@ -65,7 +67,7 @@ class Project:
         stems = [path.stem for path in sorted(folder.glob("*.py")) if not path.name.startswith("_")]
         return stems + [name for name in _BUILT_IN if kind is Cluster and name not in stems]
 
-    def _by_stem(self, name: str, kind: type[T]) -> T:
+    def _by_stem(self, name: str, kind: type[T], value: str | None = None) -> T:
         path = self.root / _FOLDERS[kind] / f"{name}.py"
         if not path.is_file():
             known = self.stems(kind)
@@ -75,7 +77,7 @@ class Project:
                 todo=suggest(name, known) or f"write {path}, or give a path that ends in .py",
                 where=f"project {self.root}",
             )
-        return load_definition(path, self.root, kind)
+        return load_definition(path, self.root, kind, value)
 
 
 _BUILT_IN = {"local": Cluster(backend="local"), "ray_local": Cluster(backend="ray")}
@@ -120,30 +122,58 @@ def _settings(folder: Path) -> dict[str, Any] | None:
     return dict(table)
 
 
-def load_definition(path: Path, root: Path, kind: type[T]) -> T:
-    """The one value of `kind` in the file at `path`.
+def split_reference(reference: str | Path) -> tuple[str, str | None]:
+    """The file or stem that a reference to a job begins with, and the name in it that may follow after a colon."""
+    text, colon, name = str(reference).rpartition(":")
+    return (text, name) if colon and text and name.isidentifier() else (str(reference), None)
+
+
+def load_definition(path: Path, root: Path, kind: type[T], name: str | None = None) -> T:
+    """The value of `kind` in the file at `path`.
+
+    Args:
+        name: of the value; None: the only one, the only one that the file does not import, or the one that is called
+            as its kind is (`job`, `dataset`, `cluster`).
 
     Raises:
-        ProjectError: there is no such file, it does not load, or it holds none or several.
+        ProjectError: there is no such file, it does not load, or it is not certain which value is meant.
     """
     path = Path(path)
     if not path.is_file():
         near = [p.name for p in path.parent.glob("*.py")] if path.parent.is_dir() else []
         raise ProjectError(f"no file {path}", todo=suggest(path.name, near) or "check the path")
-    module = load_file(path, root)
-    values = _values(module, kind)
-    if len(values) != 1:
-        held = f"holds {len(values)} values of type {kind.__name__}" if values else f"holds no {kind.__name__}"
+    values = _values(load_file(path, root), kind)
+    if name is not None:
+        if name not in values:
+            raise ProjectError(
+                f"{path} holds no {kind.__name__} '{name}'", allowed=listed(values) if values else "its own names",
+                todo=suggest(name, values) or "give one of its names",
+            )  # fmt: skip
+        return values[name]
+    chosen = _the_one(values, kind, path)
+    if chosen is None:
+        held = f"holds {len(values)} values of type {kind.__name__}: {', '.join(values)}" if values else (
+            f"holds no {kind.__name__}")  # fmt: skip
+        usual = kind.__name__.lower()
         raise ProjectError(
-            f"{path} {held}", allowed=f"exactly one module-level {kind.__name__}",
-            todo=f"write `{kind.__name__.lower()} = {kind.__name__}(...)` in it, one a file",
+            f"{path} {held}", allowed=f"one module-level {kind.__name__}, or one that is called '{usual}'",
+            todo=f"name one, as in {path.name}:{next(iter(values))}" if values and kind is Job
+            else f"write `{usual} = {kind.__name__}(...)` in it",
         )  # fmt: skip
-    return values[0]
+    return chosen
 
 
-def _values(module: ModuleType, kind: type[T]) -> list[T]:
-    found: list[T] = []
-    for value in vars(module).values():
-        if isinstance(value, kind) and not any(value is other for other in found):
-            found.append(value)
-    return found
+def _values(module: ModuleType, kind: type[T]) -> dict[str, T]:
+    return {name: value for name, value in vars(module).items() if isinstance(value, kind)}
+
+
+def _the_one(values: dict[str, T], kind: type[T], path: Path) -> T | None:
+    """The value that is meant where none is named."""
+    own = {name: value for name, value in values.items() if name not in imported_names(path)}
+    for found in (own, values):
+        distinct = {id(value): value for value in found.values()}
+        if len(distinct) == 1:
+            return next(iter(distinct.values()))
+        if kind.__name__.lower() in found:
+            return found[kind.__name__.lower()]
+    return None

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from runner import isolation
 from runner.store import Store
 
 
@@ -17,12 +20,16 @@ def store(tmp_path: Path) -> Store:
 
 
 @pytest.fixture(autouse=True)
-def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No setting of the person who runs the tests leaks into them, and none of one test into the next."""
     for name in list(os.environ):
         if name.startswith("RUNNER_"):
             monkeypatch.delenv(name)
-    monkeypatch.setattr("runner.capture._code_root", None)
+    monkeypatch.setattr("runner.code_root._code_root", None)
+    monkeypatch.setattr("sys.path", list(sys.path))
+    monkeypatch.setenv("RUNNER_CODE_ROOT", "")  # what a test sets goes with it
+    yield
+    isolation.leave()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -16,7 +16,7 @@ import threading
 import time
 import zipfile
 from pathlib import Path
-from types import FrameType
+from types import FrameType, ModuleType
 from typing import Any
 
 from runner import capture, packages
@@ -24,6 +24,8 @@ from runner.backends import processes
 from runner.bundle import LOCK, Bundle
 from runner.errors import Fenced, StoreError, WorkerLost, entry_of, to_entry
 from runner.lifecycle import fence, fold
+from runner.modules import set_main
+from runner.pack_names import path_of
 from runner.ship import Shipper
 from runner.spec import Stage
 from runner.store import PATIENCE_S, Entry, Store
@@ -158,9 +160,11 @@ def unpack_code(bundle: Bundle, folder: Path) -> None:
     if done.exists() and done.read_text() == key:
         return
     with zipfile.ZipFile(io.BytesIO(bundle.store.get(key))) as archive:
-        members = [name for name in archive.namelist() if name.startswith("project/")]
-        for name in members:
-            target = folder / name.removeprefix("project/")
+        for name in archive.namelist():
+            inside = path_of(name)
+            if inside is None:
+                continue
+            target = folder / inside
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(archive.read(name))
     folder.mkdir(parents=True, exist_ok=True)
@@ -224,6 +228,7 @@ def _end_without_supervisor(scope: Scope) -> None:
 
 
 if __name__ == "__main__":
+    set_main(ModuleType("__main__"))  # workers need not import this program
     code = main(sys.argv[1:])
     alive = [t for t in threading.enumerate() if t is not threading.main_thread() and not t.daemon]
     sys.stdout.flush()

@@ -15,6 +15,7 @@ import runner
 from runner.bundle import Bundle
 from runner.ship import Shipper
 from runner.store import PATIENCE_S, Store
+from runner.worker import children
 from runner.worker.memory import limit_words, out_of_memory_kills
 from runner.worker.scope import Scope
 
@@ -33,6 +34,7 @@ class Node:
     """
 
     def __init__(self, payload: dict[str, Any], stage: str, writer: str) -> None:
+        children.make_ready()
         self._shipper: subprocess.Popen[bytes] | None = None
         if payload["host"] == os.uname().nodename:
             self.scope = Scope.attach(payload)

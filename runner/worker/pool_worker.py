@@ -15,6 +15,7 @@ from typing import Any
 
 from runner import capture
 from runner.errors import RunnerError
+from runner.worker import children
 from runner.worker.forkserver_child import die_with_server
 
 
@@ -27,6 +28,7 @@ def main(connection: Connection, log: str, threads: int) -> None:
         threads: that libraries may use for one call.
     """
     die_with_server()
+    children.make_ready()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the driver decides
     redirect(log)
     limit_threads(threads)

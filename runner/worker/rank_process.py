@@ -13,6 +13,7 @@ from typing import Any
 
 from runner.errors import InternalError
 from runner.spec import Train
+from runner.worker import children
 from runner.worker.forkserver_child import die_with_server
 from runner.worker.gang import Failure
 
@@ -34,6 +35,7 @@ def start_rank(
         payload: of the scope.
     """
     die_with_server()
+    children.make_ready()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the driver decides
     signal.signal(signal.SIGTERM, _terminated)
     _set_environment(environment, number, world_size, port)

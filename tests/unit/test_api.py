@@ -152,9 +152,28 @@ def test_a_job_file_without_a_job_is_refused(project: Path) -> None:
     (project / "jobs/none.py").write_text("x = 1\n")
     with pytest.raises(ProjectError, match="holds no Job"):
         runner.submit("none")
-    (project / "jobs/two.py").write_text(JOB + "\nother = Job('other', stages=job.stages, config=Config())\n")
-    with pytest.raises(ProjectError, match="holds 2 values"):
-        runner.submit("two")
+
+
+def test_of_several_jobs_in_a_file_one_is_named(project: Path) -> None:
+    """`file.py:name` and `stem:name` mean the job of that name, no name the one called `job`; else all are named."""
+    two = "given = {'stages': job.stages, 'config': Config()}\nsmall = Job('small', **given)\n"
+    two += "large = Job('large', **given)\n"
+    (project / "jobs/two.py").write_text(JOB + two)
+    assert [prepare(r, cluster=FAKE).plan.job for r in ("two:small", "jobs/two.py:small", "two")] == [
+        "small", "small", "tiny"
+    ]  # fmt: skip
+    with pytest.raises(ProjectError, match=r"did you mean 'small'"):
+        prepare("two:smal", cluster=FAKE)
+    (project / "jobs/two.py").write_text(JOB + two + "del job\n")
+    with pytest.raises(ProjectError, match=r"holds 2 values of type Job: small, large(.|\n)*two.py:small"):
+        prepare("two", cluster=FAKE)
+
+
+def test_a_job_may_be_made_from_another_one(project: Path) -> None:
+    """What a file imports is not what it holds, so a variant of an imported job is the job of its file."""
+    line = "import dataclasses\nfrom jobs.tiny import job as base\njob = dataclasses.replace(base, name='variant')\n"
+    (project / "jobs/variant.py").write_text(line)
+    assert prepare("variant", cluster=FAKE).plan.job == "variant"
 
 
 def test_a_submit_while_a_definition_is_imported_is_refused(project: Path) -> None:
@@ -184,7 +203,7 @@ def test_run_ids_sort_by_time_and_fit_kubernetes() -> None:
     """Ids are legible, at most 28 characters, valid as a name, and later ones sort later."""
     moments = [1_700_000_000, 1_700_000_000.25, 1_700_000_000.5, 1_700_000_001]
     ids = [
-        new_run_id(job, now) for job, now in zip(("a-job-with-a-very-long-name", "z", "b", "a"), moments, strict=True)
+        new_run_id(job, now) for job, now in zip(("a_Job-with_a-very-long-name", "z", "b", "a"), moments, strict=True)
     ]
     assert ids == sorted(ids)
     for run_id in ids:

@@ -15,9 +15,14 @@ PACKAGE = ROOT / "runner"
 #: Lower layers import nothing from higher ones. A package stands for all its modules.
 LAYERS = [
     {"errors"},
+    {"code_root", "fresh_source", "pack_names", "script"},
+    {"tracebacks", "usercode"},
+    {"isolation"},
+    {"modules"},
+    {"by_value"},
     {"checks", "store", "capture", "hints", "values_kinds"},
     {"spec_cluster", "bundle", "shared_store", "values"},
-    {"records"},
+    {"records", "imported", "listed"},
     {"spec", "texts"},
     {"settings", "lifecycle", "logs", "patience", "ship", "graph"},
     {"codehash", "packages", "receipt", "log_why"},

@@ -1,0 +1,127 @@
+"""Where this process finds the user's code, and the order in which Python looks for modules there.
+
+The code of a run is a tree of files with a note beside them of the folders from which modules are imported. Every
+process of the run puts those folders on its path, after the standard library and before everything else, so that its
+children find the same modules under the same names: multiprocessing hands the path on, whatever the start method.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+import sysconfig
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+_PACKAGE = Path(__file__).resolve().parent
+#: A file that is beside `runner/` and `project/` where both were unpacked from a bundle (see backends/boot.py).
+CODE_MARK = "lake-runner-code"
+#: The note in the tree of a run's code; see `Folders`.
+FOLDERS_NOTE = ".runner-folders.json"
+#: Tells the children of a process of ours, which multiprocessing starts, where the code is.
+ROOT_VARIABLE = "RUNNER_CODE_ROOT"
+_code_root: Path | None = None
+
+
+@dataclass(frozen=True)
+class Folders:
+    """The folders of a tree of code from which modules are imported, relative to its root ('' is the root).
+
+    Args:
+        first: before installed packages, in this order.
+        last: after them: those of job files, whose siblings are found there but shadow nothing.
+        origin: the root at submission, whose own folders are taken off the path of the run's processes.
+    """
+
+    first: tuple[str, ...] = ("",)
+    last: tuple[str, ...] = ()
+    origin: str = ""
+
+    def to_bytes(self) -> bytes:
+        """The note."""
+        return json.dumps({"first": self.first, "last": self.last, "origin": self.origin}).encode()
+
+    @classmethod
+    def of(cls, root: Path) -> Folders:
+        """What the note in the tree says; without one, the root, and `src` if there is one."""
+        note = root / FOLDERS_NOTE
+        if note.is_file():
+            told = json.loads(note.read_bytes())
+            return cls(tuple(told["first"]), tuple(told["last"]), told["origin"])
+        return cls(("", "src") if is_source_folder(root / "src") else ("",))
+
+
+def is_source_folder(folder: Path) -> bool:
+    """Whether a folder called `src` holds packages, rather than being one."""
+    return folder.is_dir() and not (folder / "__init__.py").exists()
+
+
+def set_code_root(root: Path) -> None:
+    """Where the references of this process find the user's code; also puts its folders on sys.path."""
+    global _code_root
+    _code_root = Path(root).resolve()
+    os.environ[ROOT_VARIABLE] = str(_code_root)
+    folders = Folders.of(_code_root)
+    origin = Path(folders.origin) if folders.origin and folders.origin != str(_code_root) else None
+    if origin is not None:
+        sys.path[:] = [entry for entry in sys.path if not _is_of(entry, origin)]
+    sys.path[:] = arranged(sys.path, _code_root, folders)
+
+
+@contextlib.contextmanager
+def code_root_at(root: Path) -> Iterator[None]:
+    """The code root of what runs in the user's own process, whose path stays as it is."""
+    global _code_root
+    before, _code_root = _code_root, Path(root).resolve()
+    try:
+        yield
+    finally:
+        _code_root = before
+
+
+def code_root() -> Path | None:
+    """What `set_code_root` was told, here or in the process that started this one."""
+    if _code_root is not None:
+        return _code_root
+    told = os.environ.get(ROOT_VARIABLE)
+    return Path(told) if told else None
+
+
+def code_folder() -> Path | None:
+    """The folder with `runner/` and `project/`, if this process runs from code that was unpacked from a bundle."""
+    folder = _PACKAGE.parent
+    return folder if (folder / CODE_MARK).exists() else None
+
+
+def arranged(path: Iterable[str], root: Path, folders: Folders) -> list[str]:
+    """`path` with the standard library first, then the code's folders, then the rest, then the last folders.
+
+    A module of the user's that is called like one of the standard library must not break what imports that.
+    """
+    ours = [str(root / folder) for folder in folders.first]
+    last = [str(root / folder) for folder in folders.last]
+    rest = [entry for entry in path if entry not in (*ours, *last)]
+    library = [entry for entry in rest if _is_library(entry)]
+    return [*library, *ours, *(entry for entry in rest if entry not in library), *last]
+
+
+def is_installed(path: Path) -> bool:
+    """Whether a file or folder belongs to an environment: it is there for workers as it is here."""
+    if "site-packages" in path.parts or "dist-packages" in path.parts:
+        return True
+    return any(path.is_relative_to(sysconfig.get_path(kind)) for kind in ("stdlib", "platstdlib", "scripts"))
+
+
+def _is_library(entry: str) -> bool:
+    """The standard library: its folder, that of its compiled modules, and the archive in which it may come."""
+    path, stdlib = Path(entry), Path(sysconfig.get_path("stdlib"))
+    archive = path.suffix == ".zip" and path.parent == stdlib.parent and path.name.startswith("python")
+    return archive or path in (stdlib, Path(sysconfig.get_path("platstdlib")), stdlib / "lib-dynload")
+
+
+def _is_of(entry: str, root: Path) -> bool:
+    path = Path(entry or os.getcwd())
+    return path.is_relative_to(root) and not is_installed(path)

@@ -1,0 +1,94 @@
+"""What this process has imported of a project, and from which of its folders."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from runner import isolation
+from runner.code_root import Folders, is_installed, is_source_folder
+from runner.errors import ProjectError
+from runner.modules import inside_of
+
+
+def imported_files(root: Path) -> set[Path]:
+    """The files of the project's modules, compiled ones too, relative to its root."""
+    return {inside for _, inside in _imported(root) if (root / inside).is_file()}
+
+
+def import_folders(root: Path) -> Folders:
+    """The folders of the project from which modules are imported, in the order in which this process looks there."""
+    last = isolation.last_folders()
+    first: list[str] = []
+    for entry in sys.path:
+        inside = inside_of(Path(entry or ".") / "x", root)
+        if inside is not None and not is_installed(root / inside) and inside.parent.as_posix() not in last:
+            first.append(_shown(inside.parent))
+    if "" not in first:
+        first.append("")
+    if is_source_folder(root / "src"):
+        first.append("src")
+    first += [_shown(folder) for folder in sorted(_bases(root))]  # found by an import hook of an editable install
+    return Folders(tuple(dict.fromkeys(first)), tuple(sorted(last)), str(root))
+
+
+def refuse_shadowed(files: Iterable[Path], root: Path) -> None:
+    """Raise ProjectError where a module imports one of the project's that is called like one of Python's own.
+
+    In workers Python's own come first: what imports them must not get the user's.
+    """
+    first = [root / folder for folder in import_folders(root).first]
+    for inside in sorted(files):
+        for name in _imports(root / inside) if inside.suffix == ".py" else ():
+            hidden = _module_file(name, first) if name in sys.stdlib_module_names else None
+            if hidden is not None:
+                raise ProjectError(
+                    f"{inside} imports '{name}', and there is a {hidden.relative_to(root)} in the project",
+                    allowed="modules that are not called like one of the standard library",
+                    todo=f"rename {hidden.relative_to(root)}", where=f"project {root}",
+                )  # fmt: skip
+
+
+def _module_file(name: str, folders: list[Path]) -> Path | None:
+    files = (file for folder in folders for file in (folder / f"{name}.py", folder / name / "__init__.py"))
+    return next((file for file in files if file.is_file()), None)
+
+
+def _imported(root: Path) -> Iterator[tuple[str, Path]]:
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        if isinstance(file, str) and isolation.is_of(module, root):
+            inside = inside_of(Path(file), root)
+            if inside is not None:
+                yield name, inside
+
+
+def _bases(root: Path) -> Iterator[Path]:
+    """The folders in which the dotted names of the imported modules begin."""
+    for name, inside in _imported(root):
+        parts = inside.with_suffix("").parts
+        parts = parts[:-1] if parts[-1] == "__init__" else parts
+        dotted = tuple(name.split("."))
+        if parts[-len(dotted) :] == dotted:
+            yield Path(*parts[: -len(dotted)])
+
+
+def _imports(file: Path) -> set[str]:
+    """The top-level names of what the file imports."""
+    try:
+        tree = ast.parse(file.read_bytes())
+    except (SyntaxError, ValueError):
+        return set()
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
+            found.add(node.module.split(".")[0])
+    return found
+
+
+def _shown(folder: Path) -> str:
+    return "" if folder == Path() else folder.as_posix()

@@ -1,0 +1,117 @@
+"""What `code.zip` holds of a project."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from runner import isolation
+from runner.bundle import Bundle
+from runner.code_root import Folders
+from runner.listed import listed_files
+from runner.modules import load_file
+from runner.pack import pack
+from runner.pack_names import path_of
+from runner.project import Project
+from runner.store import Store
+from runner.worker.driver import unpack_code
+
+GIT = ("git", "-c", "user.name=a", "-c", "user.email=a@b", "-c", "protocol.file.allow=always")
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    write(tmp_path / "p", "jobs/a.py", "import _gen, lib.ops, vendored.x\ndef f(x):\n    import lazy\n")
+    for name in ("_gen.py", "lazy.py", "notes.txt", "build/__init__.py", "dist/out.whl"):
+        write(tmp_path / "p", name)
+    write(tmp_path / "elsewhere", "lib/ops.py")
+    write(tmp_path / "elsewhere", "lake/part.parquet")
+    write(tmp_path / "other", "x.py")
+    (tmp_path / "p/lib").symlink_to(tmp_path / "elsewhere/lib")
+    (tmp_path / "p/data").symlink_to(tmp_path / "elsewhere/lake")
+    (tmp_path / "p/round").symlink_to(tmp_path / "p")
+    return tmp_path / "p"
+
+
+def write(folder: Path, name: str, text: str = "") -> None:
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text(text)
+
+
+def git(folder: Path, *words: str) -> None:
+    subprocess.run([*GIT, *words], cwd=folder, check=True, capture_output=True)
+
+
+def packed(root: Path, store: Store | None = None) -> set[str]:
+    with isolation.isolated():
+        load_file(root / "jobs/a.py", root)
+        data = pack(Project(root, found=True), [root / "jobs/a.py"], store)
+    names = zipfile.ZipFile(io.BytesIO(data)).namelist()
+    return {found for name in names if (found := path_of(name)) is not None and not found.startswith(".")}
+
+
+@pytest.mark.parametrize("in_git", [False, True])
+def test_what_the_job_imports_travels(root: Path, in_git: bool) -> None:
+    """Ignored modules, linked packages, submodules and a package called `build` are there; linked data is not."""
+    git(root.parent / "other", "init", "-q")
+    git(root.parent / "other", "add", "-A")
+    git(root.parent / "other", "commit", "-qm", "x")
+    if in_git:
+        git(root, "init", "-q")
+        write(root, ".gitignore", "_gen.py\nlazy.py\ndist\n")
+        git(root, "submodule", "add", "-q", str(root.parent / "other"), "vendored")
+    else:
+        git(root, "clone", "-q", str(root.parent / "other"), "vendored")
+    expected = {"jobs/a.py", "_gen.py", "lazy.py", "notes.txt", "build/__init__.py", "lib/ops.py", "vendored/x.py"}
+    assert packed(root) == expected
+
+
+def test_no_store_travels(root: Path) -> None:
+    """Neither the run's own store under whatever name, nor another one, nor a bundle that was copied somewhere."""
+    (root / "vendored").mkdir()
+    write(root, "vendored/x.py")
+    write(root, "index/readme.md")
+    store = Store(str(root / "out/runs"))
+    for name in (
+        "out/runs/datasets/d/log/00000001.json",
+        "copies/r1/spec.json",
+        "copies/r1/code.zip",
+        "copies/keep.md",
+    ):
+        write(root, name)
+    other = Bundle(Store(str(root / "old")), "r261129-000000aa-j-aa")
+    other.write_spec({})
+    other.store.put("code.zip", b"")
+    other.index("j", "live")
+    found = packed(root, store)
+    assert {name for name in found if name.split("/")[0] in ("out", "copies", "old", "index")} == {
+        "copies/keep.md", "index/readme.md"
+    }  # fmt: skip
+
+
+def test_a_store_that_is_the_projects_folder_leaves_the_definitions(tmp_path: Path) -> None:
+    """Where both are one folder, the definitions of datasets travel and published data does not."""
+    for name in ("jobs/a.py", "datasets/d.py", "datasets/d/log/00000001.json", "index/x", "results/y"):
+        write(tmp_path, name)
+    assert listed_files(tmp_path, Store(str(tmp_path))) == {Path("jobs/a.py"), Path("datasets/d.py")}
+
+
+def test_a_name_that_is_not_utf8_comes_back_as_it_was(root: Path, tmp_path: Path, store: Store) -> None:
+    """Names are bytes on a disk; the archive's are not, and the driver unpacks the same bytes."""
+    (root / "vendored").mkdir()
+    write(root, "vendored/x.py")
+    name = os.fsdecode(b"caf\xe9.txt")
+    write(root, name, "x")
+    with isolation.isolated():
+        load_file(root / "jobs/a.py", root)
+        data = pack(Project(root, found=True), [root / "jobs/a.py"])
+        bundle = Bundle(store, "r1")
+        bundle.store.put("code.zip", data)
+    unpack_code(bundle, tmp_path / "code")
+    assert (tmp_path / "code" / name).read_text() == "x"
+    assert Folders.of(tmp_path / "code").last == ("jobs",)
