@@ -1,170 +1,135 @@
-"""What a function is made of: its own source, the module-level names that it uses, the project modules that it imports.
+"""What a stage's functions are made of: everything of the user's that they reach, part by part, as hashes.
 
-The hash decides whether a result can be used again. It is taken from the syntax tree, so comments and layout do not
-count, and only from what the function reaches, so editing the training function does not run data preparation again.
+The parts decide whether a result can be used again. They are taken from the syntax, so comments and layout do not
+count, and only from what the functions reach, so editing the training function does not run data preparation again.
 """
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import inspect
-from collections.abc import Iterable, Iterator
-from functools import lru_cache
+import json
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from runner import capture
 from runner.capture import FunctionRef
+from runner.code_files import Finder, is_installed
+from runner.code_slice import Slice
+from runner.code_syntax import every_import
+from runner.code_value import Values
+
+
+@dataclass(frozen=True)
+class Identity:
+    """The code behind functions.
+
+    Args:
+        parts: what they reach, such as ``jobs/a.py:clean`` -> 12 hex digits.
+        files: the files that were looked at.
+        mentions: files of the project that are no modules, and that the code names in strings.
+        packages: top-level names of what it imports from elsewhere.
+    """
+
+    parts: dict[str, str] = field(default_factory=dict)
+    files: frozenset[Path] = frozenset()
+    mentions: frozenset[Path] = frozenset()
+    packages: frozenset[str] = frozenset()
+
+    @property
+    def hash(self) -> str:
+        """16 hex digits for all of it."""
+        return hashlib.sha256(json.dumps(self.parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def identify(functions: Sequence[Any], root: Path | None = None, config: Any = None) -> Identity:
+    """What functions reach.
+
+    Args:
+        functions: functions, classes or references; their order counts.
+        root: the project's folder; the process's code root by default.
+        config: the JSON of a job's config (see `config`): the code of its classes counts, their fields do not.
+    """
+    root = (root or capture.code_root() or Path.cwd()).resolve()
+    reached = Slice(root)
+    values = Values(reached)
+    named = [_add(function, reached, values) for function in functions]
+    for cls in _references(config):
+        _add_config(cls, reached, values)
+    parts = {**reached.parts(), **values.parts, "functions": ", ".join(named)}
+    packages = frozenset(reached.packages - {"runner"} - sys.stdlib_module_names)
+    return Identity(parts, frozenset(reached.files), frozenset(reached.mentions()), packages)
 
 
 def code_hash(function: Any, root: Path | None = None) -> str:
-    """16 hex digits for the code behind `function`.
-
-    Args:
-        function: a function, a class, or a reference.
-        root: the project's folder; the process's code root by default.
-    """
-    root = (root or capture.code_root() or Path.cwd()).resolve()
-    digest = hashlib.sha256()
-    for part in sorted(_parts(function, root)):
-        digest.update(part.encode() + b"\0")
-    return digest.hexdigest()[:16]
+    """16 hex digits for the code behind `function`; see `identify`."""
+    return identify([function], root).hash
 
 
 def project_files(start: Iterable[Path], root: Path) -> set[Path]:
-    """`start` and every file below `root` that they import, directly or through others."""
-    found: set[Path] = set()
+    """`start` and every file below `root` that they import, directly or through others, wherever an import stands."""
+    root = root.resolve()
+    finder, found = Finder(root), set()
     waiting = [path.resolve() for path in start]
     while waiting:
         path = waiting.pop()
         if path in found or not path.is_file():
             continue
         found.add(path)
-        waiting.extend(_imported(_tree(path), path, root.resolve()))
+        for each in every_import(path):
+            whole = (*each.module, each.attribute) if each.attribute not in (None, "*") else each.module
+            dotted = tuple(str(part) for part in whole)
+            modules = finder.relative(each.level, dotted, path) if each.level else finder.find(dotted, path)
+            waiting.extend(file for one in modules for file in one.executed if file.is_relative_to(root))
     return found
 
 
-def _parts(function: Any, root: Path) -> Iterator[str]:
-    if isinstance(function, FunctionRef):
-        if function.value is not None:
-            yield f"value {_normal(function.source) if function.source else function.value}"
-            return
-        if function.file is None:
-            yield f"installed {function.module}:{function.name}"
-            return
-        path, name = root / function.file, function.name
-    else:
+def _add(function: Any, reached: Slice, values: Values) -> str:
+    """Take what a function reaches. Returns its name."""
+    ref = function if isinstance(function, FunctionRef) else None
+    if ref is None:
         file = inspect.getsourcefile(function)
-        if file is None or not Path(file).is_file():
-            yield from _parts(capture.reference(function, root, "a function"), root)
-            return
-        path, name = Path(file).resolve(), function.__qualname__
-    if not path.is_relative_to(root) or "site-packages" in path.parts:
-        yield f"installed {getattr(function, '__module__', None) or path.stem}:{name}"
+        if file is not None and Path(file).is_file() and not is_installed(Path(file).resolve()):
+            path, name = Path(file).resolve(), function.__qualname__
+            reached.add(path, name.split(".")[0])
+            return f"{reached.finder.label(path)}:{name}"
+        ref = capture.reference(function, reached.root, "a function")
+    if ref.value is not None:
+        values.add(_unpickled(ref.value))
+    elif ref.file is not None:
+        reached.add(reached.root / ref.file, ref.name.split(".")[0])
+    else:
+        reached.add_module(tuple(str(ref.module).split(".")), ref.name.split(".")[0])
+    return str(ref)
+
+
+def _add_config(ref: FunctionRef, reached: Slice, values: Values) -> None:
+    if ref.value is not None:
+        values.add_config(_unpickled(ref.value))
         return
-    statements = _reachable(_tree(path), name.split(".")[0])
-    for statement in statements:
-        yield f"code {ast.unparse(statement)}"
-    body = ast.Module(body=statements, type_ignores=[])
-    for imported in project_files(_imported(body, path, root), root):
-        yield f"module {imported.relative_to(root)} {ast.unparse(_tree(imported))}"
+    path = reached.root / ref.file if ref.file is not None else None
+    reached.add_config(path, tuple(str(ref.module or "").split(".")), ref.name.split(".")[0])
 
 
-@lru_cache(maxsize=512)
-def _parsed(path: Path, mtime_ns: int) -> ast.Module:
-    return ast.parse(path.read_bytes(), filename=str(path))
+def _references(value: Any) -> Iterator[FunctionRef]:
+    """The classes of the objects in the JSON of a config."""
+    if isinstance(value, dict):
+        cls = value.get("class")
+        if isinstance(cls, dict) and cls.get("kind") == "FunctionRef":
+            yield FunctionRef(**{key: part for key, part in cls.items() if key != "kind"})
+        for part in value.values():
+            yield from _references(part)
+    elif isinstance(value, list):
+        for part in value:
+            yield from _references(part)
 
 
-def _tree(path: Path) -> ast.Module:
-    return _parsed(path, path.stat().st_mtime_ns)
+def _unpickled(value: str) -> Any:
+    import base64
 
+    import cloudpickle
 
-def _normal(source: str) -> str:
-    return ast.unparse(ast.parse(inspect.cleandoc(source) if source[:1].isspace() else source))
-
-
-def _reachable(tree: ast.Module, name: str) -> list[ast.stmt]:
-    """The top-level statements that bind `name`, or any name that those use, in the order of the file."""
-    binders: dict[str, list[ast.stmt]] = {}
-    for statement in tree.body:
-        for bound in _bound(statement):
-            binders.setdefault(bound, []).append(statement)
-    wanted, seen = [name], {name}
-    chosen: set[int] = set()
-    while wanted:
-        for statement in binders.get(wanted.pop(), ()):
-            if id(statement) in chosen:
-                continue
-            chosen.add(id(statement))
-            fresh = _used(statement) - seen
-            seen |= fresh
-            wanted.extend(fresh)
-    return [statement for statement in tree.body if id(statement) in chosen]
-
-
-def _bound(statement: ast.stmt) -> Iterator[str]:
-    if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-        yield statement.name
-        return
-    for node in ast.walk(statement):
-        if isinstance(node, ast.Import | ast.ImportFrom):
-            for alias in node.names:
-                yield (alias.asname or alias.name).split(".")[0]
-        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-            yield node.id
-        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            yield node.name
-
-
-def _used(statement: ast.stmt) -> set[str]:
-    """The names that it reads, but for the annotations of functions: `config: Config` runs nothing of Config."""
-    found: set[str] = set()
-    waiting: list[ast.AST] = [statement]
-    while waiting:
-        node = waiting.pop()
-        if isinstance(node, ast.Name):
-            found.add(node.id)
-        for field, value in ast.iter_fields(node):
-            if (isinstance(node, ast.arg) and field == "annotation") or field == "returns":
-                continue
-            waiting.extend(
-                child for child in (value if isinstance(value, list) else [value]) if isinstance(child, ast.AST)
-            )
-    return found
-
-
-def _imported(tree: ast.Module, path: Path, root: Path) -> Iterator[Path]:
-    """The project files that the import statements in `tree`, wherever they stand, may load."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            for alias in node.names:
-                yield from _files(alias.name.split("."), path, root)
-        elif isinstance(node, ast.ImportFrom):
-            base = node.module.split(".") if node.module else []
-            if node.level:
-                folder = path.parents[node.level - 1]
-                base = [*folder.relative_to(root).parts, *base] if folder.is_relative_to(root) else base
-            for alias in node.names:
-                yield from _files([*base, alias.name], path, root)
-
-
-def _files(dotted: list[str], path: Path, root: Path) -> Iterator[Path]:
-    """A module's file and its packages' `__init__`s, looked for at the root and beside the importing file."""
-    if dotted[:1] == ["runner"]:
-        return  # runner's own version is recorded in the lineage; it is not the user's code
-    for top in {root, path.parent}:
-        if not top.is_relative_to(root):
-            continue
-        here = top
-        for part in dotted:
-            if not part.isidentifier():
-                break
-            if (here / f"{part}.py").is_file():
-                yield (here / f"{part}.py").resolve()
-                break
-            here = here / part
-            if (here / "__init__.py").is_file():
-                yield (here / "__init__.py").resolve()
-            elif not here.is_dir():
-                break
+    return cloudpickle.loads(base64.b64decode(value))

@@ -93,8 +93,10 @@ def _result_facts(stage: Prep, resolved: Resolved, catalog: Catalog, facts: Fact
     inputs = {key: facts.data[str(name)].id for key, name in stage.sources.items()}
     key = None
     if all(inputs.values()):
-        config = config_values(config_to_json(resolved.job.config, resolved.project.root), resolved.project.root)
-        key = result_key(stage, stage_code(stage, resolved.project.root), used_config(stage, config), inputs)
+        root = resolved.project.root
+        raw = config_to_json(resolved.job.config, root)
+        code = stage_code(stage, root, raw)
+        key = result_key(stage, code.hash, used_config(stage, config_values(raw, root)), inputs)
     result = catalog.result(key) if key is not None else None
     for name in stage.sinks.values():
         facts.data[name] = _from_result(result, name) if result is not None else DataFacts(None)

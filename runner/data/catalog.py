@@ -25,7 +25,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runner.codehash import code_hash
+from runner.codehash import Identity, identify
 from runner.errors import DataError, listed, suggest
 from runner.spec import Prep
 from runner.store import LOCAL, Entry, Log, Store
@@ -42,10 +42,14 @@ REMOVED = "removed"
 # -- keys ------------------------------------------------------------------------------------------------------------
 
 
-def stage_code(stage: Prep, root: Path | None = None) -> str:
-    """The hash of all user code that the stage runs: `fn` and `keep`, with what they import."""
-    code = code_hash(stage.fn, root)
-    return code if stage.keep is None else _digest([code, code_hash(stage.keep, root)])[:16]
+def stage_code(stage: Prep, root: Path | None = None, config: Any = None) -> Identity:
+    """All user code that the stage runs: `fn` and `keep` with what they reach, and the methods of the config.
+
+    Args:
+        root: the project's folder; the process's code root by default.
+        config: the JSON of the job's config.
+    """
+    return identify([stage.fn] if stage.keep is None else [stage.fn, stage.keep], root, config)
 
 
 def used_config(stage: Prep, values: Mapping[str, Any]) -> dict[str, Any]:

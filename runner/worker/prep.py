@@ -60,7 +60,7 @@ class _Stage:
         self._catalog = Catalog(scope.store)
         self._where = f"Prep '{stage.name}'"
         self._inputs: dict[str, Manifest] = {k: scope.manifest(source) for k, source in stage.sources.items()}
-        self._hash = stage_code(stage)
+        self._hash = stage_code(stage, config=scope.spec["job"]["config"]).hash
         self._config = used_config(stage, scope.config_values)
         ids = {key: manifest.id for key, manifest in self._inputs.items()}
         self._key = result_key(stage, self._hash, self._config, ids)

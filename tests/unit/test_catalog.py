@@ -48,7 +48,9 @@ def manifest(*etags: str) -> Manifest:
 def test_key_changes_with_everything_the_result_depends_on(changes: dict[str, Any]) -> None:
     """Code, filter, sinks, batching, quarantine and sort order are part of a result's key."""
     base, other = stage(), stage(**changes)
-    assert result_key(base, stage_code(base), {}, {"": "i"}) != result_key(other, stage_code(other), {}, {"": "i"})
+    assert result_key(base, stage_code(base).hash, {}, {"": "i"}) != result_key(
+        other, stage_code(other).hash, {}, {"": "i"}
+    )
 
 
 def test_key_changes_with_config_and_input_and_with_nothing_else() -> None:

@@ -91,12 +91,3 @@ def test_files_are_followed_through_imports(root: Path) -> None:
     """A file's project modules are found, and nothing else of the project."""
     found = {path.relative_to(root).as_posix() for path in project_files([root / "jobs/job.py"], root)}
     assert found == {"jobs/job.py", "helpers/__init__.py", "helpers/text.py", "helpers/deep.py"}
-
-
-def test_a_value_is_hashed_by_its_source(root: Path) -> None:
-    """A notebook's function has the same hash however often its cell is run."""
-    one = FunctionRef("f", value="AAAA", source="def f(x):\n    return x  # once\n")
-    two = FunctionRef("f", value="BBBB", source="def f(x):\n    return x  # twice\n")
-    other = FunctionRef("f", value="AAAA", source="def f(x):\n    return -x\n")
-    assert code_hash(one, root) == code_hash(two, root)
-    assert code_hash(one, root) != code_hash(other, root)

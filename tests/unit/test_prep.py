@@ -299,8 +299,9 @@ def test_planner_finds_the_same_key(tmp_path: Path) -> None:
     url = write_shards(tmp_path / "in")
     stage = Prep("p", fn=double, source=Dataset(url), sink="out", keep=even)
     result, _ = prep(stage, tmp_path / "s", Config())
-    ids = {"": make_scope(tmp_path / "s", stage).manifest(Dataset(url)).id}
-    assert result_key(stage, stage_code(stage), used_config(stage, dataclasses.asdict(Config())), ids) == result["key"]
+    scope = make_scope(tmp_path / "s", stage)
+    ids, code = {"": scope.manifest(Dataset(url)).id}, stage_code(stage, config=scope.spec["job"]["config"]).hash
+    assert result_key(stage, code, used_config(stage, dataclasses.asdict(Config())), ids) == result["key"]
 
 
 def test_going_back_to_earlier_code_makes_its_result_the_latest(tmp_path: Path) -> None:

@@ -1,0 +1,309 @@
+"""A module as a table: which of its top-level statements bind which names, and what each of them uses."""
+
+from __future__ import annotations
+
+import ast
+import copy
+import dis
+import functools
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import CodeType
+
+Chain = tuple[str, ...]
+_DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+#: How closely a statement is looked at: its syntax, also its docstrings, or every character of it.
+SYNTAX, DOCS, TEXT = 0, 1, 2
+
+
+@dataclass(frozen=True)
+class Import:
+    """One name that an import statement binds.
+
+    Args:
+        module: the dotted name.
+        level: leading dots.
+        attribute: of ``from module import attribute``; "*" for all; None for ``import module``.
+        bound: the name here; of ``import a.b`` it is ``a``.
+        renamed: whether ``as`` was used.
+    """
+
+    module: Chain
+    level: int
+    attribute: str | None
+    bound: str
+    renamed: bool
+
+    def __str__(self) -> str:
+        return f"{'.' * self.level}{'.'.join(self.module)}:{self.attribute} as {self.bound}"
+
+
+@dataclass
+class Uses:
+    """What a statement uses.
+
+    Args:
+        names: global name -> the chains of attributes that are taken from it; an empty chain where it is used whole.
+        imports: that stand inside functions.
+        strings: its string constants.
+        words: every name and attribute.
+    """
+
+    names: dict[str, set[Chain]] = field(default_factory=dict)
+    imports: list[Import] = field(default_factory=list)
+    strings: set[str] = field(default_factory=set)
+    words: set[str] = field(default_factory=set)
+
+
+class Statement:
+    """A statement at the top level of a module.
+
+    Args:
+        node: its syntax, without what never runs.
+        source: the text of the module.
+    """
+
+    def __init__(self, node: ast.stmt, source: str) -> None:
+        self.node, self._source = node, source
+
+    @functools.cached_property
+    def bound(self) -> tuple[str, ...]:
+        """The names that it binds."""
+        return tuple(dict.fromkeys(_bound(self.node)))
+
+    @functools.cached_property
+    def uses(self) -> Uses:
+        """What it uses, in its functions as well."""
+        return _uses(_stripped(self.node))
+
+    @property
+    def is_import(self) -> bool:
+        """Whether it does nothing but import."""
+        return isinstance(self.node, ast.Import | ast.ImportFrom)
+
+    @property
+    def is_definition(self) -> bool:
+        """Whether it is a function or a class."""
+        return isinstance(self.node, _DEFINITIONS)
+
+    def digest(self, closely: int = SYNTAX) -> str:
+        """12 hex digits for the statement; comments and layout do not count unless it is looked at as TEXT."""
+        if closely == TEXT:
+            text = ast.get_source_segment(self._source, self.node) or ast.unparse(self.node)
+        else:
+            text = ast.unparse(self.node if closely == DOCS else _stripped(self.node, annotations=True))
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+@dataclass
+class Module:
+    """A file of Python.
+
+    Args:
+        path: of it.
+        statements: at its top level, without docstrings and what runs only in a script.
+        binders: name -> the statements that bind it.
+        imports: those that run when it is imported.
+        data: its bytes.
+    """
+
+    path: Path
+    statements: list[Statement]
+    binders: dict[str, list[Statement]]
+    imports: list[Import]
+    data: bytes
+
+    @functools.cached_property
+    def bound_imports(self) -> dict[str, list[Import]]:
+        """Name -> the imports that bind it."""
+        found: dict[str, list[Import]] = {}
+        for each in self.imports:
+            found.setdefault(each.bound, []).append(each)
+        return found
+
+    @property
+    def stars(self) -> list[Import]:
+        """``from x import *``."""
+        return [each for each in self.imports if each.attribute == "*"]
+
+    @property
+    def is_package(self) -> bool:
+        """Whether it is the ``__init__`` of a package."""
+        return self.path.name == "__init__.py"
+
+
+def parse(path: Path) -> Module | None:
+    """The module in a file, or None if it cannot be looked into (no source, or no Python)."""
+    stat = path.stat()
+    return _parse(path, stat.st_mtime_ns, stat.st_size)
+
+
+@functools.lru_cache(maxsize=4096)
+def _parse(path: Path, mtime_ns: int, size: int) -> Module | None:
+    data = path.read_bytes()
+    try:
+        tree = ast.parse(data, filename=str(path))
+        text = data.decode("utf-8", errors="replace")
+    except (SyntaxError, ValueError, RecursionError):
+        return None
+    statements = [Statement(node, text) for node in _running(tree.body)]
+    binders: dict[str, list[Statement]] = {}
+    for statement in statements:
+        for name in statement.bound:
+            binders.setdefault(name, []).append(statement)
+    imports = [each for statement in statements for each in _imports(_outside_functions(statement.node))]
+    return Module(path, statements, binders, imports, data)
+
+
+def every_import(path: Path) -> list[Import]:
+    """All imports of a file, wherever they stand; none if it is no Python."""
+    try:
+        return list(_imports(ast.walk(ast.parse(path.read_bytes(), filename=str(path)))))
+    except (SyntaxError, ValueError, RecursionError):
+        return []
+
+
+# -- what runs -------------------------------------------------------------------------------------------------------
+
+
+def _running(body: list[ast.stmt]) -> Iterator[ast.stmt]:
+    """The statements that run on import: no bare constants, no ``if TYPE_CHECKING``, no ``if __name__ == ...``."""
+    for node in body:
+        if isinstance(node, ast.Pass) or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)):
+            continue
+        if isinstance(node, ast.If) and _never(node.test):
+            yield from _running(node.orelse)
+            continue
+        yield node
+
+
+def _never(test: ast.expr) -> bool:
+    if isinstance(test, ast.Compare) and isinstance(test.left, ast.Name) and test.left.id == "__name__":
+        right = test.comparators[0]
+        return isinstance(test.ops[0], ast.Eq) and isinstance(right, ast.Constant) and right.value == "__main__"
+    return (isinstance(test, ast.Name) and test.id == "TYPE_CHECKING") or (
+        isinstance(test, ast.Attribute) and test.attr == "TYPE_CHECKING"
+    )
+
+
+def _outside_functions(node: ast.AST) -> Iterator[ast.AST]:
+    """The nodes below a statement that run with it."""
+    waiting = [node]
+    while waiting:
+        here = waiting.pop(0)
+        yield here
+        if not isinstance(here, (*_FUNCTIONS, ast.Lambda)):
+            waiting.extend(ast.iter_child_nodes(here))
+
+
+# -- names -----------------------------------------------------------------------------------------------------------
+
+
+def _imports(nodes: Iterator[ast.AST]) -> Iterator[Import]:
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                module = tuple(alias.name.split("."))
+                yield Import(module, 0, None, alias.asname or module[0], alias.asname is not None)
+        elif isinstance(node, ast.ImportFrom):
+            module = tuple(node.module.split(".")) if node.module else ()
+            for alias in node.names:
+                yield Import(module, node.level, alias.name, alias.asname or alias.name, alias.asname is not None)
+
+
+def _bound(statement: ast.stmt) -> Iterator[str]:
+    if isinstance(statement, _DEFINITIONS):
+        yield statement.name
+        return
+    for node in _outside_functions(statement):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            yield from (each.bound for each in _imports(iter([node])))
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store | ast.Del):
+            yield node.id
+        elif isinstance(node, (*_DEFINITIONS, ast.ExceptHandler)) and node.name:
+            yield node.name
+    for node in ast.walk(statement):
+        if isinstance(node, ast.Global):
+            yield from node.names
+
+
+def _uses(node: ast.stmt) -> Uses:
+    uses = Uses()
+    code = compile(ast.Module([_not_future(node)], []), "<statement>", "exec", dont_inherit=True)
+    wanted = set(_globals(code))
+    inside = set(map(id, _outside_functions(node)))
+    uses.imports = list(_imports(n for n in ast.walk(node) if id(n) not in inside))
+    wanted |= {each.bound for each in uses.imports}
+    taken: set[int] = set()
+    for each in ast.walk(node):
+        if isinstance(each, ast.Constant) and isinstance(each.value, str):
+            uses.strings.add(each.value)
+        elif isinstance(each, ast.Attribute):
+            uses.words.add(each.attr)
+            if id(each) not in taken:
+                _take(each, wanted, taken, uses)
+        elif isinstance(each, ast.Name):
+            uses.words.add(each.id)
+            if id(each) not in taken and each.id in wanted:
+                uses.names.setdefault(each.id, set()).add(())
+    for name in wanted - {each.bound for each in uses.imports}:
+        uses.names.setdefault(name, set())
+    return uses
+
+
+def _take(node: ast.Attribute, wanted: set[str], taken: set[int], uses: Uses) -> None:
+    """Note ``a.b.c`` as one chain, if `a` is wanted."""
+    chain: list[str] = []
+    here: ast.expr = node
+    while isinstance(here, ast.Attribute):
+        chain.insert(0, here.attr)
+        taken.add(id(here))
+        here = here.value
+    if isinstance(here, ast.Name) and here.id in wanted:
+        taken.add(id(here))
+        uses.names.setdefault(here.id, set()).add(tuple(chain))
+
+
+def _not_future(node: ast.stmt) -> ast.stmt:
+    return (
+        ast.Pass(lineno=1, col_offset=0) if isinstance(node, ast.ImportFrom) and node.module == "__future__" else node
+    )
+
+
+def _globals(code: CodeType) -> Iterator[str]:
+    """The names that code looks up among the globals, its nested functions included."""
+    for instruction in dis.get_instructions(code):
+        name = instruction.opname
+        if ("NAME" in name or "GLOBAL" in name) and not name.startswith("IMPORT"):
+            yield instruction.argval
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _globals(constant)
+
+
+# -- what does not count ---------------------------------------------------------------------------------------------
+
+
+def _stripped(node: ast.stmt, *, annotations: bool = False) -> ast.stmt:
+    """Without docstrings; and without the annotations of functions, which run nothing, unless a decorator sees them.
+
+    Args:
+        annotations: keep them.
+    """
+    node = copy.deepcopy(node)
+    for each in ast.walk(node):
+        if isinstance(each, _DEFINITIONS):
+            first = each.body[0]
+            if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and len(each.body) > 1:
+                each.body = each.body[1:]
+            elif isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
+                each.body = [ast.copy_location(ast.Pass(), first)]
+        if isinstance(each, _FUNCTIONS) and not annotations and not each.decorator_list:
+            each.returns = None
+            for argument in ast.walk(each.args):
+                if isinstance(argument, ast.arg):
+                    argument.annotation = None
+    return node
