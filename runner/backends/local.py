@@ -47,6 +47,7 @@ class LocalBackend:
 
     def start(self, leg: int, attempt: int) -> None:
         """Start the driver; what it prints before it opens its own log goes to driver.out in the scratch folder."""
+        processes.adopt_orphans()
         scratch = processes.scratch_folder(self._run_id)
         argument = {
             "store": self._store_url, "options": self._options, "run_id": self._run_id, "leg": leg,
@@ -80,6 +81,8 @@ class LocalBackend:
             os.close(pidfd)
         with contextlib.suppress(BlockingIOError):  # nobody called wake
             os.read(self._wake_read, 1024)
+        if self._driver is not None:
+            processes.reap(besides=(self._driver.pid,))
 
     def wake(self) -> None:
         """See `Backend`; safe in a signal handler."""
@@ -96,8 +99,8 @@ class LocalBackend:
                 self._driver.wait()
 
     def clean(self) -> dict[str, Any]:
-        """End every process that carries the run's mark and remove the scratch folder."""
-        left = processes.end_all(self._run_id, grace_s=2.0)
+        """End every process that the run has started and remove the scratch folder."""
+        left = processes.end_all(self._run_id, grace_s=2.0, below=True)
         return {"processes": left, "scratch_folders": int(processes.remove_scratch(self._run_id))}
 
     def _pidfd(self) -> int | None:

@@ -1,7 +1,8 @@
 """The processes of a run on this machine: marking, finding and ending them, and dying with one's parent.
 
-Every process of a run inherits an environment variable that names the run, and that is how they are found: process
-groups and sessions can be left, an inherited environment is not lost by forking, by `setsid` or by a dead parent.
+They are found in two ways. Supervisor and driver adopt the orphans below them (Linux), so whatever a run has started is
+their descendant, whichever environment, session or dead parent it has. And every process inherits an environment
+variable that names the run, by which it is found when both are gone.
 """
 
 from __future__ import annotations
@@ -14,13 +15,16 @@ import signal
 import sys
 import tempfile
 import threading
+from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
 import psutil
 
 MARK = "RUNNER_RUN"
-_PR_SET_PDEATHSIG = 1
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
+#: How often processes are looked for that were started while others were being ended.
+_ROUNDS = 5
 #: Paths of sockets have at most 107 characters, and Ray's are about 65 longer than the run's scratch folder.
 _LONGEST_TEMPORARY = 8
 
@@ -47,21 +51,34 @@ def scratch_folder(run_id: str) -> Path:
     return folder
 
 
-def find(run_id: str) -> list[psutil.Process]:
-    """The living processes of a run, this one excepted."""
-    found = []
+def find(run_id: str, *, below: bool = False) -> list[psutil.Process]:
+    """The living processes of a run, this one excepted.
+
+    Args:
+        below: all descendants of this process are of the run, with its mark or without.
+    """
+    found = {}
+    if below:
+        found = {process.pid: process for process in psutil.Process().children(recursive=True) if _is_alive(process)}
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
-            alive = process.status() != psutil.STATUS_ZOMBIE
-            if alive and process.pid != os.getpid() and process.environ().get(MARK) == run_id:
-                found.append(process)
-    return found
+            marked = process.pid != os.getpid() and process.environ().get(MARK) == run_id
+            if marked and process.pid not in found and _is_alive(process):
+                found[process.pid] = process
+    return list(found.values())
 
 
-def end_all(run_id: str, grace_s: float, *, from_inside: bool = False) -> int:
+def _is_alive(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.Error):
+        return process.status() != psutil.STATUS_ZOMBIE
+    return False
+
+
+def end_all(run_id: str, grace_s: float, *, below: bool = False, from_inside: bool = False) -> int:
     """Ask every process of a run to end, then make them.
 
     Args:
+        below: see `find`.
         grace_s: seconds between SIGTERM and SIGKILL. Python's resource tracker ignores SIGTERM and uses the time to
             unlink the semaphores and shared memory of those that died.
         from_inside: the caller is a process of the run itself and about to end: its own resource tracker ends with it.
@@ -69,24 +86,24 @@ def end_all(run_id: str, grace_s: float, *, from_inside: bool = False) -> int:
     Returns:
         How many are left (0 unless the kernel holds one back).
     """
-    left = _found(run_id, from_inside)
+    left = _found(run_id, below, from_inside)
     for process in left:
         with contextlib.suppress(psutil.Error):
             process.terminate()
     left = psutil.wait_procs(left, timeout=grace_s)[1] if left else []
-    for _ in range(3):  # a process may have forked while the list was made
-        left = _found(run_id, from_inside)
+    for _ in range(_ROUNDS):  # a process may have forked while the list was made
+        left = _found(run_id, below, from_inside)
         if not left:
             return 0
         for process in left:
             with contextlib.suppress(psutil.Error):
                 process.kill()
         psutil.wait_procs(left, timeout=2.0)
-    return len(_found(run_id, from_inside))
+    return len(_found(run_id, below, from_inside))
 
 
-def _found(run_id: str, from_inside: bool) -> list[psutil.Process]:
-    return [p for p in find(run_id) if not (from_inside and _is_tracker_of_this(p))]
+def _found(run_id: str, below: bool, from_inside: bool) -> list[psutil.Process]:
+    return [p for p in find(run_id, below=below) if not (from_inside and _is_tracker_of_this(p))]
 
 
 def _is_tracker_of_this(process: psutil.Process) -> bool:
@@ -120,6 +137,33 @@ def is_alive(who: dict[str, Any]) -> bool | None:
         return False
 
 
+def adopt_orphans() -> None:
+    """From now on a descendant whose parent dies becomes a child of this process (on Linux)."""
+    if sys.platform == "linux":
+        _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def reap(besides: Container[int]) -> None:
+    """Take note of adopted children that have ended, so that the kernel forgets them.
+
+    Args:
+        besides: children that somebody here waits for.
+    """
+    while hasattr(os, "waitid"):
+        try:
+            ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return
+        if ended is None or ended.si_pid in besides:
+            return
+        os.waitpid(ended.si_pid, 0)
+
+
+def _prctl(option: int, value: int) -> None:
+    if ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), f"prctl({option})")
+
+
 def die_with_parent(parent: int, how: signal.Signals = signal.SIGTERM) -> None:
     """Have the kernel send `how` to this process when its parent dies (Linux); elsewhere a thread watches for it.
 
@@ -127,9 +171,7 @@ def die_with_parent(parent: int, how: signal.Signals = signal.SIGTERM) -> None:
         parent: the process id that the parent had when this process was started, to see a death in between.
     """
     if sys.platform == "linux":
-        libc = ctypes.CDLL(None, use_errno=True)
-        if libc.prctl(_PR_SET_PDEATHSIG, int(how), 0, 0, 0) != 0:
-            raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
+        _prctl(_PR_SET_PDEATHSIG, int(how))
     else:
         threading.Thread(target=_watch_parent, args=(parent, how), daemon=True).start()
     if os.getppid() != parent:

@@ -49,6 +49,7 @@ def main(argv: list[str]) -> int:
     parent = argument.get("parent")
     if parent is not None:
         processes.die_with_parent(parent)
+        processes.adopt_orphans()
     signal.signal(signal.SIGTERM, _stop)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     store = Store(argument["store"], argument["options"], PATIENCE_S)
@@ -218,7 +219,7 @@ def _end_without_supervisor(scope: Scope) -> None:
 
     complete = fold(scope.bundle.log.read()).is_complete
 
-    left = processes.end_all(scope.run_id, grace_s=2.0, from_inside=True)
+    left = processes.end_all(scope.run_id, grace_s=2.0, below=True, from_inside=True)
     remains = {"processes": left, "scratch_folders": int(processes.remove_scratch(scope.run_id))}
     error = entry_of(WorkerLost, "the supervisor of the run was killed; the driver ended the run")
     if complete:
