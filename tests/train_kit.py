@@ -90,9 +90,9 @@ def curve(scope: Scope, attempt: int | None = None, name: str = "loss") -> dict[
     return {row["step"]: row[name] for row in rows_of(scope, attempt) if name in row}
 
 
-def job(name: str) -> FunctionRef:
-    """A train function of tests/train_jobs.py; this process does not import torch."""
-    return FunctionRef(name, file="tests/train_jobs.py", module="tests.train_jobs")
+def job(name: str, module: str = "train_jobs") -> FunctionRef:
+    """A train function of a file of tests/; this process does not import torch."""
+    return FunctionRef(name, file=f"tests/{module}.py", module=f"tests.{module}")
 
 
 def train(tmp_path: Path, name: str, config: Config, attempt: int = 1, **stage: Any) -> tuple[dict[str, Any], Scope]:

@@ -52,8 +52,24 @@ def _sharded(model: nn.Module, device: torch.device, world_size: int, options: d
 def _replicated(model: nn.Module, device: torch.device, options: dict[str, Any]) -> nn.Module:
     ids = [device.index] if device.type == "cuda" else None
     replicated = DistributedDataParallel(model, device_ids=ids, **options)
-    settle_buckets(replicated)
+    if torch.distributed.get_world_size() > 2 and may_settle(options):
+        settle_buckets(replicated)
     return replicated
+
+
+#: Options of DDP beside which discarded backwards change nothing that it does later.
+_HARMLESS = frozenset({
+    "broadcast_buffers", "bucket_cap_mb", "dim", "gradient_as_bucket_view", "init_sync", "output_device",
+})  # fmt: skip
+
+
+def may_settle(options: dict[str, Any]) -> bool:
+    """Whether buckets can be settled without DDP taking the discarded backwards for the user's.
+
+    With `static_graph` it would record of them which parameters are used, and how often. With `find_unused_parameters`
+    it never moves a gradient into another bucket, so there is nothing to settle.
+    """
+    return all(name in _HARMLESS or not value for name, value in options.items())
 
 
 class _TouchAll(nn.Module):
@@ -62,14 +78,24 @@ class _TouchAll(nn.Module):
     def __init__(self, user: nn.Module) -> None:
         super().__init__()
         self.user = user  # never called; DDP looks for its buffers
+        self.sparse = {id(part.weight) for part in user.modules() if _is_sparse(part)}
 
     def forward(self) -> torch.Tensor:
         parameters = [p for p in self.user.parameters() if p.requires_grad]
         total = torch.zeros((), device=parameters[0].device)
         for parameter in parameters:
-            real = torch.view_as_real(parameter) if parameter.is_complex() else parameter
-            total = total + real.sum().float() * 0.0
+            total = total + self._sum(parameter).float() * 0.0
         return total
+
+    def _sum(self, parameter: torch.Tensor) -> torch.Tensor:
+        if id(parameter) in self.sparse:  # its gradient must be a sparse one
+            first = torch.zeros(1, dtype=torch.long, device=parameter.device)
+            return nn.functional.embedding(first, parameter, sparse=True).sum()
+        return (torch.view_as_real(parameter) if parameter.is_complex() else parameter).sum()
+
+
+def _is_sparse(part: nn.Module) -> bool:
+    return isinstance(part, nn.Embedding | nn.EmbeddingBag) and part.sparse
 
 
 def settle_buckets(model: DistributedDataParallel) -> None:
@@ -77,7 +103,8 @@ def settle_buckets(model: DistributedDataParallel) -> None:
 
     DDP groups gradients into buckets in the order of definition, and again, after its first backward, in the order in
     which they came. From three ranks on, other buckets mean another order of summation, so the first step after a
-    resume would differ in its last bits from the same step of a training that was not cut. Two backwards through a
+    resume would differ in its last bits from the same step of a training that was not cut. (Of two ranks there is one
+    order of summation: nothing is done, and the bits are those of plain DDP.) Two backwards through a
     stand-in leave every attempt with the same buckets. It takes no input and draws no random number, it runs no layer
     of the model (so no running mean moves), and the gradients, all zero, are dropped.
     """

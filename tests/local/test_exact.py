@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 from collections.abc import Iterator
@@ -12,7 +13,9 @@ import pytest
 
 from runner.errors import WorkerLost
 from runner.worker import gang_server
-from tests.train_kit import Config, curve, notes, train
+from runner.worker.gang_local import LocalGang
+from runner.worker.train import run_train
+from tests.train_kit import Config, curve, job, make_scope, notes, train
 
 ROWS, BATCH, EPOCHS = 96, 24, 5
 STEPS = ROWS // BATCH * EPOCHS
@@ -112,6 +115,16 @@ def test_uneven_ranks_have_the_exact_gradient(tmp_path: Path) -> None:
     assert [found[1][2], found[3][2]] == [32, 10]
     assert torch.allclose(found[1][0], found[3][0], rtol=1e-12, atol=0)
     assert found[1][1] == pytest.approx(found[3][1], rel=1e-12)
+
+
+def test_gradients_are_those_of_plain_ddp(tmp_path: Path) -> None:
+    """On 2 ranks, models with shared, unused, frozen, tied, sparse and checkpointed parts have the losses and gradients
+    of DistributedDataParallel, bit for bit, whatever options it gets."""
+    stage, scope = make_scope(tmp_path, job("as_plain_ddp", "ddp_models"), Config(), inline=False, workers=2)
+    run_train(stage, scope, LocalGang())
+    kept = json.loads(scope.bundle.store.get("artefacts/fit/differing.json"))
+    assert kept["rank 0"] == []
+    assert kept["kinds"] >= 15
 
 
 def test_fsdp_killed_equals_not_killed(tmp_path: Path) -> None:

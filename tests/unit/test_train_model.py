@@ -6,6 +6,7 @@ import random
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from runner.errors import StageTimeout, UserCodeError, WorkerLost
 from runner.worker import train_phase
 from runner.worker.gang import Failure, first_failure
 from runner.worker.rank_errors import is_echo
-from runner.worker.train_model import settle_buckets
+from runner.worker.train_model import may_settle, settle_buckets
 from runner.worker.train_phase import Watchdog
 
 
@@ -43,6 +44,37 @@ def test_settling_the_buckets_leaves_no_trace(group: None) -> None:
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
     assert (random.getstate(), str(np.random.get_state())) == states[:2]
     assert torch.equal(torch.get_rng_state(), states[2])
+
+
+def test_settling_the_buckets_keeps_sparse_gradients(group: None) -> None:
+    """A sparse embedding has sparse gradients after the buckets were settled, the same as without that."""
+    torch.set_num_threads(1)
+    found = []
+    for settle in (False, True):
+        torch.manual_seed(0)
+        net = torch.nn.Sequential(torch.nn.Embedding(7, 3, sparse=True), torch.nn.Linear(3, 1))
+        ddp = torch.nn.parallel.DistributedDataParallel(net)
+        if settle:
+            settle_buckets(ddp)
+        ddp(torch.tensor([1, 4, 1])).sum().backward()
+        found.append([p.grad for p in net.parameters()])
+    assert found[1][0].is_sparse
+    assert all(torch.equal(a.to_dense(), b.to_dense()) for a, b in zip(*found, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, True),
+        ({"bucket_cap_mb": 1, "gradient_as_bucket_view": True}, True),
+        ({"static_graph": True}, False),
+        ({"static_graph": False, "find_unused_parameters": True}, False),
+        ({"mixed_precision": object()}, False),
+    ],
+)
+def test_buckets_are_settled_only_where_ddp_does_not_record_it(options: dict[str, Any], expected: bool) -> None:
+    """What DDP would take for the user's own backward is not done beside options that make it matter."""
+    assert may_settle(options) is expected
 
 
 def test_thread_stuck_in_a_call_is_ended_by_force(monkeypatch: pytest.MonkeyPatch) -> None:
