@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import linecache
 import os
 import sysconfig
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
 
 from runner.code_root import code_root
 from runner.errors import RunnerError, UserCodeError, internal
@@ -97,3 +98,14 @@ def _last_user_frame(trace: TracebackType | None) -> str:
             continue
         found = f"{_shown_path(frame.filename)}:{frame.lineno} in {frame.name}"
     return found
+
+
+def user_place(frame: FrameType | None) -> str:
+    """The user's innermost place among a thread's frames, such as ``jobs/a.py:12 (loss.backward())``; "" if none is."""
+    while frame is not None:
+        path, number = frame.f_code.co_filename, frame.f_lineno
+        if not (_is_ours(path) or "site-packages" in path or path.startswith(_STDLIB)):
+            text = linecache.getline(path, number).strip()
+            return f"{_shown_path(path)}:{number}" + (f" ({text})" if text else "")
+        frame = frame.f_back
+    return ""

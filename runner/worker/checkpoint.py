@@ -119,6 +119,17 @@ class Checkpoints:
             shutil.rmtree(folder, ignore_errors=True)
         return entry
 
+    def has_same_files(self, entry: dict[str, Any], folder: Path, besides: str) -> bool:
+        """Whether the files of `folder` are those of a published checkpoint, the file `besides` left out of account."""
+        from runner.worker.checkpoint_files import sha256
+
+        try:
+            known = self.opened(entry).manifest["files"]
+        except Damaged:
+            return False
+        found = {path.name: sha256(path) for path in folder.iterdir()}
+        return found == {name: facts["sha256"] for name, facts in known.items() if name != besides}
+
     def prune(self) -> None:
         """Delete all but the last `keep` and the best; also what killed processes left half-written. Raises Fenced."""
         self._scope.check_fence()  # what a newer attempt is about to publish has no entry yet

@@ -15,31 +15,20 @@ from typing import Any
 
 import torch
 
-from runner.errors import RunFailed, SpecError, listed
+from runner.errors import SpecError, listed
+from runner.worker.metrics_rows import Item, Rows, weighted_mean
+
+__all__ = ["Exchanged", "Item", "Metrics"]
 
 #: Seconds between exchanges that rank 0 aims at, and the most steps between two of them.
-EXCHANGE_S, MOST_STEPS = 0.5, 100
-#: Seconds between the writes of a rank that has nobody to meet.
-ALONE_S = 0.25
+EXCHANGE_S, MOST_STEPS = 0.5, 1000
+#: By how much the number of steps between two exchanges may grow at once: the first steps may be quicker than the rest.
+MOST_GROWTH = 10
+#: Seconds between the writes of a rank that has nobody to meet, and the most steps that it keeps for one.
+ALONE_S, ALONE_STEPS = 0.25, 5000
+#: Logged values that a rank keeps before it puts those of one name and step together.
+MOST_LOGGED = 4096
 RESERVED = ("at", "step", "epoch", "samples", "samples_per_s", "wait_share", "steps_total", "phase", "seconds")
-
-
-@dataclass
-class Item:
-    """Values of one rank at one step.
-
-    Args:
-        rows: of data that they are a mean over: their weight.
-        counts: whether it is a step (which consumed the rows) or a `log` besides.
-    """
-
-    step: int
-    epoch: int
-    at: float
-    rows: int
-    counts: bool
-    values: dict[str, Any]
-    steps_total: int | None = None
 
 
 @dataclass
@@ -47,12 +36,16 @@ class Exchanged:
     """What every rank knows after an exchange.
 
     Args:
-        latest: reduced values by name, in the order in which they came.
+        latest: reduced values by name, those that this exchange brought.
+        samples: consumed by all ranks.
+        next_step: of the next exchange.
         clock: seconds that rank 0 has been training.
         save: rank 0 finds a checkpoint due.
     """
 
     latest: dict[str, float]
+    samples: int
+    next_step: int
     clock: float
     save: bool
 
@@ -74,51 +67,50 @@ class Metrics:
     idle_s: float = 0.0  # time since the last exchange that was not spent on steps (phases, checkpoints)
     wait_s: float = 0.0  # time since the last exchange that was spent waiting for data
     _step_s: float = EXCHANGE_S  # of the last steps
-    _items: list[Item] = field(default_factory=list)
+    _steps: list[Item] = field(default_factory=list)
+    _logged: list[Item] = field(default_factory=list)
+    _joined: int = 0  # of those logged, put together already
     _since: float = field(default_factory=time.monotonic)
     _started: float = field(default_factory=time.monotonic)
 
-    def add(self, item: Item, where: str) -> None:
-        """Keep the values of an item. Numbers and tensors of one element only."""
-        for name in item.values:
-            if name in RESERVED:
-                raise SpecError(
-                    f"the name '{name}'", allowed=f"any name but {listed(RESERVED)}", todo="rename it", where=where
-                )
-        item.values = {name: _kept(name, value, where) for name, value in item.values.items()}
-        self._items.append(item)
+    def add_step(self, item: Item) -> None:
+        """Keep the values of a step, which consumed the item's rows. Numbers and tensors of one element only."""
+        item.values = _kept(item.values, "ctx.step")
+        self._steps.append(item)
+
+    def add_logged(self, item: Item) -> None:
+        """Keep values besides those of steps."""
+        item.values = _kept(item.values, "ctx.log")
+        self._logged.append(item)
+        if len(self._logged) >= self._joined + MOST_LOGGED:
+            self._logged = _together(self._logged)
+            self._joined = len(self._logged)
 
     def due(self, step: int) -> bool:
         """Whether ranks exchange at this step. The same on every rank; a rank alone asks its clock."""
         if self.peers.world_size == 1:
-            return time.monotonic() - self._since >= ALONE_S or step <= 1
+            return len(self._steps) >= ALONE_STEPS or time.monotonic() - self._since >= ALONE_S or step <= 1
         return step >= self.next_step
 
-    def exchange(self, step: int, save: bool = False) -> Exchanged:
-        """Reduce what ranks have kept and write the rows. A collective.
+    def exchange(self, step: int, save: bool = False, where: str = "ctx.step()") -> Exchanged:
+        """Reduce what ranks have kept and write the rows. Every rank must come.
 
         Args:
             save: rank 0 wishes for a checkpoint.
+            where: in the training this is, for words about ranks that are elsewhere.
 
         Raises:
-            RunFailed: ranks have not made the same steps.
+            RunFailed: ranks have not made the same steps, or are at different places.
         """
-        now = time.monotonic()
-        mine = {
-            "items": [(i.step, i.counts, i.rows, _numbers(i.values)) for i in self._items],
-            "wait_s": self.wait_s,
-            "next": self._propose(step, now),
-            "clock": now - self._started,
-            "save": save,
-        }
-        theirs = self.peers.gather(mine)
-        _check_steps([part["items"] for part in theirs])
-        active = max(now - self._since - self.idle_s, 1e-9)
-        share = min(1.0, sum(part["wait_s"] for part in theirs) / len(theirs) / active)
-        self._write(self._rows([part["items"] for part in theirs], active, share))
-        self.next_step = theirs[0]["next"]
-        self._items, self._since, self.idle_s, self.wait_s = [], time.monotonic(), 0.0, 0.0
-        return Exchanged(self.latest, theirs[0]["clock"], theirs[0]["save"])
+        kept = [[(i.step, i.rows, _numbers(i.values)) for i in items] for items in (self._steps, self._logged)]
+        told: Exchanged = self.peers.meet(
+            where, {"kept": kept, "wait_s": self.wait_s}, lambda theirs: self._reduce(theirs, step, save)
+        )
+        self.latest.update(told.latest)
+        self.samples, self.next_step = told.samples, told.next_step
+        self._steps, self._logged, self._joined = [], [], 0
+        self._since, self.idle_s, self.wait_s = time.monotonic(), 0.0, 0.0
+        return told
 
     def idle_from(self, started: float) -> None:
         """The time since `started` (of time.monotonic) was not spent on steps."""
@@ -126,62 +118,51 @@ class Metrics:
 
     def event(self, **fields: Any) -> None:
         """A row that no rank but the first has to say (a phase that ended, a checkpoint that was passed over)."""
-        self._write([{"at": time.time(), **fields}])
+        self._write([json.dumps({"at": time.time(), **fields}) + "\n"])
 
     # -- inside --------------------------------------------------------------------------------------------------
 
+    def _reduce(self, theirs: list[dict[str, Any]], step: int, save: bool) -> Exchanged:
+        """On rank 0: write the rows of all ranks, and tell what every rank must know."""
+        now = time.monotonic()
+        active = max(now - self._since - self.idle_s, 1e-9)
+        share = min(1.0, sum(part["wait_s"] for part in theirs) / len(theirs) / active)
+        rows = Rows(self.samples)
+        parts = [part["kept"] for part in theirs]
+        rows.add_steps(self._steps, parts, active, share)
+        rows.add_logged([*self._steps, *self._logged], parts, time.time())
+        self._write(rows.lines)
+        return Exchanged(rows.latest, rows.samples, self._propose(step, now), now - self._started, save)
+
     def _propose(self, step: int, now: float) -> int:
-        made = sum(1 for item in self._items if item.counts)
+        made = len(self._steps)
         if made:
             self._step_s = max(now - self._since - self.idle_s, 1e-6) / made
-        return step + max(1, min(MOST_STEPS, int(EXCHANGE_S / self._step_s)))
+        return step + max(1, min(MOST_STEPS, MOST_GROWTH * max(made, 1), int(EXCHANGE_S / self._step_s)))
 
-    def _rows(self, parts: list[list[Any]], active: float, share: float) -> list[dict[str, Any]]:
-        rows: list[dict[str, Any]] = []
-        consumed = sum(rows_ for part in parts for _, counts, rows_, _ in part if counts)
-        rates = {"samples_per_s": round(consumed / active, 3), "wait_share": round(share, 4)}
-        ours = iter(self._items)
-        for item in (item for item in ours if item.counts):
-            same = [p for part in parts for p in part if p[1] and p[0] == item.step]
-            self.samples += sum(p[2] for p in same)
-            row = {"at": item.at, "step": item.step, "epoch": item.epoch, "samples": self.samples}
-            rows.append({**row, **self._reduced(same), **rates, "steps_total": item.steps_total})
-        logged = sorted({p[0] for part in parts for p in part if not p[1]})
-        for step in logged:
-            same = [p for part in parts for p in part if not p[1] and p[0] == step]
-            epoch = next((i.epoch for i in self._items if i.step == step), 0)
-            rows.append({"at": time.time(), "step": step, "epoch": epoch, **self._reduced(same)})
-        return rows
-
-    def _reduced(self, items: list[Any]) -> dict[str, float]:
-        reduced: dict[str, float] = {}
-        for name in dict.fromkeys(name for item in items for name in item[3]):
-            pairs = [(item[2], item[3][name]) for item in items if name in item[3]]
-            reduced[name] = weighted_mean(pairs)
-        self.latest.update(reduced)
-        return reduced
-
-    def _write(self, rows: list[dict[str, Any]]) -> None:
-        if self.path is not None and rows:
+    def _write(self, lines: list[str]) -> None:
+        if self.path is not None and lines:
             with open(self.path, "a") as file:
-                file.write("".join(json.dumps(row) + "\n" for row in rows))
+                file.write("".join(lines))
 
 
-def weighted_mean(pairs: list[tuple[int, float]]) -> float:
-    """The mean of values weighted by rows, summed in the given order; exactly the value where there is one.
+def _kept(values: dict[str, Any], where: str) -> dict[str, Any]:
+    """Values as a rank keeps them.
 
-    A value over no rows says nothing (it may be 0/0) and does not count where another has rows.
+    Raises:
+        SpecError: a name that rows have already, or something that is no number.
     """
-    pairs = [pair for pair in pairs if pair[0]] or pairs
-    if len(pairs) == 1:
-        return pairs[0][1]
-    total = sum(rows for rows, _ in pairs)
-    if total == 0:
-        return sum(value for _, value in pairs) / len(pairs)
-    return sum(rows * value for rows, value in pairs) / total
+    kept = {}
+    for name, value in values.items():
+        if name in RESERVED:
+            raise SpecError(
+                f"the name '{name}'", allowed=f"any name but {listed(RESERVED)}", todo="rename it", where=where
+            )
+        kept[name] = value if type(value) is float else _number(name, value, where)
+    return kept
 
 
-def _kept(name: str, value: Any, where: str) -> Any:
+def _number(name: str, value: Any, where: str) -> Any:
     """A number now, or, for a tensor on a GPU, a copy there: reading it would wait for the GPU at every step."""
     if isinstance(value, torch.Tensor) and value.numel() == 1:
         value = value.detach()
@@ -197,15 +178,18 @@ def _kept(name: str, value: Any, where: str) -> Any:
 
 
 def _numbers(values: dict[str, Any]) -> dict[str, float]:
-    return {name: float(value) for name, value in values.items()}
+    return {name: value if type(value) is float else float(value) for name, value in values.items()}
 
 
-def _check_steps(parts: list[list[Any]]) -> None:
-    """Ranks that made different steps would train different models."""
-    made = [[p[0] for p in part if p[1]] for part in parts]
-    for rank, steps in enumerate(made):
-        if steps != made[0]:
-            raise RunFailed(
-                f"ranks are out of step: since the last exchange rank 0 called ctx.step() {len(made[0])} times "
-                f"and rank {rank} {len(steps)} times; every rank must call it for every step"
-            )
+def _together(logged: list[Item]) -> list[Item]:
+    """The same with one item for each name and step, in the order of their first values."""
+    groups: dict[tuple[int, str], list[Item]] = {}
+    for item in logged:
+        for name in item.values:
+            groups.setdefault((item.step, name), []).append(item)
+    joined = []
+    for (_, name), items in groups.items():
+        last, rows = items[-1], sum(item.rows for item in items)
+        value = weighted_mean([(item.rows, float(item.values[name])) for item in items])
+        joined.append(Item(last.step, last.epoch, last.at, rows, {name: value}))
+    return joined

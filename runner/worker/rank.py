@@ -93,7 +93,7 @@ def run_rank(place: Place, stage: Train, scope: Scope, argument: dict[str, Any])
     """
     with _threads(place.threads, keep=scope.inline), _process_group(place):
         seed_all(stage.seed)
-        peers = Peers(place.rank, place.world_size)
+        peers = _peers(place)
         if place.device.type == "cuda":
             _compare(place, peers)
         with capture.ours():
@@ -101,9 +101,19 @@ def run_rank(place: Place, stage: Train, scope: Scope, argument: dict[str, Any])
         try:
             capture.resolve(stage.fn)(context, scope.config)
             with capture.ours():
-                return context.finish()
+                result = context.finish()
         finally:
             context.close()
+        peers.close()
+        return result
+
+
+def _peers(place: Place) -> Peers:
+    """The other ranks, by the store of the process group, whoever has set that up."""
+    if place.world_size == 1:
+        return Peers(place.rank, 1)
+    store = dist.distributed_c10d._get_default_store()
+    return Peers(place.rank, place.world_size, store, place.device.type == "cuda")
 
 
 def _compare(place: Place, peers: Peers) -> None:
@@ -112,12 +122,14 @@ def _compare(place: Place, peers: Peers) -> None:
     Raises:
         RunFailed: they do not fit together.
     """
-    ranks = peers.gather(accelerator.look(place.device.index))
-    if place.rank == 0:
+
+    def compare(ranks: list[Any]) -> None:
         print(accelerator.summary(ranks), flush=True)
-    found = accelerator.disagreements(ranks)
-    if found:
-        raise RunFailed(f"{'; '.join(found)}. Give all machines of the stage one image")
+        found = accelerator.disagreements(ranks)
+        if found:
+            raise RunFailed(f"{'; '.join(found)}. Give all machines of the stage one image")
+
+    peers.meet("the start, with its accelerators", accelerator.look(place.device.index), compare)
 
 
 @contextlib.contextmanager

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import socket
 import sys
+import threading
 import time
 from multiprocessing.connection import Connection
 from types import FrameType
@@ -16,6 +18,9 @@ from runner.spec import Train
 from runner.worker import children
 from runner.worker.forkserver_child import die_with_server
 from runner.worker.gang import Failure
+
+#: Seconds that a rank may take to leave after its function has returned and its result is told.
+EXIT_S = 5.0
 
 
 class Terminated(BaseException):
@@ -61,6 +66,16 @@ def start_rank(
         sys.stderr.flush()
         if code:  # no destructors: those of a process group whose peers are gone may wait or abort
             os._exit(code)
+        threading.Thread(target=_end_what_stays, name="runner-exit", daemon=True).start()
+
+
+def _end_what_stays() -> None:
+    """The interpreter waits for threads and processes that the function left; the stage does not."""
+    time.sleep(EXIT_S)
+    threads = [t.name for t in threading.enumerate() if not t.daemon and t is not threading.main_thread()]
+    left = [*threads, *(child.name for child in multiprocessing.active_children())]
+    print(f"runner: the rank ends without what its function left: {', '.join(left) or 'a call'}", flush=True)
+    os._exit(0)
 
 
 def _terminated(signum: int, frame: FrameType | None) -> None:

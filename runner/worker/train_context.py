@@ -20,9 +20,11 @@ from runner.data.stream import Stream
 from runner.errors import SpecError
 from runner.spec import Train
 from runner.worker import checkpoint_state, train_artefacts, train_data, train_model, train_random
-from runner.worker.metrics import Item, Metrics
+from runner.worker.metrics import Metrics
+from runner.worker.metrics_rows import Item
 from runner.worker.rank_errors import end_by_force
 from runner.worker.scope import Scope
+from runner.worker.train_board import RETURNED
 from runner.worker.train_peers import Peers
 from runner.worker.train_phase import Watchdog
 from runner.worker.train_saver import Saver
@@ -166,20 +168,21 @@ class TrainContext:
         """
         late = self._saver.pending  # no batch was asked for since: the function does not read its data by `batches`
         self.step_number += 1
+        self._peers.step = self.step_number
         self._add(metrics)
         if late:
-            self.checkpoint()
+            self._checkpoint("ctx.step() with a checkpoint")
         every = self._stage.checkpoint_every_steps
         if every is not None and self.step_number % every == 0:
             self._saver.pending = True
         if self._metrics.due(self.step_number):
-            self._exchange()
+            self._exchange("ctx.step()")
 
     def _add(self, metrics: dict[str, Any]) -> None:
         rows = self._streams.mark()
         left = self._streams.steps_left
         total = None if left is None else self.step_number + left
-        self._metrics.add(Item(self.step_number, self.epoch, time.time(), rows, True, metrics, total), where="ctx.step")
+        self._metrics.add_step(Item(self.step_number, self._streams.epoch, time.time(), rows, metrics, total))
 
     def log(self, **values: Any) -> None:
         """Keep values besides those of steps, such as a validation loss.
@@ -190,8 +193,7 @@ class TrainContext:
         for name, value in values.items():
             rows = self._phase_rows - self._logged.get(name, 0)
             self._logged[name] = self._phase_rows
-            item = Item(self.step_number, self.epoch, time.time(), rows, False, {name: value})
-            self._metrics.add(item, where="ctx.log")
+            self._metrics.add_logged(Item(self.step_number, self.epoch, time.time(), rows, {name: value}))
 
     def every(self, steps: int | None = None, seconds: float | None = None) -> bool:
         """Whether something is due after this step: each `steps` steps, or about each `seconds` seconds.
@@ -221,9 +223,10 @@ class TrainContext:
         by_force = end_by_force(self._place) if not self._scope.inline else None
         try:
             with Watchdog(f"phase '{name}' of stage '{self._stage.name}'", timeout_s, by_force):
+                self._peers.meet(f"the start of phase '{name}'")
                 yield
                 self._metrics.idle_from(started)
-                self._exchange()
+                self._exchange(f"the end of phase '{name}'")
         finally:
             self._phase, self._phase_rows, self._logged = outer, 0, {}
         seconds = round(time.monotonic() - started, 3)
@@ -238,13 +241,16 @@ class TrainContext:
         Raises:
             StoreError: it cannot be written; earlier checkpoints are untouched.
         """
-        self._exchange()
+        self._checkpoint("ctx.checkpoint()")
+
+    def _checkpoint(self, where: str, *, if_changed: bool = False) -> None:
+        self._exchange(where)
         started = time.monotonic()
         content = {
             "epoch": self.epoch, "samples": self._metrics.samples, "streams": self._streams.state(),
             "loop": self._streams.loop, "seeded": self._seeded,
         }  # fmt: skip
-        self._saver.save(self.step_number, content, self._metrics.latest)
+        self._saver.save(self.step_number, content, self._metrics.latest, if_changed=if_changed)
         self._metrics.idle_from(started)
 
     def save(self, name: str, value: Any) -> str:
@@ -294,7 +300,7 @@ class TrainContext:
 
     def barrier(self) -> None:
         """Return when every rank has come here."""
-        self._peers.barrier()
+        self._peers.meet("ctx.barrier()")
 
     def print(self, *values: Any) -> None:
         """Print on rank 0 only."""
@@ -305,10 +311,7 @@ class TrainContext:
 
     def finish(self) -> dict[str, Any]:
         """After the function has returned: the last metrics, the last checkpoint, and the result of the stage."""
-        if not self._saver.is_current(self.step_number):
-            self.checkpoint()
-        self._exchange()
-        self._peers.barrier()
+        self._checkpoint(RETURNED, if_changed=self._saver.is_at(self.step_number))
         return {
             "steps": self.step_number,
             "epochs": self.epoch + 1 if self._metrics.samples else 0,
@@ -333,7 +336,8 @@ class TrainContext:
         if self._saver.loaded is None:
             return
         made = self._saver.loaded.manifest
-        self.step_number, self._streams.epoch = made["step"], made["epoch"]
+        self.step_number = self._peers.step = made["step"]
+        self._streams.epoch = made["epoch"]
         self._metrics.samples, self._metrics.latest = made["samples"], dict(made["metrics"])
         self._streams.restored, self._streams.restored_loop = made["streams"], made["loop"]
         self.print(f"runner: going on from step {self.step_number} ({self._saver.loaded.entry['key']})")
@@ -341,7 +345,7 @@ class TrainContext:
     def _between_steps(self) -> None:
         """Before each recorded batch: the last step is over, with all that the function did after it."""
         if self._saver.pending:
-            self.checkpoint()
+            self._checkpoint("the next batch, with a checkpoint before it")
         if self._saver.loaded is not None and not self._streams.handed_out:
             self._saver.restore_random()  # at each stream that has ended too: the function may draw numbers in between
             self._seeded = self._saver.loaded.manifest["seeded"]
@@ -349,10 +353,10 @@ class TrainContext:
             train_random.seed_all(train_random.rank_seed(self._stage.seed, self.rank))
             self._seeded = True
 
-    def _exchange(self) -> None:
-        """Meet the other ranks: metrics, rank 0's clock, and whether a checkpoint is due. A collective."""
+    def _exchange(self, where: str) -> None:
+        """Meet the other ranks: metrics, rank 0's clock, and whether a checkpoint is due."""
         self._metrics.wait_s += self._streams.take_wait_s()
-        told = self._metrics.exchange(self.step_number, self._saver.is_due())
+        told = self._metrics.exchange(self.step_number, self._saver.is_due(), where)
         self._clock = told.clock
         for seconds, last in self._timers.items():
             if self._clock - last >= seconds:

@@ -1,44 +1,141 @@
-"""What ranks say to each other about a training: small Python values, gathered in the order of ranks."""
+"""Meetings of the ranks: small Python values that go to rank 0, and its answer that goes to all.
+
+They go over the gang's store, not over its process group. So they never mix with collectives of the user's, a rank
+that waits can look around (see `train_board`), and ranks that come to different meetings are told apart at once.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
+import pickle
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from runner.errors import RunFailed, RunnerError
+from runner.worker.train_board import EVERY_S, RETURNED, Board, Place, at_meeting, issued, words_of
 
 if TYPE_CHECKING:
+    import torch.distributed as dist
     from torch import Tensor
 
-#: Collectives for CPU tensors (and for our own small objects) beside those of the accelerator.
+#: Collectives for CPU tensors beside those of the accelerator.
 GPU_BACKEND, CPU_BACKEND = "cpu:gloo,cuda:nccl", "gloo"
-#: Seconds after which a rank gives up a collective that the others do not join.
+#: Seconds after which a rank gives up a collective, or a rank that does not move.
 COLLECTIVE_TIMEOUT_S = 1800.0
-
-Value = TypeVar("Value")
+#: Seconds between looks for the others, at first and at most.
+_FIRST_LOOK_S, _LOOK_S = 0.0002, 0.02
+#: Seconds after which a rank that waits says for whom.
+SAY_S = (30.0, 300.0, 1500.0)
+#: Seconds that rank 0, which serves the store, waits for the others to have read its last answer.
+_LAST_S = 10.0
+_RULE = "Every rank must make the same steps, phases, checkpoints and sums"
 
 
 class Peers:
-    """The ranks of a gang. A rank alone talks to itself, and no process group is needed."""
+    """The ranks of a gang. A rank alone talks to itself, and no process group is needed.
 
-    def __init__(self, rank: int, world_size: int) -> None:
+    Args:
+        store: by which the ranks found each other; None for a rank alone.
+        on_gpu: whether the function works on one.
+
+    Attributes:
+        step: steps made, for words about where ranks are.
+    """
+
+    def __init__(self, rank: int, world_size: int, store: dist.Store | None = None, on_gpu: bool = False) -> None:
         self.rank, self.world_size = rank, world_size
+        self.step = 0
+        self._place = Place()
+        self._board: Board | None = None
+        if store is not None and world_size > 1:
+            self._store = store.clone()  # of this thread alone: a connection serves one call at a time
+            self._board = Board(store, rank, world_size, self._now, on_gpu)
 
-    def gather(self, value: Value) -> list[Value]:
-        """Every rank's value, on every rank, in the order of ranks. A collective."""
+    def meet(self, where: str, value: Any = None, answer: Callable[[list[Any]], Any] | None = None) -> Any:
+        """Wait until every rank has come to the same place.
+
+        Args:
+            where: the place, in words.
+            value: of this rank.
+            answer: called on rank 0 with the values of all ranks, in their order.
+
+        Returns:
+            What `answer` returned, on every rank.
+
+        Raises:
+            RunFailed: ranks are at different places, or one waits for something that will not come.
+            RunnerError: what `answer` raised, on every rank.
+        """
         if self.world_size == 1:
-            return [value]
-        import torch.distributed as dist
+            return answer([value]) if answer is not None else None
+        self._place = Place(self._place.meetings + 1, where, self.step)
+        number = self._place.meetings
+        self._store.set(f"{number}/{self.rank}", pickle.dumps((where, self.step, value)))  # type: ignore[arg-type]
+        told = f"{number}/told"
+        if self.rank == 0:
+            self._store.set(told, pickle.dumps(self._answer(number, answer)))  # type: ignore[arg-type]
+            self._store.delete_key(f"{number - 1}/told")  # whoever has come here has read it
+        else:
+            self._await([told])
+        result = pickle.loads(self._store.get(told))
+        if isinstance(result, _Raised):
+            raise result.error
+        return result
 
-        values: list[Any] = [None] * self.world_size
-        dist.all_gather_object(values, value)
-        return values
+    def _answer(self, number: int, answer: Callable[[list[Any]], Any] | None) -> Any:
+        """On rank 0: what all ranks are told, when all have come."""
+        keys = [f"{number}/{rank}" for rank in range(self.world_size)]
+        self._await(keys)
+        found = [pickle.loads(data) for data in self._store.multi_get(keys)]
+        for key in keys:
+            self._store.delete_key(key)
+        places = [(where, step) for where, step, _ in found]
+        try:
+            check_places(places)
+            return answer([value for _, _, value in found]) if answer is not None else None
+        except RunnerError as error:
+            return _Raised(error)
 
-    def from_first(self, value: Value | None) -> Value:
-        """The value of rank 0, on every rank. A collective."""
-        values: list[Any] = [value]
-        if self.world_size > 1:
-            import torch.distributed as dist
+    def _await(self, keys: list[str]) -> None:
+        """Return when the store has all keys. Now and then look where the ranks are that have not come."""
+        started, looked, said = time.monotonic(), 0.0, 0
+        while not self._store.check(keys):
+            waited = time.monotonic() - started
+            time.sleep(min(_LOOK_S, max(_FIRST_LOOK_S, waited / 20)))
+            if waited - looked > EVERY_S:
+                looked = waited
+                words = self._look_around(waited)
+                if words and said < len(SAY_S) and waited > SAY_S[said]:
+                    said += 1
+                    print(f"runner: waiting for {waited:.0f} s {words}", flush=True)
 
-            dist.broadcast_object_list(values, src=0)
-        return values[0]
+    def _look_around(self, waited: float) -> str:
+        """Where the ranks are that have not come, in words.
+
+        Raises:
+            RunFailed: one of them never will.
+        """
+        assert self._board is not None
+        mine, others = self._now(), self._board.others()
+        mine.issued = issued(self.world_size)
+        number = mine.meetings
+        away = {rank: place for rank, place in others.items() if place.meetings < number}
+        here = at_meeting(self.rank, mine.where, mine.step)
+        missing = "; ".join(words_of(rank, place, number) for rank, place in sorted(away.items()))
+        stuck = {r: place for r, place in away.items() if place.is_stuck_before(mine, self._board.still_s)}
+        if stuck:
+            words = "; ".join(words_of(rank, place, number) for rank, place in sorted(stuck.items()))
+            raise RunFailed(
+                f"ranks wait for each other: {here}, and {words}, in a collective that rank {self.rank} "
+                f"{'will not' if mine.where == RETURNED else 'has not'} come to. {_RULE}"
+            )
+        if waited > COLLECTIVE_TIMEOUT_S and any(p.still_s > COLLECTIVE_TIMEOUT_S for p in away.values()):
+            raise RunFailed(f"{here} and has waited for {waited:.0f} s, while {missing}, and does not move")
+        return f"at {mine.where} after step {mine.step}: {missing}" if away else ""
+
+    def _now(self) -> Place:
+        place = self._place
+        return Place(place.meetings, place.where, place.step, self.step)
 
     def sum(self, values: Tensor) -> Tensor:
         """The sum of every rank's tensor, in a tensor of its own. A collective."""
@@ -46,12 +143,36 @@ class Peers:
         if self.world_size > 1:
             import torch.distributed as dist
 
+            self.meet(f"ctx.sum() of {str(values.dtype).removeprefix('torch.')}{list(values.shape)}")
             dist.all_reduce(total)
         return total
 
-    def barrier(self) -> None:
-        """Return when every rank has come here."""
-        if self.world_size > 1:
-            import torch.distributed as dist
+    def close(self) -> None:
+        """After the last meeting: rank 0 goes last, for it serves the store."""
+        if self._board is None:
+            return
+        self._board.close()
+        if self.rank != 0:
+            self._store.set(f"bye/{self.rank}", "")
+            return
+        keys, deadline = [f"bye/{rank}" for rank in range(1, self.world_size)], time.monotonic() + _LAST_S
+        while not self._store.check(keys) and time.monotonic() < deadline:
+            time.sleep(_LOOK_S)
 
-            dist.barrier()
+
+class _Raised:
+    """An answer that is an error."""
+
+    def __init__(self, error: RunnerError) -> None:
+        self.error = error
+
+
+def check_places(places: list[tuple[str, int]]) -> None:
+    """Raise RunFailed if ranks, in their order, have come to different meetings."""
+    if all(place == places[0] for place in places):
+        return
+    ranks: dict[tuple[str, int], int] = {}
+    for rank, place in enumerate(places):
+        ranks.setdefault(place, rank)
+    words = "; ".join(at_meeting(rank, where, step) for (where, step), rank in ranks.items())
+    raise RunFailed(f"ranks are out of step: {words}. {_RULE}")

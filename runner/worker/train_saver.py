@@ -13,7 +13,7 @@ from runner.errors import RunnerError, SpecError, StoreError, listed, suggest
 from runner.spec import Train
 from runner.worker import checkpoint_files, checkpoint_state, train_random
 from runner.worker.checkpoint import Checkpoints, Damaged, Loaded
-from runner.worker.checkpoint_state import MODULE, VALUE, Tracked
+from runner.worker.checkpoint_state import MODULE, Tracked
 from runner.worker.scope import Scope
 from runner.worker.train_peers import Peers
 
@@ -62,7 +62,7 @@ class Saver:
                 found = (chosen and (chosen.entry, chosen.manifest), damaged)
             except RunnerError as error:
                 found = (error, [])
-        choice, damaged = self._peers.from_first(found)
+        choice, damaged = self._peers.meet("the start, with its checkpoint", found, lambda told: told[0])
         if isinstance(choice, RunnerError):
             raise choice
         if choice is not None:
@@ -129,26 +129,31 @@ class Saver:
             return not math.isnan(value)
         return value < self._best["value"] if direction == "min" else value > self._best["value"]
 
-    def is_current(self, step: int) -> bool:
-        """Whether the last checkpoint holds all that there is to keep."""
-        changes = any(item.kind == VALUE for item in self._tracked.values())
-        return not self.pending and not changes and self._last is not None and self._last["step"] == step
+    def is_at(self, step: int) -> bool:
+        """Whether the last checkpoint is of this step, and nothing has asked for another."""
+        return not self.pending and self._last is not None and self._last["step"] == step
 
     # -- saving --------------------------------------------------------------------------------------------------
 
-    def save(self, step: int, content: dict[str, Any], metrics: dict[str, float]) -> None:
-        """Write and publish a checkpoint. A collective; every rank raises what rank 0 does."""
+    def save(self, step: int, content: dict[str, Any], metrics: dict[str, float], *, if_changed: bool = False) -> None:
+        """Write and publish a checkpoint. Every rank must come, and every rank raises what rank 0 does.
+
+        Args:
+            if_changed: only if a tracked object is not as the last checkpoint has it, byte for byte.
+        """
         self.pending = False
         best = self._is_best(metrics)
-        outcome: Any = None
         writer = _Writer(self._checkpoints, step) if self._peers.rank == 0 else None
         objects: dict[str, dict[str, str]] = {}
         for item in self._tracked.values():
             state = checkpoint_state.take(item, self._modules())
             if writer is not None:
                 objects[item.name] = {"kind": item.kind, "file": writer.write(item.name, item.kind, state)}
-        randoms = self._peers.gather(train_random.get_state(self._device))
-        if writer is not None:
+
+        def publish(randoms: list[Any]) -> tuple[Any, Any]:
+            assert writer is not None
+            if if_changed and self._last is not None and writer.is_same(self._last):
+                return self._last, self._best
             writer.write(RANDOM, checkpoint_state.STATE, dict(enumerate(randoms)))
             if best:
                 assert self._stage.best is not None
@@ -157,8 +162,9 @@ class Saver:
                 **content, "objects": objects, "world_size": self._peers.world_size, "metrics": metrics,
                 "best": self._best, "torch": str(torch.__version__),
             }  # fmt: skip
-            outcome = writer.publish(fields, metrics, best)
-        outcome, self._best = self._peers.from_first((outcome, self._best))
+            return writer.publish(fields, metrics, best), self._best
+
+        outcome, self._best = self._peers.meet("a checkpoint", train_random.get_state(self._device), publish)
         if isinstance(outcome, BaseException):
             raise outcome
         self._last, self._last_at = outcome, time.monotonic()
@@ -192,6 +198,13 @@ class _Writer:
             except Exception as error:
                 self._error = self._explained(error)
         return ""
+
+    def is_same(self, last: dict[str, Any]) -> bool:
+        """Whether the files written so far are those of the checkpoint `last`; if so they are removed."""
+        if self._error is not None or not self._checkpoints.has_same_files(last, self._folder, besides=f"{RANDOM}.pt"):
+            return False
+        shutil.rmtree(self._folder, ignore_errors=True)
+        return True
 
     def publish(self, content: dict[str, Any], metrics: dict[str, float], best: bool) -> dict[str, Any] | Exception:
         """The entry of the published checkpoint, or the error that came in between."""

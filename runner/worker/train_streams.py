@@ -16,10 +16,9 @@ from runner.data.stream import Stream
 
 @dataclass
 class _Open:
-    """A stream under way, and its place at the last step."""
+    """A stream under way; its state is its place at the last step."""
 
     stream: Stream
-    state: dict[str, Any]
     left: Callable[[], int] | None = None
 
     def steps_left(self, per_step: int) -> int | None:
@@ -77,7 +76,7 @@ class Streams:
             return self._ended(stream)
         if place is not None:
             stream.load_state_dict(place)
-        entry = _Open(stream, stream.state_dict(), left)
+        entry = _Open(stream, left)
         self._open[name, occurrence] = entry
         return self._batches((name, occurrence), entry)
 
@@ -125,7 +124,6 @@ class Streams:
         """A step has consumed every batch handed out so far. Returns the rows of this rank since the last step."""
         for entry in self._open.values():
             entry.stream.mark()
-            entry.state = entry.stream.state_dict()
         rows, self.rows = self.rows, 0
         self.per_step, self.batches = max(1, self.batches), 0
         return rows
@@ -139,7 +137,7 @@ class Streams:
         opened = self._opened.get(name, 0)
         known = self.restored.get(name, {"opened": 0, "open": {}})
         later = {k: v for k, v in known["open"].items() if int(k) >= opened}  # not reached again yet
-        open_ = {str(occurrence): e.state for (n, occurrence), e in self._open.items() if n == name}
+        open_ = {str(occurrence): e.stream.state_dict() for (n, occurrence), e in self._open.items() if n == name}
         return {"opened": max(opened, known["opened"]), "open": {**later, **open_}}
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import random
 import time
@@ -13,6 +14,7 @@ import pytest
 import torch
 
 from runner.errors import DataError, SpecError, StageTimeout
+from runner.worker.checkpoint import Checkpoints, Loaded
 from runner.worker.gang_inline import InlineGang
 from runner.worker.train import run_train
 from tests.train_kit import Config, curve, make_scope, rows_of
@@ -293,6 +295,42 @@ def test_best_is_kept_and_named(tmp_path: Path) -> None:
     result, scope = fit(tmp_path, best, best=("validation_loss", "min"), keep=1, checkpoint_every_steps=2)
     assert result["best"] == "checkpoints/fit/000000006-1"
     assert scope.bundle.store.list("checkpoints/fit") == ["000000006-1", "000000012-1"]
+
+
+@pytest.mark.parametrize("after", ["weights", "value", "nothing"])
+@pytest.mark.parametrize("last", ["steps", "best", "call"])
+def test_last_checkpoint_is_what_the_function_ended_with(tmp_path: Path, after: str, last: str) -> None:
+    """What is changed after the last step is in the last checkpoint, also where that step had one; "best" stays, and
+    where nothing has changed none is made again."""
+
+    def change(ctx: Any, config: Any) -> None:
+        model, seen = ctx.prepare(torch.nn.Linear(4, 1)), {"value": 0}
+        ctx.track(model=model, seen=seen)
+        for _ in ctx.batches("train", batch_size=32):
+            ctx.step()
+        with ctx.phase("validation"):
+            ctx.log(loss=1.0)
+        if last == "call":
+            ctx.checkpoint()
+        list(ctx.batches("train", batch_size=32))  # the moment of a checkpoint that is due
+        if after == "weights":
+            model.weight.data.fill_(7.0)
+        if after == "value":
+            seen["value"] = 7
+
+    given: dict[str, Any] = {"steps": {"checkpoint_every_steps": 3}, "best": {"best": ("loss", "min")}, "call": {}}
+    result, scope = fit(tmp_path, change, **given[last])
+    kept = Loaded({"key": result["checkpoint"]}, {}, Checkpoints(scope, scope.job.stages[0]))
+    manifest = json.loads(scope.bundle.store.get(f"{kept.entry['key']}/manifest.json"))
+    kept.manifest.update(manifest)
+    weights = kept.read("model.safetensors")["weight"]
+    assert bool((weights == 7.0).all()) is (after == "weights")
+    assert (kept.read(manifest["objects"]["seen"]["file"])["value"] == 7) is (after == "value")
+    published = [e.data["key"] for e in scope.bundle.log.read() if e.kind == "checkpoint"]
+    assert (
+        published == ["checkpoints/fit/000000003-1", "checkpoints/fit/000000003-1.2"][: 1 if after == "nothing" else 2]
+    )
+    assert result["best"] == ("checkpoints/fit/000000003-1" if last == "best" else None)
 
 
 def test_every_seconds_fires_by_the_clock(tmp_path: Path) -> None:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
 import random
+import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from runner.errors import RunFailed
-from runner.worker.metrics import EXCHANGE_S, MOST_STEPS, Item, Metrics, weighted_mean
+from runner.worker.metrics import ALONE_STEPS, EXCHANGE_S, MOST_GROWTH, MOST_LOGGED, MOST_STEPS, Metrics
+from runner.worker.metrics_rows import Item, weighted_mean
 
 
 class Others:
@@ -19,12 +23,18 @@ class Others:
     def __init__(self, *others: list[Any]) -> None:
         self.others, self.world_size = others, len(others) + 1
 
-    def gather(self, mine: dict[str, Any]) -> list[Any]:
-        return [mine, *({**mine, "items": items, "next": 10**9, "save": False} for items in self.others)]
+    def meet(self, where: str, mine: dict[str, Any], answer: Any) -> Any:
+        return answer([mine, *({**mine, "kept": kept(items)} for items in self.others)])
+
+
+def kept(items: list[Any]) -> Any:
+    """Steps and logs of a rank from (step, whether it is a step, rows, values)."""
+    return [[(number, rows, values) for number, is_step, rows, values in items if is_step is kind]
+            for kind in (True, False)]  # fmt: skip
 
 
 def step(number: int, rows: int, **values: float) -> Item:
-    return Item(number, 0, 1.0, rows, True, values)
+    return Item(number, 0, 1.0, rows, values)
 
 
 def rows(path: Path) -> list[dict[str, Any]]:
@@ -34,7 +44,7 @@ def rows(path: Path) -> list[dict[str, Any]]:
 def test_steps_are_means_over_all_rows(tmp_path: Path) -> None:
     """A rank with more rows counts for more, and samples are those of all ranks."""
     metrics = Metrics(Others([(1, True, 10, {"loss": 4.0})]), tmp_path / "rows")
-    metrics.add(step(1, 30, loss=2.0), "")
+    metrics.add_step(step(1, 30, loss=2.0))
     metrics.exchange(1)
     row = rows(tmp_path / "rows")[0]
     assert (row["loss"], row["samples"], row["step"]) == (2.5, 40, 1)
@@ -51,7 +61,7 @@ def test_a_value_of_some_ranks_is_their_mean(tmp_path: Path) -> None:
 def test_a_value_over_no_rows_does_not_count(tmp_path: Path) -> None:
     """A rank without rows may log 0/0; the mean is that of the ranks that have rows."""
     metrics = Metrics(Others([(3, False, 0, {"a": float("nan")})]), tmp_path / "rows")
-    metrics.add(Item(3, 0, 1.0, 8, False, {"a": 0.5}), "")
+    metrics.add_logged(Item(3, 0, 1.0, 8, {"a": 0.5}))
     metrics.exchange(3)
     assert metrics.latest == {"a": 0.5}
 
@@ -66,7 +76,7 @@ def test_rows_do_not_depend_on_when_ranks_met(tmp_path: Path) -> None:
         peers = Others([], [])
         metrics = Metrics(peers, path)
         for number, (a, b, c) in enumerate(values, 1):
-            metrics.add(step(number, 11, loss=a), "")
+            metrics.add_step(step(number, 11, loss=a))
             peers.others[0].append((number, True, 11, {"loss": b}))
             peers.others[1].append((number, True, 10, {"loss": c}))
             if number % every == 0 or number == 20:
@@ -81,27 +91,89 @@ def test_rows_do_not_depend_on_when_ranks_met(tmp_path: Path) -> None:
 def test_ranks_out_of_step_are_an_error(tmp_path: Path) -> None:
     """Ranks that made different steps since they last met are told."""
     metrics = Metrics(Others([(1, True, 1, {}), (2, True, 1, {})]), tmp_path / "rows")
-    metrics.add(step(1, 1), "")
+    metrics.add_step(step(1, 1))
     with pytest.raises(RunFailed, match=r"rank 0 called ctx.step\(\) 1 times and rank 1 2 times"):
         metrics.exchange(1)
 
 
-def test_next_meeting_follows_the_speed(tmp_path: Path) -> None:
-    """Fast steps are exchanged many at a time, up to a bound; slow ones one by one. Rank 0's proposal holds."""
-    for seconds, expected in ((0.0001, MOST_STEPS), (EXCHANGE_S / 10, 10), (EXCHANGE_S * 3, 1)):
-        metrics = Metrics(Others([(1, True, 1, {})]), None)
-        metrics.add(step(1, 1), "")
-        metrics._since -= seconds
-        metrics.exchange(1)
-        assert metrics.next_step - 1 == pytest.approx(expected, abs=1)
-        assert not metrics.due(metrics.next_step - 1)
-        assert metrics.due(metrics.next_step)
+@pytest.mark.parametrize(
+    ("made", "seconds", "expected"),
+    [
+        (MOST_STEPS, 0.0001, MOST_STEPS),
+        (20, EXCHANGE_S / 10, 20 * MOST_GROWTH),
+        (1, EXCHANGE_S / 10, 10),
+        (1, EXCHANGE_S * 3, 1),
+        (1, 1e-6, MOST_GROWTH),
+    ],
+)
+def test_next_meeting_follows_the_speed(made: int, seconds: float, expected: int) -> None:
+    """Fast steps are exchanged many at a time, up to a bound and not at once; slow ones one by one."""
+    metrics = Metrics(Others([(n, True, 1, {}) for n in range(1, made + 1)]), None)
+    for number in range(1, made + 1):
+        metrics.add_step(step(number, 1))
+    metrics._since = time.monotonic() - seconds
+    metrics.exchange(made)
+    assert metrics.next_step - made == pytest.approx(expected, rel=0.1, abs=1)
+    assert not metrics.due(metrics.next_step - 1)
+    assert metrics.due(metrics.next_step)
+
+
+def test_cost_of_a_step_does_not_grow_with_those_it_is_exchanged_with(tmp_path: Path) -> None:
+    """Ten times the steps in one exchange take about ten times the time, and not a hundred times."""
+
+    def seconds(made: int) -> float:
+        steps = [(n, True, 1, {"loss": 0.5}) for n in range(1, made + 1)]
+        metrics = Metrics(Others(steps), tmp_path / f"rows-{made}")
+        started = time.process_time()
+        for number in range(1, made + 1):
+            metrics.add_step(step(number, 1, loss=1.5))
+        metrics.exchange(made)
+        return time.process_time() - started
+
+    few = min(seconds(2_000) for _ in range(3))
+    assert seconds(20_000) < 40 * few
+    assert [row["loss"] for row in rows(tmp_path / "rows-20000")] == [1.0] * 20_000
+
+
+def test_rank_alone_keeps_a_bounded_number_of_steps() -> None:
+    """However quick its steps are, a rank alone writes them before there are too many to keep."""
+    metrics = Metrics(Others(), None, _since=time.monotonic() + 1000.0)
+    for number in range(1, ALONE_STEPS):
+        metrics.add_step(step(number, 1))
+        assert number == 1 or not metrics.due(number)
+    metrics.add_step(step(ALONE_STEPS, 1))
+    assert metrics.due(ALONE_STEPS)
+
+
+def test_logs_of_a_step_are_kept_in_bounded_memory(tmp_path: Path) -> None:
+    """A phase that logs without end keeps a bounded number of values, and the same mean comes out."""
+    metrics = Metrics(Others(), tmp_path / "rows")
+    most = 0
+    for number in range(3 * MOST_LOGGED):
+        metrics.add_logged(Item(7, 0, 1.0, number % 3, {"a": float(number % 3)}))
+        metrics.add_logged(Item(7, 0, 1.0, 1, {"b": 0.25}))
+        most = max(most, len(metrics._logged))
+    assert most <= MOST_LOGGED + 2
+    metrics.exchange(7)
+    assert metrics.latest == {"a": pytest.approx(5 / 3), "b": 0.25}
+
+
+def test_rows_are_json_as_python_writes_it(tmp_path: Path) -> None:
+    """Names and numbers of any kind come back from a row as they were given."""
+    values = {'quoted "name"': 1.5, "é/ü": float("inf"), "small": 5e-324, "third": 1 / 3, "whole": 3, "yes": True}
+    metrics = Metrics(Others(), tmp_path / "rows")
+    metrics.add_step(step(1, 1, **values))
+    metrics.add_logged(Item(1, 0, 1.0, 1, {"nan": np.float32("nan")}))
+    metrics.exchange(1)
+    first, second = rows(tmp_path / "rows")
+    assert {name: first[name] for name in values} == values
+    assert math.isnan(second["nan"])
 
 
 def test_rates_leave_out_what_was_not_training(tmp_path: Path) -> None:
     """Time of phases and checkpoints does not lower the rate; time waiting for data is its share."""
     metrics = Metrics(Others([(1, True, 100, {})]), tmp_path / "rows")
-    metrics.add(step(1, 100), "")
+    metrics.add_step(step(1, 100))
     metrics._since -= 11.0
     metrics.idle_s, metrics.wait_s = 10.0, 0.25
     metrics.exchange(1)
