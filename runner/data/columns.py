@@ -8,69 +8,117 @@ from collections.abc import Iterable, Mapping, Sequence
 import pyarrow as pa
 
 from runner.data.guess import wider
+from runner.data.recast import recast
+from runner.data.types import plain_type, twice, widened
 from runner.errors import DataError, listed, suggest
 
-_WHOLE_NUMBER = re.compile(r"-?\d{1,18}")
+#: As Python writes it: two values that look different never become one number.
+_WHOLE_NUMBER = re.compile(r"0|-?[1-9][0-9]{0,17}")
 #: Formats whose types are guessed from values, so that a wider guess in another file is no contradiction.
 _GUESSED = ("jsonl", "csv")
 
 
-def unify(schemas: Sequence[tuple[str, pa.Schema]], format: str) -> pa.Schema:
-    """One schema for files of one dataset.
+def unify(schemas: Sequence[tuple[str, pa.Schema]], format: str, columns: Sequence[str] | None = None) -> pa.Schema:
+    """One plain schema for files of one dataset.
 
-    Names, types and (for CSV, Parquet and Arrow) the set of columns must agree. A column that is null
-    throughout takes the other type; where types are guessed from values (JSON lines, CSV) whole numbers give
+    Names, types and (for CSV, Parquet and Arrow) the set of columns must agree. Types that hold the same values are
+    one (see `plain_type`), and a narrower number, decimal or time gives way to a wider one; a column that is null
+    throughout takes the other type. Where types are guessed from values (JSON lines, CSV) whole numbers also give
     way to fractions, and a column of JSON lines may be absent. The order of columns is the first file's.
 
     Args:
         schemas: (URL, schema) of each file.
+        columns: the columns that are wanted, if not all: others that contradict each other are left out.
 
     Raises:
-        DataError: two files contradict each other; both and the field are named.
+        DataError: two files contradict each other (both and the field are named), or a file has two columns of one
+            name, or a struct two fields.
     """
-    first_url = schemas[0][0]
-    fields: dict[str, tuple[str, pa.Field]] = {f.name: (first_url, f) for f in plain(schemas[0][1])}
-    seen = plain(schemas[0][1])
+    wanted = None if columns is None or format == "jsonl" else set(columns)
+    first_url, first = schemas[0]
+    fields = {field.name: (first_url, field) for field in _checked(first, first_url, wanted)}
+    dropped: set[str] = set()
+    seen = first
     for url, schema in schemas[1:]:
-        other = plain(schema)
-        if other.equals(seen):
+        if schema.equals(seen, check_metadata=True):
             continue
-        for field in other:
-            if field.name not in fields and format == "jsonl":
-                fields[field.name] = (url, field)
-            elif field.name not in fields:
-                raise _drift(field.name, url, str(field.type), first_url, "no such column")
-            else:
-                fields[field.name] = _merged(fields[field.name], url, field, format)
-        for name in fields if format != "jsonl" else ():
-            if name not in other.names:
-                raise _drift(name, url, "no such column", *_said(fields[name]))
-    return pa.schema([field for _, field in fields.values()])
+        others = {field.name: field for field in _checked(schema, url, wanted)}
+        for name in [*others, *(name for name in fields if name not in others)]:
+            try:
+                _join(fields, name, url, others.get(name), format, first_url)
+            except DataError:
+                if wanted is None or name in wanted:
+                    raise
+                dropped.add(name)
+    return pa.schema([field for name, (_, field) in fields.items() if name not in dropped])
+
+
+def _join(
+    fields: dict[str, tuple[str, pa.Field]], name: str, url: str, field: pa.Field | None, format: str, first_url: str
+) -> None:
+    """Make a field of one more file one with that of the files before. Raises DataError if it cannot be."""
+    if name in fields and field is not None:
+        fields[name] = _merged(fields[name], url, field, format)
+    elif format == "jsonl":
+        if field is not None:
+            fields[name] = (url, field)
+    elif field is not None:
+        raise _drift(name, url, str(field.type), first_url, "no such column")
+    else:
+        raise _drift(name, url, "no such column", *_said(fields[name]))
 
 
 def plain(schema: pa.Schema) -> pa.Schema:
-    """The schema without metadata of writers, which says nothing about values."""
-    return pa.schema([field.remove_metadata() for field in schema])
+    """The schema in plain types, without metadata of writers, which says nothing about values."""
+    return pa.schema([pa.field(field.name, plain_type(field.type), field.nullable) for field in schema])
 
 
-def loose(kind: pa.DataType) -> pa.DataType:
-    """The type with nulls allowed at every depth and the usual names inside lists: what two writers agree
-    on."""
-    if pa.types.is_fixed_size_list(kind):
-        return pa.list_(loose(kind.value_type), kind.list_size)
-    if pa.types.is_large_list(kind):
-        return pa.large_list(loose(kind.value_type))
-    if pa.types.is_list(kind):
-        return pa.list_(loose(kind.value_type))
-    if pa.types.is_struct(kind):
-        return pa.struct([(f.name, loose(f.type)) for f in (kind.field(i) for i in range(kind.num_fields))])
-    return kind
+def _checked(schema: pa.Schema, url: str, columns: set[str] | None) -> pa.Schema:
+    """The schema in plain types. Raises DataError for a name that is there twice, unless it is not wanted."""
+    kept = plain(schema)
+    while (name := twice(kept)) is not None:
+        column = name if name in kept.names else next(f.name for f in kept if twice([f]) is not None)
+        if columns is None or column in columns:
+            raise DataError(
+                f"two columns named '{name}'" if name == column else f"two fields named '{name}' in a struct",
+                allowed="each name once",
+                todo="rename one of them in the file" + ("" if columns else ", or leave the column out with columns="),
+                where=url,
+            )
+        kept = pa.schema([field for field in kept if field.name != column])
+    return kept
+
+
+def fill(batch: pa.RecordBatch, wanted: pa.Schema, partitions: Mapping[str, str | None]) -> pa.RecordBatch:
+    """`batch` with exactly the wanted columns: partition values filled in, order and types as in `wanted`.
+
+    Raises:
+        ValueError: a value has no place in its column's type; the column is named.
+    """
+    arrays = []
+    for field in wanted:
+        index = batch.schema.get_field_index(field.name)
+        try:
+            if index >= 0:
+                arrays.append(recast(batch.column(index), field.type))
+            elif field.name in partitions:
+                typed = pa.scalar(partitions[field.name], pa.string()).cast(field.type)
+                arrays.append(pa.repeat(typed, batch.num_rows))
+            else:  # a field that some lines of JSON do not have
+                arrays.append(pa.nulls(batch.num_rows, field.type))
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+            have = batch.schema.field(index).type if index >= 0 else "text"
+            raise ValueError(f"column '{field.name}', {have} as {field.type}: {error}") from error
+    if not arrays:
+        return batch.select([])
+    return pa.RecordBatch.from_arrays(arrays, schema=wanted)
 
 
 def add_partitions(schema: pa.Schema, partitions: Iterable[Mapping[str, str | None]]) -> pa.Schema:
     """The schema with a column for each hive partition key that the files do not hold themselves.
 
-    A key whose values are all whole numbers is int64, any other is a string.
+    A key whose values are all whole numbers as they are usually written is int64, any other (``007``, ``+1``) is a
+    string.
     """
     values: dict[str, set[str | None]] = {}
     for pairs in partitions:
@@ -108,13 +156,10 @@ def _merged(known: tuple[str, pa.Field], url: str, field: pa.Field, format: str)
 
 
 def _common(a: pa.DataType, b: pa.DataType, format: str) -> pa.DataType | None:
-    if a == b or pa.types.is_null(b):
-        return a
-    if pa.types.is_null(a):
-        return b
-    if loose(a) == loose(b):
-        return loose(a)
-    return wider(a, b, format) if format in _GUESSED else None
+    if format in _GUESSED:
+        kind = wider(a, b, format)
+        return None if kind is None else plain_type(kind)
+    return widened(a, b)
 
 
 def _said(known: tuple[str, pa.Field]) -> tuple[str, str]:

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from runner.data import ipc, lines, parquet
-from runner.data.columns import add_partitions, check_columns, unify
+from runner.data.columns import add_partitions, check_columns, fill, unify
 from runner.data.explain import explained
 from runner.data.shards import UNCOUNTED, Shard, Unit
 from runner.data.source import SourceFile, open_input
@@ -79,7 +79,8 @@ def read(
     chosen = [shard.units[i] for i in (range(len(shard.units)) if units is None else units)]
     if schema is None:
         source = SourceFile(url, shard.path, shard.size, shard.etag, shard.partitions)
-        schema = add_partitions(inspect(source, shard.format, options)[1] or pa.schema([]), [shard.partitions])
+        found = inspect(source, shard.format, options)[1] or pa.schema([])
+        schema = add_partitions(unify([(url, found)], shard.format), [shard.partitions])
     if columns is not None:
         check_columns(columns, schema.names, where=url)
         wanted = pa.schema([schema.field(name) for name in columns])
@@ -92,7 +93,7 @@ def read(
             for batch in _raw(url, shard, unit, wanted, options, rows, strict):
                 if batch.num_rows:  # pyarrow dies of some questions about empty ones
                     seen += batch.num_rows
-                    yield _conform(batch, wanted, shard)
+                    yield fill(batch, wanted, shard.partitions)
             if unit.rows not in (UNCOUNTED, seen):
                 raise ValueError(f"{seen} rows, {unit.rows} were counted")
 
@@ -125,25 +126,3 @@ def _whole_file(
         with open_input(url, shard.size, options) as source:
             content = source.read()
     yield pa.RecordBatch.from_arrays([pa.array([shard.path]), pa.array([content], pa.binary())], schema=FILES_SCHEMA)
-
-
-def _conform(batch: pa.RecordBatch, wanted: pa.Schema, shard: Shard) -> pa.RecordBatch:
-    """The batch with exactly the wanted columns: partition values filled in, order and types as in the
-    manifest."""
-    if batch.schema.equals(wanted):
-        return batch
-    arrays = []
-    for field in wanted:
-        index = batch.schema.get_field_index(field.name)
-        if index >= 0:
-            column = batch.column(index)
-            arrays.append(column if column.type == field.type else column.cast(field.type))
-        elif field.name in shard.partitions:
-            value = shard.partitions[field.name]
-            typed = pa.scalar(value, pa.string()).cast(field.type)
-            arrays.append(pa.repeat(typed, batch.num_rows))
-        else:  # a field that some lines of JSON do not have
-            arrays.append(pa.nulls(batch.num_rows, field.type))
-    if not arrays:
-        return batch.select([])
-    return pa.RecordBatch.from_arrays(arrays, schema=wanted)

@@ -11,6 +11,8 @@ import pyarrow.json as pajson
 
 from runner.data.guess import LONG, contradicts, differing, has_double, wider
 from runner.data.long_numbers import json_paths, rounded
+from runner.data.recast import recast
+from runner.data.types import lists_nulls
 from runner.errors import DataError
 
 #: Bytes parsed at a time; a longer line is a block by itself.
@@ -88,11 +90,13 @@ def read(stream: Any, schema: pa.Schema, strict: bool) -> Iterator[pa.Table]:
 
 
 def _parse(block: bytes, schema: pa.Schema | None, unexpected: str = "infer") -> pa.Table:
-    return pajson.read_json(
+    table = pajson.read_json(
         pa.BufferReader(block),
         pajson.ReadOptions(use_threads=False, block_size=len(block) + 1),
         pajson.ParseOptions(explicit_schema=schema, unexpected_field_behavior=unexpected),
     )
+    columns = [recast(one, one.type) if lists_nulls(one.type) else one for one in table.columns]
+    return pa.Table.from_arrays(columns, schema=table.schema)
 
 
 def _guess(block: bytes, rows: int) -> tuple[pa.Table, pa.DataType]:

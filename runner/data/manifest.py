@@ -43,7 +43,7 @@ class Manifest:
 
     Args:
         base: the URL below which the paths of the shards lie.
-        shards: sorted by path.
+        shards: in the order of the data: of listed files by path, of a published dataset as its stage made them.
         schema: the columns, hive partition columns included.
         options: fsspec storage options of `base`.
         lanes: how many lanes the sample order has (see docs/streaming.md).
@@ -61,10 +61,9 @@ class Manifest:
     def of(
         cls, base: str, shards: Sequence[Shard], schema: pa.Schema, options: Mapping[str, Any] | None = None
     ) -> Manifest:
-        """The manifest of shards that are known already; lanes and blocks follow from them."""
-        ordered = tuple(sorted(shards, key=lambda shard: shard.path))
-        lanes, block_bytes = layout([unit for shard in ordered for unit in shard.units])
-        return cls(base.rstrip("/"), ordered, plain(schema), dict(options or {}), lanes, block_bytes)
+        """The manifest of shards that are known already, in this order; lanes and blocks follow from them."""
+        lanes, block_bytes = layout([unit for shard in shards for unit in shard.units])
+        return cls(base.rstrip("/"), tuple(shards), plain(schema), dict(options or {}), lanes, block_bytes)
 
     @cached_property
     def id(self) -> str:
@@ -128,8 +127,9 @@ class Manifest:
         if self.rows != UNCOUNTED:
             return self
         files = [SourceFile(self.url(one), one.path, one.size, one.etag, one.partitions) for one in self.shards]
-        whole = from_files(files, self.shards[0].format, self.options, count=True)
-        return replace(whole, base=self.base).select(self.schema.names) if formats.is_selected(self.schema) else whole
+        columns = self.schema.names if formats.is_selected(self.schema) else None
+        whole = from_files(files, self.shards[0].format, self.options, True, columns)
+        return replace(whole, base=self.base).select(columns) if columns is not None else whole
 
     def to_bytes(self) -> Blob:
         """The manifest as a Parquet file: one row a shard; the same manifest gives the same bytes."""
@@ -203,20 +203,28 @@ def build(
         DataError: nothing there, not readable, corrupt, schema drift, or an unknown column.
     """
     files = list_files(url, options, format)
-    manifest = from_files(files, format or infer_format(files, url), options, count)
+    manifest = from_files(files, format or infer_format(files, url), options, count, columns)
     return manifest.select(columns) if columns is not None else manifest
 
 
 def from_files(
-    files: Sequence[SourceFile], format: str, options: Mapping[str, Any] | None = None, count: bool = False
+    files: Sequence[SourceFile],
+    format: str,
+    options: Mapping[str, Any] | None = None,
+    count: bool = False,
+    columns: Sequence[str] | None = None,
 ) -> Manifest:
-    """The manifest of listed files, inspected in parallel; `count` and errors as for `build`."""
+    """The manifest of listed files, inspected in parallel; `count` and errors as for `build`.
+
+    Args:
+        columns: what is wanted, if not all; it only says of which columns the files must agree (see `unify`).
+    """
     with ThreadPoolExecutor(_THREADS) as pool:
         found = list(pool.map(lambda file: formats.inspect(file, format, options, count), files))
     seen = [(file.url, schema) for file, (_, schema) in zip(files, found, strict=True) if schema is not None]
     if not seen:
         raise DataError("only empty files", allowed="at least one row", todo="check the files", where=files[0].url)
-    schema = add_partitions(unify(seen, format), _same_keys(files))
+    schema = add_partitions(unify(seen, format, columns), _same_keys(files))
     shards = [
         Shard(file.path, file.size, file.etag, format, units, file.partitions)
         for file, (units, _) in zip(files, found, strict=True)

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from runner.data.compression import compression_of, refused_compression
 from runner.data.etags import content_etag
+from runner.data.tables import refuse_tables
 from runner.errors import DataError, listed, suggest
 
 FORMATS = ("parquet", "ipc", "jsonl", "csv", "text", "files")
@@ -57,6 +58,8 @@ def list_files(url: str, options: Mapping[str, Any] | None = None, format: str |
     with _reached(url):
         fs, root = filesystem(url, options)
         base, found = _find(fs, root)
+        if base not in found:
+            refuse_tables(fs, base, found, url)
         visible = {path: info for path, info in found.items() if path == base or not _hidden(_relative(path, base))}
         if not visible:
             raise _nothing(url, found)
@@ -90,7 +93,14 @@ def infer_format(files: list[SourceFile], url: str) -> str:
 def partitions_of(path: str) -> dict[str, str | None]:
     """Hive partition values in the folders of a relative path."""
     pairs = [part.split("=", 1) for part in path.split("/")[:-1] if "=" in part]
-    return {unquote(key): None if value == _HIVE_NULL else unquote(value) for key, value in pairs}
+    keys = [unquote(key) for key, _ in pairs]
+    if len(set(keys)) < len(keys):
+        raise DataError(
+            f"a partition key twice in {path}", allowed="each key once in a path",
+            todo="rename one of the folders", where=path,
+        )  # fmt: skip
+    values = [None if value == _HIVE_NULL else unquote(value) for _, value in pairs]
+    return dict(zip(keys, values, strict=True))
 
 
 def filesystem(url: str, options: Mapping[str, Any] | None = None) -> tuple[Any, str]:

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 from runner.checks import Fields
 from runner.data.batch import Batch, make_batch
 from runner.data.columns import check_columns
-from runner.data.manifest import Manifest, build
+from runner.data.manifest import Manifest, build, from_files
 from runner.data.order import Order
 from runner.data.prefetch import Prefetch
 from runner.data.reader import Reader
+from runner.data.source import infer_format, list_files
 from runner.data.steps import Cut, Ready, batches, steps_in
 from runner.errors import DataError
 
@@ -90,7 +91,7 @@ class Stream:
             fields.integer("epochs", epochs, 1)
         self.global_batch = _global_batch(fields, batch_size, global_batch_size, world_size)
         self.rank, self.world_size, self.epochs, self.tail = rank, world_size, epochs, tail
-        self.manifest = resolve(source, format, options)
+        self.manifest = resolve(source, format, options, columns)
         self.columns = tuple(self.manifest.schema.names if columns is None else columns)
         check_columns(self.columns, self.manifest.schema.names, where=self.manifest.base)
         self._order = Order(self.manifest, seed, shuffle)
@@ -314,9 +315,12 @@ def _make_known() -> None:
 
 
 def resolve(
-    source: str | os.PathLike[str] | Dataset | Manifest, format: str | None, options: Mapping[str, Any] | None
+    source: str | os.PathLike[str] | Dataset | Manifest,
+    format: str | None,
+    options: Mapping[str, Any] | None,
+    columns: Sequence[str] | None = None,
 ) -> Manifest:
-    """The manifest, rows counted, of anything that `Stream` takes."""
+    """The manifest, rows counted, of anything that `Stream` takes; files need only agree on the wanted columns."""
     from runner.spec import Dataset
 
     if isinstance(source, Manifest):
@@ -329,7 +333,9 @@ def resolve(
                 todo="give the manifest of the dataset in the store; ctx.batches does so",
             )
         return build(source.url, source.format, source.options, source.columns, count=True)
-    return build(os.fspath(source), format, options, count=True)
+    url = os.fspath(source)
+    files = list_files(url, options, format)
+    return from_files(files, format or infer_format(files, url), options, True, columns)
 
 
 def _global_batch(fields: Fields, batch_size: int | None, global_batch_size: int | None, world_size: int) -> int:

@@ -21,6 +21,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from runner.data.recast import fixed_values, recast
+
 #: Decoded bytes of one file; below the 50 MiB from which s3fs splits an upload, so that an S3 etag is the md5.
 PIECE_BYTES = 48 << 20
 #: Decoded bytes of one row group, which is the unit that training reads.
@@ -165,7 +167,7 @@ def _array_bytes(array: pa.Array) -> int:
     if pa.types.is_large_string(kind) or pa.types.is_large_binary(kind):
         return _spanned(array, np.int64) + 8 * len(array)
     if pa.types.is_fixed_size_list(kind):
-        return _array_bytes(array.values.slice(array.offset * kind.list_size, len(array) * kind.list_size))
+        return _array_bytes(fixed_values(array))
     if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_map(kind):
         return _list_bytes(array)
     if pa.types.is_struct(kind):
@@ -203,10 +205,7 @@ def tighten(table: pa.Table) -> pa.Table:
     """`table` with every field that has no nulls declared not null, inside lists and structs as well."""
     fields = [_tight_field(field, table.column(i).chunks) for i, field in enumerate(table.schema)]
     schema = pa.schema(fields, metadata=table.schema.metadata)
-    columns = [
-        column if column.type.equals(field.type, check_metadata=True) else column.cast(field.type)
-        for column, field in zip(table.columns, fields, strict=True)
-    ]
+    columns = [recast(column, field.type) for column, field in zip(table.columns, fields, strict=True)]
     return pa.Table.from_arrays(columns, schema=schema)
 
 
@@ -217,9 +216,7 @@ def _tight_field(field: pa.Field, chunks: list[pa.Array]) -> pa.Field:
 
 def _tight_type(kind: pa.DataType, chunks: list[pa.Array]) -> pa.DataType:
     if pa.types.is_fixed_size_list(kind):
-        size = kind.list_size
-        values = [chunk.values.slice(chunk.offset * size, len(chunk) * size) for chunk in chunks]
-        return pa.list_(_tight_field(kind.value_field, values), size)
+        return pa.list_(_tight_field(kind.value_field, [fixed_values(chunk) for chunk in chunks]), kind.list_size)
     if pa.types.is_list(kind):
         return pa.list_(_tight_field(kind.value_field, [chunk.flatten() for chunk in chunks]))
     if pa.types.is_large_list(kind):

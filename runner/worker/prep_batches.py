@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from runner.worker.prep_schema import plain
+from runner.data.types import twice
+from runner.worker.prep_schema import Unwritable, plain
 
 
 class WrongReturn(Exception):
@@ -108,16 +109,22 @@ def to_table(value: Any) -> pa.Table | None:
         table = _from_rows(list(value))
     else:
         raise WrongReturn(f"a {type(value).__name__}")
-    _check_names(table.schema.names)
-    return plain(table)
+    _check_names(table.schema)
+    try:
+        return plain(table)
+    except Unwritable as wrong:
+        raise WrongReturn(
+            f"column '{wrong.field}' of type {wrong.kind}, which Parquet cannot hold ({wrong.why})",
+            "change the column's type, or leave it out",
+        ) from None
 
 
-def _check_names(names: list[str]) -> None:
-    if not names:
+def _check_names(schema: pa.Schema) -> None:
+    if not schema.names:
         raise WrongReturn("a batch without columns", "return None where there are no rows")
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise WrongReturn(f"two columns named '{twice[0]}'", "rename one of them")
+    if (name := twice(schema)) is not None:
+        what = "columns" if name in schema.names else "fields of a struct"
+        raise WrongReturn(f"two {what} named '{name}'", "rename one of them")
 
 
 def _is_frame(value: Any) -> bool:
@@ -129,8 +136,7 @@ def _from_frame(frame: Any) -> pa.Table:
     odd = [name for name in frame.columns if not isinstance(name, str)]
     if odd:
         raise WrongReturn(f"a DataFrame with the column name {odd[0]!r}", "give every column a string as its name")
-    _check_names(list(frame.columns))
-    columns = [_array(name, frame[name]) for name in frame.columns]
+    columns = [_array(name, frame.iloc[:, i]) for i, name in enumerate(frame.columns)]
     return pa.Table.from_arrays(columns, names=list(frame.columns))
 
 

@@ -25,6 +25,8 @@ from runner.store import Store
 from runner.worker.prep_schema import conform, unify
 
 _SLUG_LONGEST = 60
+_ENDINGS = re.compile(r"(\.[a-z]{2,7}[0-9]?){1,2}$", re.IGNORECASE)  # .parquet, .csv.gz, .json.bz2
+_ODD = re.compile(r"[^A-Za-z0-9_=.-]+")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,10 +69,10 @@ class OutputFile:
 
 
 def slug(path: str) -> str:
-    """A shard's path as the beginning of a file name, so that outputs sort as their inputs do."""
-    stem = path.rsplit("/", 1)
-    stem[-1] = stem[-1].split(".")[0]
-    return re.sub(r"[^A-Za-z0-9_=-]+", "_", "_".join(stem))[:_SLUG_LONGEST].strip("_") or "data"
+    """A shard's path as the legible beginning of a file name. The order of a dataset is that of its manifest."""
+    folder, _, name = path.rpartition("/")
+    stem = _ENDINGS.sub("", name) or name
+    return _ODD.sub("_", f"{folder}_{stem}" if folder else stem)[:_SLUG_LONGEST].strip("_.") or "data"
 
 
 @contextlib.contextmanager
@@ -144,7 +146,7 @@ def recast(
         Drift: a value does not survive.
     """
     with store.fs.open(store.path(f"{data_key(dataset, file.folder)}/{file.path}"), "rb") as source:
-        table = conform(pq.read_table(source), schema)
+        table = conform(pq.ParquetFile(source).read(use_threads=False), schema)
     stem = file.path.rsplit("-", 1)[0]
     return store_table(table, store, dataset, stem, folder=folder, scratch=scratch, source=file.source, where=where)
 
@@ -168,10 +170,10 @@ class Gather:
         if not table.num_rows:
             return
         self.rows += table.num_rows
-        if not table.schema.equals(self.schema):
+        if not table.schema.equals(self.schema, check_metadata=True):
             wider = unify(self.schema, table.schema)
             table = conform(table, wider)
-            if not wider.equals(self.schema):
+            if not wider.equals(self.schema, check_metadata=True):
                 self.schema = wider
                 for waiting in list(self._pieces.rest()):
                     yield from self._pieces.add(conform(waiting, wider))

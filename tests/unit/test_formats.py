@@ -167,7 +167,7 @@ def test_json_lines_may_lack_a_field(tmp_path: Path) -> None:
 
 def test_partition_columns(tmp_path: Path) -> None:
     """Partition columns are filled in: whole numbers if all values are, else strings; Hive's null is null."""
-    for folder in ("n=1/s=1", "n=02/s=x", "n=__HIVE_DEFAULT_PARTITION__/s=2"):
+    for folder in ("n=1/s=1", "n=2/s=x", "n=__HIVE_DEFAULT_PARTITION__/s=2"):
         (tmp_path / folder).mkdir(parents=True)
         write_csv(pa.table({"a": [7]}), tmp_path / folder / "f.csv")
     manifest = build(str(tmp_path))

@@ -577,3 +577,23 @@ def test_make_that_fails_publishes_nothing(tmp_path: Path, make: Any, error: Any
     with pytest.raises(error, match=message):
         run_make("d", Dataset(make=make), make_scope(tmp_path / "s"), InlinePool())
     assert Catalog(Store(str(tmp_path / "s"))).names() == []
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        [f"part.{i}.parquet" for i in range(8)],
+        [f"2024.01.0{i}.parquet" for i in range(1, 9)],
+        ["a-1.parquet", "a-2.parquet", "a.parquet"],
+        [f"country={'u' * 50}/city=san_francisco/part-{i:05d}.parquet" for i in range(6)],
+        ["zürich.parquet", "zéro.parquet", "数据-1.parquet", "数据-2.parquet", "数据-3.parquet"],
+        [f"a.b/{i}.parquet" for i in range(6)],
+    ],
+)
+def test_the_order_of_rows_is_that_of_the_paths(tmp_path: Path, names: list[str]) -> None:
+    """Rows out are in the order of the shards' paths, whether these are long, dotted or not ASCII."""
+    for i, name in enumerate(sorted(names)):
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(pa.table({"x": [i]}), tmp_path / "in" / name)
+    prep(Prep("p", fn=identity, source=Dataset(url=str(tmp_path / "in")), sink="out"), tmp_path / "store")
+    assert rows_of(tmp_path / "store", "out").column("x").to_pylist() == list(range(len(names)))
