@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import getpass
 import inspect
+import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from runner import capture, facts, isolation, packages, plan, script, settings, wire
+from runner import capture, facts, isolation, packages, plan, revise, script, settings, wire
 from runner.backends.base import EARLY, open_backend, open_outside, place
 from runner.backends.processes import MARK
 from runner.bundle import LIVE, LOCK, Bundle, Doing, find_run, new_run_id, read_index
 from runner.config import settled
-from runner.errors import ApiError, InputError, ProjectError, StoreError, entry_of
-from runner.lifecycle import RunState, fold
+from runner.errors import ApiError, InputError, ProjectError, StoreError, entry_of, listed, suggest
+from runner.lifecycle import RunState, View, fold
 from runner.modules import MAIN, inside_of
-from runner.pack import pack
+from runner.pack import pack, unpack
 from runner.project import Project, find_project, split_reference
 from runner.receipt import end_run
 from runner.resolve import Resolved, resolve
@@ -63,10 +66,16 @@ class Prepared:
         facts: what was found of its data.
         plan: what the run will do.
         lock: of the packages that the job brings; None if it brings none.
+        source: by which name the project has the job; None for a job that a script made.
+        changes: to the job, as ``--set``.
     """
 
-    def __init__(self, resolved: Resolved, found: facts.Facts, made: plan.Plan, lock: str | None = None) -> None:
+    def __init__(
+        self, resolved: Resolved, found: facts.Facts, made: plan.Plan, lock: str | None = None,
+        source: str | None = None, changes: Mapping[str, Any] | None = None,
+    ) -> None:  # fmt: skip
         self.resolved, self.facts, self.plan, self.lock = resolved, found, made, lock
+        self.source, self.changes = source, dict(changes or {})
 
 
 def prepare(
@@ -76,6 +85,7 @@ def prepare(
     """Everything that is checked before anything is spent; see `submit`."""
     _refuse_while_loading()
     isolation.leave()  # files may have been edited since
+    given = job
     project, job = _find(job)
     if cluster is not None:
         changes = {**(changes or {}), "cluster": cluster}
@@ -88,7 +98,8 @@ def prepare(
     found = facts.gather(resolved)
     made = plan.make_plan(resolved, found)
     wanted = dict.fromkeys((*resolved.job.packages, *resolved.cluster.packages))
-    return Prepared(resolved, found, made, packages.lock(list(wanted)) if wanted else None)
+    lock = packages.lock(list(wanted)) if wanted else None
+    return Prepared(resolved, found, made, lock, _source(given, project), changes)
 
 
 def start(prepared: Prepared, *, inline: bool = False) -> Run:
@@ -160,30 +171,122 @@ def get_run(name: str, store: str | None = None) -> Run:
     return Run(opened, find_run(opened, name))
 
 
-def resume(run: Run, *, new_code: bool = False) -> Run:
-    """Go on with a run that ended without success: done stages stay done, training goes on at the exact sample.
+def resume(
+    run: Run, *, new_code: bool = False, changes: Mapping[str, Any] | None = None, workers: int | None = None,
+    until: Mapping[str, Any] | None = None, drop: Iterable[str] = (), **config: Any,
+) -> Run:  # fmt: skip
+    """Go on with a run that ended: done stages stay done, training goes on at the exact sample.
 
     Args:
-        new_code: take the project's files as they are now instead of as they were at submission.
+        new_code: take the project's files as they are now instead of as they were at submission: functions, and, of a
+            job that is in a file, its stages and config as well. What `submit` was told to change stays changed.
+        changes: as ``--set``: config fields and ``stage.field`` to values.
+        workers: ranks of the training stage.
+        until: config fields that say how far the training goes, to values beyond the run's: a training that was done
+            goes on from its last checkpoint. Only so is a run resumed that has succeeded.
+        drop: config fields that the new code has no more, on purpose.
+        config: config fields to values.
 
     Raises:
-        InputError: the run is still working, or it succeeded.
+        InputError: the run is still working; it succeeded, and `until` is not given; or a change does not fit.
     """
+    revision = revised(
+        run, new_code=new_code, changes={**(changes or {}), **config}, workers=workers, until=until, drop=drop
+    )
+    return go_on(run, revision, new_code=new_code, until=until)
+
+
+def revised(
+    run: Run, *, new_code: bool, changes: Mapping[str, Any], workers: int | None = None,
+    until: Mapping[str, Any] | None = None, drop: Iterable[str] = (),
+) -> revise.Revision | None:  # fmt: skip
+    """Check what a resume would change, and say it; None where the run goes on as it was. See `resume`."""
     view = run.reap()
-    if view.state not in (RunState.FAILED, RunState.CANCELLED):
-        raise InputError(
-            f"the run is {view.state}", allowed="a run that failed, was cancelled or was lost",
-            todo="cancel it first" if not view.state.ended else "submit the job again", where=run.id,
+    _check_resumable(run, view, until)
+    changes = {**changes, **_further(run, until or {})}
+    if not (new_code or changes or workers is not None):
+        return None
+    spec = run.spec()
+    done = tuple(stage.name for stage in view.stages.values() if stage.state in ("done", "skipped"))
+    if until:
+        done = tuple(name for name in done if name not in _trainings(spec))
+    project = find_project()
+
+    def ask(project: Project, job: str | None, code: str) -> revise.Revision:
+        question = revise.Question(
+            spec, project, run.bundle.root, job, code, changes, workers, tuple(drop), done,
         )  # fmt: skip
-    code = None
+        return revise.ask(question)
+
     if new_code:
-        number = sum(entry.kind == "resumed" for entry in run.bundle.log.read()) + 2
-        code = f"code-{number}.zip"
-        run.bundle.store.put(code, pack(find_project(), [], run.bundle.root))
-    run.bundle.log.append("resumed", {"by": user(), "code": code})
+        job = spec.get("source")
+        return ask(project, job, job if job is not None else "the project's code now")
+    with tempfile.TemporaryDirectory(prefix="runner-resume-") as folder:
+        unpack(run.bundle, Path(folder))
+        return ask(dataclasses.replace(project, root=Path(folder).resolve()), None, "the run's code")
+
+
+def go_on(
+    run: Run, revision: revise.Revision | None, *, new_code: bool = False, until: Mapping[str, Any] | None = None
+) -> Run:
+    """Resume a run with what `revised` has found."""
+    number = sum(entry.kind == "resumed" for entry in run.bundle.log.read()) + 2
+    entry: dict[str, Any] = {"by": user(), "code": None}
+    if revision is not None:
+        entry.update(spec=f"spec-{number}.json", changed=[dataclasses.asdict(line) for line in revision.lines])
+        run.bundle.store.put(entry["spec"], json.dumps(revision.spec, indent=1, sort_keys=True).encode())
+    if new_code:
+        assert revision is not None
+        project = find_project()
+        entry["code"] = f"code-{number}.zip"
+        run.bundle.store.put(entry["code"], pack(project, _entry_files(revision.spec, project.root), run.bundle.root))
+    view = run.view()
+    if until:
+        trainings = _trainings(run.spec())
+        entry["again"] = [name for name, stage in view.stages.items() if name in trainings and stage.state == "done"]
+    run.bundle.log.append("resumed", entry)
     run.bundle.index(view.job, LIVE)
     launch(run)
     return run
+
+
+def _check_resumable(run: Run, view: View, until: Mapping[str, Any] | None) -> None:
+    spec = run.spec()
+    if view.state is RunState.SUCCEEDED:
+        if until and _trainings(spec):
+            return
+        raise InputError(
+            "the run has succeeded", allowed="a run that failed, was cancelled or was lost",
+            todo="to train on from its last checkpoint say how far, by the config field that tells it: "
+            f"runner resume {run.id} --until epochs=20; or begin another run from it: runner submit JOB --from {run.id}"
+            if _trainings(spec) else "submit the job again: what exists is found", where=run.id,
+        )  # fmt: skip
+    if view.state not in (RunState.FAILED, RunState.CANCELLED):
+        raise InputError(
+            f"the run is {view.state}", allowed="a run that has ended", todo="cancel it first", where=run.id
+        )
+
+
+def _trainings(spec: Mapping[str, Any]) -> list[str]:
+    return [stage["name"] for stage in spec["job"]["stages"] if stage["kind"] == "Train"]
+
+
+def _further(run: Run, until: Mapping[str, Any]) -> dict[str, Any]:
+    """`until` as changes. Raises InputError where a number is not beyond the one that the run has gone to."""
+    values = revise.fields(run.spec())
+    for name, value in until.items():
+        if name not in values:
+            raise InputError(
+                f"until {name}={value}", allowed=listed(values),
+                todo=suggest(name, values) or "name the config field that says how far the training goes", where=run.id,
+            )  # fmt: skip
+        with contextlib.suppress(TypeError, ValueError):
+            if float(value) <= float(values[name]):
+                raise InputError(
+                    f"until {name}={value}", allowed=f"more than {values[name]}: so far the run was to go",
+                    todo="give a larger value", where=run.id,
+                )  # fmt: skip
+    return {f"config.{name}": value for name, value in until.items()}
 
 
 # -- checks ----------------------------------------------------------------------------------------------------------
@@ -221,6 +324,15 @@ def _project_of(job: Job) -> Project:
         if held is not None and inside_of(held, project.root) is None:
             return find_project(held.parent)
     return project
+
+
+def _source(given: Job | str | Path, project: Project) -> str | None:
+    """By which name the project has a job, from its root: its stem, or the path of its file."""
+    if isinstance(given, Job):
+        return None
+    text, name = split_reference(given)
+    inside = inside_of(Path(text), project.root) if text.endswith(".py") else None
+    return f"{text if inside is None else inside}{f':{name}' if name else ''}"
 
 
 def _caller_file() -> Path | None:
@@ -273,6 +385,8 @@ def _write_bundle(prepared: Prepared, *, inline: bool) -> Bundle:
         "legs": [list(leg) for leg in prepared.plan.legs],
         "plan": prepared.plan.to_json(),
         "lineage": _lineage(root),
+        "source": prepared.source,
+        "changes": settings.to_json(prepared.changes),
     }
     archive = pack(resolved.project, _entry_files(spec, root), store)
     while True:
@@ -303,8 +417,6 @@ def _remove_half_made(bundle: Bundle, job: str) -> None:
 
     Where its machines' API does not answer, its supervisor may be there, and removes all of it.
     """
-    import contextlib
-
     with contextlib.suppress(StoreError, ApiError):
         with contextlib.suppress(FileNotFoundError):
             if bundle.spec()["cluster"]["backend"] in EARLY and bundle.cluster():

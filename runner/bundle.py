@@ -1,7 +1,7 @@
 """Everything a run is, under one folder of the store; every path of it is named here.
 
 <store>/<run id>/
-    spec.json            the job, resolved: what was asked for
+    spec.json            the job, resolved: what was asked for; spec-2.json ... as later resumes have changed it
     code.zip             the project's files and runner's own source
     packages.lock        exact versions of what the job brings besides, if it does
     log/00000001.json    the truth: what happened, one entry at a time
@@ -127,9 +127,13 @@ class Bundle:
         """Publish the resolved job, once. Returns False if there is a run of that name already."""
         return self.store.create("spec.json", json.dumps(spec, indent=1, allow_nan=False).encode())
 
-    def spec(self) -> dict[str, Any]:
-        """The resolved job as JSON."""
-        return dict(json.loads(self.store.get("spec.json")))
+    def spec(self, key: str | None = None) -> dict[str, Any]:
+        """The resolved job as JSON.
+
+        Args:
+            key: of which resume; None: the newest.
+        """
+        return dict(json.loads(self.store.get(key or self.newest_spec())))
 
     # -- paths ---------------------------------------------------------------------------------------------------
 
@@ -153,8 +157,15 @@ class Bundle:
 
     def newest_code(self) -> str:
         """The key of the run's code: that of its submission, or of the last resume that brought newer."""
-        brought = [e.data["code"] for e in self.log.read() if e.kind == "resumed" and e.data.get("code")]
-        return str(brought[-1]) if brought else "code.zip"
+        return self._brought("code") or "code.zip"
+
+    def newest_spec(self) -> str:
+        """The key of the run's spec: that of its submission, or of the last resume that changed it."""
+        return self._brought("spec") or "spec.json"
+
+    def _brought(self, what: str) -> str:
+        brought = [e.data[what] for e in self.log.read() if e.kind == "resumed" and e.data.get(what)]
+        return str(brought[-1]) if brought else ""
 
     def host(self, stage: str, attempt: int, writer: str, host: str) -> None:
         """Record where a process of a stage runs."""

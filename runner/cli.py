@@ -192,23 +192,43 @@ def cancel(
     act.cancel(found, ask.commands_for(found.bundle.root, store), output, gone=gone)
 
 
-@app.command(epilog=_examples("runner resume", "runner resume r261123-18 --new-code", "runner resume @last --detach"))
+@app.command(
+    epilog=_examples(
+        "runner resume",
+        "runner resume r261123-18 --new-code",
+        "runner resume @last --set lr=1e-4 --workers 4",
+        "runner resume @last --until epochs=20      (also of a run that succeeded)",
+    )
+)
 def resume(
     run: RunName = "@last",
     detach: Detach = False,
     new_code: Annotated[
         bool, typer.Option("--new-code", help="With the project's files as they are now, not as they were.")
     ] = False,
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Change a config field, or STAGE.FIELD.")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Ranks of the training stage.")] = None,
+    until: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="Train further: a config field that says how far the training goes."),
+    ] = None,
+    drop: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="With --new-code: a config field that is gone on purpose.")
+    ] = None,
     store: StoreUrl = None,
     output: Format = Output.TEXT,
 ) -> None:
-    """Go on with a run that did not succeed.
+    """Go on with a run that ended.
 
     It failed, was cancelled or was lost. Stages that are done stay done; training goes on at the exact sample.
+    One that succeeded is trained further with --until.
     """
     from runner.show import act, ask
 
-    act.resume(ask.open_run(run, store), store, detach=detach, new_code=new_code, output=output)
+    wanted = act.Wanted(new_code, changes or [], workers, until or [], drop or [])
+    act.resume(ask.open_run(run, store), store, wanted, detach=detach, output=output)
 
 
 @data.command("ls", epilog=_examples("runner data ls", "runner data ls tokens", "runner data ls -o json"))

@@ -60,6 +60,7 @@ class View:
     stages: dict[str, StageView] = field(default_factory=dict)
     leg: int = 0
     attempt: int = 0  # of the current leg; 0 before its first attempt
+    attempts: dict[int, int] = field(default_factory=dict)  # leg -> its last attempt
     attempt_open: bool = False  # begun, and neither done nor failed
     tries: int = 0  # attempts at this leg since the submission, the last resume or checkpoint; not those a queue ended
     driver_left: bool = False  # the attempt's driver has written all that it will ever write
@@ -85,7 +86,14 @@ class View:
     @property
     def is_complete(self) -> bool:
         """Whether all its work is done, and only its end is not written."""
-        return self.leg_done and self.leg + 1 == len(self.legs) and self.cancel is None and self.error is None
+        return self.leg_done and self.next_leg is None and self.cancel is None and self.error is None
+
+    @property
+    def next_leg(self) -> int | None:
+        """The first leg after the current one that has anything to do."""
+        done = ("done", "skipped")
+        rest = range(self.leg + 1, len(self.legs))
+        return next((i for i in rest if any(self.stages[name].state not in done for name in self.legs[i])), None)
 
     def seconds(self, now: float) -> float:
         """From submission (or the last resume) to the end, or to `now`."""
@@ -121,6 +129,7 @@ def _attempt(view: View, entry: Entry) -> None:
     view.driver_left = view.nearly_done = False
     view.prepared = min(view.prepared, entry.data["leg"])
     view.leg, view.attempt = entry.data["leg"], entry.data["attempt"]
+    view.attempts[view.leg] = view.attempt
     view.attempt_open, view.leg_done, view.error = True, False, None
     for stage in view.stages.values():
         if stage.state == "running":  # in the attempt before; the time until it begins again is none of its own
@@ -166,6 +175,14 @@ def _resumed(view: View, entry: Entry) -> None:
     view.state, view.resumed, view.ended = RunState.SUBMITTED, entry.at, None
     view.cancel = view.failing = view.error = view.receipt = view.supervisor = None
     view.attempt_open, view.tries, view.supervisor_number = False, 0, 0
+    again = entry.data.get("again") or []
+    for name in again:  # it was done, and is to go on
+        view.stages[name] = StageView(
+            name, attempt=view.stages[name].attempt, checkpoints=view.stages[name].checkpoints
+        )
+    if again:
+        view.leg = min(i for i, leg in enumerate(view.legs) if set(leg) & set(again))
+        view.attempt, view.leg_done = view.attempts.get(view.leg, 0), False
 
 
 def _driver_left(view: View, entry: Entry) -> None:
@@ -329,8 +346,10 @@ def decide(view: View, seen: Observation, timeouts: dict[str, float] | None = No
         return StopDriver("timeout") if running else End(RunState.FAILED, _timeout_error(view, late, timeouts or {}))
     if running:
         over = not view.attempt_open and view.attempt > 0 and seen.exited_for > EXIT_GRACE_S
-        if view.nearly_done and view.attempt_open and view.prepared <= view.leg and view.leg + 1 < len(view.legs):
-            return Prepare(view.leg + 1)
+        if view.nearly_done and view.attempt_open and view.prepared <= view.leg:
+            leg = view.next_leg
+            if leg is not None and leg not in view.attempts:
+                return Prepare(leg)
         return StopDriver("did not exit") if over else Wait()
     again = seen.loss == EVICTED or (seen.loss == LOST and view.tries < MOST_TRIES)
     if view.error is not None:
@@ -338,8 +357,8 @@ def decide(view: View, seen: Observation, timeouts: dict[str, float] | None = No
             return StartAttempt(view.leg, view.attempt + 1, seen.loss)
         return End(RunState.FAILED, view.error)
     if view.leg_done:
-        last = view.leg + 1 >= len(view.legs)
-        return End(RunState.SUCCEEDED) if last else StartAttempt(view.leg + 1, 1)
+        leg = view.next_leg
+        return End(RunState.SUCCEEDED) if leg is None else StartAttempt(leg, view.attempts.get(leg, 0) + 1)
     if view.attempt_open and seen.driver is DriverState.EXITED:
         if again:
             return StartAttempt(view.leg, view.attempt + 1, seen.loss)

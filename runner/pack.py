@@ -8,13 +8,14 @@ import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 
+from runner.bundle import Bundle
 from runner.code_root import FOLDERS_NOTE
 from runner.codehash import project_files
 from runner.errors import ProjectError
 from runner.imported import import_folders, imported_files, refuse_shadowed
 from runner.listed import listed_files
 from runner.modules import inside_of
-from runner.pack_names import member_of
+from runner.pack_names import member_of, path_of
 from runner.project import Project
 from runner.store import Store
 
@@ -92,3 +93,16 @@ def _check_size(files: set[Path], root: Path) -> None:
             todo="list data and outputs in .gitignore; data belongs into the lake",
             where=f"project {root}",
         )
+
+
+def unpack(bundle: Bundle, folder: Path) -> None:
+    """The project's files of a run, as they were at submission or at the resume that brought newer ones."""
+    with zipfile.ZipFile(io.BytesIO(bundle.store.get(bundle.newest_code()))) as archive:
+        for name in archive.namelist():
+            inside = path_of(name)
+            if inside is None:
+                continue
+            target = folder / inside
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(archive.read(name))
+    folder.mkdir(parents=True, exist_ok=True)

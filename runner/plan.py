@@ -87,7 +87,7 @@ def make_plan(resolved: Resolved, facts: Facts) -> Plan:
     """
     written = {name for stage in resolved.job.stages for name in graph.writes(stage)}
     stages = tuple(_stage_plan(stage, resolved, facts, written) for stage in resolved.job.stages)
-    legs = _legs(resolved)
+    cut = legs(resolved)
     where = resolved.cluster.kubernetes
     return Plan(
         job=resolved.job.name,
@@ -96,14 +96,14 @@ def make_plan(resolved: Resolved, facts: Facts) -> Plan:
         store=resolved.store.url,
         currency=resolved.cluster.currency,
         stages=stages,
-        legs=legs,
-        early=_early(resolved, legs),
+        legs=cut,
+        early=_early(resolved, cut),
         queue=where.queue if where is not None else None,
         priority=where.priority if where is not None else None,
     )
 
 
-def _legs(resolved: Resolved) -> tuple[tuple[str, ...], ...]:
+def legs(resolved: Resolved) -> tuple[tuple[str, ...], ...]:
     """Consecutive stages of one shape are one leg; on one machine, or on one Ray, every stage has the same.
 
     Those whose machines come and go with their work are apart: a gang needs all of its own, for good.
@@ -111,15 +111,25 @@ def _legs(resolved: Resolved) -> tuple[tuple[str, ...], ...]:
     names = [stage.name for stage in resolved.job.stages]
     if resolved.cluster.backend in ("local", "ray"):
         return (tuple(names),)
-    legs: list[list[str]] = []
+    cut: list[list[str]] = []
     shape = None
     for stage in resolved.job.stages:
         fewest, most = _range(stage, resolved)
         if (stage.on, fewest < most) != shape:
-            legs.append([])
-        legs[-1].append(stage.name)
+            cut.append([])
+        cut[-1].append(stage.name)
         shape = (stage.on, fewest < most)
-    return tuple(tuple(leg) for leg in legs)
+    return tuple(tuple(leg) for leg in cut)
+
+
+def resized(raw: dict[str, Any], resolved: Resolved) -> dict[str, Any]:
+    """A plan as JSON with the workers and machines of a job that was changed since.
+
+    Raises:
+        PlanError: a stage does not fit its group.
+    """
+    stages = {stage.name: stage for stage in resolved.job.stages}
+    return {**raw, "stages": [{**line, **_size(stages[line["name"]], resolved)} for line in raw["stages"]]}
 
 
 def _early(resolved: Resolved, legs: tuple[tuple[str, ...], ...]) -> tuple[bool, ...]:
@@ -140,8 +150,7 @@ def _early(resolved: Resolved, legs: tuple[tuple[str, ...], ...]) -> tuple[bool,
 
 def _stage_plan(stage: Stage, resolved: Resolved, facts: Facts, written: set[str]) -> StagePlan:
     group = resolved.cluster.groups[stage.on]
-    fewest, most = _range(stage, resolved)
-    machines = _machines(stage, most, group, resolved)
+    size = _size(stage, resolved)
     inputs = tuple(_input_line(str(n), facts, resolved, written) for n in graph.reads(stage).values())
     _check_rows(stage, inputs)
     result = facts.done.get(stage.name)
@@ -149,22 +158,31 @@ def _stage_plan(stage: Stage, resolved: Resolved, facts: Facts, written: set[str
     action = "skip" if result is not None else "run" if known or not _depends(inputs) else "decide"
     if isinstance(stage, Train):
         action = "run"
-    price = group.price_per_hour * machines if group.price_per_hour is not None else None
+    price = group.price_per_hour * size["machines"] if group.price_per_hour is not None else None
     return StagePlan(
         name=stage.name,
         kind=type(stage).__name__.lower(),
         action=action,
-        group=stage.on,
-        workers=most,
-        machines=machines,
-        fewest_workers=fewest,
-        fewest_machines=_machines(stage, fewest, group, resolved),
-        shape={"cpu": group.cpu, "memory": group.memory, "gpu": group.gpu},
+        **size,
         inputs=inputs,
         outputs=tuple(_line(name, facts.data.get(name), "made here") for name in graph.writes(stage)),
         storage_added=_storage(stage, inputs, facts) if action != "skip" else 0,
         price_per_hour=price,
     )
+
+
+def _size(stage: Stage, resolved: Resolved) -> dict[str, Any]:
+    """The fields of a StagePlan that say how many of which machines."""
+    group = resolved.cluster.groups[stage.on]
+    fewest, most = _range(stage, resolved)
+    return {
+        "group": stage.on,
+        "workers": most,
+        "machines": _machines(stage, most, group, resolved),
+        "fewest_workers": fewest,
+        "fewest_machines": _machines(stage, fewest, group, resolved),
+        "shape": {"cpu": group.cpu, "memory": group.memory, "gpu": group.gpu},
+    }
 
 
 def _depends(inputs: tuple[DataLine, ...]) -> bool:

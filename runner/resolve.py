@@ -43,7 +43,7 @@ def resolve(job: Job, project: Project, store: Store) -> Resolved:
     """
     name, cluster = _cluster(job, project)
     job, datasets = _named_datasets(job, project)
-    _check_groups(job, name, cluster)
+    check_groups(job, name, cluster)
     published = store.list("datasets")
     _check_sinks(job, datasets)
     stages = graph.ordered(job, {*datasets, *published, *project.stems(Dataset)})
@@ -98,7 +98,8 @@ def _check_sinks(job: Job, datasets: dict[str, Dataset]) -> None:
                 )  # fmt: skip
 
 
-def _check_groups(job: Job, name: str, cluster: Cluster) -> None:
+def check_groups(job: Job, name: str, cluster: Cluster) -> None:
+    """Every stage is on a group of the cluster. Raises PlanError."""
     for stage in job.stages:
         if stage.on not in cluster.groups:
             raise PlanError(

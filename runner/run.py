@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -204,6 +205,12 @@ class Run:
         view = view or self.view()
         if view.state is not RunState.SUCCEEDED:
             raise from_entry(view.error or entry_of(RunFailed, f"the run {self.id} ended as {view.state}"))
+
+    def resume(self, **options: Any) -> Run:
+        """Go on with the run; see `runner.resume` for what may be changed. Returns this run."""
+        above = importlib.import_module("runner.api")  # it starts runs, and knows this module
+        resumed: Run = above.resume(self, **options)
+        return resumed
 
     def cancel(self, by: str = "user") -> bool:
         """Ask the run to end. Returns False if it has ended already."""

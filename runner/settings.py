@@ -46,6 +46,25 @@ def said(name: str, value: Any) -> str:
     return f"{name}={value!r}" if name.isidentifier() else f"changes={{{name!r}: {value!r}}}"
 
 
+def to_json(changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Changes as JSON, those that JSON can hold: the others are found in the config and the stages alone."""
+    plain = {name: value for name, value in changes.items() if _is_plain(value)}
+    return {name: {"text": str(v)} if isinstance(v, Text) else {"value": v} for name, v in plain.items()}
+
+
+def from_json(raw: Mapping[str, Any]) -> Any:
+    """One value of `to_json`."""
+    return Text(raw["text"]) if "text" in raw else raw["value"]
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, list):
+        return all(map(_is_plain, value))
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and _is_plain(part) for key, part in value.items())
+    return value is None or isinstance(value, Text) or type(value) in (bool, int, float, str)
+
+
 def apply(job: Job, changes: Mapping[str, Any]) -> Job:
     """The job with the changes made and checked.
 
@@ -114,6 +133,11 @@ def _apply_one(job: Job, name: str, value: Any) -> Job:
         *(f"cluster.{name}" for name in _CLUSTER_FIELDS),
     ]
     raise SpecError(said(name, value), allowed=listed(known), todo=suggest(name, known) or "see the job's config")
+
+
+def stage_fields(stage: Prep | Train) -> tuple[str, ...]:
+    """The fields of a stage that a run may change."""
+    return _STAGE_FIELDS[type(stage)]
 
 
 def _set_stage(stage: Prep | Train, field: str, value: Any) -> Prep | Train:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
 import typer
@@ -18,7 +19,7 @@ from runner.run import Run
 from runner.settings import parse_assignments
 from runner.show.ask import commands_for, look, say_lost
 from runner.show.attach import Attached, Detached
-from runner.show.console import Commands, Output, console, debugged, interactive, print_json
+from runner.show.console import Commands, Output, console, debugged, interactive, print_json, print_table
 from runner.show.documents import run_document
 from runner.show.errors import print_failure
 from runner.show.plan import print_plan
@@ -27,6 +28,7 @@ from runner.show.summary import next_commands, print_commands, print_run
 
 if TYPE_CHECKING:
     from runner.resolve import Resolved
+    from runner.revise import Revision
 
 #: Seconds that `cancel` waits for the end.
 CANCEL_WAIT_S = 60.0
@@ -78,17 +80,47 @@ def print_objects(job: str, cluster: str | None, store: str | None, changes: lis
     typer.echo(yaml.safe_dump_all(made, sort_keys=False), nl=False)
 
 
-def resume(run: Run, url: str | None, *, detach: bool, new_code: bool, output: Output) -> None:
+@dataclass(frozen=True)
+class Wanted:
+    """What a resume is to change; see `api.resume`."""
+
+    new_code: bool
+    changes: list[str]
+    workers: int | None
+    until: list[str]
+    drop: list[str]
+
+
+def resume(run: Run, url: str | None, wanted: Wanted, *, detach: bool, output: Output) -> None:
     """Go on with a run; follow it unless detached."""
     commands = commands_for(run.bundle.root, url)
     look(run, commands)
+    until = parse_assignments(wanted.until)
+    revision = api.revised(
+        run, new_code=wanted.new_code, changes=parse_assignments(wanted.changes), workers=wanted.workers, until=until,
+        drop=wanted.drop,
+    )  # fmt: skip
+    if revision is not None and output is Output.TEXT:
+        _print_revision(revision, wanted.new_code)
     attached = None if detach else Attached(run, _screen(output), from_now=True)
-    api.resume(run, new_code=new_code)
+    api.go_on(run, revision, new_code=wanted.new_code, until=until)
     if attached is None:
         _say_detached(run, commands, output)
         return
     _say(output, f"run {run.id} goes on; Ctrl-C cancels it")
     _follow(attached, commands, output)
+
+
+def _print_revision(revision: Revision, new_code: bool) -> None:
+    """What differs from the run as it was, and where it comes from."""
+    from runner.show.tables import revision_table
+
+    if revision.lines:
+        print_table(console(), revision_table(revision))
+    rest = "the functions are the project's now, stages and config as they were" if new_code else "all as it was"
+    console().print(
+        Text(f"{'besides: ' if revision.lines else ''}{rest}; stages that are done stay done"), soft_wrap=True
+    )
 
 
 def cancel(run: Run, commands: Commands, output: Output, *, gone: bool = False) -> None:

@@ -12,6 +12,7 @@ from rich.text import Text
 from runner.show import units
 
 if TYPE_CHECKING:
+    from runner.revise import Revision
     from runner.show.listing import RunLine
 
 STYLES = {
@@ -71,4 +72,12 @@ def versions_table(rows: Iterable[dict[str, Any]], now: float | None = None) -> 
             row["id"][:12], units.count(row["rows"]), units.size(row["bytes"]), units.count(row["files"]),
             units.moment(row["at"], now), Text(row["run"] or ""),
         )  # fmt: skip
+    return table
+
+
+def revision_table(revision: Revision) -> Table:
+    """What a resume changes."""
+    table = plain_table("changed", "was", "now", "from")
+    for line in revision.lines:
+        table.add_row(Text(line.what), Text(line.was), Text(line.now), Text(line.source))
     return table

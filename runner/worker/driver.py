@@ -6,7 +6,6 @@ python -m runner.worker.driver '{"store": ..., "run_id": ..., "leg": 0, "attempt
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import os
 import signal
@@ -14,7 +13,6 @@ import sys
 import tempfile
 import threading
 import time
-import zipfile
 from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Any
@@ -25,7 +23,7 @@ from runner.bundle import LOCK, Bundle
 from runner.errors import Fenced, StoreError, WorkerLost, entry_of, to_entry
 from runner.lifecycle import fence, fold
 from runner.modules import set_main
-from runner.pack_names import path_of
+from runner.pack import unpack
 from runner.ship import Shipper
 from runner.spec import Stage
 from runner.store import PATIENCE_S, Entry, Store
@@ -160,15 +158,7 @@ def unpack_code(bundle: Bundle, folder: Path) -> None:
     key = bundle.newest_code()
     if done.exists() and done.read_text() == key:
         return
-    with zipfile.ZipFile(io.BytesIO(bundle.store.get(key))) as archive:
-        for name in archive.namelist():
-            inside = path_of(name)
-            if inside is None:
-                continue
-            target = folder / inside
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(archive.read(name))
-    folder.mkdir(parents=True, exist_ok=True)
+    unpack(bundle, folder)
     done.write_text(key)
 
 

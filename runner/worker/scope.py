@@ -34,17 +34,19 @@ class Scope:
         scratch: a local folder that goes when the run ends.
         inline: whether stages run in the user's own process.
         job: the user's own Job (inline); read from the bundle otherwise.
+        spec: its key, where another process has found it.
     """
 
     def __init__(
         self, store: Store, run_id: str, leg: int, attempt: int, scratch: Path, *, inline: bool = False,
-        job: Job | None = None,
+        job: Job | None = None, spec: str | None = None,
     ) -> None:  # fmt: skip
         self.store, self.run_id, self.leg, self.attempt = store, run_id, leg, attempt
         self.scratch, self.inline = Path(scratch), inline
         self.bundle = Bundle(store, run_id)
         self.stop = threading.Event()
-        self.spec: dict[str, Any] = self.bundle.spec()
+        self._spec_key = spec or self.bundle.newest_spec()
+        self.spec: dict[str, Any] = self.bundle.spec(self._spec_key)
         self.job: Job = job if job is not None else wire.from_json(self.spec["job"])
         self._fence = fence(leg, attempt)
         self._lock = threading.Lock()
@@ -83,6 +85,7 @@ class Scope:
             "leg": self.leg,
             "attempt": self.attempt,
             "scratch": str(self.scratch),
+            "spec": self._spec_key,
             "code_root": str(capture.code_root() or ""),
             "host": os.uname().nodename,
         }
@@ -99,7 +102,8 @@ class Scope:
         if root:
             capture.set_code_root(Path(root))
         store = Store(payload["store"], payload["options"], PATIENCE_S)
-        return cls(store, payload["run_id"], payload["leg"], payload["attempt"], Path(payload["scratch"]))
+        place = (payload["run_id"], payload["leg"], payload["attempt"], Path(payload["scratch"]))
+        return cls(store, *place, spec=payload["spec"])
 
     # -- telling -------------------------------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ import torch
 
 from runner.data.batch import Batch
 from runner.data.stream import Stream
-from runner.errors import SpecError
+from runner.errors import SpecError, listed
 from runner.spec import Train
 from runner.worker import checkpoint_state, train_artefacts, train_data, train_model, train_random
 from runner.worker.metrics import Metrics
@@ -61,7 +61,7 @@ class TrainContext:
         self._clock = 0.0
         self._timers: dict[float, float] = {}  # every(seconds=): when it last fired, by rank 0's clock
         self._fired: dict[float, int] = {}  # and at which step
-        self._seeded = False
+        self._seeded = self._untracked_told = False
         self._restore(argument["checkpoints"])
 
     # -- models and data -----------------------------------------------------------------------------------------
@@ -347,11 +347,21 @@ class TrainContext:
         if self._saver.pending:
             self._checkpoint("the next batch, with a checkpoint before it")
         if self._saver.loaded is not None and not self._streams.handed_out:
+            self._tell_untracked()
             self._saver.restore_random()  # at each stream that has ended too: the function may draw numbers in between
             self._seeded = self._saver.loaded.manifest["seeded"]
         if not self._seeded:
             train_random.seed_all(train_random.rank_seed(self._stage.seed, self.rank))
             self._seeded = True
+
+    def _tell_untracked(self) -> None:
+        """Once, before the first batch: code that is newer than the checkpoint may have lost something."""
+        names = [] if self._untracked_told else self._saver.untracked()
+        self._untracked_told = True
+        if names:
+            words = f"the checkpoint has {listed(names)}, which ctx.track was not given: left out from here on"
+            self._metrics.event(event=words)
+            self.print(f"runner: {words}")
 
     def _exchange(self, where: str) -> None:
         """Meet the other ranks: metrics, rank 0's clock, and whether a checkpoint is due."""

@@ -92,6 +92,10 @@ class Saver:
             )  # fmt: skip
         checkpoint_state.put(item, self._read(loaded, known[item.name]["file"]), self._modules())
 
+    def untracked(self) -> list[str]:
+        """What the checkpoint holds and the function does not track: it is not restored, nor kept from here on."""
+        return [] if self.loaded is None else [n for n in self.loaded.manifest["objects"] if n not in self._tracked]
+
     def restore_random(self) -> None:
         """Put the random states back, where this gang has as many ranks as the one that saved them."""
         assert self.loaded is not None

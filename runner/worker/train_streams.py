@@ -20,6 +20,7 @@ class _Open:
 
     stream: Stream
     left: Callable[[], int] | None = None
+    epochs: int | None = None
 
     def steps_left(self, per_step: int) -> int | None:
         """Steps to its end, when each takes `per_step` batches."""
@@ -52,6 +53,7 @@ class Streams:
     _opened: dict[str, int] = field(default_factory=dict)
     _epochs: dict[str, int] = field(default_factory=dict)
     _open: dict[tuple[str, int], _Open] = field(default_factory=dict)
+    _last: dict[str, dict[str, Any]] = field(default_factory=dict)  # name -> the occurrence that ended last, and where
     _waited: float = 0.0  # by streams that have ended
     _told: float = 0.0
 
@@ -71,12 +73,12 @@ class Streams:
         self._opened[name] = occurrence + 1
         self._epochs[name] = self.next_epoch(name) + (epochs or 0)
         known = self.restored.get(name, {"opened": 0, "open": {}})
-        place = known["open"].get(str(occurrence))
+        place = known["open"].get(str(occurrence)) or _beyond(known.get("last"), occurrence, epochs)
         if occurrence < known["opened"] and place is None:
             return self._ended(stream)
         if place is not None:
             stream.load_state_dict(place)
-        entry = _Open(stream, left)
+        entry = _Open(stream, left, epochs)
         self._open[name, occurrence] = entry
         return self._batches((name, occurrence), entry)
 
@@ -90,10 +92,10 @@ class Streams:
         try:
             while True:
                 self.before_batch()
-                if entry.left is not None and entry.left() <= 0:
-                    return
-                batch = next(entry.stream, None)
+                batch = None if entry.left is not None and entry.left() <= 0 else next(entry.stream, None)
                 if batch is None:
+                    name, number = key
+                    self._last[name] = {"number": number, "epochs": entry.epochs, "state": entry.stream.state_dict()}
                     return
                 self.epoch = batch.epoch
                 self.rows += int(batch.mask.sum())
@@ -138,7 +140,8 @@ class Streams:
         known = self.restored.get(name, {"opened": 0, "open": {}})
         later = {k: v for k, v in known["open"].items() if int(k) >= opened}  # not reached again yet
         open_ = {str(occurrence): e.stream.state_dict() for (n, occurrence), e in self._open.items() if n == name}
-        return {"opened": max(opened, known["opened"]), "open": {**later, **open_}}
+        last = self._last.get(name, known.get("last"))
+        return {"opened": max(opened, known["opened"]), "open": {**later, **open_}, "last": last}
 
     @property
     def steps_left(self) -> int | None:
@@ -157,3 +160,12 @@ class Streams:
         """Stop every stream's reading ahead."""
         for entry in list(self._open.values()):
             entry.stream.close()
+
+
+def _beyond(last: dict[str, Any] | None, occurrence: int, epochs: int | None) -> dict[str, Any] | None:
+    """Where the occurrence that ended last goes on, if it is to go further now than it was to go then."""
+    if last is None or last["number"] != occurrence:
+        return None
+    further = epochs is None or (last["epochs"] is not None and epochs > last["epochs"])
+    place: dict[str, Any] | None = last["state"] if further else None
+    return place

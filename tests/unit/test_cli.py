@@ -129,7 +129,7 @@ def test_resume_goes_on_with_what_is_not_done() -> None:
     assert "tokens: " not in out
     assert f"{last().id} succeeded" in out
     assert FakeBackend.started == [(last().id, 1, 2)]
-    assert "the run is succeeded" in call("resume", code=2).stderr
+    assert "the run has succeeded" in call("resume", code=2).stderr
 
 
 INLINE = """

@@ -41,7 +41,7 @@ LAYERS = [
     {"supervisor"},
     {"worker"},
     {"run", "kube_run", "ray_run"},
-    {"inline"},
+    {"inline", "revise"},
     {"api"},
     {"show", "scaffold"},
     {"cli_cluster", "onebox"},

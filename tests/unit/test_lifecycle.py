@@ -39,6 +39,7 @@ def log(*steps: tuple[str, dict[str, Any]], legs: list[list[str]] | None = None)
 ATTEMPT = ("attempt", {"leg": 0, "attempt": 1})
 STARTED = ("stage-started", {"stage": "prep", "attempt": 1})
 DONE = ("stage-done", {"stage": "prep", "attempt": 1, "result": {"rows_in": 3}})
+TRAINED = ("stage-done", {"stage": "train", "attempt": 1, "result": {}})
 LEG_DONE = ("leg-done", {"leg": 0, "attempt": 1})
 FAILED = ("stage-failed", {"stage": "prep", "attempt": 1, "error": {"class": "UserCodeError", "message": "x"}})
 CANCEL = ("cancel", {"by": "user"})
@@ -57,6 +58,10 @@ CASES = {
     "a cancelled run whose driver is gone ends": ([ATTEMPT, STARTED, CANCEL], GONE, End(RunState.CANCELLED)),
     "a run cancelled before it began ends": ([CANCEL], NONE, End(RunState.CANCELLED)),
     "an ended run is left": ([ATTEMPT, ENDED], NONE, Leave()),
+    "a run trained further starts the next attempt at the leg of its training": (
+        [*[("attempt", {"leg": 0, "attempt": n}) for n in (1, 2)], DONE, TRAINED, LEG_DONE, ENDED,
+         ("resumed", {"again": ["train"]})], NONE, StartAttempt(0, 3),
+    ),
     "a resumed run starts the next attempt": ([ATTEMPT, STARTED, ENDED, ("resumed", {})], NONE, StartAttempt(0, 2)),
     "a resume after a cancel is not cancelled": ([ATTEMPT, CANCEL, ENDED, ("resumed", {})], NONE, StartAttempt(0, 2)),
 }  # fmt: skip
@@ -223,3 +228,22 @@ def _play(entries: list[Entry], action: StartAttempt, fate: str) -> None:
         steps.append(("cancel", {"by": "user"}))
     for kind, data in steps:
         entries.append(Entry(len(entries) + 1, kind, float(len(entries)), data))
+
+
+def test_a_leg_between_is_trained_further_and_later_ones_stay_done() -> None:
+    """Of three legs the second is done again, with its next attempt; the third, which is done, is not begun again."""
+    legs = [["prep"], ["train"], ["after"]]
+    done: list[tuple[str, dict[str, Any]]] = []
+    for leg, (name,) in enumerate(legs):
+        done += [
+            ("attempt", {"leg": leg, "attempt": 1}), ("stage-started", {"stage": name, "attempt": 1}),
+            ("stage-done", {"stage": name, "attempt": 1, "result": {}}), ("leg-done", {"leg": leg, "attempt": 1}),
+        ]  # fmt: skip
+    further = [*done, ("ended", {"state": "succeeded"}), ("resumed", {"again": ["train"]})]
+    view = fold(log(*further, legs=legs))
+    assert [view.stages[name].state for (name,) in legs] == ["done", "waiting", "done"]
+    assert decide(view, NONE) == StartAttempt(1, 2)
+    again = [("attempt", {"leg": 1, "attempt": 2}), ("stage-done", {"stage": "train", "attempt": 2, "result": {}})]
+    over = fold(log(*further, *again, ("leg-done", {"leg": 1, "attempt": 2}), legs=legs))
+    assert decide(over, GONE) == End(RunState.SUCCEEDED)
+    assert over.is_complete

@@ -163,6 +163,50 @@ def test_cut_run_goes_on_bit_for_bit(tmp_path: Path, cut: int) -> None:
     assert noises == curve(whole, name="noise")
 
 
+def looped(ctx: Any, config: Any) -> None:
+    """As `plain`, with an epoch at a time."""
+    model, optimizer = model_of(ctx)
+    ctx.track(model=model, optimizer=optimizer)
+    for _ in ctx.epochs(config.epochs):
+        for batch in ctx.batches("train", batch_size=config.batch):
+            ctx.step(loss=learn(model, optimizer, batch))
+
+
+def stepped(ctx: Any, config: Any) -> None:
+    """As `plain`, with a number of steps."""
+    model, optimizer = model_of(ctx)
+    ctx.track(model=model, optimizer=optimizer)
+    for batch in ctx.batches("train", batch_size=config.batch, steps=12 * config.epochs):
+        ctx.step(loss=learn(model, optimizer, batch))
+
+
+@pytest.mark.parametrize("fn", [plain, looped, stepped])
+def test_a_training_that_is_done_goes_on_bit_for_bit(tmp_path: Path, fn: Any) -> None:
+    """Asked for more epochs, or steps, than it was done with, it goes on as if it had been asked so from the start."""
+    _, whole = fit(tmp_path / "whole", fn, Config(epochs=4))
+    losses: dict[int, float] = {}
+    for attempt, epochs in enumerate((2, 2, 3, 4), 1):  # asked for the same again, nothing is done
+        given, scope = make_scope(tmp_path, fn, Config(epochs=epochs), attempt=attempt)
+        assert run_train(given, scope, InlineGang())["steps"] == 12 * epochs
+        losses.update(curve(scope))
+    assert losses == curve(whole)
+
+
+def test_what_is_not_tracked_any_more_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Code that tracks less than the checkpoint holds says what is left out."""
+
+    def less(ctx: Any, config: Any) -> None:
+        model, optimizer = model_of(ctx)
+        ctx.track(model=model)
+        for batch in ctx.batches("train", batch_size=config.batch, epochs=2):
+            ctx.step(loss=learn(model, optimizer, batch))
+
+    fit(tmp_path, plain)
+    given, scope = make_scope(tmp_path, less, attempt=2)
+    run_train(given, scope, InlineGang())
+    assert capsys.readouterr().out.count("the checkpoint has 'optimizer', which ctx.track was not given") == 1
+
+
 def test_checkpoint_belongs_to_its_step_with_all_that_follows_it(tmp_path: Path) -> None:
     """What the function does after a step, a validation say, is done once: before that step's checkpoint is made."""
     validated: list[int] = []

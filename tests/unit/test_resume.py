@@ -1,0 +1,180 @@
+"""Going on with a run otherwise than it was: other values, newer code, further than it was to go."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import runner
+from runner import Cluster, Group
+from runner.api import resume, revised
+from runner.backends.fake import FakeBackend
+from runner.errors import InputError
+from runner.revise import FILE, SET, SUBMITTED, fields
+from runner.run import Run
+
+FAKE = Cluster(backend="fake", groups={"cpu": Group(cpu=4, max=2), "gpu": Group(gpu=2, max=2)})
+
+JOB = """
+from dataclasses import dataclass
+from runner import Job, Prep, Train
+
+@dataclass(frozen=True)
+class Model:
+    layers: int = 2
+
+@dataclass(frozen=True)
+class Config:
+    lr: float = 0.1
+    words: int = 3
+    epochs: int = 2
+    model: Model = Model()
+
+def tokens(batch, config):
+    return batch
+
+def train(ctx, config):
+    return None
+
+job = Job("tiny", config=Config(), stages=[
+    Prep("tokens", fn=tokens, source="text", sink="tokens", workers=6, uses=("words",)),
+    Train("train", fn=train, data={"train": "tokens"}, workers=3),
+])
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project with a job, a dataset and a cluster that only pretends."""
+    for folder in ("jobs", "datasets", "lake"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "jobs/tiny.py").write_text(JOB)
+    (tmp_path / "datasets/text.py").write_text('from runner import Dataset\ndata = Dataset(url="lake/*.jsonl")\n')
+    (tmp_path / "lake/a.jsonl").write_text('{"text": "one"}\n{"text": "two"}\n')
+    monkeypatch.chdir(tmp_path)
+    FakeBackend.outcomes.clear()
+    FakeBackend.started.clear()
+    return tmp_path
+
+
+def failed(**config: Any) -> Run:
+    """A run whose training has failed."""
+    FakeBackend.outcomes["tiny"] = {"train": "ValueError: nan"}
+    run = runner.submit("tiny", cluster=FAKE, **config)
+    FakeBackend.outcomes.clear()
+    return run
+
+
+def edit(project: Path, *pairs: tuple[str, str]) -> None:
+    text = (project / "jobs/tiny.py").read_text()
+    for old, new in pairs:
+        assert old in text
+        text = text.replace(old, new)
+    (project / "jobs/tiny.py").write_text(text)
+
+
+def lines(run: Run, **options: Any) -> dict[str, tuple[str, str, str]]:
+    """What a resume would change: what -> (was, now, from)."""
+    found = revised(run, **{"new_code": False, "changes": {}, **options})
+    assert found is not None
+    return {line.what: (line.was, line.now, line.source) for line in found.lines}
+
+
+def test_values_and_workers_are_changed_for_what_is_left(project: Path) -> None:
+    """Config fields, nested ones too, and workers reach the spec and the plan of the next attempt; the rest stays."""
+    run = failed(words=5)
+    assert resume(run, lr=1e-3, changes={"model.layers": 4}, workers=2).status == "succeeded"
+    spec = run.spec()
+    values = fields(spec)
+    assert (values["lr"], values["words"], values["model"]["fields"]["layers"]) == (0.001, 5, 4)
+    assert [stage["workers"] for stage in spec["job"]["stages"]] == [6, 2]
+    assert [(stage["workers"], stage["machines"]) for stage in spec["plan"]["stages"]] == [(6, 2), (2, 1)]
+    assert FakeBackend.started[-1] == (run.id, 1, 2)
+    assert fields(run.bundle.spec("spec.json"))["lr"] == 0.1
+
+
+def test_the_code_is_that_of_the_run_unless_newer_is_asked_for(project: Path) -> None:
+    """A value is checked against the config as it was at submission, whatever the file says now."""
+    run = failed()
+    edit(project, ("    lr: float = 0.1\n", "    rate: float = 0.1\n"))
+    assert lines(run, changes={"lr": 0.2}) == {"lr": ("0.1", "0.2", SET)}
+    with pytest.raises(InputError, match=r"'rate'|rate"):
+        revised(run, new_code=False, changes={"rate": 0.2})
+
+
+def test_newer_code_brings_its_stages_and_config(project: Path) -> None:
+    """What the file says now holds, what the submission was told to change stays; each line says where it is from."""
+    run = failed(words=5)
+    edit(
+        project,
+        ("lr: float = 0.1", "lr: float = 0.2"),
+        ("words: int = 3", "words: int = 4"),
+        ("workers=3", "workers=4"),
+    )
+    found = lines(run, new_code=True, changes={"epochs": 9})
+    assert found == {
+        "train.workers": ("3", "4", FILE), "lr": ("0.1", "0.2", FILE), "epochs": ("2", "9", SET),
+        "words": ("5", "5", SUBMITTED),
+    }  # fmt: skip
+    assert run.resume(new_code=True).status == "succeeded"
+    assert run.spec()["job"]["stages"][1]["workers"] == 4
+    assert run.bundle.newest_code() == "code-2.zip"
+
+
+def test_a_field_that_the_new_code_lacks_is_named(project: Path) -> None:
+    """Renamed or removed, also in a nested config: an error, unless it is said that it is meant to be gone."""
+    run = failed()
+    edit(project, ("    words: int = 3\n", "    wordz: int = 3\n"), ('uses=("words",)', 'uses=("wordz",)'))
+    with pytest.raises(InputError, match="no field 'words'; the run has words=3") as caught:
+        resume(run, new_code=True)
+    assert "did you mean 'wordz'?" in caught.value.todo
+    assert lines(run, new_code=True, drop=["words"])["words"] == ("3", "-", FILE)
+    edit(project, ("wordz", "words"), ("layers", "depth"))
+    with pytest.raises(InputError, match=r"no field 'model\.layers'"):
+        resume(run, new_code=True)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ('Train("train"', 'Train("fit"', "other stages"), ('Job("tiny"', 'Job("small"', "called 'small'"),
+        ("def train(", "def train(]", "cannot be imported"),
+        ('data={"train": "tokens"}, ', 'data={"train": "x"}, ', "'x'"),
+    ],
+)  # fmt: skip
+def test_newer_code_that_is_another_job_is_refused(project: Path, old: str, new: str, words: str) -> None:
+    """Other stages, another name, a mistake in the file: said before the run is touched."""
+    run = failed()
+    edit(project, (old, new))
+    before = len(run.bundle.log.read())
+    with pytest.raises(InputError, match=words):
+        resume(run, new_code=True)
+    assert len(run.bundle.log.read()) == before
+
+
+def test_a_done_stage_is_not_given_other_values(project: Path) -> None:
+    """A prepared result that depends on a field is not made again by a resume, so the field cannot be changed."""
+    run = failed()
+    with pytest.raises(InputError, match="stage 'tokens' is done, and depends on 'words'"):
+        resume(run, words=9)
+
+
+def test_a_run_that_succeeded_is_trained_further(project: Path) -> None:
+    """Only with `until`, and only beyond what it was to do: its training goes on, its preparation stays done."""
+    run = runner.submit("tiny", cluster=FAKE)
+    with pytest.raises(InputError, match="the run has succeeded") as caught:
+        resume(run, epochs=4)
+    assert f"runner resume {run.id} --until epochs=20" in caught.value.todo
+    for wrong, words in ((2, "more than 2"), (1, "more than 2")):
+        with pytest.raises(InputError) as caught:
+            resume(run, until={"epochs": wrong})
+        assert words in caught.value.allowed
+    with pytest.raises(InputError, match="until epoch=3"):
+        resume(run, until={"epoch": 3})
+    before = len(FakeBackend.started)
+    assert resume(run, until={"epochs": 4}).status == "succeeded"
+    assert FakeBackend.started[before:] == [(run.id, 1, 2)]
+    assert fields(run.spec())["epochs"] == 4
+    assert [stage.state for stage in run.view().stages.values()] == ["done", "done"]
