@@ -6,6 +6,7 @@ import json
 import os
 import random
 import signal
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,8 @@ def misbehave(ctx: Any, config: Any) -> None:
     note(ctx, config, os.getpid(), "pid")
     for batch in ctx.batches("train", batch_size=2, epochs=50):
         if ctx.step_number == 2 and ctx.rank == ctx.world_size - 1:
+            if config.act == "leave":
+                break
             _act(ctx, config.act)
         loss = (model(batch["x"]).squeeze(1) - batch["y"]).square().mean()
         optimizer.zero_grad()
@@ -108,6 +111,12 @@ def _act(ctx: Any, act: str) -> None:
     if act == "stuck":
         with ctx.phase("validation", timeout_s=0.5):
             ctx.barrier()  # nobody else comes
+
+
+def leave_a_thread(ctx: Any, config: Any) -> None:
+    """Returns, while a thread that nobody ends goes on."""
+    threading.Thread(target=threading.Event().wait, name="uploader").start()
+    ctx.barrier()
 
 
 def talk(ctx: Any, config: Any) -> None:

@@ -20,7 +20,7 @@ from runner.worker.forkserver_child import die_with_server
 from runner.worker.gang import Failure
 
 #: Seconds that a rank may take to leave after its function has returned and its result is told.
-EXIT_S = 5.0
+EXIT_S = 3.0
 
 
 class Terminated(BaseException):

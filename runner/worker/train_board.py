@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 EVERY_S = 1.0
 #: Seconds for which a rank must not have moved to count as waiting; on a GPU waiting looks like work, so longer.
 STILL_S, STILL_GPU_S = 4.0, 30.0
+#: Seconds after which a rank that waits says so in its log.
+SAY_S = (30.0, 300.0, 1500.0)
 #: The part of one core below which a thread counts as idle.
 _IDLE = 0.2
 
@@ -94,6 +96,7 @@ class Board:
         self._watch = _Stillness(threading.get_ident(), uses_core=not on_gpu)
         self._left = threading.Event()
         self.still_s = STILL_GPU_S if on_gpu else STILL_S
+        self._said = 0
         threading.Thread(target=self._publish, name="runner-place", daemon=True).start()
 
     def others(self) -> dict[int, Place]:
@@ -120,8 +123,21 @@ class Board:
             try:
                 with self._lock:
                     self._store.set(f"place/{self._rank}", json.dumps(asdict(place)))
+                self._say(place)
             except dist.DistError:  # the gang is ending, and rank 0 with the store is gone
                 return
+
+    def _say(self, place: Place) -> None:
+        """A rank that stays in a call of torch may wait for one that will not come: say where all are."""
+        if place.still_s < SAY_S[0]:
+            self._said = 0
+        if not place.in_torch or self._said == len(SAY_S) or place.still_s < SAY_S[self._said]:
+            return
+        self._said += 1
+        others = "; ".join(words_of(rank, other, other.meetings + 1) for rank, other in sorted(self.others().items()))
+        print(
+            f"runner: rank {self._rank} has not moved for {place.still_s:.0f} s at {place.line}; {others}", flush=True
+        )
 
 
 class _Stillness:

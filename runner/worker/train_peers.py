@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from runner.errors import RunFailed, RunnerError
-from runner.worker.train_board import EVERY_S, RETURNED, Board, Place, at_meeting, issued, words_of
+from runner.worker.train_board import EVERY_S, RETURNED, SAY_S, Board, Place, at_meeting, issued, words_of
 
 if TYPE_CHECKING:
     import torch.distributed as dist
@@ -23,9 +23,7 @@ GPU_BACKEND, CPU_BACKEND = "cpu:gloo,cuda:nccl", "gloo"
 #: Seconds after which a rank gives up a collective, or a rank that does not move.
 COLLECTIVE_TIMEOUT_S = 1800.0
 #: Seconds between looks for the others, at first and at most.
-_FIRST_LOOK_S, _LOOK_S = 0.0002, 0.02
-#: Seconds after which a rank that waits says for whom.
-SAY_S = (30.0, 300.0, 1500.0)
+_FIRST_LOOK_S, _LOOK_S = 0.0002, 0.05
 #: Seconds that rank 0, which serves the store, waits for the others to have read its last answer.
 _LAST_S = 10.0
 _RULE = "Every rank must make the same steps, phases, checkpoints and sums"
@@ -48,6 +46,7 @@ class Peers:
         self._place = Place()
         self._board: Board | None = None
         if store is not None and world_size > 1:
+            self._server = store  # kept: on rank 0 it goes with its last owner, which must not be the user's group
             self._store = store.clone()  # of this thread alone: a connection serves one call at a time
             self._board = Board(store, rank, world_size, self._now, on_gpu)
 

@@ -26,7 +26,7 @@ dataset = Dataset(make=make)
 """
 
 JOB = """
-import os, time
+import os, subprocess, time
 from dataclasses import dataclass
 from pathlib import Path
 from runner import Job, Prep, Train
@@ -35,12 +35,18 @@ from runner import Job, Prep, Train
 class Config:
     scale: float = 2.0
     steps: int = 20
-    block_prep: str = ""      # a file to touch before the transform blocks for good
+    block_prep: str = ""      # a file to make before the transform blocks for good
     block_train: str = ""     # the same in the training loop, after a few steps
     fail_prep: int = -1       # the row id at which the transform raises
     fail_rank: int = -1       # the rank that raises
 
 def block(mark):
+    # a process with a session, an environment and a dead parent of its own
+    started = subprocess.run(["setsid", "sh", "-c", "sleep 600 >&- 2>&- & echo $!"], env={"PATH": os.environ["PATH"]},
+                             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, check=True)
+    part = Path(f"{mark}.{os.getpid()}")
+    part.write_text(started.stdout)
+    part.rename(f"{mark}-{os.getpid()}")
     Path(mark).touch()
     time.sleep(600)
 

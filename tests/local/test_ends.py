@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 import runner
@@ -22,7 +23,15 @@ def blocked(tmp_path: Path, where: str, **changes: Any) -> Run:
     mark = tmp_path / "blocked"
     run = runner.submit("tiny", changes={f"block_{where}": str(mark), **changes})
     wait_for(mark.exists, 60, f"{where} is reached; the run is {run.status}, {run.error}")
+    assert escaped(tmp_path)
     return run
+
+
+def escaped(tmp_path: Path) -> list[psutil.Process]:
+    """Living processes that the blocked functions of a test have started, and hidden as well as they could."""
+    pids = [int(path.read_text()) for path in tmp_path.glob("blocked-*")]
+    found = [psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)]
+    return [process for process in found if process.status() != psutil.STATUS_ZOMBIE]
 
 
 def test_a_run_that_succeeds(project: Path, nothing_left: NothingLeft) -> None:
@@ -70,6 +79,7 @@ def test_cancel(project: Path, tmp_path: Path, where: str, nothing_left: Nothing
     assert run.cancel()
     assert run.wait(15, check=False) is RunState.CANCELLED
     nothing_left(run)
+    assert not escaped(tmp_path)
     assert not run.cancel()
 
 
@@ -82,6 +92,7 @@ def test_kill_9_of_the_supervisor(project: Path, tmp_path: Path, where: str, not
     kill(who["pid"])
     wait_for(lambda: run.view().state.ended and run.view().state is not RunState.LOST, 10, "the run has ended")
     nothing_left(run)
+    assert not escaped(tmp_path)
     assert run.status == "failed"
     assert run.error is not None
     assert "supervisor" in run.error["message"]
@@ -94,6 +105,7 @@ def test_kill_9_of_the_driver(project: Path, tmp_path: Path, where: str, nothing
     kill(driver_pid(run))
     assert run.wait(10, check=False) is RunState.FAILED
     nothing_left(run)
+    assert not escaped(tmp_path)
     assert run.error is not None
     assert "SIGKILL" in run.error["message"]
 
@@ -109,6 +121,8 @@ def test_kill_9_of_supervisor_and_driver_at_once(project: Path, tmp_path: Path, 
     wait_for(lambda: run.status == "lost", 5, "the run is seen as lost")
     assert run.reap().state is RunState.FAILED
     nothing_left(run)
+    for process in escaped(tmp_path):  # nobody is left who adopted it, and it has no mark: docs/runs.md says so
+        process.kill()
 
 
 def test_resume_after_a_failure_goes_on(project: Path, nothing_left: NothingLeft) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -36,7 +37,8 @@ def _server() -> Iterator[None]:
 
 def rank_processes() -> list[int]:
     """Processes of this test that were forked from the gang's server."""
-    server = [p for p in psutil.Process().children() if "gang_preload" in " ".join(p.cmdline())]
+    alive = [p for p in psutil.Process().children() if p.status() != psutil.STATUS_ZOMBIE]
+    server = [p for p in alive if "gang_preload" in " ".join(p.cmdline())]
     return [child.pid for parent in server for child in parent.children() if child.status() != psutil.STATUS_ZOMBIE]
 
 
@@ -97,6 +99,20 @@ def test_rank_that_exits_is_named_with_its_code(tmp_path: Path) -> None:
 def test_ranks_out_of_step_are_told(tmp_path: Path) -> None:
     """A rank that calls step() more often than the others fails the training, which says so."""
     assert "out of step" in str(misbehave(tmp_path, "skip", RunFailed))
+
+
+def test_rank_that_leaves_its_loop_early_is_told(tmp_path: Path) -> None:
+    """A rank that returns, while another waits for it in DDP's backward, fails the training, and both are named."""
+    words = str(misbehave(tmp_path, "leave", RunFailed))
+    assert "rank 1 has returned from the train function after 2 steps" in words
+    assert re.search(r"rank 0 is at tests/train_jobs.py:\d+ \(.*\), after [23] steps, in a collective", words)
+
+
+def test_thread_that_the_function_left_keeps_no_stage(tmp_path: Path) -> None:
+    """The training ends with its result all the same, and the log says what was left."""
+    result, scope = train(tmp_path, "leave_a_thread", Config(), workers=2)
+    assert result["steps"] == 0
+    assert "what its function left: uploader" in scope.spool("fit", "logs", "rank1").read_text()
 
 
 def test_rank_stuck_in_a_collective_ends_with_its_phase(tmp_path: Path) -> None:

@@ -159,6 +159,31 @@ def test_rank_that_comes_late_is_waited_for(store: dist.Store, monkeypatch: pyte
     assert re.search(r"at here after step 0: rank 1 is at .*test_train_peers.py:\d+ \(assert said.wait", told[0])
 
 
+def test_rank_that_stays_in_a_collective_says_where_all_are(store: dist.Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where nobody can conclude anything, since the other is in the user's own code, the log tells it."""
+    told: list[str] = []
+    said = threading.Event()
+
+    def say(words: str, flush: bool) -> None:
+        told.append(words)
+        said.set()
+
+    monkeypatch.setattr(train_board, "print", say, raising=False)
+    stays = (STILL_S, True, "jobs/a.py:9 (loss.backward())")
+    monkeypatch.setattr(train_board, "SAY_S", (STILL_S,))
+    monkeypatch.setattr(train_board._Stillness, "look", lambda self, issued: stays)
+    monkeypatch.setattr(train_board.Board, "others", lambda self: {1: replace(STUCK, line="jobs/a.py:7 (sleep())")})
+
+    def wait(peers: Peers) -> None:
+        assert said.wait(60)
+
+    ranks(store, wait, wait)
+    assert told[0].startswith("runner: rank ")
+    assert told[0].endswith(
+        "for 4 s at jobs/a.py:9 (loss.backward()); rank 1 is at jobs/a.py:7 (sleep()), after 8 steps"
+    )
+
+
 def test_a_place_tells_whether_a_thread_moves() -> None:
     """A thread that waits gets stiller with every look; one that has used its core, or moved on, has not been still."""
     release, parked, moved = threading.Event(), threading.Event(), threading.Event()
