@@ -349,8 +349,11 @@ def test_last_checkpoint_is_what_the_function_ended_with(tmp_path: Path, after: 
 
     def change(ctx: Any, config: Any) -> None:
         model, seen = ctx.prepare(torch.nn.Linear(4, 1)), {"value": 0}
-        ctx.track(model=model, seen=seen)
-        for _ in ctx.batches("train", batch_size=32):
+        optimizer = torch.optim.AdamW(model.parameters())
+        ctx.track(model=model, optimizer=optimizer, seen=seen)
+        for batch in ctx.batches("train", batch_size=32):
+            model(batch["x"]).sum().backward()
+            optimizer.step()
             ctx.step()
         with ctx.phase("validation"):
             ctx.log(loss=1.0)
