@@ -16,12 +16,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from runner import capture, facts, isolation, packages, plan, revise, script, settings, wire
+from runner import capture, facts, isolation, kept, packages, plan, revise, script, settings, wire
 from runner.backends.base import EARLY, open_backend, open_outside, place
 from runner.backends.processes import MARK
 from runner.bundle import LIVE, LOCK, Bundle, Doing, find_run, new_run_id, read_index
 from runner.config import settled
 from runner.errors import ApiError, InputError, ProjectError, StoreError, entry_of, listed, suggest
+from runner.finding import Since, Wanted, select
 from runner.lifecycle import RunState, View, fold
 from runner.modules import MAIN, inside_of
 from runner.pack import pack, unpack
@@ -29,13 +30,13 @@ from runner.project import Project, find_project, split_reference
 from runner.receipt import end_run
 from runner.resolve import Resolved, resolve
 from runner.run import Run
-from runner.spec import Cluster, Job, Prep
+from runner.spec import Cluster, Job, Prep, Train
 from runner.store import Store
 
 
 def submit(
     job: Job | str | Path, *, cluster: str | Cluster | None = None, store: str | None = None, inline: bool = False,
-    changes: Mapping[str, Any] | None = None, **config: Any,
+    changes: Mapping[str, Any] | None = None, start_from: str | None = None, start_with: str = "weights", **config: Any,
 ) -> Run:  # fmt: skip
     """Check a job, write its bundle and start its run; returns at once (inline: when it has ended).
 
@@ -48,13 +49,19 @@ def submit(
             come through.
         changes: as ``--set``: config fields and ``stage.field`` to values (strings are converted), and on Kubernetes
             ``cluster.queue`` and ``cluster.priority``.
+        start_from: ``RUN`` or ``RUN:CHECKPOINT`` (best, last or a step): training begins with the weights of that
+            checkpoint of another run of the store, at step 0.
+        start_with: 'weights', or 'all' that is tracked by the same name: optimizers, schedulers and values as well.
         config: config fields to values.
 
     Raises:
         InputError: something is wrong with the input; nothing was started.
     """
+    given = {**(changes or {}), **config}
     with isolation.isolated(keep=isinstance(job, Job)):
-        prepared = prepare(job, cluster=cluster, store=store, changes={**(changes or {}), **config})
+        prepared = prepare(
+            job, cluster=cluster, store=store, changes=given, start_from=start_from, start_with=start_with
+        )
         return start(prepared, inline=inline)
 
 
@@ -68,19 +75,20 @@ class Prepared:
         lock: of the packages that the job brings; None if it brings none.
         source: by which name the project has the job; None for a job that a script made.
         changes: to the job, as ``--set``.
+        begins: from which checkpoint of another run.
     """
 
     def __init__(
         self, resolved: Resolved, found: facts.Facts, made: plan.Plan, lock: str | None = None,
-        source: str | None = None, changes: Mapping[str, Any] | None = None,
+        source: str | None = None, changes: Mapping[str, Any] | None = None, begins: dict[str, Any] | None = None,
     ) -> None:  # fmt: skip
         self.resolved, self.facts, self.plan, self.lock = resolved, found, made, lock
-        self.source, self.changes = source, dict(changes or {})
+        self.source, self.changes, self.begins = source, dict(changes or {}), begins
 
 
 def prepare(
     job: Job | str | Path, *, cluster: str | Cluster | None = None, store: str | None = None,
-    changes: Mapping[str, Any] | None = None,
+    changes: Mapping[str, Any] | None = None, start_from: str | None = None, start_with: str = "weights",
 ) -> Prepared:  # fmt: skip
     """Everything that is checked before anything is spent; see `submit`."""
     _refuse_while_loading()
@@ -99,7 +107,8 @@ def prepare(
     made = plan.make_plan(resolved, found)
     wanted = dict.fromkeys((*resolved.job.packages, *resolved.cluster.packages))
     lock = packages.lock(list(wanted)) if wanted else None
-    return Prepared(resolved, found, made, lock, _source(given, project), changes)
+    begins = None if start_from is None else beginning(resolved, start_from, start_with)
+    return Prepared(resolved, found, made, lock, _source(given, project), changes, begins)
 
 
 def start(prepared: Prepared, *, inline: bool = False) -> Run:
@@ -155,10 +164,28 @@ def launch(run: Run, inline: Resolved | None = None) -> None:
             raise
 
 
-def runs(store: str | None = None) -> list[Run]:
-    """All runs of a store, oldest first."""
-    opened = find_project().store(store)
-    return [Run(opened, run_id) for run_id in dict.fromkeys(line.run_id for line in read_index(opened))]
+def runs(
+    store: str | None = None, *, job: str | None = None, state: str | None = None, user: str | None = None,
+    since: Since | None = None,
+) -> list[Run]:  # fmt: skip
+    """The runs of a store, oldest first.
+
+    Args:
+        store: its URL, instead of the project's.
+        job: only of this job.
+        state: only those that are submitted, running, cancelling, succeeded, failed, cancelled or lost.
+        user: only what this user has submitted.
+        since: only what was submitted since: '2d', '12h', '2026-11-20', a datetime, or a timedelta back from now.
+
+    Raises:
+        InputError: a state or a time that is none.
+    """
+    opened, wanted = find_project().store(store), Wanted.of(job, state, user, since)
+    lines = {line.run_id: line for line in read_index(opened)}
+    found = [Run(opened, line.run_id) for line in select(opened, list(lines.values()), wanted)]
+    if state is None:
+        return found
+    return [run for run in found if (lines[run.id].state if lines[run.id].state != LIVE else run.status) == state]
 
 
 def get_run(name: str, store: str | None = None) -> Run:
@@ -369,6 +396,37 @@ def _check_arguments(function: Any, where: str) -> None:
         ) from None
 
 
+def beginning(resolved: Resolved, start_from: str, start_with: str) -> dict[str, Any]:
+    """Which checkpoint each training stage begins with: that of the stage of its name, or of the only one that has any.
+
+    Raises:
+        InputError: no such run or checkpoint, or none that belongs to a stage of the job.
+    """
+    if start_with not in ("weights", "all"):
+        raise InputError(f"start_with={start_with!r}", allowed="'weights' or 'all'", todo="choose one of them")
+    name, _, which = start_from.partition(":")
+    run = Run(resolved.store, find_run(resolved.store, name))
+    trainings = [stage.name for stage in resolved.job.stages if isinstance(stage, Train)]
+    found = run.checkpoints()
+    there = list(dict.fromkeys(each.stage for each in found))
+    pairs = {stage: stage for stage in trainings if stage in there}
+    if not pairs and len(there) == len(trainings) == 1:
+        pairs = {trainings[0]: there[0]}
+    if not pairs:
+        raise InputError(
+            f"the run {run.id} has checkpoints of {listed(there)}", allowed=f"a stage of this job: {listed(trainings)}",
+            todo="name the training stage so, or begin from another run", where="start_from",
+        )  # fmt: skip
+    stages = {}
+    for stage, other in pairs.items():
+        chosen = kept.choose([each for each in found if each.stage == other], which or "last", run.id)
+        stages[stage] = {
+            "run": run.id, "stage": other, "key": chosen.key, "step": chosen.step, "sha256": chosen.sha256,
+            "all": start_with == "all",
+        }  # fmt: skip
+    return {"run": run.id, "stages": stages}
+
+
 # -- the bundle ------------------------------------------------------------------------------------------------------
 
 
@@ -386,6 +444,7 @@ def _write_bundle(prepared: Prepared, *, inline: bool) -> Bundle:
         "plan": prepared.plan.to_json(),
         "lineage": _lineage(root),
         "source": prepared.source,
+        "start_from": prepared.begins,
         "changes": settings.to_json(prepared.changes),
     }
     archive = pack(resolved.project, _entry_files(spec, root), store)

@@ -11,9 +11,17 @@ import typer
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
-from runner import cli_cluster
+from runner import cli_cluster, cli_keep
 from runner.errors import Interrupted, RunnerError
-from runner.show.complete import complete_cluster, complete_dataset, complete_job, complete_run, complete_stage
+from runner.show.complete import (
+    complete_cluster,
+    complete_dataset,
+    complete_job,
+    complete_ran,
+    complete_run,
+    complete_stage,
+    complete_state,
+)
 from runner.show.console import Output, SubmitOutput, console, debugged, print_json
 
 
@@ -87,6 +95,7 @@ def _options(
         "runner submit example --inline        (breakpoint() works)",
         "runner submit example --detach -o json",
         "runner submit example --cluster red --queue night --priority low",
+        "runner submit example --from r261123-18:best --set lr=1e-5",
     )
 )
 def submit(
@@ -100,6 +109,18 @@ def submit(
     ] = None,
     queue: Annotated[str | None, typer.Option(help="On Kubernetes: a LocalQueue, instead of the cluster's.")] = None,
     priority: Annotated[str | None, typer.Option(help="On Kubernetes: a class, instead of the cluster's.")] = None,
+    start: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="RUN[:CHECKPOINT]",
+            help="Begin with the weights of another run: best, last or a step.",
+            autocompletion=complete_run,
+        ),
+    ] = None,
+    everything: Annotated[
+        bool, typer.Option("--with-optimizer", help="With --from: with all else that is tracked there, too.")
+    ] = False,
     detach: Detach = False,
     inline: Annotated[bool, typer.Option("--inline", help="Run every stage in this process.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check all, show the plan, start nothing.")] = False,
@@ -118,13 +139,26 @@ def submit(
     if output is SubmitOutput.YAML:
         act.print_objects(job, cluster, store, changes, dry_run=dry_run)
         return
-    act.submit(job, cluster, store, changes, detach=detach, inline=inline, dry_run=dry_run, output=Output(output.value))
+    act.submit(
+        job, cluster, store, changes, act.Beginning(start, everything), detach=detach, inline=inline, dry_run=dry_run,
+        output=Output(output.value),
+    )  # fmt: skip
 
 
-@app.command(epilog=_examples("runner ps", "runner ps -n 100", "runner ps --all -o json"))
+@app.command(
+    epilog=_examples(
+        "runner ps", "runner ps -n 100", "runner ps --all -o json", "runner ps --job digits --state failed --since 2d"
+    )
+)
 def ps(
     number: Annotated[int, typer.Option("-n", min=0, help="How many of the runs that have ended.")] = 20,
     everything: Annotated[bool, typer.Option("--all", "-a", help="All of them.")] = False,
+    job: Annotated[str | None, typer.Option(help="Only of this job.", autocompletion=complete_ran)] = None,
+    state: Annotated[
+        str | None, typer.Option(help="Only in this state: running, succeeded, ...", autocompletion=complete_state)
+    ] = None,
+    user: Annotated[str | None, typer.Option(help="Only what this user has submitted.")] = None,
+    since: Annotated[str | None, typer.Option(help="Only what was submitted since: 2d, 12h, 2026-11-20.")] = None,
     store: StoreUrl = None,
     output: Format = Output.TEXT,
 ) -> None:
@@ -132,10 +166,11 @@ def ps(
 
     Those that are still going are always among them. A run whose processes are gone is ended, and called lost.
     """
+    from runner.finding import Wanted
     from runner.show import ask
 
-    opened = ask.open_store(store)
-    ask.ps(opened, None if everything else number, ask.commands_for(opened, store), output)
+    opened, wanted = ask.open_store(store), Wanted.of(job, state, user, since)
+    ask.ps(opened, None if everything else number, ask.commands_for(opened, store), output, wanted)
 
 
 @app.command(epilog=_examples("runner status", "runner status @last~1", "runner status r261123-18 -o json"))
@@ -264,6 +299,7 @@ def init(
         typer.echo("\n".join([f"wrote {name}", *(f"  {file}" for file in files), *next_words(name)]))
 
 
+cli_keep.add_to(app)
 cli_cluster.add_to(app)
 
 

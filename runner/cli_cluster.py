@@ -72,15 +72,31 @@ def queue(cluster: ClusterName, output: Format = Output.TEXT) -> None:
 
 
 def gc(
-    cluster: ClusterName,
+    cluster: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[CLUSTER]", help="A cluster's name; the store without it.", autocompletion=complete_cluster
+        ),
+    ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Remove it; without this it is only shown.")] = False,
     everywhere: Annotated[bool, typer.Option("--all-namespaces", "-A", help="Not only the cluster's own.")] = False,
+    older: Annotated[
+        str | None, typer.Option("--older-than", metavar="SPAN", help="Of results without a version; 7d.")
+    ] = None,
     store: StoreUrl = None,
+    output: Format = Output.TEXT,
 ) -> None:
-    """Find what runs have left on a cluster.
+    """Find what nobody needs: in the store, or what runs have left on a cluster.
 
-    Runs that have ended, and runs that no store knows.
+    In the store: runs that were never submitted whole, results, tasks and shards that no version of a dataset names,
+    and files that a killed process was writing. On a cluster: objects of runs that have ended, and of runs that no
+    store knows.
     """
+    if cluster is None:
+        from runner.show import ask, keep
+
+        keep.gc(ask.open_store(store), output, yes=yes, older=older)
+        return
     from runner.show import cluster as show
 
     show.gc(cluster, yes=yes, everywhere=everywhere, store=store)

@@ -29,6 +29,7 @@ class (`to_entry`), and whoever reads it gets the class back (`from_entry`): not
 from __future__ import annotations
 
 import difflib
+import os
 import traceback
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -37,10 +38,24 @@ from typing import Any
 REPORT = "This is a bug of runner, not of your input. Please report it with the lines above and `runner --version`."
 
 
+_PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
+
+
 class RunnerError(Exception):
     """The root of the tree. All of them can be pickled, whatever their constructors take."""
 
     exit_code = 1
+
+    def _render_traceback_(self) -> list[str]:
+        """What a notebook shows (IPython asks for it): the user's own lines, then the words; none of runner's."""
+        frames = [frame for frame in traceback.extract_tb(self.__traceback__) if not _is_tool(frame.filename)]
+        own = str(getattr(self, "trace", "") or "").splitlines()
+        shown = [line.rstrip("\n") for line in traceback.format_list(frames)]
+        return [
+            *own,
+            *(["Traceback (most recent call last):", *shown] if shown else []),
+            f"{type(self).__name__}: {self}",
+        ]
 
     def __reduce__(self) -> tuple[object, ...]:
         return _rebuild, (type(self), self.args, dict(vars(self)))
@@ -238,6 +253,11 @@ def exit_code_of(entry: Mapping[str, Any] | None) -> int:
 
 
 # -- words -----------------------------------------------------------------------------------------------------------
+
+
+def _is_tool(filename: str) -> bool:
+    """Whether a frame is runner's, or that of a library that calls the user's code."""
+    return filename.startswith((_PACKAGE, "<frozen ")) or "site-packages" in filename
 
 
 def suggest(name: str, known: Iterable[str]) -> str:

@@ -6,9 +6,10 @@ import functools
 import importlib
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runner import log_why
+from runner import kept, log_why
 from runner.backends.base import Outside, open_outside
 from runner.bundle import Bundle
 from runner.errors import (
@@ -22,6 +23,7 @@ from runner.errors import (
     listed,
     suggest,
 )
+from runner.kept import Checkpoint
 from runner.lifecycle import RunState, View, fold
 from runner.logs import Tail
 from runner.patience import Patience
@@ -130,6 +132,33 @@ class Run:
         rows = list(self.rows(stage, "rank0"))
         names = list(dict.fromkeys(name for row in rows for name in row))
         return pa.table({name: pa.array([row.get(name) for row in rows]) for name in names})
+
+    def checkpoints(self, stage: str | None = None) -> list[Checkpoint]:
+        """What the run has published of checkpoints, oldest first, those that are gone included.
+
+        Raises:
+            InputError: no such stage.
+        """
+        self._check_stage(stage)
+        return kept.checkpoints(self.bundle, self.view(), stage)
+
+    def checkpoint(self, which: str | int = "last", stage: str | None = None) -> Path:
+        """A folder of this machine with the files of a checkpoint, every one verified.
+
+        They are `<name>.safetensors` of a module, `<name>.pt` of an optimizer and the like
+        (`torch.load(path, weights_only=True)`), `<name>.json` of a value.
+
+        Args:
+            which: "best", "last" or a step.
+            stage: whose, where several stages train.
+
+        Of a store on a disk it is the folder there, not to be changed; of another a copy in the user's cache.
+
+        Raises:
+            InputError: there is none such, or it is gone.
+            StoreError: a file is not what was published.
+        """
+        return kept.fetch(self.bundle, kept.choose(self.checkpoints(stage), which, self.id))
 
     def artefact(self, stage: str, name: str) -> bytes:
         """What `ctx.save(name, ...)` kept. Raises FileNotFoundError."""

@@ -23,7 +23,7 @@ import shutil
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -254,6 +254,18 @@ class Store:
                 return []
             return sorted(n for n in names if n and not n.startswith(_TEMPORARY))
 
+    @_patient
+    def find(self, prefix: str = "", *, temporary: bool = False) -> tuple[Found, ...]:
+        """Every file below ``prefix``, sorted by key; links are not followed.
+
+        Args:
+            temporary: only those that are being written, or that a killed process was writing, instead of the others.
+        """
+        with _explained(self, prefix):
+            found = self._find_local(prefix) if self.kind == LOCAL else self._find_s3(prefix)
+            wanted = [f for f in found if f.key.rpartition("/")[2].startswith(_TEMPORARY) is temporary]
+        return tuple(sorted(wanted, key=lambda f: f.key))
+
     # -- how each scheme does it ---------------------------------------------------------------------------------
 
     def _temporary(self, key: str) -> str:
@@ -270,6 +282,19 @@ class Store:
             _unlink(temporary)
             raise
         return temporary
+
+    def _find_local(self, prefix: str) -> Iterator[Found]:
+        top = self.path(prefix)
+        files = [top] if os.path.isfile(top) else (os.path.join(at, n) for at, _, names in os.walk(top) for n in names)
+        for path in files:
+            with contextlib.suppress(FileNotFoundError):  # gone meanwhile
+                stat = os.lstat(path)
+                yield Found(path[len(top) :].lstrip("/"), stat.st_size, stat.st_mtime)
+
+    def _find_s3(self, prefix: str) -> Iterator[Found]:
+        top = self.path(prefix)
+        for path, info in self.fs.find(top, detail=True, refresh=True).items():
+            yield Found(path[len(top) :].lstrip("/"), int(info["size"]), info["LastModified"].timestamp())
 
     def _link(self, source: str, key: str) -> None:
         temporary = self._temporary(key)
@@ -392,6 +417,17 @@ class _explained(contextlib.AbstractContextManager[None]):
 
 
 @dataclass(frozen=True)
+class Found:
+    """A file: its key below what was asked for ("" for that itself), its bytes, and when it was written (in seconds
+    since 1970).
+    """
+
+    key: str
+    bytes: int
+    at: float
+
+
+@dataclass(frozen=True)
 class Entry:
     """One entry of a log: its number from 1, what happened, when (seconds since 1970) and the details."""
 
@@ -417,6 +453,10 @@ class Log:
         while self._read_number(len(self._read) + 1):
             pass
         return list(self._read)
+
+    def head(self) -> Entry | None:
+        """The first entry, by one request; None if there is none."""
+        return self._read[0] if self._read or self._read_number(1) else None
 
     def append(
         self,

@@ -21,7 +21,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -168,6 +168,11 @@ class Catalog:
         versions = self.versions(name)
         if not versions or versions[-1].data["id"] != facts["id"]:
             self._log(name).append("version", dict(facts))
+        self.show_newest(name)
+
+    def retract(self, name: str, ids: Sequence[str]) -> None:
+        """Say that versions are gone, before they go: from then on nobody finds them."""
+        self._log(name).append(REMOVED, {"ids": list(ids)})
         self.show_newest(name)
 
     def show_newest(self, name: str) -> None:

@@ -34,16 +34,31 @@ if TYPE_CHECKING:
 CANCEL_WAIT_S = 60.0
 
 
+@dataclass(frozen=True)
+class Beginning:
+    """From which run a training begins, if not from the start; and with all that is tracked, or its weights alone."""
+
+    start_from: str | None = None
+    everything: bool = False
+
+
 def submit(
-    job: str, cluster: str | None, store: str | None, changes: list[str], *, detach: bool, inline: bool, dry_run: bool,
-    output: Output,
+    job: str, cluster: str | None, store: str | None, changes: list[str], begins: Beginning, *, detach: bool,
+    inline: bool, dry_run: bool, output: Output,
 ) -> None:  # fmt: skip
     """Check a job and start its run; follow it unless detached."""
+    if begins.everything and begins.start_from is None:
+        raise InputError("--with-optimizer without --from", allowed="both", todo="name the run to begin from")
     if inline and detach:
         raise InputError("--inline and --detach", allowed="one of the two", todo="leave one out")
-    prepared = api.prepare(job, cluster=cluster, store=store, changes=parse_assignments(changes))
+    prepared = api.prepare(
+        job, cluster=cluster, store=store, changes=parse_assignments(changes), start_from=begins.start_from,
+        start_with="all" if begins.everything else "weights",
+    )  # fmt: skip
     if output is Output.TEXT:
         print_plan(console(), prepared.plan, inline)
+        for stage, found in (prepared.begins or {"stages": {}})["stages"].items():
+            _say(output, f"{stage} begins from {found['run']}, step {found['step']}")
     elif dry_run:
         print_json(prepared.plan.to_json())
     if dry_run:

@@ -11,6 +11,7 @@ import typer
 from runner.show.console import Commands, Output, console, print_json, print_table
 
 if TYPE_CHECKING:
+    from runner.finding import Wanted
     from runner.lifecycle import View
     from runner.run import Run
     from runner.store import Store
@@ -65,15 +66,15 @@ def say_lost(run_id: str, commands: Commands) -> None:
     errors.print(Text(f"  {commands('resume', run_id)}", "cyan"), soft_wrap=True)
 
 
-def ps(store: Store, most: int | None, commands: Commands, output: Output) -> None:
+def ps(store: Store, most: int | None, commands: Commands, output: Output, wanted: Wanted | None = None) -> None:
     """List runs; `most` is how many of those that have ended."""
     from runner.show.listing import run_lines
 
-    lines = run_lines(store, most)
+    lines = run_lines(store, most, wanted)
     if output is Output.JSON:
         print_json([line.document() for line in lines])
     elif not lines:
-        typer.echo(f"no runs in {store.url}")
+        typer.echo(f"no such run in {store.url}" if wanted else f"no runs in {store.url}")
     else:
         from runner.show.tables import runs_table
 

@@ -64,6 +64,28 @@ def complete_stage(ctx: typer.Context, incomplete: str) -> Items:
     return []
 
 
+def complete_ran(ctx: typer.Context, incomplete: str) -> Items:
+    """Jobs that have run."""
+    with _quietly():
+        from runner.show.listing import index_lines
+
+        jobs = dict.fromkeys(line.job for line in index_lines(_store(ctx)))
+        return [(job, "") for job in sorted(jobs) if job.startswith(incomplete)]
+    return []
+
+
+def complete_state(incomplete: str) -> Items:
+    """States of runs."""
+    from runner.finding import STATES
+
+    return [(state, "") for state in STATES if state.startswith(incomplete)]
+
+
+def complete_kept(ctx: typer.Context, incomplete: str) -> Items:
+    """Runs, newest first, and datasets."""
+    return complete_run(ctx, incomplete) + complete_dataset(ctx, incomplete)
+
+
 def complete_dataset(ctx: typer.Context, incomplete: str) -> Items:
     """Published datasets."""
     with _quietly():

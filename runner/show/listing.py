@@ -8,6 +8,7 @@ from typing import Any
 
 from runner.backends.base import living
 from runner.bundle import LIVE, Doing, IndexLine, begun_at, read_index
+from runner.finding import Wanted, select
 from runner.show import units
 from runner.store import Store
 
@@ -36,15 +37,19 @@ class RunLine:
         return {**asdict(self), "started": units.iso(self.started), "seconds": round(self.seconds, 3)}
 
 
-def run_lines(store: Store, most: int | None) -> list[RunLine]:
+def run_lines(store: Store, most: int | None, wanted: Wanted | None = None) -> list[RunLine]:
     """The runs of a store, newest first.
 
     Args:
         most: how many of those that have ended, at most; every run that lives is listed. None: all.
+        wanted: what they must be.
 
     A run whose processes are gone is ended here (see `Run.reap`), and listed as lost.
     """
-    lines = index_lines(store)
+    wanted = wanted or Wanted()
+    lines = select(store, index_lines(store), wanted)
+    if wanted.state is not None:
+        lines = [line for line in lines if line.state in (LIVE, wanted.state)]
     ended = [line for line in lines if line.state != LIVE]
     chosen = ended if most is None else ended[len(ended) - min(most, len(ended)) :]
     found = [_from_index(line) for line in chosen]
@@ -53,7 +58,8 @@ def run_lines(store: Store, most: int | None) -> list[RunLine]:
     found += [
         _doing(line, line.doing) if line.run_id in working and line.doing else _look(store, line) for line in live
     ]
-    return sorted(found, key=lambda line: line.run, reverse=True)
+    chosen_state = [line for line in found if wanted.state in (None, line.state)]
+    return sorted(chosen_state, key=lambda line: line.run, reverse=True)
 
 
 def index_lines(store: Store) -> list[IndexLine]:

@@ -79,6 +79,9 @@ def _of_stage(run: Run, stage: StageView) -> list[tuple[str, str]]:
     written = zip(result.get("outputs", {}), result.get("rows_out", {}).values(), strict=False)
     for name, rows in written:
         facts.append(("data", f"{place(run.bundle.root.url)}/{result['places'][name]}: {units.things(rows, 'row')}"))
+    began = ((run.spec().get("start_from") or {}).get("stages") or {}).get(stage.name)
+    if began:
+        facts.append(("began from", f"{began['run']}, step {units.count(began['step'])}"))
     facts += [("checkpoint", words) for words in _checkpoints(run, stage)]
     folder = f"{place(run.bundle.store.url)}/artefacts/{stage.name}"
     return facts + [("saved", f"{folder}/{name}") for name in artefacts(run, stage)]

@@ -20,7 +20,7 @@ from typing import Any
 
 from runner.errors import RunnerError, StoreError
 from runner.spec import Train
-from runner.store import LOCAL
+from runner.store import LOCAL, Store
 from runner.worker.scope import Scope
 
 MANIFEST = "manifest.json"
@@ -58,11 +58,12 @@ class Checkpoints:
     Args:
         scope: of the attempt that reads or writes.
         stage: whose `keep` says how many of the last stay.
+        store: of another run's bundle, to read from.
     """
 
-    def __init__(self, scope: Scope, stage: Train) -> None:
+    def __init__(self, scope: Scope, stage: Train, store: Store | None = None) -> None:
         self._scope, self._stage = scope, stage
-        self._store = scope.bundle.store
+        self._store = store or scope.bundle.store
         self._folder = f"checkpoints/{stage.name}"
 
     def published(self) -> list[dict[str, Any]]:

@@ -182,6 +182,7 @@ class _Stage:
             "counts": dict(counts),
             "bytes_in": counts["bytes_in"],
             "tasks": tasks,
+            "tasks_of": self._code,
             "quarantine": quarantine,
         }
         record = publish(self._key, sinks, facts, self._scope, self._pool, self._where, replace=self._replace)

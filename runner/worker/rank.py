@@ -86,7 +86,8 @@ def run_rank(place: Place, stage: Train, scope: Scope, argument: dict[str, Any])
     """Call the stage's function with a context and return the result of the stage.
 
     Args:
-        argument: "checkpoints": the published checkpoints of the stage, newest first.
+        argument: "checkpoints": the published checkpoints of the stage, newest first; "start": that of another run,
+            with which it begins where it has none of its own.
 
     Raises:
         whatever the user's function raises, unchanged.

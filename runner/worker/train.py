@@ -28,6 +28,7 @@ def run_train(stage: Train, scope: Scope, gang: Gang) -> dict[str, Any]:
     """
     started = time.monotonic()
     train_data.pin(stage, scope)
-    argument = {"checkpoints": Checkpoints(scope, stage).published()}
+    start = scope.spec.get("start_from") or {}
+    argument = {"checkpoints": Checkpoints(scope, stage).published(), "start": start.get("stages", {}).get(stage.name)}
     result = gang.run(stage, scope, argument)
     return {**result, "seconds": round(time.monotonic() - started, 3)}

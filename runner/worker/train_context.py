@@ -63,6 +63,8 @@ class TrainContext:
         self._fired: dict[float, int] = {}  # and at which step
         self._seeded = self._untracked_told = False
         self._restore(argument["checkpoints"])
+        if argument.get("start") and not self.resumed:
+            self._saver.begin_from(scope, argument["start"])
 
     # -- models and data -----------------------------------------------------------------------------------------
 
@@ -346,8 +348,9 @@ class TrainContext:
         """Before each recorded batch: the last step is over, with all that the function did after it."""
         if self._saver.pending:
             self._checkpoint("the next batch, with a checkpoint before it")
-        if self._saver.loaded is not None and not self._streams.handed_out:
+        if not self._untracked_told:
             self._tell_untracked()
+        if self._saver.loaded is not None and not self._streams.handed_out:
             self._saver.restore_random()  # at each stream that has ended too: the function may draw numbers in between
             self._seeded = self._saver.loaded.manifest["seeded"]
         if not self._seeded:
@@ -358,6 +361,7 @@ class TrainContext:
         """Once, before the first batch: code that is newer than the checkpoint may have lost something."""
         names = [] if self._untracked_told else self._saver.untracked()
         self._untracked_told = True
+        self._saver.check_start()
         if names:
             words = f"the checkpoint has {listed(names)}, which ctx.track was not given: left out from here on"
             self._metrics.event(event=words)

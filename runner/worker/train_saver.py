@@ -16,6 +16,7 @@ from runner.worker.checkpoint import Checkpoints, Damaged, Loaded
 from runner.worker.checkpoint_state import MODULE, Tracked
 from runner.worker.scope import Scope
 from runner.worker.train_peers import Peers
+from runner.worker.train_start import Start
 
 #: Users' names come from keyword arguments, so a name with '-' is ours.
 RANDOM = "random-states"
@@ -38,6 +39,7 @@ class Saver:
         self._best: dict[str, Any] | None = None  # {"value", "step", "key"}
         self.pending = False
         self.loaded: Loaded | None = None
+        self.start: Start | None = None
 
     # -- going on ------------------------------------------------------------------------------------------------
 
@@ -70,6 +72,15 @@ class Saver:
             self._last, self._best = choice[0], choice[1]["best"]
         return list(damaged)
 
+    def begin_from(self, scope: Scope, given: dict[str, Any]) -> None:
+        """Begin with another run's weights; see `train_start`."""
+        self.start = Start(scope, self._stage, given)
+
+    def check_start(self) -> None:
+        """Raise SpecError if nothing of the other run's checkpoint was tracked."""
+        if self.start is not None:
+            self.start.check(list(self._tracked))
+
     def track(self, objects: dict[str, Any]) -> None:
         """See `TrainContext.track`."""
         new = [checkpoint_state.tracked(name, value) for name, value in objects.items()]
@@ -79,6 +90,8 @@ class Saver:
             self._tracked[item.name] = item
             if self.loaded is not None:
                 self._restore(item, self.loaded)
+            elif self.start is not None and self.start.put(item, self._modules()) and self._peers.rank == 0:
+                print(f"runner: '{item.name}' begins as in {self.start.words}", flush=True)
         if self.loaded is not None and not self.loaded.manifest["streams"]:
             self.restore_random()
 

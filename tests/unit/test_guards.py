@@ -29,7 +29,7 @@ LAYERS = [
     {"code_plain"},
     {"code_slice"},
     {"code_value"},
-    {"codehash", "packages", "receipt", "log_why"},
+    {"codehash", "packages", "receipt", "log_why", "finding", "kept"},
     {"config"},
     {"wire", "data"},
     {"project"},
@@ -42,9 +42,9 @@ LAYERS = [
     {"worker"},
     {"run", "kube_run", "ray_run"},
     {"inline", "revise"},
-    {"api"},
+    {"api", "leftovers"},
     {"show", "scaffold"},
-    {"cli_cluster", "onebox"},
+    {"cli_cluster", "cli_keep", "onebox"},
     {"cli"},
 ]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}

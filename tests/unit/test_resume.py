@@ -178,3 +178,45 @@ def test_a_run_that_succeeded_is_trained_further(project: Path) -> None:
     assert FakeBackend.started[before:] == [(run.id, 1, 2)]
     assert fields(run.spec())["epochs"] == 4
     assert [stage.state for stage in run.view().stages.values()] == ["done", "done"]
+
+
+# -- beginning from another run --------------------------------------------------------------------------------------
+
+
+def with_checkpoints() -> Run:
+    """A run whose training has published two checkpoints, the first of which is the best."""
+    run = runner.submit("tiny", cluster=FAKE)
+    for step, best in ((10, True), (20, False)):
+        key = f"checkpoints/train/{step}"
+        run.bundle.store.put(f"{key}/manifest.json", b'{"files": {}}')
+        entry = {"stage": "train", "step": step, "key": key, "best": best, "metrics": {}, "sha256": "x"}
+        run.bundle.log.append("checkpoint", entry)
+    return run
+
+
+def test_a_run_begins_from_a_checkpoint_of_another(project: Path) -> None:
+    """The last one, the best one or that of a step; which it was is part of the new run's spec."""
+    other = with_checkpoints()
+    for which, step in (("", 20), (":last", 20), (":best", 10), (":10", 10)):
+        run = runner.submit("tiny", cluster=FAKE, start_from=f"{other.id}{which}", start_with="all")
+        start = run.spec()["start_from"]
+        assert (start["run"], start["stages"]["train"]["step"], start["stages"]["train"]["all"]) == (
+            other.id,
+            step,
+            True,
+        )
+    assert runner.submit("tiny", cluster=FAKE).spec()["start_from"] is None
+
+
+def test_a_beginning_that_there_is_not_starts_nothing(project: Path) -> None:
+    """No such run, no such checkpoint, no checkpoint at all, or a word that is none."""
+    other = with_checkpoints()
+    before = len(runner.runs())
+    for start, words in (("nothing", "no run 'nothing'"), (f"{other.id}:30", "no checkpoint '30'")):
+        with pytest.raises(InputError, match=words):
+            runner.submit("tiny", cluster=FAKE, start_from=start)
+    with pytest.raises(InputError, match="'weights' or 'all'"):
+        runner.submit("tiny", cluster=FAKE, start_from=other.id, start_with="optimizer")
+    assert len(runner.runs()) == before
+    with pytest.raises(InputError, match="a stage of this job: 'train'"):
+        runner.submit("tiny", cluster=FAKE, start_from=runner.submit("tiny", cluster=FAKE).id)

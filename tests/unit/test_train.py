@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from runner.errors import DataError, SpecError, StageTimeout
 from runner.worker.checkpoint import Checkpoints, Loaded
 from runner.worker.gang_inline import InlineGang
 from runner.worker.train import run_train
-from tests.train_kit import Config, curve, make_scope, rows_of
+from tests.train_kit import RUN, Config, curve, make_scope, rows_of
 
 
 @pytest.fixture(autouse=True)
@@ -495,3 +496,74 @@ def test_resume_reads_the_data_of_the_first_attempt(tmp_path: Path) -> None:
     given, scope = make_scope(tmp_path, plain, attempt=2)
     result = run_train(given, scope, InlineGang())
     assert (result["resumed_from"], result["steps"]) == (4, 12)
+
+
+# -- beginning from another run --------------------------------------------------------------------------------------
+
+
+def begun(tmp_path: Path, fn: Any, *, everything: bool = False, config: Config | None = None) -> Any:
+    """Train for an epoch as one run; then `fn`, from the last checkpoint of that run, as another. Its scope."""
+    result, first = fit(tmp_path / "first", plain)
+    shutil.copytree(tmp_path / "first/store" / RUN, tmp_path / "store/other")
+    given, scope = make_scope(tmp_path, fn, config or Config(epochs=2))
+    entry = next(e.data for e in first.bundle.log.read() if e.kind == "checkpoint")
+    assert entry["key"] == result["checkpoint"]
+    start = {"run": "other", "all": everything, **{name: entry[name] for name in ("key", "step", "sha256")}}
+    scope.spec["start_from"] = {"run": "other", "stages": {"fit": start}}
+    run_train(given, scope, InlineGang())
+    return scope
+
+
+def seen(objects: dict[str, Any]) -> Any:
+    """A train function that notes what it begins with, and takes a step."""
+
+    def train(ctx: Any, config: Any) -> None:
+        model, optimizer = model_of(ctx)
+        ctx.track(model=model, optimizer=optimizer)
+        objects.update(step=ctx.step_number, resumed=ctx.resumed, adam=len(optimizer.state_dict()["state"]))
+        objects["weight"] = model.state_dict()["0.weight"].clone()
+        for batch in ctx.batches("train", batch_size=config.batch, epochs=config.epochs):
+            ctx.step(loss=learn(model, optimizer, batch))
+
+    return train
+
+
+@pytest.mark.parametrize("everything", [False, True])
+def test_a_training_begins_with_the_weights_of_another_run(tmp_path: Path, everything: bool) -> None:
+    """At step 0 and on all of its own data, with that run's weights and, if told so, with its optimizer."""
+    objects: dict[str, Any] = {}
+    scope = begun(tmp_path, seen(objects), everything=everything)
+    assert (objects["step"], objects["resumed"]) == (0, False)
+    assert objects["adam"] == (6 if everything else 0)
+    from safetensors.torch import load_file
+
+    (folder,) = (tmp_path / "store/other/checkpoints/fit").iterdir()
+    assert torch.equal(objects["weight"], load_file(folder / "model.safetensors")["0.weight"])
+    assert max(curve(scope)) == 24
+
+
+def test_a_training_that_began_from_another_run_is_resumed_from_its_own(tmp_path: Path) -> None:
+    """Once it has a checkpoint of its own, the other run's counts no more."""
+    begun(tmp_path, seen({}))
+    objects: dict[str, Any] = {}
+    given, scope = make_scope(tmp_path, seen(objects), Config(epochs=2), attempt=2)
+    scope.spec["start_from"] = {"stages": {"fit": {"run": "gone", "key": "x", "step": 1, "sha256": "", "all": False}}}
+    run_train(given, scope, InlineGang())
+    assert (objects["step"], objects["resumed"]) == (24, True)
+
+
+def test_what_does_not_fit_another_runs_checkpoint_is_named(tmp_path: Path) -> None:
+    """Shapes and names of parameters that differ, and a function that tracks nothing of it."""
+
+    def wider(ctx: Any, config: Any) -> None:
+        ctx.track(model=torch.nn.Sequential(torch.nn.Linear(5, 8), torch.nn.BatchNorm1d(8, affine=False)))
+
+    def renamed(ctx: Any, config: Any) -> None:
+        ctx.track(modle=model_of(ctx)[0])
+        next(iter(ctx.batches("train", batch_size=8)))
+
+    with pytest.raises(SpecError, match=r"0\.weight is \[8, 5\] here and \[8, 4\] there.*1\.weight is only there"):
+        begun(tmp_path / "a", wider)
+    with pytest.raises(SpecError, match="nothing of the checkpoint of other, step 12 is tracked") as caught:
+        begun(tmp_path / "b", renamed)
+    assert "did you mean 'model'" in caught.value.todo

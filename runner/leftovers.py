@@ -1,0 +1,283 @@
+"""What may go from a store: runs and datasets that a user names, and what nobody will ever read again.
+
+Nothing here looks at a cluster; see `kube/gc.py` for that. Nothing is removed by looking: a `Target` is found first,
+shown, and removed by `remove` only. What a run that lives may use is not among them; a run lives until its log says
+otherwise.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from runner.backends import processes
+from runner.bundle import LIVE, Bundle, begun_at, find_run, read_index, unfinished
+from runner.data.catalog import Catalog, data_key, manifest_key
+from runner.errors import DataError, InputError, RunNotFound, listed, suggest
+from runner.run import Run
+from runner.store import LOCAL, Found, Store
+
+#: Seconds for which what no version names is kept: a run that failed may be resumed, and use it.
+OLD_S = 7 * 86400.0
+#: Seconds after which a folder without a log will not become a run any more.
+UNFINISHED_S = 3600.0
+_TEMPORARY_S = 86400.0
+DATASET = "dataset:"
+
+
+@dataclass(frozen=True)
+class Target:
+    """Something that goes as one.
+
+    Args:
+        kind: 'run', 'dataset', 'version', or what is left of something.
+        name: of it.
+        keys: files and folders of the store, in the order in which they go.
+        bytes: of their files.
+        why: nobody needs it.
+    """
+
+    kind: str
+    name: str
+    keys: tuple[str, ...]
+    bytes: int
+    why: str = ""
+    ids: tuple[str, ...] = ()  # of versions, which the dataset's log says are gone
+
+
+@dataclass
+class Living:
+    """What runs that live may use.
+
+    Args:
+        runs: their ids.
+        datasets: name -> the run that reads or writes it.
+        starts: run -> the living run that began from its checkpoint.
+    """
+
+    runs: set[str] = field(default_factory=set)
+    datasets: dict[str, str] = field(default_factory=dict)
+    starts: dict[str, str] = field(default_factory=dict)
+
+
+def living(store: Store) -> Living:
+    """The runs of a store that have not ended, by their logs. One that was lost is among them until it was ended."""
+    found = Living()
+    for line in read_index(store):
+        bundle = Bundle(store, line.run_id)
+        if line.state != LIVE or (bundle.is_given_up() and time.time() - (begun_at(line.run_id) or 0.0) > UNFINISHED_S):
+            continue
+        found.runs.add(line.run_id)
+        try:
+            spec = bundle.spec()
+        except FileNotFoundError:
+            continue
+        for stage in spec["job"]["stages"]:
+            for name in _names([stage.get("source"), stage.get("sink"), stage.get("data")]):
+                found.datasets.setdefault(name, line.run_id)
+        start = spec.get("start_from") or {}
+        if start:
+            found.starts.setdefault(start["run"], line.run_id)
+    return found
+
+
+def _names(value: Any) -> Iterable[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list | dict):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _names(part)
+
+
+# -- what a user names -----------------------------------------------------------------------------------------------
+
+
+def targets(store: Store, names: Iterable[str]) -> list[Target]:
+    """What the names mean: runs (an id, a unique part of one, @last), datasets, and ``dataset@version``.
+
+    Raises:
+        InputError: a name fits nothing, or a run and a dataset; a run that lives is it, or uses it.
+    """
+    alive = living(store)
+    found = [_target(store, name, alive) for name in dict.fromkeys(names)]
+    return list({(target.kind, target.name): target for target in found}.values())
+
+
+def _target(store: Store, name: str, alive: Living) -> Target:
+    given, _, version = name.removeprefix(DATASET).partition("@")
+    catalog = Catalog(store)
+    known = [] if name.startswith("@") else catalog.names()
+    is_dataset = given in known
+    try:
+        run_id = find_run(store, name) if not name.startswith(DATASET) else None
+    except RunNotFound:
+        if not is_dataset:
+            ids = [line.run_id for line in read_index(store)]
+            raise InputError(
+                f"no run and no dataset '{name}'", allowed=f"a run of `runner ps`; a dataset: {listed(known)}",
+                todo=suggest(given, [*known, *ids]) or "see `runner ps` and `runner data ls`",
+                where=f"store {store.url}",
+            ) from None  # fmt: skip
+        run_id = None
+    if run_id is not None and is_dataset and run_id != name:
+        raise InputError(
+            f"'{name}' is a dataset and fits the run {run_id}", allowed=f"'{DATASET}{name}', or the run's whole id",
+            todo="say which", where=f"store {store.url}",
+        )  # fmt: skip
+    if run_id is not None:
+        return _run(store, run_id, alive)
+    if not is_dataset:
+        raise InputError(
+            f"no dataset '{given}'", allowed=listed(known), todo=suggest(given, known) or "see `runner data ls`",
+            where=f"store {store.url}",
+        )  # fmt: skip
+    return _dataset(store, given, version, alive)
+
+
+def _run(store: Store, run_id: str, alive: Living) -> Target:
+    view = Run(store, run_id).view()
+    if run_id in alive.runs and not view.state.ended:
+        raise InputError(
+            f"the run is {view.state}", allowed="a run that has ended", todo="cancel it first", where=run_id
+        )
+    if run_id in alive.runs and view.state == "lost":
+        raise InputError(
+            "the run is lost: its processes are gone, and its log does not say so", allowed="a run that has ended",
+            todo=f"runner cancel {run_id} ends it", where=run_id,
+        )  # fmt: skip
+    _check_free(alive.starts.get(run_id), f"run {run_id}")
+    return Target("run", run_id, (run_id,), _size(store, [run_id]), why=str(view.state))
+
+
+def _dataset(store: Store, name: str, version: str, alive: Living) -> Target:
+    _check_free(alive.datasets.get(name), f"dataset {name}")
+    catalog = Catalog(store)
+    versions = catalog.versions(name)
+    chosen = [entry for entry in versions if entry.data["id"].startswith(version)]
+    ids = list(dict.fromkeys(entry.data["id"] for entry in chosen))
+    if not ids or (version and len(ids) > 1):
+        shown = listed(dict.fromkeys(entry.data["id"][:12] for entry in versions))
+        raise DataError(f"version '{version}' fits {len(ids)}", allowed=shown, todo="give one of them", where=name)
+    kept = {entry.data["folder"] for entry in versions if entry.data["id"] not in ids}
+    folders = dict.fromkeys(entry.data["folder"] for entry in chosen if entry.data["folder"] not in kept)
+    keys = [*(manifest_key(name, id) for id in ids), *(data_key(name, folder) for folder in folders)]
+    shown = f"{name}@{ids[0][:12]}" if version else name
+    kind = "version" if version else "dataset"
+    return Target(
+        kind, shown, tuple(keys), _size(store, keys), f"{len(ids)} versions" if not version else "", tuple(ids)
+    )
+
+
+def _check_free(user: str | None, what: str) -> None:
+    if user is not None:
+        raise InputError(
+            f"{what} is used by a run that lives, {user}", allowed="what no run uses", todo="wait, or cancel it first"
+        )
+
+
+def remove(store: Store, target: Target) -> None:
+    """Remove what was found, in an order in which whoever looks meanwhile sees it whole or not at all."""
+    if target.ids:
+        catalog = Catalog(store)
+        name = target.name.partition("@")[0]
+        catalog.retract(name, target.ids)
+    if target.kind == "run":
+        Bundle(store, target.name).leave_index()
+        processes.remove_scratch(target.name)
+    for key in target.keys:
+        store.delete_tree(key)
+
+
+# -- what nobody needs -----------------------------------------------------------------------------------------------
+
+
+def leftovers(store: Store, now: float | None = None, older_s: float = OLD_S) -> tuple[list[Target], list[str]]:
+    """What no run and no version needs any more.
+
+    Args:
+        older_s: seconds for which results that no version names are kept.
+
+    Returns:
+        What may go, and words about what was left aside.
+    """
+    now = time.time() if now is None else now
+    alive, notes = living(store), []
+    found = [Target("unfinished run", run, (run,), _size(store, [run]), "its client died while it submitted it")
+             for run in unfinished(store, now - UNFINISHED_S) if run not in alive.runs]  # fmt: skip
+    found += _half_removed(store, now, {target.name for target in found})
+    found += _temporary(store, now)
+    if alive.runs:
+        notes.append(f"results are left aside while runs live, which may use them: {', '.join(sorted(alive.runs))}")
+    else:
+        found += _results(store, now - older_s)
+    return found, notes
+
+
+def _half_removed(store: Store, now: float, others: set[str]) -> list[Target]:
+    """Folders of runs that the index does not have: a removal that was cut."""
+    known = {line.run_id for line in read_index(store)} | others
+    names = [n for n in store.list() if n not in known and (begun := begun_at(n)) and now - begun > UNFINISHED_S]
+    return [Target("half-removed run", n, (n,), _size(store, [n]), "its removal was cut") for n in names]
+
+
+def _temporary(store: Store, now: float) -> list[Target]:
+    """Files that a killed process was writing."""
+    if store.kind != LOCAL:
+        return []  # an object exists whole or not at all
+    old = [f for f in store.find("", temporary=True) if now - f.at > _TEMPORARY_S]
+    return [Target("temporary file", f.key, (f.key,), f.bytes, "a killed process was writing it") for f in old]
+
+
+def _results(store: Store, before: float) -> list[Target]:
+    """Results, tasks and folders of datasets that no version names."""
+    catalog = Catalog(store)
+    versions = {name: catalog.versions(name) for name in store.list("datasets")}
+    keys = {entry.data.get("key") for entries in versions.values() for entry in entries}
+    records = {f.key: f for f in store.find("results")}
+    tops = [key for key in records if "/" not in key]
+    gone = [key for key in tops if key.removesuffix(".json") not in keys and records[key].at < before]
+    codes = set()
+    for key in set(tops) - set(gone):
+        record = catalog.result(key.removesuffix(".json"))
+        codes.add((record or {}).get("tasks_of"))
+    found = [Target("result", key, (f"results/{key}",), records[key].bytes, "no version names it") for key in gone]
+    kept_tasks = []
+    for code in sorted({key.partition("/")[0] for key in records if "/" in key}):
+        files = [f for key, f in records.items() if key.startswith(f"{code}/")]
+        if code in codes or max(f.at for f in files) >= before:
+            kept_tasks.append(code)
+            continue
+        size = sum(f.bytes for f in files)
+        found.append(
+            Target("tasks", code, (f"results/{code}",), size, f"{len(files)} records of code that is superseded")
+        )
+    return found + _folders(store, catalog, versions, kept_tasks, before)
+
+
+def _folders(store: Store, catalog: Catalog, versions: Any, codes: list[str], before: float) -> list[Target]:
+    used = {(name, entry.data["folder"]) for name, entries in versions.items() for entry in entries}
+    for code in codes:
+        for task in catalog.tasks(code):
+            record = catalog.task(code, task)
+            for sink in (record or {}).get("sinks", {}).values():
+                used |= {(None, file["folder"]) for file in sink["files"]}
+    found = []
+    for name in versions:
+        for folder in store.list(f"datasets/{name}/_versions"):
+            inner = f"_versions/{folder}"
+            if (name, inner) in used or (None, inner) in used:
+                continue
+            key = data_key(name, inner)
+            files = store.find(key)
+            if max((f.at for f in files), default=0.0) < before:
+                found.append(
+                    Target("shards", f"{name}/{folder}", (key,), sum(f.bytes for f in files), "no version names them")
+                )
+    return found
+
+
+def _size(store: Store, keys: Iterable[str]) -> int:
+    files: list[Found] = [file for key in keys for file in store.find(key)]
+    return sum(file.bytes for file in files)

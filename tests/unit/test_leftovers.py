@@ -1,0 +1,176 @@
+"""What may go from a store: runs and datasets by name, and what nobody needs."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+import runner
+from runner import api, leftovers
+from runner.data.catalog import Catalog
+from runner.errors import DataError, InputError
+from runner.lifecycle import RunState
+from runner.receipt import end_run
+from runner.run import Run
+from runner.spec import Dataset, Prep
+from runner.store import Store
+from runner.worker.pool import InlinePool
+from runner.worker.prep import run_prep
+from tests.prep_kit import make_scope, rows_of, write_shards
+from tests.unit.cli_project import call, unstarted, write_project
+
+
+def double(batch: pa.RecordBatch, config: Any) -> dict[str, Any]:
+    return {"y": batch.column("x").to_numpy() * 2}
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The small project of the command line's tests, as the current folder."""
+    monkeypatch.chdir(tmp_path)
+    return write_project(tmp_path)
+
+
+def last() -> Run:
+    return runner.get_run("@last")
+
+
+def publish(tmp_path: Path, store: Path, shards: int, run: str, sink: str = "out") -> dict[str, Any]:
+    stage = Prep("p", fn=double, source=Dataset(write_shards(tmp_path / "in", shards=shards)), sink=sink)
+    return run_prep(stage, make_scope(store, stage, run=run), InlinePool())
+
+
+def test_a_run_is_removed_whole(project: Path) -> None:
+    """Its folder and its line are gone, other runs and what it published are not; without --yes nobody removes."""
+    call("submit", "tiny", "-d")
+    first = last()
+    call("submit", "tiny", "-d")
+    assert "add --yes" in call("rm", first.id, code=2).stderr
+    assert first.bundle.store.exists("spec.json")
+    assert f"removed run {first.id}" in call("rm", first.id, "--yes").stdout
+    assert not Path(first.bundle.store.root).exists()
+    assert [run.id for run in runner.runs()] == [last().id] != [first.id]
+
+
+def test_what_lives_is_not_removed(project: Path) -> None:
+    """A run that has not ended, and a dataset that such a run reads or writes, are refused with the run's name."""
+    run = unstarted()
+    assert "cancel it first" in call("rm", run.id, "--yes", code=2).stderr
+    store = Store(str(project / ".runner"))
+    publish(project, Path(store.root), 2, "r1", sink="tokens")
+    refused = call("rm", "tokens", "--yes", code=2).stderr
+    assert f"dataset tokens is used by a run that lives, {run.id}" in refused
+    assert rows_of(Path(store.root), "tokens").num_rows == 20
+
+
+def test_a_dataset_goes_and_can_be_made_again(tmp_path: Path) -> None:
+    """All versions at once: nobody finds them, their files are gone, and the same job makes the data again."""
+    store = tmp_path / "s"
+    publish(tmp_path, store, 2, "r1")
+    result = publish(tmp_path, store, 3, "r2")
+    (target,) = leftovers.targets(Store(str(store)), ["out"])
+    assert (target.kind, target.name, target.why) == ("dataset", "out", "2 versions")
+    leftovers.remove(Store(str(store)), target)
+    assert Catalog(Store(str(store))).names() == []
+    assert not list(store.glob("datasets/out/**/*.parquet"))
+    assert not os.path.lexists(store / "datasets/out/data")
+    with pytest.raises(DataError, match="no dataset 'out'"):
+        runner.dataset("out", store=str(store))
+    again = publish(tmp_path, store, 3, "r3")
+    assert not again["skipped"]
+    assert again["outputs"] == result["outputs"]
+    assert rows_of(store, "out").num_rows == 30
+
+
+def test_one_version_goes_and_the_other_stays(tmp_path: Path) -> None:
+    """`out@<id>` removes that one; shards that the other shares are still there, and `data` leads to it."""
+    store = tmp_path / "s"
+    first, second = (publish(tmp_path, store, shards, f"r{shards}") for shards in (2, 3))
+    (target,) = leftovers.targets(Store(str(store)), [f"out@{second['outputs']['out'][:12]}"])
+    leftovers.remove(Store(str(store)), target)
+    assert [v.data["id"] for v in Catalog(Store(str(store))).versions("out")] == [first["outputs"]["out"]]
+    assert rows_of(store, "out").num_rows == 20
+    assert (store / "datasets/out/data").resolve() == store / first["places"]["out"]
+
+
+def test_a_name_that_fits_nothing_or_too_much_is_refused(project: Path) -> None:
+    """A misspelt name suggests; one that is a dataset and fits a run must be said more clearly."""
+    publish(project, project / ".runner", 2, "r1", sink="tiny")
+    call("submit", "tiny", "-d")
+    assert "did you mean 'tiny'" in call("rm", "tini", "--yes", code=2).stderr
+    assert "is a dataset and fits the run" in call("rm", "tiny", "--yes", code=2).stderr
+    assert "removed dataset tiny" in call("rm", "dataset:tiny", "--yes").stdout
+
+
+def old(store: Path, days: float) -> None:
+    """Let every file seem so old."""
+    when = time.time() - days * 86400
+    for file in store.rglob("*"):
+        os.utime(file, (when, when), follow_symlinks=False)
+
+
+def test_gc_finds_what_nobody_needs_and_leaves_what_somebody_may(tmp_path: Path) -> None:
+    """Results, tasks and shards without a version, of some age, files half-written; nothing that a version names."""
+    store = tmp_path / "s"
+    publish(tmp_path, store, 2, "r1")
+    publish(tmp_path, store, 2, "r2", sink="other")
+    opened = Store(str(store))
+    Catalog(opened).retract("other", [v.data["id"] for v in Catalog(opened).versions("other")])
+    (store / "results/.tmp-abc-x.json").write_text("{")
+    assert leftovers.leftovers(opened) == ([], [])
+    old(store, 8)
+    found, _ = leftovers.leftovers(opened)
+    kinds = {target.kind: target for target in found}
+    assert set(kinds) == {"temporary file", "result", "tasks", "shards"}
+    assert kinds["shards"].name.startswith("other/")
+    for target in found:
+        leftovers.remove(opened, target)
+    assert rows_of(store, "out").num_rows == 20
+    assert publish(tmp_path, store, 2, "r3")["skipped"]
+    assert leftovers.leftovers(opened) == ([], [])
+
+
+def test_gc_leaves_results_aside_while_a_run_lives(project: Path) -> None:
+    """A run that lives may use any result of the store, so none is judged until it has ended."""
+    store = project / ".runner"
+    publish(project, store, 2, "r1", sink="gone")
+    opened = Store(str(store))
+    Catalog(opened).retract("gone", [v.data["id"] for v in Catalog(opened).versions("gone")])
+    old(store, 8)
+    run = unstarted()
+    found = json.loads(call("gc", "-o", "json").stdout)
+    assert (found["found"], found["removed"]) == ([], False)
+    assert run.id in found["notes"][0]
+    end_run(run.bundle, RunState.CANCELLED, None, {})
+    assert "add --yes" in call("gc").stdout
+    assert "removed" in call("gc", "--yes").stdout
+    assert not list(store.glob("datasets/gone/_versions/*"))
+
+
+def test_gc_removes_a_run_that_was_never_submitted_whole(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder without a log, an hour old, is what a killed client left; a younger one may come to be yet."""
+    opened = Store(str(project / ".runner"))
+    opened.put("r200101-000000-tiny-xx/spec.json", b"{}")
+    young = api.new_run_id("tiny")
+    opened.put(f"{young}/spec.json", b"{}")
+    found, _ = leftovers.leftovers(opened)
+    assert [(target.kind, target.name) for target in found] == [("unfinished run", "r200101-000000-tiny-xx")]
+
+
+def test_looking_removes_nothing(tmp_path: Path) -> None:
+    """What is found is as it was."""
+    publish(tmp_path, tmp_path / "s", 2, "r1")
+    old(tmp_path / "s", 30)
+    opened = Store(str(tmp_path / "s"))
+    before = opened.find()
+    leftovers.leftovers(opened)
+    leftovers.targets(opened, ["out"])
+    assert opened.find() == before
+    with pytest.raises(InputError):
+        leftovers.targets(opened, ["nothing"])
