@@ -17,15 +17,16 @@ from types import MethodType, ModuleType
 from typing import Any
 
 from runner import by_value, isolation
-from runner.code_root import CODE_MARK, code_folder, code_root, is_installed, set_code_root
+from runner.code_root import CODE_MARK, ROOT_VARIABLE, code_folder, code_root, is_installed, set_code_root
+from runner.edited import refuse_edited
 from runner.errors import ProjectError, SpecError
 from runner.modules import MAIN, inside_of, load_file, load_main, load_module, loading
 from runner.script import defines
 from runner.tracebacks import as_ours, as_users, ours, user_line, user_trace
 
 __all__ = [
-    "CODE_MARK", "FunctionRef", "as_ours", "as_users", "code_folder", "code_root", "file_of", "load_file", "loading",
-    "ours", "reference", "resolve", "set_code_root", "user_line", "user_trace",
+    "CODE_MARK", "ROOT_VARIABLE", "FunctionRef", "as_ours", "as_users", "code_folder", "code_root", "file_of",
+    "folder_of", "load_file", "loading", "ours", "reference", "resolve", "set_code_root", "user_line", "user_trace",
 ]  # fmt: skip
 
 _ALLOWED = "what a name at the top level of a module stands for: a function, a class, or what can be called as one"
@@ -110,6 +111,7 @@ def reference(function: Any, root: Path, where: str) -> FunctionRef:
     module, name = found
     if _is_session(module) or _in_notebook(function):
         return _by_value(function, where)
+    refuse_edited(function, module, where)
     return _by_file(module, name, root, where)
 
 
@@ -120,6 +122,14 @@ def file_of(function: Any) -> Path | None:
     if isinstance(function, FunctionRef) or file is None or not os.path.isfile(file) or is_installed(Path(file)):
         return None
     return Path(file)
+
+
+def folder_of(file: Path) -> Path:
+    """The folder from which a file is imported: that of its outermost package."""
+    folder = file.parent
+    while (folder / "__init__.py").exists() and folder.parent != folder:
+        folder = folder.parent
+    return folder
 
 
 def _named(function: Any, root: Path) -> tuple[ModuleType, str] | None:

@@ -16,10 +16,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from runner import isolation
 from runner.capture import code_root, resolve
 from runner.data.formats import read
 from runner.data.manifest import UNCOUNTED, Manifest
 from runner.errors import DataError, Interrupted, RunFailed, listed, suggest
+from runner.modules import MAIN
 from runner.spec import Prep
 from runner.worker.prep_files import Gather, OutputFile, store_table
 from runner.worker.prep_publish import Sink
@@ -88,10 +90,9 @@ def _carry_user_modules(function: Any) -> None:
     file = getattr(module, "__file__", None)
     root = code_root() or (Path(file).resolve().parent if file else None)
     for module in list(sys.modules.values()):
-        file = getattr(module, "__file__", None)
-        if root is None or file is None or module.__name__.split(".")[0] in ("__main__", "runner"):
+        if getattr(module, "__file__", None) is None or root is None:
             continue
-        if Path(file).is_relative_to(root) and "site-packages" not in file:
+        if module.__name__ == MAIN or isolation.is_of(module, root):
             ray.cloudpickle.register_pickle_by_value(module)
 
 

@@ -11,11 +11,10 @@ from pathlib import Path
 
 from runner import capture
 from runner.backends import processes
-from runner.bundle import LOCK
 from runner.worker.scope import Scope
 
-#: Runs first in each of Ray's workers; the packages that the job brings are installed by the first one of a machine.
-HOOK = "runner.packages.provide_on_node"
+#: Runs first in each of Ray's workers.
+HOOK = "runner.worker.ray_worker.begin"
 
 
 def start(scratch: Path, workers: int) -> bool:
@@ -51,7 +50,7 @@ def _start(scratch: Path, workers: int) -> bool:
             address="auto", log_to_driver=False, logging_level=logging.ERROR,
             runtime_env={
                 "working_dir": str(code), "env_vars": {"PYTHONUNBUFFERED": "1", **_address()},
-                **({"worker_process_setup_hook": HOOK} if (code / LOCK).exists() else {}),
+                "worker_process_setup_hook": HOOK,
             },
         )  # fmt: skip
         return True
@@ -64,7 +63,7 @@ def _start(scratch: Path, workers: int) -> bool:
         configure_logging=False,
         _temp_dir=str(scratch / "r"),
         object_store_memory=_object_store_bytes(),
-        runtime_env={"env_vars": _environment()},
+        runtime_env={"env_vars": _environment(), "worker_process_setup_hook": HOOK},
     )
     return True
 
@@ -91,11 +90,10 @@ def _address() -> dict[str, str]:
 
 
 def _environment() -> dict[str, str]:
-    """What Ray's workers inherit: the run's mark, and the user's code on their path."""
-    paths = [str(capture.code_root() or ""), os.environ.get("PYTHONPATH", "")]
+    """What Ray's workers inherit: the run's mark, and where the user's code is."""
     return {
         processes.MARK: os.environ.get(processes.MARK, ""),
-        "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+        capture.ROOT_VARIABLE: str(capture.code_root() or ""),
     }
 
 

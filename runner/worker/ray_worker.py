@@ -1,0 +1,15 @@
+"""How a worker process of Ray begins: with the packages that the job brings, and with the user's code on its path."""
+
+from __future__ import annotations
+
+from runner import packages
+from runner.code_root import code_folder, code_root, set_code_root
+
+
+def begin() -> None:
+    """Ray calls this first; what Ray Data runs there imports modules of the user's by their own names."""
+    packages.provide_on_node()
+    unpacked = code_folder()
+    root = unpacked / "project" if unpacked is not None else code_root()
+    if root is not None and root.is_dir():
+        set_code_root(root)
