@@ -345,12 +345,18 @@ def _find(job: Job | str | Path) -> tuple[Project, Job]:
 def _project_of(job: Job) -> Project:
     """Around the script that is running, if it holds the functions; else around their own files."""
     file = _caller_file()
-    project = find_project(file.parent if file is not None else None)
+    project = _around(file) if file is not None else find_project()
     for stage in job.stages:
         held = capture.file_of(stage.fn)
         if held is not None and inside_of(held, project.root) is None:
-            return find_project(held.parent)
+            return _around(held)
     return project
+
+
+def _around(file: Path) -> Project:
+    """The project that holds a file; where there is none, what it is imported from."""
+    project = find_project(file.parent)
+    return project if project.found else find_project(capture.folder_of(file))
 
 
 def _source(given: Job | str | Path, project: Project) -> str | None:

@@ -7,8 +7,8 @@ count, and only from what the functions reach, so editing the training function 
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
+import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ from typing import Any
 
 from runner import capture
 from runner.capture import FunctionRef
-from runner.code_files import Finder, is_installed
+from runner.code_files import Finder
 from runner.code_slice import Slice
 from runner.code_syntax import every_import
 from runner.code_value import Values
@@ -73,7 +73,7 @@ def project_files(start: Iterable[Path], root: Path) -> set[Path]:
     """`start` and every file below `root` that they import, directly or through others, wherever an import stands."""
     root = root.resolve()
     finder, found = Finder(root), set()
-    waiting = [path.resolve() for path in start]
+    waiting = [Path(os.path.abspath(path)) for path in start]  # a link in the project is where it is seen
     while waiting:
         path = waiting.pop()
         if path in found or not path.is_file():
@@ -89,14 +89,7 @@ def project_files(start: Iterable[Path], root: Path) -> set[Path]:
 
 def _add(function: Any, reached: Slice, values: Values) -> str:
     """Take what a function reaches. Returns its name."""
-    ref = function if isinstance(function, FunctionRef) else None
-    if ref is None:
-        file = inspect.getsourcefile(function)
-        if file is not None and Path(file).is_file() and not is_installed(Path(file).resolve()):
-            path, name = Path(file).resolve(), function.__qualname__
-            reached.add(path, name.split(".")[0])
-            return f"{reached.finder.label(path)}:{name}"
-        ref = capture.reference(function, reached.root, "a function")
+    ref = capture.reference(function, reached.root, "a function")
     if ref.value is not None:
         values.add(_unpickled(ref.value))
     elif ref.file is not None:

@@ -16,7 +16,7 @@ PACKAGE = ROOT / "runner"
 LAYERS = [
     {"errors"},
     {"code_root", "fresh_source", "pack_names", "script"},
-    {"tracebacks", "usercode"},
+    {"edited", "tracebacks", "usercode"},
     {"isolation"},
     {"modules"},
     {"by_value"},

@@ -177,6 +177,19 @@ def test_what_a_session_defines_travels_and_has_its_names_again(tmp_path: Path) 
     assert python(code, str(tmp_path), json.dumps(refs)) == [[2, 6, 6], 10, 6]
 
 
+def test_what_was_edited_since_it_was_imported_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job that is given as a value must be what its file says, since workers import the file as it is now."""
+    (tmp_path / "held.py").write_text("def f(x):\n    return x\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    import held
+
+    assert capture.reference(held.f, tmp_path, "here").name == "f"
+    (tmp_path / "held.py").write_text("def f(x):\n    return -x\n")
+    with pytest.raises(SpecError, match="held.py was edited since this process imported 'f'"):
+        capture.reference(held.f, tmp_path, "here")
+    del sys.modules["held"]
+
+
 def test_a_link_is_where_it_is_seen(tmp_path: Path) -> None:
     """A file behind a link below the root is the project's; the root may itself be reached by a link."""
     (tmp_path / "elsewhere").mkdir()
