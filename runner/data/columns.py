@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import pyarrow as pa
 
@@ -14,6 +14,8 @@ from runner.errors import DataError, listed, suggest
 
 #: As Python writes it: two values that look different never become one number.
 _WHOLE_NUMBER = re.compile(r"0|-?[1-9][0-9]{0,17}")
+#: Of a batch; strings and lists with 32-bit offsets address no more.
+MOST_BYTES = 2**31 - 1
 #: Formats whose types are guessed from values, so that a wider guess in another file is no contradiction.
 _GUESSED = ("jsonl", "csv")
 
@@ -89,12 +91,19 @@ def _checked(schema: pa.Schema, url: str, columns: set[str] | None) -> pa.Schema
     return kept
 
 
-def fill(batch: pa.RecordBatch, wanted: pa.Schema, partitions: Mapping[str, str | None]) -> pa.RecordBatch:
+def fill(batch: pa.RecordBatch, wanted: pa.Schema, partitions: Mapping[str, str | None]) -> Iterator[pa.RecordBatch]:
     """`batch` with exactly the wanted columns: partition values filled in, order and types as in `wanted`.
+
+    One batch, or several where it is larger than plain types can address.
 
     Raises:
         ValueError: a value has no place in its column's type; the column is named.
     """
+    if batch.nbytes > MOST_BYTES and batch.num_rows > 1:
+        half = batch.num_rows // 2
+        yield from fill(batch.slice(0, half), wanted, partitions)
+        yield from fill(batch.slice(half), wanted, partitions)
+        return
     arrays = []
     for field in wanted:
         index = batch.schema.get_field_index(field.name)
@@ -109,9 +118,7 @@ def fill(batch: pa.RecordBatch, wanted: pa.Schema, partitions: Mapping[str, str 
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
             have = batch.schema.field(index).type if index >= 0 else "text"
             raise ValueError(f"column '{field.name}', {have} as {field.type}: {error}") from error
-    if not arrays:
-        return batch.select([])
-    return pa.RecordBatch.from_arrays(arrays, schema=wanted)
+    yield pa.RecordBatch.from_arrays(arrays, schema=wanted) if arrays else batch.select([])
 
 
 def add_partitions(schema: pa.Schema, partitions: Iterable[Mapping[str, str | None]]) -> pa.Schema:

@@ -93,7 +93,7 @@ def read(
             for batch in _raw(url, shard, unit, wanted, options, rows, strict):
                 if batch.num_rows:  # pyarrow dies of some questions about empty ones
                     seen += batch.num_rows
-                    yield fill(batch, wanted, shard.partitions)
+                    yield from fill(batch, wanted, shard.partitions)
             if unit.rows not in (UNCOUNTED, seen):
                 raise ValueError(f"{seen} rows, {unit.rows} were counted")
 

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from runner.data.types import fields_of, is_list, lists_nulls, plain_type, same, types
+from runner.data.types import fields_of, is_list, lists_nulls, plain_type, same, tensor_shape, types
 
 _DAY_NS = 86_400 * 10**9
 _MOST_OFFSET = 2**31 - 1
@@ -34,11 +34,11 @@ def recast(array: Any, kind: pa.DataType) -> Any:
         return pa.chunked_array([recast(chunk, kind) for chunk in array.chunks], kind)
     have = array.type
     if isinstance(have, pa.BaseExtensionType):
-        return _tensor(array, kind) if isinstance(have, pa.FixedShapeTensorType) else recast(array.storage, kind)
+        return recast(array.storage, kind) if tensor_shape(have) is None else _tensor(array, kind)
     if types.is_dictionary(have):
-        return recast(array.dictionary_decode(), kind)
+        return recast(array.dictionary, kind).take(array.indices)
     if types.is_run_end_encoded(have):
-        return recast(_run_ends(array), kind)
+        return recast(array.values, kind).take(_runs(array))
     if types.is_null(have):
         return pa.nulls(len(array), kind)
     if types.is_union(have) or not (types.is_nested(have) or types.is_nested(kind)):
@@ -57,14 +57,14 @@ def plain(array: Any) -> Any:
 def _nested(array: pa.Array, kind: pa.DataType) -> pa.Array:
     have = array.type
     if is_list(have) and types.is_list(kind):
-        offsets, values = _list_parts(array)
+        offsets, values = list_parts(array)
         return _built(array, kind, [offsets], [recast(values, kind.value_type)])
     if types.is_fixed_size_list(have) and types.is_fixed_size_list(kind) and have.list_size == kind.list_size:
         return _built(array, kind, [], [recast(fixed_values(array), kind.value_type)])
     if types.is_fixed_size_list(have) and have.list_size == 0 and types.is_list(kind):
         return _built(array, kind, [np.zeros(len(array) + 1, np.int32)], [pa.nulls(0, kind.value_type)])
     if types.is_map(have) and types.is_map(kind):
-        offsets, entries = _list_parts(array)
+        offsets, entries = list_parts(array)
         pairs = pa.struct([kind.key_field, kind.item_field])
         return _built(array, kind, [offsets], [_struct(entries, pairs, in_order=True)])
     if types.is_struct(have) and types.is_struct(kind):
@@ -109,7 +109,7 @@ def fixed_values(array: pa.Array) -> pa.Array:
     return array.values.slice(array.offset * size, len(array) * size)
 
 
-def _list_parts(array: pa.Array) -> tuple[np.ndarray[Any, Any], pa.Array]:
+def list_parts(array: pa.Array) -> tuple[np.ndarray[Any, Any], pa.Array]:
     """(int32 offsets [rows + 1] from 0 on, the values that they are of) of any kind of list, or of a map."""
     if types.is_list_view(array.type) or types.is_large_list_view(array.type):
         lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False)
@@ -133,27 +133,27 @@ def _offsets(offsets: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 def _tensor(array: pa.Array, kind: pa.DataType) -> pa.Array:
     """A tensor of a fixed shape as fixed-size lists of fixed-size lists."""
-    inner = kind
-    sizes: list[int] = []
-    while types.is_fixed_size_list(inner) and len(sizes) < len(array.type.shape):
-        sizes.append(inner.list_size)
+    levels, inner = [], kind
+    for size in tensor_shape(array.type) or ():
+        if not (types.is_fixed_size_list(inner) and inner.list_size == size):
+            return recast(array.storage, kind)
+        levels.append(inner)
         inner = inner.value_type
-    if sizes != list(array.type.shape):
-        return recast(array.storage, kind)
-    nested = recast(fixed_values(array.storage), inner)
-    for depth in reversed(range(1, len(sizes))):
-        level = kind
-        for _ in range(depth):
-            level = level.value_type
-        count = len(array) * int(np.prod(sizes[:depth]))
+    storage = array.storage
+    values = fixed_values(storage) if types.is_fixed_size_list(storage.type) else storage.flatten()
+    counts = [len(array), *(len(array) * int(n) for n in np.cumprod([level.list_size for level in levels]))]
+    if len(values) != counts[-1]:
+        raise pa.ArrowInvalid(f"{len(values)} values in tensors that have {counts[-1]}")
+    nested = recast(values, inner)
+    for level, count in zip(levels[:0:-1], counts[-2:0:-1], strict=True):
         nested = pa.Array.from_buffers(level, count, [None], 0, children=[nested])
     return _built(array, kind, [], [nested])
 
 
-def _run_ends(array: pa.Array) -> pa.Array:
-    """The rows of a run-end encoded array."""
+def _runs(array: pa.Array) -> pa.Array:
+    """For each row of a run-end encoded array the place of its value."""
     rows = np.arange(array.offset, array.offset + len(array))
-    return array.values.take(pa.array(np.searchsorted(array.run_ends.to_numpy(), rows, side="right")))
+    return pa.array(np.searchsorted(array.run_ends.to_numpy(), rows, side="right"))
 
 
 # -- what is not -----------------------------------------------------------------------------------------------------

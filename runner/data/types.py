@@ -16,9 +16,20 @@ import pyarrow as pa
 
 #: The digits that a decimal may have.
 _DECIMAL128, _DECIMAL256 = 38, 76
+_TENSORS_OF_RAY = ("ray.data.arrow_tensor", "ray.data.arrow_tensor_v2")
+_PICKLED_BY_RAY = "extension<ray.data.arrow_pickled_object"
 _UNITS = ("s", "ms", "us", "ns")
 
 types = pa.types
+
+#: The ids of types that are read and written as they are, and need no look inside.
+SIMPLE = frozenset(
+    kind.id
+    for kind in (
+        *(pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.uint8(), pa.uint16(), pa.uint32(), pa.uint64()),
+        *(pa.float16(), pa.float32(), pa.float64(), pa.bool_(), pa.string(), pa.binary(), pa.date32()),
+    )
+)
 
 
 def fields_of(kind: pa.DataType) -> list[pa.Field]:
@@ -35,14 +46,22 @@ def plain_type(kind: pa.DataType) -> pa.DataType:
     Inside lists, structs and maps every field may be null, and the items of a list are called ``element`` (as Parquet
     does); the names of a struct's fields are its own, whatever they are.
     """
-    if isinstance(kind, pa.FixedShapeTensorType):
-        inner = plain_type(kind.value_type)
-        for size in reversed(kind.shape):
+    shape = tensor_shape(kind)
+    if shape is not None:
+        inner = plain_type(kind.storage_type.value_type)
+        for size in reversed(shape):
             inner = pa.list_(pa.field("element", inner), size)
         return inner
     if isinstance(kind, pa.BaseExtensionType):
         return plain_type(kind.storage_type)
     return _plain(kind)
+
+
+def tensor_shape(kind: pa.DataType) -> tuple[int, ...] | None:
+    """The shape of the rows of a tensor type, Arrow's own or Ray's; None for other types."""
+    if isinstance(kind, pa.FixedShapeTensorType) or getattr(kind, "extension_name", "").startswith(_TENSORS_OF_RAY):
+        return tuple(kind.shape)
+    return None
 
 
 @lru_cache(4096)
@@ -149,6 +168,8 @@ def _twice_inside(kind: pa.DataType, path: str) -> str | None:
 
 def unwritable(kind: pa.DataType) -> str | None:
     """Why Parquet cannot hold `kind`, or None if it can (in the form of `written_type`)."""
+    if _PICKLED_BY_RAY in str(kind):
+        return "Python objects that only Ray can read"
     return _unwritable(written_type(kind))
 
 

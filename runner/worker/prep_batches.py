@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 
 from runner.data.types import twice
+from runner.worker.prep_forms import columns_of, to_numpy, to_pandas, to_rows
+from runner.worker.prep_returns import is_series, to_column
 from runner.worker.prep_schema import Unwritable, plain
 
 
@@ -25,6 +27,9 @@ class WrongReturn(Exception):
         super().__init__(found, todo)
         self.found, self.todo = found, todo
 
+
+#: Column -> type in the input.
+Hints: TypeAlias = Mapping[str, pa.DataType]
 
 BATCHES = "a pyarrow Table or RecordBatch, a pandas DataFrame, a dict of columns, a list of row dicts, or None"
 
@@ -54,45 +59,35 @@ def _one(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
 
 
 def to_format(batch: pa.RecordBatch, batch_format: str) -> Any:
-    """The batch as the function asked for it: arrow (a RecordBatch), pandas, numpy (dict of arrays) or rows."""
+    """The batch as the function asked for it: arrow (a RecordBatch), pandas, numpy (dict of arrays) or rows.
+
+    Raises:
+        Uncarried: a value has no place in that form.
+    """
     return _FORMATS[batch_format](batch)
-
-
-def _to_numpy(batch: pa.RecordBatch) -> dict[str, np.ndarray]:
-    return {name: _column_to_numpy(batch.column(i)) for i, name in enumerate(batch.schema.names)}
-
-
-def _column_to_numpy(column: pa.Array) -> np.ndarray:
-    """A writable array of shape [rows, ...]; lists of varying length, strings and bytes have dtype object."""
-    kind = column.type
-    if isinstance(kind, pa.FixedShapeTensorType):
-        return column.to_numpy_ndarray().copy()
-    if pa.types.is_fixed_size_list(kind) and not column.null_count:
-        inner = column.values.slice(column.offset * kind.list_size, len(column) * kind.list_size)
-        if not inner.null_count:
-            values = _column_to_numpy(inner)
-            return values.reshape(len(column), kind.list_size, *values.shape[1:])
-    array = column.to_numpy(zero_copy_only=False)
-    return array if array.flags.writeable else array.copy()
 
 
 _FORMATS: dict[str, Callable[[pa.RecordBatch], Any]] = {
     "arrow": lambda batch: batch,
-    "pandas": lambda batch: batch.to_pandas(),
-    "numpy": _to_numpy,
-    "rows": lambda batch: batch.to_pylist(),
+    "pandas": to_pandas,
+    "numpy": lambda batch: dict(columns_of(batch, to_numpy)),
+    "rows": to_rows,
 }
 
 
 # -- from the function -----------------------------------------------------------------------------------------------
 
 
-def to_table(value: Any) -> pa.Table | None:
-    """What a function returned, as a table in plain types; None where it has no rows and no columns.
+def to_table(value: Any, given: pa.Schema | None = None) -> pa.Table | None:
+    """What a function returned, as a table in the types that are written; None where it has no rows and no columns.
+
+    Args:
+        given: the schema of its input; a column of the same name gets the same type where its values have it.
 
     Raises:
         WrongReturn: it is not a batch, or its columns do not fit together.
     """
+    hints = {} if given is None else {field.name: field.type for field in given}
     if value is None:
         return None
     if isinstance(value, pa.RecordBatch):
@@ -100,13 +95,13 @@ def to_table(value: Any) -> pa.Table | None:
     elif isinstance(value, pa.Table):
         table = value
     elif _is_frame(value):
-        table = _from_frame(value)
+        table = _from_frame(value, hints)
     elif isinstance(value, Mapping):
-        table = _from_columns(value)
+        table = _from_columns(value, hints)
     elif isinstance(value, list | tuple):
         if not value:
             return None
-        table = _from_rows(list(value))
+        table = _from_rows(list(value), hints)
     else:
         raise WrongReturn(f"a {type(value).__name__}")
     _check_names(table.schema)
@@ -132,21 +127,21 @@ def _is_frame(value: Any) -> bool:
     return pandas is not None and isinstance(value, pandas.DataFrame)
 
 
-def _from_frame(frame: Any) -> pa.Table:
+def _from_frame(frame: Any, hints: Hints) -> pa.Table:
     odd = [name for name in frame.columns if not isinstance(name, str)]
     if odd:
         raise WrongReturn(f"a DataFrame with the column name {odd[0]!r}", "give every column a string as its name")
-    columns = [_array(name, frame.iloc[:, i]) for i, name in enumerate(frame.columns)]
+    columns = [_array(name, frame.iloc[:, i], hints) for i, name in enumerate(frame.columns)]
     return pa.Table.from_arrays(columns, names=list(frame.columns))
 
 
-def _from_columns(columns: Mapping[Any, Any]) -> pa.Table:
+def _from_columns(columns: Mapping[Any, Any], hints: Hints) -> pa.Table:
     if not columns:
         raise WrongReturn("a batch without columns", "return None where there are no rows")
     for name in columns:
         if not isinstance(name, str):
             raise WrongReturn(f"the column name {name!r}", "give every column a string as its name")
-    arrays = {name: _array(name, values) for name, values in columns.items()}
+    arrays = {name: _array(name, values, hints) for name, values in columns.items()}
     lengths = {name: len(array) for name, array in arrays.items()}
     if len(set(lengths.values())) > 1:
         shown = ", ".join(f"'{name}' has {rows}" for name, rows in lengths.items())
@@ -154,7 +149,7 @@ def _from_columns(columns: Mapping[Any, Any]) -> pa.Table:
     return pa.table(arrays)
 
 
-def _from_rows(rows: list[Any]) -> pa.Table:
+def _from_rows(rows: list[Any], hints: Hints) -> pa.Table:
     for number, row in enumerate(rows):
         if not isinstance(row, Mapping):
             raise WrongReturn(f"a list whose item {number} is a {type(row).__name__}", "return a list of dicts")
@@ -164,10 +159,10 @@ def _from_rows(rows: list[Any]) -> pa.Table:
                 f"rows with different keys: '{missing[0]}' is in one of rows 0 and {number} only",
                 "give every row the same keys, with None where there is no value",
             )
-    return _from_columns({name: [row[name] for row in rows] for name in rows[0]})
+    return _from_columns({name: [row[name] for row in rows] for name in rows[0]}, hints)
 
 
-def _array(name: str, values: Any) -> pa.Array:
+def _array(name: str, values: Any, hints: Hints) -> pa.Array:
     """One column. Arrays of more dimensions become fixed-size lists, one level a dimension."""
     if isinstance(values, pa.ChunkedArray):
         return values.combine_chunks()
@@ -176,33 +171,15 @@ def _array(name: str, values: Any) -> pa.Array:
     if isinstance(values, str | bytes) or not hasattr(values, "__len__"):
         raise WrongReturn(f"column '{name}' is a {type(values).__name__}", "give a list or an array")
     try:
-        if not isinstance(values, list | tuple | np.ndarray) and not _is_series(values):
-            values = np.asarray(values)  # a tensor
-        if isinstance(values, np.ndarray) and values.ndim > 1:
-            return _from_ndarray(values)
+        if isinstance(values, tuple):
+            values = list(values)
+        if not isinstance(values, list | np.ndarray) and not is_series(values):
+            values = np.asarray(values)  # a tensor, or an array of pandas
         if isinstance(values, np.ndarray) and values.ndim == 0:
             raise WrongReturn(f"column '{name}' is one number", "give a list or an array")
-        if isinstance(values, list | tuple) and values and isinstance(values[0], np.ndarray) and values[0].ndim > 1:
-            return _from_ndarray(np.stack(values))
-        return _whole(pa.array(values, from_pandas=_is_series(values) or None))
+        return to_column(values, hints.get(name))
     except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:
         raise WrongReturn(f"column '{name}': {error}", "give values of one type") from error
-
-
-def _is_series(values: Any) -> bool:
-    pandas = sys.modules.get("pandas")
-    return pandas is not None and isinstance(values, pandas.Series | pandas.Index)
-
-
-def _whole(array: pa.Array | pa.ChunkedArray) -> pa.Array:
-    return array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
-
-
-def _from_ndarray(values: np.ndarray) -> pa.Array:
-    array = pa.array(np.ascontiguousarray(values).reshape(-1))
-    for size in reversed(values.shape[1:]):
-        array = pa.FixedSizeListArray.from_arrays(array, size)
-    return array
 
 
 # -- masks -----------------------------------------------------------------------------------------------------------

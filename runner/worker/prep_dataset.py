@@ -26,7 +26,7 @@ from runner.spec import Prep
 from runner.worker.prep_files import Gather, OutputFile, store_table
 from runner.worker.prep_publish import Sink
 from runner.worker.prep_ray_errors import explained
-from runner.worker.prep_schema import Drift, joined, plain
+from runner.worker.prep_schema import Drift, Unwritable, joined, plain
 from runner.worker.prep_tasks import Task, plan_tasks
 from runner.worker.scope import Scope
 
@@ -210,14 +210,26 @@ class _Writer:
     def _in_order(self, done: Any, keys: list[str]) -> Iterator[pa.Table]:
         """The rows sorted by `keys`: here if they are few, for a sort of Ray's takes seconds however few they are."""
         if done.size_bytes() > LOCAL_SORT_BYTES:
-            yield from map(plain, done.sort(keys).iter_batches(batch_size=None, batch_format="pyarrow"))
+            yield from map(self._plain, done.sort(keys).iter_batches(batch_size=None, batch_format="pyarrow"))
             return
-        blocks = [plain(block) for block in done.iter_batches(batch_size=None, batch_format="pyarrow")]
+        blocks = [self._plain(block) for block in done.iter_batches(batch_size=None, batch_format="pyarrow")]
         try:
             table = joined([block for block in blocks if block.num_rows])
         except Drift as drift:
             raise self._drift(drift) from None
         yield table.sort_by([(key, "ascending") for key in keys])
+
+    def _plain(self, block: pa.Table) -> pa.Table:
+        """A block in the types that are written. Raises DataError for a column that Parquet cannot hold."""
+        try:
+            return plain(block)
+        except Unwritable as wrong:
+            raise DataError(
+                f"'{self._dataset}' has the column '{wrong.field}' of type {wrong.kind}, which Parquet cannot hold "
+                f"({wrong.why})",
+                allowed="columns of types that Parquet has", todo="change the column's type, or leave it out",
+                where=self._where,
+            ) from None  # fmt: skip
 
     def _check_names(self, keys: Sequence[str], columns: Sequence[str]) -> None:
         for name in keys:

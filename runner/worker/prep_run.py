@@ -19,6 +19,7 @@ from runner.errors import DataError, UserCodeError
 from runner.spec import Prep
 from runner.worker.prep_batches import cut
 from runner.worker.prep_files import Gather, OutputFile, slug, store_table, temporary
+from runner.worker.prep_forms import Uncarried
 from runner.worker.prep_schema import Drift
 from runner.worker.prep_tasks import Part, Task
 from runner.worker.prep_user import Applied, Raised, Transform
@@ -130,6 +131,20 @@ class _Run:
         self._row += batch.num_rows
 
     def _apply(self, batch: pa.RecordBatch) -> Applied:
+        try:
+            return self._called(batch)
+        except Uncarried as wrong:
+            form = self._work.stage.batch_format
+            raise DataError(
+                f"column '{wrong.column}' of type {wrong.kind}: batch_format='{form}' cannot hold {wrong.why}",
+                allowed="values that the form has", todo="use batch_format='arrow', or cast the column in another Prep",
+                where=f"{self._work.where}, {self._span(batch)}",
+            ) from wrong.__cause__  # fmt: skip
+        except DataError as wrong:
+            where = f"{wrong.where}, {self._span(batch)}"
+            raise DataError(wrong.found, allowed=wrong.allowed, todo=wrong.todo, where=where) from wrong.__cause__
+
+    def _called(self, batch: pa.RecordBatch) -> Applied:
         transform = self._work.transform
         if self._work.stage.max_quarantine:
             return transform.apply_each(batch)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 
 from runner.data.recast import recast
-from runner.data.types import fields_of, plain_type, same, types, unwritable, widened, written_type
+from runner.data.types import SIMPLE, fields_of, plain_type, same, types, unwritable, widened, written_type
 
 
 class Unwritable(Exception):
@@ -41,6 +41,8 @@ def plain(table: pa.Table) -> pa.Table:
     Raises:
         Unwritable: Parquet cannot hold a column, or not one of its values.
     """
+    if table.schema.metadata is None and all(field.type.id in SIMPLE for field in table.schema):
+        return table
     fields, columns = [], []
     for field, column in zip(table.schema, table.columns, strict=True):
         kind = written_type(field.type)

@@ -86,6 +86,7 @@ class Transform:
         Raises:
             Raised: it raised.
             DataError: it returned something that is no batch, or keys that are no sinks.
+            Uncarried: a value has no place in the form that the stage asks for.
         """
         kept = batch
         given = to_format(batch, self._stage.batch_format)
@@ -96,7 +97,7 @@ class Transform:
             if kept.num_rows < batch.num_rows:
                 given = to_format(kept, self._stage.batch_format)
         returned = self._call(self._fn, given, *(() if self._instance else (self._config,)))
-        return Applied(self._tables(returned), kept.num_rows, batch.num_rows - kept.num_rows)
+        return Applied(self._tables(returned, batch.schema), kept.num_rows, batch.num_rows - kept.num_rows)
 
     def apply_each(self, batch: pa.RecordBatch) -> Applied:
         """As `apply`, but rows that raise are set aside: halves are tried until the rows are found."""
@@ -152,9 +153,9 @@ class Transform:
             ) from None
         return batch if mask.all() else batch.filter(pa.array(np.asarray(mask)))
 
-    def _tables(self, returned: Any) -> dict[str, list[pa.Table]]:
+    def _tables(self, returned: Any, given: pa.Schema) -> dict[str, list[pa.Table]]:
         if not self._several:
-            table = self._table(returned, "")
+            table = self._table(returned, "", given)
             return {} if table is None else {"": [table]}
         keys = list(self._stage.sinks)
         if returned is None:
@@ -171,14 +172,14 @@ class Transform:
                     f"fn returned the sink key {key!r}", allowed=listed(keys),
                     todo=suggest(str(key), keys) or "return a batch per sink key", where=self._where,
                 )  # fmt: skip
-            table = self._table(value, key)
+            table = self._table(value, key, given)
             if table is not None:
                 tables[key] = [table]
         return tables
 
-    def _table(self, value: Any, sink: str) -> pa.Table | None:
+    def _table(self, value: Any, sink: str, given: pa.Schema) -> pa.Table | None:
         try:
-            return to_table(value)
+            return to_table(value, given)
         except WrongReturn as wrong:
             place = f" for sink '{sink}'" if sink else ""
             raise DataError(

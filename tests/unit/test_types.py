@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
+from runner.data import columns
 from runner.data.manifest import build
 from runner.data.recast import plain, recast
 from runner.data.types import plain_type, twice, unwritable, widened, written_type
@@ -187,6 +188,18 @@ def rows(url: str, columns: list[str] | None = None) -> list[dict[str, Any]]:
 def test_files_of_several_writers_are_one_dataset(tmp_path: Path, other: pa.Array) -> None:
     """Files that differ only in the type that their writers chose for the same values are read together."""
     assert rows(folder(tmp_path, pa.table({"s": ["a"]}), pa.table({"s": other}))) == [{"s": "a"}] * 2
+
+
+def test_batches_too_large_for_plain_types_are_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A record batch whose large strings plain ones could not address comes as several batches, in order."""
+    monkeypatch.setattr(columns, "MOST_BYTES", 2000)
+    table = pa.table({"s": pa.array([f"{i:0300}" for i in range(40)], pa.large_string())})
+    with pa.OSFile(str(tmp_path / "t.arrow"), "wb") as sink, pa.ipc.new_file(sink, table.schema) as file:
+        file.write_table(table)
+    batches = list(build(str(tmp_path)).read(0))
+    assert len(batches) > 6
+    assert all(batch.schema.field("s").type == pa.string() for batch in batches)
+    assert pa.Table.from_batches(batches).to_pylist() == table.to_pylist()
 
 
 def test_narrow_files_are_widened(tmp_path: Path) -> None:
