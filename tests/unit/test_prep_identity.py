@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import datetime, time
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -199,6 +200,36 @@ def test_what_has_another_type_keeps_it(value: Any, kind: pa.DataType) -> None:
     table = to_table(value, pa.schema([("x", pa.int32())]))
     assert table is not None
     assert table.schema.field("x").type == kind
+
+
+@pytest.mark.parametrize(
+    ("value", "given", "kind"),
+    [
+        (0.1, pa.float32(), pa.float64()),
+        (0.5, pa.float32(), pa.float32()),
+        ([0.1], pa.list_(pa.float16()), pa.list_(pa.float64())),
+        ({"a": 0.5}, pa.struct([("a", pa.float16())]), pa.struct([("a", pa.float16())])),
+        ({"a": 1, "b": 2}, pa.struct([("a", pa.int8())]), pa.struct([("a", pa.int64()), ("b", pa.int64())])),
+        (Decimal("1.255"), pa.decimal128(10, 2), pa.decimal128(4, 3)),
+        (datetime(2020, 1, 1, 0, 0, 0, 5), pa.timestamp("ms"), pa.timestamp("us")),
+        (datetime(2020, 1, 1), pa.timestamp("us", "UTC"), pa.timestamp("us")),
+        (datetime(2020, 1, 1, 5), pa.date32(), pa.timestamp("us")),
+        (time(0, 0, 0, 5), pa.time32("ms"), pa.time64("us")),
+        ("2020-01-01", pa.date32(), pa.string()),
+        (1, pa.timestamp("us"), pa.int64()),
+        (b"ab", pa.string(), pa.binary()),
+    ],
+)
+@pytest.mark.parametrize("rows", [1, 2])
+def test_no_value_is_bent_to_the_type_of_the_input(
+    value: Any, given: pa.DataType, kind: pa.DataType, rows: int
+) -> None:
+    """A value that the input's type has not is kept as it is, in the type that it shows."""
+    values = [value] + [None] * (rows - 1)
+    table = to_table({"x": values}, pa.schema([("x", plain_type(given))]))
+    assert table is not None
+    assert plain_type(table.schema.field("x").type) == plain_type(kind)
+    assert table.column("x").to_pylist() == values
 
 
 @pytest.mark.parametrize(
