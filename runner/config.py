@@ -27,7 +27,7 @@ def settled(config: Any, root: Path) -> Any:
     """
     known: dict[FunctionRef, Any] = {}
     raw = _encoded(config, root, known)
-    return decode(raw, lambda ref: known[_reference_of(ref)])
+    return decode(raw, lambda ref: known[reference_of(ref)])
 
 
 def config_to_json(config: Any, root: Path) -> Any:
@@ -41,7 +41,7 @@ def config_to_json(config: Any, root: Path) -> Any:
 
 def config_from_json(raw: Any) -> Any:
     """The config instance; the user's code must be loadable in this process."""
-    return decode(raw, lambda ref: _reference_of(ref).load())
+    return decode(raw, lambda ref: reference_of(ref).load())
 
 
 def config_values(raw: Any, root: Path | None = None) -> dict[str, Any]:
@@ -61,12 +61,13 @@ def _with_code(raw: Any, root: Path | None) -> Any:
     if not isinstance(raw, dict):
         return raw
     if raw.get("kind") == "FunctionRef" and "name" in raw:
-        ref = _reference_of(raw)
+        ref = reference_of(raw)
         return {"code": code_hash(ref, root), "name": str(ref)}
     return {key: _with_code(part, root) for key, part in raw.items()}
 
 
-def _reference_of(raw: Mapping[str, Any]) -> FunctionRef:
+def reference_of(raw: Mapping[str, Any]) -> FunctionRef:
+    """The reference in JSON of `values.Writer`."""
     return FunctionRef(**{name: part for name, part in raw.items() if name != "kind"})
 
 
@@ -83,7 +84,7 @@ def _encoded(config: Any, root: Path, known: dict[FunctionRef, Any]) -> Any:
     return Writer(refer, WHERE, functools.partial(_settled, root)).encode(config, "")
 
 
-def reference(value: Any, root: Path, path: str) -> FunctionRef:
+def reference(value: Any, root: Path, path: str, where: str = WHERE) -> FunctionRef:
     """A reference to a class or function that a config names.
 
     Raises:
@@ -94,20 +95,20 @@ def reference(value: Any, root: Path, path: str) -> FunctionRef:
     if "<lambda>" in name:
         raise SpecError(
             f"{path} is a lambda", allowed="a function or class at the top level of a module",
-            todo="write `def name(...): ...` at the top of the file", where=WHERE,
+            todo="write `def name(...): ...` at the top of the file", where=where,
         )  # fmt: skip
     found = _looked_up(module, name)
     if isinstance(owner, type(sys)) or type(value).__name__ == "builtin_function_or_method":
         if found is value and module is not None:
             return FunctionRef(name, module=module)
     elif isinstance(value, type | type(reference)):
-        ref = capture.reference(value, root, f"{WHERE}: {path}")
+        ref = capture.reference(value, root, f"{where}: {path}")
         if ref.value is not None or found is value:
             return ref
     raise SpecError(
         f"{path} is {value!r}, which no other process would find as {module}.{name}",
         allowed="a function or class at the top level of a module", todo="define it there, under that name",
-        where=WHERE,
+        where=where,
     )  # fmt: skip
 
 

@@ -48,8 +48,12 @@ class Loaded:
         """The content of one of its files. Raises Damaged."""
         from runner.worker import checkpoint_files
 
-        path = self.checkpoints.fetch(self.entry["key"], file, self.manifest["files"][file]["sha256"])
-        return checkpoint_files.read(path)
+        notes = checkpoint_files.notes_of(file)
+        beside = self._fetched(notes) if notes in self.manifest["files"] else None
+        return checkpoint_files.read(self._fetched(file), beside)
+
+    def _fetched(self, file: str) -> Path:
+        return self.checkpoints.fetch(self.entry["key"], file, self.manifest["files"][file]["sha256"])
 
 
 class Checkpoints:

@@ -1,4 +1,4 @@
-"""States as files that are read without running code: safetensors, torch.save with weights_only, JSON."""
+"""States as files that are read without running code: safetensors, torch.save with weights_only, JSON of `values`."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from runner.errors import SpecError
-from runner.worker.checkpoint_state import MODULE, VALUE, plain
+from runner.worker.checkpoint_state import MODULE, VALUE
+from runner.worker.plain_state import back, exact, plain, writer
 
 _ALIASES = "runner.aliases"
 _SAFE = {
@@ -26,17 +26,30 @@ def write(folder: Path, name: str, kind: str, state: Any) -> str:
     if kind == MODULE and all(_is_dense(value) for value in state.values()):
         return _write_tensors(folder / f"{name}.safetensors", state)
     path = folder / f"{name}.pt"
-    torch.save(plain(state, name), path)
+    notes: dict[str, Any] = {}
+    torch.save(plain(state, name, notes), path)
+    if notes:
+        (folder / notes_of(path.name)).write_text(json.dumps(notes))
     return path.name
 
 
-def read(path: Path) -> Any:
-    """The state in a file of `write`."""
+def notes_of(file: str) -> str:
+    """The file beside a `.pt` that says what its values were, where torch reads them only in a nearest form."""
+    return f"{file.removesuffix('.pt')}.types.json"
+
+
+def read(path: Path, notes: Path | None = None) -> Any:
+    """The state in a file of `write`.
+
+    Args:
+        notes: the file of `notes_of`, where there is one.
+    """
     if path.suffix == ".json":
-        return json.loads(path.read_text())
+        return back(json.loads(path.read_text()))
     if path.suffix == ".safetensors":
         return _read_tensors(path)
-    return torch.load(path, map_location="cpu", weights_only=True)
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    return state if notes is None else exact(state, json.loads(notes.read_text()))
 
 
 def sha256(path: Path) -> str:
@@ -46,14 +59,7 @@ def sha256(path: Path) -> str:
 
 
 def _write_json(path: Path, value: Any, name: str) -> str:
-    try:
-        text = json.dumps(value)
-    except (TypeError, ValueError) as error:
-        raise SpecError(
-            f"{name} does not fit into JSON: {error}",
-            allowed="dicts and lists of strings, numbers, true, false and null", where="ctx.track",
-        ) from error  # fmt: skip
-    path.write_text(text)
+    path.write_text(json.dumps(writer().encode(value, name), allow_nan=False))
     return path.name
 
 

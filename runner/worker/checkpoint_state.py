@@ -6,7 +6,6 @@ reads the same on any number of ranks.
 
 from __future__ import annotations
 
-import collections
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,11 +15,9 @@ from torch.distributed.fsdp import FSDPModule
 from torch.nn.parallel import DistributedDataParallel
 
 from runner.errors import SpecError
+from runner.worker.plain_state import plain, writer
 
 MODULE, STATE, VALUE = "module", "state", "value"
-_PLAIN = (
-    type(None), bool, int, float, complex, str, bytes, torch.Size, torch.dtype, torch.device,
-)  # fmt: skip
 _WHOLE = whole.StateDictOptions(full_state_dict=True, cpu_offload=True)
 
 
@@ -30,7 +27,7 @@ class Tracked:
 
     Args:
         kind: 'module' (a torch module), 'state' (anything with state_dict and load_state_dict) or 'value' (a dict or
-            list of JSON values).
+            list of values).
     """
 
     name: str
@@ -39,16 +36,22 @@ class Tracked:
 
 
 def tracked(name: str, value: Any) -> Tracked:
-    """Decide how an object is kept. Raises SpecError for what cannot be."""
+    """Decide how an object is kept.
+
+    Raises:
+        SpecError: it cannot be, or something in it cannot; says where. Rather now than at the first checkpoint.
+    """
     if isinstance(value, torch.nn.Module):
         return Tracked(name, unwrapped(value), MODULE)
     if callable(getattr(value, "state_dict", None)) and callable(getattr(value, "load_state_dict", None)):
+        plain(value.state_dict(), name)
         return Tracked(name, value, STATE)
     if isinstance(value, dict | list):
+        writer().encode(value, name)
         return Tracked(name, value, VALUE)
     raise SpecError(
         f"{name}={value!r} ({type(value).__name__}) cannot be put back in place",
-        allowed="a module, an object with state_dict() and load_state_dict(), or a dict or list of JSON values",
+        allowed="a module, an object with state_dict() and load_state_dict(), or a dict or list of values",
         todo=f"keep the value in a dict: {name} = {{'value': ...}}; ctx.track({name}={name})",
         where="ctx.track",
     )
@@ -117,35 +120,3 @@ def _put_value(target: dict[str, Any] | list[Any], state: Any) -> None:
         target.update(state)
     else:
         target[:] = state
-
-
-def plain(value: Any, where: str) -> Any:
-    """`value` made of what `torch.load(weights_only=True)` reads; numpy's scalars and arrays are converted.
-
-    Raises:
-        SpecError: it holds an object of another type; says where.
-    """
-    if isinstance(value, torch.Tensor):
-        return value.data if isinstance(value, torch.nn.Parameter) else value
-    if type(value) in _PLAIN:
-        return value
-    if type(value) in (dict, collections.OrderedDict):
-        return {_key(k, where): plain(v, f"{where}[{k!r}]") for k, v in value.items()}
-    if type(value) in (list, tuple):
-        return type(value)(plain(v, f"{where}[{i}]") for i, v in enumerate(value))
-    if type(value).__module__ == "numpy":
-        return torch.from_numpy(value.copy()) if getattr(value, "ndim", 0) else value.item()
-    if isinstance(value, bool | int | float | str):  # enums and other subclasses
-        return next(kind(value) for kind in (bool, int, float, str) if isinstance(value, kind))
-    raise SpecError(
-        f"{where} is a {type(value).__module__}.{type(value).__qualname__}",
-        allowed="tensors, numbers, strings, bytes, and lists, tuples and dicts of them",
-        todo="let state_dict() return plain values, so that the checkpoint can be read without running code",
-        where="ctx.track",
-    )
-
-
-def _key(key: Any, where: str) -> Any:
-    if isinstance(key, str | int | float | bytes | tuple):
-        return key
-    raise SpecError(f"{where} has the key {key!r}", allowed="strings and numbers as keys", where="ctx.track")
