@@ -188,8 +188,9 @@ def _nameless(function: Any, where: str) -> SpecError:
 
 
 def _by_file(module: ModuleType, name: str, root: Path, where: str) -> FunctionRef:
-    file = Path(module.__file__ or "")
-    inside = inside_of(file, root) if module.__file__ else None
+    known = getattr(module, "__file__", None)  # what is built in has none
+    file = Path(known or "")
+    inside = inside_of(file, root) if known else None
     is_main = module.__name__ == "__main__"
     if inside is None or is_installed(root / inside):
         if is_main:

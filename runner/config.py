@@ -90,33 +90,14 @@ def reference(value: Any, root: Path, path: str, where: str = WHERE) -> Function
     Raises:
         SpecError: no other process would find it: a lambda, one defined inside a function, a method of an object.
     """
-    module, name = getattr(value, "__module__", None), value.__qualname__
-    owner = getattr(value, "__self__", None)
-    if "<lambda>" in name:
+    name, owner = value.__qualname__, getattr(value, "__self__", None)
+    if "<lambda>" in name or not isinstance(owner, type(sys) | None):
         raise SpecError(
-            f"{path} is a lambda", allowed="a function or class at the top level of a module",
+            f"{path} is {'a lambda' if '<lambda>' in name else brief(value)}",
+            allowed="a function or class at the top level of a module",
             todo="write `def name(...): ...` at the top of the file", where=where,
         )  # fmt: skip
-    found = _looked_up(module, name)
-    if isinstance(owner, type(sys)) or type(value).__name__ == "builtin_function_or_method":
-        if found is value and module is not None:
-            return FunctionRef(name, module=module)
-    elif isinstance(value, type | type(reference)):
-        ref = capture.reference(value, root, f"{where}: {path}")
-        if ref.value is not None or found is value:
-            return ref
-    raise SpecError(
-        f"{path} is {value!r}, which no other process would find as {module}.{name}",
-        allowed="a function or class at the top level of a module", todo="define it there, under that name",
-        where=where,
-    )  # fmt: skip
-
-
-def _looked_up(module: str | None, name: str) -> Any:
-    try:
-        return functools.reduce(getattr, name.split("."), sys.modules[module or ""])
-    except (KeyError, AttributeError):
-        return None
+    return capture.reference(value, root, f"{where}: {path}")
 
 
 def _settled(root: Path, value: Any, owner: Any, name: str, path: str) -> Any:

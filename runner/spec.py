@@ -151,7 +151,7 @@ class Train:
     Args:
         name: of the stage; letters, digits, '-' and '_'.
         fn: ``fn(ctx, config)``, called once per rank.
-        data: the names by which the function asks for its data -> dataset.
+        data: the names by which the function asks for its data -> dataset; nothing where it has a loader of its own.
         on: the group of machines.
         workers: ranks (the world size).
         seed: of the sample order and of every random state.
@@ -164,7 +164,7 @@ class Train:
 
     name: str
     fn: Callable[..., Any]
-    data: Mapping[str, str | Dataset]
+    data: Mapping[str, str | Dataset] = field(default_factory=dict)
     on: str = "gpu"
     workers: int = 1
     seed: int = 0
@@ -179,7 +179,9 @@ class Train:
         fields.integer("workers", self.workers, 1, MOST_WORKERS)
         _stage_fields(fields, self.name, self.on, self.timeout_s)
         fields.callable("fn", self.fn, "(ctx, config)")
-        if not isinstance(self.data, Mapping) or not self.data:
+        if self.data is None:
+            object.__setattr__(self, "data", {})
+        if not isinstance(self.data, Mapping):
             raise fields.fail("data", self.data, "a mapping such as {'train': 'tokens', 'validation': 'tokens_val'}")
         for key, value in self.data.items():
             fields.name(f"data key {key!r}", key, longest=40, pattern=r"[A-Za-z][A-Za-z0-9_]*", words="words")

@@ -76,6 +76,23 @@ def gradient(ctx: Any, config: Any) -> None:
     )
 
 
+def accumulate(ctx: Any, config: Any) -> None:
+    """Two batches in a step, on the wrapper that `config.act` names: a rank's gradients before and after they meet."""
+    torch.manual_seed(1)
+    model = ctx.prepare(torch.nn.Linear(4, 1), strategy=config.act)
+    seen = []
+    for i, batch in enumerate(ctx.batches("train", batch_size=8, shuffle=False)):
+        with ctx.accumulate(model, last=i == 1):
+            ((model(batch["x"]).squeeze(1) - batch["y"]).square().mean() / 2).backward()
+        if config.act == "ddp" or i == 1:
+            whole = [p.grad.full_tensor() if hasattr(p.grad, "full_tensor") else p.grad for p in model.parameters()]
+            seen.append([value for part in whole for value in part.flatten().tolist()])
+        if i == 1:
+            ctx.step()
+            break
+    note(ctx, config, [seen, os.environ["OMP_NUM_THREADS"], torch.get_num_threads(), type(ctx.unwrap(model)).__name__])
+
+
 def misbehave(ctx: Any, config: Any) -> None:
     """Does `config.act` on the last rank at the second step."""
     model = ctx.prepare(torch.nn.Linear(4, 1), strategy=None if config.act == "skip" else "ddp")

@@ -99,6 +99,7 @@ def _trainer(stage: Train, scope: Scope, argument: dict[str, Any]) -> Any:
             "stage": stage.name,
             "argument": argument,
             "cores": shape.cores,
+            "threads": shape.threads,
             "gpus": (shape.gpus or 1) if gpu and not shape.pretended else 0,
             "vendor": scope.cluster.groups[stage.on].vendor if shape.gpus else None,
         },
@@ -126,7 +127,7 @@ def run_ray_rank(config: dict[str, Any]) -> dict[str, Any]:
     context = ray.train.get_context()
     place = Place(
         context.get_world_rank(), context.get_world_size(), context.get_local_rank(), context.get_local_world_size(),
-        cores=config["cores"], alone=accelerator.sees_only_its_own(os.environ),
+        cores=config["cores"], told=config["threads"], alone=accelerator.sees_only_its_own(os.environ),
     )  # fmt: skip
     machine = None
     try:

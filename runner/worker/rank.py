@@ -54,6 +54,7 @@ class Place:
         reports: a pipe to the launcher, for what must be said before a process is ended by force.
         cores: of this rank, where its machine has been told; None: all cores, shared with the ranks beside it.
         alone: whether it sees its own GPU only, and not those of the ranks beside it.
+        told: how many threads the user wants for one operation; None: what follows from the cores.
     """
 
     rank: int = 0
@@ -64,10 +65,14 @@ class Place:
     reports: Connection | None = None
     cores: int | None = None
     alone: bool = False
+    told: int | None = None
 
     @property
     def threads(self) -> int:
-        """Threads for one operation: the machine's cores, shared among its ranks. It shapes results, so it is set."""
+        """Threads for one operation: what the user says, or the machine's cores, shared among its ranks. It shapes
+        results, so it is set."""
+        if self.told is not None:
+            return self.told
         if self.cores is not None:
             return self.cores
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -46,6 +46,7 @@ def start_rank(
     _set_environment(environment, number, world_size, port)
     code = 1
     try:
+        from runner.worker.gang_shape import told_threads
         from runner.worker.pool_worker import redirect
         from runner.worker.rank import LocalStore, Place, run_rank
         from runner.worker.scope import Scope
@@ -53,7 +54,10 @@ def start_rank(
         scope = Scope.attach(payload)
         stage = next(s for s in scope.job.stages if isinstance(s, Train) and s.name == stage_name)
         redirect(str(scope.spool(stage_name, "logs", f"rank{number}")))
-        place = Place(number, world_size, number, world_size, store=LocalStore(port, listener), reports=reports)
+        place = Place(
+            number, world_size, number, world_size, store=LocalStore(port, listener), reports=reports,
+            told=told_threads(environment),
+        )  # fmt: skip
         reports.send(("result", run_rank(place, stage, scope, argument)))
         code = 0
     except Terminated:

@@ -29,12 +29,13 @@ from runner.worker.train_peers import Peers
 from runner.worker.train_phase import Watchdog
 from runner.worker.train_saver import Saver
 from runner.worker.train_streams import Streams
+from runner.worker.train_tools import TrainTools
 
 if TYPE_CHECKING:
     from runner.worker.rank import Place
 
 
-class TrainContext:
+class TrainContext(TrainTools):
     """The training as one rank sees it.
 
     Attributes:
@@ -151,7 +152,7 @@ class TrainContext:
 
     def track(self, **objects: Any) -> None:
         """Name what checkpoints hold: modules, optimizers, anything with state_dict() and load_state_dict(), and dicts
-        or lists of JSON values. In a training that goes on from a checkpoint they are restored here, in place.
+        or lists of values. In a training that goes on from a checkpoint they are restored here, in place.
 
         Raises:
             SpecError: an object that cannot be restored in place, or a name that the checkpoint does not have.

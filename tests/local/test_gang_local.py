@@ -58,6 +58,8 @@ def test_ranks_know_their_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     """Ranks have their numbers, torchrun's variables, their share of the cores, the driver's environment now, a log of
     their own, and random numbers of their own; metrics are the mean over all rows; the driver loads no torch."""
     monkeypatch.setenv("FROM_THE_DRIVER", "yes")
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
     result, scope = train(tmp_path, "talk", Config(path=str(tmp_path)), workers=2)
     threads = max(1, len(os.sched_getaffinity(0)) // 2)
     assert [notes(tmp_path, "notes", r) for r in (0, 1)] == [[[r, r, 2, str(r), "2", threads, "yes"]] for r in (0, 1)]
@@ -69,6 +71,36 @@ def test_ranks_know_their_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert result["metrics"]["validation_rank"] == 45 / 96  # the last global batch has 6 rows, all of them of rank 0
     assert result["metrics"]["only_second"] == 1.0
     assert (result["steps"], result["samples"], result["world_size"]) == (12, 96, 2)
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_gradients_meet_at_the_last_batch_of_a_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, strategy: str
+) -> None:
+    """Accumulated over two batches of two ranks, the gradient is that of all their rows, on both, and with DDP no rank
+    has heard of the other before; a number of threads from the user's shell holds in ranks."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    train(tmp_path, "accumulate", Config(path=str(tmp_path), act=strategy), workers=2)
+    found = [notes(tmp_path, "notes", rank)[0] for rank in (0, 1)]
+    assert [note[1:3] for note in found] == [["3", 3]] * 2
+    assert found[0][3].endswith("Linear")
+    assert found[0][0][-1] == found[1][0][-1]
+    assert found[0][0][-1] == pytest.approx(whole_gradient(tmp_path / "data", rows=32), rel=1e-5)
+    if strategy == "ddp":
+        assert found[0][0][0] != found[1][0][0]
+
+
+def whole_gradient(data: Path, rows: int) -> list[float]:
+    """The gradient of `accumulate` of tests/train_jobs.py over the first rows at once, by plain PyTorch."""
+    import pyarrow.parquet as pq
+    import torch
+
+    table = pq.read_table(data).slice(0, rows)
+    torch.manual_seed(1)
+    model = torch.nn.Linear(4, 1)
+    x, y = torch.tensor(table["x"].to_pylist()), torch.tensor(table["y"].to_pylist())
+    (model(x).squeeze(1) - y).square().mean().backward()
+    return [value for p in model.parameters() if p.grad is not None for value in p.grad.flatten().tolist()]
 
 
 def test_rank_that_raises_is_told_first(tmp_path: Path) -> None:

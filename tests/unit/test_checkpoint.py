@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 
+from runner import capture
 from runner.errors import Fenced, SpecError, StoreError
 from runner.logs import metric_rows
 from runner.store import Store
@@ -175,8 +176,8 @@ class Holder:
 
 
 @pytest.fixture
-def _code_root(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runner.capture._code_root", ROOT)
+def _code_root() -> None:
+    capture.set_code_root(ROOT)
 
 
 @pytest.mark.usefixtures("_code_root")

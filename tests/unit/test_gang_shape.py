@@ -23,7 +23,9 @@ def test_a_rank_has_its_share_of_a_machine(group: Group, shape: RankShape) -> No
     assert shape.resources == {"CPU": float(shape.cores or 0), **({"GPU": 1.0} if shape.gpus else {})}
 
 
-def test_on_this_machine_nothing_is_set_apart() -> None:
+def test_on_this_machine_nothing_is_set_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     """A group says nothing of a rank of another backend."""
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
     assert share_of_rank(Group(cpu=8, gpu=2), Cluster(backend="ray")) == RankShape()
     assert RankShape().resources is None

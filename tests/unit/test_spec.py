@@ -47,7 +47,7 @@ def job(**fields: Any) -> Job:
 
 BAD = {
     "a misspelt field": (lambda: prep(worker=2), "did you mean 'workers'"),
-    "a missing field": (lambda: Train("train", train), "data"),
+    "a missing field": (lambda: Train("train"), "fn"),  # type: ignore[call-arg]
     "a name that is too long": (lambda: prep(name="a-very-long-stage-name"), "at most 14 characters"),
     "a name with odd characters": (lambda: prep(name="Tok ens!"), "'tok-ens' would do"),
     "no workers": (lambda: prep(workers=0), "a whole number from 1"),
@@ -58,7 +58,7 @@ BAD = {
     "an order without a dataset transform": (lambda: prep(sort_by=("a",)), "batch_format='dataset'"),
     "several sources of a batch transform": (lambda: prep(source={"a": "x", "b": "y"}), "one dataset"),
     "uses as a string": (lambda: prep(uses="lr"), "('lr',)"),
-    "no data": (lambda: gang(data={}), "a mapping such as"),
+    "data that is no mapping": (lambda: gang(data=["a"]), "a mapping such as"),
     "best without a direction": (lambda: gang(best=("loss", "smallest")), "'min', 'max'"),
     "a negative timeout": (lambda: gang(timeout_s=-1), "a number from"),
     "two stages of one name": (lambda: job(stages=[prep(), prep(sink="other")]), "different names"),
