@@ -18,8 +18,12 @@ def imported_files(root: Path) -> set[Path]:
     return {inside for _, inside in _imported(root) if (root / inside).is_file()}
 
 
-def import_folders(root: Path) -> Folders:
-    """The folders of the project from which modules are imported, in the order in which this process looks there."""
+def import_folders(root: Path, entries: Iterable[Path] = ()) -> Folders:
+    """The folders of the project from which modules are imported, in the order in which this process looks there.
+
+    Args:
+        entries: files of the job's functions, relative to the root, which this process need not have loaded.
+    """
     last = isolation.last_folders()
     first: list[str] = []
     for entry in sys.path:
@@ -31,7 +35,8 @@ def import_folders(root: Path) -> Folders:
     if is_source_folder(root / "src"):
         first.append("src")
     first += [_shown(folder) for folder in sorted(_bases(root))]  # found by an import hook of an editable install
-    return Folders(tuple(dict.fromkeys(first)), tuple(sorted(last)), str(root))
+    last |= {_shown(entry.parent) for entry in entries if not (root / entry.parent / "__init__.py").exists()}
+    return Folders(tuple(dict.fromkeys(first)), tuple(sorted(last - set(first))), str(root))
 
 
 def refuse_shadowed(files: Iterable[Path], root: Path) -> None:

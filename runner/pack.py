@@ -59,7 +59,7 @@ def pack(project: Project, entry_files: Iterable[Path], store: Store | None = No
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         for inside in sorted(files):
             _add(archive, member_of(inside), (root / inside).read_bytes())
-        _add(archive, f"project/{FOLDERS_NOTE}", import_folders(root).to_bytes())
+        _add(archive, f"project/{FOLDERS_NOTE}", import_folders(root, entries).to_bytes())
         for path in sorted(_PACKAGE.rglob("*.py")):
             _add(archive, f"runner/{path.relative_to(_PACKAGE).as_posix()}", path.read_bytes())
     return out.getvalue()

@@ -101,6 +101,14 @@ def test_a_store_that_is_the_projects_folder_leaves_the_definitions(tmp_path: Pa
     assert listed_files(tmp_path, Store(str(tmp_path))) == {Path("jobs/a.py"), Path("datasets/d.py")}
 
 
+def test_siblings_are_found_whoever_packs(root: Path, tmp_path: Path, store: Store) -> None:
+    """A process that has not loaded the job (a resume with newer code) notes the same folders."""
+    (root / "vendored").mkdir()
+    Bundle(store, "r1").store.put("code.zip", pack(Project(root, found=True), [root / "jobs/a.py"]))
+    unpack_code(Bundle(store, "r1"), tmp_path / "code")
+    assert Folders.of(tmp_path / "code") == Folders(("",), ("jobs",), str(root))
+
+
 def test_a_name_that_is_not_utf8_comes_back_as_it_was(root: Path, tmp_path: Path, store: Store) -> None:
     """Names are bytes on a disk; the archive's are not, and the driver unpacks the same bytes."""
     (root / "vendored").mkdir()
