@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from runner.data.guess import wider
 from runner.data.recast import recast
@@ -98,6 +99,7 @@ def fill(batch: pa.RecordBatch, wanted: pa.Schema, partitions: Mapping[str, str 
 
     Raises:
         ValueError: a value has no place in its column's type; the column is named.
+        DataError: a column of the file says something else than the folder.
     """
     if batch.nbytes > MOST_BYTES and batch.num_rows > 1:
         half = batch.num_rows // 2
@@ -108,17 +110,39 @@ def fill(batch: pa.RecordBatch, wanted: pa.Schema, partitions: Mapping[str, str 
     for field in wanted:
         index = batch.schema.get_field_index(field.name)
         try:
-            if index >= 0:
-                arrays.append(recast(batch.column(index), field.type))
-            elif field.name in partitions:
-                typed = pa.scalar(partitions[field.name], pa.string()).cast(field.type)
-                arrays.append(pa.repeat(typed, batch.num_rows))
+            column = recast(batch.column(index), field.type) if index >= 0 else None
+            if field.name in partitions:
+                arrays.append(_partition(field, column, partitions[field.name], batch.num_rows))
+            elif column is not None:
+                arrays.append(column)
             else:  # a field that some lines of JSON do not have
                 arrays.append(pa.nulls(batch.num_rows, field.type))
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
             have = batch.schema.field(index).type if index >= 0 else "text"
             raise ValueError(f"column '{field.name}', {have} as {field.type}: {error}") from error
     yield pa.RecordBatch.from_arrays(arrays, schema=wanted) if arrays else batch.select([])
+
+
+def _partition(field: pa.Field, column: pa.Array | None, value: str | None, rows: int) -> pa.Array:
+    """The column of a partition key: of the file, if it has one that agrees with the folder."""
+    if column is None or column.null_count == rows:
+        return pa.repeat(pa.scalar(value, pa.string()).cast(field.type), rows)
+    agree = column.is_null() if value is None else _agree(column, value)
+    if not pc.all(pc.fill_null(agree, False)).as_py():
+        other = column.filter(pc.invert(pc.fill_null(agree, False)))[0].as_py()
+        raise DataError(
+            f"the column '{field.name}' is {other!r} in the file and {value!r} in the folder's name",
+            allowed="for a column that is in both, the same value",
+            todo="move the file to the folder of its value, or leave the column out with columns=",
+        )
+    return column
+
+
+def _agree(column: pa.Array, value: str) -> pa.Array:
+    try:
+        return pc.equal(column, pa.scalar(value, pa.string()).cast(column.type))
+    except pa.ArrowInvalid:
+        return pa.repeat(False, len(column))
 
 
 def add_partitions(schema: pa.Schema, partitions: Iterable[Mapping[str, str | None]]) -> pa.Schema:

@@ -60,6 +60,11 @@ class _Xz(Readable):
         self._compressed.close()
 
 
+def file_name(path: str) -> str:
+    """The last part of a path, without the query that a web server's URL may have."""
+    return path.rpartition("/")[2].partition("?")[0]
+
+
 def _last(path: str) -> str:
-    name = path.rpartition("/")[2].lower()
+    name = file_name(path).lower()
     return name.rpartition(".")[2] if "." in name else ""

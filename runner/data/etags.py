@@ -11,6 +11,9 @@ import threading
 import time
 from typing import Any
 
+from runner.data.local_files import check_regular
+from runner.data.ranges import RangeFile
+
 _CHUNK = 1 << 20
 
 #: Local files from this size on are hashed once for all processes: the hash is noted in the user's cache folder.
@@ -72,7 +75,7 @@ def _told(info: dict[str, Any]) -> str | None:
 
 
 def _local_md5(path: str) -> str:
-    stat = os.stat(path)
+    stat = check_regular(path)
     key = (os.path.abspath(path), stat.st_size, stat.st_mtime_ns, stat.st_ino)
     with _lock:
         if key in _known:
@@ -117,6 +120,7 @@ def _remember(key: Key, digest: str) -> None:
 
 def _remote_md5(fs: Any, path: str, size: int) -> str:
     digest = hashlib.md5(usedforsecurity=False)
-    for start in range(0, size, 16 * _CHUNK):
-        digest.update(fs.cat_file(path, start=start, end=min(start + 16 * _CHUNK, size)))
+    file = RangeFile(fs, path, size)
+    while data := file.read(16 * _CHUNK):
+        digest.update(data)
     return digest.hexdigest()

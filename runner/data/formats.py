@@ -114,8 +114,7 @@ def _raw(
         return ipc.read(url, shard, unit, options)
     if shard.format == "files":
         return _whole_file(url, shard, wanted, options)
-    own_fields = [field for field in wanted if field.name not in shard.partitions]
-    return lines.read(url, shard, unit, pa.schema(own_fields), options, strict)
+    return lines.read(url, shard, unit, wanted, options, strict)
 
 
 def _whole_file(

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from runner.data import csv_rows, jsonl
-from runner.data.compression import compression_of, decompressed, refused_compression
+from runner.data.compression import compression_of, decompressed, file_name, refused_compression
 from runner.data.explain import explained
 from runner.data.readable import Readable
 from runner.data.shards import UNCOUNTED, Shard, Unit
@@ -73,7 +73,7 @@ def read(
     """Record batches of one unit.
 
     Args:
-        schema: the columns wanted that the file itself holds, with their types.
+        schema: the columns wanted, with their types. A partition column that a CSV file does not hold is left out.
         strict: whether a field of JSON that is not in `schema` is an error; if not, it is left out.
     """
     opens = partial(open_input, url, shard.size, options)
@@ -87,7 +87,8 @@ def read(
                 yield from table.combine_chunks().to_batches()
     else:
         names = _header(opens, shard)
-        yield from csv_rows.read(stream, _delimiter(shard), names, unit.start == 0, schema)
+        own = pa.schema([field for field in schema if field.name in names])
+        yield from csv_rows.read(stream, _delimiter(shard), names, unit.start == 0, own)
 
 
 # -- what a unit shows -----------------------------------------------------------------------------------------------
@@ -143,7 +144,7 @@ def _header(opens: _Opens, file: SourceFile | Shard) -> list[str]:
 
 
 def _delimiter(file: SourceFile | Shard) -> str:
-    return "\t" if ".tsv" in file.path.lower().rpartition("/")[2] else ","
+    return "\t" if ".tsv" in file_name(file.path).lower() else ","
 
 
 def _stream(opens: _Opens, path: str, unit: Unit) -> pa.NativeFile:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -184,7 +185,7 @@ class Manifest:
 
 
 def build(
-    url: str,
+    url: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     format: str | None = None,
     options: Mapping[str, Any] | None = None,
     columns: Sequence[str] | None = None,
@@ -193,7 +194,7 @@ def build(
     """The manifest of the data behind `url`.
 
     Args:
-        url: a file, folder or glob on any fsspec URL.
+        url: a file, folder or glob on any fsspec URL, or several of them.
         format: parquet, ipc, jsonl, csv, text or files; None follows from the endings.
         options: fsspec storage options.
         columns: the columns wanted; None takes all.
@@ -203,7 +204,7 @@ def build(
         DataError: nothing there, not readable, corrupt, schema drift, or an unknown column.
     """
     files = list_files(url, options, format)
-    manifest = from_files(files, format or infer_format(files, url), options, count, columns)
+    manifest = from_files(files, format or infer_format(files, str(url)), options, count, columns)
     return manifest.select(columns) if columns is not None else manifest
 
 

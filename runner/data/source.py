@@ -5,16 +5,19 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import unquote
 
 import pyarrow as pa
 
-from runner.data.compression import compression_of, refused_compression
+from runner.data import local_files
+from runner.data.compression import compression_of, file_name, refused_compression
 from runner.data.etags import content_etag
+from runner.data.local_files import check_regular
+from runner.data.ranges import RangeFile, keep_whole
 from runner.data.tables import refuse_tables
 from runner.errors import DataError, listed, suggest
 
@@ -26,6 +29,9 @@ _ENDINGS = {
 }  # fmt: skip
 _HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
 _THREADS = 16
+#: 'zip://a.csv::s3://bucket/b.zip', 'simplecache::s3://...'; but '::' may also stand in a name.
+_MAGIC = re.compile(r"[*?\[{]")
+_CHAINED = re.compile(r"[^/]*::|.*::[A-Za-z0-9+]+://|(zip|tar|libarchive|dir|reference|\w*cache|cached)://.*::")
 
 
 @dataclass(frozen=True)
@@ -39,14 +45,19 @@ class SourceFile:
     partitions: Mapping[str, str | None] = field(default_factory=dict)
 
 
-def list_files(url: str, options: Mapping[str, Any] | None = None, format: str | None = None) -> list[SourceFile]:
+def list_files(
+    url: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    options: Mapping[str, Any] | None = None,
+    format: str | None = None,
+) -> list[SourceFile]:
     """The data files behind `url`, sorted by relative path.
 
     Names that begin with '.' or '_' are not data (the custom of Hive, Spark and pyarrow), at any depth below
     `url`. Folders called ``name=value`` below `url` are hive partitions.
 
     Args:
-        url: a file, a folder (read with all folders below) or a glob, on any fsspec URL.
+        url: a file, a folder (read with all folders below) or a glob, on any fsspec URL; or several of them, whose
+            paths are then relative to the last folder that they have in common.
         options: fsspec storage options.
         format: only checked here; None leaves it to `infer_format`.
 
@@ -54,7 +65,13 @@ def list_files(url: str, options: Mapping[str, Any] | None = None, format: str |
         DataError: nothing is there, it cannot be reached, or it may not be read.
     """
     if format is not None and format not in FORMATS:
-        raise DataError(f"format={format!r}", allowed=listed(FORMATS), todo=suggest(format, FORMATS), where=url)
+        raise DataError(f"format={format!r}", allowed=listed(FORMATS), todo=suggest(format, FORMATS), where=str(url))
+    urls = [url] if isinstance(url, str | os.PathLike) else list(url)
+    files = [file for one in urls for file in _listed(os.fspath(one), options)]
+    return _joined(files) if len(urls) > 1 else sorted(files, key=lambda file: file.path)
+
+
+def _listed(url: str, options: Mapping[str, Any] | None) -> list[SourceFile]:
     with _reached(url):
         fs, root = filesystem(url, options)
         base, found = _find(fs, root)
@@ -63,13 +80,31 @@ def list_files(url: str, options: Mapping[str, Any] | None = None, format: str |
         visible = {path: info for path, info in found.items() if path == base or not _hidden(_relative(path, base))}
         if not visible:
             raise _nothing(url, found)
+        for path, info in visible.items():
+            if info["size"] is None:
+                info["size"] = keep_whole(fs, path)
         with ThreadPoolExecutor(_THREADS) as pool:
             etags = list(pool.map(lambda item: content_etag(fs, *item), visible.items()))
     files = []
     for (path, info), etag in zip(visible.items(), etags, strict=True):
         relative = _relative(path, base)
         files.append(SourceFile(_full_url(fs, path), relative, int(info["size"]), etag, partitions_of(relative)))
-    return sorted(files, key=lambda file: file.path)
+    return files
+
+
+def _joined(files: list[SourceFile]) -> list[SourceFile]:
+    """The files of several URLs as those of one dataset, below the last folder that they have in common."""
+    parts = [file.url.split("/") for file in files]
+    common = 0
+    while len({tuple(one[: common + 1]) for one in parts}) == 1 and all(len(one) > common + 1 for one in parts):
+        common += 1
+    joined = {}
+    for file, one in zip(files, parts, strict=True):
+        if file.url in joined:
+            raise DataError("the same file twice", allowed="each file once", todo="check the list", where=file.url)
+        path = "/".join(one[common:])
+        joined[file.url] = replace(file, path=path, partitions=partitions_of(path))
+    return sorted(joined.values(), key=lambda file: file.path)
 
 
 def infer_format(files: list[SourceFile], url: str) -> str:
@@ -107,11 +142,14 @@ def filesystem(url: str, options: Mapping[str, Any] | None = None) -> tuple[Any,
     """The fsspec file system of `url` and the path inside it."""
     import fsspec
 
-    if "::" in url:
+    if "://" not in url or url.startswith("file://"):
+        fs = fsspec.filesystem("file", **dict(options or {}))
+        return fs, fs._strip_protocol(os.path.expanduser(url))
+    if _CHAINED.match(url):
         raise DataError("a chained URL", allowed="a plain fsspec URL", todo="unpack the archive first", where=url)
-    local = "://" not in url
-    fs, path = fsspec.core.url_to_fs(os.path.expanduser(url) if local else url, **dict(options or {}))
-    return fs, path
+    kind = fsspec.get_filesystem_class(url.split("://", 1)[0])
+    fs = kind(**{**kind._get_kwargs_from_urls(url), **dict(options or {})})
+    return fs, kind._strip_protocol(url)
 
 
 def open_input(url: str, size: int, options: Mapping[str, Any] | None = None, *, mapped: bool = False) -> pa.NativeFile:
@@ -125,88 +163,49 @@ def open_input(url: str, size: int, options: Mapping[str, Any] | None = None, *,
         OSError: it is absent, may not be read, or has another size.
     """
     fs, path = filesystem(url, options)
-    protocol = fs.protocol if isinstance(fs.protocol, str) else fs.protocol[0]
-    if protocol in ("file", "local"):
-        found = os.path.getsize(path)
+    if _is_local(fs):
+        found = check_regular(path).st_size
         if found != size:
             raise OSError(f"the file has {found} bytes, {size} were listed")
         return pa.memory_map(path) if mapped and size else pa.OSFile(path)
-    if protocol == "memory":  # every open() of fsspec's memory file gives the same object, with one position
+    if fs.protocol in (
+        "memory",
+        ("memory",),
+    ):  # every open() of fsspec's memory file gives the same object, with one position
         return pa.BufferReader(fs.cat_file(path))
     return pa.PythonFile(RangeFile(fs, path, size), mode="r")
 
 
-class RangeFile:
-    """A read-only file on ranged reads of an fsspec file system; no read-ahead, no cache.
-
-    Args:
-        size: bytes of the file.
-    """
-
-    closed = False
-
-    def __init__(self, fs: Any, path: str, size: int) -> None:
-        self._fs, self._path, self._size, self._at = fs, path, size, 0
-
-    def read(self, count: int = -1) -> bytes:
-        """The next `count` bytes, fewer at the end. Raises OSError if the store sends another number."""
-        end = self._size if count < 0 else min(self._at + count, self._size)
-        if end <= self._at:
-            return b""
-        data = bytes(self._fs.cat_file(self._path, start=self._at, end=end))
-        if len(data) != end - self._at:
-            raise OSError(f"asked for bytes {self._at} to {end}, got {len(data)} of {end - self._at}")
-        self._at = end
-        return data
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Moves the position; returns it."""
-        origin = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
-        self._at = origin + offset
-        return self._at
-
-    def tell(self) -> int:
-        """The position."""
-        return self._at
-
-    def size(self) -> int:
-        """Bytes of the file."""
-        return self._size
-
-    def readable(self) -> bool:
-        """Yes."""
-        return True
-
-    def seekable(self) -> bool:
-        """Yes."""
-        return True
-
-    def writable(self) -> bool:
-        """No."""
-        return False
-
-    def flush(self) -> None:
-        """Nothing is buffered."""
-
-    def close(self) -> None:
-        """Nothing is held."""
-        self.closed = True
-
-
 def _find(fs: Any, root: str) -> tuple[str, dict[str, dict[str, Any]]]:
     """The base folder (the file itself where `root` is one) and every file found: path -> info."""
+    is_glob = _MAGIC.search(root)
+    if _is_local(fs):
+        return local_files.find(root, _braces(root) if is_glob and not os.path.lexists(root) else None)
     fs.invalidate_cache()
-    magic = re.search(r"[*?\[{]", root)
-    if magic and not fs.exists(root):
-        base = root[: magic.start()].rpartition("/")[0]
+    if is_glob and not fs.exists(root):
+        base = root[: is_glob.start()].rpartition("/")[0]
         found: dict[str, dict[str, Any]] = {}
-        for path, info in sorted(fs.glob(root, detail=True).items()):
+        for path, info in sorted(pair for one in _braces(root) for pair in fs.glob(one, detail=True).items()):
             found.update(fs.find(path, detail=True) if info["type"] == "directory" else {path: info})
         return base, _only_files(found)
     info = fs.info(root)
     if info["type"] != "directory":
         return root.rstrip("/"), {root.rstrip("/"): info}
     return root.rstrip("/"), _only_files(fs.find(root, detail=True))
+
+
+def _braces(pattern: str) -> list[str]:
+    """The globs that a glob with ``{a,b}`` stands for."""
+    found = re.search(r"\{([^{}]*)\}", pattern)
+    if found is None:
+        return [pattern]
+    head, tail = pattern[: found.start()], pattern[found.end() :]
+    return [one for word in found[1].split(",") for one in _braces(f"{head}{word}{tail}")]
+
+
+def _is_local(fs: Any) -> bool:
+    protocol = fs.protocol if isinstance(fs.protocol, str) else fs.protocol[0]
+    return protocol in ("file", "local")
 
 
 def _only_files(found: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -219,11 +218,11 @@ def _relative(path: str, base: str) -> str:
 
 def _hidden(relative: str) -> bool:
     parts = relative.split("/")
-    return any(part.startswith(".") or (part.startswith("_") and "=" not in part) for part in parts)
+    return any(local_files.is_hidden(part) for part in parts)
 
 
 def _ending(path: str) -> str:
-    parts = path.rpartition("/")[2].lower().split(".")
+    parts = file_name(path).lower().split(".")
     if len(parts) > 2 and (compression_of(path) or refused_compression(path)):
         parts.pop()
     return parts[-1] if len(parts) > 1 else ""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import sys
 import weakref
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from runner.checks import Fields
 from runner.data.batch import Batch, make_batch
@@ -21,6 +22,8 @@ from runner.errors import DataError
 
 if TYPE_CHECKING:
     from runner.spec import Dataset
+
+    Source: TypeAlias = str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | Dataset | Manifest
 
 #: Decoded bytes that are ready ahead of the trainer.
 PREFETCH_BYTES = 64 << 20
@@ -38,7 +41,7 @@ class Stream:
     forked process at the same place. A stream that is made inside a worker is that worker's alone.
 
     Args:
-        source: a URL (file, folder or glob), a Dataset with a URL, or a Manifest.
+        source: a URL (file, folder or glob) or a list of them, a Dataset with a URL, or a Manifest.
         batch_size: rows of this rank; the global batch is `world_size` times as large.
         global_batch_size: rows of all ranks, instead of `batch_size`; ranks may then differ by one row.
         seed: of the order.
@@ -65,7 +68,7 @@ class Stream:
 
     def __init__(
         self,
-        source: str | os.PathLike[str] | Dataset | Manifest,
+        source: Source,
         batch_size: int | None = None,
         *,
         global_batch_size: int | None = None,
@@ -82,6 +85,8 @@ class Stream:
         prefetch_bytes: int = PREFETCH_BYTES,
     ) -> None:
         fields = Fields("Stream")
+        batch_size, global_batch_size, epochs = _whole(batch_size), _whole(global_batch_size), _whole(epochs)
+        seed, rank, world_size, start_epoch = _whole(seed), _whole(rank), _whole(world_size), _whole(start_epoch)
         fields.integer("world_size", world_size, 1)
         fields.integer("rank", rank, 0, world_size - 1)
         fields.integer("seed", seed, 0)
@@ -300,6 +305,11 @@ class Stream:
         weakref.finalize(self, Prefetch.close, self._running)
 
 
+def _whole(value: Any) -> Any:
+    """Whole numbers of numpy and others as Python's; anything else as it is."""
+    return operator.index(value) if hasattr(value, "__index__") and not isinstance(value, bool) else value
+
+
 def worker_share() -> tuple[int, int] | None:
     """(number, of how many) where this process is a worker of a DataLoader, else None."""
     data = sys.modules.get("torch.utils.data")  # whoever is a worker has loaded it
@@ -315,10 +325,7 @@ def _make_known() -> None:
 
 
 def resolve(
-    source: str | os.PathLike[str] | Dataset | Manifest,
-    format: str | None,
-    options: Mapping[str, Any] | None,
-    columns: Sequence[str] | None = None,
+    source: Source, format: str | None, options: Mapping[str, Any] | None, columns: Sequence[str] | None = None
 ) -> Manifest:
     """The manifest, rows counted, of anything that `Stream` takes; files need only agree on the wanted columns."""
     from runner.spec import Dataset
@@ -333,9 +340,8 @@ def resolve(
                 todo="give the manifest of the dataset in the store; ctx.batches does so",
             )
         return build(source.url, source.format, source.options, source.columns, count=True)
-    url = os.fspath(source)
-    files = list_files(url, options, format)
-    return from_files(files, format or infer_format(files, url), options, True, columns)
+    files = list_files(source, options, format)
+    return from_files(files, format or infer_format(files, str(source)), options, True, columns)
 
 
 def _global_batch(fields: Fields, batch_size: int | None, global_batch_size: int | None, world_size: int) -> int:

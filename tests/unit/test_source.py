@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 
 from runner.data import etags
 from runner.data.etags import content_etag
-from runner.data.source import infer_format, list_files, partitions_of
+from runner.data.source import infer_format, list_files, open_input, partitions_of
 from runner.errors import DataError
 from tests.data_kit import RemoteFileSystem, register_remote
 
@@ -177,3 +178,80 @@ def test_large_files_are_hashed_once(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert hashed_by_a_new_process() == right
     note.write_text("torn")
     assert hashed_by_a_new_process() == right
+
+
+def test_links(tmp_path: Path) -> None:
+    """Links to files and folders are followed, under the names that they have in the folder."""
+    url = fill(tmp_path, "data/a/x.csv", "elsewhere/y.csv")
+    (tmp_path / "data" / "b").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "data" / "c.csv").symlink_to("a/x.csv")
+    (tmp_path / "whole").symlink_to("data")
+    for folder in ("data", "whole"):
+        assert listed(f"{url}/{folder}") == ["a/x.csv", "b/y.csv", "c.csv"]
+    assert listed(f"{url}/data/*") == ["a/x.csv", "b/y.csv", "c.csv"]
+
+
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [("nowhere", "leads to .*nowhere, which cannot be read"), (".", "leads back to"), ("b", "leads to")],
+)
+def test_bad_links(tmp_path: Path, target: str, words: str) -> None:
+    """A link that leads nowhere, or in a circle, is an error that names it; a hidden one is not looked at."""
+    url = fill(tmp_path, "a.csv")
+    (tmp_path / "_b").symlink_to(target)
+    assert listed(url) == ["a.csv"]
+    (tmp_path / "_b").rename(tmp_path / "b")
+    with pytest.raises(DataError, match=f"/b: a link that {words}"):
+        list_files(url)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make files of other users")
+def test_links_of_others(tmp_path: Path) -> None:
+    """A link of somebody else's may lead out of the folder only to a file of the same owner."""
+    url = fill(tmp_path, "data/a.csv", "theirs.csv", "ours.csv")
+    for name in ("theirs", "ours"):
+        (tmp_path / "data" / f"{name}.csv").symlink_to(tmp_path / f"{name}.csv")
+        os.chown(tmp_path / "data" / f"{name}.csv", 4711, 4711, follow_symlinks=False)
+    os.chown(tmp_path / "theirs.csv", 4711, 4711)
+    with pytest.raises(DataError, match="/ours.csv: a link that leads out of the folder"):
+        list_files(f"{url}/data")
+    (tmp_path / "data" / "ours.csv").unlink()
+    assert listed(f"{url}/data") == ["a.csv", "theirs.csv"]
+
+
+def test_pipes_and_sockets(tmp_path: Path) -> None:
+    """What is no file is left out of a folder and refused by its own name; nothing waits for it."""
+    url = fill(tmp_path, "a.csv")
+    os.mkfifo(tmp_path / "b.csv")
+    with socket.socket(socket.AF_UNIX) as one:
+        one.bind(str(tmp_path / "c.csv"))
+        assert listed(url) == listed(f"{url}/*.csv") == ["a.csv"]
+    with pytest.raises(DataError, match="a named pipe"):
+        list_files(f"{url}/b.csv")
+    with pytest.raises(DataError, match="a device"):
+        list_files("/dev/zero")
+    (tmp_path / "a.csv").unlink()
+    os.mkfifo(tmp_path / "a.csv")
+    with pytest.raises(DataError, match="a named pipe"):
+        open_input(f"{url}/a.csv", 0)
+
+
+def test_several_urls(tmp_path: Path) -> None:
+    """Several URLs are one dataset, below the folder that they have in common; a file can be in it once."""
+    url = fill(tmp_path, "d/k=1/a.csv", "d/k=2/b.csv", "d/c.csv")
+    found = list_files([f"{url}/d/k=2/b.csv", f"{url}/d/k=1"])
+    assert [(file.path, dict(file.partitions)) for file in found] == [
+        ("k=1/a.csv", {"k": "1"}),
+        ("k=2/b.csv", {"k": "2"}),
+    ]
+    assert [file.path for file in list_files([tmp_path / "d" / "c.csv"])] == ["c.csv"]
+    with pytest.raises(DataError, match="c.csv: the same file twice"):
+        list_files([f"{url}/d/c.csv", f"{url}/d"])
+
+
+def test_odd_names(tmp_path: Path) -> None:
+    """Braces stand for each of their words, and '::' may be in a name."""
+    url = fill(tmp_path, "a.csv", "b.csv", "c::d.csv", "{x}.csv")
+    assert listed(f"{url}/{{a,b}}.csv") == ["a.csv", "b.csv"]
+    assert listed(f"{url}/{{x}}.csv") == ["{x}.csv"]
+    assert open_input(list_files(f"{url}/c::d.csv")[0].url, 8).read() == b"c::d.csv"

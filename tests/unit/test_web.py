@@ -1,0 +1,80 @@
+"""Data on web servers, with and without ranges and lengths."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import threading
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+import pytest
+
+from runner.data import lines, ranges
+from runner.data.manifest import build
+
+ROWS = [{"a": i, "b": f"text {i}"} for i in range(500)]
+BODY = "".join(json.dumps(row) + "\n" for row in ROWS).encode()
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    """Answers as the first part of the path says."""
+
+    protocol_version = "HTTP/1.1"
+    whole: ClassVar[list[str]] = []
+
+    def log_message(self, *_: Any) -> None:
+        """Nothing."""
+
+    def do_HEAD(self) -> None:
+        self._answer(False)
+
+    def do_GET(self) -> None:
+        self._answer(True)
+
+    def _answer(self, with_body: bool) -> None:
+        kind, body = self.path.split("/")[1], BODY
+        asked = self.headers.get("Range", "").removeprefix("bytes=")
+        if kind == "ranges" and asked:
+            first, _, last = asked.partition("-")
+            body = BODY[int(first) : int(last) + 1]
+            self.send_response(206)
+            self.send_header("Content-Range", f"bytes {first}-{int(first) + len(body) - 1}/{len(BODY)}")
+        else:
+            self.send_response(200)
+        if kind == "ranges":
+            self.send_header("Accept-Ranges", "bytes")
+        if kind == "chunked":
+            self.send_header("Transfer-Encoding", "chunked")
+        else:
+            self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if with_body:
+            if body is BODY and not (asked and kind == "ranges"):
+                self.whole.append(kind)
+            self.wfile.write(b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body) if kind == "chunked" else body)
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    monkeypatch.setattr(Handler, "whole", [])
+    monkeypatch.setattr(ranges, "_wholes", type(ranges._wholes)())
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as one:
+        threading.Thread(target=one.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{one.server_port}"
+        one.shutdown()
+
+
+@pytest.mark.parametrize("kind", ["ranges", "none", "chunked"])
+def test_web_server(server: str, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    """A file is read in units from any web server; one without ranges is not asked for the whole again for each unit."""
+    monkeypatch.setattr(lines, "UNIT_BYTES", 4000)
+    manifest = build(f"{server}/{kind}/a.jsonl", count=True)
+    assert len(manifest.units) > 3
+    assert [row for batch in manifest.read(0) for row in batch.to_pylist()] == ROWS
+    assert Handler.whole.count(kind) <= {"ranges": 0, "none": 2, "chunked": 3}[kind]
+
+
+def test_signed_url(server: str) -> None:
+    """The query of a URL is no part of the name that the format follows from."""
+    assert build(f"{server}/ranges/a.jsonl?signature=x.y", count=True).rows == len(ROWS)
