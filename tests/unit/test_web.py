@@ -67,7 +67,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 @pytest.mark.parametrize("kind", ["ranges", "none", "chunked"])
 def test_web_server(server: str, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
-    """A file is read in units from any web server; one without ranges is not asked for the whole again for each unit."""
+    """A file is read in units from any web server; one without ranges is not asked for all again for each."""
     monkeypatch.setattr(lines, "UNIT_BYTES", 4000)
     manifest = build(f"{server}/{kind}/a.jsonl", count=True)
     assert len(manifest.units) > 3
