@@ -111,7 +111,7 @@ def _raw(
         own = set(parquet.footer(url, shard, options).schema.to_arrow_schema().names)
         return parquet.read(url, shard, unit, [name for name in wanted.names if name in own], options, rows)
     if shard.format == "ipc":
-        return ipc.read(url, shard, unit, options)
+        return ipc.read(url, shard, unit, wanted.names, options)
     if shard.format == "files":
         return _whole_file(url, shard, wanted, options)
     return lines.read(url, shard, unit, wanted, options, strict)

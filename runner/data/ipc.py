@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 
 from runner.data.shards import Shard, Unit
 from runner.data.source import SourceFile, open_input
+from runner.errors import DataError
 
 _FILE_MAGIC = b"ARROW1"
+_FEATHER_1 = b"FEA1"
 
 
 def inspect(file: SourceFile, options: Mapping[str, Any] | None) -> tuple[tuple[Unit, ...], pa.Schema]:
@@ -21,28 +23,57 @@ def inspect(file: SourceFile, options: Mapping[str, Any] | None) -> tuple[tuple[
             return _inspect_stream(source, file.size)
         reader = pa.ipc.open_file(source)
         batches = (reader.get_batch(i) for i in range(reader.num_record_batches))
-        units = [Unit(i, batch.num_rows, batch.nbytes, 0, batch.nbytes) for i, batch in enumerate(batches)]
+        units = [Unit(i, batch.num_rows, size_of(batch), 0, size_of(batch)) for i, batch in enumerate(batches)]
         return tuple(unit for unit in units if unit.rows), reader.schema
 
 
-def read(url: str, shard: Shard, unit: Unit, options: Mapping[str, Any] | None) -> Iterator[pa.RecordBatch]:
-    """The record batches of one unit, all columns (a mapped file reads only what is used)."""
+def read(
+    url: str, shard: Shard, unit: Unit, columns: Sequence[str], options: Mapping[str, Any] | None
+) -> Iterator[pa.RecordBatch]:
+    """The record batches of one unit; only the columns wanted are decoded (a mapped file reads only what is used)."""
     with open_input(url, shard.size, options, mapped=True) as source:
-        if _is_file_format(source):
-            yield pa.ipc.open_file(source).get_batch(unit.index)
+        file_format = _is_file_format(source)
+        opened = pa.ipc.open_file if file_format else pa.ipc.open_stream
+        fields = _fields(opened(source).schema, columns)
+        source.seek(0)
+        reader = opened(source, options=pa.ipc.IpcReadOptions(included_fields=fields))
+        if file_format:
+            yield reader.get_batch(unit.index)
         else:
-            yield from pa.ipc.open_stream(source)
+            yield from reader
+
+
+def size_of(batch: pa.RecordBatch) -> int:
+    """Bytes of a batch's values. Of unions without rows, at any depth, pyarrow cannot tell `nbytes`: it crashes."""
+    if any(_has_union(field.type) for field in batch.schema):
+        return int(batch.get_total_buffer_size())
+    return int(batch.nbytes)
+
+
+def _has_union(kind: pa.DataType) -> bool:
+    if isinstance(kind, pa.BaseExtensionType):
+        return _has_union(kind.storage_type)
+    if pa.types.is_union(kind):
+        return True
+    return pa.types.is_nested(kind) and any(_has_union(kind.field(i).type) for i in range(kind.num_fields))
+
+
+def _fields(schema: pa.Schema, columns: Sequence[str]) -> list[int]:
+    """The positions of the columns; none would mean all, so that at least one is read."""
+    return sorted(i for name in columns for i in schema.get_all_field_indices(name)) or [0]
 
 
 def _is_file_format(source: pa.NativeFile) -> bool:
-    start = source.read(len(_FILE_MAGIC))
+    start = bytes(source.read(len(_FILE_MAGIC)))
     source.seek(0)
-    return bytes(start) == _FILE_MAGIC
+    if start.startswith(_FEATHER_1):
+        raise DataError("Feather version 1", allowed="Arrow IPC, which is Feather version 2", todo="write it anew")
+    return start == _FILE_MAGIC
 
 
 def _inspect_stream(source: pa.NativeFile, size: int) -> tuple[tuple[Unit, ...], pa.Schema]:
     reader = pa.ipc.open_stream(source)
     rows = decoded = 0
     for batch in reader:
-        rows, decoded = rows + batch.num_rows, decoded + batch.nbytes
+        rows, decoded = rows + batch.num_rows, decoded + size_of(batch)
     return ((Unit(0, rows, decoded, 0, size),) if rows else ()), reader.schema

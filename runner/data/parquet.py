@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from runner.data.shards import Shard, Unit
 from runner.data.source import SourceFile, open_input
+from runner.errors import DataError, listed
 
 #: Decoded bytes of a record batch that `read` gives when the caller does not say how many rows it wants.
 BATCH_BYTES = 8 << 20
@@ -52,7 +53,12 @@ def footer(url: str, file: SourceFile | Shard, options: Mapping[str, Any] | None
             _footers.move_to_end(key)
             return _footers[key]
     with open_input(url, file.size, options) as source:
+        end = source.read_at(min(8, file.size), max(0, file.size - 8))
+        if end[4:] == b"PARE":
+            raise _encrypted("an encrypted footer")
         metadata = pq.ParquetFile(source).metadata
+    if int.from_bytes(end[:4], "little") != metadata.serialized_size:  # a signature follows it
+        raise _encrypted("encrypted columns")  # to ask for any facts of such a column ends the process
     with _lock:
         _footers[key] = metadata
         while len(_footers) > _FOOTERS_KEPT:
@@ -74,6 +80,27 @@ def read(
     coalesced and fetched at once); decoded is one batch at a time. Page checksums are verified where they are
     there.
     """
+    wanted = None if columns is None else list(columns)
+    try:
+        yield from _read(url, shard, unit, wanted, options, rows)
+    except (pa.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        bad = [name for name in wanted or [] if _fails(url, shard, unit, name, options)]
+        if not bad:
+            raise
+        words = " ".join(str(error).split())
+        raise ValueError(f"column{'s' if len(bad) > 1 else ''} {listed(bad)}: {words}") from error
+
+
+def _read(
+    url: str,
+    shard: Shard,
+    unit: Unit,
+    wanted: list[str] | None,
+    options: Mapping[str, Any] | None,
+    rows: int | None,
+) -> Iterator[pa.RecordBatch]:
     metadata = footer(url, shard, options)
     with open_input(url, shard.size, options) as source:
         file = pq.ParquetFile(
@@ -82,12 +109,27 @@ def read(
             pre_buffer=isinstance(source, pa.PythonFile),
             page_checksum_verification=True,
         )
-        wanted = None if columns is None else list(columns)
         if rows is None and unit.bytes <= BATCH_BYTES:
             yield from file.read_row_group(unit.index, columns=wanted, use_threads=False).to_batches()
             return
         rows = rows or max(1, unit.rows * BATCH_BYTES // unit.bytes)
         yield from file.iter_batches(rows, row_groups=[unit.index], columns=wanted, use_threads=False)
+
+
+def _fails(url: str, shard: Shard, unit: Unit, name: str, options: Mapping[str, Any] | None) -> bool:
+    """Whether a column cannot be decoded by itself either."""
+    try:
+        for _ in _read(url, shard, unit, [name], options, None):
+            pass
+    except (pa.ArrowException, OSError):
+        return True
+    return False
+
+
+def _encrypted(found: str) -> DataError:
+    return DataError(
+        found, allowed="Parquet files without encryption", todo="write the data decrypted, where only you can read it"
+    )
 
 
 def _unit(group: pq.RowGroupMetaData, index: int, widths: list[float | None]) -> Unit:

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from runner.data import dense
+from runner.data.ipc import size_of
 from runner.data.layout import BLOCK_BYTES, SMALL_BYTES
 from runner.data.manifest import Manifest
 from runner.data.order import Block, Ints, Order, Segment
@@ -87,7 +88,10 @@ class Reader:
                 rows = one.block.sequence[indexes[here] - one.block.start]
                 cuts = _stretches(here)
                 for name in self._names:  # at once, for the lane's next block overwrites this one
-                    out[name] = _put(out.get(name), one.columns[name], rows, here, cuts, len(lanes))
+                    try:
+                        out[name] = _put(out.get(name), one.columns[name], rows, here, cuts, len(lanes))
+                    except (ValueError, OverflowError, pa.ArrowException, DataError) as error:
+                        raise self._at_fault(name, one.columns[name], one.block.segments, error) from error
         return {name: out[name] for name in self._names}
 
     def forget(self, age: int) -> None:
@@ -149,7 +153,7 @@ class Reader:
         rows = max(1, one.rows * _PIECE_BYTES // one.bytes) if one.bytes > BLOCK_BYTES else None
         for batch in self._manifest.read(shard, [place], self._names, rows):
             self.rows_read += batch.num_rows
-            self.bytes_read += batch.nbytes
+            self.bytes_read += size_of(batch)
             yield batch
 
     def _column(
@@ -162,11 +166,40 @@ class Reader:
         kind = self._manifest.schema.field(name).type
         try:
             return dense.join([batch.column(name) for batch in batches], kind, room)
-        except DataError as error:
-            shard, _ = self._places[segments[0].unit]
-            where = self._manifest.url(self._manifest.shards[shard])
-            found = f"column '{name}': {error.found}"
-            raise DataError(found, allowed=error.allowed, todo=error.todo, where=where) from None
+        except (ValueError, OverflowError, pa.ArrowException, DataError) as error:
+            whole = pa.chunked_array([batch.column(name) for batch in batches], kind)
+            raise self._at_fault(name, whole, segments, error) from error
+
+    def _at_fault(self, name: str, column: Any, segments: Sequence[Segment], error: Exception) -> DataError:
+        """The error with its column, and with the first unit whose values cannot be had by themselves either."""
+        start, found = 0, segments[0]
+        for segment in segments:
+            part = column[start : start + segment.stop - segment.start]
+            start += segment.stop - segment.start
+            if _fails(part, self._manifest.schema.field(name).type):
+                found = segment
+                break
+        shard, place = self._places[found.unit]
+        one = self._manifest.shards[shard]
+        where = f"{self._manifest.url(one)} (unit {one.units[place].index})"
+        if isinstance(error, DataError):
+            return DataError(f"column '{name}': {error.found}", allowed=error.allowed, todo=error.todo, where=where)
+        return DataError(
+            f"column '{name}': a value that Python cannot hold ({' '.join(str(error).split())})",
+            allowed="text in UTF-8, and times of the years 1 to 9999, where they are not whole columns of times",
+            todo="convert the column in a Prep with batch_format='arrow', or leave it out with columns=",
+            where=where,
+        )
+
+
+def _fails(part: Any, kind: pa.DataType) -> bool:
+    """Whether the rows of a column cannot be had."""
+    chunks = part.chunks if isinstance(part, pa.ChunkedArray) else [part]
+    try:
+        dense.take(dense.join(chunks, kind) if isinstance(part, pa.ChunkedArray) else part, np.arange(len(part)))
+    except (ValueError, OverflowError, pa.ArrowException, DataError):
+        return True
+    return False
 
 
 class _Cursor:
