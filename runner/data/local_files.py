@@ -19,7 +19,7 @@ _KINDS = (
 def find(root: str, patterns: Sequence[str] | None = None) -> tuple[str, dict[str, dict[str, Any]]]:
     """The base folder (the file itself where `root` is one), and every file: path -> {size, type}.
 
-    Names that begin with '.' or '_' (but for '_key=value' folders) are told, not looked into.
+    Links whose names begin with '.' or '_' (but for '_key=value' folders) are not followed.
 
     Args:
         patterns: the globs that `root` stands for, if it is one.
@@ -57,14 +57,18 @@ def check_regular(path: str) -> os.stat_result:
 
 
 def _walk(folder: str, base: str, above: tuple[str, ...]) -> Iterator[tuple[str, dict[str, Any]]]:
-    with os.scandir(folder) as entries:
-        names = sorted(entry.name for entry in entries)
+    try:
+        names = sorted(os.listdir(folder))
+    except PermissionError:
+        if is_hidden(os.path.basename(folder)):  # '.snapshots', '.Trash': not data, and perhaps not this user's
+            return
+        raise
     for name in names:
         yield from _entry(f"{folder.rstrip('/')}/{name}", base, above)
 
 
 def _entry(path: str, base: str, above: tuple[str, ...]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The files at a path: itself, or those below.
+    """The files at a path: itself, or those below, hidden ones too (they tell of tables of other systems).
 
     Args:
         base: the real path of the dataset's folder.
@@ -78,8 +82,6 @@ def _entry(path: str, base: str, above: tuple[str, ...]) -> Iterator[tuple[str, 
         return
     info = os.stat(path)
     if stat.S_ISDIR(info.st_mode):
-        if hidden:
-            return
         real = os.path.realpath(path)
         if real in above:
             raise _bad_link(path, f"leads back to {real}, a folder above it", "remove it")
