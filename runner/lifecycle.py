@@ -155,6 +155,12 @@ def _stage_failed(view: View, entry: Entry) -> None:
     view.error, view.attempt_open = {**entry.data["error"], "stage": stage.name}, False
 
 
+def _driver_failed(view: View, entry: Entry) -> None:
+    """Outside of its stages. What it has done by then is done, and what failed first is what the run fails with."""
+    if view.attempt_open:
+        view.error, view.attempt_open = {**entry.data["error"], "stage": None}, False
+
+
 def _checkpoint(view: View, entry: Entry) -> None:
     checkpoints = view.stages[entry.data["stage"]].checkpoints
     if entry.data["step"] > max((each["step"] for each in checkpoints), default=0):
@@ -217,6 +223,7 @@ _STEPS: dict[str, Callable[[View, Entry], None]] = {
     "stage-started": _stage_started,
     "stage-done": _stage_done,
     "stage-failed": _stage_failed,
+    "driver-failed": _driver_failed,
     "checkpoint": _checkpoint,
     "leg-done": _leg_done,
     "driver-left": _driver_left,
@@ -353,7 +360,8 @@ def decide(view: View, seen: Observation, timeouts: dict[str, float] | None = No
         return StopDriver("did not exit") if over else Wait()
     again = seen.loss == EVICTED or (seen.loss == LOST and view.tries < MOST_TRIES)
     if view.error is not None:
-        if again and is_a(view.error, WorkerLost):
+        of_machine = is_a(view.error, WorkerLost) or view.error.get("stage") is None  # or of the driver itself
+        if again and of_machine:
             return StartAttempt(view.leg, view.attempt + 1, seen.loss)
         return End(RunState.FAILED, view.error)
     if view.leg_done:

@@ -283,12 +283,13 @@ class Run:
         view = self.view()
         if view.state is not RunState.LOST:
             return view
+        words = f"the supervisor of the run is gone ({self._outside.how_lost()})"
+        error = entry_of(WorkerLost, words, trace=self._outside.last_words())
         remains = self._outside.remove()
         if view.is_complete:
             end_run(self.bundle, RunState.SUCCEEDED, None, remains)
         else:
-            words = f"the supervisor of the run is gone ({self._outside.how_lost()})"
-            end_run(self.bundle, RunState.FAILED, entry_of(WorkerLost, words), remains)
+            end_run(self.bundle, RunState.FAILED, error, remains)
         return fold(self.bundle.log.read())
 
     def await_change(self, deadline: float | None = None) -> None:

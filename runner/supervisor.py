@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from runner.backends import processes
 from runner.backends.base import EARLY, Backend, abandon, open_backend, place
 from runner.bundle import LIVE, Bundle, Doing
-from runner.errors import ApiError, InternalError, StoreError, entry_of
+from runner.errors import ApiError, RunnerError, StoreError, internal, to_entry
 from runner.lifecycle import (
     Action,
     DriverState,
@@ -237,36 +237,38 @@ def main(argv: list[str]) -> int:
             signal.signal(number, _leave if early else lambda n, _frame: supervisor.interrupt(signal.Signals(n).name))
         state = supervisor.run()
     except Exception as error:
-        if not early:
-            raise
-        words = "".join(traceback.format_exception(error))
-        print(words, file=sys.stderr, flush=True)
-        return _failed(bundle, error, words, supervisor)
+        print("".join(traceback.format_exception(error)), file=sys.stderr, flush=True)
+        told = error if isinstance(error, RunnerError) else internal(error)  # no code of the user runs here
+        return _failed(bundle, told, supervisor, again=early)
     return 0 if early or state is RunState.SUCCEEDED else 1
 
 
-def _failed(bundle: Bundle, error: Exception, trace: str, supervisor: Supervisor | None) -> int:
-    """Say so in the log, for the pod's own goes with the pod. Its Job starts another, which may have more luck; after
-    MOST_ERRORS in a row without anything else the run is over, and its machines go now or with the Job.
+def _failed(bundle: Bundle, error: RunnerError, supervisor: Supervisor | None, *, again: bool) -> int:
+    """Say so in the log, for what a supervisor prints goes with its machine.
+
+    Args:
+        again: its Job starts another, which may have more luck: only after MOST_ERRORS in a row without anything else
+            the run is over, and its machines go now or with the Job.
 
     Returns:
-        The exit code: 0 ends the Job.
+        The exit code: 0 ends a Job.
     """
-    bundle.log.append("supervisor-error", {"message": str(error), "trace": trace[-4000:]})
+    told = to_entry(error)
+    bundle.log.append("supervisor-error", {**told, "trace": told["trace"][-4000:]})
     errors = 0
     for entry in reversed(bundle.log.read()):
         if entry.kind not in ("supervisor", "supervisor-error"):
             break
         errors += entry.kind == "supervisor-error"
-    if errors < MOST_ERRORS:
+    if again and errors < MOST_ERRORS:
         return 1
     try:
         remains = supervisor.backend.clean() if supervisor is not None else {}
-    except (ApiError, StoreError) as refused:
-        remains = {"unknown": str(refused)}
-    message = f"its supervisor failed {errors} times in a row: {error}"
-    end_run(bundle, RunState.FAILED, entry_of(InternalError, message), remains)
-    return 0
+    except Exception as refused:  # whatever it was that failed may fail here too, and the run must end all the same
+        remains = {"unknown": f"{type(refused).__name__}: {refused}"}
+    often = f" {errors} times in a row" if errors > 1 else ""
+    end_run(bundle, RunState.FAILED, {**told, "message": f"its supervisor failed{often}: {told['message']}"}, remains)
+    return 0 if again else 1
 
 
 def _leave(number: int, frame: FrameType | None) -> None:

@@ -76,6 +76,9 @@ class Outside(Protocol):
     def how_lost(self) -> str:
         """What is known of how a lost run's supervisor ended."""
 
+    def last_words(self) -> str:
+        """The end of what a lost run's supervisor printed, such as its traceback, where that can still be read."""
+
     def remove(self) -> dict[str, Any]:
         """Remove what a lost run has left; what remains, counted, goes into the receipt."""
 

@@ -20,6 +20,8 @@ from runner.lifecycle import View
 
 #: Seconds after which a run that no supervisor has taken up counts as lost.
 TAKE_UP_S = 30.0
+#: A file in the run's scratch folder that takes what its supervisor prints, and how much of its end is told.
+_OUT, _LAST_WORDS = "supervisor.out", 4000
 
 
 class LocalOutside:
@@ -27,6 +29,7 @@ class LocalOutside:
 
     def __init__(self, bundle: Bundle) -> None:
         self._bundle = bundle
+        self._supervisor: subprocess.Popen[bytes] | None = None  # where it was this process that launched it
 
     def launch(self) -> None:
         """See `Outside`."""
@@ -34,16 +37,17 @@ class LocalOutside:
         argument = {"store": root.url, "options": root.options, "run_id": self._bundle.run_id}
         environment = driver_environment(self._bundle.run_id)
         environment.pop(processes.MARK)  # the mark is for what the supervisor ends; it is not among those
-        subprocess.Popen(
-            [sys.executable, "-m", "runner.supervisor", json.dumps(argument)],
-            env=environment, cwd="/", stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL, start_new_session=True,
-        )  # fmt: skip
+        with open(processes.scratch_folder(self._bundle.run_id) / _OUT, "wb") as out:
+            self._supervisor = subprocess.Popen(
+                [sys.executable, "-m", "runner.supervisor", json.dumps(argument)],
+                env=environment, cwd="/", stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True,
+            )  # fmt: skip
 
     def is_lost(self, view: View) -> bool:
         """See `Outside`; of a process on another machine nothing is known."""
         if view.supervisor is None:
-            return time.time() - (view.resumed or view.created) > TAKE_UP_S
+            ended = self._supervisor is not None and self._supervisor.poll() is not None
+            return ended or time.time() - (view.resumed or view.created) > TAKE_UP_S
         return processes.is_alive(view.supervisor) is False
 
     def nudge(self, view: View) -> None:
@@ -69,7 +73,13 @@ class LocalOutside:
 
     def how_lost(self) -> str:
         """See `Outside`."""
-        return "killed, or the machine restarted"
+        code = self._supervisor.poll() if self._supervisor is not None else None
+        return "killed, or the machine restarted" if code is None else processes.exit_words(code)
+
+    def last_words(self) -> str:
+        """See `Outside`: it prints nothing but what ends it."""
+        out = processes.scratch_path(self._bundle.run_id) / _OUT
+        return out.read_text(errors="replace").strip()[-_LAST_WORDS:] if out.exists() else ""
 
     def remove(self) -> dict[str, Any]:
         """See `Outside`."""

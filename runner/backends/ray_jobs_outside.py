@@ -62,6 +62,10 @@ class RayJobsOutside:
         """See `Outside`."""
         return self._how
 
+    def last_words(self) -> str:
+        """See `Outside`: `how_lost` has them."""
+        return ""
+
     def nudge(self, view: View) -> None:
         """See `Outside`: it looks often enough."""
 

@@ -13,6 +13,7 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Any
@@ -57,6 +58,22 @@ def main(argv: list[str]) -> int:
     scratch = Path(argument["scratch"])
     scratch.mkdir(parents=True, exist_ok=True)
     tempfile.tempdir = os.environ["TMPDIR"] = str(scratch)  # what libraries leave there goes with the run
+    fenced = fence(argument["leg"], argument["attempt"])
+    try:
+        return _drive(argument, store, bundle, scratch)
+    except (Stopped, Fenced) as left:
+        return 1 if isinstance(left, Fenced) else 128 + signal.SIGTERM
+    except Exception as error:
+        traceback.print_exception(error)
+        at = {"leg": argument["leg"], "attempt": argument["attempt"]}
+        with contextlib.suppress(Fenced):  # its end is told by whoever fenced it
+            bundle.log.append("driver-failed", {**at, "error": describe(error)}, fenced)
+        return 1
+
+
+def _drive(argument: dict[str, Any], store: Store, bundle: Bundle, scratch: Path) -> int:
+    """Make everything ready, and run the leg."""
+    parent = argument.get("parent")
     backend = bundle.spec()["cluster"]["backend"]
     legs = bundle.spec()["legs"]
     leg = legs[argument["leg"]]
@@ -75,10 +92,6 @@ def main(argv: list[str]) -> int:
         threading.Thread(target=_watch_log, args=(scope,), daemon=True, name="watch-log").start()
     try:
         return 0 if run_leg(scope, engine) else 1
-    except Stopped:
-        return 128 + signal.SIGTERM
-    except Fenced:
-        return 1
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         engine.close()

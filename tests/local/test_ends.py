@@ -10,7 +10,9 @@ import psutil
 import pytest
 
 import runner
+from runner import api
 from runner.api import resume
+from runner.errors import InternalError
 from runner.lifecycle import RunState
 from runner.run import Run
 from tests.local.helpers import driver_pid, kill, wait_for
@@ -123,6 +125,17 @@ def test_kill_9_of_supervisor_and_driver_at_once(project: Path, tmp_path: Path, 
     nothing_left(run)
     for process in escaped(tmp_path):  # nobody is left who adopted it, and it has no mark: docs/runs.md says so
         process.kill()
+
+
+def test_a_driver_that_fails_before_its_stages_says_so(project: Path, nothing_left: NothingLeft) -> None:
+    """Code that cannot be unpacked is no error of the user: the run fails with the driver's own traceback."""
+    run = api.create(api.prepare("tiny"))
+    run.bundle.store.put("code.zip", b"no archive")
+    api.launch(run)
+    with pytest.raises(InternalError, match="BadZipFile") as caught:
+        run.wait(60)
+    assert "in unpack_code" in caught.value.trace
+    nothing_left(run)
 
 
 def test_resume_after_a_failure_goes_on(project: Path, nothing_left: NothingLeft) -> None:

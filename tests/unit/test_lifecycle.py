@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from runner.errors import Fenced
+from runner.errors import Fenced, InternalError, RunFailed, entry_of
 from runner.lifecycle import (
     EVICTED,
     EXIT_GRACE_S,
@@ -41,6 +41,7 @@ STARTED = ("stage-started", {"stage": "prep", "attempt": 1})
 DONE = ("stage-done", {"stage": "prep", "attempt": 1, "result": {"rows_in": 3}})
 TRAINED = ("stage-done", {"stage": "train", "attempt": 1, "result": {}})
 LEG_DONE = ("leg-done", {"leg": 0, "attempt": 1})
+DRIVER_FAILED = ("driver-failed", {"leg": 0, "attempt": 1, "error": entry_of(InternalError, "KeyError: 'x'")})
 FAILED = ("stage-failed", {"stage": "prep", "attempt": 1, "error": {"class": "UserCodeError", "message": "x"}})
 CANCEL = ("cancel", {"by": "user"})
 ENDED = ("ended", {"state": "failed", "error": None, "seconds": 1.0})
@@ -52,6 +53,16 @@ CASES = {
     "the last leg's end is success": ([ATTEMPT, STARTED, DONE, LEG_DONE], GONE, End(RunState.SUCCEEDED)),
     "a recorded failure fails the run": (
         [ATTEMPT, STARTED, FAILED], GONE,
+        End(RunState.FAILED, {"class": "UserCodeError", "message": "x", "stage": "prep"}),
+    ),
+    "a driver that fails before its stages fails the run": (
+        [ATTEMPT, DRIVER_FAILED], GONE, End(RunState.FAILED, {**DRIVER_FAILED[1]["error"], "stage": None}),
+    ),
+    "a driver that fails after its work was done does not": (
+        [ATTEMPT, STARTED, DONE, LEG_DONE, DRIVER_FAILED], GONE, End(RunState.SUCCEEDED),
+    ),
+    "a driver that fails after a stage did leaves the stage's error": (
+        [ATTEMPT, STARTED, FAILED, DRIVER_FAILED], GONE,
         End(RunState.FAILED, {"class": "UserCodeError", "message": "x", "stage": "prep"}),
     ),
     "a cancelled run's driver is stopped": ([ATTEMPT, STARTED, CANCEL], RUNNING, StopDriver("cancelled")),
@@ -97,7 +108,7 @@ PEER_LOST = (
 
 
 @pytest.mark.parametrize("loss", [LOST, EVICTED])
-@pytest.mark.parametrize("steps", [[ATTEMPT, STARTED], [ATTEMPT, STARTED, PEER_LOST]])
+@pytest.mark.parametrize("steps", [[ATTEMPT, STARTED], [ATTEMPT, STARTED, PEER_LOST], [ATTEMPT, DRIVER_FAILED]])
 def test_lost_machines_cost_an_attempt_and_not_the_run(loss: str, steps: list[Any]) -> None:
     """Whether the driver went with them or has told of them, the next attempt begins and says why."""
     seen = Observation(DriverState.EXITED, now=100.0, loss=loss)
@@ -223,7 +234,7 @@ def _play(entries: list[Entry], action: StartAttempt, fate: str) -> None:
         steps.append(("stage-done", {"stage": stage, "attempt": action.attempt, "result": {}}))
         steps.append(("leg-done", {"leg": action.leg, "attempt": action.attempt}))
     elif fate == "failed":
-        steps.append(("stage-failed", {"stage": stage, "attempt": action.attempt, "error": {"message": "x"}}))
+        steps.append(("stage-failed", {"stage": stage, "attempt": action.attempt, "error": entry_of(RunFailed, "x")}))
     elif fate == "cancel":
         steps.append(("cancel", {"by": "user"}))
     for kind, data in steps:

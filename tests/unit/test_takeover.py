@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import json
+import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,10 +17,10 @@ import pytest
 
 import runner
 from runner import supervisor
-from runner.backends import kuberay
+from runner.backends import kuberay, processes
 from runner.backends.fake import FakeBackend
 from runner.bundle import Bundle, begun_at, read_index, unfinished
-from runner.errors import ApiError, StoreError
+from runner.errors import ApiError, InternalError, StoreError
 from runner.kube import names
 from runner.kube.client import PODS, RAY_CLUSTERS, RAY_JOBS, KubeError
 from runner.lifecycle import EVICTED, LOST, DriverState, RunState, fold
@@ -177,12 +179,48 @@ def test_supervisors_that_fail_again_and_again_end_the_run(submitted: runner.Run
     """A few may have had bad luck; after MOST_ERRORS with nothing in between the run has failed, and says with what."""
     for number in range(1, supervisor.MOST_ERRORS + 1):
         submitted.bundle.log.append("supervisor", {})
-        code = supervisor._failed(submitted.bundle, ApiError(403, "not for you"), "trace", None)
+        code = supervisor._failed(submitted.bundle, ApiError(403, "not for you"), None, again=True)
         assert code == (0 if number == supervisor.MOST_ERRORS else 1)
     view = fold(submitted.bundle.log.read())
     assert view.state is RunState.FAILED
     assert view.error is not None
     assert "not for you" in view.error["message"]
+
+
+def test_a_supervisor_that_raises_says_so_and_ends_its_run(
+    submitted: runner.Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where nobody starts another: its traceback is in the log, and the run fails with a bug of runner."""
+
+    def broken(bundle: Bundle) -> None:
+        raise KeyError("no such backend")
+
+    monkeypatch.setattr(supervisor, "open_backend", broken)
+    root = submitted.bundle.root
+    argument = {"store": root.url, "options": root.options, "run_id": submitted.id}
+    assert supervisor.main([json.dumps(argument)]) == 1
+    with pytest.raises(InternalError, match="its supervisor failed: KeyError: 'no such backend'") as caught:
+        submitted.wait(0)
+    assert 'raise KeyError("no such backend")' in caught.value.trace
+    assert [entry.kind for entry in submitted.bundle.log.read()][-2:] == ["supervisor-error", "ended"]
+
+
+def test_what_a_supervisor_prints_before_it_can_write_a_log_is_shown(
+    submitted: runner.Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """One that ends as it starts is seen by whoever started it at once, with its last words."""
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\necho 'ImportError: no room' >&2\nexit 3\n")
+    python.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(python))
+    submitted._outside.launch()
+    submitted._outside._supervisor.wait(10)
+    assert submitted.status == "lost"
+    error = submitted.reap().error
+    assert error is not None
+    assert (error["class"], error["trace"]) == ("WorkerLost", "ImportError: no room")
+    assert "exit code 3" in error["message"]
+    assert not processes.scratch_path(submitted.id).exists()
 
 
 def test_a_run_whose_work_is_done_is_ended_as_done(submitted: runner.Run) -> None:
@@ -195,7 +233,9 @@ def test_a_run_whose_work_is_done_is_ended_as_done(submitted: runner.Run) -> Non
         assert fold(log.read()).is_complete == (leg == len(legs) - 1)
     cancelled = Entry(len(log.read()) + 1, "cancel", time.time(), {"by": "ann"})
     assert not fold([*log.read(), cancelled]).is_complete
-    gone = SimpleNamespace(is_lost=lambda view: True, remove=lambda: {"processes": 0}, how_lost=lambda: "killed")
+    gone = SimpleNamespace(
+        is_lost=lambda view: True, remove=lambda: {"processes": 0}, how_lost=lambda: "killed", last_words=lambda: ""
+    )
     submitted.__dict__["_outside"] = gone
     assert submitted.view().state is RunState.LOST
     assert submitted.reap().state is RunState.SUCCEEDED
