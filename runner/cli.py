@@ -182,20 +182,36 @@ def status(run: RunName = "@last", store: StoreUrl = None, output: Format = Outp
     ask.status(found, ask.commands_for(found.bundle.root, store), output)
 
 
-@app.command(epilog=_examples("runner logs", "runner logs -f", "runner logs r261123-18 --stage train --rank 1"))
+@app.command(
+    epilog=_examples(
+        "runner logs",
+        "runner logs -f",
+        "runner logs r261123-18 --stage train --rank 1",
+        "runner logs --since 10m --tail 50",
+    )
+)
 def logs(
     run: RunName = "@last",
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on until the run has ended.")] = False,
     stage: StageName = None,
     rank: Annotated[int | None, typer.Option(min=0, help="Only this rank of training stages.")] = None,
+    tail: Annotated[int | None, typer.Option("--tail", "-n", min=0, metavar="N", help="Only the last N lines.")] = None,
+    since: Annotated[
+        str | None, typer.Option(metavar="WHEN", help="Only what came after: 10m, 2h, or 2026-11-23T19:35.")
+    ] = None,
+    timestamps: Annotated[bool, typer.Option("--timestamps", "-t", help="When, in front of each line; UTC.")] = False,
     store: StoreUrl = None,
     output: Format = Output.TEXT,
 ) -> None:
-    """Print what the processes of a run printed."""
+    """Print what the processes of a run printed.
+
+    In the order of time over all of them; of a progress bar what stood there last.
+    """
     from runner.show import ask
 
     found = ask.open_run(run, store)
-    ask.logs(found, stage, rank, follow, ask.commands_for(found.bundle.root, store), output)
+    commands = ask.commands_for(found.bundle.root, store)
+    ask.logs(found, stage, rank, follow, commands, output, tail=tail, since=since, timestamps=timestamps)
 
 
 @app.command(epilog=_examples("runner metrics", "runner metrics --plot loss.png", "runner metrics -o json"))

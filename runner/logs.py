@@ -2,11 +2,29 @@
 
 from __future__ import annotations
 
+import bisect
+import contextlib
+import heapq
 import json
+from collections import deque
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from runner.bundle import Bundle
+
+
+class Line(NamedTuple):
+    """One line that a process printed.
+
+    Args:
+        at: when it was finished, in seconds since 1970, to about a tenth of a second; 0.0 where that is not known.
+        label: who printed it: ``stage/writer``.
+        text: of a line that was drawn over itself (a progress bar) what stood there last.
+    """
+
+    at: float
+    label: str
+    text: str
 
 
 class Tail:
@@ -17,17 +35,49 @@ class Tail:
         kind: 'logs' or 'metrics'.
         stage: only this stage; None for all.
         writer: only this writer; None for all.
+        timed: look up when each line was printed, and give lines in that order.
     """
 
-    def __init__(self, bundle: Bundle, kind: str, stage: str | None = None, writer: str | None = None) -> None:
-        self._bundle, self._kind, self._stage, self._writer = bundle, kind, stage, writer
-        self._offset: dict[str, int] = {}
-        self._partial: dict[str, bytes] = {}
+    def __init__(
+        self, bundle: Bundle, kind: str, stage: str | None = None, writer: str | None = None, timed: bool = False
+    ) -> None:
+        self._bundle, self._kind, self._stage, self._writer, self._timed = bundle, kind, stage, writer, timed
+        self._readers: dict[str, _Reader] = {}
 
     def lines(self) -> Iterator[tuple[str, str]]:
         """(stage/writer, line) for every whole line since the last call."""
-        for label, folder in self._folders():
-            yield from ((label, line) for line in self._new_lines(folder))
+        for line in self.records():
+            yield line.label, line.text
+
+    def records(self, final: bool = False) -> Iterator[Line]:
+        """Every line since the last call, writer by writer; by time over all of them where times are looked up.
+
+        Args:
+            final: also the last line of each writer, if it has no end yet.
+        """
+        readers = self._all()
+        for reader in readers:
+            reader.begin()
+        heads = [(self._when(reader), number) for number, reader in enumerate(readers) if reader.fill(final)]
+        heapq.heapify(heads)
+        while heads:
+            _, number = heapq.heappop(heads)
+            reader, until = readers[number], heads[0] if heads else None
+            while reader.fill(final):
+                head = (self._when(reader), number)
+                if until is not None and head > until:
+                    heapq.heappush(heads, head)
+                    break
+                yield reader.ready.popleft()
+
+    def _when(self, reader: _Reader) -> float:
+        return reader.ready[0].at if self._timed else 0.0
+
+    def last(self, number: int, final: bool = False) -> Iterator[Line]:
+        """As `records`, and at most the last `number` of them; reads no more than it needs of each writer."""
+        for reader in self._all():
+            reader.wind(number)
+        yield from deque(self.records(final), maxlen=number)
 
     def rows(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """(stage/writer, row) for every row of metrics since the last call."""
@@ -36,30 +86,120 @@ class Tail:
 
     def skip(self) -> None:
         """Pass over all that is there now, without reading more than the last segment of each writer."""
-        for _, folder in self._folders():
-            names = self._bundle.store.list(folder)
-            if names:
-                self._offset[folder] = int(names[-1]) + len(self._bundle.store.get(f"{folder}/{names[-1]}"))
+        for reader in self._all():
+            reader.skip()
 
-    def _folders(self) -> Iterator[tuple[str, str]]:
+    def unfinished(self) -> str:
+        """What stands on a last line that has no end yet, such as a progress bar; "" if there is none."""
+        texts = (reader.unfinished for reader in self._readers.values())
+        return next((text for text in texts if text), "")
+
+    def _all(self) -> list[_Reader]:
         stages = [self._stage] if self._stage else self._bundle.store.list("stages")
+        found = []
         for stage in stages:
             for attempt in self._bundle.attempts(stage):
                 for writer in self._bundle.writers(stage, attempt, self._kind):
                     if self._writer in (None, writer):
-                        yield f"{stage}/{writer}", self._bundle.segments(stage, attempt, self._kind, writer)
+                        found.append(self._reader(stage, attempt, writer))
+        return found
 
-    def _new_lines(self, folder: str) -> Iterator[str]:
-        for name in self._bundle.store.list(folder):
-            start = int(name)
-            if start < self._offset.get(folder, 0):
-                continue
-            data = self._bundle.store.get(f"{folder}/{name}")
-            self._offset[folder] = start + len(data)
-            lines = (self._partial.pop(folder, b"") + data).split(b"\n")
-            if lines[-1]:
-                self._partial[folder] = lines[-1]
-            yield from (line.decode(errors="replace") for line in lines[:-1])
+    def _reader(self, stage: str, attempt: int, writer: str) -> _Reader:
+        folder = self._bundle.segments(stage, attempt, self._kind, writer)
+        if folder not in self._readers:
+            times = self._bundle.segments(stage, attempt, "times", writer) if self._timed else None
+            self._readers[folder] = _Reader(self._bundle, f"{stage}/{writer}", folder, times)
+        return self._readers[folder]
+
+
+class _Reader:
+    """One writer's segments as lines. What was read and not taken yet stays, whatever goes wrong elsewhere.
+
+    Args:
+        times: the folder with the times of its segments; None if nobody asks for them.
+    """
+
+    def __init__(self, bundle: Bundle, label: str, folder: str, times: str | None) -> None:
+        self._store, self._label, self._folder, self._times = bundle.store, label, folder, times
+        self.ready: deque[Line] = deque()
+        self._names: deque[str] = deque()
+        self._offset = 0
+        self._begun: list[bytes] = []  # of a line that has no end yet
+        self._at = 0.0
+        self._mid_line = False  # what comes first is the rest of a line whose beginning was passed over
+
+    def begin(self) -> None:
+        """See what there is now."""
+        self._names = deque(name for name in self._store.list(self._folder) if int(name) >= self._offset)
+
+    def fill(self, final: bool) -> bool:
+        """Read on until a line is ready. Returns False if there is none."""
+        while not self.ready and self._names:
+            name = self._names[0]
+            data, marks = self._store.get(f"{self._folder}/{name}"), self._marks(name)
+            self._offset = int(self._names.popleft()) + len(data)
+            self._take(data, marks)
+        if final and not self.ready and self._begun:
+            self.ready.append(self._line(b"".join(self._begun)))
+            self._begun = []
+        return bool(self.ready)
+
+    def _take(self, data: bytes, marks: list[tuple[int, float]]) -> None:
+        offsets = [offset for offset, _ in marks]
+        place = 0
+        while (end := data.find(b"\n", place)) >= 0:
+            number = bisect.bisect_right(offsets, end) - 1
+            self._at = max(self._at, marks[number][1]) if number >= 0 else self._at
+            whole = b"".join([*self._begun, data[place:end]])
+            self._begun, place = [], end + 1
+            if not self._mid_line:
+                self.ready.append(self._line(whole))
+            self._mid_line = False
+        if place < len(data):
+            self._at = max(self._at, marks[-1][1]) if marks else self._at
+            self._begin_line(data[place:])
+
+    def _begin_line(self, rest: bytes) -> None:
+        """Keep the beginning of a line. What was drawn over is not needed, and of a progress bar it may be long."""
+        over = rest.rstrip(b"\r").rfind(b"\r") + 1
+        if over or (self._begun and self._begun[-1].endswith(b"\r") and rest.strip(b"\r")):
+            self._begun = []
+        self._begun.append(rest[over:])
+
+    def _line(self, data: bytes) -> Line:
+        return Line(self._at, self._label, settled(data).decode(errors="replace"))
+
+    def _marks(self, name: str) -> list[tuple[int, float]]:
+        if self._times is not None:
+            with contextlib.suppress(FileNotFoundError):  # of a writer whose times nobody has noted
+                return [(int(offset), float(at)) for offset, at in json.loads(self._store.get(f"{self._times}/{name}"))]
+        return []
+
+    @property
+    def unfinished(self) -> str:
+        """See `Tail.unfinished`."""
+        return "" if self._mid_line else settled(b"".join(self._begun)).decode(errors="replace")
+
+    def wind(self, number: int) -> None:
+        """Go to where at most the last `number` lines begin, and some lines before them."""
+        names, found = self._store.list(self._folder), 0
+        while names and found <= number:
+            name = names.pop()
+            found += self._store.get(f"{self._folder}/{name}").count(b"\n")
+            self._offset = int(name)
+        self._mid_line = self._offset > 0
+
+    def skip(self) -> None:
+        """See `Tail.skip`."""
+        names = self._store.list(self._folder)
+        if names:
+            self._offset = int(names[-1]) + len(self._store.get(f"{self._folder}/{names[-1]}"))
+
+
+def settled(line: bytes) -> bytes:
+    """What stands on a line after all of it was drawn: what follows its last carriage return."""
+    shown = line.rstrip(b"\r")
+    return shown[shown.rfind(b"\r") + 1 :]
 
 
 def last_word(bundle: Bundle, stage: str, attempt: int) -> float | None:

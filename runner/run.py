@@ -25,7 +25,7 @@ from runner.errors import (
 )
 from runner.kept import Checkpoint
 from runner.lifecycle import RunState, View, fold
-from runner.logs import Tail
+from runner.logs import Line, Tail
 from runner.patience import Patience
 from runner.receipt import end_run
 from runner.store import LOCAL, Entry, Store
@@ -82,32 +82,40 @@ class Run:
         """The resolved job as JSON."""
         return self.bundle.spec()
 
-    def logs(self, stage: str | None = None, rank: int | None = None, follow: bool = False) -> Iterator[str]:
-        """The lines that the run's processes printed.
+    def logs(
+        self, stage: str | None = None, rank: int | None = None, follow: bool = False, *, tail: int | None = None,
+        since: float | None = None,
+    ) -> Iterator[str]:  # fmt: skip
+        """The lines that the run's processes printed, in the order of time; of a progress bar what stood there last.
 
         Args:
             stage: only this stage.
             rank: only this rank of training stages.
             follow: go on until the run has ended.
+            tail: at most so many of the last lines (and with `follow` what comes after them).
+            since: only what was printed from then on, in seconds since 1970.
 
         Raises:
             InputError: no such stage.
         """
-        for writer, line in self.log_lines(stage, rank, follow):
-            yield line if rank is not None else f"{writer} | {line}"
+        for line in self.log_lines(stage, rank, follow, tail=tail, since=since):
+            yield line.text if rank is not None else f"{line.label} | {line.text}"
 
     def log_lines(
-        self, stage: str | None = None, rank: int | None = None, follow: bool = False
-    ) -> Iterator[tuple[str, str]]:
-        """As `logs`, with the writer of each line (such as ``train/rank0``) beside it."""
+        self, stage: str | None = None, rank: int | None = None, follow: bool = False, *, tail: int | None = None,
+        since: float | None = None,
+    ) -> Iterator[Line]:  # fmt: skip
+        """As `logs`, with when and by whom each line was printed."""
         self._check_stage(stage)
-        tail = Tail(self.bundle, "logs", stage, f"rank{rank}" if rank is not None else None)
+        lines = Tail(self.bundle, "logs", stage, f"rank{rank}" if rank is not None else None, timed=True)
         patience = Patience(self.id)
         over = False
         while not over:
             try:
                 over = not follow or self.view().state.ended
-                yield from tail.lines()
+                found = lines.records(over) if tail is None else lines.last(tail, over)
+                yield from (line for line in found if since is None or line.at >= since)
+                tail = None
                 if not over:
                     self.await_change()
             except (StoreError, ApiError) as error:

@@ -5,11 +5,16 @@ files, and this runs beside them. Segments are named by offset and each is creat
 crash repeats nothing, and two who copy the same file do not disturb each other.
 
     <scratch>/spool/<stage>/<attempt>/<kind>/<writer>.<ending>  ->  stages/<stage>/<attempt>/<kind>/<writer>/<offset>
+
+When a line was printed is noted by looking at the files now and then, to LOOK_S: C code and children print as well. A
+segment of a log is preceded by `times/<writer>/<offset>`, a list of [offset in the segment, seconds since 1970].
 """
 
 from __future__ import annotations
 
+import json
 import threading
+import time
 from pathlib import Path
 
 from runner.bundle import Bundle
@@ -17,6 +22,8 @@ from runner.errors import StoreError
 
 SEGMENT_BYTES = 1 << 20
 FIRST_FLUSH_S, LONGEST_FLUSH_S = 0.4, 15.0
+#: Seconds between looks at how far logs have grown.
+LOOK_S = 0.1
 
 
 class Shipper:
@@ -49,7 +56,7 @@ class Shipper:
     def _loop(self) -> None:
         pause = FIRST_FLUSH_S
         remote = self._bundle.store.kind != "file"
-        while not self._stop.wait(pause):
+        while not self._stop_within(pause):
             try:
                 self.ship()
                 self.error = None
@@ -58,13 +65,27 @@ class Shipper:
             if remote:
                 pause = min(pause * 1.2, LONGEST_FLUSH_S)
 
+    def _stop_within(self, seconds: float) -> bool:
+        """Watch the logs for so long. Returns True as soon as it is to stop."""
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            if self._stop.wait(min(left, LOOK_S)):
+                return True
+            for file in self._spool_files("logs"):
+                file.look()
+        return False
+
     def ship(self) -> None:
         """Copy everything that was appended since the last call."""
-        for path in sorted(self._spool.glob("*/*/*/*")):
-            if path.is_file():
-                if path not in self._files:
-                    self._files[path] = SpoolFile(path, self._bundle)
-                self._files[path].ship()
+        for file in self._spool_files("*"):
+            file.ship()
+
+    def _spool_files(self, kind: str) -> list[SpoolFile]:
+        found = [path for path in sorted(self._spool.glob(f"*/*/{kind}/*")) if path.is_file()]
+        for path in found:
+            if path not in self._files:
+                self._files[path] = SpoolFile(path, self._bundle)
+        return [self._files[path] for path in found]
 
 
 class SpoolFile:
@@ -78,14 +99,25 @@ class SpoolFile:
         stage, attempt, kind = path.parts[-4:-1]
         self._path, self._store = path, bundle.store
         self._folder = bundle.segments(stage, int(attempt), kind, path.stem)
+        self._times = bundle.segments(stage, int(attempt), "times", path.stem) if kind == "logs" else None
         self._whole_lines = kind == "metrics"  # a segment can be read by itself
         self._sent: int | None = None
+        self._seen = 0
+        self._marks: list[tuple[int, float]] = []  # (offset from which on it came, when)
+
+    def look(self) -> int:
+        """Note when what is new was written. Returns the file's size."""
+        found = self._path.stat()
+        if found.st_size > self._seen:
+            self._marks.append((self._seen, round(found.st_mtime, 3)))
+            self._seen = found.st_size
+        return found.st_size
 
     def ship(self) -> None:
         """Copy what was appended since. Raises StoreError if the store refuses it."""
         if self._sent is None:
             self._sent = self._shipped_before()
-        size = self._path.stat().st_size
+        size = self.look()
         while self._sent < size:
             with open(self._path, "rb") as source:
                 source.seek(self._sent)
@@ -94,8 +126,17 @@ class SpoolFile:
                 data = data[: data.rfind(b"\n") + 1]
                 if not data:
                     return
+            if self._times is not None:
+                marks = json.dumps(self._marks_of(self._sent, len(data))).encode()
+                self._store.create(f"{self._times}/{self._sent:015d}", marks)
             made = self._store.create(f"{self._folder}/{self._sent:015d}", data)
             self._sent = self._sent + len(data) if made else self._shipped_before()
+
+    def _marks_of(self, start: int, length: int) -> list[tuple[int, float]]:
+        """Of a segment; those before it are needed no more."""
+        while len(self._marks) > 1 and self._marks[1][0] <= start:
+            self._marks.pop(0)
+        return [(max(0, offset - start), at) for offset, at in self._marks if offset < start + length]
 
     def _shipped_before(self) -> int:
         names = self._store.list(self._folder)

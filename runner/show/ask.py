@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
-from runner.show.console import Commands, Output, console, print_json, print_table
+from runner.show.console import Commands, Output, clean, console, print_json, print_table
 
 if TYPE_CHECKING:
     from runner.finding import Wanted
@@ -107,21 +108,30 @@ def status(run: Run, commands: Commands, output: Output) -> None:
         print_commands(console(), next_commands(run, view, commands))
 
 
-def logs(run: Run, stage: str | None, rank: int | None, follow: bool, commands: Commands, output: Output) -> None:
+def logs(
+    run: Run, stage: str | None, rank: int | None, follow: bool, commands: Commands, output: Output, *,
+    tail: int | None = None, since: str | None = None, timestamps: bool = False,
+) -> None:  # fmt: skip
     """Print what the processes of a run printed."""
+    from runner.show import units
+
+    begin = units.since(since, time.time()) if since is not None else None
     if output is Output.JSON:
         from runner.errors import InputError
 
         if follow:
             raise InputError("-f with -o json", allowed="one of the two", todo="leave out -f: JSON is one document")
         look(run, commands)
-        print_json([{"from": who, "line": line} for who, line in run.log_lines(stage, rank)])
+        lines = run.log_lines(stage, rank, tail=tail, since=begin)
+        print_json([{"at": units.iso(line.at or None), "from": line.label, "line": line.text} for line in lines])
         return
     look(run, commands)
     silent = True
-    for line in run.logs(stage, rank, follow):
+    for line in run.log_lines(stage, rank, follow, tail=tail, since=begin):
         silent = False
-        sys.stdout.write(line + "\n")
+        when = f"{units.iso(line.at or None) or '-':<24} " if timestamps else ""
+        who = "" if rank is not None else f"{line.label} | "
+        sys.stdout.write(f"{when}{who}{clean(line.text)}\n")
         if follow:
             sys.stdout.flush()
     if silent:
@@ -139,7 +149,9 @@ def metrics(run: Run, stage: str | None, plot: Path | None, commands: Commands, 
 
         save_plot(plot, rows, title=run.id)
     if output is Output.JSON:
-        print_json({"run": run.id, "plot": str(plot) if plot else None, "rows": rows})
+        from runner.show.documents import timed
+
+        print_json({"run": run.id, "plot": str(plot) if plot else None, "rows": [timed(row) for row in rows]})
     elif plot is not None:
         typer.echo(f"drew {plot}")
     elif not rows:
@@ -156,7 +168,7 @@ def datasets(store: Store, name: str | None, output: Output) -> None:
 
     rows = dataset_rows(store, name)
     if output is Output.JSON:
-        print_json(rows)
+        print_json([{name: value for name, value in row.items() if name != "at"} for row in rows])  # "made" says it
     elif not rows:
         typer.echo(f"no datasets in {store.url}")
     else:

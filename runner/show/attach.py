@@ -13,15 +13,18 @@ from runner.lifecycle import RunState, View
 from runner.logs import Tail
 from runner.patience import Patience
 from runner.run import Run
+from runner.show.console import clean
 from runner.show.documents import reasons
 from runner.show.prints import Prints
 from runner.show.progress import Progress
-from runner.show.screens import Screen
+from runner.show.screens import Screen, shortened
 
 #: Seconds between two looks at a store on this machine, and at one behind a network.
 LOOK_S, REMOTE_LOOK_S = 0.2, 1.0
 #: Seconds between two questions of why nothing happens, and while a stage is at work.
 WHY_S, WORKING_WHY_S = 5.0, 15.0
+#: Characters of a line that are shown here; `logs` has the whole of it.
+LONGEST_LINE = 4000
 
 
 class Detached(Exception):
@@ -107,9 +110,10 @@ class Attached:
         for tail in self._measured:
             for label, row in tail.rows():
                 self.progress[label.split("/")[0]].add(row)
-        lines = (line for _, line in self._printed.lines())
+        lines = (line.text for line in self._printed.records(final=view.state.ended))
         for line in self._prints.pass_on(lines, now, view.state in (RunState.FAILED, RunState.CANCELLED)):
-            self._screen.line(line)
+            self._screen.line(shortened(clean(line), LONGEST_LINE))
+        self._screen.unfinished(shortened(clean(self._printed.unfinished()), LONGEST_LINE))
         self._say_why(view, now)
         self._screen.update(view, self.progress, now)
         return view

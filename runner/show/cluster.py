@@ -14,6 +14,7 @@ from runner.errors import InputError
 from runner.show import units
 from runner.show.ask import open_run, open_store
 from runner.show.console import Output, console, print_json, print_table
+from runner.show.documents import timed_reason
 from runner.show.tables import plain_table
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def why(name: str, store: str | None, output: Output) -> None:
     view = run.view()
     reasons = run.why(view)
     if output is Output.JSON:
-        print_json({"run": run.id, "state": view.state.value, "reasons": reasons})
+        print_json({"run": run.id, "state": view.state.value, "reasons": [timed_reason(each) for each in reasons]})
         return
     out = console()
     out.print(Text(f"{run.id} {view.state}"), soft_wrap=True)
@@ -69,9 +70,8 @@ def queue(name: str, output: Output) -> None:
     kube = _kube(_cluster(name))
     shares, holders = quota.shares(kube), quota.holders(kube)
     if output is Output.JSON:
-        print_json(
-            {"shares": [dataclasses.asdict(s) for s in shares], "runs": [dataclasses.asdict(h) for h in holders]}
-        )
+        runs = [{**dataclasses.asdict(holder), "since": units.iso(holder.since)} for holder in holders]
+        print_json({"shares": [dataclasses.asdict(share) for share in shares], "runs": runs})
         return
     table = plain_table("from", "resource", "used", "of", "left", right=("used", "of", "left"))
     for share in shares:

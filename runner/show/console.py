@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import enum
 import json
+import math
 import os
+import re
 import shlex
 import sys
 import traceback
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -71,10 +74,34 @@ def place(url: str) -> str:
     return str(path.relative_to(Path.cwd())) if path.is_absolute() and path.is_relative_to(Path.cwd()) else url
 
 
+#: Bells, cursor movements and the like; not tabs. A colour is kept, where it is a whole one.
+_CONTROL = re.compile(
+    r"(\x1b\[[0-9;]*m)|\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|[\x00-\x08\x0a-\x1f\x7f-\x9f]"
+)
+
+
+def clean(text: str) -> str:
+    """A line as it may be shown on any terminal: colours stay, whatever else moves the cursor or rings does not."""
+    return _CONTROL.sub(lambda found: found[1] or "", text)
+
+
 def print_json(document: Any) -> None:
     """The one JSON document of a command with ``-o json``."""
-    sys.stdout.write(json.dumps(document, indent=2, default=str) + "\n")
+    sys.stdout.write(json.dumps(plain(document), indent=2, allow_nan=False) + "\n")
     sys.stdout.flush()
+
+
+def plain(value: Any) -> Any:
+    """A value as strict JSON can hold it: numbers that it has not are the strings "NaN", "Infinity" and "-Infinity"."""
+    if isinstance(value, Mapping):
+        return {name if isinstance(name, str) else str(plain(name)): plain(part) for name, part in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(part) for part in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else "NaN" if value != value else "Infinity" if value > 0 else "-Infinity"
+    if value is None or isinstance(value, str | int):
+        return str(value) if isinstance(value, enum.Enum) else value
+    return str(value)
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from typing import Any
 
+from runner import kept
 from runner.data.catalog import Catalog
 from runner.errors import ApiError, InputError, StoreError
 from runner.lifecycle import RunState, StageView, View
@@ -26,8 +28,8 @@ def run_document(run: Run, view: View, was_lost: bool = False) -> dict[str, Any]
         "resumed": units.iso(view.resumed),
         "ended": units.iso(view.ended),
         "seconds": round(view.seconds(time.time()), 3),
-        "stages": [_stage(run, stage) for stage in view.stages.values()],
-        "reasons": [{**each, **_times(each)} for each in reasons(run, view)],
+        "stages": [_stage(run, view, stage) for stage in view.stages.values()],
+        "reasons": [timed_reason(each) for each in reasons(run, view)],
         "error": view.error,
         "bundle": run.bundle.store.url,
         "store": run.bundle.root.url,
@@ -44,11 +46,17 @@ def reasons(run: Run, view: View) -> list[dict[str, Any]]:
         return []
 
 
-def _times(reason: dict[str, Any]) -> dict[str, Any]:
-    return {name: units.iso(reason.get(name)) for name in ("since", "until")}
+def timed(row: dict[str, Any]) -> dict[str, Any]:
+    """A row of metrics with its time as all documents have them."""
+    return {**row, "at": units.iso(row["at"])} if "at" in row else row
 
 
-def _stage(run: Run, stage: StageView) -> dict[str, Any]:
+def timed_reason(reason: dict[str, Any]) -> dict[str, Any]:
+    """What a run waits for, with its times as all documents have them."""
+    return {**reason, **{name: units.iso(reason.get(name)) for name in ("since", "until")}}
+
+
+def _stage(run: Run, view: View, stage: StageView) -> dict[str, Any]:
     took = (stage.ended or time.time()) - stage.started if stage.started else None
     return {
         "name": stage.name,
@@ -56,9 +64,9 @@ def _stage(run: Run, stage: StageView) -> dict[str, Any]:
         "attempt": stage.attempt,
         "started": units.iso(stage.started),
         "seconds": None if took is None else round(took, 3),
-        "progress": progress_now(run, stage).last if stage.state == "running" else None,
+        "progress": timed(progress_now(run, stage).last) if stage.state == "running" else None,
         "result": stage.result,
-        "checkpoints": stage.checkpoints,
+        "checkpoints": [asdict(each) for each in kept.checkpoints(run.bundle, view, stage.name) if each.exists],
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Protocol, TextIO
 
@@ -38,6 +39,9 @@ class Screen(Protocol):
     def line(self, text: str) -> None:
         """Show a line of text: what the user's code printed, or a word of ours."""
 
+    def unfinished(self, text: str) -> None:
+        """What stands on the user's last line, which has no end yet (a progress bar); nothing if there is none."""
+
 
 class PlainScreen:
     """A line when a stage starts or ends, and now and then one of progress.
@@ -49,6 +53,7 @@ class PlainScreen:
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self._said: dict[str, str] = {}
+        self._bar: tuple[float, str] = (0.0, "")
         self._told: dict[str, tuple[float, str]] = {}
         self._waits = ""
 
@@ -88,6 +93,14 @@ class PlainScreen:
         self._stream.write(text + "\n")
         self._stream.flush()
 
+    def unfinished(self, text: str) -> None:
+        """See `Screen`: a line now and then, if it has changed."""
+        told_at, before = self._bar
+        now = time.monotonic()
+        if text.strip() and text != before and now - told_at >= PLAIN_S:
+            self._bar = (now, text)
+            self.line(text)
+
 
 def _changed(stage: StageView, now: float) -> str:
     if stage.state == "running":
@@ -114,7 +127,7 @@ class LiveScreen:
 
         self._console = console
         self._ascii = console.options.ascii_only
-        self._waits = ""
+        self._waits = self._unfinished = ""
         self._live = Live(
             console=console, auto_refresh=False, transient=True, redirect_stdout=False, redirect_stderr=False
         )
@@ -134,6 +147,8 @@ class LiveScreen:
         ]
         if self._waits:
             lines.append(Text(shortened(f"  waits for {self._waits}", self._console.width - 1), "yellow"))
+        if self._unfinished.strip():
+            lines.insert(0, Text.from_ansi(shortened(self._unfinished, self._console.width - 1)))
         text = Text("\n", no_wrap=True, overflow="crop").join(lines)
         if self._ascii:
             text.plain = "".join(_ASCII.get(letter, letter) for letter in text.plain)
@@ -145,7 +160,11 @@ class LiveScreen:
 
     def line(self, text: str) -> None:
         """See `Screen`. Colours stay; whatever else moves the cursor does not."""
-        self._console.print(Text.from_ansi(text.rsplit("\r", 1)[-1]), soft_wrap=True)
+        self._console.print(Text.from_ansi(text), soft_wrap=True)
+
+    def unfinished(self, text: str) -> None:
+        """See `Screen`: the first of the lines that are redrawn, with the next update."""
+        self._unfinished = text
 
 
 def shortened(text: str, width: int) -> str:

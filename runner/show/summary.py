@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from runner import kept
 from runner.lifecycle import RunState, StageView, View
 from runner.run import Run
 from runner.show import units
@@ -56,7 +57,7 @@ def _stages(run: Run, view: View, now: float, width: int) -> Table:
 
 def _facts(run: Run, view: View) -> list[Text]:
     """Lines of stage, label and words, the first two in columns."""
-    facts = [(stage.name, label, words) for stage in view.stages.values() for label, words in _of_stage(run, stage)]
+    facts = [(stage.name, label, words) for stage in view.stages.values() for label, words in _of_stage(run, view, stage)]
     facts.append(("bundle", "", place(run.bundle.store.url)))
     stages, labels = (max(len(fact[column]) for fact in facts) for column in (0, 1))
     lines, before = [], ""
@@ -67,7 +68,7 @@ def _facts(run: Run, view: View) -> list[Text]:
     return lines
 
 
-def _of_stage(run: Run, stage: StageView) -> list[tuple[str, str]]:
+def _of_stage(run: Run, view: View, stage: StageView) -> list[tuple[str, str]]:
     result = stage.result
     facts: list[tuple[str, str]] = []
     if "rows_in" in result:
@@ -82,21 +83,18 @@ def _of_stage(run: Run, stage: StageView) -> list[tuple[str, str]]:
     began = ((run.spec().get("start_from") or {}).get("stages") or {}).get(stage.name)
     if began:
         facts.append(("began from", f"{began['run']}, step {units.count(began['step'])}"))
-    facts += [("checkpoint", words) for words in _checkpoints(run, stage)]
+    facts += [("checkpoint", words) for words in _checkpoints(run, view, stage)]
     folder = f"{place(run.bundle.store.url)}/artefacts/{stage.name}"
     return facts + [("saved", f"{folder}/{name}") for name in artefacts(run, stage)]
 
 
-def _checkpoints(run: Run, stage: StageView) -> list[str]:
+def _checkpoints(run: Run, view: View, stage: StageView) -> list[str]:
     """The last one, and the best one if that is another."""
-    if not stage.checkpoints:
-        return []
-    last = stage.checkpoints[-1]
-    best = next((c for c in reversed(stage.checkpoints) if c.get("best")), None)
-    shown = [(last, "last, best" if best is last else "last")]
-    if best is not None and best is not last:
-        shown.insert(0, (best, "best"))
-    return [f"{place(run.bundle.store.url)}/{c['key']} ({words}, step {units.count(c['step'])})" for c, words in shown]
+    shown = [c for c in kept.checkpoints(run.bundle, view, stage.name) if c.exists and (c.best or c.last)]
+    words = [", ".join(name for name in ("last", "best") if getattr(c, name)) for c in shown]
+    places = [f"{place(run.bundle.store.url)}/{c.key}" for c in shown]
+    steps = [units.count(c.step) for c in shown]
+    return [f"{p} ({w}, step {s})" for p, w, s in zip(places, words, steps, strict=True)]
 
 
 def artefacts(run: Run, stage: StageView) -> list[str]:

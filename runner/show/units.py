@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import datetime
 import math
+import re
 import time
+
+from runner.errors import InputError
 
 _LARGE = ((1e12, "T"), (1e9, "G"), (1e6, "M"))
 _BYTES = ((1e15, "PB"), (1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
@@ -71,8 +75,34 @@ def moment(at: float, now: float | None = None) -> str:
 
 
 def iso(at: float | None) -> str | None:
-    """A point in time for machines: UTC, ISO 8601."""
-    return None if at is None else time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at))
+    """A point in time for machines: UTC, ISO 8601, to the millisecond, such as ``2026-11-23T19:35:21.042Z``."""
+    if at is None:
+        return None
+    whole, thousandths = divmod(round(at * 1000), 1000)
+    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(whole))}.{thousandths:03d}Z"
+
+
+_SPAN = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+
+
+def since(text: str, now: float) -> float:
+    """A point in time that a person gives: a span before now (``90s``, ``10m``, ``2h``, ``3d``, ``1w``), or a date with
+    or without a time in ISO 8601, local where it names no zone. Seconds since 1970.
+
+    Raises:
+        InputError: it is neither.
+    """
+    span = _SPAN.fullmatch(text)
+    if span is not None:
+        return now - float(span[1]) * _SECONDS[span[2]]
+    try:
+        return datetime.datetime.fromisoformat(text).timestamp()
+    except (ValueError, OverflowError):
+        raise InputError(
+            f"--since {text}", allowed="a span such as 90s, 10m, 2h, 3d, or a time such as 2026-11-23T19:35",
+            todo="give one of them",
+        ) from None  # fmt: skip
 
 
 def value(number: object) -> str:

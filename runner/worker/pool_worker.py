@@ -63,7 +63,10 @@ def answer(function: Callable[[Any], Any], item: Any) -> bytes:
 
 
 def redirect(log: str) -> None:
-    """Send standard output and error of this process, C code included, to the end of a file."""
+    """Send standard output and error of this process, C code included, to the end of a file.
+
+    It is UTF-8 whatever the locale of who submitted: what is printed must not fail for its letters.
+    """
     Path(log).parent.mkdir(parents=True, exist_ok=True)
     sys.stdout.flush()
     sys.stderr.flush()
@@ -73,7 +76,7 @@ def redirect(log: str) -> None:
     os.close(file)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(line_buffering=True)
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)
 
 
 def limit_threads(threads: int) -> None:

@@ -269,6 +269,7 @@ def test_status_tells_counts_results_and_checkpoints() -> None:
     for step, best in ((10, True), (20, False)):
         key = f"checkpoints/train/{step}"
         log.append("checkpoint", {"stage": "train", "step": step, "key": key, "best": best, "metrics": {}})
+        run.bundle.store.put(f"{key}/manifest.json", b'{"files": {}}')
     run.bundle.store.put("artefacts/train/sample.txt", b"hello")
     out = call("status").stdout
     assert "1.25 M in = 1.20 M processed + 49,999 filtered + 1 quarantined" in out
@@ -287,9 +288,27 @@ def test_logs_are_the_lines_as_they_were_printed() -> None:
     write_lines(run.bundle, "train", "logs", "rank1", "other")
     assert call("logs").stdout == "train/rank0 | [red]hello[/]\ntrain/rank0 | world\ntrain/rank1 | other\n"
     assert call("logs", "--rank", "1").stdout == "other\n"
-    assert call_json("logs", "--stage", "train", "--rank", "1") == [{"from": "train/rank1", "line": "other"}]
+    assert call_json("logs", "--stage", "train", "--rank", "1") == [
+        {"at": None, "from": "train/rank1", "line": "other"}
+    ]
     silent = call("logs", "--stage", "tokens")
     assert (silent.stdout, silent.stderr) == ("", "nothing was printed\n")
+
+
+def test_logs_of_a_while_and_the_last_ones() -> None:
+    """--since and --tail leave lines out, --timestamps says when each was printed, as far as that is known."""
+    run = unstarted()
+    write_lines(run.bundle, "train", "logs", "rank0", "one", "two", "three")
+    write_lines(run.bundle, "train", "logs", "rank1", "of unknown time")
+    times = run.bundle.segments("train", 1, "times", "rank0")
+    run.bundle.store.create(f"{times}/{0:015d}", json.dumps([[0, 100.0], [4, 200.5]]).encode())
+    assert call("logs", "--rank", "0", "--tail", "1").stdout == "three\n"
+    assert call("logs", "--rank", "0", "--since", "1970-01-01T00:02:00Z", "-t").stdout == (
+        "1970-01-01T00:03:20.500Z two\n1970-01-01T00:03:20.500Z three\n"
+    )
+    assert call("logs", "-t").stdout.splitlines()[0] == "-                        train/rank1 | of unknown time"
+    assert call("logs", "--since", "10m").stdout == ""
+    assert "allowed: a span such as 90s" in call("logs", "--since", "soon", code=2).stderr
 
 
 def test_following_the_logs_ends_with_the_run() -> None:

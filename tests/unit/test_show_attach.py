@@ -34,6 +34,7 @@ class Recorder:
 
     def __init__(self, on_update: Callable[[], None] = lambda: None) -> None:
         self.lines: list[str] = []
+        self.bars: list[str] = []
         self.seen: list[str] = []
         self.waited: list[str] = []
         self.on_update = on_update
@@ -53,6 +54,9 @@ class Recorder:
 
     def line(self, text: str) -> None:
         self.lines.append(text)
+
+    def unfinished(self, text: str) -> None:
+        self.bars.append(text)
 
 
 @pytest.fixture
@@ -80,6 +84,21 @@ def test_each_look_shows_only_what_is_new(run: Run) -> None:
     attached.look(2.0)
     attached.look(3.0)
     assert screen.lines == ["one", "two"]
+
+
+def test_a_line_that_has_no_end_is_shown_as_it_stands(run: Run) -> None:
+    """A progress bar while it moves, apart from whole lines; as a line when the run has ended."""
+    screen = Recorder()
+    attached = Attached(run, screen)
+    folder, offset = run.bundle.segments("train", 1, "logs", "rank0"), 0
+    for number, data in enumerate((b"begins\n\r 10%", b"\r 20%\x07", b"\r 30%"), 1):
+        run.bundle.store.create(f"{folder}/{offset:015d}", data)
+        offset += len(data)
+        attached.look(float(number))
+    end(run)
+    attached.look(4.0)
+    assert screen.bars == [" 10%", " 20%", " 30%", ""]
+    assert screen.lines == ["begins", " 30%"]
 
 
 def test_progress_follows_the_metrics_of_driver_and_rank_0(run: Run) -> None:
@@ -248,7 +267,7 @@ def test_a_document_tells_what_the_run_waits_for(run: Run, monkeypatch: pytest.M
     reason = {"waits_for": "a node", "since": 0.0, "until": None, "helps": ""}
     monkeypatch.setattr(run, "why", lambda view: [reason])
     document = run_document(run, run.view())
-    assert document["reasons"] == [{**reason, "since": "1970-01-01T00:00:00Z"}]
+    assert document["reasons"] == [{**reason, "since": "1970-01-01T00:00:00.000Z"}]
 
     def refused(view: View) -> object:
         raise InputError("no Kubernetes to speak to")
