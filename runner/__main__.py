@@ -1,6 +1,8 @@
 """``python -m runner`` is the command ``runner``."""
 
-from runner.cli import main
+import sys
+
+from runner.command import main
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

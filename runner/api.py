@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from runner import capture, facts, isolation, kept, packages, plan, revise, script, settings, wire
+from runner import capture, facts, interrupts, isolation, kept, packages, plan, revise, script, settings, wire
 from runner.backends.base import EARLY, open_backend, open_outside, place
 from runner.backends.processes import MARK
 from runner.bundle import LIVE, LOCK, Bundle, Doing, find_run, new_run_id, read_index
@@ -114,7 +114,11 @@ def prepare(
 def start(prepared: Prepared, *, inline: bool = False) -> Run:
     """Write the bundle and start the run; see `submit`."""
     run = create(prepared, inline=inline)
-    launch(run, prepared.resolved if inline else None)
+    try:
+        launch(run, prepared.resolved if inline else None)
+    except KeyboardInterrupt:
+        run.cancel(by="Ctrl-C")  # whoever submitted it has no handle of it
+        raise
     return run
 
 
@@ -157,7 +161,8 @@ def launch(run: Run, inline: Resolved | None = None) -> None:
         Supervisor(run.bundle, open_backend(run.bundle)).run()
     elif run.spec()["cluster"]["backend"] not in EARLY or fold(run.bundle.log.read()).resumed:
         try:
-            open_outside(run.bundle).launch()
+            with interrupts.held():
+                run.launch()
         except ApiError as error:  # a supervisor that has come up all the same finds that end, and leaves
             message = f"no supervisor could be started: {error.message}"
             end_run(run.bundle, RunState.FAILED, entry_of(ApiError, message), {})
@@ -271,9 +276,10 @@ def go_on(
     if until:
         trainings = _trainings(run.spec())
         entry["again"] = [name for name, stage in view.stages.items() if name in trainings and stage.state == "done"]
-    run.bundle.log.append("resumed", entry)
-    run.bundle.index(view.job, LIVE)
-    launch(run)
+    with interrupts.held():
+        run.bundle.log.append("resumed", entry)
+        run.bundle.index(view.job, LIVE)
+        launch(run)
     return run
 
 
@@ -471,7 +477,7 @@ def _write_bundle(prepared: Prepared, *, inline: bool) -> Bundle:
             doing = Doing(str(RunState.SUBMITTED), "", where) if where else None
             bundle.index(resolved.job.name, LIVE, time.time() if doing else 0.0, doing)
             bundle.submit(submitted)
-        except (StoreError, ApiError):
+        except BaseException:
             _remove_half_made(bundle, resolved.job.name)
             raise
         return bundle

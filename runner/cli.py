@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import io
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
-from runner import cli_cluster, cli_keep
-from runner.errors import Interrupted, RunnerError
+from runner import cli_cluster, cli_keep, interrupts, streams
+from runner.errors import InternalError, Interrupted, RunnerError, internal
 from runner.show.complete import (
     complete_cluster,
     complete_dataset,
@@ -24,6 +23,9 @@ from runner.show.complete import (
 )
 from runner.show.console import Output, SubmitOutput, console, debugged, print_json
 
+#: Commands of which one wants to know whether they have started anything when they are interrupted.
+_STARTING = ("submit", "resume")
+
 
 class _Group(TyperGroup):
     """Turns exceptions into words and exit codes, wherever in a command they arise."""
@@ -32,22 +34,32 @@ class _Group(TyperGroup):
         """Run a command."""
         try:
             return super().invoke(ctx)
-        except (typer.Exit, typer.Abort, TyperException, BrokenPipeError):
+        except (typer.Exit, typer.Abort, TyperException):
             raise
         except KeyboardInterrupt:
-            raise typer.Exit(Interrupted.exit_code) from None
+            return self._interrupted(ctx)
         except RunnerError as error:
             from runner.show.errors import print_error
 
             print_error(console(sys.stderr), error)
             raise typer.Exit(error.exit_code) from None
         except Exception as error:
+            if isinstance(error, BrokenPipeError) and streams.reader_has_left():
+                streams.mute()
+                raise typer.Exit(streams.READER_LEFT) from None
             if debugged():
                 raise  # a debugger wants it
-            from runner.show.errors import print_bug
+            if interrupts.presses.any and isinstance(error, ImportError):  # an import that tells it in other words
+                return self._interrupted(ctx)
+            from runner.show.errors import print_error
 
-            print_bug(console(sys.stderr), error)
-            raise typer.Exit(1) from None
+            print_error(console(sys.stderr), internal(error))
+            raise typer.Exit(InternalError.exit_code) from None
+
+    def _interrupted(self, ctx: Any) -> NoReturn:
+        if ctx.invoked_subcommand in _STARTING:
+            interrupts.say_nothing_started()
+        raise typer.Exit(Interrupted.exit_code) from None
 
 
 _SETTINGS = {"help_option_names": ["-h", "--help"]}
@@ -320,8 +332,7 @@ cli_cluster.add_to(app)
 
 
 def main() -> None:
-    """The console script."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal without Unicode gets '?', not an exception
+    """As the console script (`runner.command`), which listens for Ctrl-C before this module is loaded."""
+    interrupts.listen()
+    streams.make_whole()
     app(prog_name="runner")

@@ -5,9 +5,10 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from runner import packages
+from runner import capture, interrupts, packages
 from runner.backends import processes
 from runner.code_root import code_root_at
+from runner.errors import to_entry
 from runner.lifecycle import RunState
 from runner.receipt import end_run
 from runner.resolve import Resolved
@@ -38,11 +39,11 @@ def run_inline(run: Run, resolved: Resolved) -> None:
                 scope = Scope(resolved.store, run.id, leg, 1, Path(scratch), inline=True, job=resolved.job)
                 run_leg(scope, engine)
             state = RunState.SUCCEEDED
-        except KeyboardInterrupt:
-            state = RunState.CANCELLED
-            raise
-        except BaseException:
-            error = run.view().error
+        except BaseException as raised:
+            if isinstance(raised, KeyboardInterrupt) and interrupts.by_user():
+                state = RunState.CANCELLED
+            else:
+                error = run.view().error or to_entry(capture.as_ours(raised))
             raise
         finally:
             engine.close()

@@ -249,6 +249,10 @@ class Run:
         resumed: Run = above.resume(self, **options)
         return resumed
 
+    def launch(self) -> None:
+        """Start the supervisor of a run that has none. Raises ApiError where its machines refuse that."""
+        self._outside.launch()
+
     def cancel(self, by: str = "user") -> bool:
         """Ask the run to end. Returns False if it has ended already."""
         view = self.view()

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
 import typer
 from rich.text import Text
 
-from runner import api
+from runner import api, interrupts, streams
 from runner.bundle import new_run_id
-from runner.capture import user_trace
 from runner.errors import InputError, Interrupted, RunnerError, exit_code_of
 from runner.lifecycle import RunState, View
 from runner.run import Run
@@ -64,16 +64,18 @@ def submit(
     if dry_run:
         api.check_machines(prepared)
         return
-    run = api.create(prepared, inline=inline)
     commands = commands_for(prepared.resolved.store, store)
+    interrupts.check()
+    run = api.create(prepared, inline=inline)
     if inline:
         _run_inline(run, prepared.resolved, commands, output)
-    api.launch(run)
-    if detach:
-        _say_detached(run, commands, output)
-        return
-    _say(output, f"run {run.id} started; Ctrl-C cancels it")
-    _follow(Attached(run, _screen(output)), commands, output)
+    with _cancelled_by_ctrl_c(run, commands, output):
+        api.launch(run)
+        if detach:
+            _say_detached(run, commands, output)
+            return
+        _say(output, f"run {run.id} started; Ctrl-C cancels it")
+        _follow(Attached(run, _screen(output)), commands, output)
 
 
 def print_objects(job: str, cluster: str | None, store: str | None, changes: list[str], *, dry_run: bool) -> None:
@@ -118,12 +120,14 @@ def resume(run: Run, url: str | None, wanted: Wanted, *, detach: bool, output: O
     if revision is not None and output is Output.TEXT:
         _print_revision(revision, wanted.new_code)
     attached = None if detach else Attached(run, _screen(output), from_now=True)
-    api.go_on(run, revision, new_code=wanted.new_code, until=until)
-    if attached is None:
-        _say_detached(run, commands, output)
-        return
-    _say(output, f"run {run.id} goes on; Ctrl-C cancels it")
-    _follow(attached, commands, output)
+    interrupts.check()
+    with _cancelled_by_ctrl_c(run, commands, output):
+        api.go_on(run, revision, new_code=wanted.new_code, until=until)
+        if attached is None:
+            _say_detached(run, commands, output)
+            return
+        _say(output, f"run {run.id} goes on; Ctrl-C cancels it")
+        _follow(attached, commands, output)
 
 
 def _print_revision(revision: Revision, new_code: bool) -> None:
@@ -163,6 +167,29 @@ def cancel(run: Run, commands: Commands, output: Output, *, gone: bool = False) 
 # -- following -------------------------------------------------------------------------------------------------------
 
 
+@contextlib.contextmanager
+def _cancelled_by_ctrl_c(run: Run, commands: Commands, output: Output) -> Iterator[None]:
+    """From the moment when a run exists until it is followed, and after that: the run is ended as it would be then."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if run.cancel(by="Ctrl-C"):
+            run.wait(timeout_s=CANCEL_WAIT_S, check=False)
+            run.end_unstarted()
+        _end(run, run.view(), commands, output, interrupted=True)
+    except BrokenPipeError:
+        if not streams.reader_has_left():
+            raise
+        streams.mute()
+        _say_left(run, commands)
+        raise typer.Exit(streams.READER_LEFT) from None
+
+
+def _say_left(run: Run, commands: Commands) -> None:
+    words = f"left {run.id}; `{commands('status', run.id)}` tells how it ends"
+    console(sys.stderr).print(Text(words), soft_wrap=True)
+
+
 def _say(output: Output, words: str) -> None:
     if output is Output.TEXT:
         console().print(Text(words), soft_wrap=True)
@@ -188,9 +215,7 @@ def _follow(attached: Attached, commands: Commands, output: Output) -> NoReturn:
     try:
         view = attached.follow()
     except Detached:
-        console(sys.stderr).print(
-            Text(f"left {run.id}; `{commands('status', run.id)}` tells how it ends"), soft_wrap=True
-        )
+        _say_left(run, commands)
         raise typer.Exit(Interrupted.exit_code) from None
     lost = view.state is RunState.LOST
     _end(run, run.reap() if lost else view, commands, output, lost=lost, interrupted=attached.interrupted)
@@ -203,17 +228,15 @@ def _run_inline(run: Run, resolved: Resolved, commands: Commands, output: Output
     try:
         with aside:
             api.launch(run, resolved)
-    except KeyboardInterrupt:
-        _end(run, run.view(), commands, output, interrupted=True)
     except RunnerError:
         if run.view().error is None:
             raise
-    except Exception as error:
+    except BaseException as error:  # sys.exit too: it is the function's, and this process ends with the run's code
+        if isinstance(error, KeyboardInterrupt) and interrupts.by_user():
+            _end(run, run.view(), commands, output, interrupted=True)
         if debugged():
             raise
-        view = run.view()
-        view.error = {**(view.error or {"message": repr(error)}), "trace": user_trace(error)}
-        _end(run, view, commands, output)
+        _end(run, run.view(), commands, output)
     _end(run, run.view(), commands, output)
 
 

@@ -9,6 +9,7 @@ import time
 from types import FrameType
 
 from runner.errors import ApiError, StoreError
+from runner.interrupts import presses
 from runner.lifecycle import RunState, View
 from runner.logs import Tail
 from runner.patience import Patience
@@ -135,6 +136,8 @@ class Attached:
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
         """Runs between any two instructions of the main thread, so it takes no lock."""
+        if not presses.count():
+            return
         self._presses += 1
         os.write(self._wake, b"x")
         if self._presses > 1:

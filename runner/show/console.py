@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import errno
 import json
 import math
 import os
@@ -47,9 +48,14 @@ def console(stream: TextIO | None = None) -> Console:
     """A console on `stream` (standard output by default) without markup, emoji codes and guessed highlights."""
     from rich.console import Console
 
+    class Ours(Console):
+        def on_broken_pipe(self) -> None:
+            """As any write to a reader that has left; rich would end the process."""
+            raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
     stream = stream or sys.stdout
     width = None if stream.isatty() or "COLUMNS" in os.environ else WIDTH
-    return Console(file=stream, markup=False, highlight=False, emoji=False, width=width, soft_wrap=False)
+    return Ours(file=stream, markup=False, highlight=False, emoji=False, width=width, soft_wrap=False)
 
 
 def debugged() -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import traceback
 from typing import Any
 
 from rich.console import Console
@@ -15,7 +14,11 @@ from runner.show.console import Commands
 
 
 def print_error(console: Console, error: RunnerError) -> None:
-    """What is wrong, in red, then what is allowed and what to do."""
+    """What is wrong, in red, then what is allowed and what to do; of a bug of ours where it was."""
+    if isinstance(error, InternalError):
+        console.print(Text(error.trace or str(error)), soft_wrap=True)
+        console.print(Text(REPORT, "bold red"), soft_wrap=True)
+        return
     head, _, rest = str(error).partition("\n")
     console.print(Text.assemble(("error: ", "bold red"), (head, "red")), soft_wrap=True)
     if rest:
@@ -44,9 +47,3 @@ def print_failure(console: Console, run: Run, error: dict[str, Any], commands: C
     chosen = [*(["--stage", stage] if stage else []), *(["--rank", str(rank)] if rank is not None else [])]
     for words in (commands("logs", run.id, *chosen), commands("resume", run.id)):
         console.print(Text(f"  {words}", "cyan"), soft_wrap=True)
-
-
-def print_bug(console: Console, error: BaseException) -> None:
-    """An exception that nobody foresaw."""
-    console.print(Text("".join(traceback.format_exception(error)).rstrip("\n")), soft_wrap=True)
-    console.print(Text(REPORT, "bold red"), soft_wrap=True)

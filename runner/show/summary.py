@@ -57,7 +57,9 @@ def _stages(run: Run, view: View, now: float, width: int) -> Table:
 
 def _facts(run: Run, view: View) -> list[Text]:
     """Lines of stage, label and words, the first two in columns."""
-    facts = [(stage.name, label, words) for stage in view.stages.values() for label, words in _of_stage(run, view, stage)]
+    facts = [
+        (stage.name, label, words) for stage in view.stages.values() for label, words in _of_stage(run, view, stage)
+    ]
     facts.append(("bundle", "", place(run.bundle.store.url)))
     stages, labels = (max(len(fact[column]) for fact in facts) for column in (0, 1))
     lines, before = [], ""

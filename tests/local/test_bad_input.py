@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+import runner
 from runner.run import Run
 from tests.local.helpers import remains
 
@@ -164,30 +167,56 @@ job = Job("x", stages=[Train("train", fn=broken, data={"train": SOURCE}, workers
         assert words in said
 
 
-def test_no_permission_on_the_store(project: Path, tmp_path: Path) -> None:
-    """Another user than root is told that the store may not be written, and nothing is left in it."""
-    locked = tmp_path / "locked"
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that every user may enter; pytest's own are for its user alone."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        yield Path(folder)
+
+
+def test_no_permission_on_the_store(project: Path, open_folder: Path) -> None:
+    """Another user than root is told that the store may not be written, and nothing is left in it.
+
+    That user may not be able to enter the folder of this checkout: the package is a copy, and what else is needed is
+    loaded by two submits, one of which is refused for another reason, before the process becomes the other user's.
+    """
+    locked = open_folder / "locked"
     locked.mkdir(mode=0o555)
-    body = 'job = Job("x", stages=[PREP])'
-    (project / "jobs/x.py").write_text(JOB + "\n" + body + "\n")
+    (open_folder / "file").write_text("no folder")
+    package = Path(runner.__file__).parent
+    shutil.copytree(package, open_folder / "reach" / "runner", ignore=shutil.ignore_patterns("__pycache__"))
+    project = Path(shutil.copytree(project, open_folder / "project"))
+    (project / "jobs/x.py").write_text(JOB + '\njob = Job("x", stages=[PREP])\n')
+    (project / "clusters").mkdir()
+    (project / "clusters/fake.py").write_text('from runner import Cluster\ncluster = Cluster(backend="fake")\n')
     script = f"""
 import os, sys
 os.chdir({str(project)!r})
-import runner, runner.cli, runner.show.attach
-fake = runner.Cluster(backend="fake")
-runner.submit("jobs/x.py", cluster=fake, store={str(tmp_path / "other")!r})  # loads what another user could not read
+import runner.cli
+
+def submit(store, *more):
+    sys.argv = ["runner", "submit", "jobs/x.py", "--store", store, *more]
+    try:
+        runner.cli.main()
+    except SystemExit as left:
+        return left.code
+
+assert submit({str(open_folder / "store")!r}, "--cluster", "fake") == 0
+assert submit({str(open_folder / "file" / "store")!r}) == 2
+print("and now", flush=True)
 if os.getuid() == 0:
+    os.setgroups([])
     os.setgid(65534)
     os.setuid(65534)
-sys.argv = ["runner", "submit", "jobs/x.py", "--store", {str(locked / "store")!r}]
-sys.exit(runner.cli.main())
+sys.exit(submit({str(locked / "store")!r}))
 """
-    for path in (tmp_path, *tmp_path.parents):
-        if path.stat().st_uid == os.getuid() and path != Path("/"):
-            path.chmod(path.stat().st_mode | 0o055)
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=120)
-    said = done.stdout + done.stderr
-    assert done.returncode == 2, said
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=120,
+        env={**os.environ, "PYTHONPATH": str(open_folder / "reach")}, cwd=open_folder,
+    )  # fmt: skip
+    said = (done.stdout + done.stderr).partition("and now")[2]
+    assert done.returncode == 2, done.stdout + done.stderr
     assert "no permission" in said
     assert "Traceback" not in said
     assert list(locked.iterdir()) == []

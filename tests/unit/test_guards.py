@@ -14,7 +14,7 @@ PACKAGE = ROOT / "runner"
 
 #: Lower layers import nothing from higher ones. A package stands for all its modules.
 LAYERS = [
-    {"errors"},
+    {"errors", "interrupts", "streams"},
     {"code_root", "fresh_source", "pack_names", "script"},
     {"edited", "tracebacks", "usercode"},
     {"isolation"},
@@ -46,6 +46,7 @@ LAYERS = [
     {"show", "scaffold"},
     {"cli_cluster", "cli_keep", "onebox"},
     {"cli"},
+    {"command"},
 ]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 
