@@ -52,6 +52,15 @@ class Run:
     def __repr__(self) -> str:
         return f"<Run {self.id}: {self.status}>"
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Run) and (other.id, other.bundle.root.url) == (self.id, self.bundle.root.url)
+
+    def __hash__(self) -> int:
+        return hash((self.id, self.bundle.root.url))
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.bundle.root, self.id)
+
     # -- knowing -------------------------------------------------------------------------------------------------
 
     def view(self) -> View:

@@ -396,6 +396,12 @@ class _explained(contextlib.AbstractContextManager[None]):
                 todo="check the owner of the folder or the credentials, or choose another with --store or RUNNER_STORE",
                 where=where,
             ) from error
+        if error.errno == errno.EFBIG:
+            raise StoreRefused(
+                f"{self._store.path(self._key)} is larger than a file may be here",
+                allowed="files as large as the run's code and checkpoints",
+                todo="raise the limit (`ulimit -f`), or choose another store with --store or RUNNER_STORE", where=where,
+            ) from error  # fmt: skip
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise StoreRefused(
                 f"no space left while writing {self._store.path(self._key)}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -170,6 +171,16 @@ def test_a_run_in_this_process_ends_with_the_code_of_the_run(project: Path, body
         assert run.error is not None
         assert run.error["class"] == "UserCodeError"
         assert words in run.error["message"]
+
+
+def test_two_handles_of_a_run_are_equal_and_one_can_be_sent() -> None:
+    """By the run's name and its store; another process finds the same run."""
+    run = api.create(api.prepare("tiny"))
+    other = api.create(api.prepare("tiny"))
+    sent = pickle.loads(pickle.dumps(run))
+    assert {run, api.get_run(run.id), sent} == {run}
+    assert sent.status == "submitted"
+    assert run != other
 
 
 def test_a_run_raises_the_class_that_its_log_names() -> None:
