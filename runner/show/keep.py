@@ -69,8 +69,8 @@ def _check_free(target: Path) -> None:
 def _logs(run: Run, stage: str | None, target: Path) -> list[str]:
     """A file for each process: what it has printed, whole."""
     lines: dict[str, list[str]] = {}
-    for writer, line in run.log_lines(stage):
-        lines.setdefault(writer, []).append(line + "\n")
+    for line in run.log_lines(stage):
+        lines.setdefault(line.label, []).append(line.text + "\n")
     written = []
     for writer, text in lines.items():
         file = target / f"{writer.replace('/', '-')}.log"
