@@ -96,7 +96,7 @@ def test_another_turn_is_refused_where_there_is_none(prepared: api.Prepared) -> 
         api.prepare("tiny", cluster="local", changes={"cluster.queue": "night"})
     with pytest.raises(SpecError, match="Night Shift"):
         api.prepare("tiny", cluster="kube", changes={"cluster.queue": "Night Shift"})
-    with pytest.raises(SpecError, match=r"cluster\.namespace\n.*cluster\.queue"):
+    with pytest.raises(SpecError, match=r"cluster\.namespace.*\n.*cluster\.queue"):
         api.prepare("tiny", cluster="kube", changes={"cluster.namespace": "other"})
 
 
