@@ -136,11 +136,10 @@ def _named(function: Any, root: Path) -> tuple[ModuleType, str] | None:
     """The module and the name in it that stand for this very object."""
     own = getattr(function, "__module__", None)
     name = getattr(function, "__qualname__", None)
-    modules = list(_modules(own, root))
-    for module in modules:
-        if module.__name__ == own and isinstance(name, str) and _is_same(_at(module, name), function):
-            return module, name
-    for module in modules:
+    module = sys.modules.get(own or "")
+    if isinstance(module, ModuleType) and isinstance(name, str) and _is_same(_at(module, name), function):
+        return module, name
+    for module in _modules(own, root):
         for short, value in list(vars(module).items()):
             if _is_same(value, function):
                 return module, short

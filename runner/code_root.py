@@ -8,6 +8,7 @@ children find the same modules under the same names: multiprocessing hands the p
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import sys
@@ -110,9 +111,20 @@ def arranged(path: Iterable[str], root: Path, folders: Folders) -> list[str]:
 
 def is_installed(path: Path) -> bool:
     """Whether a file or folder belongs to an environment: it is there for workers as it is here."""
-    if "site-packages" in path.parts or "dist-packages" in path.parts:
+    return _is_installed(str(path))
+
+
+@functools.lru_cache(maxsize=1 << 14)
+def _is_installed(path: str) -> bool:
+    parts = path.split(os.sep)
+    if "site-packages" in parts or "dist-packages" in parts:
         return True
-    return any(path.is_relative_to(sysconfig.get_path(kind)) for kind in ("stdlib", "platstdlib", "scripts"))
+    return any(Path(path).is_relative_to(folder) for folder in _own_folders())
+
+
+@functools.cache
+def _own_folders() -> tuple[str, ...]:
+    return tuple(sysconfig.get_path(kind) for kind in ("stdlib", "platstdlib", "scripts"))
 
 
 def _is_library(entry: str) -> bool:

@@ -48,6 +48,7 @@ class _Entered:
     finder: Finder
     last: set[str] = field(default_factory=set)
     at: float = field(default_factory=time.time)
+    seen: set[str] = field(default_factory=set)
 
 
 _spaces: dict[Path, _Space] = {}
@@ -123,7 +124,9 @@ def note() -> None:
     if _entered is None:
         return
     space = _space(_entered.root)
-    for name, module in list(sys.modules.items()):
+    fresh = {name: module for name, module in list(sys.modules.items()) if name not in _entered.seen}
+    _entered.seen.update(fresh)
+    for name, module in fresh.items():
         if name not in space.modules and is_of(module, _entered.root):
             space.modules[name] = module
             file = getattr(module, "__file__", None)
@@ -141,7 +144,8 @@ def is_of(module: ModuleType, root: Path) -> bool:
     name = getattr(module, "__name__", "")
     if name in ("__main__", "__mp_main__") or (name.split(".")[0] == "runner" and not _is_usercode(name)):
         return False
-    return any(Path(path).is_relative_to(root) and not is_installed(Path(path)) for path in _places(module))
+    below = f"{str(root).rstrip(os.sep)}{os.sep}"
+    return any(path.startswith(below) and not is_installed(Path(path)) for path in _places(module))
 
 
 def _space(root: Path) -> _Space:
@@ -159,7 +163,7 @@ def _places(module: ModuleType) -> list[str]:
     """The file of a module; the folders of a package that has none."""
     file = getattr(module, "__file__", None)
     if isinstance(file, str):
-        return [os.path.abspath(file)]
+        return [file if os.path.isabs(file) else os.path.abspath(file)]
     try:
         return [entry for entry in getattr(module, "__path__", ()) if isinstance(entry, str)]
     except Exception:  # a stand-in of some library, or a package whose parent is gone

@@ -12,7 +12,9 @@ import pytest
 
 from runner import isolation
 from runner.bundle import Bundle
+from runner.capture import reference
 from runner.code_root import Folders
+from runner.codehash import identify
 from runner.listed import listed_files
 from runner.modules import load_file
 from runner.pack import pack
@@ -99,6 +101,25 @@ def test_a_store_that_is_the_projects_folder_leaves_the_definitions(tmp_path: Pa
     for name in ("jobs/a.py", "datasets/d.py", "datasets/d/log/00000001.json", "index/x", "results/y"):
         write(tmp_path, name)
     assert listed_files(tmp_path, Store(str(tmp_path))) == {Path("jobs/a.py"), Path("datasets/d.py")}
+
+
+def test_what_travels_has_the_hash_that_it_had(root: Path, tmp_path: Path, store: Store) -> None:
+    """Links, siblings, packages in `src/` and other names of a function are seen alike by client and driver."""
+    write(root, "jobs/beside.py", "K = 1\n")
+    write(root, "src/pkg/__init__.py", "from .deep import Z\n")
+    write(root, "src/pkg/deep.py", "Z = 1\n")
+    write(root.parent / "elsewhere", "lib/ops.py", "Y = 1\n")
+    body = "import beside, pkg, lib.ops\ndef f(x): return beside.K, pkg.Z, lib.ops.Y\ng = f\ndef f(): ...\n"
+    write(root.parent / "elsewhere", "b.py", body)
+    (root / "jobs/b.py").symlink_to(root.parent / "elsewhere/b.py")
+    with isolation.isolated():
+        function = load_file(root / "jobs/b.py", root).g
+        ref = reference(function, root, "here")
+        before = identify([function], root)
+        Bundle(store, "r1").store.put("code.zip", pack(Project(root, found=True), [root / "jobs/b.py"]))
+    unpack_code(Bundle(store, "r1"), tmp_path / "code")
+    assert identify([ref], tmp_path / "code").parts == before.parts
+    assert {"lib/ops.py", "jobs/beside.py", "src/pkg/deep.py"} <= {part.split(":")[0] for part in before.parts}
 
 
 def test_siblings_are_found_whoever_packs(root: Path, tmp_path: Path, store: Store) -> None:
