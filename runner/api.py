@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,8 @@ from runner.store import Store
 
 def submit(
     job: Job | str | Path, *, cluster: str | Cluster | None = None, store: str | None = None, inline: bool = False,
-    changes: Mapping[str, Any] | None = None, start_from: str | None = None, start_with: str = "weights", **config: Any,
+    changes: Mapping[str, Any] | None = None, force: bool | str | Collection[str] = False,
+    start_from: str | None = None, start_with: str = "weights", **config: Any,
 ) -> Run:  # fmt: skip
     """Check a job, write its bundle and start its run; returns at once (inline: when it has ended).
 
@@ -49,6 +50,7 @@ def submit(
             come through.
         changes: as ``--set``: config fields and ``stage.field`` to values (strings are converted), and on Kubernetes
             ``cluster.queue`` and ``cluster.priority``.
+        force: the Prep stages to make although their results exist; True: all of them.
         start_from: ``RUN`` or ``RUN:CHECKPOINT`` (best, last or a step): training begins with the weights of that
             checkpoint of another run of the store, at step 0.
         start_with: 'weights', or 'all' that is tracked by the same name: optimizers, schedulers and values as well.
@@ -57,10 +59,12 @@ def submit(
     Raises:
         InputError: something is wrong with the input; nothing was started.
     """
+    if inline:
+        watch_inline(late=isinstance(job, Job))
     given = {**(changes or {}), **config}
     with isolation.isolated(keep=isinstance(job, Job)):
         prepared = prepare(
-            job, cluster=cluster, store=store, changes=given, start_from=start_from, start_with=start_with
+            job, cluster=cluster, store=store, changes=given, force=force, start_from=start_from, start_with=start_with
         )
         return start(prepared, inline=inline)
 
@@ -76,19 +80,22 @@ class Prepared:
         source: by which name the project has the job; None for a job that a script made.
         changes: to the job, as ``--set``.
         begins: from which checkpoint of another run.
+        force: stages, and datasets with a `make`, that are made although they exist.
     """
 
     def __init__(
         self, resolved: Resolved, found: facts.Facts, made: plan.Plan, lock: str | None = None,
         source: str | None = None, changes: Mapping[str, Any] | None = None, begins: dict[str, Any] | None = None,
+        force: Collection[str] = (),
     ) -> None:  # fmt: skip
         self.resolved, self.facts, self.plan, self.lock = resolved, found, made, lock
-        self.source, self.changes, self.begins = source, dict(changes or {}), begins
+        self.source, self.changes, self.begins, self.force = source, dict(changes or {}), begins, force
 
 
 def prepare(
     job: Job | str | Path, *, cluster: str | Cluster | None = None, store: str | None = None,
-    changes: Mapping[str, Any] | None = None, start_from: str | None = None, start_with: str = "weights",
+    changes: Mapping[str, Any] | None = None, force: bool | str | Collection[str] = False,
+    start_from: str | None = None, start_with: str = "weights",
 ) -> Prepared:  # fmt: skip
     """Everything that is checked before anything is spent; see `submit`."""
     _refuse_while_loading()
@@ -103,12 +110,39 @@ def prepare(
     _check_callables(job, project)
     resolved = resolve(job, project, project.store(store))
     resolved = dataclasses.replace(resolved, cluster=settings.place(resolved.cluster, placed))
-    found = facts.gather(resolved)
+    forced = _forced(resolved, force)
+    found = facts.gather(resolved, forced)
     made = plan.make_plan(resolved, found)
     wanted = dict.fromkeys((*resolved.job.packages, *resolved.cluster.packages))
     lock = packages.lock(list(wanted)) if wanted else None
     begins = None if start_from is None else beginning(resolved, start_from, start_with)
-    return Prepared(resolved, found, made, lock, _source(given, project), changes, begins)
+    return Prepared(resolved, found, made, lock, _source(given, project), changes, begins, forced)
+
+
+def _forced(resolved: Resolved, force: bool | str | Collection[str]) -> list[str]:
+    """The stages to make anyway; with all of them also the datasets that a function makes."""
+    preps = [stage.name for stage in resolved.job.stages if isinstance(stage, Prep)]
+    if force is True:
+        return preps + [name for name, dataset in resolved.datasets.items() if dataset.make is not None]
+    named = [force] if isinstance(force, str) else list(force or ())
+    for name in named:
+        if name not in preps:
+            raise InputError(
+                f"force='{name}'", allowed=f"a Prep stage of the job: {listed(preps)}", todo=suggest(name, preps),
+                where=f"Job '{resolved.job.name}'",
+            )  # fmt: skip
+    return named
+
+
+def watch_inline(*, late: bool) -> None:
+    """Stages that run in this process run under its eyes.
+
+    Args:
+        late: the job's own modules have been loaded already.
+    """
+    from runner.worker import prep_trace
+
+    prep_trace.begin(late)
 
 
 def start(prepared: Prepared, *, inline: bool = False) -> Run:
@@ -452,6 +486,7 @@ def _write_bundle(prepared: Prepared, *, inline: bool) -> Bundle:
         "datasets": wire.to_json(resolved.datasets, root),
         "cluster_name": resolved.cluster_name,
         "cluster": wire.to_json(resolved.cluster, root),
+        "force": list(prepared.force),
         "legs": [list(leg) for leg in prepared.plan.legs],
         "plan": prepared.plan.to_json(),
         "lineage": _lineage(root),

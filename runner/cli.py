@@ -27,8 +27,21 @@ from runner.show.console import Output, SubmitOutput, console, debugged, print_j
 _STARTING = ("submit", "resume")
 
 
+def _with_values(arguments: list[str]) -> list[str]:
+    """An option whose value may be left out: ``--force`` in the last place means every stage."""
+    bare = {"--force"}
+    return [
+        f"{each}=" if each in bare and (i + 1 == len(arguments) or arguments[i + 1].startswith("-")) else each
+        for i, each in enumerate(arguments)
+    ]
+
+
 class _Group(TyperGroup):
     """Turns exceptions into words and exit codes, wherever in a command they arise."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Take the command's name and what belongs to it."""
+        return super().parse_args(ctx, _with_values(args))
 
     def invoke(self, ctx: Any) -> Any:
         """Run a command."""
@@ -105,6 +118,7 @@ def _options(
         "runner submit example --dry-run",
         "runner submit example --set lr=1e-3 --set train.workers=2",
         "runner submit example --inline        (breakpoint() works)",
+        "runner submit example --force tokens  (make it again)",
         "runner submit example --detach -o json",
         "runner submit example --cluster red --queue night --priority low",
         "runner submit example --from r261123-18:best --set lr=1e-5",
@@ -135,6 +149,10 @@ def submit(
     ] = False,
     detach: Detach = False,
     inline: Annotated[bool, typer.Option("--inline", help="Run every stage in this process.")] = False,
+    force: Annotated[
+        str | None,
+        typer.Option(metavar="[STAGE]", help="Make it although it exists; without a name every Prep, said last."),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check all, show the plan, start nothing.")] = False,
     output: Annotated[
         SubmitOutput, typer.Option("-o", "--output", help="json; or yaml with --dry-run: what would be applied.")
@@ -153,8 +171,30 @@ def submit(
         return
     act.submit(
         job, cluster, store, changes, act.Beginning(start, everything), detach=detach, inline=inline, dry_run=dry_run,
-        output=Output(output.value),
+        output=Output(output.value), force=True if force == "" else force or False,
     )  # fmt: skip
+
+
+@app.command("why-run", epilog=_examples("runner why-run tokens", "runner why-run tokens example --set vocab=512"))
+def why_run(
+    stage: Annotated[str, typer.Argument(metavar="STAGE", help="A Prep stage of the job.")],
+    job: Annotated[
+        str | None,
+        typer.Argument(metavar="[JOB]", help="As of submit; without it the only job.", autocompletion=complete_job),
+    ] = None,
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Change a config field, or STAGE.FIELD.")
+    ] = None,
+    store: StoreUrl = None,
+    output: Format = Output.TEXT,
+) -> None:
+    """Say why a submit would make a preparation again, or skip it.
+
+    What has changed since it was made, file by file and name by name; or on what grounds its result is found.
+    """
+    from runner.show import act
+
+    act.why_run(stage, job, changes or [], store, output)
 
 
 @app.command(

@@ -15,6 +15,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from runner.code_root import Folders
+
 _PACKAGE = Path(__file__).resolve().parent
 _INSTALLED = {"site-packages", "dist-packages"}
 _STDLIB = tuple(Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib"))
@@ -56,6 +58,7 @@ class Finder:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._noted = Folders.of(root)
         self._bases: dict[Path, Path] = {}  # file outside the root -> folder below which its dotted name begins
         self._outside: dict[str, tuple[Path, ...]] = {}
         self._index: dict[str, list[Path]] | None = None
@@ -94,7 +97,7 @@ class Finder:
 
     def _folders(self, top: str, importer: Path | None) -> list[Path]:
         """Where a top-level name may be: in the project, else wherever Python finds it, else deeper in the project."""
-        near = [self.root, self.root / "src"]
+        near = [self.root / folder for folder in ("", *self._noted.first, *self._noted.last, "src")]
         if importer is not None:
             near.insert(1, importer.parent)
         near = [folder for folder in dict.fromkeys(near) if self._holds(folder, top)]

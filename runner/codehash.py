@@ -29,13 +29,13 @@ class Identity:
 
     Args:
         parts: what they reach, such as ``jobs/a.py:clean`` -> 12 hex digits.
-        files: the files that were looked at.
+        modules: the modules that were looked at, by their labels.
         mentions: files of the project that are no modules, and that the code names in strings.
         packages: top-level names of what it imports from elsewhere.
     """
 
     parts: dict[str, str] = field(default_factory=dict)
-    files: frozenset[Path] = frozenset()
+    modules: frozenset[str] = frozenset()
     mentions: frozenset[Path] = frozenset()
     packages: frozenset[str] = frozenset()
 
@@ -61,7 +61,8 @@ def identify(functions: Sequence[Any], root: Path | None = None, config: Any = N
         _add_config(cls, reached, values)
     parts = {**reached.parts(), **values.parts, "functions": ", ".join(named)}
     packages = frozenset(reached.packages - {"runner"} - sys.stdlib_module_names)
-    return Identity(parts, frozenset(reached.files), frozenset(reached.mentions()), packages)
+    modules = frozenset(map(reached.finder.label, reached.files))
+    return Identity(parts, modules, frozenset(reached.mentions()), packages)
 
 
 def code_hash(function: Any, root: Path | None = None) -> str:

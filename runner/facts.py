@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
-from runner import graph
+from runner import graph, reasons
+from runner.code_deps import Present
 from runner.codehash import code_hash
 from runner.config import config_to_json, config_values
-from runner.data.catalog import Catalog, make_key, result_key, stage_code, used_config
+from runner.data.catalog import (
+    Catalog,
+    make_key,
+    result_key,
+    settings_of,
+    short_etags,
+    stage_code,
+    used_config,
+)  # fmt: skip
 from runner.resolve import Resolved
 from runner.spec import Dataset, Prep
 
@@ -36,17 +46,22 @@ class Facts:
         data: dataset name -> facts, for inputs and for what exists of the outputs.
         done: Prep stage -> the result that it would find and skip.
         ratio: Prep stage -> bytes out per byte in, the last time it ran.
+        why: Prep stage -> on what grounds it is skipped, or what has changed since it was made, in words.
         manifests: bundle key -> bytes of the manifests that were built on the way; the run keeps them.
     """
 
     data: dict[str, DataFacts] = field(default_factory=dict)
     done: dict[str, dict[str, Any]] = field(default_factory=dict)
     ratio: dict[str, float] = field(default_factory=dict)
+    why: dict[str, list[str]] = field(default_factory=dict)
     manifests: dict[str, bytes] = field(default_factory=dict)
 
 
-def gather(resolved: Resolved) -> Facts:
+def gather(resolved: Resolved, force: Collection[str] = ()) -> Facts:
     """Look at every input, and for every Prep stage whether its result exists.
+
+    Args:
+        force: stages, and datasets with a `make`, that are made anyway.
 
     Raises:
         DataError: an input cannot be reached, is empty or is not readable.
@@ -54,13 +69,14 @@ def gather(resolved: Resolved) -> Facts:
     facts = Facts()
     catalog = Catalog(resolved.store)
     for name, dataset in resolved.datasets.items():
-        facts.data[name] = _definition_facts(name, dataset, catalog, facts, resolved)
+        known = _definition_facts(name, dataset, catalog, facts, resolved)
+        facts.data[name] = DataFacts(None) if name in force else known
     for stage in resolved.job.stages:
         for name in map(str, graph.reads(stage).values()):
             if name not in facts.data:
                 facts.data[name] = _published_facts(name, catalog)
         if isinstance(stage, Prep):
-            _result_facts(stage, resolved, catalog, facts)
+            _result_facts(stage, resolved, catalog, facts, stage.name in force)
     return facts
 
 
@@ -77,7 +93,9 @@ def _definition_facts(name: str, dataset: Dataset, catalog: Catalog, facts: Fact
 
 def made_facts(name: str, dataset: Dataset, catalog: Catalog, resolved: Resolved) -> DataFacts:
     """A dataset with a `make`: known if it was made by the same code."""
-    result = catalog.result(make_key(name, code_hash(dataset.make, resolved.project.root)))
+    root = resolved.project.root
+    present = Present(root, resolved.job.pin_packages)
+    result = catalog.result(make_key(name, code_hash(dataset.make, root)), present)
     return _from_result(result, name) if result is not None else DataFacts(None)
 
 
@@ -89,21 +107,46 @@ def _published_facts(name: str, catalog: Catalog) -> DataFacts:
     return DataFacts(last["id"], last["rows"], last["bytes"], last["files"])
 
 
-def _result_facts(stage: Prep, resolved: Resolved, catalog: Catalog, facts: Facts) -> None:
+def _result_facts(stage: Prep, resolved: Resolved, catalog: Catalog, facts: Facts, forced: bool) -> None:
+    root = resolved.project.root
     inputs = {key: facts.data[str(name)].id for key, name in stage.sources.items()}
-    key = None
-    if all(inputs.values()):
-        root = resolved.project.root
-        raw = config_to_json(resolved.job.config, root)
-        code = stage_code(stage, root, raw)
-        key = result_key(stage, code.hash, used_config(stage, config_values(raw, root)), inputs)
-    result = catalog.result(key) if key is not None else None
+    raw = config_to_json(resolved.job.config, root)
+    code = stage_code(stage, root, raw)
+    config = used_config(stage, config_values(raw, root))
+    present = Present(root, resolved.job.pin_packages)
+    key = result_key(stage, code.hash, config, inputs) if all(inputs.values()) and not forced else None
+    result = catalog.result(key, present) if key is not None else None
     for name in stage.sinks.values():
         facts.data[name] = _from_result(result, name) if result is not None else DataFacts(None)
     if result is not None:
         facts.done[stage.name] = result
-    elif (previous := _previous(stage, catalog)) is not None:
+        facts.why[stage.name] = reasons.grounds(result)
+        return
+    if (previous := _previous(stage, catalog)) is not None:
         facts.ratio[stage.name] = previous
+    now = {
+        "code": code.parts,
+        "config": config,
+        "settings": settings_of(stage),
+        "inputs": _inputs(stage, facts, resolved),
+    }
+    facts.why[stage.name] = ["forced"] if forced else reasons.nearest(catalog, stage.sinks.values(), now, present)
+
+
+def _inputs(stage: Prep, facts: Facts, resolved: Resolved) -> dict[str, dict[str, Any]]:
+    """The inputs of a stage as a record names them."""
+    found = {}
+    for key, name in stage.sources.items():
+        dataset = resolved.datasets.get(str(name))
+        shown: dict[str, Any] = {"dataset": str(name), "id": facts.data[str(name)].id}
+        if dataset is not None and dataset.url is not None:
+            from runner.data import foreign
+            from runner.data.manifest import Manifest
+
+            manifest = Manifest.from_bytes(facts.manifests[foreign.key(dataset)])
+            shown["shards"] = short_etags((shard.path, shard.etag) for shard in manifest.shards)
+        found[key] = shown
+    return found
 
 
 def _from_result(result: dict[str, Any], name: str) -> DataFacts:

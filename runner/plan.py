@@ -36,6 +36,7 @@ class StagePlan:
         fewest_workers, fewest_machines: with which it begins; fewer only where the cluster grows with the work.
         storage_added: bytes, estimated; None where nothing is known.
         price_per_hour: of those machines, where the cluster gives prices.
+        why: of a Prep, on what grounds it is skipped or what has changed since it was made, in words.
     """
 
     name: str
@@ -51,6 +52,7 @@ class StagePlan:
     fewest_machines: int
     storage_added: int | None = None
     price_per_hour: float | None = None
+    why: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -168,6 +170,7 @@ def _stage_plan(stage: Stage, resolved: Resolved, facts: Facts, written: set[str
         outputs=tuple(_line(name, facts.data.get(name), "made here") for name in graph.writes(stage)),
         storage_added=_storage(stage, inputs, facts) if action != "skip" else 0,
         price_per_hour=price,
+        why=tuple(facts.why.get(stage.name, ())),
     )
 
 

@@ -157,7 +157,9 @@ class Published:
         """
         from runner.data.catalog import Catalog
 
-        record = Catalog(self.store).result(self.entry.data.get("key") or "")
+        records = Catalog(self.store).results(self.entry.data.get("key") or "-")
+        made = [each for each in records if any(s["id"] == self.version for s in each["sinks"].values())]
+        record = next((each for each in made if each["run"] == self.entry.data.get("run")), made[0] if made else None)
         if record is None:
             raise DataError(
                 f"no record of how version {self.version[:12]} of '{self.name}' was made",

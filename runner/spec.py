@@ -220,6 +220,7 @@ class Job:
         cluster: a cluster's name (the stem of its file in `clusters/`) or value.
         packages: what its functions import besides what the environment has, such as 'tokenizers>=0.20'. Locked at
             submission to exact versions that fit what is installed, and installed once on each machine.
+        pin_packages: whether a result is made again when the versions of the packages that its code imports differ.
     """
 
     name: str
@@ -227,6 +228,7 @@ class Job:
     config: Any = None
     cluster: str | Cluster = "local"
     packages: tuple[str, ...] = ()
+    pin_packages: bool = False
 
     def __post_init__(self) -> None:
         fields = Fields(f"Job '{self.name}'")
@@ -248,6 +250,8 @@ class Job:
         if not isinstance(self.cluster, str | Cluster):
             raise fields.fail("cluster", self.cluster, "a cluster's name or a Cluster")
         object.__setattr__(self, "packages", package_names(fields, self.packages))
+        if not isinstance(self.pin_packages, bool):
+            raise fields.fail("pin_packages", self.pin_packages, "True or False")
         self._check_uses(fields)
 
     def _check_uses(self, fields: Fields) -> None:

@@ -4,7 +4,8 @@
     <store>/datasets/<name>/_manifests/<id>.parquet
     <store>/datasets/<name>/_versions/<run>-<attempt>/*.parquet    the shards of one version, and nothing else
     <store>/datasets/<name>/data                   on a disk: a link to the newest version
-    <store>/results/<result key>.json              the one record of a stage's result; what it names is complete
+    <store>/results/<result key>/<variant>.json    the one record of a result; what it names is complete. Of one key
+                                                   there are as many as there are states of the files that it read
     <store>/results/<code key>/<task key>.json     what one task wrote: reuse per shard, and recovery
 
 A version's folder is named by the attempt that made it. Shards that were made before come in by a hard link, or by a
@@ -21,10 +22,11 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from runner.code_deps import Present, variant
 from runner.codehash import Identity, identify
 from runner.errors import DataError, listed, suggest
 from runner.spec import Prep
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
 
 #: Part of every key: a change of what runner itself makes of the same code must not reuse older results.
 _VERSION = 2
+#: A record names no more shards of an input than these.
+_MOST_SHARDS = 512
 #: The kind of an entry in a dataset's log that takes versions away.
 REMOVED = "removed"
 
@@ -57,15 +61,27 @@ def used_config(stage: Prep, values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: values[name] for name in (stage.uses if stage.uses is not None else values)}
 
 
+def settings_of(stage: Prep) -> dict[str, Any]:
+    """The settings of a stage that shape rows."""
+    names = ("batch_format", "batch_size", "sort_by", "max_quarantine")
+    return {name: getattr(stage, name) for name in names}
+
+
 def code_key(stage: Prep, code_hash: str, config_used: Mapping[str, Any]) -> str:
     """20 hex digits for what the stage does to any input: its code, its config and its settings, but not its data."""
-    settings = [stage.batch_format, stage.batch_size, sorted(stage.sinks.items()), stage.sort_by]
-    return _digest([_VERSION, code_hash, dict(config_used), settings])[:20]
+    settings = {name: value for name, value in settings_of(stage).items() if name != "max_quarantine"}
+    return _digest([_VERSION, code_hash, dict(config_used), settings, sorted(stage.sinks.items())])[:20]
 
 
 def result_key(stage: Prep, code_hash: str, config_used: Mapping[str, Any], input_ids: Mapping[str, str | None]) -> str:
     """20 hex digits for the result of the stage on these inputs (source key -> manifest id)."""
     return _digest([code_key(stage, code_hash, config_used), dict(input_ids), stage.max_quarantine])[:20]
+
+
+def short_etags(shards: Iterable[tuple[str, str]]) -> dict[str, str] | None:
+    """Path -> a short mark of the content of each shard, so that a later run can say which differ; None if many."""
+    found = dict(shards)
+    return {path: _digest(etag)[:8] for path, etag in found.items()} if len(found) <= _MOST_SHARDS else None
 
 
 def make_key(name: str, code_hash: str) -> str:
@@ -195,21 +211,32 @@ class Catalog:
 
     # -- results -------------------------------------------------------------------------------------------------
 
-    def result(self, key: str) -> dict[str, Any] | None:
-        """The record of a stage's result, or None.
+    def results(self, key: str) -> list[dict[str, Any]]:
+        """The records of a key, the newest first; they differ in what else they depended on.
 
-        It has: key, stage, inputs, code, config, settings, counts, bytes_in, run, versions, and sinks: sink key ->
+        Each has: key, at (seconds since 1970), stage, inputs, code (part -> hash), config, settings, deps (see
+        `code_deps`), packages, pinned (whether they count), counts, bytes_in, run, versions, and sinks: sink key ->
         {dataset, id, folder, rows, bytes, files (how many), schema, data: [{path, rows, bytes, md5, sha256}]}.
         """
-        return self._read(f"results/{key}.json")
+        found = [self._read(f"results/{key}/{name}") for name in self._store.list(f"results/{key}")]
+        return sorted((each for each in found if each is not None), key=lambda each: -each.get("at", 0))
+
+    def result(self, key: str, present: Present | None = None) -> dict[str, Any] | None:
+        """The newest record of a key, or None.
+
+        Args:
+            present: only one that agrees with what is there now.
+        """
+        return next((each for each in self.results(key) if present is None or present.agrees(each)), None)
 
     def publish_result(self, key: str, record: Mapping[str, Any], replace: bool = False) -> None:
         """Keep the record of a complete result; of two equal ones the first stays.
 
         Args:
-            replace: overwrite a record whose data has been deleted.
+            replace: overwrite a record whose data has been deleted, or that was to be made again.
         """
-        self._write(f"results/{key}.json", record, replace)
+        pinned = record.get("packages", {}) if record.get("pinned") else {}
+        self._write(f"results/{key}/{variant({**record.get('deps', {}), **pinned})}.json", record, replace)
 
     def publish_versions(self, record: Mapping[str, Any]) -> None:
         """Make every sink of a result the newest version of its dataset: publishes, and repairs what a crash left."""

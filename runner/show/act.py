@@ -13,8 +13,9 @@ from rich.text import Text
 
 from runner import api, interrupts, streams
 from runner.bundle import new_run_id
-from runner.errors import InputError, Interrupted, RunnerError, exit_code_of
+from runner.errors import InputError, Interrupted, RunnerError, exit_code_of, listed, suggest
 from runner.lifecycle import RunState, View
+from runner.project import find_project
 from runner.run import Run
 from runner.settings import parse_assignments
 from runner.show.ask import commands_for, look, say_lost
@@ -25,6 +26,7 @@ from runner.show.errors import print_failure
 from runner.show.plan import print_plan
 from runner.show.screens import LiveScreen, PlainScreen, Screen
 from runner.show.summary import next_commands, print_commands, print_run
+from runner.spec import Job
 
 if TYPE_CHECKING:
     from runner.resolve import Resolved
@@ -44,16 +46,18 @@ class Beginning:
 
 def submit(
     job: str, cluster: str | None, store: str | None, changes: list[str], begins: Beginning, *, detach: bool,
-    inline: bool, dry_run: bool, output: Output,
+    inline: bool, dry_run: bool, output: Output, force: bool | str = False,
 ) -> None:  # fmt: skip
     """Check a job and start its run; follow it unless detached."""
     if begins.everything and begins.start_from is None:
         raise InputError("--with-optimizer without --from", allowed="both", todo="name the run to begin from")
     if inline and detach:
         raise InputError("--inline and --detach", allowed="one of the two", todo="leave one out")
+    if inline:
+        api.watch_inline(late=False)
     prepared = api.prepare(
-        job, cluster=cluster, store=store, changes=parse_assignments(changes), start_from=begins.start_from,
-        start_with="all" if begins.everything else "weights",
+        job, cluster=cluster, store=store, changes=parse_assignments(changes), force=force,
+        start_from=begins.start_from, start_with="all" if begins.everything else "weights",
     )  # fmt: skip
     if output is Output.TEXT:
         print_plan(console(), prepared.plan, inline)
@@ -76,6 +80,27 @@ def submit(
             return
         _say(output, f"run {run.id} started; Ctrl-C cancels it")
         _follow(Attached(run, _screen(output)), commands, output)
+
+
+def why_run(stage: str, job: str | None, changes: list[str], store: str | None, output: Output) -> None:
+    """Say why a submit would make a stage again, or skip it."""
+    if job is None:
+        stems = find_project().stems(Job)
+        if len(stems) != 1:
+            raise InputError("no job", allowed=listed(stems), todo=f"say `runner why-run {stage} JOB`")
+        job = stems[0]
+    plan = api.prepare(job, store=store, changes=parse_assignments(changes)).plan
+    preps = {each.name: each for each in plan.stages if each.kind == "prep"}
+    if stage not in preps:
+        where = f"Job '{plan.job}'"
+        raise InputError(f"no Prep '{stage}'", allowed=listed(preps), todo=suggest(stage, preps), where=where)
+    found = preps[stage]
+    if output is Output.JSON:
+        print_json({"stage": stage, "job": plan.job, "action": found.action, "why": list(found.why)})
+        return
+    typer.echo(f"{stage}: {found.action}")
+    for words in found.why:
+        typer.echo(f"  {words}")
 
 
 def print_objects(job: str, cluster: str | None, store: str | None, changes: list[str], *, dry_run: bool) -> None:

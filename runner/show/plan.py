@@ -72,9 +72,13 @@ def _data(line: DataLine) -> str:
     return f"{line.name}: " + ", ".join(filter(None, facts))
 
 
+def _more(stage: StagePlan) -> str:
+    return f" (and {len(stage.why) - 1} more: runner why-run {stage.name})" if len(stage.why) > 1 else ""
+
+
 def _notes(plan: Plan) -> list[str]:
     actions = {stage.action for stage in plan.stages}
-    notes = []
+    notes = [f"{stage.name}: {stage.why[0]}{_more(stage)}" for stage in plan.stages if stage.why]
     if "skip" in actions:
         notes.append("skip: the result exists in the store, from the same code, config and input.")
     if "decide" in actions:

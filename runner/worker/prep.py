@@ -9,16 +9,28 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from runner.data.catalog import Catalog, code_key, data_key, result_key, stage_code, used_config
+from runner.data.catalog import (
+    Catalog,
+    code_key,
+    data_key,
+    result_key,
+    settings_of,
+    short_etags,
+    stage_code,
+    used_config,
+)
 from runner.data.manifest import Manifest
 from runner.errors import DataError
 from runner.spec import Dataset, Prep
+from runner.store import LOCAL
+from runner.worker import prep_trace
 from runner.worker.pool import Pool
 from runner.worker.pool_lazy import LazyPool
 from runner.worker.prep_files import OutputFile
 from runner.worker.prep_make import run_make
 from runner.worker.prep_progress import COUNTS, Progress
 from runner.worker.prep_publish import Sink, publish
+from runner.worker.prep_reuse import Reuse, traced_here
 from runner.worker.prep_run import Work, run_task, too_many
 from runner.worker.prep_tasks import Task, plan_tasks
 from runner.worker.scope import Scope
@@ -60,44 +72,54 @@ class _Stage:
         self._catalog = Catalog(scope.store)
         self._where = f"Prep '{stage.name}'"
         self._inputs: dict[str, Manifest] = {k: scope.manifest(source) for k, source in stage.sources.items()}
-        self._hash = stage_code(stage, config=scope.spec["job"]["config"]).hash
+        identity = stage_code(stage, config=scope.spec["job"]["config"])
         self._config = used_config(stage, scope.config_values)
         ids = {key: manifest.id for key, manifest in self._inputs.items()}
-        self._key = result_key(stage, self._hash, self._config, ids)
-        self._code = code_key(stage, self._hash, self._config)
-        self._replace = False
+        key = result_key(stage, identity.hash, self._config, ids)
+        self._reuse = Reuse(stage.name, identity, key, scope)
+        self._code = code_key(stage, identity.hash, self._config)
         self._known: set[str] = set()  # tasks that have a record
 
     def existing(self) -> dict[str, Any] | None:
         """The result, if it is in the store with all its data; also mends the datasets' logs after a crash."""
-        record = self._catalog.result(self._key)
+        record = self._reuse.found()
         if record is None:
-            return None
-        if self._catalog.missing(record):
-            self._replace = True
             return None
         self._catalog.publish_versions(record)
         tasks = record["tasks"]
         self._scope.report(self._stage.name, skipped=True, done=tasks, total=tasks, **_progress(record["counts"]))
-        return _shown(record, skipped=True, reused=tasks)
+        shown = _shown(record, skipped=True, reused=tasks)
+        other = self._reuse.other_versions(record)
+        if other:
+            shown["notes"].append(f"made with other versions of packages: {'; '.join(other)}")
+        return shown
 
     def run(self) -> dict[str, Any]:
         """Do what is not done yet, and publish."""
         if self._stage.batch_format == "dataset":
-            from runner.worker.prep_dataset import transform_datasets
-
-            if isinstance(self._pool, LazyPool):
-                self._pool.start_ray()
-            rows_in, sinks = transform_datasets(self._stage, self._inputs, self._key, self._scope)
-            counts = {"rows_in": rows_in, "processed": rows_in, "filtered": 0, "quarantined": 0}
-            counts["bytes_in"] = sum(manifest.bytes for manifest in self._inputs.values())
-            return self._publish(sinks, counts, tasks=1, reused=0, quarantine=[])
+            return self._run_dataset()
         records, reused = self._run_tasks()
         counts = _sum(records)
         self._check_share(records, counts)
         sinks = {key: _sink(name, key, records) for key, name in self._stage.sinks.items()}
         quarantine = [record["quarantine"] for record in records if record["quarantine"]]
-        return self._publish(sinks, counts, tasks=len(records), reused=reused, quarantine=quarantine)
+        loaded = {name for record in records for name in record["loaded"]}
+        traced = self._reuse.facts([record["deps"] for record in records], loaded)
+        return self._publish(sinks, counts, traced, tasks=len(records), reused=reused, quarantine=quarantine)
+
+    def _run_dataset(self) -> dict[str, Any]:
+        """Ray's workers are not watched: every data file of the project counts."""
+        from runner.worker.prep_dataset import transform_datasets
+
+        if isinstance(self._pool, LazyPool):
+            self._pool.start_ray()
+        store = self._scope.store
+        with prep_trace.begin().at_work([store.root] if store.kind == LOCAL else []):
+            rows_in, sinks = transform_datasets(self._stage, self._inputs, self._reuse.key, self._scope)
+        counts = {"rows_in": rows_in, "processed": rows_in, "filtered": 0, "quarantined": 0}
+        counts["bytes_in"] = sum(manifest.bytes for manifest in self._inputs.values())
+        deps, loaded = traced_here(self._reuse.identity.modules, everything=True)
+        return self._publish(sinks, counts, self._reuse.facts([deps], loaded), tasks=1, reused=0, quarantine=[])
 
     # -- tasks ---------------------------------------------------------------------------------------------------
 
@@ -109,8 +131,9 @@ class _Stage:
         reused = len(records)
         todo = [self._as_new(task) for task in tasks if task.key not in records]
         work = Work(
-            self._stage, self._code, manifest.base, manifest.options, manifest.schema, manifest.rows, self._scope
-        )
+            self._stage, self._code, manifest.base, manifest.options, manifest.schema, manifest.rows,
+            self._reuse.identity.modules, self._reuse.named, self._scope,
+        )  # fmt: skip
         progress = Progress(self._scope, self._stage.name, len(tasks), list(records.values()))
         for _, record in self._pool.map(functools.partial(run_task, work), todo, self._stage.timeout_s):
             records[record["key"]] = record
@@ -138,7 +161,7 @@ class _Stage:
     def _usable(self, record: Mapping[str, Any], there: Mapping[str, set[str]]) -> bool:
         if record["quarantined"] and not self._stage.max_quarantine:
             return False  # it is run again, to raise as it should
-        return all(path in there[folder] for folder, path in self._files(record))
+        return self._reuse.may_use(record) and all(path in there[folder] for folder, path in self._files(record))
 
     def _files(self, record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         """(folder, name) of each file that a task wrote."""
@@ -158,8 +181,9 @@ class _Stage:
             raise too_many(self._stage, bad, rows, first["first_error"], first["first_trace"])
 
     def _publish(
-        self, sinks: Mapping[str, Sink], counts: Mapping[str, int], *, tasks: int, reused: int, quarantine: list[str]
-    ) -> dict[str, Any]:
+        self, sinks: Mapping[str, Sink], counts: Mapping[str, int], traced: Mapping[str, Any], *, tasks: int,
+        reused: int, quarantine: list[str],
+    ) -> dict[str, Any]:  # fmt: skip
         if not any(sink.files for sink in sinks.values()):
             raise DataError(
                 f"no rows: {counts['rows_in']} came in, {counts['filtered']} were filtered, "
@@ -171,27 +195,25 @@ class _Stage:
         facts = {
             "stage": self._stage.name,
             "inputs": {key: self._input(key) for key in self._inputs},
-            "code": self._hash,
+            **traced,
             "config": self._config,
-            "settings": {
-                "batch_format": self._stage.batch_format,
-                "batch_size": self._stage.batch_size,
-                "sort_by": self._stage.sort_by,
-                "max_quarantine": self._stage.max_quarantine,
-            },
+            "settings": settings_of(self._stage),
             "counts": dict(counts),
             "bytes_in": counts["bytes_in"],
             "tasks": tasks,
             "tasks_of": self._code,
             "quarantine": quarantine,
         }
-        record = publish(self._key, sinks, facts, self._scope, self._pool, self._where, replace=self._replace)
+        record = publish(
+            self._reuse.key, sinks, facts, self._scope, self._pool, self._where, replace=self._reuse.replace
+        )
         return _shown(record, skipped=False, reused=reused)
 
     def _input(self, key: str) -> dict[str, Any]:
         source, manifest = self._stage.sources[key], self._inputs[key]
         name = source.url if isinstance(source, Dataset) else source
-        return {"dataset": name, "id": manifest.id, "rows": manifest.rows, "bytes": manifest.bytes}
+        facts = {"dataset": name, "id": manifest.id, "rows": manifest.rows, "bytes": manifest.bytes}
+        return {**facts, "shards": short_etags((shard.path, shard.etag) for shard in manifest.shards)}
 
 
 def _sum(records: list[dict[str, Any]]) -> dict[str, int]:

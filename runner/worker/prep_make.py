@@ -11,14 +11,17 @@ from typing import Any
 import pyarrow as pa
 
 from runner.capture import resolve, user_line, user_trace
-from runner.codehash import code_hash
+from runner.codehash import identify
 from runner.data.catalog import Catalog, make_key
 from runner.errors import DataError, UserCodeError
 from runner.spec import Dataset
+from runner.store import LOCAL
+from runner.worker import prep_trace
 from runner.worker.pool import Pool
 from runner.worker.prep_batches import WrongReturn, to_table
 from runner.worker.prep_files import OutputFile, store_table
 from runner.worker.prep_publish import Sink, publish
+from runner.worker.prep_reuse import Reuse, traced_here
 from runner.worker.scope import Scope
 
 
@@ -37,19 +40,19 @@ def run_make(name: str, dataset: Dataset, scope: Scope, pool: Pool) -> dict[str,
         DataError: it yielded something that is no table, tables that do not fit together, or no rows.
     """
     started = time.monotonic()
-    catalog = Catalog(scope.store)
-    code = code_hash(dataset.make)
-    key = make_key(name, code)
-    record = catalog.result(key)
-    lost = record is not None and bool(catalog.missing(record))
-    skipped = record is not None and not lost
-    if record is not None and skipped:
-        catalog.publish_versions(record)
+    identity = identify([dataset.make])
+    key = make_key(name, identity.hash)
+    reuse = Reuse(name, identity, key, scope)
+    record = reuse.found()
+    skipped = record is not None
+    if record is not None:
+        Catalog(scope.store).publish_versions(record)
     else:
         where = f"Dataset '{name}'"
-        ((_, files),) = pool.map(run_making, [Making(name, dataset, key, scope)])
-        facts: dict[str, Any] = {"stage": None, "inputs": {}, "code": code, "config": {}, "settings": {}, "bytes_in": 0}
-        record = publish(key, {"": Sink(name, files)}, facts, scope, pool, where, replace=lost)
+        ((_, (files, deps, loaded)),) = pool.map(run_making, [Making(name, dataset, key, identity.modules, scope)])
+        facts: dict[str, Any] = {"stage": None, "inputs": {}, "config": {}, "settings": {}, "bytes_in": 0}
+        facts |= reuse.facts([deps], loaded)
+        record = publish(key, {"": Sink(name, files)}, facts, scope, pool, where, replace=reuse.replace)
     made = {field: record["sinks"][""][field] for field in ("id", "rows", "bytes", "files")}
     return {**made, "skipped": skipped, "key": key, "seconds": round(time.monotonic() - started, 3)}
 
@@ -61,6 +64,7 @@ class Making:
     name: str
     dataset: Dataset
     key: str
+    modules: frozenset[str]
     scope: Scope
 
     def __str__(self) -> str:
@@ -74,8 +78,19 @@ class Making:
         self.__dict__.update({**state, "scope": kind.attach(payload)})
 
 
-def run_making(making: Making) -> list[OutputFile]:
-    """Call `make` and write what it yields, in a worker: a file for each table."""
+def run_making(making: Making) -> tuple[list[OutputFile], dict[str, str], list[str]]:
+    """Call `make` and write what it yields, in a worker: a file for each table.
+
+    Returns:
+        (files, what else it depended on, packages that it has loaded)
+    """
+    store = making.scope.store
+    with prep_trace.begin().at_work([store.root] if store.kind == LOCAL else []):
+        files = _made(making)
+    return files, *traced_here(making.modules)
+
+
+def _made(making: Making) -> list[OutputFile]:
     where = f"Dataset '{making.name}'"
     files = []
     for number, table in enumerate(_tables(making, where)):

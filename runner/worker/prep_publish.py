@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import platform
+import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -74,7 +75,7 @@ def publish(
             "schema": {field.name: str(field.type) for field in schema} or dict(sink.columns),
             "data": data,
         }
-    record = {**facts, "key": key, "run": scope.run_id, "versions": _versions(), "sinks": shown}
+    record = {**facts, "key": key, "at": time.time(), "run": scope.run_id, "versions": _versions(), "sinks": shown}
     catalog.publish_result(key, record, replace)
     catalog.publish_versions(record)
     return record

@@ -17,9 +17,12 @@ from runner.data.manifest import UNCOUNTED
 from runner.data.writer import write_file
 from runner.errors import DataError, UserCodeError
 from runner.spec import Prep
+from runner.store import LOCAL
+from runner.worker import prep_trace
 from runner.worker.prep_batches import cut
 from runner.worker.prep_files import Gather, OutputFile, slug, store_table, temporary
 from runner.worker.prep_forms import Uncarried
+from runner.worker.prep_reuse import code_root
 from runner.worker.prep_schema import Drift
 from runner.worker.prep_tasks import Part, Task
 from runner.worker.prep_user import Applied, Raised, Transform
@@ -35,6 +38,8 @@ class Work:
         code: its code key.
         base, options, schema: of the input's manifest.
         rows: of the input, or UNCOUNTED.
+        modules: labels of those whose code counts by the stage's code key.
+        named: dependencies that are known from the code.
         scope: of the run; another process attaches to it by its payload.
     """
 
@@ -44,6 +49,8 @@ class Work:
     options: Mapping[str, Any]
     schema: pa.Schema
     rows: int
+    modules: frozenset[str]
+    named: Mapping[str, str]
     scope: Scope
 
     def __getstate__(self) -> dict[str, Any]:
@@ -58,6 +65,11 @@ class Work:
     def transform(self) -> Transform:
         """The user's code, loaded once per process and stage."""
         return Transform(self.stage, self.scope.config, inline=self.scope.inline)
+
+    @property
+    def apart(self) -> list[str]:
+        """Folders in which nothing counts as read by the user's code."""
+        return [self.scope.store.root] if self.scope.store.kind == LOCAL else []
 
     @property
     def where(self) -> str:
@@ -75,7 +87,8 @@ def run_task(work: Work, task: Task) -> dict[str, Any]:
 
     Returns:
         The record: key, shards, rows_in, processed, filtered, quarantined, bytes_in, seconds, first_error, quarantine
-        (key of the rows set aside, or None) and sinks: sink key -> {files, schema of an empty sink or None}.
+        (key of the rows set aside, or None), sinks: sink key -> {files, schema of an empty sink or None}, deps (what
+        its process has read, see `code_deps`), loaded (packages) and run.
 
     Raises:
         UserCodeError: the user's code raised (inline: what it raised).
@@ -83,9 +96,13 @@ def run_task(work: Work, task: Task) -> dict[str, Any]:
     """
     started = time.monotonic()
     run = _Run(work, task)
-    for batch in cut(run.rows(), work.stage.batch_size):
-        run.take(batch)
-    record = run.finish()
+    watch = prep_trace.begin()
+    with watch.at_work([*work.apart, *run.inputs]):
+        for batch in cut(run.rows(), work.stage.batch_size):
+            run.take(batch)
+        record = run.finish()
+    record["deps"], record["loaded"] = {**work.named, **watch.deps(code_root(), work.modules)}, watch.packages()
+    record["run"] = work.scope.run_id
     record["seconds"] = round(time.monotonic() - started, 3)
     Catalog(work.scope.store).publish_task(work.code, task.key, record, task.replace)
     return record
@@ -104,6 +121,11 @@ class _Run:
         self._counts = Applied()
         self._row = 0  # of the task: how many went through the transform
         self._first_rows: dict[str, int] = {}
+
+    @property
+    def inputs(self) -> list[str]:
+        """The URLs of the files that it reads."""
+        return [self._url(part) for part in self._task.parts]
 
     def rows(self) -> Iterator[pa.RecordBatch]:
         """The input, in order."""

@@ -1,0 +1,80 @@
+"""Whether what was made before may be used: its key says so, and all that it depended on besides is as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from runner import capture, code_deps
+from runner.code_deps import Present
+from runner.codehash import Identity
+from runner.data.catalog import Catalog
+from runner.worker import prep_trace
+from runner.worker.scope import Scope
+
+#: Writes every file of a result, so that its version is always known.
+_WRITER = "pyarrow"
+
+
+class Reuse:
+    """What may be reused for one key.
+
+    Args:
+        name: of the stage (or of the dataset that is made), by which a run may ask to make it anyway.
+        identity: of the code.
+        key: of the result.
+    """
+
+    def __init__(self, name: str, identity: Identity, key: str, scope: Scope) -> None:
+        self.identity, self.key = identity, key
+        self.forced = name in scope.spec.get("force", ())
+        self.replace = False  # there is a record, and it is not used
+        self.root = code_root()
+        #: Files that the code names in strings: a library may read them where no hook of Python's sees it.
+        self.named = {code_deps.name_of(p, self.root): code_deps.digest_file(p) for p in identity.mentions}
+        self._catalog, self._run = Catalog(scope.store), scope.run_id
+        self._present = Present(self.root, scope.job.pin_packages)
+
+    def found(self) -> dict[str, Any] | None:
+        """The record of the result, if all of it is in the store and agrees with what is there now."""
+        self.replace = self.forced
+        for record in self._catalog.results(self.key):
+            if not self.may_use(record):
+                continue
+            if not self._catalog.missing(record):
+                return record
+            self.replace = True
+        return None
+
+    def may_use(self, record: Mapping[str, Any]) -> bool:
+        """Whether a record agrees; where the stage is to be made anyway, only what this very run has made."""
+        return (not self.forced or record["run"] == self._run) and self._present.agrees(record)
+
+    def facts(self, deps: Iterable[Mapping[str, str]], loaded: Iterable[str]) -> dict[str, Any]:
+        """What a record keeps of what it depended on.
+
+        Args:
+            deps: of its pieces.
+            loaded: top-level names that they have imported.
+        """
+        versions = code_deps.versions_of({*self.identity.packages, *loaded, _WRITER})
+        merged = code_deps.merged([self.named, *deps])
+        return {"code": self.identity.parts, "deps": merged, "packages": versions, "pinned": self._present.pinned}
+
+    def other_versions(self, record: Mapping[str, Any]) -> list[str]:
+        """How packages differ from those that a record was made with, in words."""
+        return [
+            f"{name} {then}, now {now}" for name, (then, now) in code_deps.other_versions(record["packages"]).items()
+        ]
+
+
+def code_root() -> Path:
+    """Where this process has the user's code."""
+    return capture.code_root() or Path.cwd()
+
+
+def traced_here(modules: frozenset[str], *, everything: bool = False) -> tuple[dict[str, str], list[str]]:
+    """(dependencies, packages) of what this process has done so far; see `prep_trace`."""
+    watch = prep_trace.begin()
+    return watch.deps(code_root(), modules, everything), watch.packages()

@@ -1,0 +1,232 @@
+"""Watches what a prep's code reads: files of the project (and elsewhere), names in folders, modules that come late.
+
+One hook for the whole process, for Python's hooks cannot be taken away. What a process has read once it may use in
+any later task, so a task depends on all that its process has read since it began to watch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from runner import capture, code_deps
+from runner.code_files import is_installed
+
+_CHILDREN = {"subprocess.Popen", "os.fork", "os.forkpty", "os.exec", "os.posix_spawn", "os.system", "os.spawn"}
+_FOLDERS = {"os.listdir", "os.scandir"}
+_MOVES = {"os.rename", "shutil.move", "shutil.copyfile"}
+_EVENTS = {"open", "sqlite3.connect", *_CHILDREN, *_FOLDERS, *_MOVES}
+_WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+#: Who reads sources to import, or to show, them.
+_OF_PYTHON = ("<frozen importlib", "/linecache.py", "/tokenize.py", "/traceback.py", "/inspect.py", "/zipimport.py")
+_SYSTEM = (
+    "/proc/", "/sys/", "/dev/", "/etc/", "/usr/lib", "/usr/share/", "/lib/", "/lib64/", "/run/", "/var/lib/",
+    "/var/run/", "/var/cache/",
+)  # fmt: skip
+
+
+class Watch:
+    """What this process has read since it was made, while the user's code ran.
+
+    Args:
+        late: the user's modules had been loaded before: nobody saw what they read then.
+    """
+
+    def __init__(self, late: bool = False) -> None:
+        self.late, self.children = late, False
+        self._began = time.time()
+        self._at_work = 0
+        self._opened: dict[str, tuple[int, int] | None] = {}  # path -> (mtime in ns, size) then
+        self._listed: dict[str, str] = {}
+        self._written: set[str] = set()
+        self._apart: set[str] = set()
+        self._before = set(sys.modules)
+        self._quiet = threading.local()
+
+    @contextlib.contextmanager
+    def at_work(self, apart: Iterable[str] = ()) -> Iterator[None]:
+        """While the user's code runs here.
+
+        Args:
+            apart: files (and folders) that count otherwise: the input, the store.
+        """
+        self._apart.update(map(_place, apart))
+        self._at_work += 1
+        try:
+            yield
+        finally:
+            self._at_work -= 1
+
+    # -- the hook ------------------------------------------------------------------------------------------------
+
+    def see(self, event: str, arguments: tuple[Any, ...]) -> None:
+        """Note an event of the interpreter; it must not raise, or the user's call would."""
+        if event not in _EVENTS or sys.is_finalizing() or not (self._at_work or capture.loading()):
+            return
+        if getattr(self._quiet, "on", False):
+            return
+        self._quiet.on = True
+        try:
+            if event == "open":
+                self._open(*arguments[:3])
+            elif event == "sqlite3.connect":
+                self._open(arguments[0], None, os.O_RDONLY)
+            elif event in _FOLDERS:
+                self._list(arguments[0])
+            elif event in _MOVES:
+                self._written.add(_place(arguments[1]))
+            else:
+                self.children = True
+        except OSError:  # no current folder
+            return
+        finally:
+            self._quiet.on = False
+
+    def _open(self, path: Any, mode: Any, flags: Any) -> None:
+        place = _place(path)
+        if not place or place.endswith(".pyc"):
+            return
+        if (isinstance(flags, int) and flags & _WRITES) or (isinstance(mode, str) and not set(mode).isdisjoint("wax+")):
+            self._written.add(place)
+        elif place not in self._opened and not _by_python(3):
+            self._opened[place] = _stat(place)
+
+    def _list(self, path: Any) -> None:
+        place = _place("." if path is None else path)
+        if place and place not in self._listed and not _by_python(3):
+            try:
+                self._listed[place] = code_deps.digest_folder(Path(place))
+            except OSError:
+                self._listed[place] = code_deps.ABSENT
+
+    # -- what it comes to ----------------------------------------------------------------------------------------
+
+    def deps(self, root: Path, known: frozenset[str], everything: bool = False) -> dict[str, str]:
+        """Name -> digest of what has been read; see `code_deps`.
+
+        Args:
+            root: the project's folder.
+            known: labels of the modules whose code counts already.
+            everything: what the code reads may be read where nobody sees it, so any data file of the project counts.
+        """
+        self._quiet.on = True
+        try:
+            found = {code_deps.name_of(path, root): self._now(path) for path in self._of_the_user(root)}
+            for place, names in list(self._listed.items()):
+                if Path(place).is_relative_to(root) and not self._is_apart(place):
+                    found[code_deps.name_of_folder(place, root)] = names
+            if everything or self.children or self.late:
+                for path in code_deps.every_file(root):
+                    if not self._is_apart(str(path)):
+                        found.setdefault(code_deps.name_of(path, root), code_deps.digest_file(path))
+            return {**found, **self._modules(root, known)}
+        finally:
+            self._quiet.on = False
+
+    def packages(self) -> list[str]:
+        """The top-level names of what was imported since, and is neither the user's nor Python's."""
+        fresh = {name.split(".")[0] for name in set(sys.modules) - self._before}
+        return sorted(name for name in fresh - sys.stdlib_module_names - {"runner"} if not name.startswith("_"))
+
+    def _of_the_user(self, root: Path) -> list[str]:
+        return [
+            path
+            for path, then in list(self._opened.items())
+            if path not in self._written and not self._is_apart(path) and self._counts(path, then, root)
+        ]
+
+    def _is_apart(self, path: str) -> bool:
+        return path in self._apart or any(str(each) in self._apart for each in Path(path).parents)
+
+    def _counts(self, path: str, then: tuple[int, int] | None, root: Path) -> bool:
+        """Whether a file is the project's, or one elsewhere that was there before and is no program's own."""
+        if Path(path).is_relative_to(root):
+            return not os.path.isdir(path)
+        if then is None or path.startswith((*_SYSTEM, sys.prefix, sys.base_prefix, tempfile.gettempdir() + os.sep)):
+            return False
+        if any(part.startswith(".") for part in Path(path).parts) or is_installed(Path(path)):
+            return False
+        try:
+            return os.path.isfile(path) and os.stat(path).st_ctime < self._began
+        except OSError:
+            return False
+
+    def _now(self, path: str) -> str:
+        then = self._opened[path]
+        if then is None:
+            return code_deps.ABSENT
+        if _stat(path) != then:
+            return code_deps.CHANGED
+        try:
+            return code_deps.digest_file(Path(path))
+        except OSError:
+            return code_deps.CHANGED
+
+    def _modules(self, root: Path, known: frozenset[str]) -> dict[str, str]:
+        """Those that were loaded though the code did not say so in a way that could be followed."""
+        found = {}
+        for name, module in list(sys.modules.items()):
+            file = getattr(module, "__file__", None)
+            if not isinstance(file, str) or not file.endswith(".py") or name == "__main__":
+                continue
+            path = Path(file)
+            inside = path.is_relative_to(root)
+            if (not inside and (name in self._before or is_installed(path.resolve()))) or is_installed(path):
+                continue
+            label = code_deps.name_of(path, root) if inside else name.replace(".", "/")
+            if label in known or f"{label}.py" in known or f"{label}/__init__.py" in known:
+                continue
+            named = label if inside else code_deps.name_of_module(name)
+            found[named] = code_deps.digest(named, root)
+        return found
+
+
+_watch: Watch | None = None
+
+
+def begin(late: bool = False) -> Watch:
+    """Watch from now on; a process has one watch, however often it is asked for.
+
+    Args:
+        late: see `Watch`.
+    """
+    global _watch
+    if _watch is None:
+        _watch = Watch(late)
+        sys.addaudithook(_watch.see)
+    return _watch
+
+
+def _place(path: Any) -> str:
+    """An absolute path; "" for what is none."""
+    if isinstance(path, os.PathLike):
+        path = os.fspath(path)
+    if isinstance(path, bytes):
+        path = os.fsdecode(path)
+    if not isinstance(path, str) or "\0" in path or ("://" in path and not path.startswith("file://")):
+        return ""
+    return os.path.abspath(os.path.expanduser(path.removeprefix("file://")))
+
+
+def _stat(path: str) -> tuple[int, int] | None:
+    try:
+        stat = os.stat(path)
+    except OSError:
+        return None
+    return stat.st_mtime_ns, stat.st_size
+
+
+def _by_python(depth: int) -> bool:
+    """Whether the interpreter itself asks: the caller of the hook, `depth` frames above this one."""
+    try:
+        name = sys._getframe(depth).f_code.co_filename
+    except ValueError:
+        return False
+    return name.startswith(_OF_PYTHON[0]) or name.endswith(_OF_PYTHON[1:])

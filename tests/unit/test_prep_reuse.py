@@ -1,0 +1,160 @@
+"""A result is found only while everything that its code has read is as it was."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.reuse_kit import DATA, records, run, write
+
+#: What the code reads -> (job file, other files, {edit of a file that counts: its new text}).
+READS: dict[str, tuple[str, dict[str, str], dict[str, str]]] = {
+    "at import": (
+        "import json, pathlib\nNAME = 'par' + 'ams.json'\n"
+        "K = json.loads((pathlib.Path(__file__).resolve().parents[1] / NAME).read_text())['k']\n"
+        "def fn(b, config): return [{'y': r['x'] * K} for r in b]\n",
+        {"params.json": '{"k": 2}'},
+        {"params.json": '{"k": 3}'},
+    ),
+    "at a call": (
+        "def fn(b, config):\n    k = len(open('tab' + 'le.txt').read())\n    return [{'y': k} for r in b]\n",
+        {"table.txt": "abc"},
+        {"table.txt": "abcd"},
+    ),
+    "by a file that is not there": (
+        "import pathlib\ndef fn(b, config):\n    try: k = len(open('may' + 'be').read())\n    except OSError: k = 0\n"
+        "    return [{'y': k} for r in b]\n",
+        {},
+        {"maybe": "here"},
+    ),
+    "names in a folder": (
+        "import os\ndef fn(b, config): return [{'y': len(os.listdir('tab' + 'les'))} for r in b]\n",
+        {"tables/a.txt": ""},
+        {"tables/b.txt": ""},
+    ),
+    "a module by a name that is made": (
+        "import importlib\ndef fn(b, config): return [{'y': importlib.import_module('hel' + 'per').K} for r in b]\n",
+        {"helper.py": "K = 1\n"},
+        {"helper.py": "K = 22\n"},
+    ),
+    "in a process of its own": (
+        "import subprocess, sys\ndef fn(b, config):\n"
+        "    n = subprocess.run(['cat', 'tab' + 'le.txt'], capture_output=True).stdout\n"
+        "    return [{'y': len(n)} for r in b]\n",
+        {"table.txt": "abc"},
+        {"table.txt": "abcd"},
+    ),
+    "by a library of C": (
+        "import pyarrow as pa\ndef fn(b, config):\n    with pa.OSFile('table.bin') as f: n = f.size()\n"
+        "    return [{'y': n} for r in b]\n",
+        {"table.bin": "abc"},
+        {"table.bin": "abcd"},
+    ),
+    "a database": (
+        "import sqlite3\ndef fn(b, config):\n    d = sqlite3.connect('d' + 'b')\n"
+        "    d.execute('select 1')\n    d.close()\n    return [{'y': len(open('d' + 'b').read())} for r in b]\n",
+        {"db": ""},
+        {"db": " "},
+    ),
+}  # fmt: skip
+
+
+def project(tmp_path: Path, job: str, files: dict[str, str]) -> Path:
+    root = tmp_path / "p"
+    write(root, {**DATA, "jobs/j.py": job, "unused.txt": "1", **files})
+    return root
+
+
+@pytest.mark.parametrize("kind", READS)
+def test_what_the_code_has_read_counts(tmp_path: Path, kind: str) -> None:
+    """An edit of a file that was read makes the result again, its old state finds the old one; others do not count."""
+    job, files, edits = READS[kind]
+    root = project(tmp_path, job, files)
+    first = run(root)
+    if kind != "in a process of its own":
+        write(root, {"unused.txt": "2", "jobs/unused.py": "K = 1\n"})
+    second = run(root)
+    assert (first["skipped"], second["skipped"], second["table"]) == (False, True, first["table"])
+    write(root, edits)
+    third = run(root)
+    assert (third["skipped"], third["tasks_reused"]) == (False, 0)
+    assert third["hash"] == first["hash"], "the code alone does not tell"
+    for name in edits:
+        (root / name).unlink()
+    write(root, files)
+    assert run(root)["skipped"]
+
+
+CONSTANT = "def fn(b, config):\n    len(open('ta' + 'ble').read())\n    return [{'y': r['x']} for r in b]\n"
+
+
+def test_files_elsewhere_count(tmp_path: Path) -> None:
+    """A file outside the project that was there before is a dependency; what the code writes is none."""
+    other = tmp_path / "shared" / "list.txt"
+    write(tmp_path, {"shared/list.txt": "ab"})
+    job = (
+        f"import uuid\ndef fn(b, config):\n    open('out' + '.log', 'a').write(str(uuid.uuid4()))\n"
+        f"    open('out' + '.log').read()\n    return [{{'y': len(open({str(other)!r}).read())}} for r in b]\n"
+    )
+    root = project(tmp_path, job, {})
+    first, again = run(root), run(root)
+    other.write_text("abc")
+    changed = run(root)
+    assert (first["skipped"], again["skipped"], changed["skipped"]) == (False, True, False)
+    assert (first["table"][0]["y"], changed["table"][0]["y"]) == (2, 3)
+
+
+def test_a_task_is_made_again_when_what_it_read_has_changed(tmp_path: Path) -> None:
+    """A new shard costs that shard; an edited file that the tasks have read costs all of them."""
+    root = project(tmp_path, CONSTANT, {"table": "1"})
+    run(root)
+    write(root, {"data/in2.jsonl": '{"x": 99}\n'})
+    more = run(root)
+    assert (more["tasks"], more["tasks_reused"]) == (3, 2)
+    write(root, {"table": "22"})
+    assert run(root)["tasks_reused"] == 0
+
+
+def test_forced_is_made_again_under_the_same_key(tmp_path: Path) -> None:
+    """A forced stage does all of its tasks again, once a run; other rows are a new version, equal ones are none."""
+    root = project(tmp_path, "import time\ndef fn(b, config): return [{'y': time.time_ns()} for r in b]\n", {})
+    first = run(root)
+    forced = run(root, force=True, run_id="again")
+    assert (forced["skipped"], forced["tasks_reused"], forced["key"]) == (False, 0, first["key"])
+    assert forced["outputs"] != first["outputs"]
+    assert run(root, force=True, run_id="again")["skipped"], "the same run, resumed"
+    found = run(root)
+    assert (found["skipped"], found["outputs"]) == (True, forced["outputs"])
+    assert len(records(root)) == 1
+
+
+def test_packages_are_kept_and_count_when_they_are_pinned(tmp_path: Path) -> None:
+    """A result knows the versions of the packages that its code imports: shown when they differ, counted if asked."""
+    root = project(tmp_path, "import numpy\ndef fn(b, config): return [{'y': r['x']} for r in b]\n", {})
+    run(root)
+    (path,) = records(root)
+    record = json.loads(path.read_text())
+    assert {"numpy", "pyarrow"} <= set(record["packages"])
+    record["packages"]["numpy"] = "0.1"
+    path.write_text(json.dumps(record))
+    found = run(root)
+    assert found["skipped"]
+    assert any("numpy 0.1, now " in note for note in found["notes"])
+    assert not run(root, pin=True)["skipped"]
+    assert run(root, pin=True)["skipped"]
+
+
+def test_made_data_follows_what_its_function_reads(tmp_path: Path) -> None:
+    """A dataset's `make` is called again when a file that it has read has changed, or when it is forced."""
+    root = project(tmp_path, "def fn(): return {'y': [len(open('ta' + 'ble').read())]}\n", {"table": "1"})
+    states = [
+        run(root, make=True)["skipped"],
+        run(root, make=True)["skipped"],
+        run(root, make=True, force=True)["skipped"],
+    ]
+    write(root, {"table": "22"})
+    changed: dict[str, Any] = run(root, make=True)
+    assert (states, changed["skipped"], changed["table"]) == ([False, True, False], False, [{"y": 2}])
