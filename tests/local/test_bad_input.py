@@ -146,7 +146,7 @@ job = Job("x", stages=[Prep("copy", fn=picky, source=Dataset(url="lake/b.parquet
     for words in ("seven is not allowed", "row 7", "b.parquet", 'raise ValueError("seven is not allowed")'):
         assert words in said
     assert not list((project / ".runner").glob("datasets/y/data/*"))
-    assert not list((project / ".runner").glob("results/*/*.json"))
+    assert not [each for each in (project / ".runner").glob("results/*/*.json") if '"versions"' in each.read_text()]
 
 
 def test_a_train_function_that_raises_on_rank_1(project: Path) -> None:
