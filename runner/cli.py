@@ -126,7 +126,10 @@ def _options(
 )
 def submit(
     job: Annotated[
-        str, typer.Argument(metavar="JOB", help="A job file, or its stem in jobs/.", autocompletion=complete_job)
+        str,
+        typer.Argument(
+            metavar="JOB", help="A job file, or its stem in jobs/; FILE:NAME of several.", autocompletion=complete_job
+        ),
     ],
     cluster: Annotated[str | None, typer.Option(help="Instead of the job's.", autocompletion=complete_cluster)] = None,
     store: StoreUrl = None,
