@@ -6,10 +6,12 @@ of whatever start method makes them anew from a small file that stands for the m
 
 from __future__ import annotations
 
+import atexit
 import base64
-import hashlib
+import functools
 import inspect
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -17,6 +19,7 @@ from pathlib import Path
 from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
+from runner.code_root import code_folder
 from runner.errors import SpecError
 from runner.modules import MAIN, set_main
 
@@ -76,8 +79,8 @@ def load(text: str) -> Any:
         main._runner_session = True  # type: ignore[attr-defined]
         set_main(main)
         _loaded.clear()
-    _loaded.append(_kept(text))
-    main.__file__ = _write(".py", _MAIN_FILE.format(paths=_loaded).encode())
+    _loaded.append(_write(f"{len(_loaded)}.pickle", base64.b64decode(text)))
+    main.__file__ = _write("main.py", _MAIN_FILE.format(paths=_loaded).encode())
     _name(vars(main), value)
     return value
 
@@ -144,17 +147,21 @@ def _culprit(value: Any, depth: int = 0) -> tuple[str, Any]:
     return "something", value
 
 
-def _kept(text: str) -> str:
-    return _write(".pickle", base64.b64decode(text))
+@functools.cache
+def _folder(pid: int) -> Path:
+    """This process's own, in a place that goes with the run."""
+    folder = Path(tempfile.mkdtemp(prefix="session-", dir=code_folder()))
+    atexit.register(_remove, folder, pid)
+    return folder
 
 
-def _write(ending: str, data: bytes) -> str:
-    """The path of a file with that content; in the run's scratch folder, with which it goes."""
-    folder = Path(tempfile.gettempdir()) / "session"
-    folder.mkdir(exist_ok=True)
-    path = folder / f"{hashlib.sha256(data).hexdigest()[:16]}{ending}"
-    if not path.exists():
-        beside = path.with_name(f"{path.name}.{os.getpid()}")
-        beside.write_bytes(data)
-        beside.rename(path)
+def _remove(folder: Path, pid: int) -> None:
+    if os.getpid() == pid:  # a forked child has inherited this
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _write(name: str, data: bytes) -> str:
+    """The path of a file with that content."""
+    path = _folder(os.getpid()) / name
+    path.write_bytes(data)
     return str(path)
