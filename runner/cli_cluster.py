@@ -86,7 +86,7 @@ def gc(
     store: StoreUrl = None,
     output: Format = Output.TEXT,
 ) -> None:
-    """Find what nobody needs: in the store, or what runs have left on a cluster.
+    """Find what nobody needs, here or on a cluster.
 
     In the store: runs that were never submitted whole, results, tasks and shards that no version of a dataset names,
     and files that a killed process was writing. On a cluster: objects of runs that have ended, and of runs that no
