@@ -17,7 +17,7 @@ import torch.distributed as dist
 from runner import capture
 from runner.errors import RunFailed
 from runner.spec import Train
-from runner.worker import accelerator
+from runner.worker import accelerator, own_group
 from runner.worker.scope import Scope
 from runner.worker.train_context import TrainContext
 from runner.worker.train_peers import COLLECTIVE_TIMEOUT_S, CPU_BACKEND, GPU_BACKEND, Peers
@@ -105,7 +105,8 @@ def run_rank(place: Place, stage: Train, scope: Scope, argument: dict[str, Any])
         with capture.ours():
             context = TrainContext(place, stage, scope, argument, peers)
         try:
-            capture.resolve(stage.fn)(context, scope.config)
+            with own_group.kept():
+                capture.resolve(stage.fn)(context, scope.config)
             with capture.ours():
                 result = context.finish()
         finally:
