@@ -26,13 +26,26 @@ dataset = Dataset(make=make)
 """
 
 JOB = """
-import os, subprocess, time
+import enum, os, subprocess, time
 from dataclasses import dataclass
 from pathlib import Path
 from runner import Job, Prep, Train
 
+class Mode(enum.Enum):
+    FAST = "fast"
+
+@dataclass(frozen=True)
+class Opt:
+    lr: float = 0.1
+
+@dataclass(frozen=True)
+class Sgd(Opt):
+    betas: tuple = (0.5, {2: frozenset({3})}, float("nan"), Path("a"))
+
 @dataclass(frozen=True)
 class Config:
+    kinds: Opt = Sgd(0.2)     # every backend must bring it as it is
+    mode: Mode = Mode.FAST
     scale: float = 2.0
     steps: int = 20
     block_prep: str = ""      # a file to make before the transform blocks for good
@@ -52,6 +65,7 @@ def block(mark):
 
 def double(batch, config):
     import pyarrow.compute as pc
+    assert repr((config.kinds, config.mode)) == repr((Sgd(0.2), Mode.FAST))
     if config.block_prep:
         block(config.block_prep)
     if config.fail_prep >= 0 and config.fail_prep in batch.column("i").to_pylist():
@@ -60,6 +74,7 @@ def double(batch, config):
 
 def train(ctx, config):
     import torch
+    assert repr((config.kinds, config.mode)) == repr((Sgd(0.2), Mode.FAST))
     torch.manual_seed(0)
     model = ctx.prepare(torch.nn.Linear(1, 1))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.001)
