@@ -53,11 +53,23 @@ class Place:
     in_torch: bool = False
     line: str = ""
 
-    def is_stuck_before(self, mine: Place, still_s: float) -> bool:
-        """Whether the rank there waits in a collective that this rank, waiting at its own meeting, has not joined."""
-        if self.meetings >= mine.meetings or self.issued is None or mine.issued is None:
-            return False
-        return self.in_torch and self.still_s >= still_s and self.issued > mine.issued
+    def waits(self, still_s: float) -> bool:
+        """Whether the rank there waits in a call of torch."""
+        return self.in_torch and self.still_s >= still_s
+
+
+def stuck(mine: Place, away: dict[int, Place], still_s: float) -> list[int]:
+    """The ranks that wait in a collective which this rank, waiting at its own meeting, has not joined.
+
+    None as long as one that is away moves: the others may wait for that one.
+
+    Args:
+        away: every rank that has not come to the meeting.
+    """
+    if not all(place.waits(still_s) for place in away.values()):
+        return []
+    issued = mine.issued
+    return [r for r, p in away.items() if issued is not None and p.issued is not None and p.issued > issued]
 
 
 def words_of(rank: int, place: Place, number: int) -> str:

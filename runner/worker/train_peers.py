@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from runner.errors import RunFailed, RunnerError
-from runner.worker.train_board import EVERY_S, RETURNED, SAY_S, Board, Place, at_meeting, issued, words_of
+from runner.worker.train_board import EVERY_S, RETURNED, SAY_S, Board, Place, at_meeting, issued, stuck, words_of
 
 if TYPE_CHECKING:
     import torch.distributed as dist
@@ -121,9 +121,9 @@ class Peers:
         away = {rank: place for rank, place in others.items() if place.meetings < number}
         here = at_meeting(self.rank, mine.where, mine.step)
         missing = "; ".join(words_of(rank, place, number) for rank, place in sorted(away.items()))
-        stuck = {r: place for r, place in away.items() if place.is_stuck_before(mine, self._board.still_s)}
-        if stuck:
-            words = "; ".join(words_of(rank, place, number) for rank, place in sorted(stuck.items()))
+        never = stuck(mine, away, self._board.still_s) if len(others) == self.world_size - 1 else []
+        if never:
+            words = "; ".join(words_of(rank, away[rank], number) for rank in sorted(never))
             raise RunFailed(
                 f"ranks wait for each other: {here}, and {words}, in a collective that rank {self.rank} "
                 f"{'will not' if mine.where == RETURNED else 'has not'} come to. {_RULE}"

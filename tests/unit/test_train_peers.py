@@ -13,7 +13,7 @@ import torch.distributed as dist
 
 from runner.errors import RunFailed
 from runner.worker import train_board, train_peers
-from runner.worker.train_board import RETURNED, STILL_S, Place
+from runner.worker.train_board import RETURNED, STILL_S, Place, stuck
 from runner.worker.train_peers import Peers, check_places
 
 
@@ -98,15 +98,15 @@ STUCK = Place(meetings=4, steps=8, issued=21, still_s=STILL_S, in_torch=True, li
 
 
 def test_rank_in_a_collective_that_this_one_has_not_joined_is_stuck() -> None:
-    """It is concluded where all of it holds."""
-    assert STUCK.is_stuck_before(HERE, STILL_S)
+    """It is concluded where all of it holds, of each such rank."""
+    assert stuck(HERE, {1: STUCK, 3: STUCK}, STILL_S) == [1, 3]
+    assert stuck(HERE, {}, STILL_S) == []
 
 
 @pytest.mark.parametrize(
     "healthy",
     [
-        {"meetings": 5},  # it has come
-        {"issued": 20},  # both have joined the same collectives: a third rank is late, or it computes
+        {"issued": 20},  # both have joined the same collectives: it computes on what came of them
         {"still_s": STILL_S / 2},  # it moves, or uses its core
         {"in_torch": False, "still_s": 1e6},  # it sleeps, reads, or sits in a debugger
         {"issued": None},  # nothing is known
@@ -114,7 +114,12 @@ def test_rank_in_a_collective_that_this_one_has_not_joined_is_stuck() -> None:
 )
 def test_slow_rank_is_not_stuck(healthy: dict[str, Any]) -> None:
     """Nothing is concluded of a rank that may still come, however long it takes."""
-    assert not replace(STUCK, **healthy).is_stuck_before(HERE, STILL_S)
+    assert stuck(HERE, {1: replace(STUCK, **healthy)}, STILL_S) == []
+
+
+def test_nothing_is_concluded_while_a_rank_moves() -> None:
+    """Ranks that wait may wait for one that computes, not for those that are at the meeting."""
+    assert stuck(HERE, {1: STUCK, 2: replace(STUCK, still_s=0.0)}, STILL_S) == []
 
 
 def test_rank_that_waits_is_told_of_one_that_is_stuck(store: dist.Store, monkeypatch: pytest.MonkeyPatch) -> None:
