@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import pyarrow as pa
 
+from runner.data.python_values import to_python
 from runner.errors import DataError
 
 Dense = np.ndarray[Any, Any]
@@ -95,7 +96,7 @@ def take(column: Column, rows: Dense) -> Any:
     kind = picked.type
     if (pa.types.is_list(kind) or pa.types.is_large_list(kind)) and is_dense(kind.value_type):
         return _ragged(picked)
-    return picked.to_pylist()
+    return to_python(picked)
 
 
 def _ragged(array: pa.Array) -> list[Dense]:

@@ -16,30 +16,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from runner.data.recast import fixed_values, list_parts, recast
-from runner.data.types import rebuilt, types
+from runner.data.python_values import NAT, NO_VALUE, Uncarried, carried, to_python
+from runner.data.recast import fixed_values, list_parts
+from runner.data.types import types
 
 Values = np.ndarray[Any, Any]
-
-_NAT = -(2**63)
-#: What pyarrow raises where Python's types have no such value.
-_NO_VALUE = (OverflowError, ValueError, KeyError, pa.ArrowException)
-_DAY = {"s": 86_400, "ms": 86_400_000, "us": 86_400 * 10**6, "ns": 86_400 * 10**9}
-
-
-class Uncarried(Exception):
-    """A value that the form asked for cannot hold.
-
-    Args:
-        why: what it is.
-        column, kind: where it is, and of what type.
-    """
-
-    def __init__(self, why: str, column: str = "", kind: str = "") -> None:
-        super().__init__(why, column, kind)
-        self.why, self.column, self.kind = why, column, kind
 
 
 @dataclass(frozen=True)
@@ -148,9 +130,9 @@ def times(array: pa.Array) -> Values | None:
         unit = "ms" if types.is_date64(kind) else kind.unit
         span = types.is_duration(kind) or types.is_time(kind)
         numbers, name = array.view(pa.int64()), f"{'timedelta64' if span else 'datetime64'}[{unit}]"
-    values = numbers.fill_null(_NAT) if array.null_count else numbers
+    values = numbers.fill_null(NAT) if array.null_count else numbers
     values_np = _own(values.to_numpy(zero_copy_only=False))
-    if np.count_nonzero(values_np == _NAT) != array.null_count:
+    if np.count_nonzero(values_np == NAT) != array.null_count:
         return None
     return values_np.view(name)
 
@@ -188,10 +170,10 @@ def to_pandas(batch: pa.RecordBatch) -> Any:
 
 def to_rows(batch: pa.RecordBatch) -> list[dict[str, Any]]:
     """A dict of Python values for each row (see `to_python`). Raises Uncarried."""
-    columns = dict(columns_of(batch, _carried))
+    columns = dict(columns_of(batch, carried))
     try:
         rows: list[dict[str, Any]] = pa.RecordBatch.from_pydict(columns).to_pylist()
-    except _NO_VALUE:
+    except NO_VALUE:
         dict(columns_of(batch, to_python))  # raises, and says in which column
         raise
     return rows
@@ -261,67 +243,3 @@ def _marked_nans(array: pa.Array) -> Values | None:
     bits[real] |= marks.bits(marks.value)
     bits[absent] = marks.nan
     return values
-
-
-# -- Python ----------------------------------------------------------------------------------------------------------
-
-
-def carried_type(kind: pa.DataType) -> pa.DataType:
-    """The type of which Python has values: time of day in nanoseconds is a time since midnight."""
-    return pa.duration("ns") if kind == pa.time64("ns") else rebuilt(kind, carried_type)
-
-
-def to_python(array: pa.Array) -> list[Any]:
-    """Python values: as `to_pylist`, but exact or an error.
-
-    Nanoseconds are pandas' Timestamp and Timedelta (a time of day too), where they are not whole microseconds.
-
-    Raises:
-        Uncarried: a value has no place in Python's types.
-    """
-    try:
-        values: list[Any] = _carried(array).to_pylist()
-    except _NO_VALUE as error:
-        raise Uncarried(f"a value ({' '.join(str(error).split())})") from error
-    return values
-
-
-def _carried(array: pa.Array) -> pa.Array:
-    """The array in a type of which Python has all values."""
-    for leaf in _leaves(array):
-        _check(leaf)
-    return recast(array, carried_type(array.type))
-
-
-def _leaves(array: pa.Array) -> Iterator[pa.Array]:
-    """The arrays of times inside an array."""
-    kind = array.type
-    if types.is_temporal(kind):
-        yield array
-    elif types.is_struct(kind):
-        for child in array.flatten():
-            yield from _leaves(child)
-    elif types.is_list(kind) or types.is_fixed_size_list(kind):
-        yield from _leaves(array.flatten())
-    elif types.is_map(kind):
-        for child in list_parts(array)[1].flatten():
-            yield from _leaves(child)
-
-
-def _check(array: pa.Array) -> None:
-    """Raises Uncarried where pyarrow would give another time without a word."""
-    kind = array.type
-    if types.is_interval(kind) or types.is_date32(kind):
-        return
-    found = pc.min_max(array.view(pa.int32() if types.is_time32(kind) else pa.int64())).as_py()
-    if found["min"] is None:
-        return
-    if types.is_time(kind) and (found["min"] < 0 or found["max"] >= _DAY[kind.unit]):
-        raise Uncarried("a time of day of 24 hours or more")
-    if found["min"] == _NAT:
-        raise Uncarried("the least possible value, which stands for a missing one")
-    if types.is_date64(kind):
-        numbers = array.view(pa.int64())
-        days = pc.divide(numbers, _DAY["ms"])
-        if pc.any(pc.not_equal(pc.multiply(days, _DAY["ms"]), numbers)).as_py():
-            raise Uncarried("a date that is not a whole day")

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from runner.data.python_values import carried_type
 from runner.data.recast import recast
 from runner.data.types import fields_of, types
-from runner.worker.prep_forms import MARKS, Values, carried_type
+from runner.worker.prep_forms import MARKS, Values
 
 _ARROW_ERRORS = (pa.ArrowException, ValueError, TypeError, OverflowError)
 

@@ -14,6 +14,7 @@ from runner.capture import user_line, user_trace
 from runner.data.catalog import Catalog
 from runner.data.formats import read
 from runner.data.manifest import UNCOUNTED
+from runner.data.python_values import Uncarried
 from runner.data.writer import write_file
 from runner.errors import DataError, UserCodeError
 from runner.spec import Prep
@@ -21,9 +22,8 @@ from runner.store import LOCAL
 from runner.worker import prep_trace
 from runner.worker.prep_batches import cut
 from runner.worker.prep_files import Gather, OutputFile, slug, store_table, temporary
-from runner.worker.prep_forms import Uncarried
 from runner.worker.prep_reuse import code_root
-from runner.worker.prep_schema import Drift
+from runner.worker.prep_schema import Drift, Unwritable, plain
 from runner.worker.prep_tasks import Part, Task
 from runner.worker.prep_user import Applied, Raised, Transform
 from runner.worker.scope import Scope
@@ -252,7 +252,7 @@ class _Run:
                 "row": pa.array([row for _, row in places], pa.int64()),
                 "error": [line for _, line, _ in self._bad],
                 "trace": [trace for _, _, trace in self._bad],
-                "input": pa.concat_batches(self._bad_rows).to_struct_array(),
+                **_input_column(pa.concat_batches(self._bad_rows)),
             }
         )
         key = f"results/{self._work.code}/{self._task.key}.quarantine.parquet"
@@ -290,6 +290,17 @@ class _Run:
 
     def _said(self, row: int, line: str) -> str:
         return f"{line} at {self._place(row)}"
+
+
+def _input_column(rows: pa.RecordBatch) -> dict[str, pa.Array]:
+    """The column `input` of rows set aside, without what Parquet cannot hold."""
+    kept = {}
+    for name, column in zip(rows.schema.names, rows.columns, strict=True):
+        try:
+            kept[name] = plain(pa.table({name: column})).column(0).combine_chunks()
+        except Unwritable:
+            continue
+    return {"input": pa.StructArray.from_arrays(list(kept.values()), list(kept))} if kept else {}
 
 
 def too_many(stage: Prep, bad: int, rows: int, first: str, trace: str) -> UserCodeError:

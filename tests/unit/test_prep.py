@@ -79,6 +79,10 @@ def fails_on_17(batch: Any, config: Any) -> Any:
     return batch
 
 
+def fails_on_17_else_x(batch: pa.RecordBatch, config: Any) -> Any:
+    return fails_on_17(batch, config).select(["x"])
+
+
 def fails_together(batch: Any, config: Any) -> Any:
     if batch.num_rows == 10:
         raise ValueError("ten at once")
@@ -597,3 +601,16 @@ def test_the_order_of_rows_is_that_of_the_paths(tmp_path: Path, names: list[str]
         pq.write_table(pa.table({"x": [i]}), tmp_path / "in" / name)
     prep(Prep("p", fn=identity, source=Dataset(url=str(tmp_path / "in")), sink="out"), tmp_path / "store")
     assert rows_of(tmp_path / "store", "out").column("x").to_pylist() == list(range(len(names)))
+
+
+def test_rows_set_aside_keep_what_parquet_can_hold(tmp_path: Path) -> None:
+    """Rows of a column that Parquet has no type for are set aside without it."""
+    (tmp_path / "in").mkdir()
+    table = pa.table({"x": [16, 17], "odd": pa.array([(1, 2, 3)] * 2, pa.month_day_nano_interval())})
+    with pa.OSFile(str(tmp_path / "in" / "t.arrow"), "wb") as sink, pa.ipc.new_file(sink, table.schema) as file:
+        file.write_table(table)
+    stage = Prep("p", fn=fails_on_17_else_x, source=Dataset(url=str(tmp_path / "in")), sink="out", max_quarantine=0.5)
+    result, _ = prep(stage, tmp_path / "store")
+    assert result["quarantined"] == 1
+    (aside,) = (tmp_path / "store" / "results").glob("*/*.quarantine.parquet")
+    assert pq.read_table(aside).column("input").to_pylist() == [{"x": 17}]

@@ -57,8 +57,8 @@ def prepared(folder: Path, form: str, batch_size: int) -> pa.Table:
     return pa.concat_tables(files, promote_options="permissive")
 
 
-def any_table(random: np.random.Generator, suffix: str, folder: Path) -> pa.Table:
-    """A table of columns of any type that a file of this kind can hold."""
+def any_table(random: np.random.Generator, suffix: str, folder: Path, group: int) -> pa.Table:
+    """A table of columns of any type that a file of this kind can hold, and pyarrow can read again."""
     rows = int(random.integers(1, 14))
     columns = {}
     for number in range(len(NAMES) + 3):
@@ -67,7 +67,8 @@ def any_table(random: np.random.Generator, suffix: str, folder: Path) -> pa.Tabl
         if suffix == ".parquet" and _NOT_IN_PARQUET.search(str(table.schema.field(0).type)):
             continue
         try:
-            write(table, folder / f"probe{suffix}", rows)
+            write(table, folder / f"probe{suffix}", group)
+            stored(folder / f"probe{suffix}")
         except (pa.ArrowException, OSError):
             continue
         columns[name] = table.column(0)
@@ -90,12 +91,13 @@ def check(random: np.random.Generator, suffix: str, form: str, folder: Path) -> 
         How many columns came through.
     """
     folder.mkdir()
-    table = any_table(random, suffix, folder)
+    group = int(random.integers(1, 6))
+    table = any_table(random, suffix, folder, group)
     for attempt in range(table.num_columns):
         place = folder / str(attempt)
         (place / "in").mkdir(parents=True)
         file = place / "in" / f"t{suffix}"
-        write(table, file, int(random.integers(1, 6)))
+        write(table, file, group)
         source = stored(file)
         try:
             out = prepared(place, form, int(random.choice([1, 2, 3, 5, 100])))

@@ -298,7 +298,7 @@ def test_nulls(tmp_path: Path) -> None:
     batch = next(Stream(str(tmp_path), 2, shuffle=False, columns=["f", "s"]))
     assert torch.isnan(batch["f"]).tolist() == [False, True]
     assert batch["s"] == ["x", None]
-    with pytest.raises(DataError, match=r"a\.parquet: column 'i': 1 nulls"):
+    with pytest.raises(DataError, match=r"a\.parquet .*column 'i': 1 nulls"):
         next(Stream(str(tmp_path), 2))
 
 
@@ -572,3 +572,16 @@ def test_import_is_light() -> None:
     """Importing the stream loads no torch."""
     code = "import sys, runner.data.stream; sys.exit('torch' in sys.modules or 'ray' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_values_of_python_are_exact_or_an_error(tmp_path: Path) -> None:
+    """Nanoseconds inside structures are kept, and what Python lacks is an error that names column and file."""
+    times = pa.array([1_234_567, 5], pa.time64("ns"))
+    table = pa.table({"s": pa.StructArray.from_arrays([times], ["t"])})
+    pq.write_table(table, tmp_path / "a.parquet")
+    (batch,) = Stream(str(tmp_path / "a.parquet"), 2, shuffle=False)
+    assert [row["t"].value for row in batch["s"]] == [1_234_567, 5]
+    far = pa.array([2**50, 0], pa.timestamp("ms"))
+    pq.write_table(pa.table({"s": pa.StructArray.from_arrays([far], ["t"])}), tmp_path / "b.parquet")
+    with pytest.raises(DataError, match="b.parquet .*: column 's': a value that Python cannot hold"):
+        next(Stream(str(tmp_path / "b.parquet"), 2, shuffle=False))
