@@ -47,6 +47,7 @@ class Facts:
         done: Prep stage -> the result that it would find and skip.
         ratio: Prep stage -> bytes out per byte in, the last time it ran.
         why: Prep stage -> on what grounds it is skipped, or what has changed since it was made, in words.
+        shards: dataset name at a URL -> path and mark of each file, if they are not many.
         manifests: bundle key -> bytes of the manifests that were built on the way; the run keeps them.
     """
 
@@ -54,6 +55,7 @@ class Facts:
     done: dict[str, dict[str, Any]] = field(default_factory=dict)
     ratio: dict[str, float] = field(default_factory=dict)
     why: dict[str, list[str]] = field(default_factory=dict)
+    shards: dict[str, dict[str, str] | None] = field(default_factory=dict)
     manifests: dict[str, bytes] = field(default_factory=dict)
 
 
@@ -87,6 +89,7 @@ def _definition_facts(name: str, dataset: Dataset, catalog: Catalog, facts: Fact
 
     manifest = foreign.look(dataset)
     facts.manifests[foreign.key(dataset)] = manifest.to_bytes()
+    facts.shards[name] = short_etags((shard.path, shard.etag) for shard in manifest.shards)
     rows = manifest.rows if manifest.rows >= 0 else None
     return DataFacts(manifest.id, rows, manifest.bytes, len(manifest.shards))
 
@@ -140,11 +143,7 @@ def _inputs(stage: Prep, facts: Facts, resolved: Resolved) -> dict[str, dict[str
         dataset = resolved.datasets.get(str(name))
         shown: dict[str, Any] = {"dataset": str(name), "id": facts.data[str(name)].id}
         if dataset is not None and dataset.url is not None:
-            from runner.data import foreign
-            from runner.data.manifest import Manifest
-
-            manifest = Manifest.from_bytes(facts.manifests[foreign.key(dataset)])
-            shown["shards"] = short_etags((shard.path, shard.etag) for shard in manifest.shards)
+            shown["shards"] = facts.shards.get(str(name))
         found[key] = shown
     return found
 

@@ -39,10 +39,8 @@ def nearest(catalog: Catalog, datasets: Iterable[str], now: Mapping[str, Any], p
 
 def grounds(record: Mapping[str, Any]) -> list[str]:
     """Why a record is found, in words."""
-    counted = [
-        f"{len(record['code'])} parts of code", f"{len(record['config'])} config fields",
-        f"{len(record['inputs'])} inputs", f"{len(record['deps'])} files that it read",
-    ]  # fmt: skip
+    names = {"code": "part@ of code", "config": "config field@", "inputs": "input@", "deps": "file@ that it read"}
+    counted = [_count(len(record[name]), words) for name, words in names.items()]
     words = [f"made by {_made(record)}; the same since: {', '.join(counted)}"]
     other = code_deps.other_versions(record["packages"])
     return words + [f"package {name} was {then}, is {now} (does not count)" for name, (then, now) in other.items()]
@@ -90,6 +88,11 @@ def _input(name: str, then: Mapping[str, Any] | None, now: Mapping[str, Any] | N
 def _plain(value: Any) -> Any:
     """Tuples are lists in a record."""
     return list(value) if isinstance(value, tuple) else value
+
+
+def _count(number: int, words: str) -> str:
+    """`words` with an s for every @, if they are several."""
+    return f"{number} {words.replace('@', '' if number == 1 else 's')}"
 
 
 def _made(record: Mapping[str, Any]) -> str:

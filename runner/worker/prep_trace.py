@@ -25,7 +25,10 @@ _MOVES = {"os.rename", "shutil.move", "shutil.copyfile"}
 _EVENTS = {"open", "sqlite3.connect", *_CHILDREN, *_FOLDERS, *_MOVES}
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 #: Who reads sources to import, or to show, them.
-_OF_PYTHON = ("<frozen importlib", "/linecache.py", "/tokenize.py", "/traceback.py", "/inspect.py", "/zipimport.py")
+_OF_PYTHON = (
+    "<frozen importlib", "/importlib/metadata/__init__.py", "/inspect.py", "/linecache.py", "/tokenize.py",
+    "/traceback.py", "/zipimport.py",
+)  # fmt: skip
 _SYSTEM = (
     "/proc/", "/sys/", "/dev/", "/etc/", "/usr/lib", "/usr/share/", "/lib/", "/lib64/", "/run/", "/var/lib/",
     "/var/run/", "/var/cache/",
