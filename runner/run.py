@@ -105,7 +105,7 @@ class Run:
             since: only what was printed from then on, in seconds since 1970.
 
         Raises:
-            InputError: no such stage.
+            InputError: no such stage, or no such rank.
         """
         for line in self.log_lines(stage, rank, follow, tail=tail, since=since):
             yield line.text if rank is not None else f"{line.label} | {line.text}"
@@ -116,6 +116,7 @@ class Run:
     ) -> Iterator[Line]:  # fmt: skip
         """As `logs`, with when and by whom each line was printed."""
         self._check_stage(stage)
+        self._check_rank(stage, rank)
         lines = Tail(self.bundle, "logs", stage, f"rank{rank}" if rank is not None else None, timed=True)
         patience = Patience(self.id)
         over = False
@@ -328,6 +329,24 @@ class Run:
     @functools.cached_property
     def _outside(self) -> Outside:
         return open_outside(self.bundle)
+
+    def _check_rank(self, stage: str | None, rank: int | None) -> None:
+        """A rank that there has never been has printed nothing, and a typing error should not look like that."""
+        if rank is None:
+            return
+        chosen = [each for each in self.spec()["job"]["stages"] if stage in (None, each["name"])]
+        ranks = max((int(each["workers"]) for each in chosen if each["kind"] == "Train"), default=0)
+        if rank < ranks or any(
+            f"rank{rank}" in self.bundle.writers(each["name"], attempt, "logs")  # before a resume with fewer
+            for each in chosen
+            for attempt in self.bundle.attempts(each["name"])
+        ):
+            return
+        what = f"stage '{stage}'" if stage is not None else "the run"
+        raise InputError(
+            f"no rank {rank} in {what}", allowed=f"0 to {ranks - 1}" if ranks else "no rank: only trainings have them",
+            todo="give one of them" if ranks else "leave out --rank", where=self.id,
+        )  # fmt: skip
 
     def _check_stage(self, stage: str | None) -> None:
         known = list(self.view().stages)

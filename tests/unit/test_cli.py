@@ -311,6 +311,16 @@ def test_logs_of_a_while_and_the_last_ones() -> None:
     assert "allowed: a span such as 90s" in call("logs", "--since", "soon", code=2).stderr
 
 
+def test_a_rank_that_there_is_not_is_no_silence() -> None:
+    """Wrong input, with what there is; a rank of before a resume with fewer is there."""
+    run = unstarted()
+    write_lines(run.bundle, "train", "logs", "rank7", "I was")
+    assert "allowed: 0 to 1" in call("logs", "--rank", "2", code=2).stderr
+    assert "only trainings have them" in call("logs", "--stage", "tokens", "--rank", "0", code=2).stderr
+    assert call("logs", "--rank", "7").stdout == "I was\n"
+    assert call("logs", "--stage", "train", "--rank", "1").stderr == "nothing was printed\n"
+
+
 def test_following_the_logs_ends_with_the_run() -> None:
     """-f returns when the run has ended, after its last line."""
     call("submit", "tiny", "-d")
