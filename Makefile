@@ -53,6 +53,7 @@ test-cluster: $(READY)  ## Tests on a real Kubernetes
 	$(BIN)/pytest tests/cluster -m "not soak"
 
 soak: cluster  ## Tests that take long, or take the cluster down
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[sweep]'
 	$(BIN)/pytest tests/unit tests/local -m soak
 	$(BIN)/pytest tests/cluster -m soak
 
@@ -63,7 +64,7 @@ wheel: $(READY)  ## The distribution, in dist/
 	$(BIN)/uv build --quiet --wheel --no-build-isolation --python $(BIN)/python
 
 lock: $(READY)  ## Newer versions of everything, pinned
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --upgrade --editable '.[examples,dev,onebox]'
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --upgrade --editable '.[examples,dev,onebox,sweep]'
 	{ echo '# Every package that an environment of runner holds, pinned; `make lock` writes it anew.'; \
 	  $(BIN)/uv pip freeze --python $(BIN)/python --exclude-editable; } > constraints.txt
 
