@@ -219,6 +219,8 @@ def _begun(owner: Any, hint: Any, path: str, shown: str) -> Any:
             raise SpecError(
                 f"{shown}: {error}", allowed=f"a {classes[0].__name__} as a whole, in the job file"
             ) from None
+    if owner is None and any(typing.get_origin(m) is dict or bare(m) is dict for m in members(hint)):
+        return {}
     first = path.partition(".")[0]
     raise SpecError(
         f"{shown}: {owner!r} has no '{first}'",

@@ -8,8 +8,11 @@ import datetime
 import decimal
 import enum
 import fractions
+import functools
+import importlib
 import inspect
 import json
+import operator
 import pathlib
 import re
 import typing
@@ -17,7 +20,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from runner import hints, records
+from runner import hints, records, values_kinds
 from runner.errors import listed
 from runner.hints import bare, fitted, is_open, members
 
@@ -107,9 +110,13 @@ def _read_one(text: str, hint: Any) -> Any:
     origin = typing.get_origin(hint)
     if origin is typing.Literal:
         return _read_literal(text, typing.get_args(hint))
+    if origin is type:
+        return _read_class(text, typing.get_args(hint)[0])
     kind = origin or hint
     if not isinstance(kind, type):
         raise Unreadable(text)
+    if f"{kind.__module__}.{kind.__qualname__}" in values_kinds.FOREIGN_TEXTS:
+        return _read_foreign(text, kind)
     if kind in _SCALARS:
         return _SCALARS[kind](text)
     if issubclass(kind, enum.Enum):
@@ -176,6 +183,8 @@ _SCALARS: dict[type, Callable[[str], Any]] = {
 def _read_enum(text: str, cls: type[enum.Enum]) -> enum.Enum:
     """A member by its name, by its value, by its name in other capitals."""
     word = text.strip()
+    if issubclass(cls, enum.Flag) and "|" in word:
+        return functools.reduce(operator.or_, (_read_enum(part, cls) for part in word.split("|")))
     if word in cls.__members__:
         return cls[word]
     for member in cls:
@@ -187,9 +196,31 @@ def _read_enum(text: str, cls: type[enum.Enum]) -> enum.Enum:
 
 def _read_literal(text: str, parts: tuple[Any, ...]) -> Any:
     for part in parts:
-        if text == part or text.strip() == str(part.value if isinstance(part, enum.Enum) else part):
+        if (
+            text == part
+            or (part is None and text.strip().lower() in _NONE)
+            or text.strip() == str(part.value if isinstance(part, enum.Enum) else part)
+        ):
             return part
     raise Unreadable(text)
+
+
+def _read_class(text: str, base: Any) -> type:
+    """A class by its name: the declared one, or one derived from it."""
+    for option in (base, *_derived(base)) if isinstance(base, type) else ():
+        if option.__name__ == text.strip():
+            return option
+    raise Unreadable(text)
+
+
+def _read_foreign(text: str, kind: type) -> Any:
+    """A value of a library that is made from its text, such as a dtype of torch."""
+    module, make = values_kinds.FOREIGN_TEXTS[f"{kind.__module__}.{kind.__qualname__}"]
+    try:
+        made = make(importlib.import_module(module), text.strip())
+    except Exception as error:  # whatever the library says
+        raise Unreadable(text) from error
+    return _found(made, isinstance(made, kind), text)
 
 
 def _read_any(text: str) -> Any:

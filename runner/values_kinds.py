@@ -38,7 +38,7 @@ _TEXTS: dict[str, type] = {
 _BYTES = {kind.__name__: kind for kind in (bytes, bytearray)}
 _TEXT_OF = {cls: name for name, cls in _TEXTS.items()}
 #: Classes of other libraries that are made from their text, by where they say they are defined.
-_FOREIGN_TEXTS = {
+FOREIGN_TEXTS = {
     "torch.dtype": ("torch", lambda torch, text: getattr(torch, text.removeprefix("torch."))),
     "torch.device": ("torch", lambda torch, text: torch.device(text)),
     "pydantic_core._pydantic_core.Url": ("pydantic_core", lambda core, text: core.Url(text)),
@@ -66,7 +66,7 @@ def encode(value: Any, sub: Sub) -> tuple[str, Fields] | None:
     if writer is not None:
         return writer(value, sub)
     name = f"{cls.__module__}.{cls.__qualname__}"
-    if name in _FOREIGN_TEXTS:
+    if name in FOREIGN_TEXTS:
         return name, {"value": str(value)}
     if cls.__module__ == "numpy" or name == "numpy.dtype":
         return _numpy(value)
@@ -91,8 +91,8 @@ def decode(kind: str, raw: Fields, back: Back) -> Any:
         return _TEXTS[kind](raw["value"])
     if kind in _BYTES:
         return _BYTES[kind](base64.b64decode(raw["base64"]))
-    if kind in _FOREIGN_TEXTS:
-        module, made = _FOREIGN_TEXTS[kind]
+    if kind in FOREIGN_TEXTS:
+        module, made = FOREIGN_TEXTS[kind]
         return made(__import__(module), raw["value"])
     if kind in _READERS:
         return _READERS[kind](raw, back)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Optional, Union
 
 import pytest
+import torch
 
 from runner import settings
 from runner.errors import SpecError
@@ -58,6 +59,11 @@ class Fields:
     v: str | float | None = "1e3"
     opt: Opt = field(default_factory=Opt)
     either: Adam | Sgd = field(default_factory=Adam)
+    none_or: Literal[1, None] = 1
+    right: kit.Right = kit.Right.READ
+    dtype: torch.dtype = torch.float32
+    kind: type[Opt] = Opt
+    table: Optional[dict[str, list[float]]] = None  # noqa: UP045
     unknown: "Nowhere" = 1  # type: ignore[name-defined]  # noqa: F821, UP037
 
 
@@ -102,7 +108,9 @@ def at(value: Any, path: str) -> Any:
         ("price=1.50", decimal.Decimal("1.50")), ("blob=ab", b"ab"),
         ("any=3", 3), ("any=true", True), ("any=[1]", [1]), ("any=(1, 2)", (1, 2)), ("any=none", None),
         ("any=x y", "x y"), ("bare=1,2", [1, 2]), ("bare=a,1", ["a", 1]), ("unknown=2", 2),
-        ("inner.layers=4", 4), ('inner={"layers": 9}', Inner(9)), ("maybe.layers=4", 4),
+        ("none_or=none", None), ("right=WRITE", kit.Right.WRITE),
+        ("right=READ|WRITE", kit.Right.READ | kit.Right.WRITE), ("dtype=float16", torch.float16), ("kind=Sgd", Sgd),
+        ("table.a=1,2", [1.0, 2.0]), ("inner.layers=4", 4), ('inner={"layers": 9}', Inner(9)), ("maybe.layers=4", 4),
         ('maybe={"layers": 4}', Inner(4)), ("maybe=none", None), ("layers.1.drop=0.5", 0.5), ("u=5", 5), ("u=x", "x"),
         ("v=5", 5.0), ("v=x", "x"), ("v=none", None), ("opt.lr=1", 1.0), ("opt=Sgd", Sgd()), ("either=Sgd", Sgd()),
         ("either.betas=0.8,0.9", (0.8, 0.9)),
@@ -122,7 +130,7 @@ def test_a_text_is_read_as_the_declared_type(text: str, want: Any) -> None:
         ("lit=c", "'a', 'b', 3"), ("d=a", "dict[str, int]"), ("d.a=x", "int"), ("un=4", "did you mean 'u'"),
         ("inner.layer=4", "'layers', 'drop'"), ('inner={"layer": 9}', "'layers', 'drop'"),
         ("layers.2.drop=1", "an index from 0 to 1"), ("opt=Nesterov", "Opt"), ("when=soon", "date"),
-        ("k.x=1", "has no 'x'"),
+        ("dtype=nn", "dtype"), ("kind=int", "Opt"), ("k.x=1", "has no 'x'"),
     ],
 )  # fmt: skip
 def test_a_text_that_does_not_fit_is_refused(text: str, words: str) -> None:
