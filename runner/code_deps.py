@@ -7,7 +7,6 @@ file that was looked for and comes later counts as well.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
 import importlib.metadata
@@ -25,7 +24,7 @@ _MODULE = "import "
 _FOLDER = "*"
 #: Files of the project up to this size count where nobody could watch which of them were read.
 LARGEST_UNWATCHED = 8 << 20
-_MOST_FOLDERS = 2000
+_MOST_FOLDERS, _MOST_BYTES = 2000, 256 << 20
 _NO_DATA = (".md", ".rst", ".pyc", ".lock")
 
 
@@ -123,17 +122,19 @@ def variant(deps: Mapping[str, str]) -> str:
 
 def every_file(root: Path) -> Iterator[Path]:
     """The files of a project that may be read as data, where nobody could see which are; the largest do not count."""
+    total = 0
     for number, (folder, folders, names) in enumerate(os.walk(root)):
-        if number > _MOST_FOLDERS:
-            return
         folders[:] = sorted(f for f in folders if f not in SKIPPED and not f.startswith("."))
         for name in sorted(names):
             path = Path(folder, name)
-            if name.startswith(".") or name.endswith((".py", *_NO_DATA)):
+            if name.startswith(".") or name.endswith((".py", *_NO_DATA)) or not path.is_file():
                 continue
-            with contextlib.suppress(OSError):
-                if path.is_file() and path.stat().st_size <= LARGEST_UNWATCHED:
-                    yield path
+            size = path.stat().st_size
+            total += size if size <= LARGEST_UNWATCHED else 0
+            if number > _MOST_FOLDERS or total > _MOST_BYTES:
+                return
+            if size <= LARGEST_UNWATCHED:
+                yield path
 
 
 # -- packages --------------------------------------------------------------------------------------------------------

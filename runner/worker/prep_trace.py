@@ -51,6 +51,7 @@ class Watch:
         self._written: set[str] = set()
         self._apart: set[str] = set()
         self._before = set(sys.modules)
+        self._of_others: set[str] = set()  # modules that are not the user's; there are thousands
         self._quiet = threading.local()
 
     @contextlib.contextmanager
@@ -176,12 +177,13 @@ class Watch:
         """Those that were loaded though the code did not say so in a way that could be followed."""
         found = {}
         for name, module in list(sys.modules.items()):
-            file = getattr(module, "__file__", None)
-            if not isinstance(file, str) or not file.endswith(".py") or name == "__main__":
+            if name in self._of_others:
                 continue
-            path = Path(file)
-            inside = path.is_relative_to(root)
-            if (not inside and (name in self._before or is_installed(path.resolve()))) or is_installed(path):
+            file = getattr(module, "__file__", None)
+            path = Path(file) if isinstance(file, str) and file.endswith(".py") and name != "__main__" else None
+            inside = path is not None and path.is_relative_to(root)
+            if path is None or not self._is_users(name, path, inside):
+                self._of_others.add(name)
                 continue
             label = code_deps.name_of(path, root) if inside else name.replace(".", "/")
             if label in known or f"{label}.py" in known or f"{label}/__init__.py" in known:
@@ -189,6 +191,12 @@ class Watch:
             named = label if inside else code_deps.name_of_module(name)
             found[named] = code_deps.digest(named, root)
         return found
+
+    def _is_users(self, name: str, path: Path, inside: bool) -> bool:
+        """Whether a module is the project's, or one from elsewhere that came while this watched."""
+        if is_installed(path) or not (inside or name not in self._before):
+            return False
+        return inside or not is_installed(path.resolve())
 
 
 _watch: Watch | None = None
