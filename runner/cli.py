@@ -45,6 +45,7 @@ class _Group(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         """Run a command."""
+        interrupts.presses.told = True  # from here on it is told below
         try:
             return super().invoke(ctx)
         except (typer.Exit, typer.Abort, TyperException):
@@ -70,7 +71,7 @@ class _Group(TyperGroup):
             raise typer.Exit(InternalError.exit_code) from None
 
     def _interrupted(self, ctx: Any) -> NoReturn:
-        if ctx.invoked_subcommand in _STARTING:
+        if ctx.invoked_subcommand in (None, *_STARTING):
             interrupts.say_nothing_started()
         raise typer.Exit(Interrupted.exit_code) from None
 

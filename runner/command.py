@@ -22,6 +22,8 @@ def main() -> int:
         code: object = 0
     except SystemExit as left:
         code = left.code
+        if code == interrupts.EXIT_CODE and not interrupts.presses.told:
+            interrupts.say_nothing_started()
     except (KeyboardInterrupt, ImportError):
         if not interrupts.presses.any:
             raise

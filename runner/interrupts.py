@@ -22,6 +22,7 @@ class Presses:
     def __init__(self) -> None:
         self.listening = False
         self.number = 0
+        self.told = False  # somebody else than the console script says what an interruption means
         self._last = 0.0
 
     @property

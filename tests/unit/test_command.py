@@ -52,7 +52,7 @@ sys.meta_path.insert(0, Press())
 """
 
 
-@pytest.mark.parametrize("module", ["runner.cli", "typer", "runner.show.act", "runner.facts"])
+@pytest.mark.parametrize("module", ["runner.cli", "typer", "typer._adapters", "runner.show.act", "runner.facts"])
 @pytest.mark.parametrize("then", ["raise", "raise ImportError(name)", "pass"])
 def test_ctrl_c_before_anything_is_there(project: Path, module: str, then: str) -> None:
     """Exit code 130 and a word that nothing was started, also where an import makes something else of it."""
