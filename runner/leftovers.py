@@ -166,7 +166,12 @@ def _dataset(store: Store, name: str, version: str, alive: Living) -> Target:
     shown = f"{name}@{ids[0][:12]}" if version else name
     kind = "version" if version else "dataset"
     return Target(
-        kind, shown, tuple(keys), _size(store, keys), f"{len(ids)} versions" if not version else "", tuple(ids)
+        kind,
+        shown,
+        tuple(keys),
+        _size(store, keys),
+        "" if version else "1 version" if len(ids) == 1 else f"{len(ids)} versions",
+        tuple(ids),
     )
 
 

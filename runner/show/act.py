@@ -161,7 +161,11 @@ def _print_revision(revision: Revision, new_code: bool) -> None:
 
     if revision.lines:
         print_table(console(), revision_table(revision))
-    rest = "the functions are the project's now, stages and config as they were" if new_code else "all as it was"
+    rest = "all as it was"
+    if new_code:
+        source = revision.spec.get("source")
+        rest = "the functions are the project's now, stages and config as they were"
+        rest = f"functions, stages and config are those of {source} now" if source else rest
     console().print(
         Text(f"{'besides: ' if revision.lines else ''}{rest}; stages that are done stay done"), soft_wrap=True
     )

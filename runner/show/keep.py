@@ -58,7 +58,7 @@ def get(run: Run, path: str, dest: Path, stage: str | None, output: Output) -> N
     if output is Output.JSON:
         print_json({"run": run.id, "files": written})
     else:
-        typer.echo("\n".join(written))
+        typer.echo("\n".join(written) or "nothing was printed", err=not written)
 
 
 def _check_free(target: Path) -> None:
