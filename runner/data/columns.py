@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from runner.data.guess import wider
 from runner.data.recast import recast
-from runner.data.types import plain_type, twice, widened
+from runner.data.types import plain_type, size_of, twice, widened
 from runner.errors import DataError, listed, suggest
 
 #: As Python writes it: two values that look different never become one number.
@@ -101,7 +101,7 @@ def fill(batch: pa.RecordBatch, wanted: pa.Schema, partitions: Mapping[str, str 
         ValueError: a value has no place in its column's type; the column is named.
         DataError: a column of the file says something else than the folder.
     """
-    if batch.nbytes > MOST_BYTES and batch.num_rows > 1:
+    if size_of(batch) > MOST_BYTES and batch.num_rows > 1:
         half = batch.num_rows // 2
         yield from fill(batch.slice(0, half), wanted, partitions)
         yield from fill(batch.slice(half), wanted, partitions)

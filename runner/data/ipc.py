@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from runner.data.shards import Shard, Unit
 from runner.data.source import SourceFile, open_input
+from runner.data.types import size_of
 from runner.errors import DataError
 
 _FILE_MAGIC = b"ARROW1"
@@ -41,21 +42,6 @@ def read(
             yield reader.get_batch(unit.index)
         else:
             yield from reader
-
-
-def size_of(batch: pa.RecordBatch) -> int:
-    """Bytes of a batch's values. Of unions without rows, at any depth, pyarrow cannot tell `nbytes`: it crashes."""
-    if any(_has_union(field.type) for field in batch.schema):
-        return int(batch.get_total_buffer_size())
-    return int(batch.nbytes)
-
-
-def _has_union(kind: pa.DataType) -> bool:
-    if isinstance(kind, pa.BaseExtensionType):
-        return _has_union(kind.storage_type)
-    if pa.types.is_union(kind):
-        return True
-    return pa.types.is_nested(kind) and any(_has_union(kind.field(i).type) for i in range(kind.num_fields))
 
 
 def _fields(schema: pa.Schema, columns: Sequence[str]) -> list[int]:

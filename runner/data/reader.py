@@ -11,11 +11,11 @@ import numpy as np
 import pyarrow as pa
 
 from runner.data import dense
-from runner.data.ipc import size_of
 from runner.data.layout import BLOCK_BYTES, SMALL_BYTES
 from runner.data.manifest import Manifest
 from runner.data.order import Block, Ints, Order, Segment
 from runner.data.spill import Spill
+from runner.data.types import size_of
 from runner.errors import DataError
 
 Columns = dict[str, dense.Column]
