@@ -102,7 +102,7 @@ def check(random: np.random.Generator, suffix: str, form: str, folder: Path) -> 
         try:
             out = prepared(place, form, int(random.choice([1, 2, 3, 5, 100])))
         except DataError as error:
-            table = table.drop_columns([refused(str(error), table.schema, file)])
+            table = table.drop_columns([refused(str(error), source.schema, file)])
             continue
         assert out.schema.names == source.schema.names
         for field in source.schema:
