@@ -139,14 +139,24 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _table(file: Path) -> pa.Table:
-    if file.suffix in (".csv", ".json"):
-        return pacsv.read_csv(file) if file.suffix == ".csv" else pajson.read_json(file)
+    if any(ending in file.name for ending in (".csv", ".json", ".txt")):
+        return _table_of_lines(file)
     if file.suffix == ".parquet":
         return pq.ParquetFile(file).read()
     with pa.OSFile(str(file)) as source:
         opened = pa.ipc.open_file if source.read(6) == b"ARROW1" else pa.ipc.open_stream
         source.seek(0)
         return opened(source).read_all()
+
+
+def _table_of_lines(file: Path) -> pa.Table:
+    codec = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}.get(file.suffix)
+    with pa.input_stream(str(file), compression=codec) as source:
+        if ".csv" in file.name:
+            return pacsv.read_csv(source, parse_options=pacsv.ParseOptions(newlines_in_values=True))
+        if ".json" in file.name:
+            return pajson.read_json(source)
+        return pa.table({"text": source.read().decode().splitlines()})
 
 
 def by_stream(folder: Path) -> dict[str, list[Any]]:
@@ -206,12 +216,14 @@ def compared(found: pa.Table | dict[str, list[Any]], expected: pa.Table) -> tupl
         if name not in names:
             return "other", f"no column '{name}'"
         column = _storage(expected.column(name))
+        if not _in_range(column):  # whatever is made of it, there is no value to compare it with
+            continue
         if isinstance(found, pa.Table):
             here, there = _shown(found.column(name)), _shown(column)
         else:
             here, there = _streamed(found[name]), _trained(column)
             if here and here[0].startswith("DataError"):
-                if ("nulls in a column" in here[0] and _has_nulls(column)) or not _in_range(column):
+                if "nulls in a column" in here[0] and _has_nulls(column):
                     continue
                 return "other", f"column '{name}' of {column.type} is refused: {here[0]}"
         if here != there:
@@ -269,7 +281,7 @@ def _in_range(column: Any) -> bool:
     """Whether Python can hold every value."""
     try:
         column.to_pylist()
-    except (ValueError, OverflowError):
+    except (ValueError, LookupError, ArithmeticError, SystemError, pa.ArrowException):
         return False
     return True
 

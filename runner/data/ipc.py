@@ -38,10 +38,10 @@ def read(
         fields = _fields(opened(source).schema, columns)
         source.seek(0)
         reader = opened(source, options=pa.ipc.IpcReadOptions(included_fields=fields))
-        if file_format:
-            yield reader.get_batch(unit.index)
-        else:
-            yield from reader
+        for batch in [reader.get_batch(unit.index)] if file_format else reader:
+            if not any(_has_union(field.type) for field in batch.schema):  # see `size_of`
+                batch.validate(full=True)  # pyarrow trusts a file's offsets and indices, and may crash of wrong ones
+            yield batch
 
 
 def _fields(schema: pa.Schema, columns: Sequence[str]) -> list[int]:

