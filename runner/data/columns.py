@@ -9,7 +9,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from runner.data.guess import wider
-from runner.data.ipc import size_of
 from runner.data.recast import recast
 from runner.data.types import plain_type, size_of, twice, widened
 from runner.errors import DataError, listed, suggest

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from runner.data.shards import Shard, Unit
 from runner.data.source import SourceFile, open_input
-from runner.data.types import size_of
+from runner.data.types import has_union, size_of
 from runner.errors import DataError
 
 _FILE_MAGIC = b"ARROW1"
@@ -39,7 +39,7 @@ def read(
         source.seek(0)
         reader = opened(source, options=pa.ipc.IpcReadOptions(included_fields=fields))
         for batch in [reader.get_batch(unit.index)] if file_format else reader:
-            if not any(_has_union(field.type) for field in batch.schema):  # see `size_of`
+            if not any(has_union(field.type) for field in batch.schema):  # see `size_of`
                 batch.validate(full=True)  # pyarrow trusts a file's offsets and indices, and may crash of wrong ones
             yield batch
 

@@ -187,18 +187,19 @@ def _unwritable(kind: pa.DataType) -> str | None:
 
 def size_of(batch: pa.RecordBatch) -> int:
     """Bytes of a batch's values. Of unions without rows, at any depth, pyarrow cannot tell `nbytes`: it crashes."""
-    if any(_has_union(field.type) for field in batch.schema):
+    if any(has_union(field.type) for field in batch.schema):
         return int(batch.get_total_buffer_size())
     return int(batch.nbytes)
 
 
 @lru_cache(4096)
-def _has_union(kind: pa.DataType) -> bool:
+def has_union(kind: pa.DataType) -> bool:
+    """Whether a union is in it, at any depth."""
     if isinstance(kind, pa.BaseExtensionType):
-        return _has_union(kind.storage_type)
+        return has_union(kind.storage_type)
     if types.is_union(kind):
         return True
-    return types.is_nested(kind) and any(_has_union(field.type) for field in fields_of(kind))
+    return types.is_nested(kind) and any(has_union(field.type) for field in fields_of(kind))
 
 
 def _all(kind: pa.DataType) -> Iterator[pa.DataType]:
