@@ -6,15 +6,25 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 import runner
+from runner import leftovers, published, wire
+from runner.bundle import Bundle
 from runner.errors import StoreAway
 from runner.lifecycle import RunState
 from runner.run import Run
+from runner.spec import Dataset, Job, Prep
 from runner.store import Log, Store
+from runner.worker.pool import InlinePool
+from runner.worker.prep import run_prep
+from runner.worker.scope import Scope
 from tests.local.s3server import S3Server, at, free_port, serve
+from tests.prep_kit import ROOT, write_shards
 
 pytestmark = pytest.mark.timeout(900)  # the server is compiled the first time
 
@@ -113,6 +123,54 @@ def test_objects_are_listed_replaced_and_removed(s3: Store, tmp_path: Path) -> N
     assert s3.list("f") == ["c"]
     with pytest.raises(FileNotFoundError):
         s3.get("f/b")
+
+
+def test_files_are_found_and_copied_within_the_store(s3: Store) -> None:
+    """find lists every file with its size and time; copy makes an object of another without a download."""
+    before = time.time() - 60  # clocks may differ a little
+    s3.put("f/a/deep", b"12345")
+    s3.copy("f/a/deep", "g/b")
+    (deep,) = s3.find("f")
+    assert (deep.key, deep.bytes, deep.at > before) == ("a/deep", 5, True)
+    assert [(found.key, found.bytes) for found in s3.find("g/b")] == [("", 5)]
+    assert s3.find("none") == ()
+    assert s3.get("g/b") == b"12345"
+    with pytest.raises(FileNotFoundError):
+        s3.copy("f/none", "g/c")
+
+
+def double(batch: pa.RecordBatch, config: object) -> dict[str, object]:
+    return {"y": batch.column("x").to_numpy() * 2}
+
+
+def publish(s3: Store, tmp_path: Path, shards: int) -> dict[str, Any]:
+    """Prepare so many shards into the dataset "out", as a run of its own."""
+    stage = Prep("p", fn=double, source=Dataset(write_shards(tmp_path / "in", shards=shards)), sink="out")
+    run, job = f"r{shards}", Job("test", [stage])
+    Bundle(s3, run).write_spec({"job": wire.to_json(job, ROOT), "datasets": {}})
+    return run_prep(stage, Scope(s3, run, 0, 1, tmp_path / "scratch", inline=True, job=job), InlinePool())
+
+
+def test_published_versions_lie_alone_on_s3_too(s3: Store, tmp_path: Path) -> None:
+    """Each version's folder is read as it stands; a shard that was there is copied in the store; rm and gc clean up."""
+    first, second = (publish(s3, tmp_path, shards) for shards in (2, 3))
+    assert second["tasks_reused"] == 2
+    for result, rows in ((first, 20), (second, 30)):
+        folder = f"{s3.url}/{result['places']['out']}"
+        assert pq.read_table(folder.removeprefix("s3://"), filesystem=s3.fs).num_rows == rows
+        assert runner.Stream(folder, batch_size=1, options=s3.options).rows == rows
+    newest = published.dataset("out", store=s3)
+    assert newest.to_table().column("y").to_pylist() == [*range(0, 60, 2)]
+    assert (len(newest.files), newest.options) == (3, s3.options)
+    assert published.dataset("out", version="r2", store=s3).rows == 20
+    (older,) = leftovers.targets(s3, [f"out@{first['outputs']['out']}"])
+    leftovers.remove(s3, older)
+    assert published.dataset("out", store=s3).to_table().num_rows == 30
+    found, _ = leftovers.leftovers(s3, now=time.time() + 8 * 86400)
+    assert {target.kind for target in found} == {"result"}
+    for target in found:
+        leftovers.remove(s3, target)
+    assert published.dataset("out", store=s3).lineage()["run"] == "r3"
 
 
 def test_a_whole_run_with_bundle_and_data_on_s3(
