@@ -239,26 +239,32 @@ def _results(store: Store, before: float) -> list[Target]:
     """Results, tasks and folders of datasets that no version names."""
     catalog = Catalog(store)
     versions = {name: catalog.versions(name) for name in store.list("datasets")}
-    keys = {entry.data.get("key") for entries in versions.values() for entry in entries}
-    records = {f.key: f for f in store.find("results")}
-    tops = [key for key in records if "/" not in key]
-    gone = [key for key in tops if key.removesuffix(".json") not in keys and records[key].at < before]
-    codes = set()
-    for key in set(tops) - set(gone):
-        record = catalog.result(key.removesuffix(".json"))
-        codes.add((record or {}).get("tasks_of"))
-    found = [Target("result", key, (f"results/{key}",), records[key].bytes, "no version names it") for key in gone]
-    kept_tasks = []
-    for code in sorted({key.partition("/")[0] for key in records if "/" in key}):
-        files = [f for key, f in records.items() if key.startswith(f"{code}/")]
-        if code in codes or max(f.at for f in files) >= before:
-            kept_tasks.append(code)
-            continue
-        size = sum(f.bytes for f in files)
-        found.append(
-            Target("tasks", code, (f"results/{code}",), size, f"{len(files)} records of code that is superseded")
-        )
-    return found + _folders(store, catalog, versions, kept_tasks, before)
+    named = {entry.data.get("key") for entries in versions.values() for entry in entries}
+    results, tasks = _by_folder(store, "results"), _by_folder(store, "tasks")
+    gone = {key for key, files in results.items() if key not in named and _newest(files) < before}
+    needed = {record.get("tasks_of") for key in results if key not in gone for record in catalog.results(key)}
+    dropped = {code for code, files in tasks.items() if code not in needed and _newest(files) < before}
+    found = [_folder_target("result", f"results/{key}", results[key], "no version names it") for key in sorted(gone)]
+    for code in sorted(dropped):
+        why = f"{len(tasks[code])} records of code that is superseded"
+        found.append(_folder_target("tasks", f"tasks/{code}", tasks[code], why))
+    return found + _folders(store, catalog, versions, sorted(set(tasks) - dropped), before)
+
+
+def _by_folder(store: Store, top: str) -> dict[str, list[Found]]:
+    """The files in each folder of `top`, by the folder's name."""
+    folders: dict[str, list[Found]] = {}
+    for file in store.find(top):
+        folders.setdefault(file.key.partition("/")[0], []).append(file)
+    return folders
+
+
+def _newest(files: Iterable[Found]) -> float:
+    return max(file.at for file in files)
+
+
+def _folder_target(kind: str, key: str, files: Iterable[Found], why: str) -> Target:
+    return Target(kind, key.partition("/")[2], (key,), sum(file.bytes for file in files), why)
 
 
 def _folders(store: Store, catalog: Catalog, versions: Any, codes: list[str], before: float) -> list[Target]:

@@ -6,7 +6,7 @@
     <store>/datasets/<name>/data                   on a disk: a link to the newest version
     <store>/results/<result key>/<variant>.json    the one record of a result; what it names is complete. Of one key
                                                    there are as many as there are states of the files that it read
-    <store>/results/<code key>/<task key>.json     what one task wrote: reuse per shard, and recovery
+    <store>/tasks/<code key>/<task key>.json       what one task wrote: reuse per shard, and recovery
 
 A version's folder is named by the attempt that made it. Shards that were made before come in by a hard link, or by a
 copy within the object store, so that any tool can read the folder as it stands. Names with '_' are not data to any.
@@ -260,16 +260,16 @@ class Catalog:
 
     def tasks(self, code: str) -> set[str]:
         """The keys of the tasks that have been done with this code key."""
-        names = self._store.list(f"results/{code}")
+        names = self._store.list(f"tasks/{code}")
         return {name.removesuffix(".json") for name in names if name.endswith(".json")}
 
     def task(self, code: str, key: str) -> dict[str, Any] | None:
         """The record of a task, or None."""
-        return self._read(f"results/{code}/{key}.json")
+        return self._read(f"tasks/{code}/{key}.json")
 
     def publish_task(self, code: str, key: str, record: Mapping[str, Any], replace: bool = False) -> None:
         """Keep the record of a finished task; of two equal ones the first stays, unless its data has been deleted."""
-        self._write(f"results/{code}/{key}.json", record, replace)
+        self._write(f"tasks/{code}/{key}.json", record, replace)
 
     def _read(self, key: str) -> dict[str, Any] | None:
         try:

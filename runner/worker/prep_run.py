@@ -255,7 +255,7 @@ class _Run:
                 **_input_column(pa.concat_batches(self._bad_rows)),
             }
         )
-        key = f"results/{self._work.code}/{self._task.key}.quarantine.parquet"
+        key = f"tasks/{self._work.code}/{self._task.key}.quarantine.parquet"
         with temporary(self._work.scope.scratch) as local:
             write_file(local, table)
             self._work.scope.store.put_file(key, local)

@@ -70,7 +70,7 @@ REFUSED = {
     "a stage name that is too long": (
         'job = Job("x", stages=[Prep("much-too-long-a-name", fn=same, source=SOURCE, sink="y")])', ["14 characters"],
     ),
-    "a job name with odd characters": ('job = Job("Größe 1!", stages=[PREP])', ["lower-case letters"]),
+    "a job name with odd characters": ('job = Job("Größe 1!", stages=[PREP])', ["letters, digits"]),
     "a file that does not import": ("import nonexistent_package\n", ["nonexistent_package"]),
     "a file that is no Python": ("job = = 3\n", ["SyntaxError"]),
     "a file without a job": ("x = 1\n", ["holds no Job"]),

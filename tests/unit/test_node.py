@@ -34,7 +34,7 @@ def payload(store: Store, tmp_path: Path) -> dict[str, Any]:
     Bundle(store, RUN).write_spec({"job": wire.to_json(job, ROOT), "datasets": {}})
     return {
         "store": store.url, "options": {}, "run_id": RUN, "leg": 0, "attempt": 2, "scratch": str(tmp_path / "scratch"),
-        "code_root": "", "host": "r261123-head-ztvx2",
+        "spec": Bundle(store, RUN).newest_spec(), "code_root": "", "host": "r261123-head-ztvx2",
     }  # fmt: skip
 
 

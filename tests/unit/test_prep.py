@@ -612,5 +612,5 @@ def test_rows_set_aside_keep_what_parquet_can_hold(tmp_path: Path) -> None:
     stage = Prep("p", fn=fails_on_17_else_x, source=Dataset(url=str(tmp_path / "in")), sink="out", max_quarantine=0.5)
     result, _ = prep(stage, tmp_path / "store")
     assert result["quarantined"] == 1
-    (aside,) = (tmp_path / "store" / "results").glob("*/*.quarantine.parquet")
+    (aside,) = (tmp_path / "store" / "tasks").glob("*/*.quarantine.parquet")
     assert pq.read_table(aside).column("input").to_pylist() == [{"x": 17}]

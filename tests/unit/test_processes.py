@@ -55,7 +55,9 @@ print({plain.pid, deaf.pid, forks.pid} <= found, processes.end_all("no such run"
 def test_adopted_children_that_end_leave_no_zombie() -> None:
     """The kernel forgets an orphan that ended; the exit of a child that somebody waits for stays his."""
     told = run("""
-orphan = away("exec true >&-")
+orphan = away("exec sleep 300 >&-")
+until(lambda: orphan.ppid() == os.getpid())
+orphan.kill()
 until(lambda: not orphan.is_running() or orphan.status() == psutil.STATUS_ZOMBIE)
 mine = subprocess.Popen(["sh", "-c", "exit 7"])
 until(lambda: psutil.Process(mine.pid).status() == psutil.STATUS_ZOMBIE)

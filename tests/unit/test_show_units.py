@@ -52,7 +52,7 @@ def test_moments_are_short_when_near() -> None:
     assert units.moment(now - 60, now) == "17:59:00"
     assert units.moment(now - 86_400 * 3, now) == "Nov 20 18:00"
     assert units.moment(now - 86_400 * 400, now) == "2025-10-19"
-    assert units.iso(0) == "1970-01-01T00:00:00Z"
+    assert units.iso(0) == "1970-01-01T00:00:00.000Z"
     assert units.iso(None) is None
 
 
