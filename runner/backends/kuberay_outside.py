@@ -75,7 +75,9 @@ class KubeRayOutside:
         """See `Outside`; asked of the API every few seconds. Where that does not answer, nothing is known."""
         now = time.monotonic()
         since = time.time() - (view.resumed or view.created)
-        if now - self._looked > LOOK_S and since > TAKE_UP_S:
+        if since <= TAKE_UP_S:
+            self._lost = self._late = False  # what was seen before a resume was of the supervisor before it
+        elif now - self._looked > LOOK_S:
             self._looked = now
             try:
                 job = self._kube.find(JOBS, self._bundle.run_id)

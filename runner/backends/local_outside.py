@@ -16,7 +16,7 @@ import psutil
 from runner.backends import processes
 from runner.backends.local import driver_environment
 from runner.bundle import Bundle
-from runner.lifecycle import View
+from runner.lifecycle import View, fold
 
 #: Seconds after which a run that no supervisor has taken up counts as lost.
 TAKE_UP_S = 30.0
@@ -29,7 +29,8 @@ class LocalOutside:
 
     def __init__(self, bundle: Bundle) -> None:
         self._bundle = bundle
-        self._supervisor: subprocess.Popen[bytes] | None = None  # where it was this process that launched it
+        self._supervisor: subprocess.Popen[bytes] | None = None  # where it was this process that launched it,
+        self._resumed: float | None = None  # for which resume
 
     def launch(self) -> None:
         """See `Outside`."""
@@ -37,6 +38,7 @@ class LocalOutside:
         argument = {"store": root.url, "options": root.options, "run_id": self._bundle.run_id}
         environment = driver_environment(self._bundle.run_id)
         environment.pop(processes.MARK)  # the mark is for what the supervisor ends; it is not among those
+        self._resumed = fold(self._bundle.log.read()).resumed
         with open(processes.scratch_folder(self._bundle.run_id) / _OUT, "wb") as out:
             self._supervisor = subprocess.Popen(
                 [sys.executable, "-m", "runner.supervisor", json.dumps(argument)],
@@ -46,9 +48,12 @@ class LocalOutside:
     def is_lost(self, view: View) -> bool:
         """See `Outside`; of a process on another machine nothing is known."""
         if view.supervisor is None:
-            ended = self._supervisor is not None and self._supervisor.poll() is not None
-            return ended or time.time() - (view.resumed or view.created) > TAKE_UP_S
+            return self._exit_code(view) is not None or time.time() - (view.resumed or view.created) > TAKE_UP_S
         return processes.is_alive(view.supervisor) is False
+
+    def _exit_code(self, view: View) -> int | None:
+        """Of the run's supervisor, where it was launched here and has ended; not of one before a resume."""
+        return self._supervisor.poll() if self._supervisor is not None and self._resumed == view.resumed else None
 
     def nudge(self, view: View) -> None:
         """See `Outside`."""
@@ -73,7 +78,7 @@ class LocalOutside:
 
     def how_lost(self) -> str:
         """See `Outside`."""
-        code = self._supervisor.poll() if self._supervisor is not None else None
+        code = self._exit_code(fold(self._bundle.log.read()))
         return "killed, or the machine restarted" if code is None else processes.exit_words(code)
 
     def last_words(self) -> str:

@@ -21,6 +21,7 @@ class RayJobsOutside:
     def __init__(self, bundle: Bundle, api: RayApi | None = None) -> None:
         self._bundle, self._opened = bundle, api
         self._looked, self._lost, self._how = 0.0, False, ""
+        self._resumed: float | None = None  # of which resume that is
 
     @property
     def _api(self) -> RayApi:
@@ -35,6 +36,8 @@ class RayJobsOutside:
     def is_lost(self, view: View) -> bool:
         """See `Outside`; asked of the cluster every few seconds. Where that does not answer, nothing is known."""
         now = time.monotonic()
+        if view.resumed != self._resumed:
+            self._resumed, self._looked, self._lost = view.resumed, 0.0, False
         if now - self._looked > LOOK_S:
             self._looked = now
             try:

@@ -99,6 +99,23 @@ def test_a_supervisor_that_cannot_start_is_not_waited_for_for_ever(
     assert ("start_deadline_s" in outside.how_lost()) == lost
 
 
+def test_a_run_that_was_lost_is_not_lost_any_more_when_it_is_resumed(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a client saw of the supervisor before says nothing of the one that is about to come."""
+    monkeypatch.setattr(kuberay_outside, "Kube", lambda *where: kit.FakeKube(account()))
+    monkeypatch.setattr(kuberay_outside, "run_facts", lambda bundle: facts())
+    bundle = marked(store)
+    bundle.log.append("submitted", {"job": "tiny", "legs": [["train"]]})
+    view = fold(bundle.log.read())
+    view.created -= 1000
+    outside = kuberay_outside.KubeRayOutside(bundle)
+    assert outside.is_lost(view)
+    bundle.log.append("ended", {"state": "failed"})
+    bundle.log.append("resumed", {"by": "ann"})
+    assert not outside.is_lost(fold(bundle.log.read()))
+
+
 @pytest.mark.parametrize("here", [True, False])
 def test_a_run_whose_cluster_is_gone_can_be_written_off(store: Store, here: bool) -> None:
     """It ends as cancelled, in its log alone, and says why; where its cluster answers that is refused."""

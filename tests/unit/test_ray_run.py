@@ -195,6 +195,9 @@ def test_a_client_sees_what_became_of_the_supervisor(bundle: Bundle) -> None:
     assert outside.is_lost(view)
     assert outside.how_lost() == f"its Ray job {RUN} is FAILED: killed"
     assert not RayJobsOutside(bundle, RayApi("http://127.0.0.1:9")).is_lost(view)
+    bundle.log.append("ended", {"state": "failed"})
+    bundle.log.append("resumed", {"by": "ann"})
+    assert not outside.is_lost(fold(bundle.log.read()))  # another supervisor is about to come
 
 
 @pytest.fixture

@@ -223,6 +223,22 @@ def test_what_a_supervisor_prints_before_it_can_write_a_log_is_shown(
     assert not processes.scratch_path(submitted.id).exists()
 
 
+def test_a_supervisor_that_ended_before_a_resume_says_nothing_of_the_next(
+    submitted: runner.Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever launched a run and holds it still does not call it lost when somebody else resumes it."""
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    submitted._outside.launch()
+    submitted._outside._supervisor.wait(10)
+    assert submitted.reap().state is RunState.FAILED
+    submitted.bundle.log.append("resumed", {"by": "ann"})
+    assert submitted.status == "submitted"
+    submitted._outside.launch()
+    submitted._outside._supervisor.wait(10)
+    assert submitted.status == "lost"
+    assert submitted.reap().state is RunState.FAILED
+
+
 def test_a_run_whose_work_is_done_is_ended_as_done(submitted: runner.Run) -> None:
     """Its supervisor went before it could say so: whoever finds it says that it has succeeded."""
     log = submitted.bundle.log
