@@ -87,7 +87,8 @@ def ask(question: Question) -> Revision:
     """
     with tempfile.TemporaryDirectory(prefix="runner-revise-") as folder:
         (Path(folder) / "question").write_bytes(pickle.dumps(question))
-        words = [sys.executable, "-m", "runner.revise", folder]
+        # -P: a module of the project that is called like one of the standard library must not stand before that
+        words = [sys.executable, "-P", "-m", "runner.revise", folder]
         done = subprocess.run(words, capture_output=True, text=True, check=False, cwd=question.project.root)
         answer = Path(folder) / "answer"
         if not answer.exists():

@@ -104,6 +104,15 @@ def test_the_code_is_that_of_the_run_unless_newer_is_asked_for(project: Path) ->
         revised(run, new_code=False, changes={"rate": 0.2})
 
 
+def test_a_module_of_the_project_may_be_called_like_one_of_pythons(project: Path) -> None:
+    """A resume looks at the code in a process of its own, whose own imports the project's files do not shadow."""
+    run = failed()
+    for name in ("types", "queue", "copy"):
+        (project / f"{name}.py").write_text("raise RuntimeError('the wrong one')\n")
+    assert lines(run, changes={"lr": 0.2}) == {"lr": ("0.1", "0.2", SET)}
+    assert lines(run, new_code=True, changes={"lr": 0.2}) == {"lr": ("0.1", "0.2", SET)}
+
+
 def test_newer_code_brings_its_stages_and_config(project: Path) -> None:
     """What the file says now holds, what the submission was told to change stays; each line says where it is from."""
     run = failed(words=5)
