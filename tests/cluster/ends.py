@@ -78,8 +78,9 @@ def check_end(kube: Kube, run: Run, state: RunState, fault: str = "", said: tupl
     assert receipt is not None
     answers = list(dict.fromkeys(_NAMES.sub("RUN", answer).strip() for answer in answers))
     if fault:
-        ended = next(entry.at for entry in run.bundle.log.read() if entry.kind == "ended" and entry.at > since)
-        SEEN.append(End(fault, str(state), ended - since, receipt, tuple(answers)))
+        # It may have ended before the fault was done.
+        ended = [entry.at for entry in run.bundle.log.read() if entry.kind == "ended"][-1]
+        SEEN.append(End(fault, str(state), max(0.0, ended - since), receipt, tuple(answers)))
     remains = receipt["remains"]
     assert (remains["pods"], remains["gpus"], remains["ray_jobs"]) == (0, 0, 0)
     assert not kit.left(kube, run)
