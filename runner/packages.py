@@ -25,6 +25,8 @@ from runner.errors import PlanError, RunFailed
 
 #: What every environment brings itself, built for its machines.
 BROUGHT = ("torch", "lake-runner")
+#: By this name every part of ours, and of others, knows that what is inside is installed, and no code of the user's.
+FOLDER = "site-packages"
 
 
 def lock(requirements: Sequence[str]) -> str:
@@ -70,7 +72,7 @@ def provide(text: str) -> Path | None:
         return None
     body = "\n".join(wanted) + "\n"
     version = f"{sys.implementation.cache_tag}-{os.uname().machine}"
-    folder = _root() / "packages" / hashlib.sha256(f"{version}\n{body}".encode()).hexdigest()[:16]
+    folder = _root() / "packages" / hashlib.sha256(f"{version}\n{body}".encode()).hexdigest()[:16] / FOLDER
     folder.parent.mkdir(parents=True, exist_ok=True)
     with _alone(folder.with_suffix(".lock")):
         if not folder.is_dir():

@@ -59,7 +59,7 @@ def test_a_job_brings_its_packages(project: Path) -> None:
     assert lock is not None
     assert "humanize==4." in lock
     assert "--hash=sha256:" in lock
-    (folder,) = (path for path in (project / "cache" / "lake-runner" / "packages").iterdir() if path.is_dir())
+    (folder,) = (project / "cache" / "lake-runner" / "packages").glob("*/site-packages")
     assert (folder / "humanize").is_dir()
     before = folder.stat().st_mtime_ns
     (project / "jobs" / "bring.py").write_text(JOB.replace("apnumber", "ordinal"))
