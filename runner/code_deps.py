@@ -149,6 +149,12 @@ def versions_of(modules: Iterable[str]) -> dict[str, str]:
     return found
 
 
+def both(*found: Mapping[str, str]) -> dict[str, str]:
+    """The versions of several pieces of work; where they differ all of them, which agrees with none."""
+    names = sorted({name for each in found for name in each})
+    return {name: " and ".join(dict.fromkeys(each[name] for each in found if name in each)) for name in names}
+
+
 def other_versions(packages: Mapping[str, str]) -> dict[str, tuple[str, str]]:
     """Distribution -> (version then, version now) of those that differ; "absent" where there is none now."""
     now = {name: _version(name) or ABSENT for name in packages}

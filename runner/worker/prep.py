@@ -104,7 +104,8 @@ class _Stage:
         sinks = {key: _sink(name, key, records) for key, name in self._stage.sinks.items()}
         quarantine = [record["quarantine"] for record in records if record["quarantine"]]
         loaded = {name for record in records for name in record["loaded"]}
-        traced = self._reuse.facts([record["deps"] for record in records], loaded)
+        versions = [record["packages"] for record in records]
+        traced = self._reuse.facts([record["deps"] for record in records], loaded, versions)
         return self._publish(sinks, counts, traced, tasks=len(records), reused=reused, quarantine=quarantine)
 
     def _run_dataset(self) -> dict[str, Any]:
@@ -132,7 +133,7 @@ class _Stage:
         todo = [self._as_new(task) for task in tasks if task.key not in records]
         work = Work(
             self._stage, self._code, manifest.base, manifest.options, manifest.schema, manifest.rows,
-            self._reuse.identity.modules, self._reuse.named, self._scope,
+            self._reuse.identity.modules, self._reuse.named, self._reuse.identity.packages, self._scope,
         )  # fmt: skip
         progress = Progress(self._scope, self._stage.name, len(tasks), list(records.values()))
         for _, record in self._pool.map(functools.partial(run_task, work), todo, self._stage.timeout_s):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -51,14 +52,17 @@ class Reuse:
         """Whether a record agrees; where the stage is to be made anyway, only what this very run has made."""
         return (not self.forced or record["run"] == self._run) and self._present.agrees(record)
 
-    def facts(self, deps: Iterable[Mapping[str, str]], loaded: Iterable[str]) -> dict[str, Any]:
+    def facts(
+        self, deps: Iterable[Mapping[str, str]], loaded: Iterable[str], packages: Iterable[Mapping[str, str]] = ()
+    ) -> dict[str, Any]:
         """What a record keeps of what it depended on.
 
         Args:
             deps: of its pieces.
             loaded: top-level names that they have imported.
+            packages: versions with which pieces were made; those made before may have had others.
         """
-        versions = code_deps.versions_of({*self.identity.packages, *loaded, _WRITER})
+        versions = code_deps.both(versions_of(self.identity.packages, loaded), *packages)
         merged = code_deps.merged([self.named, *deps])
         return {"code": self.identity.parts, "deps": merged, "packages": versions, "pinned": self._present.pinned}
 
@@ -67,6 +71,16 @@ class Reuse:
         return [
             f"{name} {then}, now {now}" for name, (then, now) in code_deps.other_versions(record["packages"]).items()
         ]
+
+
+def versions_of(packages: Iterable[str], loaded: Iterable[str]) -> dict[str, str]:
+    """Distribution -> version of what the code imports, of what was loaded besides, and of what writes the files."""
+    return dict(_versions_of(frozenset({*packages, *loaded, _WRITER})))
+
+
+@functools.lru_cache(maxsize=256)
+def _versions_of(names: frozenset[str]) -> Mapping[str, str]:
+    return code_deps.versions_of(names)
 
 
 def code_root() -> Path:

@@ -22,7 +22,7 @@ from runner.store import LOCAL
 from runner.worker import prep_trace
 from runner.worker.prep_batches import cut
 from runner.worker.prep_files import Gather, OutputFile, slug, store_table, temporary
-from runner.worker.prep_reuse import code_root
+from runner.worker.prep_reuse import code_root, versions_of
 from runner.worker.prep_schema import Drift, Unwritable, plain
 from runner.worker.prep_tasks import Part, Task
 from runner.worker.prep_user import Applied, Raised, Transform
@@ -40,6 +40,7 @@ class Work:
         rows: of the input, or UNCOUNTED.
         modules: labels of those whose code counts by the stage's code key.
         named: dependencies that are known from the code.
+        packages: top-level names of what the code imports from elsewhere.
         scope: of the run; another process attaches to it by its payload.
     """
 
@@ -51,6 +52,7 @@ class Work:
     rows: int
     modules: frozenset[str]
     named: Mapping[str, str]
+    packages: frozenset[str]
     scope: Scope
 
     def __getstate__(self) -> dict[str, Any]:
@@ -88,7 +90,7 @@ def run_task(work: Work, task: Task) -> dict[str, Any]:
     Returns:
         The record: key, shards, rows_in, processed, filtered, quarantined, bytes_in, seconds, first_error, quarantine
         (key of the rows set aside, or None), sinks: sink key -> {files, schema of an empty sink or None}, deps (what
-        its process has read, see `code_deps`), loaded (packages) and run.
+        its process has read, see `code_deps`), loaded (top-level names), packages (their versions) and run.
 
     Raises:
         UserCodeError: the user's code raised (inline: what it raised).
@@ -102,6 +104,7 @@ def run_task(work: Work, task: Task) -> dict[str, Any]:
             run.take(batch)
         record = run.finish()
     record["deps"], record["loaded"] = {**work.named, **watch.deps(code_root(), work.modules)}, watch.packages()
+    record["packages"] = versions_of(work.packages, record["loaded"])
     record["run"] = work.scope.run_id
     record["seconds"] = round(time.monotonic() - started, 3)
     Catalog(work.scope.store).publish_task(work.code, task.key, record, task.replace)

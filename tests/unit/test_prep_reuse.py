@@ -147,6 +147,22 @@ def test_packages_are_kept_and_count_when_they_are_pinned(tmp_path: Path) -> Non
     assert run(root, pin=True)["skipped"]
 
 
+def test_what_a_task_has_made_with_other_packages_counts_where_they_are_pinned(tmp_path: Path) -> None:
+    """Pinned, such tasks are done again; not pinned, the result that takes one of them says so of its packages."""
+    root = project(tmp_path, "import numpy\ndef fn(b, config): return [{'y': r['x']} for r in b]\n", {})
+    run(root)
+    for path in (*records(root), *(tmp_path / "p-store").glob("tasks/*/*.json")):
+        record = json.loads(path.read_text())
+        record["packages"]["numpy"] = "0.1"
+        path.write_text(json.dumps(record))
+    write(root, {"data/in2.jsonl": '{"x": 99}\n'})
+    assert run(root)["tasks_reused"] == 2
+    mixed = max(map(json.loads, map(Path.read_text, records(root))), key=lambda record: float(record["at"]))
+    assert mixed["packages"]["numpy"].endswith(" and 0.1")
+    pinned = run(root, pin=True)
+    assert (pinned["skipped"], pinned["tasks_reused"]) == (False, 1)
+
+
 def test_made_data_follows_what_its_function_reads(tmp_path: Path) -> None:
     """A dataset's `make` is called again when a file that it has read has changed, or when it is forced."""
     root = project(tmp_path, "def fn(): return {'y': [len(open('ta' + 'ble').read())]}\n", {"table": "1"})
