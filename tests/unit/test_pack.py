@@ -80,7 +80,7 @@ def test_no_store_travels(root: Path) -> None:
     write(root, "index/readme.md")
     store = Store(str(root / "out/runs"))
     for name in (
-        "out/runs/datasets/d/log/00000001.json",
+        "out/runs/datasets/d/_log/00000001.json",
         "copies/r1/spec.json",
         "copies/r1/code.zip",
         "copies/keep.md",
@@ -98,9 +98,12 @@ def test_no_store_travels(root: Path) -> None:
 
 def test_a_store_that_is_the_projects_folder_leaves_the_definitions(tmp_path: Path) -> None:
     """Where both are one folder, the definitions of datasets travel and published data does not."""
-    for name in ("jobs/a.py", "datasets/d.py", "datasets/d/log/00000001.json", "index/x", "results/y"):
+    mine = ("jobs/a.py", "datasets/d.py", "tasks/mine/t.py")
+    stored = ("d/_log/00000001.json", "e/_versions/r-1/a.parquet", "f/_manifests/1.parquet")
+    kept = ("index/x", "results/y", f"tasks/{'0a' * 10}/t.json", f"tasks/{'0a' * 10}/t.quarantine.parquet")
+    for name in (*mine, *(f"datasets/{name}" for name in stored), *kept):
         write(tmp_path, name)
-    assert listed_files(tmp_path, Store(str(tmp_path))) == {Path("jobs/a.py"), Path("datasets/d.py")}
+    assert listed_files(tmp_path, Store(str(tmp_path))) == set(map(Path, mine))
 
 
 def test_what_travels_has_the_hash_that_it_had(root: Path, tmp_path: Path, store: Store) -> None:
