@@ -72,7 +72,7 @@ def gather(resolved: Resolved, force: Collection[str] = ()) -> Facts:
     catalog = Catalog(resolved.store)
     for name, dataset in resolved.datasets.items():
         known = _definition_facts(name, dataset, catalog, facts, resolved)
-        facts.data[name] = DataFacts(None) if name in force else known
+        facts.data[name] = DataFacts(None) if name in force and dataset.make is not None else known
     for stage in resolved.job.stages:
         for name in map(str, graph.reads(stage).values()):
             if name not in facts.data:

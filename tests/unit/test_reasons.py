@@ -75,19 +75,24 @@ def test_the_grounds_of_a_skip_are_counted(tmp_path: Path) -> None:
 
 
 JOB = """
-from runner import Dataset, Job, Prep
+from runner import Job, Prep
 def fn(batch, config): return batch
-job = Job("j", stages=[Prep("p", fn=fn, source=Dataset(url="in.jsonl"), sink="out")])
+job = Job("j", stages=[Prep("p", fn=fn, source="p", sink="out")])
 """
 
 
 def test_why_run_and_force_on_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`why-run` names the reason; `--force` takes a stage or none, and refuses one that the job does not have."""
+    """`why-run` names the reason; `--force` takes a stage or none, and refuses one that the job does not have.
+
+    What it reads may have the stage's name: a dataset that nobody makes is there all the same.
+    """
     monkeypatch.chdir(tmp_path)
     (tmp_path / "jobs").mkdir()
     (tmp_path / "pyproject.toml").write_text("[tool.runner]\n")
     (tmp_path / "in.jsonl").write_text('{"x": 1}\n')
     (tmp_path / "jobs/j.py").write_text(JOB)
+    (tmp_path / "datasets").mkdir()
+    (tmp_path / "datasets/p.py").write_text("from runner import Dataset\ndata = Dataset(url='in.jsonl')\n")
     assert "not been made before" in call("why-run", "p").output
     assert "forced" in call("submit", "j", "--dry-run", "--force").output
     assert "forced" in call("submit", "j", "--force", "--dry-run").output
