@@ -8,7 +8,8 @@ otherwise.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +25,7 @@ OLD_S = 7 * 86400.0
 #: Seconds after which a folder without a log will not become a run any more.
 UNFINISHED_S = 3600.0
 _TEMPORARY_S = 86400.0
+_THREADS = 16
 DATASET = "dataset:"
 
 
@@ -241,7 +243,9 @@ def _results(store: Store, before: float) -> list[Target]:
     versions = {name: catalog.versions(name) for name in store.list("datasets")}
     named = {entry.data.get("key") for entries in versions.values() for entry in entries}
     results, tasks = _by_folder(store, "results"), _by_folder(store, "tasks")
-    gone = {key for key, files in results.items() if key not in named and _newest(files) < before}
+    old = {key for key, files in results.items() if key not in named and _newest(files) < before}
+    there = {(name, entry.data["id"]) for name, entries in versions.items() for entry in entries}
+    gone = {key for key in old if not any(_made(record) & there for record in catalog.results(key))}
     needed = {record.get("tasks_of") for key in results if key not in gone for record in catalog.results(key)}
     dropped = {code for code, files in tasks.items() if code not in needed and _newest(files) < before}
     found = [_folder_target("result", f"results/{key}", results[key], "no version names it") for key in sorted(gone)]
@@ -249,6 +253,11 @@ def _results(store: Store, before: float) -> list[Target]:
         why = f"{len(tasks[code])} records of code that is superseded"
         found.append(_folder_target("tasks", f"tasks/{code}", tasks[code], why))
     return found + _folders(store, catalog, versions, sorted(set(tasks) - dropped), before)
+
+
+def _made(record: Mapping[str, Any]) -> set[tuple[str, str]]:
+    """(dataset, id) of each version that a result is: of equal data that others had made before, too."""
+    return {(sink["dataset"], sink["id"]) for sink in record["sinks"].values()}
 
 
 def _by_folder(store: Store, top: str) -> dict[str, list[Found]]:
@@ -269,9 +278,8 @@ def _folder_target(kind: str, key: str, files: Iterable[Found], why: str) -> Tar
 
 def _folders(store: Store, catalog: Catalog, versions: Any, codes: list[str], before: float) -> list[Target]:
     used = {(name, entry.data["folder"]) for name, entries in versions.items() for entry in entries}
-    for code in codes:
-        for task in catalog.tasks(code):
-            record = catalog.task(code, task)
+    with ThreadPoolExecutor(_THREADS) as threads:
+        for record in threads.map(lambda each: catalog.task(*each), [(c, t) for c in codes for t in catalog.tasks(c)]):
             for sink in (record or {}).get("sinks", {}).values():
                 used |= {(None, file["folder"]) for file in sink["files"]}
     found = []

@@ -182,7 +182,8 @@ class Catalog:
     def publish_version(self, name: str, facts: Mapping[str, Any]) -> None:
         """As `publish`, for a manifest that is there already; `facts` has id, folder, rows, bytes and files."""
         versions = self.versions(name)
-        if not versions or versions[-1].data["id"] != facts["id"]:
+        shown = ("id", "folder")  # equal data is in another folder where files of the first were lost
+        if not versions or any(versions[-1].data[each] != facts[each] for each in shown):
             self._log(name).append("version", dict(facts))
         self.show_newest(name)
 
@@ -225,9 +226,10 @@ class Catalog:
         """The newest record of a key, or None.
 
         Args:
-            present: only one that agrees with what is there now.
+            present: only one that agrees with what is there now, and whose data is in the store.
         """
-        return next((each for each in self.results(key) if present is None or present.agrees(each)), None)
+        fits = (each for each in self.results(key) if present is None or present.agrees(each))
+        return next((each for each in fits if present is None or not self.missing(each)), None)
 
     def publish_result(self, key: str, record: Mapping[str, Any], replace: bool = False) -> None:
         """Keep the record of a complete result; of two equal ones the first stays.

@@ -13,6 +13,7 @@ import pytest
 
 import runner
 from runner import api, leftovers
+from runner.code_deps import Present
 from runner.data.catalog import Catalog
 from runner.errors import DataError, InputError
 from runner.lifecycle import RunState
@@ -76,8 +77,11 @@ def test_a_dataset_goes_and_can_be_made_again(tmp_path: Path) -> None:
     result = publish(tmp_path, store, 3, "r2")
     (target,) = leftovers.targets(Store(str(store)), ["out"])
     assert (target.kind, target.name, target.why) == ("dataset", "out", "2 versions")
+    catalog = Catalog(Store(str(store)))
+    assert catalog.result(result["key"], Present(Path.cwd())) is not None
     leftovers.remove(Store(str(store)), target)
-    assert Catalog(Store(str(store))).names() == []
+    assert catalog.result(result["key"], Present(Path.cwd())) is None, "what a plan looks for"
+    assert catalog.names() == []
     assert not list(store.glob("datasets/out/**/*.parquet"))
     assert not os.path.lexists(store / "datasets/out/data")
     with pytest.raises(DataError, match="no dataset 'out'"):
@@ -134,6 +138,36 @@ def test_gc_finds_what_nobody_needs_and_leaves_what_somebody_may(tmp_path: Path)
     assert rows_of(store, "out").num_rows == 20
     assert publish(tmp_path, store, 2, "r3")["skipped"]
     assert leftovers.leftovers(opened) == ([], [])
+
+
+def test_equal_data_in_another_folder_is_what_the_version_names(tmp_path: Path) -> None:
+    """Where shards of a version were lost and are made again, `data` and gc go by the folder that has them now."""
+    store = tmp_path / "s"
+    first = publish(tmp_path, store, 2, "r1")
+    lost = store / first["places"]["out"]
+    next(lost.glob("*.parquet")).unlink()
+    second = publish(tmp_path, store, 2, "r2")
+    assert second["outputs"] == first["outputs"]
+    assert (store / "datasets/out/data").resolve() == store / second["places"]["out"] != lost
+    for record in store.glob("tasks/*/*.json"):
+        record.unlink()  # tasks of a dataset that was made as a whole have none
+    old(store, 8)
+    for target in leftovers.leftovers(Store(str(store)))[0]:
+        leftovers.remove(Store(str(store)), target)
+    assert rows_of(store, "out").num_rows == 20
+
+
+def test_gc_leaves_a_result_whose_data_another_had_made_before(tmp_path: Path) -> None:
+    """The version names the result that made it first; a job with another share of quarantine finds its own."""
+    store = tmp_path / "s"
+    publish(tmp_path, store, 2, "r1")
+    stage = Prep("p", fn=double, source=Dataset(str(tmp_path / "in")), sink="out", max_quarantine=0.5)
+    assert not run_prep(stage, make_scope(store, stage, run="r2"), InlinePool())["skipped"]
+    assert len(Catalog(Store(str(store))).versions("out")) == 1
+    old(store, 8)
+    for target in leftovers.leftovers(Store(str(store)))[0]:
+        leftovers.remove(Store(str(store)), target)
+    assert run_prep(stage, make_scope(store, stage, run="r3"), InlinePool())["skipped"]
 
 
 def test_gc_leaves_results_aside_while_a_run_lives(project: Path) -> None:
