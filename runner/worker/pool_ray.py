@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import collections
+import os
 import pickle
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from runner import capture
 from runner.errors import Interrupted, PlanError, StageTimeout, WorkerLost
 from runner.worker import pool_worker
 from runner.worker.node import Node
@@ -180,6 +182,9 @@ class _Actor:
 
     def __init__(self, payload: dict[str, Any], stage: str, writer: str) -> None:
         self._node = Node(payload, stage, writer)
+        root = capture.code_root()
+        if root is not None:
+            os.chdir(root)  # Ray starts it in the folder above, where a path of the project's means nothing
         pool_worker.redirect(str(self._node.scope.spool(stage, "logs", writer)))
         self._program = b""
         self._function: Callable[[Any], Any] | None = None

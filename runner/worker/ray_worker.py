@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from runner import packages
 from runner.code_root import code_folder, code_root, set_code_root
 
@@ -13,3 +15,5 @@ def begin() -> None:
     root = unpacked / "project" if unpacked is not None else code_root()
     if root is not None and root.is_dir():
         set_code_root(root)
+        if unpacked is not None:
+            os.chdir(root)  # Ray starts it in the folder above, where a path of the project's means nothing

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import pickle
 import subprocess
 import sys
 import time
@@ -78,6 +79,22 @@ def test_a_slow_store_fails_no_stage(
     finally:
         shipper.kill()
         shipper.wait()
+
+
+def test_a_worker_of_ray_is_in_the_projects_folder(payload: dict[str, Any], tmp_path: Path) -> None:
+    """A path of the project's means the same to a prep on Ray as on processes, wherever Ray has started the worker."""
+    project, told = tmp_path / "project", tmp_path / "told"
+    project.mkdir()
+    here = {**payload, "host": os.uname().nodename, "code_root": str(project)}
+    worker = f"""
+import os, pickle
+from pathlib import Path
+from runner.worker.pool_ray import _Actor
+made = _Actor({here!r}, "fit", "prep-0")
+Path({str(told)!r}).write_bytes(made.run(pickle.dumps(os.path.abspath), pickle.dumps("params.json")))
+"""
+    subprocess.run([sys.executable, "-c", worker], check=True, cwd=tmp_path)
+    assert pickle.loads(told.read_bytes()) == ("result", str(project / "params.json"))
 
 
 def test_the_shipper_outlives_what_ray_does_to_its_worker(store: Store, payload: dict[str, Any]) -> None:
