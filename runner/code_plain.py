@@ -17,6 +17,8 @@ _PURE_BUILTINS = {
     "max", "min", "object", "oct", "open", "ord", "pow", "property", "range", "repr", "reversed", "round", "set",
     "slice", "sorted", "staticmethod", "classmethod", "str", "sum", "super", "tuple", "type", "zip",
 }  # fmt: skip
+#: Call what they are given first.
+_CALLERS = {"map", "filter", "reduce"}
 #: Calls that change nothing but what they return, by the beginning of their full names.
 _PURE = (
     "abc.", "attr.", "attrs.", "collections.", "contextlib.", "copy.", "dataclasses.", "datetime.", "decimal.", "enum.",
@@ -148,12 +150,30 @@ class Plain:
         if isinstance(node, ast.Await | ast.Yield | ast.YieldFrom | ast.NamedExpr):
             return False
         if isinstance(node, ast.Call):
-            return self._harmless(node.func, module) and self._arguments(node, module)
+            return self._harmless(node.func, module) and self._arguments(node, module) and self._passed(node, module)
         return all(self.pure(child, module) for child in ast.iter_child_nodes(node))
 
     def _arguments(self, call: ast.Call, module: Module) -> bool:
         given = [*call.args, *(each.value for each in call.keywords)]
         return all(self.pure(each, module) for each in given)
+
+    def _passed(self, call: ast.Call, module: Module) -> bool:
+        """Whether what a call runs changes nothing: ``map(f, x)``, ``sorted(x, key=f)``, ``type(n, b, d)``."""
+        name = (_chain(call.func) or ("",))[-1]
+        if name == "type" and len(call.args) > 1:
+            return False  # a base may keep a list of its classes
+        passed = [each.value for each in call.keywords if each.arg == "key"]
+        passed += call.args[:1] if name in _CALLERS else []
+        return all(self._runs_harmless(each, module) for each in passed)
+
+    def _runs_harmless(self, passed: ast.expr, module: Module) -> bool:
+        if isinstance(passed, ast.Lambda):
+            return self.pure(passed.body, module)
+        chain = _chain(passed)
+        if chain is None:
+            return self.pure(passed, module)
+        own_type = chain[0] in _PURE_BUILTINS and chain[0] not in module.binders  # str.lower
+        return own_type or self._harmless(passed, module)
 
     def _harmless(self, called: ast.expr, module: Module) -> bool:
         """Whether to call it, or to decorate with it, changes nothing but what it returns."""
