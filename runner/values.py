@@ -30,7 +30,8 @@ TAG = "$"
 _BIG = 2**63
 _MISSING = object()
 #: Slots that are no part of a value: the interpreter's, and a hash that another process would compute otherwise.
-_NO_STATE = ("__dict__", "__weakref__", "_attrs_cached_hash")
+_HASH = "_attrs_cached_hash"
+_NO_STATE = ("__dict__", "__weakref__", _HASH)
 
 ALLOWED = "numbers, text, containers, enums, functions by name, arrays, and objects whose fields are such values"
 
@@ -143,7 +144,8 @@ class Writer:
             return self._pydantic_state(value, path, sub)
         if not _has_plain_state(cls):
             return {"state": sub(value.__getstate__(), "")}
-        return {"fields": self._fields(value, path)}
+        hashed = {"keeps_hash": True} if hasattr(value, _HASH) else {}  # attrs computes it anew where it is None
+        return {"fields": self._fields(value, path), **hashed}
 
     def _fields(self, value: Any, path: str) -> dict[str, Any]:
         fields = {}
@@ -176,7 +178,7 @@ def attributes(value: Any) -> Iterator[tuple[str, Any]]:
     """The attributes of an object: of its `__dict__` (but for what a cached_property keeps there), then its slots."""
     cls = type(value)
     for name, part in (_dict_of(value) or {}).items():
-        if not isinstance(getattr(cls, name, None), functools.cached_property):
+        if name != _HASH and not isinstance(getattr(cls, name, None), functools.cached_property):
             yield name, part
     for name in _slots(cls) if not _is_pydantic(cls) else ():
         part = getattr(value, name, _MISSING)
@@ -269,6 +271,8 @@ def _made(raw: dict[str, Any], cls: Any, back: Callable[[Any], Any]) -> Any:
     else:
         for name, part in raw["fields"].items():
             object.__setattr__(made, name, back(part))
+        if raw.get("keeps_hash"):
+            object.__setattr__(made, _HASH, None)
     return made
 
 

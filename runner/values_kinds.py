@@ -71,7 +71,7 @@ def encode(value: Any, sub: Sub) -> tuple[str, Fields] | None:
     if cls.__module__ == "numpy" or name == "numpy.dtype":
         return _numpy(value)
     if cls.__module__.startswith("numpy.dtype"):
-        return "numpy.dtype", {"value": value.str}
+        return ("numpy.dtype", {"value": value.str}) if _says_all(value) else None
     if name == "torch.Size":
         return name, {"items": list(value)}
     if name == "torch.Tensor":
@@ -186,21 +186,30 @@ def _numpy(value: Any) -> tuple[str, Fields] | None:
     """A scalar or an array. A scalar's text is for the reader's eyes; its bytes are what counts."""
     import numpy as np
 
-    if isinstance(value, np.generic) and not value.dtype.hasobject:
+    if isinstance(value, np.generic) and not value.dtype.hasobject and _says_all(value.dtype):
         return "numpy.scalar", {"dtype": value.dtype.str, "value": str(value), "base64": _base64(value.tobytes())}
-    if type(value) is np.ndarray and not value.dtype.hasobject and value.dtype.names is None:
+    if type(value) is np.ndarray and not value.dtype.hasobject and _says_all(value.dtype):
         return "numpy.array", {
             "dtype": value.dtype.str, "shape": list(value.shape), "base64": _base64(value.tobytes()),
         }  # fmt: skip
     return None
 
 
+def _says_all(dtype: Any) -> bool:
+    """Whether a dtype is its text, as one with fields is not, nor one of another library."""
+    import numpy as np
+
+    try:
+        return bool(np.dtype(dtype.str) == dtype)
+    except TypeError:
+        return False
+
+
 def _read_scalar(raw: Fields, back: Back) -> Any:
     import numpy as np
 
-    return np.frombuffer(base64.b64decode(raw["base64"]), np.dtype(raw["dtype"]))[0] if raw["base64"] else (
-        np.dtype(raw["dtype"]).type()
-    )  # fmt: skip
+    dtype = np.dtype(raw["dtype"])
+    return np.frombuffer(base64.b64decode(raw["base64"]), dtype)[0] if dtype.itemsize else dtype.type()
 
 
 def _read_array(raw: Fields, back: Back) -> Any:

@@ -20,6 +20,7 @@ from collections.abc import Callable
 from dataclasses import InitVar, dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
+import attr
 import attrs
 import numpy as np
 import pydantic
@@ -158,6 +159,20 @@ class FrozenAttrs:
     value: Any = attrs.field(default=None, eq=False)
 
 
+@attrs.frozen(cache_hash=True)
+class KeptHash:
+    """Keeps its hash in a slot."""
+
+    value: Any = None
+
+
+@attr.s(frozen=True, hash=True, cache_hash=True)
+class OldKeptHash:
+    """Keeps its hash among its attributes."""
+
+    value: Any = attr.ib(default=None)
+
+
 class Bare:
     """No dataclass: just an object with attributes."""
 
@@ -203,6 +218,7 @@ LEAVES: tuple[Any, ...] = (
     datetime.datetime(2020, 10, 25, 2, tzinfo=zoneinfo.ZoneInfo("Europe/Berlin"), fold=1),
     datetime.time(3, tzinfo=datetime.timezone(datetime.timedelta(hours=2), "mine")), re.compile("a.b", re.I),
     ipaddress.ip_address("::1"), np.float64(0.1), np.float32(0.1), np.int64(3), np.bool_(True), np.str_("x"),
+    np.str_(""), np.bytes_(b""),
     np.datetime64("2020-01-01"), np.arange(6, dtype=np.int16).reshape(2, 3), np.zeros((0, 3)), np.dtype("float32"),
     torch.float32, torch.device("cuda", 1), torch.Size([2, 3]), torch.tensor([1.5, 2.5], dtype=torch.bfloat16),
     torch.tensor(3), torch.zeros(0, 2), torch.nn.functional.gelu, torch.optim.AdamW, math.sqrt, Act, Opt, int, Pair,

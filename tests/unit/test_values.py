@@ -87,6 +87,8 @@ def test_a_set_is_the_same_text_everywhere() -> None:
         (kit.Heads().__init__, "value['x'][0] is <bound method"),
         (kit.pydantic.SecretStr("x"), "for all to read"),
         (np.array([object()]), "value['x'][0] is a numpy.ndarray"),
+        (np.zeros(1, [("a", "i4")])[0], "value['x'][0] is a numpy.void"),
+        (np.dtype([("a", "i4")]), "value['x'][0] is a numpy.dtypes.VoidDType"),
         (kit.Bare(kit.Plain(threading.Lock())), "value['x'][0].value.value is a _thread.lock"),
     ],
 )
@@ -96,6 +98,14 @@ def test_what_cannot_travel_is_named(value: Any, words: str) -> None:
         config.settled(kit.Plain({"x": [value]}), ROOT)
     assert words in str(caught.value)
     assert "config" in caught.value.where
+
+
+def test_a_hash_that_attrs_keeps_is_computed_anew() -> None:
+    """The object that arrives can be hashed, and its hash is not another process's."""
+    for given in (kit.KeptHash(1), kit.OldKeptHash(1)):
+        hash(given)
+        made = config.settled(kit.Plain(given), ROOT).value
+        assert (made, hash(made)) == (given, hash(given))
 
 
 def test_a_circle_is_refused() -> None:
