@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch.distributed as dist
@@ -28,11 +29,24 @@ def kept() -> Iterator[None]:
         if group is not None and group is not dist.group.WORLD:
             end(group)
 
-    dist.init_process_group, dist.destroy_process_group = init_process_group, destroy_process_group
+    _put({begin: init_process_group, end: destroy_process_group})
     try:
         yield
     finally:
-        dist.init_process_group, dist.destroy_process_group = begin, end
+        _put({init_process_group: begin, destroy_process_group: end})
+
+
+def _put(instead: dict[Callable[..., Any], Callable[..., Any]]) -> None:
+    """Other functions under every name that a module has for these, as after ``from torch.distributed import ...``.
+    torch's own modules keep theirs.
+    """
+    by_id = {id(old): new for old, new in instead.items()}
+    for key, module in list(sys.modules.items()):
+        if key.startswith("torch.") and module is not dist:
+            continue
+        for name, value in list((getattr(module, "__dict__", None) or {}).items()):
+            if id(value) in by_id:
+                setattr(module, name, by_id[id(value)])
 
 
 def _check(backend: str | None, options: dict[str, Any]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import types
 from collections.abc import Iterator
 
 import pytest
@@ -32,6 +34,20 @@ def test_a_group_that_is_there_is_kept() -> None:
         dist.destroy_process_group()
         assert dist.is_initialized()
     assert (dist.init_process_group, dist.destroy_process_group) == before
+
+
+@pytest.mark.usefixtures("_group")
+def test_a_group_is_kept_whatever_the_script_calls_the_functions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names that a module took before by ``from torch.distributed import ... as ...`` do nothing as well."""
+    script = types.ModuleType("script")
+    exec("from torch.distributed import init_process_group, destroy_process_group as end", vars(script))
+    monkeypatch.setitem(sys.modules, "script", script)
+    before = dict(vars(script))
+    with own_group.kept():
+        script.init_process_group("gloo")
+        script.end()
+        assert dist.is_initialized()
+    assert vars(script) == before
 
 
 @pytest.mark.usefixtures("_group")
