@@ -8,12 +8,15 @@ rank may compute, read or save for as long as it likes.
 
 from __future__ import annotations
 
+import functools
 import json
+import os
 import sys
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runner import tracebacks
@@ -38,7 +41,9 @@ class Place:
     Args:
         meetings: that it has come to; where: the last one's words; step: it had made then.
         steps: that it has made.
-        issued: collectives that it has begun in groups of all ranks; None where torch does not tell.
+        issued: collectives that it has begun in groups of all ranks since its last meeting was over; None where torch
+            does not tell.
+        base: those that it had begun when its last meeting was over.
         still_s: seconds for which its function has not moved, nor used its core.
         in_torch: whether it is in a call of torch.
         line: of its own code, in words.
@@ -49,6 +54,7 @@ class Place:
     step: int = 0
     steps: int = 0
     issued: int | None = None
+    base: int | None = 0
     still_s: float = 0.0
     in_torch: bool = False
     line: str = ""
@@ -66,10 +72,10 @@ def stuck(mine: Place, away: dict[int, Place], still_s: float) -> list[int]:
     Args:
         away: every rank that has not come to the meeting.
     """
-    if not all(place.waits(still_s) for place in away.values()):
+    if mine.issued is None or not all(place.waits(still_s) for place in away.values()):
         return []
-    issued = mine.issued
-    return [r for r, p in away.items() if issued is not None and p.issued is not None and p.issued > issued]
+    before = {r: p.issued for r, p in away.items() if p.meetings == mine.meetings - 1}  # both count from one meeting
+    return [r for r, begun in before.items() if begun is not None and begun > mine.issued]
 
 
 def words_of(rank: int, place: Place, number: int) -> str:
@@ -130,8 +136,9 @@ class Board:
 
         while not self._left.wait(EVERY_S):
             place = self._now()
-            place.issued = issued(self._world_size)
-            place.still_s, place.in_torch, place.line = self._watch.look(place.issued)
+            begun = issued(self._world_size)
+            place.issued = since(begun, place.base)
+            place.still_s, place.in_torch, place.line = self._watch.look(begun)
             try:
                 with self._lock:
                     self._store.set(f"place/{self._rank}", json.dumps(asdict(place)))
@@ -175,8 +182,20 @@ class _Stillness:
         if here != self._last or busy:
             self._since = now
         self._last, self._used, self._looked = here, used, now
-        in_torch = frame is not None and "/torch/" in frame.f_code.co_filename.replace("\\", "/")
+        in_torch = frame is not None and frame.f_code.co_filename.startswith(_torch_folder())
         return now - self._since, in_torch, tracebacks.user_place(frame)
+
+
+@functools.cache
+def _torch_folder() -> str:
+    import torch
+
+    return str(Path(torch.__file__).parent) + os.sep
+
+
+def since(begun: int | None, base: int | None) -> int | None:
+    """What has been begun after `base`, where both are known."""
+    return None if begun is None or base is None else begun - base
 
 
 def _clock_of(thread: int) -> Callable[[], float]:

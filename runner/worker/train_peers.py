@@ -6,13 +6,25 @@ that waits can look around (see `train_board`), and ranks that come to different
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from runner.errors import RunFailed, RunnerError
-from runner.worker.train_board import EVERY_S, RETURNED, SAY_S, Board, Place, at_meeting, issued, stuck, words_of
+from runner.worker.train_board import (
+    EVERY_S,
+    RETURNED,
+    SAY_S,
+    Board,
+    Place,
+    at_meeting,
+    issued,
+    since,
+    stuck,
+    words_of,
+)  # fmt: skip
 
 if TYPE_CHECKING:
     import torch.distributed as dist
@@ -67,7 +79,7 @@ class Peers:
         """
         if self.world_size == 1:
             return answer([value]) if answer is not None else None
-        self._place = Place(self._place.meetings + 1, where, self.step)
+        self._place = Place(self._place.meetings + 1, where, self.step, base=self._place.base)
         number = self._place.meetings
         self._store.set(f"{number}/{self.rank}", pickle.dumps((where, self.step, value)))  # type: ignore[arg-type]
         told = f"{number}/told"
@@ -77,6 +89,7 @@ class Peers:
         else:
             self._await([told])
         result = pickle.loads(self._store.get(told))
+        self._place.base = issued(self.world_size)
         if isinstance(result, _Raised):
             raise result.error
         return result
@@ -116,7 +129,7 @@ class Peers:
         """
         assert self._board is not None
         mine, others = self._now(), self._board.others()
-        mine.issued = issued(self.world_size)
+        mine.issued = since(issued(self.world_size), mine.base)
         number = mine.meetings
         away = {rank: place for rank, place in others.items() if place.meetings < number}
         here = at_meeting(self.rank, mine.where, mine.step)
@@ -134,7 +147,7 @@ class Peers:
 
     def _now(self) -> Place:
         place = self._place
-        return Place(place.meetings, place.where, place.step, self.step)
+        return Place(place.meetings, place.where, place.step, self.step, base=place.base)
 
     def sum(self, values: Tensor) -> Tensor:
         """The sum of every rank's tensor, in a tensor of its own. A collective."""
@@ -152,11 +165,18 @@ class Peers:
             return
         self._board.close()
         if self.rank != 0:
-            self._store.set(f"bye/{self.rank}", "")
+            with contextlib.suppress(_dist_error()):  # rank 0 has waited long enough: nothing is owed to it any more
+                self._store.set(f"bye/{self.rank}", "")
             return
         keys, deadline = [f"bye/{rank}" for rank in range(1, self.world_size)], time.monotonic() + _LAST_S
         while not self._store.check(keys) and time.monotonic() < deadline:
             time.sleep(_LOOK_S)
+
+
+def _dist_error() -> type[Exception]:
+    import torch.distributed as dist
+
+    return dist.DistError
 
 
 class _Raised:

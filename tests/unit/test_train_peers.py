@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+import types
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -110,11 +111,41 @@ def test_rank_in_a_collective_that_this_one_has_not_joined_is_stuck() -> None:
         {"still_s": STILL_S / 2},  # it moves, or uses its core
         {"in_torch": False, "still_s": 1e6},  # it sleeps, reads, or sits in a debugger
         {"issued": None},  # nothing is known
+        {"meetings": 3},  # what it told is older than the meeting from which this rank counts
     ],
 )
 def test_slow_rank_is_not_stuck(healthy: dict[str, Any]) -> None:
     """Nothing is concluded of a rank that may still come, however long it takes."""
     assert stuck(HERE, {1: replace(STUCK, **healthy)}, STILL_S) == []
+
+
+def test_collectives_are_counted_from_the_last_meeting(store: dist.Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ranks that begin different numbers of them, as in a pipeline, are compared by what they began since."""
+    begun = {0: 7, 1: 40}
+    number = threading.local()
+    monkeypatch.setattr(train_peers, "issued", lambda world_size: begun[number.rank])
+
+    def meet(peers: Peers) -> Place:
+        number.rank = peers.rank
+        peers.meet("here")
+        return peers._now()
+
+    places = ranks(store, meet, meet)
+    assert [train_board.since(begun[rank] + 2, place.base) for rank, place in enumerate(places)] == [2, 2]
+    assert train_board.since(None, 3) is train_board.since(3, None) is None
+
+
+def test_rank_0_that_is_gone_already_is_no_error(store: dist.Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody has to hear the last word of a rank whose work is done."""
+    peers = Peers(1, 2, store)
+
+    def gone(*words: Any) -> None:
+        raise dist.DistNetworkError("broken pipe")
+
+    monkeypatch.setattr(peers, "_store", types.SimpleNamespace(set=gone))
+    peers.close()
+    assert peers._board is not None
+    assert peers._board._left.is_set()
 
 
 def test_nothing_is_concluded_while_a_rank_moves() -> None:
