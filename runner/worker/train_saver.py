@@ -156,7 +156,8 @@ class Saver:
         """Write and publish a checkpoint. Every rank must come, and every rank raises what rank 0 does.
 
         Args:
-            if_changed: only if a tracked object is not as the last checkpoint has it, byte for byte.
+            if_changed: only if a tracked object is not as the last checkpoint has it, byte for byte, or `metrics` are
+                the best so far.
         """
         self.pending = False
         best = self._is_best(metrics)
@@ -169,7 +170,7 @@ class Saver:
 
         def publish(randoms: list[Any]) -> tuple[Any, Any]:
             assert writer is not None
-            if if_changed and self._last is not None and writer.is_same(self._last):
+            if if_changed and not best and self._last is not None and writer.is_same(self._last):
                 return self._last, self._best
             writer.write(RANDOM, checkpoint_state.STATE, dict(enumerate(randoms)))
             if best:

@@ -342,6 +342,20 @@ def test_best_is_kept_and_named(tmp_path: Path) -> None:
     assert scope.bundle.store.list("checkpoints/fit") == ["000000006-1", "000000012-1"]
 
 
+def test_best_that_is_logged_after_the_last_checkpoint_is_named(tmp_path: Path) -> None:
+    """A value that comes outside a phase, when its step has a checkpoint and nothing has changed since, counts."""
+
+    def late(ctx: Any, config: Any) -> None:
+        ctx.track(model=ctx.prepare(torch.nn.Linear(4, 1)))
+        for _ in ctx.batches("train", batch_size=8):
+            ctx.step()
+        ctx.log(validation_loss=1.0)
+
+    result, scope = fit(tmp_path, late, best=("validation_loss", "min"), keep=1, checkpoint_every_steps=6)
+    assert result["best"] == result["checkpoint"] == "checkpoints/fit/000000012-1.2"
+    assert scope.bundle.store.list("checkpoints/fit") == ["000000012-1.2"]
+
+
 @pytest.mark.parametrize("after", ["weights", "value", "nothing"])
 @pytest.mark.parametrize("last", ["steps", "best", "call"])
 def test_last_checkpoint_is_what_the_function_ended_with(tmp_path: Path, after: str, last: str) -> None:
