@@ -169,6 +169,8 @@ class TrainContext(TrainTools):
             metrics: numbers or one-element tensors, each the mean over this rank's rows. They are reduced to the mean
                 over all rows of the step.
         """
+        if not self._untracked_told:  # no batch was asked for at all
+            self._tell_untracked()
         late = self._saver.pending  # no batch was asked for since: the function does not read its data by `batches`
         self.step_number += 1
         self._peers.step = self.step_number
@@ -359,7 +361,8 @@ class TrainContext(TrainTools):
             self._seeded = True
 
     def _tell_untracked(self) -> None:
-        """Once, before the first batch: code that is newer than the checkpoint may have lost something."""
+        """Once, before the first batch or, with a loader of the function's own, at its first step: code that is newer
+        than the checkpoint may have lost something."""
         names = [] if self._untracked_told else self._saver.untracked()
         self._untracked_told = True
         self._saver.check_start()

@@ -581,3 +581,10 @@ def test_what_does_not_fit_another_runs_checkpoint_is_named(tmp_path: Path) -> N
     with pytest.raises(SpecError, match="nothing of the checkpoint of other, step 12 is tracked") as caught:
         begun(tmp_path / "b", renamed)
     assert "did you mean 'model'" in caught.value.todo
+
+    def own_loader(ctx: Any, config: Any) -> None:
+        ctx.track(modle=model_of(ctx)[0])
+        ctx.step()
+
+    with pytest.raises(SpecError, match="nothing of the checkpoint of other, step 12 is tracked"):
+        begun(tmp_path / "c", own_loader)
