@@ -120,7 +120,8 @@ def _leaf(value: Any, where: str, notes: dict[str, Any]) -> Any:
     elif type(value).__module__ == "numpy" and hasattr(value, "dtype"):
         if value.dtype.kind not in "biufcSU":
             raise _refused(value, where)
-        nearest = torch.from_numpy(value.copy()) if value.ndim else value.item()
+        numbers = value.dtype.kind not in "SU" and value.dtype.isnative
+        nearest = torch.from_numpy(value.copy()) if value.ndim and numbers else value.tolist()
     elif number is not None:
         nearest = number(value)
     elif values_kinds.encode(value, lambda part, step: None) is not None:

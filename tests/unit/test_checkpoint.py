@@ -158,6 +158,7 @@ VALUES: list[Any] = [
     collections.Counter({5: 1}), collections.defaultdict(list, {1: [np.float32(0.1)]}), {np.int64(3): "x", "y": (1, 2)},
     collections.deque([1, 2], maxlen=3), frozenset({1, "a"}), {1, 2}, np.float64(0.1), np.arange(3, dtype=np.int16),
     Mode.SLOW, Path("a/b"), datetime.timedelta(3), Span(1, Mode.FAST), torch.Size([2]), torch.float16, math.nan, -0.0,
+    np.array(["a", "bc"]), np.array([b"x"]), np.arange(3, dtype=">i4"),
     [collections.OrderedDict(b=np.float32(1.5), a=(Mode.FAST, None))], slice(1, 3), range(4), b"x", 2**70, True,
 ]  # fmt: skip
 
