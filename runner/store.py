@@ -216,7 +216,7 @@ class Store:
         """The content of ``key``. Raises FileNotFoundError."""
         with _explained(self, key):
             if self.kind == LOCAL:
-                with open(self.path(key), "rb") as file:
+                with self._files_hold_nothing(), open(self.path(key), "rb") as file:
                     return file.read()
             # Without a size to cut into parts: one request, also for what is absent.
             return bytes(self.fs.cat_file(self.path(key), max_concurrency=1))
@@ -244,7 +244,8 @@ class Store:
         with _explained(self, prefix):
             try:
                 if self.kind == LOCAL:
-                    names = os.listdir(self.path(prefix))
+                    with self._files_hold_nothing():
+                        names = os.listdir(self.path(prefix))
                 else:
                     names = [
                         p.rstrip("/").rsplit("/", 1)[-1]
@@ -267,6 +268,16 @@ class Store:
         return tuple(sorted(wanted, key=lambda f: f.key))
 
     # -- how each scheme does it ---------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _files_hold_nothing(self) -> Iterator[None]:
+        """Below a file (a definition in `datasets/`, where the store is the project's folder) nothing is, as on S3."""
+        try:
+            yield
+        except NotADirectoryError as error:
+            if not os.path.isdir(self.root):
+                raise
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), error.filename) from None
 
     def _temporary(self, key: str) -> str:
         folder, name = os.path.split(self.path(key))

@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from runner import leftovers
 from runner.data.catalog import Catalog, code_key, make_key, result_key, stage_code, used_config
 from runner.data.manifest import Manifest, Shard, Unit
 from runner.errors import DataError
@@ -106,6 +107,16 @@ def test_absent_data_is_none_or_an_error(tmp_path: Path) -> None:
     catalog.publish("d", manifest("a"), {}, "_versions/r")
     with pytest.raises(DataError, match=manifest("a").id):
         catalog.manifest("d", "0" * 32)
+
+
+def test_definitions_beside_published_data_are_none(tmp_path: Path) -> None:
+    """Where the store is the project's folder, the files of definitions in `datasets/` are no published datasets."""
+    (tmp_path / "datasets").mkdir()
+    (tmp_path / "datasets/raw.py").write_text("")
+    catalog = Catalog(Store(str(tmp_path)))
+    catalog.publish("d", manifest("a"), {}, "_versions/r")
+    assert catalog.names() == ["d"]
+    assert leftovers.leftovers(Store(str(tmp_path))) == ([], [])
 
 
 def test_the_first_record_stays(tmp_path: Path) -> None:
