@@ -254,7 +254,8 @@ def _failed(bundle: Bundle, error: RunnerError, supervisor: Supervisor | None, *
         The exit code: 0 ends a Job.
     """
     told = to_entry(error)
-    bundle.log.append("supervisor-error", {**told, "trace": told["trace"][-4000:]})
+    trace = told["trace"] or "".join(traceback.format_exception(error))
+    bundle.log.append("supervisor-error", {**told, "trace": trace[-4000:]})
     errors = 0
     for entry in reversed(bundle.log.read()):
         if entry.kind not in ("supervisor", "supervisor-error"):

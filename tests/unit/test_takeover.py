@@ -205,6 +205,21 @@ def test_a_supervisor_that_raises_says_so_and_ends_its_run(
     assert [entry.kind for entry in submitted.bundle.log.read()][-2:] == ["supervisor-error", "ended"]
 
 
+def test_where_a_supervisor_was_refused_is_in_the_log(submitted: runner.Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the store or an API said is the run's error, and the place of ours that met it is kept beside it."""
+
+    def refused(bundle: Bundle) -> None:
+        raise ApiError(403, "not for you")
+
+    monkeypatch.setattr(supervisor, "open_backend", refused)
+    root = submitted.bundle.root
+    argument = {"store": root.url, "options": root.options, "run_id": submitted.id}
+    assert supervisor.main([json.dumps(argument)]) == 1
+    said, ended = submitted.bundle.log.read()[-2:]
+    assert (said.kind, said.data["class"], ended.data["error"]["trace"]) == ("supervisor-error", "ApiError", "")
+    assert 'raise ApiError(403, "not for you")' in said.data["trace"]
+
+
 def test_what_a_supervisor_prints_before_it_can_write_a_log_is_shown(
     submitted: runner.Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
