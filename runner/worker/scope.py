@@ -163,6 +163,16 @@ class Scope:
             return self._foreign(definition)
         return self._foreign(source)
 
+    def made_since_resume(self) -> set[str]:
+        """The datasets that a `make` has given since the run was submitted, or last resumed."""
+        made: set[str] = set()
+        for entry in self.bundle.log.read():
+            if entry.kind == "resumed":
+                made.clear()
+            elif entry.kind == "dataset-made":
+                made.add(entry.data["name"])
+        return made
+
     def _made_by_this_run(self) -> dict[str, str]:
         outputs: dict[str, str] = {}
         for stage in fold(self.bundle.log.read()).stages.values():

@@ -69,11 +69,15 @@ def _lazy_pool(engine: Engine, stage: str, workers: tuple[int, int], scope: Scop
 
 
 def make_sources(stage: Stage, scope: Scope, engine: Engine) -> None:
-    """Run `Dataset.make` for the stage's inputs that have one and are not in the store."""
+    """Run `Dataset.make` for the stage's inputs that have one and are not in the store.
+
+    Once a run, or a resume of it: all of its stages see the same data, and its folder gets no other files.
+    """
+    made_before = scope.made_since_resume()
     references = stage.data if isinstance(stage, Train) else stage.sources
     for reference in references.values():
         name, dataset = _definition(reference, scope)
-        if dataset is None or dataset.make is None:
+        if dataset is None or dataset.make is None or name in made_before:
             continue
         from runner.worker.prep import run_make
 

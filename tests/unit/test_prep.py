@@ -6,6 +6,7 @@ import dataclasses
 import errno
 import json
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from runner import Stream
+from runner import Stream, wire
 from runner.data.catalog import Catalog, result_key, stage_code, used_config
 from runner.errors import DataError, StoreError, UserCodeError
 from runner.spec import Dataset, Prep
@@ -22,7 +23,8 @@ from runner.store import Store
 from runner.worker import prep_files
 from runner.worker.pool import InlinePool
 from runner.worker.prep import run_make, run_prep
-from tests.prep_kit import Config, CountingPool, contents, identity, make_scope, rows_of, write_shards
+from runner.worker.stages import make_sources
+from tests.prep_kit import ROOT, Config, CountingPool, contents, identity, make_scope, rows_of, write_shards
 
 
 def prep(stage: Prep, store: Path, config: Any = None, *, inline: bool = False) -> tuple[dict[str, Any], CountingPool]:
@@ -556,6 +558,36 @@ def make_raising() -> Any:
 
 def make_wrong() -> Any:
     yield "text"
+
+
+def make_now() -> Any:
+    yield pa.table({"x": [time.time_ns()]})
+
+
+class InlinePools:
+    """The part of an engine that makes data."""
+
+    def pool(self, stage: str, workers: tuple[int, int], scope: Any) -> InlinePool:
+        return InlinePool()
+
+    def ray(self, scope: Any, workers: int) -> None:
+        """There is none."""
+
+
+def test_made_data_stays_as_it_is_for_all_stages_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `make` has read may change under way: the next stage sees the same, and its folder gets no more files."""
+    monkeypatch.setattr("runner.worker.prep_reuse.Reuse.may_use", lambda *_: False)
+    scope, store = make_scope(tmp_path / "s", run="r1"), tmp_path / "s"
+    scope.spec["datasets"]["d"] = wire.to_json(Dataset(make=make_now), ROOT)
+    scope.bundle.log.append("attempt", {"leg": scope.leg, "attempt": scope.attempt})
+    seen = []
+    for name in ("p", "q"):
+        make_sources(Prep(name, fn=identity, source="d", sink=name), scope, InlinePools())  # type: ignore[arg-type]
+        seen.append(rows_of(store, "d"))
+    assert seen[0] == seen[1]
+    assert len(Catalog(Store(str(store))).versions("d")) == 1
+    scope.bundle.log.append("resumed", {})
+    assert scope.made_since_resume() == set()
 
 
 def test_make_runs_once(tmp_path: Path) -> None:
