@@ -124,11 +124,11 @@ class Watch:
         try:
             found = {code_deps.name_of(path, root): self._now(path) for path in self._of_the_user(root)}
             for place, names in list(self._listed.items()):
-                if Path(place).is_relative_to(root) and not self._is_apart(place):
+                if Path(place).is_relative_to(root) and not self._is_apart(place, root):
                     found[code_deps.name_of_folder(place, root)] = names
             if everything or self.children or self.late:
                 for path in code_deps.every_file(root):
-                    if not self._is_apart(str(path)):
+                    if not self._is_apart(str(path), root):
                         found.setdefault(code_deps.name_of(path, root), code_deps.digest_file(path))
             return {**found, **self._modules(root, known)}
         finally:
@@ -143,11 +143,14 @@ class Watch:
         return [
             path
             for path, then in list(self._opened.items())
-            if path not in self._written and not self._is_apart(path) and self._counts(path, then, root)
+            if path not in self._written and not self._is_apart(path, root) and self._counts(path, then, root)
         ]
 
-    def _is_apart(self, path: str) -> bool:
-        return path in self._apart or any(str(each) in self._apart for each in Path(path).parents)
+    def _is_apart(self, path: str, root: Path) -> bool:
+        """A store that the project lies in does not hide the project's files."""
+        inside = Path(path).is_relative_to(root)
+        above = (each for each in Path(path).parents if not inside or each.is_relative_to(root))
+        return path in self._apart or any(str(each) in self._apart for each in above)
 
     def _counts(self, path: str, then: tuple[int, int] | None, root: Path) -> bool:
         """Whether a file is the project's, or one elsewhere that was there before and is no program's own."""

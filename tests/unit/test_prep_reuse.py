@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from runner.worker.prep_trace import Watch
 from tests.reuse_kit import DATA, records, run, write
 
 #: What the code reads -> (job file, other files, {edit of a file that counts: its new text}).
@@ -161,6 +162,17 @@ def test_what_a_task_has_made_with_other_packages_counts_where_they_are_pinned(t
     assert mixed["packages"]["numpy"].endswith(" and 0.1")
     pinned = run(root, pin=True)
     assert (pinned["skipped"], pinned["tasks_reused"]) == (False, 1)
+
+
+def test_a_store_around_the_project_hides_none_of_its_files(tmp_path: Path) -> None:
+    """What lies in the store does not count as read, but for the project, wherever that lies."""
+    write(tmp_path, {"p/table": "1", "s/table": "2", "p/s/table": "3"})
+    for store, counted in ((tmp_path, ["s/table", "table"]), (tmp_path / "p/s", ["table"])):
+        watch = Watch()
+        with watch.at_work([str(store)]):
+            for name in ("p/table", "s/table", "p/s/table"):
+                watch.see("open", (str(tmp_path / name), "r", 0))
+        assert sorted(watch.deps(tmp_path / "p", frozenset())) == counted
 
 
 def test_made_data_follows_what_its_function_reads(tmp_path: Path) -> None:
