@@ -189,6 +189,7 @@ def test_a_run_that_was_never_submitted_removes_itself(kube: Kube, monkeypatch: 
 
     append = Log.append
     monkeypatch.setattr(Log, "append", die)
+    monkeypatch.setattr(api, "_remove_half_made", lambda *arguments: None)  # one that is dead removes nothing
     with pytest.raises(KeyboardInterrupt):
         api.submit("solo", cluster=kit.cluster_file())
     monkeypatch.setattr(Log, "append", append)
