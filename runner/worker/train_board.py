@@ -14,6 +14,7 @@ import os
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -176,7 +177,8 @@ class _Stillness:
             also: a change of it is a move.
         """
         frame, now = sys._current_frames().get(self._thread), time.monotonic()
-        here = (id(frame), frame.f_lasti if frame is not None else 0, also)
+        # with the callers: a call like the last one, made from elsewhere, may have got the last one's frame
+        here = ([(id(called), called.f_lasti) for called, _ in traceback.walk_stack(frame)] if frame else [], also)
         used = self._clock() if self._clock is not None else 0.0
         busy = (used - self._used) / max(now - self._looked, 1e-6) > _IDLE
         if here != self._last or busy:
