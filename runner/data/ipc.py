@@ -39,9 +39,19 @@ def read(
         source.seek(0)
         reader = opened(source, options=pa.ipc.IpcReadOptions(included_fields=fields))
         for batch in [reader.get_batch(unit.index)] if file_format else reader:
-            if not any(has_union(field.type) for field in batch.schema):  # see `size_of`
-                batch.validate(full=True)  # pyarrow trusts a file's offsets and indices, and may crash of wrong ones
+            _validate(batch)
             yield batch
+
+
+def _validate(batch: pa.RecordBatch) -> None:
+    """pyarrow trusts a file's offsets and indices, and may crash of wrong ones."""
+    for field, column in zip(batch.schema, batch.columns, strict=True):
+        if has_union(field.type):
+            continue  # see `size_of`
+        try:
+            column.validate(full=True)
+        except pa.ArrowInvalid as error:
+            raise pa.ArrowInvalid(f"column '{field.name}', {field.type}: {error}") from error
 
 
 def _fields(schema: pa.Schema, columns: Sequence[str]) -> list[int]:

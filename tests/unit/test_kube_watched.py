@@ -185,10 +185,18 @@ def test_who_fails_when_told_keeps_no_other_from_it(kube: Scripted, capsys: pyte
         saw(body)
 
     story.watched._saw = fail_once
+    looked_at, listed = threading.Event(), kube.snapshot
+
+    def list_later(what: Resource, labels: str = "") -> tuple[list[kit.Body], str]:
+        assert looked_at.wait(WAIT_S)
+        return listed(what, labels)
+
+    kube.snapshot = list_later  # type: ignore[method-assign]
     kube.items, kube.version = [pod("b"), pod("c")], 4
     kube.events.put({"type": "ADDED", "object": pod("b")})
     story.next()
     assert (story.names, story.saw) == (["a", "b"], ["a"])
+    looked_at.set()
     story.next()
     assert (story.names, story.saw, story.gone) == (["b", "c"], ["a", "b", "c"], ["a"])
     assert "LookupError" in capsys.readouterr().err

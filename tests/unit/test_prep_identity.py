@@ -238,7 +238,7 @@ def test_no_value_is_bent_to_the_type_of_the_input(
     ("array", "form", "words"),
     [
         (pa.array([2**50], pa.timestamp("ms")), "rows", "timestamp[ms]"),
-        (pa.array([90_000], pa.time32("s")), "rows", "a time of day of 24 hours or more"),
+        (pa.array([90_000], pa.time32("s")), "rows", "time32[s]: "),
         (pa.array([-(2**63)], pa.int64()).view(pa.timestamp("ns")), "numpy", "the least possible value"),
         (pa.array([5], pa.timestamp("ms", "Moon/Crater")), "rows", "timestamp[ms, tz=Moon/Crater]"),
         (pa.array([(1, 2, 3)], pa.month_day_nano_interval()), "arrow", "month_day_nano_interval"),
