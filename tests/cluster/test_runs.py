@@ -25,7 +25,7 @@ def test_a_run_trains_on_machines_that_come_and_go(kube: Kube, cluster: Cluster)
     """It succeeds, holds two GPUs only while it trains, keeps every rank's lines in the bundle, and shows the store's
     secret key and Ray's token in no object, log, event or file.
     """
-    run = api.submit("solo", cluster=kit.cluster_file())
+    run = api.submit("solo", cluster=kit.cluster_file(), steps=24, pause_s=0.5)
     kit.await_step(run, 1)
     shown = objects(cluster, run) + written(cluster, run)
     token = token_of_ray(kube, run)
