@@ -138,7 +138,7 @@ class Values:
         if file is None:
             return ["builtin", value.__module__, value.__qualname__]
         self._slice.add(self._place(file), value.__qualname__.split(".")[0])
-        return ["file", value.__module__.removeprefix("__runner__."), value.__qualname__]
+        return ["file", value.__module__, value.__qualname__]
 
     def _function(self, function: FunctionType) -> list[str]:
         named = self._by_name(function)
