@@ -5,7 +5,6 @@ python -m runner.supervisor '{"store": ..., "options": ..., "run_id": ...}'
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
@@ -17,6 +16,7 @@ from typing import Any, TypeVar
 
 from runner.backends import processes
 from runner.backends.base import EARLY, Backend, abandon, open_backend, place
+from runner.backends.private import argument_of
 from runner.bundle import LIVE, Bundle, Doing
 from runner.errors import ApiError, RunnerError, StoreError, internal, to_entry
 from runner.lifecycle import (
@@ -224,7 +224,7 @@ def _with_causes(error: dict[str, Any] | None, causes: list[str]) -> dict[str, A
 
 def main(argv: list[str]) -> int:
     """The supervisor's process."""
-    argument = json.loads(argv[0])
+    argument = argument_of(argv)
     store = Store(argument["store"], argument["options"])
     bundle = Bundle(store, argument["run_id"])
     early = bundle.spec()["cluster"]["backend"] in EARLY

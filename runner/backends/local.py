@@ -7,15 +7,13 @@ a Ray for the run. What differs is chosen in the driver.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import select
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
-from runner.backends import processes
+from runner.backends import private, processes
 from runner.lifecycle import DriverState
 
 
@@ -54,10 +52,9 @@ class LocalBackend:
             "attempt": attempt, "scratch": str(scratch), "parent": os.getpid(), "skip": self._skip,
         }  # fmt: skip
         with open(scratch / "driver.out", "ab") as out:
-            self._driver = subprocess.Popen(
-                [sys.executable, "-m", "runner.worker.driver", json.dumps(argument)],
-                env=driver_environment(self._run_id),
-                cwd=scratch, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT,
+            self._driver = private.start_module(
+                "runner.worker.driver", argument, self._run_id, env=driver_environment(self._run_id), cwd=scratch,
+                stdout=out, stderr=subprocess.STDOUT,
             )  # fmt: skip
 
     def prepare(self, leg: int) -> None:

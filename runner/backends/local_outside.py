@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from typing import Any
 
 import psutil
 
-from runner.backends import processes
+from runner.backends import private, processes
 from runner.backends.local import driver_environment
 from runner.bundle import Bundle
 from runner.lifecycle import View, fold
@@ -40,9 +38,9 @@ class LocalOutside:
         environment.pop(processes.MARK)  # the mark is for what the supervisor ends; it is not among those
         self._resumed = fold(self._bundle.log.read()).resumed
         with open(processes.scratch_folder(self._bundle.run_id) / _OUT, "wb") as out:
-            self._supervisor = subprocess.Popen(
-                [sys.executable, "-m", "runner.supervisor", json.dumps(argument)],
-                env=environment, cwd="/", stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True,
+            self._supervisor = private.start_module(
+                "runner.supervisor", argument, self._bundle.run_id, env=environment, cwd="/", stdout=out, stderr=out,
+                start_new_session=True,
             )  # fmt: skip
 
     def is_lost(self, view: View) -> bool:

@@ -21,6 +21,8 @@ from typing import Any
 
 import psutil
 
+from runner.backends import private
+
 MARK = "RUNNER_RUN"
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 #: How often processes are looked for that were started while others were being ended.
@@ -29,26 +31,38 @@ _ROUNDS = 5
 _LONGEST_TEMPORARY = 8
 
 
-def scratch_root() -> Path:
-    """Where the temporary data of this user's runs lies. Short, because Ray's socket paths lie below it."""
+def temporary_folder() -> Path:
+    """Where the system has its temporary data. Short, because Ray's socket paths lie below it."""
     folder = Path(tempfile.gettempdir())
-    if len(str(folder)) > _LONGEST_TEMPORARY and os.access("/tmp", os.W_OK):
-        folder = Path("/tmp")
-    return folder / f"rr-{os.getuid()}"
+    return Path("/tmp") if len(str(folder)) > _LONGEST_TEMPORARY and os.access("/tmp", os.W_OK) else folder
+
+
+def scratch_root() -> Path:
+    """Where the temporary data of this user's runs lies, or would."""
+    parent, name = temporary_folder(), f"rr-{os.getuid()}"
+    return private.own_folder(parent, name) or parent / name
 
 
 def scratch_path(run_id: str) -> Path:
-    """Where the temporary folder of one run is, or would be. The job's name in the run id is left out: short, again."""
-    words = run_id.split("-")
-    return scratch_root() / "-".join([*words[:2], *words[2:][-1:]])
+    """Where the temporary folder of one run is, or would be."""
+    return scratch_root() / _short(run_id)
 
 
 def scratch_folder(run_id: str) -> Path:
-    """The temporary folder of one run, made if need be; it goes with the run."""
-    folder = scratch_path(run_id)
-    folder.mkdir(parents=True, exist_ok=True)
-    os.chmod(folder.parent, 0o700)
+    """The temporary folder of one run, made if need be; it goes with the run.
+
+    Raises:
+        InputError: other users could replace it.
+    """
+    folder = private.make_own_folder(temporary_folder(), f"rr-{os.getuid()}") / _short(run_id)
+    folder.mkdir(exist_ok=True)
     return folder
+
+
+def _short(run_id: str) -> str:
+    """A run id without the job's name."""
+    words = run_id.split("-")
+    return "-".join([*words[:2], *words[2:][-1:]])
 
 
 def find(run_id: str, *, below: bool = False) -> list[psutil.Process]:

@@ -6,7 +6,6 @@ python -m runner.worker.driver '{"store": ..., "run_id": ..., "leg": 0, "attempt
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import sys
@@ -20,6 +19,7 @@ from typing import Any
 
 from runner import capture, packages
 from runner.backends import processes
+from runner.backends.private import argument_of
 from runner.bundle import LOCK, Bundle
 from runner.errors import Fenced, StoreError, WorkerLost, entry_of, to_entry
 from runner.lifecycle import fence, fold
@@ -44,7 +44,7 @@ class Stopped(BaseException):
 
 def main(argv: list[str]) -> int:
     """The driver's process."""
-    argument = json.loads(argv[0])
+    argument = argument_of(argv)
     parent = argument.get("parent")
     if parent is not None:
         processes.die_with_parent(parent)

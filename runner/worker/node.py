@@ -22,7 +22,7 @@ from runner.worker.scope import Scope
 #: Seconds that the last lines may take into the bundle.
 LAST_LINES_S = 20.0
 #: The shipper's program: it gives up its parent before it loads anything.
-_LEAVE = "import os, sys; os.fork() and os._exit(0); from runner.worker.node import main; main(sys.argv[1:])"
+_LEAVE = "import os, sys; os.fork() and os._exit(0); from runner.worker.node import main; main()"
 
 
 class Node:
@@ -78,16 +78,19 @@ def _ship(payload: dict[str, Any], scratch: Path, stage: str, writer: str) -> su
     folder = Path(runner.__file__).resolve().parents[1]
     path = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
     shipper = subprocess.Popen(
-        [sys.executable, "-c", _LEAVE, json.dumps(argument)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        [sys.executable, "-c", _LEAVE], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
         start_new_session=True, env={**os.environ, "PYTHONPATH": path}, cwd="/",
     )  # fmt: skip
+    assert shipper.stdin is not None
+    shipper.stdin.write(json.dumps(argument).encode() + b"\n")  # no argument: command lines can be read by everybody
+    shipper.stdin.flush()
     shipper.wait()
     return shipper
 
 
-def main(argv: list[str]) -> None:
-    """Ship until standard input ends; then say what the kernel did to the process that wrote, if it did."""
-    argument = json.loads(argv[0])
+def main() -> None:
+    """Ship until standard input ends, whose first line says what; then tell what the kernel did to the writer."""
+    argument = json.loads(sys.stdin.buffer.readline())
     bundle = Bundle(Store(argument["store"], argument["options"], PATIENCE_S), argument["run_id"])
     before = out_of_memory_kills()
     shipper = Shipper(Path(argument["spool"]), bundle)

@@ -127,14 +127,20 @@ def test_two_may_ship_the_same_file(store: Store, tmp_path: Path) -> None:
     assert segments(store, "metrics", "rank0") == b"0\n1\n2\n3\n4\n5\n"
 
 
+def begin_shipping(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a shipper whose input ends at once."""
+    argument = {"store": store.url, "options": {}, "run_id": RUN, "stage": "fit", "attempt": 2, "writer": "rank0"}
+    line = json.dumps({**argument, "spool": str(tmp_path / "spool")}) + "\n"
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(line.encode())))
+    node.main()
+
+
 def test_shipping_ends_with_its_input(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The shipper's program leaves when its standard input ends, however that happened, and has sent everything."""
     file = tmp_path / "spool" / "fit" / "2" / "logs" / "rank0.log"
     file.parent.mkdir(parents=True)
     file.write_bytes(b"x" * (ship.SEGMENT_BYTES + 5))
-    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"")))
-    argument = {"store": store.url, "options": {}, "run_id": RUN, "stage": "fit", "attempt": 2, "writer": "rank0"}
-    node.main([json.dumps({**argument, "spool": str(tmp_path / "spool")})])
+    begin_shipping(store, tmp_path, monkeypatch)
     assert segments(store, "logs", "rank0") == b"x" * (ship.SEGMENT_BYTES + 5)
     assert len(Bundle(store, RUN).store.list("stages/fit/2/logs/rank0")) == 2
 
@@ -143,9 +149,7 @@ def test_a_kill_by_the_kernel_is_recorded(store: Store, tmp_path: Path, monkeypa
     """When the kernel's counter has grown by the end, the bundle says that memory ran out, and for whom."""
     counts = iter([3, 4])
     monkeypatch.setattr(node, "out_of_memory_kills", lambda: next(counts))
-    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"")))
-    argument = {"store": store.url, "options": {}, "run_id": RUN, "stage": "fit", "attempt": 2, "writer": "rank0"}
-    node.main([json.dumps({**argument, "spool": str(tmp_path / "spool")})])
+    begin_shipping(store, tmp_path, monkeypatch)
     (words,) = Bundle(store, RUN).causes("fit", 2)
     assert "out of memory" in words
     assert "rank0" in words
