@@ -64,8 +64,8 @@ class Finder:
         self._index: dict[str, list[Path]] | None = None
 
     def label(self, path: Path) -> str:
-        """A name for a file that is the same wherever the code lies."""
-        base = self.root if path.is_relative_to(self.root) else self._bases.get(path, path.parent)
+        """A name for a file that is the same wherever the code lies; two that lie elsewhere may share one."""
+        base = self.root if path.is_relative_to(self.root) else self._bases.get(path) or _outermost(path)
         return path.relative_to(base).as_posix()
 
     def find(self, dotted: Sequence[str], importer: Path | None) -> list[Found]:
@@ -81,9 +81,7 @@ class Finder:
         if level > len(importer.parents):
             return []
         folder = importer.parents[level - 1]
-        base = folder
-        while (base / "__init__.py").is_file() and base.parent != base:
-            base = base.parent
+        base = _outermost(folder / "__init__.py")
         if base == folder:
             base = folder.parent  # a namespace package, or a script's folder
         found = self._descend(base, [*folder.relative_to(base).parts, *dotted])
@@ -169,6 +167,14 @@ class Finder:
 
     def _base_of(self, folder: Path) -> Path:
         return self._bases.get(folder / "__init__.py", folder)
+
+
+def _outermost(path: Path) -> Path:
+    """The folder in which the dotted name of a module begins."""
+    folder = path.parent
+    while (folder / "__init__.py").is_file() and folder.parent != folder:
+        folder = folder.parent
+    return folder
 
 
 def _spec(top: str) -> importlib.machinery.ModuleSpec | None:

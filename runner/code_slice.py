@@ -91,20 +91,25 @@ class Slice:
 
     def parts(self) -> dict[str, str]:
         """What was taken, as ``file:name`` -> 12 hex digits."""
-        found: dict[str, str] = {}
-        for path in sorted(self.files):
-            label, module = self.finder.label(path), self._modules.get(path)
-            if module is None:
-                found[f"{label} (whole)"] = _digest([path.read_bytes().hex()])
-            elif path in self._whole:
-                closely = self._closely(path)
-                texts = [s.digest(closely) for s in module.statements]
-                found[f"{label} (whole)"] = _digest(texts if closely != TEXT else [module.data.hex()])
-            else:
-                found.update(self._module_parts(label, module))
-        for (path, name), statement in self._configs.items():
-            found[f"{self.finder.label(path)}:{name} (config)"] = statement.digest(self._closely(path))
-        return found
+        found: dict[str, list[str]] = {}
+        for path in sorted(self.files, key=lambda path: (not path.is_relative_to(self.root), path)):
+            for name, digest in self._file_parts(path):  # two files elsewhere may share a label
+                found.setdefault(name, []).append(digest)
+        return {name: digests[0] if len(digests) == 1 else _digest(digests) for name, digests in found.items()}
+
+    def _file_parts(self, path: Path) -> Iterator[tuple[str, str]]:
+        label, module = self.finder.label(path), self._modules.get(path)
+        if module is None:
+            yield f"{label} (whole)", _digest([path.read_bytes().hex()])
+        elif path in self._whole:
+            closely = self._closely(path)
+            texts = [s.digest(closely) for s in module.statements]
+            yield f"{label} (whole)", _digest(texts if closely != TEXT else [module.data.hex()])
+        else:
+            yield from self._module_parts(label, module)
+        for (owner, name), statement in self._configs.items():
+            if owner == path:
+                yield f"{label}:{name} (config)", statement.digest(self._closely(path))
 
     def mentions(self) -> set[Path]:
         """The files of the project, other than modules, that strings of the code name."""

@@ -17,6 +17,7 @@ from typing import Any
 
 from runner import capture
 from runner.capture import FunctionRef
+from runner.code_deps import name_of_module
 from runner.code_files import Finder
 from runner.code_slice import Slice
 from runner.code_syntax import every_import
@@ -29,7 +30,7 @@ class Identity:
 
     Args:
         parts: what they reach, such as ``jobs/a.py:clean`` -> 12 hex digits.
-        modules: the modules that were looked at, by their labels.
+        modules: the modules that were looked at: the project's by their labels, others as `code_deps.name_of_module`.
         mentions: files of the project that are no modules, and that the code names in strings.
         packages: top-level names of what it imports from elsewhere.
     """
@@ -61,7 +62,7 @@ def identify(functions: Sequence[Any], root: Path | None = None, config: Any = N
         _add_config(cls, reached, values)
     parts = {**reached.parts(), **values.parts, "functions": ", ".join(named)}
     packages = frozenset(reached.packages - {"runner"} - sys.stdlib_module_names)
-    modules = frozenset(map(reached.finder.label, reached.files))
+    modules = frozenset(_label(path, reached.finder) for path in reached.files)
     return Identity(parts, modules, frozenset(reached.mentions()), packages)
 
 
@@ -98,6 +99,11 @@ def _add(function: Any, reached: Slice, values: Values) -> str:
     else:
         reached.add_module(tuple(str(ref.module).split(".")), ref.name.split(".")[0])
     return str(ref)
+
+
+def _label(path: Path, finder: Finder) -> str:
+    label = finder.label(path)
+    return label if path.is_relative_to(finder.root) else name_of_module(label)
 
 
 def _add_config(ref: FunctionRef, reached: Slice, values: Values) -> None:

@@ -188,7 +188,7 @@ class Watch:
             if path is None or not self._is_users(name, path, inside):
                 self._of_others.add(name)
                 continue
-            label = code_deps.name_of(path, root) if inside else name.replace(".", "/")
+            label = code_deps.name_of(path, root) if inside else code_deps.name_of_module(name.replace(".", "/"))
             if label in known or f"{label}.py" in known or f"{label}/__init__.py" in known:
                 continue
             named = label if inside else code_deps.name_of_module(name)

@@ -131,6 +131,23 @@ def test_a_library_outside_the_project_counts(tmp_path: Path, monkeypatch: pytes
     assert "teamlib/clean.py:f" in by_name.parts
 
 
+def test_files_of_one_label_count_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two modules elsewhere that are called alike, one beside each of those that import them, both count."""
+    job = "import liba.x, libb.x, tool\ndef fn(b, config): return liba.x.f(), libb.x.f(), tool.f()\n"
+    names = ("p/tool.py", "libs/liba/tool.py", "libs/libb/tool.py")
+    for lib in ("liba", "libb"):
+        write(tmp_path / "libs" / lib, {"__init__.py": "", "x.py": "from tool import f\n"})
+    monkeypatch.syspath_prepend(str(tmp_path / "libs"))
+    write(tmp_path / "p", {"jobs/j.py": job})
+    hashes = set()
+    for edited in (None, *names):
+        write(tmp_path, {name: f"def f(): return {2 if name == edited else 1}\n" for name in names})
+        found = identity(tmp_path / "p")
+        hashes.add(found.hash)
+    assert {"tool.py", "import tool.py"} <= found.modules
+    assert len(hashes) == 4
+
+
 def test_what_is_installed_is_named(tmp_path: Path) -> None:
     """Packages that the code imports are told apart from its own modules and from Python's."""
     write(
