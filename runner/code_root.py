@@ -68,7 +68,7 @@ def set_code_root(root: Path) -> None:
     folders = Folders.of(_code_root)
     origin = Path(folders.origin) if folders.origin and folders.origin != str(_code_root) else None
     if origin is not None:
-        sys.path[:] = [entry for entry in sys.path if not _is_of(entry, origin)]
+        sys.path[:] = [entry for entry in sys.path if not _is_of(entry, origin) or _is_ours(entry, _code_root)]
     sys.path[:] = arranged(sys.path, _code_root, folders)
 
 
@@ -132,6 +132,12 @@ def _is_library(entry: str) -> bool:
     path, stdlib = Path(entry), Path(sysconfig.get_path("stdlib"))
     archive = path.suffix == ".zip" and path.parent == stdlib.parent and path.name.startswith("python")
     return archive or path in (stdlib, Path(sysconfig.get_path("platstdlib")), stdlib / "lib-dynload")
+
+
+def _is_ours(entry: str, root: Path) -> bool:
+    """What a run has brought, though it may lie below the project: runner itself, and the tree of the run's code."""
+    path = Path(entry or os.getcwd())
+    return path == _PACKAGE.parent or path.is_relative_to(root)
 
 
 def _is_of(entry: str, root: Path) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from runner import capture, isolation, wire
+from runner import capture, code_root, isolation, wire
 from runner.errors import ProjectError, SpecError
 from runner.imported import import_folders
 from runner.modules import inside_of, load_file
@@ -200,6 +200,19 @@ def test_a_link_is_where_it_is_seen(tmp_path: Path) -> None:
     for path in ("root/lib/a.py", "other/lib/a.py"):
         assert inside_of(tmp_path / path, tmp_path / "root") == Path("lib/a.py")
     assert inside_of(tmp_path / "elsewhere/a.py", tmp_path / "root") is None
+
+
+def test_a_project_around_runner_leaves_it_on_the_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a project at `/` its own folders leave the path of a run's processes; runner and the run's copy stay."""
+    package = Path(code_root.__file__).parents[1]
+    monkeypatch.setattr(code_root, "_code_root", None)
+    monkeypatch.setenv(code_root.ROOT_VARIABLE, "")
+    monkeypatch.setattr(sys, "path", [str(package), "/srv/libs", *sys.path])
+    (tmp_path / code_root.FOLDERS_NOTE).write_bytes(code_root.Folders(("", "libs"), (), "/").to_bytes())
+    for _ in range(2):
+        code_root.set_code_root(tmp_path)
+        assert {str(package), str(tmp_path), str(tmp_path / "libs")} <= set(sys.path)
+        assert "/srv/libs" not in sys.path
 
 
 def test_a_module_that_is_called_like_pythons_own_is_refused_where_it_is_meant(tmp_path: Path) -> None:
