@@ -112,10 +112,10 @@ def prepare(
     resolved = resolve(job, project, project.store(store))
     resolved = dataclasses.replace(resolved, cluster=settings.place(resolved.cluster, placed))
     forced = _forced(resolved, force)
-    found = facts.gather(resolved, forced)
-    made = plan.make_plan(resolved, found)
     wanted = dict.fromkeys((*resolved.job.packages, *resolved.cluster.packages))
     lock = packages.lock(list(wanted)) if wanted else None
+    found = facts.gather(resolved, forced, packages.versions(lock) if lock is not None else {})
+    made = plan.make_plan(resolved, found)
     begins = None if start_from is None else beginning(resolved, start_from, start_with)
     return Prepared(resolved, found, made, lock, _source(given, project), changes, begins, forced)
 

@@ -11,6 +11,7 @@ import functools
 import hashlib
 import importlib.metadata
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -82,10 +83,12 @@ class Present:
     Args:
         root: the project's folder.
         pinned: whether the versions of packages count.
+        brought: normal name -> version of the packages that a run will find besides those of this environment.
     """
 
-    def __init__(self, root: Path, pinned: bool = False) -> None:
+    def __init__(self, root: Path, pinned: bool = False, brought: Mapping[str, str] | None = None) -> None:
         self.root, self.pinned = root, pinned
+        self._brought = dict(brought or {})
         self._known: dict[str, str] = {}
 
     def differing(self, deps: Mapping[str, str]) -> list[str]:
@@ -96,7 +99,12 @@ class Present:
         """Whether all that a record depends on is as it was."""
         if self.differing(record.get("deps", {})):
             return False
-        return not (self.pinned and other_versions(record.get("packages", {})))
+        return not (self.pinned and self.other_versions(record.get("packages", {})))
+
+    def other_versions(self, packages: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+        """Distribution -> (version then, version now) of those that differ; "absent" where there is none now."""
+        now = {name: self._brought.get(normal(name)) or _version(name) or ABSENT for name in packages}
+        return {name: (then, now[name]) for name, then in packages.items() if now[name] != then}
 
     def _digest(self, name: str) -> str:
         if name not in self._known:
@@ -155,10 +163,9 @@ def both(*found: Mapping[str, str]) -> dict[str, str]:
     return {name: " and ".join(dict.fromkeys(each[name] for each in found if name in each)) for name in names}
 
 
-def other_versions(packages: Mapping[str, str]) -> dict[str, tuple[str, str]]:
-    """Distribution -> (version then, version now) of those that differ; "absent" where there is none now."""
-    now = {name: _version(name) or ABSENT for name in packages}
-    return {name: (then, now[name]) for name, then in packages.items() if now[name] != then}
+def normal(distribution: str) -> str:
+    """The one spelling of a distribution's name."""
+    return re.sub(r"[-_.]+", "-", distribution).lower()
 
 
 def _version(distribution: str) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -59,32 +59,34 @@ class Facts:
     manifests: dict[str, bytes] = field(default_factory=dict)
 
 
-def gather(resolved: Resolved, force: Collection[str] = ()) -> Facts:
+def gather(resolved: Resolved, force: Collection[str] = (), brought: Mapping[str, str] | None = None) -> Facts:
     """Look at every input, and for every Prep stage whether its result exists.
 
     Args:
         force: stages, and datasets with a `make`, that are made anyway.
+        brought: normal name -> version of the packages that the job brings.
 
     Raises:
         DataError: an input cannot be reached, is empty or is not readable.
     """
     facts = Facts()
     catalog = Catalog(resolved.store)
+    present = Present(resolved.project.root, resolved.job.pin_packages, brought)
     for name, dataset in resolved.datasets.items():
-        known = _definition_facts(name, dataset, catalog, facts, resolved)
+        known = _definition_facts(name, dataset, catalog, facts, present)
         facts.data[name] = DataFacts(None) if name in force and dataset.make is not None else known
     for stage in resolved.job.stages:
         for name in map(str, graph.reads(stage).values()):
             if name not in facts.data:
                 facts.data[name] = _published_facts(name, catalog)
         if isinstance(stage, Prep):
-            _result_facts(stage, resolved, catalog, facts, stage.name in force)
+            _result_facts(stage, resolved, catalog, facts, present, stage.name in force)
     return facts
 
 
-def _definition_facts(name: str, dataset: Dataset, catalog: Catalog, facts: Facts, resolved: Resolved) -> DataFacts:
+def _definition_facts(name: str, dataset: Dataset, catalog: Catalog, facts: Facts, present: Present) -> DataFacts:
     if dataset.make is not None:
-        return made_facts(name, dataset, catalog, resolved)
+        return _made_facts(name, dataset, catalog, present)
     from runner.data import foreign  # loads pyarrow, which a job without data at a URL does not need here
 
     manifest = foreign.look(dataset)
@@ -94,11 +96,9 @@ def _definition_facts(name: str, dataset: Dataset, catalog: Catalog, facts: Fact
     return DataFacts(manifest.id, rows, manifest.bytes, len(manifest.shards))
 
 
-def made_facts(name: str, dataset: Dataset, catalog: Catalog, resolved: Resolved) -> DataFacts:
+def _made_facts(name: str, dataset: Dataset, catalog: Catalog, present: Present) -> DataFacts:
     """A dataset with a `make`: known if it was made by the same code."""
-    root = resolved.project.root
-    present = Present(root, resolved.job.pin_packages)
-    result = catalog.result(make_key(name, code_hash(dataset.make, root)), present)
+    result = catalog.result(make_key(name, code_hash(dataset.make, present.root)), present)
     return _from_result(result, name) if result is not None else DataFacts(None)
 
 
@@ -110,20 +110,21 @@ def _published_facts(name: str, catalog: Catalog) -> DataFacts:
     return DataFacts(last["id"], last["rows"], last["bytes"], last["files"])
 
 
-def _result_facts(stage: Prep, resolved: Resolved, catalog: Catalog, facts: Facts, forced: bool) -> None:
+def _result_facts(
+    stage: Prep, resolved: Resolved, catalog: Catalog, facts: Facts, present: Present, forced: bool
+) -> None:
     root = resolved.project.root
     inputs = {key: facts.data[str(name)].id for key, name in stage.sources.items()}
     raw = config_to_json(resolved.job.config, root)
     code = stage_code(stage, root, raw)
     config = used_config(stage, config_values(raw, root))
-    present = Present(root, resolved.job.pin_packages)
     key = result_key(stage, code.hash, config, inputs) if all(inputs.values()) and not forced else None
     result = catalog.result(key, present) if key is not None else None
     for name in stage.sinks.values():
         facts.data[name] = _from_result(result, name) if result is not None else DataFacts(None)
     if result is not None:
         facts.done[stage.name] = result
-        facts.why[stage.name] = reasons.grounds(result)
+        facts.why[stage.name] = reasons.grounds(result, present)
         return
     if (previous := _previous(stage, catalog)) is not None:
         facts.ratio[stage.name] = previous

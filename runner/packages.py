@@ -21,6 +21,7 @@ from pathlib import Path
 
 from runner import capture
 from runner.bundle import LOCK
+from runner.code_deps import normal
 from runner.errors import PlanError, RunFailed
 
 #: What every environment brings itself, built for its machines.
@@ -86,9 +87,20 @@ def provide(text: str) -> Path | None:
 def missing(text: str) -> list[str]:
     """The entries of a lock that this environment has not in that very version."""
     installed = _installed()
-    entries = re.sub(r"\s*\\\n\s*", " ", text).splitlines()
-    found = [(entry, re.match(r"([A-Za-z0-9._-]+)==([^\s;]+)", entry)) for entry in entries]
-    return [entry for entry, match in found if match and installed.get(_normal(match[1])) != match[2]]
+    return [entry for entry, name, version in _entries(text) if installed.get(name) != version]
+
+
+def versions(text: str) -> dict[str, str]:
+    """Normal name -> version of what a lock has."""
+    return {name: version for _, name, version in _entries(text)}
+
+
+def _entries(text: str) -> Iterator[tuple[str, str, str]]:
+    """(entry, normal name, version) of each."""
+    for entry in re.sub(r"\s*\\\n\s*", " ", text).splitlines():
+        match = re.match(r"([A-Za-z0-9._-]+)==([^\s;]+)", entry)
+        if match:
+            yield entry, normal(match[1]), match[2]
 
 
 def provide_on_node() -> None:
@@ -138,11 +150,7 @@ def _alone(path: Path) -> Iterator[None]:
 
 
 def _installed() -> dict[str, str]:
-    return {_normal(each.metadata["Name"]): each.version for each in importlib.metadata.distributions()}
-
-
-def _normal(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()
+    return {normal(each.metadata["Name"]): each.version for each in importlib.metadata.distributions()}
 
 
 def _words(text: str) -> str:

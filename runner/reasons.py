@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from runner import code_deps
 from runner.code_deps import Present
 from runner.data.catalog import Catalog
 
@@ -37,12 +36,12 @@ def nearest(catalog: Catalog, datasets: Iterable[str], now: Mapping[str, Any], p
     return [*words[:_MOST_NAMED], *([f"and {len(words) - _MOST_NAMED} more"] if len(words) > _MOST_NAMED else [])]
 
 
-def grounds(record: Mapping[str, Any]) -> list[str]:
+def grounds(record: Mapping[str, Any], present: Present) -> list[str]:
     """Why a record is found, in words."""
     names = {"code": "part@ of code", "config": "config field@", "inputs": "input@", "deps": "file@ that it read"}
     counted = [_count(len(record[name]), words) for name, words in names.items()]
     words = [f"made by {_made(record)}; the same since: {', '.join(counted)}"]
-    other = code_deps.other_versions(record["packages"])
+    other = present.other_versions(record["packages"])
     return words + [f"package {name} was {then}, is {now} (does not count)" for name, (then, now) in other.items()]
 
 
@@ -56,7 +55,7 @@ def differences(record: Mapping[str, Any], now: Mapping[str, Any], present: Pres
     for name in present.differing(record["deps"]):
         yield f"file {name} is not as it was"
     if present.pinned:
-        for name, (then, version) in code_deps.other_versions(record["packages"]).items():
+        for name, (then, version) in present.other_versions(record["packages"]).items():
             yield f"package {name} was {then}, is {version}"
 
 

@@ -69,7 +69,8 @@ class Reuse:
     def other_versions(self, record: Mapping[str, Any]) -> list[str]:
         """How packages differ from those that a record was made with, in words."""
         return [
-            f"{name} {then}, now {now}" for name, (then, now) in code_deps.other_versions(record["packages"]).items()
+            f"{name} {then}, now {now}"
+            for name, (then, now) in self._present.other_versions(record["packages"]).items()
         ]
 
 

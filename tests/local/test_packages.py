@@ -24,7 +24,7 @@ def words(rows, config):
     import pyarrow as pa
     return pa.table({"word": [humanize.apnumber(x.as_py()) for x in rows["x"]]})
 
-job = Job("bring", packages=("humanize<5",), stages=[
+job = Job("bring", packages=("humanize<5",), pin_packages=True, stages=[
     Prep("words", fn=words, source=Dataset(make=make), sink="words", workers=2),
 ])
 """
@@ -39,7 +39,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "clusters" / "rays.py").write_text("from runner import Cluster\ncluster = Cluster(backend='ray')\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("RUNNER_STORE", str(tmp_path / "store"))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / ".cache"))
     return tmp_path
 
 
@@ -59,8 +59,11 @@ def test_a_job_brings_its_packages(project: Path) -> None:
     assert lock is not None
     assert "humanize==4." in lock
     assert "--hash=sha256:" in lock
-    (folder,) = (project / "cache" / "lake-runner" / "packages").glob("*/site-packages")
+    (folder,) = (project / ".cache" / "lake-runner" / "packages").glob("*/site-packages")
     assert (folder / "humanize").is_dir()
+    (planned,) = api.prepare("bring").plan.stages
+    assert planned.action == "skip", planned.why
+    assert not any("humanize" in words for words in planned.why)
     before = folder.stat().st_mtime_ns
     (project / "jobs" / "bring.py").write_text(JOB.replace("apnumber", "ordinal"))
     assert made(api.submit("bring", cluster="rays")) == 8

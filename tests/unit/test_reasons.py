@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from runner import packages
 from runner.code_deps import Present, digest
 from runner.data.catalog import Catalog
 from runner.errors import InputError
@@ -66,12 +67,22 @@ def test_the_nearest_record_is_compared(tmp_path: Path) -> None:
 
 def test_the_grounds_of_a_skip_are_counted(tmp_path: Path) -> None:
     """A skipped stage says which run made it, what agrees, and which packages differ without counting."""
-    words = grounds({**RECORD, "packages": {"numpy": "0.1"}})
+    words = grounds({**RECORD, "packages": {"numpy": "0.1"}}, Present(tmp_path))
     assert words[0].startswith(
         "made by run r1 at 1970-01-01 00:00 UTC; the same since: 2 parts of code, 2 config fields"
     )
     assert "numpy was 0.1" in words[1]
     assert "does not count" in words[1]
+
+
+def test_packages_that_the_job_brings_are_compared_as_a_run_will_have_them(tmp_path: Path) -> None:
+    """Where versions count, a package that is only in the lock is the same while its version there is."""
+    text = "runner-brings==1.0 \\\n    --hash=sha256:aa\nNumpy==0.1 ; python_version > '3' \\\n    --hash=sha256:bb\n"
+    present = Present(tmp_path, True, packages.versions(text))
+    record = {"packages": {"runner_brings": "1.0", "numpy": "0.1"}}
+    assert present.agrees(record)
+    assert not Present(tmp_path, True).agrees(record)
+    assert present.other_versions({"runner_brings": "0.9"}) == {"runner_brings": ("0.9", "1.0")}
 
 
 JOB = """
