@@ -10,26 +10,15 @@ import contextlib
 import importlib.machinery
 import os
 import sys
-import sysconfig
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from runner.code_root import Folders
+from runner.code_root import ENVIRONMENTS, Folders, is_installed
 
-_PACKAGE = Path(__file__).resolve().parent
-_INSTALLED = {"site-packages", "dist-packages"}
-_STDLIB = tuple(Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib"))
 #: Folders in which nobody's own modules lie.
-SKIPPED = {"__pycache__", "node_modules", "venv", "build", "dist", *_INSTALLED}
+SKIPPED = {"__pycache__", "node_modules", "venv", "build", "dist", *ENVIRONMENTS}
 _ENDINGS = (".py", *importlib.machinery.EXTENSION_SUFFIXES, ".pyc")
-
-
-def is_installed(path: Path) -> bool:
-    """Whether a file belongs to a distribution, to Python or to runner, and not to the user."""
-    if not _INSTALLED.isdisjoint(path.parts):
-        return True
-    return path.is_relative_to(_PACKAGE) or any(path.is_relative_to(folder) for folder in _STDLIB)
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,8 @@ CODE_MARK = "lake-runner-code"
 FOLDERS_NOTE = ".runner-folders.json"
 #: Tells the children of a process of ours, which multiprocessing starts, where the code is.
 ROOT_VARIABLE = "RUNNER_CODE_ROOT"
+#: Folders with what an environment holds, wherever that is.
+ENVIRONMENTS = frozenset({"site-packages", "dist-packages"})
 _code_root: Path | None = None
 
 
@@ -110,21 +112,20 @@ def arranged(path: Iterable[str], root: Path, folders: Folders) -> list[str]:
 
 
 def is_installed(path: Path) -> bool:
-    """Whether a file or folder belongs to an environment: it is there for workers as it is here."""
+    """Whether a file or folder is an environment's, Python's or runner's own: workers have it, it is not the user's."""
     return _is_installed(str(path))
 
 
 @functools.lru_cache(maxsize=1 << 14)
 def _is_installed(path: str) -> bool:
-    parts = path.split(os.sep)
-    if "site-packages" in parts or "dist-packages" in parts:
-        return True
-    return any(Path(path).is_relative_to(folder) for folder in _own_folders())
+    return not ENVIRONMENTS.isdisjoint(path.split(os.sep)) or f"{path}{os.sep}".startswith(_own_folders())
 
 
 @functools.cache
 def _own_folders() -> tuple[str, ...]:
-    return tuple(sysconfig.get_path(kind) for kind in ("stdlib", "platstdlib", "scripts"))
+    """Of Python and of runner, each also by its real path, with a separator at the end."""
+    folders = [str(_PACKAGE), *map(sysconfig.get_path, ("stdlib", "platstdlib", "scripts"))]
+    return tuple(f"{folder}{os.sep}" for folder in dict.fromkeys([*folders, *map(os.path.realpath, folders)]))
 
 
 def _is_library(entry: str) -> bool:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from runner import capture, code_deps
-from runner.code_files import is_installed
+from runner.code_root import is_installed
 
 _CHILDREN = {"subprocess.Popen", "os.fork", "os.forkpty", "os.exec", "os.posix_spawn", "os.system", "os.spawn"}
 _FOLDERS = {"os.listdir", "os.scandir"}

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from runner import Group, capture, wire
+from runner import Group, capture, texts, wire
+from runner.code_root import is_installed
 from runner.errors import ProjectError, SpecError
 
 
@@ -29,6 +32,26 @@ def test_a_function_of_a_file_travels_as_its_place(tmp_path: Path) -> None:
     assert (ref.file, ref.name, ref.value) == ("jobs/a.py", "f", None)
     capture.set_code_root(tmp_path)
     assert ref.load()(4) == 8
+
+
+@pytest.mark.parametrize(
+    ("file", "installed"),
+    [
+        ("/any/lib/python3.11/site-packages/numpy/core.py", True), ("/usr/lib/python3/dist-packages/yaml.py", True),
+        (json.__file__, True), (os.path.realpath(json.__file__), True),
+        (f"{sysconfig.get_path('scripts')}/pytest", True), (texts.__file__, True), (Path(texts.__file__).parent, True),
+        (__file__, False), (f"{Path(texts.__file__).parent}_tools/a.py", False), ("/home/me/site-packages.py", False),
+    ],
+)  # fmt: skip
+def test_where_a_file_lies_tells_whose_it_is(file: str | Path, installed: bool) -> None:
+    """Environments, Python, whatever way leads to it, and runner hold what workers have; all else is the user's."""
+    assert is_installed(Path(file)) is installed
+
+
+def test_a_function_of_runners_own_travels_by_its_name() -> None:
+    """Also where the project is the folder that runner lies in: its files travel as runner, not as the project's."""
+    ref = capture.reference(texts.read, Path(__file__).parents[2], "here")
+    assert (ref.file, ref.module, ref.name) == (None, "runner.texts", "read")
 
 
 @pytest.mark.parametrize("function", [lambda x: x, Tool().method], ids=["a lambda", "a bound method"])
