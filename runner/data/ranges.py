@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import tempfile
 import threading
@@ -23,7 +24,7 @@ def _unlock() -> None:
 os.register_at_fork(after_in_child=_unlock)
 
 
-class RangeFile:
+class RangeFile(io.RawIOBase):
     """A read-only file on ranged reads of an fsspec file system; no read-ahead, no cache.
 
     A server that answers a range with the whole file is asked for it once.
@@ -31,8 +32,6 @@ class RangeFile:
     Args:
         size: bytes of the file.
     """
-
-    closed = False
 
     def __init__(self, fs: Any, path: str, size: int) -> None:
         self._fs, self._path, self._size, self._at = fs, path, size, 0
@@ -87,17 +86,6 @@ class RangeFile:
     def seekable(self) -> bool:
         """Yes."""
         return True
-
-    def writable(self) -> bool:
-        """No."""
-        return False
-
-    def flush(self) -> None:
-        """Nothing is buffered."""
-
-    def close(self) -> None:
-        """Nothing is held."""
-        self.closed = True
 
 
 def keep_whole(fs: Any, path: str) -> int:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
 import pyarrow as pa
 
 
-class Readable:
+class Readable(io.RawIOBase):
     """A file that reads from another, and closes it; subclasses have `read`.
 
     Args:
         source: the other file.
     """
-
-    closed = False
 
     def __init__(self, source: Any) -> None:
         self._source = source
@@ -27,20 +26,9 @@ class Readable:
         """Yes."""
         return True
 
-    def seekable(self) -> bool:
-        """No."""
-        return False
-
-    def writable(self) -> bool:
-        """No."""
-        return False
-
-    def flush(self) -> None:
-        """Nothing is buffered."""
-
     def close(self) -> None:
         """Closes the other file."""
-        self.closed = True
+        super().close()
         self._source.close()
 
     def native(self) -> pa.NativeFile:

@@ -100,17 +100,44 @@ def _own(values: Values) -> Values:
     return values if values.flags.writeable else values.copy()
 
 
-def _marked_nulls(array: pa.Array) -> Values:
+@dataclass(frozen=True)
+class _Nans:
+    """The NaNs of an array of fractions.
+
+    Args:
+        marks: of their width.
+        bits: a view of all fractions, so that marks can be set.
+        absent: which of these are missing.
+        real: which are NaN as a value.
+    """
+
+    marks: Marks
+    bits: Values
+    absent: Values
+    real: Values
+
+    def unsigned(self) -> Values:
+        """The bits of those that are values, without the sign."""
+        bits: Values = self.bits[self.real] & ~self.marks.bits(self.marks.sign)
+        return bits
+
+
+def _fractions(array: pa.Array) -> tuple[Values, _Nans | None]:
+    """A writable array with NaN for null, and its NaNs, if there are any."""
     values = _own(array.to_numpy(zero_copy_only=False))
     nan = np.isnan(values)
     if not nan.any():
-        return values
-    marks = MARKS[values.itemsize]
-    bits = values.view(marks.bits)
-    absent = _absent(array)
-    if np.isin(bits[nan & ~absent] & ~marks.bits(marks.sign), (marks.null, marks.value)).any():
-        raise Uncarried("a NaN with the bits that mark a missing value")
-    bits[absent] = marks.null
+        return values, None
+    marks, absent = MARKS[values.itemsize], _absent(array)
+    return values, _Nans(marks, values.view(marks.bits), absent, nan & ~absent)
+
+
+def _marked_nulls(array: pa.Array) -> Values:
+    values, nans = _fractions(array)
+    if nans is not None:
+        if np.isin(nans.unsigned(), (nans.marks.null, nans.marks.value)).any():
+            raise Uncarried("a NaN with the bits that mark a missing value")
+        nans.bits[nans.absent] = nans.marks.null
     return values
 
 
@@ -230,16 +257,10 @@ def _arrow(pandas: Any, array: pa.Array) -> Any:
 
 def _marked_nans(array: pa.Array) -> Values | None:
     """Fractions with NaN for null and marked NaNs; None if a NaN has bits of its own."""
-    values = _own(array.to_numpy(zero_copy_only=False))
-    nan = np.isnan(values)
-    if not nan.any():
-        return values
-    marks = MARKS[values.itemsize]
-    bits = values.view(marks.bits)
-    absent = _absent(array)
-    real = nan & ~absent
-    if (bits[real] & ~marks.bits(marks.sign) != marks.nan).any():
-        return None
-    bits[real] |= marks.bits(marks.value)
-    bits[absent] = marks.nan
+    values, nans = _fractions(array)
+    if nans is not None:
+        if (nans.unsigned() != nans.marks.nan).any():
+            return None
+        nans.bits[nans.real] |= nans.marks.bits(nans.marks.value)
+        nans.bits[nans.absent] = nans.marks.nan
     return values
