@@ -45,11 +45,12 @@ class RunnerError(Exception):
     """The root of the tree. All of them can be pickled, whatever their constructors take."""
 
     exit_code = 1
+    trace = ""  # a traceback that belongs to it and was made elsewhere, as text
 
     def _render_traceback_(self) -> list[str]:
         """What a notebook shows (IPython asks for it): the user's own lines, then the words; none of runner's."""
         frames = [frame for frame in traceback.extract_tb(self.__traceback__) if not _is_tool(frame.filename)]
-        own = str(getattr(self, "trace", "") or "").splitlines()
+        own = self.trace.splitlines()
         shown = [line.rstrip("\n") for line in traceback.format_list(frames)]
         return [
             *own,
@@ -222,24 +223,47 @@ def to_entry(error: RunnerError) -> dict[str, Any]:
     """An error as a log keeps it: as `entry_of`, and of one in four parts these as "parts"."""
     kind = next(each for each in type(error).__mro__ if NAMES.get(each.__name__) is each)
     message = getattr(error, "message", None) or str(error)
-    entry = entry_of(kind, message, trace=getattr(error, "trace", ""), rank=getattr(error, "rank", None))
+    entry = entry_of(kind, message, trace=error.trace, rank=getattr(error, "rank", None))
     if isinstance(error, Explained):
         parts = {"found": error.found, "allowed": error.allowed, "todo": error.todo, "where": error.where}
         entry["parts"] = parts
     return entry
 
 
+def amended(entry: Mapping[str, Any], *, before: str = "", causes: Iterable[str] = ()) -> dict[str, Any]:
+    """An entry of which more is known than what was raised.
+
+    Args:
+        before: what it was in the midst of.
+        causes: in words, of those who saw it from elsewhere; what the error says itself is not said again.
+    """
+    fresh = [cause for cause in causes if cause not in entry["message"]]
+
+    def said(words: str) -> str:
+        return "\n".join([f"{before}: {words}" if before else words, *fresh])
+
+    told = {**entry, "message": said(entry["message"])}
+    if entry.get("parts"):
+        told["parts"] = {**entry["parts"], "found": said(entry["parts"]["found"])}
+    return told
+
+
 def from_entry(entry: Mapping[str, Any]) -> RunnerError:
     """The error that a log keeps, of its class. One that only a newer runner knows is a RunFailed."""
     kind, message = NAMES.get(entry["class"], RunFailed), str(entry["message"])
+    trace = entry.get("trace") or ""
+    if issubclass(kind, UserCodeError):
+        return kind(message, trace=trace, rank=entry.get("rank"))
+    if issubclass(kind, InternalError):
+        return kind(message, trace=trace)
     if issubclass(kind, Explained):
         parts = dict(entry.get("parts") or {"found": message})
-        return kind(parts.pop("found"), **parts)
-    if issubclass(kind, UserCodeError):
-        return kind(message, trace=entry.get("trace") or "", rank=entry.get("rank"))
-    if issubclass(kind, InternalError):
-        return kind(message, trace=entry.get("trace") or "")
-    return ApiError(0, message) if issubclass(kind, ApiError) else kind(message)
+        error: RunnerError = kind(parts.pop("found"), **parts)
+    else:
+        error = ApiError(0, message) if issubclass(kind, ApiError) else kind(message)
+    if trace:
+        error.trace = trace
+    return error
 
 
 def is_a(entry: Mapping[str, Any] | None, kind: type[RunnerError]) -> bool:

@@ -6,7 +6,7 @@ decision apart from the loop that acts) follows the controller of Ray Train v2.
     submitted ── running ──┬── succeeded
         │           │      ├── failed      (user code, a lost process, a timeout)
         └─ cancelling ─────┴── cancelled
-    Any of the last three can be resumed; `lost` is what a reader calls a run whose supervisor is gone.
+    Any of the last three can be resumed; `lost` is what a reader calls a run whose supervisor is gone (see `as_lost`).
 """
 
 from __future__ import annotations
@@ -73,10 +73,12 @@ class View:
     supervisor: dict[str, Any] | None = None
     supervisor_number: int = 0  # of its entry; 0 before the first supervisor since the submission or the last resume
     entries: int = 0  # of the log, that this is the fold of
+    heard: float = 0.0  # when the last of them was written
     receipt: dict[str, Any] | None = None
     created: float = 0.0
     ended: float | None = None
     resumed: float | None = None
+    removed: bool = False  # its removal has begun, and cannot be taken back
 
     @property
     def running(self) -> StageView | None:
@@ -104,11 +106,42 @@ def fold(entries: Iterable[Entry]) -> View:
     """The state that a log describes."""
     view = View()
     for entry in entries:
-        view.entries = entry.number
+        view.entries, view.heard = entry.number, entry.at
         step = _STEPS.get(entry.kind)
         if step is not None:
             step(view, entry)
     return view
+
+
+def as_lost(view: View, how: str, trace: str = "") -> View:
+    """What a run is whose processes are gone although its log has no end: nothing is written, it is only seen so.
+
+    It ended when it was last heard of; see `end_of_lost` for its error.
+
+    Args:
+        how: its supervisor ended, in words.
+        trace: the last words of that.
+    """
+    words = f"the supervisor of the run is gone ({how})"
+    _, error = end_of_lost(view, entry_of(WorkerLost, words, trace=trace))
+    view.state, view.ended, view.error = RunState.LOST, view.heard, error
+    for stage in view.stages.values():
+        if stage.state == "running":
+            stage.state, stage.ended = view.state.value, view.ended
+    return view
+
+
+def end_of_lost(view: View, error: dict[str, Any]) -> tuple[RunState, dict[str, Any] | None]:
+    """How a run ends whose supervisor is gone, by what was known until then.
+
+    Args:
+        error: that loss, which counts where nothing had failed before.
+    """
+    if view.is_complete:
+        return RunState.SUCCEEDED, None
+    if view.cancel is not None and view.failing is None:
+        return RunState.CANCELLED, None
+    return RunState.FAILED, view.failing or view.error or error
 
 
 def _submitted(view: View, entry: Entry) -> None:
@@ -216,6 +249,13 @@ def _ended(view: View, entry: Entry) -> None:
             stage.state, stage.ended = view.state.value, entry.at
 
 
+def _removed(view: View, entry: Entry) -> None:
+    view.removed = True
+
+
+#: A client has begun to remove what a lost run left, and will end it; an ended run is being removed for good.
+REAPING, REMOVED = "reaping", "removed"
+
 _STEPS: dict[str, Callable[[View, Entry], None]] = {
     "submitted": _submitted,
     "supervisor": _supervisor,
@@ -233,6 +273,7 @@ _STEPS: dict[str, Callable[[View, Entry], None]] = {
     "resumed": _resumed,
     "failing": _failing,
     "ended": _ended,
+    REMOVED: _removed,
 }
 
 
@@ -248,6 +289,16 @@ def fence(leg: int, attempt: int) -> Callable[[list[Entry]], None]:
                     raise Fenced(f"attempt {entry.data['attempt']} has begun; attempt {attempt} writes no more")
                 return
         raise Fenced("no attempt has begun")
+
+    return check
+
+
+def unchanged(view: View) -> Callable[[list[Entry]], None]:
+    """A check for `Log.append`: raises Fenced if anything has come after what `view` is the fold of."""
+
+    def check(entries: list[Entry]) -> None:
+        if len(entries) != view.entries:
+            raise Fenced(f"the run's log has grown: {entries[-1].kind}")
 
     return check
 

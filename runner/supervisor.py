@@ -18,7 +18,7 @@ from runner.backends import processes
 from runner.backends.base import EARLY, Backend, abandon, open_backend, place
 from runner.backends.private import argument_of
 from runner.bundle import LIVE, Bundle, Doing
-from runner.errors import ApiError, RunnerError, StoreError, internal, to_entry
+from runner.errors import ApiError, Fenced, RunnerError, StoreError, amended, internal, to_entry
 from runner.lifecycle import (
     Action,
     DriverState,
@@ -32,10 +32,11 @@ from runner.lifecycle import (
     View,
     decide,
     fold,
+    unchanged,
 )
 from runner.receipt import end_run
 from runner.ship import Shipper
-from runner.store import LOCAL, LONGEST_PAUSE_S, PATIENCE_S, Entry, Store
+from runner.store import LOCAL, LONGEST_PAUSE_S, PATIENCE_S, Store
 
 T = TypeVar("T")
 #: Seconds between looks at the log while nothing happens (another machine may have written to it).
@@ -113,14 +114,9 @@ class Supervisor:
 
     def _record(self, view: View, kind: str, data: dict[str, Any]) -> bool:
         """Add an entry that was decided on `view`. Returns False if anything has come after that: decide again."""
-
-        def unchanged(entries: list[Entry]) -> None:
-            if len(entries) != view.entries:
-                raise _Stale
-
         try:
-            self.bundle.log.append(kind, data, unchanged)
-        except _Stale:
+            self.bundle.log.append(kind, data, unchanged(view))
+        except Fenced:
             return False
         return True
 
@@ -188,7 +184,7 @@ class Supervisor:
         """Save the last logs, clean up, write the receipt. The receipt comes last: it says that all of it is done."""
         self._ship_the_rest()
         fresh = action.state is RunState.FAILED and view.failing is None
-        error = _with_causes(action.error, self._causes(view)) if fresh else action.error
+        error = _with_causes(action.error, self._causes(view)) if fresh and action.error is not None else action.error
         # What failed is seen only now; a supervisor that goes on from here would begin another attempt.
         if fresh and not self._record(view, "failing", {"error": error}):
             return None
@@ -210,16 +206,9 @@ class Supervisor:
             Shipper(spool, self.bundle).ship()
 
 
-class _Stale(Exception):
-    """The log has grown since a decision was made."""
-
-
-def _with_causes(error: dict[str, Any] | None, causes: list[str]) -> dict[str, Any] | None:
+def _with_causes(error: dict[str, Any], causes: list[str]) -> dict[str, Any]:
     """The driver says what it saw (a lost connection), the machines why."""
-    if error is None or not causes:
-        return error
-    fresh = [cause for cause in causes if cause not in error["message"]]
-    return {**error, "message": "\n".join([error["message"], *fresh]), "causes": causes}
+    return {**amended(error, causes=causes), "causes": causes} if causes else error
 
 
 def main(argv: list[str]) -> int:
@@ -268,7 +257,7 @@ def _failed(bundle: Bundle, error: RunnerError, supervisor: Supervisor | None, *
     except Exception as refused:  # whatever it was that failed may fail here too, and the run must end all the same
         remains = {"unknown": f"{type(refused).__name__}: {refused}"}
     often = f" {errors} times in a row" if errors > 1 else ""
-    end_run(bundle, RunState.FAILED, {**told, "message": f"its supervisor failed{often}: {told['message']}"}, remains)
+    end_run(bundle, RunState.FAILED, amended(told, before=f"its supervisor failed{often}"), remains)
     return 0 if again else 1
 
 

@@ -21,6 +21,7 @@ from runner.errors import (
     StoreRefused,
     UserCodeError,
     WorkerLost,
+    amended,
     entry_of,
     exit_code_of,
     from_entry,
@@ -71,6 +72,25 @@ def test_a_store_that_is_away_is_no_wrong_input() -> None:
     """What cannot be reached exits 1; what was named and cannot be used exits 2."""
     assert not issubclass(StoreAway, InputError)
     assert (StoreError.exit_code, StoreAway.exit_code, StoreRefused.exit_code) == (1, 1, 2)
+
+
+@pytest.mark.parametrize("kind", NAMES.values(), ids=NAMES)
+def test_what_is_known_later_is_said_by_the_error(kind: type[RunnerError]) -> None:
+    """Whoever waits for a run is told what it was in the midst of, and what the machines say of its end, once each."""
+    entry = amended(to_entry(made(kind)), before="at its start", causes=["the node is gone", "said", "found"])
+    read = from_entry(json.loads(json.dumps(entry)))
+    assert type(read) is kind
+    assert "at its start: " in str(read)
+    assert str(read).count("the node is gone") == 1
+    assert str(read).count("said") <= 1
+
+
+def test_last_words_come_with_an_error_of_any_class() -> None:
+    """What a supervisor printed before it was gone is the trace of the error that says so."""
+    read = from_entry(entry_of(WorkerLost, "gone", trace="ImportError: x"))
+    assert read.trace == "ImportError: x"
+    assert to_entry(read)["trace"] == read.trace
+    assert read._render_traceback_()[0] == "ImportError: x"
 
 
 def test_decisions_go_by_the_class() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from runner.errors import Fenced, InternalError, RunFailed, entry_of
+from runner.errors import Fenced, InternalError, RunFailed, WorkerLost, entry_of
 from runner.lifecycle import (
     EVICTED,
     EXIT_GRACE_S,
@@ -19,7 +19,9 @@ from runner.lifecycle import (
     StartAttempt,
     StopDriver,
     Wait,
+    as_lost,
     decide,
+    end_of_lost,
     fence,
     fold,
 )
@@ -44,6 +46,7 @@ LEG_DONE = ("leg-done", {"leg": 0, "attempt": 1})
 DRIVER_FAILED = ("driver-failed", {"leg": 0, "attempt": 1, "error": entry_of(InternalError, "KeyError: 'x'")})
 FAILED = ("stage-failed", {"stage": "prep", "attempt": 1, "error": {"class": "UserCodeError", "message": "x"}})
 CANCEL = ("cancel", {"by": "user"})
+ENTRY = entry_of(WorkerLost, "the supervisor is gone")
 ENDED = ("ended", {"state": "failed", "error": None, "seconds": 1.0})
 
 CASES = {
@@ -258,3 +261,33 @@ def test_a_leg_between_is_trained_further_and_later_ones_stay_done() -> None:
     over = fold(log(*further, *again, ("leg-done", {"leg": 1, "attempt": 2}), legs=legs))
     assert decide(over, GONE) == End(RunState.SUCCEEDED)
     assert over.is_complete
+
+
+@pytest.mark.parametrize(
+    ("steps", "state", "error"),
+    [
+        ([ATTEMPT, STARTED], RunState.FAILED, ENTRY),
+        ([ATTEMPT, STARTED, FAILED], RunState.FAILED, {**FAILED[1]["error"], "stage": "prep"}),
+        ([ATTEMPT, STARTED, CANCEL], RunState.CANCELLED, None),
+        ([ATTEMPT, STARTED, DONE, TRAINED, LEG_DONE], RunState.SUCCEEDED, None),
+        ([ATTEMPT, ("failing", {"error": ENTRY}), FAILED, CANCEL], RunState.FAILED, ENTRY),
+    ],
+)  # fmt: skip
+def test_a_run_without_supervisor_ends_as_its_log_says(
+    steps: list[Any], state: RunState, error: dict[str, Any] | None
+) -> None:
+    """What failed first, what was asked for and what was done count; the loss itself only where nothing did."""
+    assert end_of_lost(fold(log(*steps)), ENTRY) == (state, error)
+
+
+def test_a_lost_run_is_seen_as_it_was_when_it_was_last_heard_of() -> None:
+    """Its running stage has ended by then, with the last entry of the log."""
+    view = as_lost(fold(log(ATTEMPT, STARTED)), "killed", "last words")
+    assert (view.state, view.ended, view.seconds(now=1e9)) == (RunState.LOST, 3.0, 2.0)
+    assert (view.stages["prep"].state, view.stages["prep"].ended, view.stages["train"].state) == (
+        "lost",
+        3.0,
+        "waiting",
+    )
+    assert view.error is not None
+    assert (view.error["message"], view.error["trace"]) == ("the supervisor of the run is gone (killed)", "last words")
