@@ -88,9 +88,9 @@ def gc(
 ) -> None:
     """Find what nobody needs, here or on a cluster.
 
-    In the store: runs that were never submitted whole, results, tasks and shards that no version of a dataset names,
-    and files that a killed process was writing. On a cluster: objects of runs that have ended, and of runs that no
-    store knows.
+    In the store: lost runs, which are ended; runs that were never submitted whole, results, tasks and shards that no
+    version of a dataset names, and files that a killed process was writing. On a cluster: objects of runs that have
+    ended, and of runs that no store knows.
     """
     if cluster is None:
         from runner.show import ask, keep

@@ -1,12 +1,13 @@
 """What may go from a store: runs and datasets that a user names, and what nobody will ever read again.
 
-Nothing here looks at a cluster; see `kube/gc.py` for that. Nothing is removed by looking: a `Target` is found first,
-shown, and removed by `remove` only. What a run that lives may use is not among them; a run lives until its log says
-otherwise.
+Of a cluster only lost runs are looked for; see `kube/gc.py` for the rest. Nothing is removed by looking: a `Target` is
+found first, shown, and removed by `remove` only, which looks again at what may have changed in between. What a run that
+lives may use is not among them; a run lives until its log says otherwise.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -14,11 +15,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from runner.backends import processes
-from runner.bundle import LIVE, Bundle, begun_at, find_run, read_index, unfinished
+from runner.bundle import INDEX, LIVE, Bundle, begun_at, find_run, read_index, unfinished
 from runner.data.catalog import Catalog, data_key, manifest_key
 from runner.errors import DataError, InputError, RunNotFound, listed, suggest
+from runner.lifecycle import REMOVED, RunState, View, fold
 from runner.run import Run
-from runner.store import LOCAL, Found, Store
+from runner.store import LOCAL, Entry, Found, Store
 
 #: Seconds for which what no version names is kept: a run that failed may be resumed, and use it.
 OLD_S = 7 * 86400.0
@@ -26,7 +28,12 @@ OLD_S = 7 * 86400.0
 UNFINISHED_S = 3600.0
 _TEMPORARY_S = 86400.0
 _THREADS = 16
+#: Folders of a store besides those of its runs.
+_TOPS = (INDEX, "datasets", "results", "tasks")
 DATASET = "dataset:"
+RUN, UNFINISHED, HALF, LOST = "run", "unfinished run", "half-removed run", "lost run"
+#: Kinds of what any run of the store may use.
+SHARED = ("result", "tasks", "shards", "manifest")
 
 
 @dataclass(frozen=True)
@@ -68,8 +75,14 @@ def living(store: Store) -> Living:
     """The runs of a store that have not ended, by their logs. One that was lost is among them until it was ended."""
     found = Living()
     for line in read_index(store):
+        if line.state != LIVE:
+            continue
         bundle = Bundle(store, line.run_id)
-        if line.state != LIVE or (bundle.is_given_up() and time.time() - (begun_at(line.run_id) or 0.0) > UNFINISHED_S):
+        if bundle.is_given_up():
+            alive = time.time() - (begun_at(line.run_id) or 0.0) <= UNFINISHED_S  # its client may be about to submit it
+        else:
+            alive = not fold(bundle.log.read()).state.ended  # whoever moved its line in the index may have died over it
+        if not alive:
             continue
         found.runs.add(line.run_id)
         try:
@@ -140,17 +153,8 @@ def _target(store: Store, name: str, alive: Living) -> Target:
 
 def _run(store: Store, run_id: str, alive: Living) -> Target:
     view = Run(store, run_id).view()
-    if run_id in alive.runs and not view.state.ended:
-        raise InputError(
-            f"the run is {view.state}", allowed="a run that has ended", todo="cancel it first", where=run_id
-        )
-    if run_id in alive.runs and view.state == "lost":
-        raise InputError(
-            "the run is lost: its processes are gone, and its log does not say so", allowed="a run that has ended",
-            todo=f"runner cancel {run_id} ends it", where=run_id,
-        )  # fmt: skip
-    _check_free(alive.starts.get(run_id), f"run {run_id}")
-    return Target("run", run_id, (run_id,), _size(store, [run_id]), why=str(view.state))
+    _check_run(run_id, alive, view)
+    return Target(RUN, run_id, (run_id,), _size(store, [run_id]), why=str(view.state))
 
 
 def _dataset(store: Store, name: str, version: str, alive: Living) -> Target:
@@ -177,6 +181,19 @@ def _dataset(store: Store, name: str, version: str, alive: Living) -> Target:
     )
 
 
+def _check_run(run_id: str, alive: Living, view: View) -> None:
+    if run_id in alive.runs and view.state is RunState.LOST:
+        raise InputError(
+            "the run is lost: its processes are gone, and its log does not say so", allowed="a run that has ended",
+            todo=f"runner cancel {run_id} ends it", where=run_id,
+        )  # fmt: skip
+    if run_id in alive.runs:
+        raise InputError(
+            f"the run is {view.state}", allowed="a run that has ended", todo="cancel it first", where=run_id
+        )
+    _check_free(alive.starts.get(run_id), f"run {run_id}")
+
+
 def _check_free(user: str | None, what: str) -> None:
     if user is not None:
         raise InputError(
@@ -185,16 +202,44 @@ def _check_free(user: str | None, what: str) -> None:
 
 
 def remove(store: Store, target: Target) -> None:
-    """Remove what was found, in an order in which whoever looks meanwhile sees it whole or not at all."""
-    if target.ids:
-        catalog = Catalog(store)
-        name = target.name.partition("@")[0]
-        catalog.retract(name, target.ids)
-    if target.kind == "run":
-        Bundle(store, target.name).leave_index()
+    """Remove what was found, in an order in which whoever looks meanwhile sees it whole or not at all.
+
+    Raises:
+        InputError: a run may use it by now. Nothing was removed.
+    """
+    bundle, dataset = Bundle(store, target.name), target.name.partition("@")[0]
+    if target.kind == LOST:
+        Run(store, target.name).reap()
+        return
+    if target.kind == UNFINISHED:
+        if not bundle.give_up():
+            raise InputError("it was submitted after all", allowed="what never was", todo="leave it", where=target.name)
+    elif target.kind == RUN:
+        _close(bundle)
+        bundle.leave_index()
         processes.remove_scratch(target.name)
+    elif target.ids:
+        _check_free(living(store).datasets.get(dataset), f"dataset {dataset}")
+        Catalog(store).retract(dataset, target.ids)
+    elif target.kind in SHARED:
+        _check_free(next(iter(living(store).runs), None), f"{target.kind} {target.name}")
     for key in target.keys:
+        if target.kind in (RUN, UNFINISHED, HALF):
+            for name in (each for each in store.list(key) if each != "log"):
+                store.delete_tree(f"{key}/{name}")  # the log is the last to go: what it says of the removal holds
         store.delete_tree(key)
+
+
+def _close(bundle: Bundle) -> None:
+    """Say in a run's log that it goes: of this and a resume one comes first, and the other is refused."""
+
+    def still_over(entries: list[Entry]) -> None:
+        view = fold(entries)
+        alive = Living({bundle.run_id} if not view.state.ended else set(), {}, living(bundle.root).starts)
+        _check_run(bundle.run_id, alive, view)
+
+    if not bundle.is_given_up():
+        bundle.log.append(REMOVED, {}, still_over)
 
 
 # -- what nobody needs -----------------------------------------------------------------------------------------------
@@ -211,7 +256,8 @@ def leftovers(store: Store, now: float | None = None, older_s: float = OLD_S) ->
     """
     now = time.time() if now is None else now
     alive, notes = living(store), []
-    found = [Target("unfinished run", run, (run,), _size(store, [run]), "its client died while it submitted it")
+    found = _lost(store, alive)
+    found += [Target(UNFINISHED, run, (run,), _size(store, [run]), "its client died while it submitted it")
              for run in unfinished(store, now - UNFINISHED_S) if run not in alive.runs]  # fmt: skip
     found += _half_removed(store, now, {target.name for target in found})
     found += _temporary(store, now)
@@ -222,18 +268,39 @@ def leftovers(store: Store, now: float | None = None, older_s: float = OLD_S) ->
     return found, notes
 
 
+def _lost(store: Store, alive: Living) -> list[Target]:
+    """Runs whose processes are gone without having ended them. To remove one means to end it; its bundle stays."""
+    with ThreadPoolExecutor(_THREADS) as threads:
+        runs = sorted(alive.runs)
+        lost = list(threads.map(lambda run: _is_lost(Run(store, run)), runs))
+    gone = [run for run, is_lost in zip(runs, lost, strict=True) if is_lost]
+    return [Target(LOST, run, (), 0, "its processes are gone: it is ended, and can be resumed") for run in gone]
+
+
+def _is_lost(run: Run) -> bool:
+    try:
+        return not run.bundle.is_given_up() and run.view().state is RunState.LOST
+    except FileNotFoundError:  # no spec: its client has not come to it
+        return False
+
+
 def _half_removed(store: Store, now: float, others: set[str]) -> list[Target]:
-    """Folders of runs that the index does not have: a removal that was cut."""
+    """Folders of runs that the index does not have, and of which only the log is left, or whose log is over."""
     known = {line.run_id for line in read_index(store)} | others
     names = [n for n in store.list() if n not in known and (begun := begun_at(n)) and now - begun > UNFINISHED_S]
-    return [Target("half-removed run", n, (n,), _size(store, [n]), "its removal was cut") for n in names]
+    gone = [n for n in names if store.list(n) == ["log"] or fold(Bundle(store, n).log.read()).state.ended]
+    return [Target(HALF, n, (n,), _size(store, [n]), "its removal was cut") for n in gone]
 
 
 def _temporary(store: Store, now: float) -> list[Target]:
-    """Files that a killed process was writing."""
+    """Files and links that a killed process was making, in the folders that are the store's own: it may lie in a
+    project, with files of the user's beside them.
+    """
     if store.kind != LOCAL:
         return []  # an object exists whole or not at all
-    old = [f for f in store.find("", temporary=True) if now - f.at > _TEMPORARY_S]
+    tops = [name for name in store.list() if name in _TOPS or begun_at(name)]
+    found = [dataclasses.replace(f, key=f"{top}/{f.key}") for top in tops for f in store.find(top, temporary=True)]
+    old = [f for f in found if now - f.at > _TEMPORARY_S]
     return [Target("temporary file", f.key, (f.key,), f.bytes, "a killed process was writing it") for f in old]
 
 
@@ -252,7 +319,9 @@ def _results(store: Store, before: float) -> list[Target]:
     for code in sorted(dropped):
         why = f"{len(tasks[code])} records of code that is superseded"
         found.append(_folder_target("tasks", f"tasks/{code}", tasks[code], why))
-    return found + _folders(store, catalog, versions, sorted(set(tasks) - dropped), before)
+    found += _folders(store, catalog, versions, sorted(set(tasks) - dropped), before)
+    kept = there.union(*(_made(record) for key in results if key not in gone for record in catalog.results(key)))
+    return found + _manifests(store, versions, kept, before)
 
 
 def _made(record: Mapping[str, Any]) -> set[tuple[str, str]]:
@@ -294,6 +363,18 @@ def _folders(store: Store, catalog: Catalog, versions: Any, codes: list[str], be
                 found.append(
                     Target("shards", f"{name}/{folder}", (key,), sum(f.bytes for f in files), "no version names them")
                 )
+    return found
+
+
+def _manifests(store: Store, names: Iterable[str], kept: set[tuple[str, str]], before: float) -> list[Target]:
+    found = []
+    for name in names:
+        folder = f"datasets/{name}/_manifests"
+        for file in store.find(folder):
+            id = file.key.removesuffix(".parquet")
+            if (name, id) not in kept and file.at < before:
+                why = "no version and no result names it"
+                found.append(Target("manifest", f"{name}@{id[:12]}", (f"{folder}/{file.key}",), file.bytes, why))
     return found
 
 

@@ -18,6 +18,7 @@ import json
 import logging
 import os
 import random
+import re
 import secrets
 import shutil
 import sys
@@ -32,6 +33,8 @@ from runner.errors import StoreAway, StoreError, StoreRefused, listed
 LOCAL, S3 = "file", "s3"
 _SCHEMES = {"": LOCAL, "file": LOCAL, "local": LOCAL, "s3": S3, "s3a": S3}
 _TEMPORARY = ".tmp-"
+#: What `Store._temporary` names a file while it is written. Users have files of their own that begin like that.
+_IS_TEMPORARY = re.compile(re.escape(_TEMPORARY) + r"[0-9a-f]{12}-").match
 #: Seconds for which the processes of a run go on asking a store that does not answer, and between two tries.
 PATIENCE_S, LONGEST_PAUSE_S = 600.0, 10.0
 #: What an object store, or the disk here, says of a request that will never be right.
@@ -205,8 +208,11 @@ class Store:
 
     @_patient
     def delete_tree(self, prefix: str) -> None:
-        """Remove everything below ``prefix``."""
+        """Remove everything below ``prefix``; of a link the link alone."""
         with _explained(self, prefix), contextlib.suppress(FileNotFoundError):
+            if self.kind == LOCAL and os.path.islink(self.path(prefix)):
+                os.unlink(self.path(prefix))
+                return
             self.fs.rm(self.path(prefix), recursive=True)
 
     # -- reading -------------------------------------------------------------------------------------------------
@@ -253,18 +259,19 @@ class Store:
                     ]
             except FileNotFoundError:
                 return []
-            return sorted(n for n in names if n and not n.startswith(_TEMPORARY))
+            return sorted(n for n in names if n and not _IS_TEMPORARY(n))
 
     @_patient
     def find(self, prefix: str = "", *, temporary: bool = False) -> tuple[Found, ...]:
         """Every file below ``prefix``, sorted by key; links are not followed.
 
         Args:
-            temporary: only those that are being written, or that a killed process was writing, instead of the others.
+            temporary: only those that are being written, or that a killed process was writing, instead of the others;
+                of these also links to folders.
         """
         with _explained(self, prefix):
-            found = self._find_local(prefix) if self.kind == LOCAL else self._find_s3(prefix)
-            wanted = [f for f in found if f.key.rpartition("/")[2].startswith(_TEMPORARY) is temporary]
+            found = self._find_local(prefix, temporary) if self.kind == LOCAL else self._find_s3(prefix)
+            wanted = [f for f in found if bool(_IS_TEMPORARY(f.key.rpartition("/")[2])) is temporary]
         return tuple(sorted(wanted, key=lambda f: f.key))
 
     # -- how each scheme does it ---------------------------------------------------------------------------------
@@ -294,10 +301,9 @@ class Store:
             raise
         return temporary
 
-    def _find_local(self, prefix: str) -> Iterator[Found]:
+    def _find_local(self, prefix: str, links: bool) -> Iterator[Found]:
         top = self.path(prefix)
-        files = [top] if os.path.isfile(top) else (os.path.join(at, n) for at, _, names in os.walk(top) for n in names)
-        for path in files:
+        for path in [top] if os.path.isfile(top) else _walk(top, links):
             with contextlib.suppress(FileNotFoundError):  # gone meanwhile
                 stat = os.lstat(path)
                 yield Found(path[len(top) :].lstrip("/"), stat.st_size, stat.st_mtime)
@@ -358,6 +364,13 @@ def _code(error: BaseException) -> str:
     """The word by which S3 refused a request; s3fs keeps the answer as the cause of its own error."""
     response = getattr(error.__cause__, "response", None) or {}
     return str(response.get("Error", {}).get("Code", ""))
+
+
+def _walk(top: str, links: bool) -> Iterator[str]:
+    """Every file below a folder; with `links` also the links to folders."""
+    for at, folders, names in os.walk(top):
+        linked = [name for name in folders if links and os.path.islink(os.path.join(at, name))]
+        yield from (os.path.join(at, name) for name in (*names, *linked))
 
 
 def _unlink(path: str) -> None:

@@ -11,7 +11,7 @@ import typer
 from rich.text import Text
 
 from runner import kept, leftovers
-from runner.errors import InputError
+from runner.errors import InputError, RunnerError
 from runner.leftovers import Target
 from runner.run import Run
 from runner.show import units
@@ -98,7 +98,7 @@ def rm(store: Store, names: list[str], output: Output, *, yes: bool) -> None:
 
 
 def gc(store: Store, output: Output, *, yes: bool, older: str | None) -> None:
-    """Show what nobody needs in a store, and remove it if told so."""
+    """Show what nobody needs in a store, and remove it if told so; lost runs are ended."""
     from runner.finding import moment
 
     now = time.time()
@@ -106,11 +106,13 @@ def gc(store: Store, output: Output, *, yes: bool, older: str | None) -> None:
     found, notes = leftovers.leftovers(store, now, older_s)
     if output is Output.TEXT:
         _show(found, sys.stdout)
-    for target in found if yes else []:
-        leftovers.remove(store, target)
-    total = units.size(sum(target.bytes for target in found))
+    done = found
+    if yes:
+        done, kept = _removed(store, found)
+        notes += kept
+    total = units.size(sum(target.bytes for target in done))
     if output is Output.JSON:
-        print_json({"removed": yes, "found": [_document(target) for target in found], "notes": notes})
+        print_json({"removed": yes, "found": [_document(target) for target in done], "notes": notes})
         return
     for words in notes:
         typer.echo(words, err=True)
@@ -118,6 +120,18 @@ def gc(store: Store, output: Output, *, yes: bool, older: str | None) -> None:
         typer.echo(f"nothing to remove in {store.url}")
     else:
         typer.echo(f"removed {total}" if yes else f"{total}; nothing was removed: add --yes to do it")
+
+
+def _removed(store: Store, found: list[Target]) -> tuple[list[Target], list[str]]:
+    """Remove one after the other. What cannot go does not hold back the rest: it is told in words."""
+    done, kept = [], []
+    for target in found:
+        try:
+            leftovers.remove(store, target)
+            done.append(target)
+        except RunnerError as error:
+            kept.append(f"{target.kind} {target.name} is left: {error}")
+    return done, kept
 
 
 def _show(found: list[Target], stream: object) -> None:

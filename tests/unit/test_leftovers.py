@@ -15,16 +15,18 @@ import runner
 from runner import api, leftovers
 from runner.code_deps import Present
 from runner.data.catalog import Catalog
-from runner.errors import DataError, InputError
+from runner.errors import ApiError, DataError, InputError
 from runner.lifecycle import RunState
 from runner.receipt import end_run
 from runner.run import Run
+from runner.show import keep
+from runner.show.console import Output
 from runner.spec import Dataset, Prep
 from runner.store import Store
 from runner.worker.pool import InlinePool
 from runner.worker.prep import run_prep
 from tests.prep_kit import make_scope, rows_of, write_shards
-from tests.unit.cli_project import call, unstarted, write_project
+from tests.unit.cli_project import call, lost, unstarted, write_project
 
 
 def double(batch: pa.RecordBatch, config: Any) -> dict[str, Any]:
@@ -126,13 +128,14 @@ def test_gc_finds_what_nobody_needs_and_leaves_what_somebody_may(tmp_path: Path)
     publish(tmp_path, store, 2, "r2", sink="other")
     opened = Store(str(store))
     Catalog(opened).retract("other", [v.data["id"] for v in Catalog(opened).versions("other")])
-    (store / "results/.tmp-abc-x.json").write_text("{")
+    (store / "results/.tmp-0123456789ab-x.json").write_text("{")
     assert leftovers.leftovers(opened) == ([], [])
     old(store, 8)
     found, _ = leftovers.leftovers(opened)
     kinds = {target.kind: target for target in found}
-    assert set(kinds) == {"temporary file", "result", "tasks", "shards"}
+    assert set(kinds) == {"temporary file", "result", "tasks", "shards", "manifest"}
     assert kinds["shards"].name.startswith("other/")
+    assert kinds["manifest"].name.startswith("other@")
     for target in found:
         leftovers.remove(opened, target)
     assert rows_of(store, "out").num_rows == 20
@@ -195,6 +198,83 @@ def test_gc_removes_a_run_that_was_never_submitted_whole(project: Path, monkeypa
     opened.put(f"{young}/spec.json", b"{}")
     found, _ = leftovers.leftovers(opened)
     assert [(target.kind, target.name) for target in found] == [("unfinished run", "r200101-000000-tiny-xx")]
+
+
+def test_what_a_killed_process_was_making_is_told_from_what_the_user_has(project: Path) -> None:
+    """Where the store is the project: files and links with the store's own marks, in its own folders, and no others."""
+    publish(project, project, 2, "r1")
+    mine = [".tmp-notes", ".tmp-0123456789ab-in.txt", "src/.tmp-0123456789ab-x", "datasets/.tmp-draft.py",
+            "datasets/out/.tmp-0123456789AB-data"]  # fmt: skip
+    for name in mine:
+        (project / name).parent.mkdir(exist_ok=True)
+        (project / name).write_text("x")
+    link = project / "datasets/out/.tmp-0123456789ab-data"
+    link.symlink_to("_versions")
+    old(project, 8)
+    opened = Store(str(project))
+    found, _ = leftovers.leftovers(opened)
+    assert [(target.kind, target.name) for target in found] == [("temporary file", "datasets/out/" + link.name)]
+    leftovers.remove(opened, found[0])
+    assert not os.path.lexists(link)
+    assert all((project / name).exists() for name in mine)
+    assert rows_of(project, "out").num_rows == 20
+    assert ".tmp-draft.py" in opened.list("datasets"), "it is as any other file there"
+
+
+def test_what_is_used_by_now_is_not_removed(project: Path) -> None:
+    """Between a look and a removal a run may have come to life: what it may use stays, and the rest goes."""
+    store = Store(str(project / ".runner"))
+    publish(project, Path(store.root), 2, "r1", sink="tokens")
+    publish(project, Path(store.root), 2, "r2", sink="gone")
+    Catalog(store).retract("gone", [v.data["id"] for v in Catalog(store).versions("gone")])
+    (project / ".runner/results/.tmp-0123456789ab-x").write_text("")
+    old(Path(store.root), 8)
+    named = leftovers.targets(store, ["tokens"])
+    found, _ = leftovers.leftovers(store)
+    run = unstarted()
+    before = store.find()
+    for target in [*named, *(each for each in found if each.kind != "temporary file")]:
+        with pytest.raises(InputError, match=f"is used by a run that lives, {run.id}"):
+            leftovers.remove(store, target)
+    assert store.find() == before
+    keep.gc(store, Output.JSON, yes=True, older=None)
+
+
+def test_gc_goes_on_after_what_cannot_go(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is told in words, and is not among what was removed."""
+    first, second = lost(), lost()
+    reap = Run.reap
+    monkeypatch.setattr(Run, "reap", lambda self: reap(self) if self.id == second.id else _refuse())
+    said = json.loads(call("gc", "--yes", "-o", "json").stdout)
+    assert [(each["kind"], each["name"]) for each in said["found"]] == [("lost run", second.id)]
+    assert f"lost run {first.id} is left: the API is away" in said["notes"]
+    assert (first.status, second.status) == ("lost", "failed")
+
+
+def _refuse() -> None:
+    raise ApiError(0, "the API is away")
+
+
+def test_a_removal_that_was_cut_is_finished(project: Path) -> None:
+    """Whatever is left of the run: its log says that it goes, or only the log is left. Others without a line stay."""
+    runs = []
+    for part in ("whole", "log", "alive"):
+        call("submit", "tiny", "-d")
+        run = last()
+        old_id = run.id.replace(run.id[1:7], "200101")
+        os.rename(run.bundle.store.root, project / ".runner" / old_id)
+        run.bundle.leave_index()
+        runs.append(Run(run.bundle.root, old_id))
+        if part == "log":
+            for name in (each for each in runs[-1].bundle.store.list() if each != "log"):
+                runs[-1].bundle.store.delete_tree(name)
+        if part == "alive":
+            runs[-1].bundle.log.append("resumed", {})
+    found, _ = leftovers.leftovers(runs[0].bundle.root)
+    assert {(each.kind, each.name) for each in found} == {("half-removed run", run.id) for run in runs[:2]}
+    for target in found:
+        leftovers.remove(runs[0].bundle.root, target)
+    assert [run.id in run.bundle.root.list() for run in runs] == [False, False, True]
 
 
 def test_looking_removes_nothing(tmp_path: Path) -> None:
