@@ -22,9 +22,20 @@ from runner.backends.base import EARLY, open_backend, open_outside, place
 from runner.backends.processes import MARK
 from runner.bundle import LIVE, LOCK, Bundle, Doing, find_run, new_run_id, read_index
 from runner.config import settled
-from runner.errors import ApiError, InputError, ProjectError, StoreError, entry_of, listed, suggest
+from runner.errors import (
+    ApiError,
+    Fenced,
+    InputError,
+    ProjectError,
+    RunNotFound,
+    StoreError,
+    amended,
+    listed,
+    suggest,
+    to_entry,
+)
 from runner.finding import Since, Wanted, select
-from runner.lifecycle import RunState, View, fold
+from runner.lifecycle import RunState, View, fold, unchanged
 from runner.modules import MAIN, inside_of
 from runner.pack import pack, unpack
 from runner.project import Project, find_project, split_reference
@@ -200,9 +211,9 @@ def launch(run: Run, inline: Resolved | None = None) -> None:
         try:
             with interrupts.held():
                 run.launch()
-        except ApiError as error:  # a supervisor that has come up all the same finds that end, and leaves
-            message = f"no supervisor could be started: {error.message}"
-            end_run(run.bundle, RunState.FAILED, entry_of(ApiError, message), {})
+        except (ApiError, InputError) as error:  # a supervisor that has come up all the same finds that end, and leaves
+            told = amended(to_entry(error), before="no supervisor could be started")
+            end_run(run.bundle, RunState.FAILED, told, {})
             raise
 
 
@@ -259,26 +270,51 @@ def resume(
     Raises:
         InputError: the run is still working; it succeeded, and `until` is not given; or a change does not fit.
     """
-    revision = revised(
-        run, new_code=new_code, changes={**(changes or {}), **config}, workers=workers, until=until, drop=drop
-    )
-    return go_on(run, revision, new_code=new_code, until=until)
+    given = {**(changes or {}), **config}
+    resumption = prepare_resume(run, new_code=new_code, changes=given, workers=workers, until=until, drop=drop)
+    return go_on(run, resumption)
 
 
-def revised(
-    run: Run, *, new_code: bool, changes: Mapping[str, Any], workers: int | None = None,
+@dataclasses.dataclass(frozen=True)
+class Resumption:
+    """A resume that passed every check, ready to be started.
+
+    Args:
+        view: of the run, as it was checked.
+        revision: what changes; None where the run goes on as it was.
+        new_code: with the project's files as they are now.
+        again: trainings that are done, and go on.
+    """
+
+    view: View
+    revision: revise.Revision | None = None
+    new_code: bool = False
+    again: tuple[str, ...] = ()
+
+
+def prepare_resume(
+    run: Run, *, new_code: bool = False, changes: Mapping[str, Any] | None = None, workers: int | None = None,
     until: Mapping[str, Any] | None = None, drop: Iterable[str] = (),
-) -> revise.Revision | None:  # fmt: skip
-    """Check what a resume would change, and say it; None where the run goes on as it was. See `resume`."""
+) -> Resumption:  # fmt: skip
+    """Everything that is checked before a run goes on, and what would change. A lost run is ended. See `resume`."""
     view = run.reap()
     _check_resumable(run, view, until)
-    changes = {**changes, **_further(run, until or {})}
-    if not (new_code or changes or workers is not None):
-        return None
     spec = run.spec()
     done = tuple(stage.name for stage in view.stages.values() if stage.state in ("done", "skipped"))
-    if until:
-        done = tuple(name for name in done if name not in _trainings(spec))
+    again = tuple(name for name in done if name in _trainings(spec)) if until else ()
+    done = tuple(name for name in done if name not in again)
+    changes = {**(changes or {}), **_further(run, until or {})}
+    revision = None
+    if new_code or changes or workers is not None:
+        revision = _revised(run, spec, new_code=new_code, changes=changes, workers=workers, drop=drop, done=done)
+    _check_machines_again(run, spec if revision is None else revision.spec, done)
+    return Resumption(view, revision, new_code, again)
+
+
+def _revised(
+    run: Run, spec: dict[str, Any], *, new_code: bool, changes: Mapping[str, Any], workers: int | None,
+    drop: Iterable[str], done: tuple[str, ...],
+) -> revise.Revision:  # fmt: skip
     project = find_project()
 
     def ask(project: Project, job: str | None, code: str) -> revise.Revision:
@@ -295,32 +331,100 @@ def revised(
         return ask(dataclasses.replace(project, root=Path(folder).resolve()), None, "the run's code")
 
 
-def go_on(
-    run: Run, revision: revise.Revision | None, *, new_code: bool = False, until: Mapping[str, Any] | None = None
-) -> Run:
-    """Resume a run with what `revised` has found."""
-    number = sum(entry.kind == "resumed" for entry in run.bundle.log.read()) + 2
+def go_on(run: Run, resumption: Resumption) -> Run:
+    """Resume a run as it was prepared: whole, or not at all.
+
+    Raises:
+        InputError: somebody else has resumed or removed it since.
+    """
+    store, view, revision = run.bundle.store, resumption.view, resumption.revision
     entry: dict[str, Any] = {"by": user(), "code": None}
-    if revision is not None:
-        entry.update(spec=f"spec-{number}.json", changed=[dataclasses.asdict(line) for line in revision.lines])
-        run.bundle.store.put(entry["spec"], json.dumps(revision.spec, indent=1, sort_keys=True).encode())
-    if new_code:
-        assert revision is not None
-        project = find_project()
-        entry["code"] = f"code-{number}.zip"
-        run.bundle.store.put(entry["code"], pack(project, _entry_files(revision.spec, project.root), run.bundle.root))
-    view = run.view()
-    if until:
-        trainings = _trainings(run.spec())
-        entry["again"] = [name for name, stage in view.stages.items() if name in trainings and stage.state == "done"]
+    made: list[str] = []
+    if resumption.again:
+        entry["again"] = list(resumption.again)
+    with _removed_if_refused(store, made):
+        if revision is not None:
+            spec = json.dumps(revision.spec, indent=1, sort_keys=True).encode()
+            entry["spec"] = _create_next(store, "spec-{}.json", spec, made)
+            entry["changed"] = [dataclasses.asdict(line) for line in revision.lines]
+        if resumption.new_code:
+            assert revision is not None
+            project = find_project()
+            code = pack(project, _entry_files(revision.spec, project.root), run.bundle.root)
+            entry["code"] = _create_next(store, "code-{}.zip", code, made)
     with interrupts.held():
-        run.bundle.log.append("resumed", entry)
-        run.bundle.index(view.job, LIVE)
+        with _removed_if_refused(store, made):
+            run.bundle.index(view.job, LIVE)  # first: a line that says so has the log looked at, whatever that says
+            _take_up(run, view, entry)
         launch(run)
     return run
 
 
+@contextlib.contextmanager
+def _removed_if_refused(store: Store, made: list[str]) -> Iterator[None]:
+    """What a resume has written goes again where it does not come to be."""
+    try:
+        yield
+    except BaseException:
+        for key in made:
+            with contextlib.suppress(StoreError):
+                store.delete(key)
+        raise
+
+
+def _create_next(store: Store, name: str, data: bytes, made: list[str]) -> str:
+    """Create a file under its next free number, from 2: what another resume has written is its own."""
+    number = 2
+    while not store.create(key := name.format(number), data):
+        number += 1
+    made.append(key)
+    return key
+
+
+def _take_up(run: Run, view: View, entry: Mapping[str, Any]) -> None:
+    """Write into the log that the run goes on; of two that would, one does."""
+    try:
+        run.bundle.log.append("resumed", dict(entry), unchanged(view))
+    except Fenced:
+        found = fold(run.bundle.log.read())
+        if found.removed:
+            run.bundle.leave_index()
+            raise _removed(run) from None
+        if found.state.ended:
+            run.bundle.index(found.job, str(found.state), found.seconds(found.heard))
+        raise InputError(
+            f"somebody else has resumed the run, and it is {found.state}", allowed="one resume at a time",
+            todo=f"see `runner status {run.id}`", where=run.id,
+        ) from None  # fmt: skip
+    if not run.bundle.store.exists("spec.json"):  # its log had gone, and with it what says so
+        run.bundle.store.delete_tree("")
+        run.bundle.leave_index()
+        raise _removed(run)
+
+
+def _removed(run: Run) -> InputError:
+    return RunNotFound("the run has been removed", allowed="a run of `runner ps`", todo="submit its job", where=run.id)
+
+
+def _check_machines_again(run: Run, spec: Mapping[str, Any], done: Collection[str]) -> None:
+    """As at submission, of what is left to do: it may be other workers, and the cluster another than it was."""
+    cluster = wire.from_json(spec["cluster"])
+    if cluster.backend not in EARLY and cluster.address is None:
+        return
+    if not run.is_here():
+        raise InputError(
+            f"the run is on {run.bundle.cluster().get('address', 'another cluster')}, which does not answer here",
+            allowed="a resume from where its cluster can be asked", todo="set KUBECONFIG, or its context", where=run.id,
+        )  # fmt: skip
+    job, datasets = wire.from_json(spec["job"]), wire.from_json(spec["datasets"])
+    resolved = Resolved(job, spec["cluster_name"], cluster, datasets, find_project(), run.bundle.root)
+    left = plan.Plan.from_json(spec["plan"]).without(done)
+    check_machines(Prepared(resolved, facts.Facts({}), left))
+
+
 def _check_resumable(run: Run, view: View, until: Mapping[str, Any] | None) -> None:
+    if view.removed:
+        raise _removed(run)
     spec = run.spec()
     if view.state is RunState.SUCCEEDED:
         if until and _trainings(spec):

@@ -220,7 +220,7 @@ def ps(
 ) -> None:
     """List runs, the newest first.
 
-    Those that are still going are always among them. A run whose processes are gone is ended, and called lost.
+    Those that are still going are always among them, and those that are lost: their processes are gone.
     """
     from runner.finding import Wanted
     from runner.show import ask

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from runner import graph
@@ -79,6 +80,24 @@ class Plan:
     def to_json(self) -> dict[str, Any]:
         """The plan as JSON."""
         return asdict(self)
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> Plan:
+        """What `to_json` gave."""
+        stages = tuple(
+            StagePlan(**{
+                **stage, "why": tuple(stage["why"]),
+                **{name: tuple(DataLine(**line) for line in stage[name]) for name in ("inputs", "outputs")},
+            })
+            for stage in raw["stages"]
+        )  # fmt: skip
+        legs = tuple(tuple(leg) for leg in raw["legs"])
+        return cls(**{**raw, "stages": stages, "legs": legs, "early": tuple(raw["early"])})
+
+    def without(self, done: Collection[str]) -> Plan:
+        """What is left to do of it: stages that are done are passed by, all others run."""
+        stages = (replace(stage, action="skip" if stage.name in done else "run") for stage in self.stages)
+        return replace(self, stages=tuple(stages))
 
 
 def make_plan(resolved: Resolved, facts: Facts) -> Plan:

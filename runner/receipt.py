@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from runner.bundle import Bundle
@@ -16,17 +16,20 @@ _OVER = ("leg-done", "stage-failed", "cancel")
 
 def end_run(
     bundle: Bundle, state: RunState, error: dict[str, Any] | None, remains: dict[str, Any],
-    cleaned: tuple[float, float] | None = None,
+    cleaned: tuple[float, float] | None = None, check: Callable[[list[Entry]], None] | None = None,
 ) -> None:  # fmt: skip
     """Write the receipt, unless another writer has ended the run, and move its line in the index.
 
     Args:
         cleaned: when its machines were asked to go, and when they were gone; seconds since 1970.
+        check: of the log so far; it raises where this writer may not end the run.
     """
 
     def only_once(entries: list[Entry]) -> None:
         if fold(entries).state.ended:
             raise _AlreadyEnded
+        if check is not None:
+            check(entries)
 
     entries = bundle.log.read()
     view = fold(entries)

@@ -14,17 +14,17 @@ from runner.backends.base import Outside, open_outside
 from runner.bundle import Bundle
 from runner.errors import (
     ApiError,
+    Fenced,
     InputError,
     RunFailed,
     StoreError,
-    WorkerLost,
     entry_of,
     from_entry,
     listed,
     suggest,
 )
 from runner.kept import Checkpoint
-from runner.lifecycle import RunState, View, fold
+from runner.lifecycle import REAPING, RunState, View, as_lost, end_of_lost, fold, unchanged
 from runner.logs import Line, Tail
 from runner.patience import Patience
 from runner.receipt import end_run
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 #: Seconds between looks at a log: in a folder, and in a store where each look is a request.
 LOOK_S, REMOTE_LOOK_S = 0.2, 0.5
+#: Seconds that another client may take to end a lost run before this one does it.
+REAP_S = 15.0
 
 
 class Run:
@@ -64,17 +66,20 @@ class Run:
     # -- knowing -------------------------------------------------------------------------------------------------
 
     def view(self) -> View:
-        """The state that the log describes now; `lost` where the run's processes are gone without having ended it."""
+        """The state that the log describes now; `lost` where the run's processes are gone without having ended it.
+
+        A lost run has the error WorkerLost, unless all of its work is done. Nothing is written: see `reap`.
+        """
         view = fold(self.bundle.log.read())
         if not view.state.ended and self._outside.is_lost(view):
             view = fold(self.bundle.log.read())  # it may have ended the run just before it left
             if not view.state.ended:
-                view.state = RunState.LOST
+                return as_lost(view, self._outside.how_lost(), self._outside.last_words())
         return view
 
     @property
     def status(self) -> str:
-        """One word: submitted, running, cancelling, succeeded, failed, cancelled or lost."""
+        """One word: submitted, running, cancelling, succeeded, failed, cancelled or lost (see `view`)."""
         return str(self.view().state)
 
     @property
@@ -250,7 +255,7 @@ class Run:
     def raise_error(self, view: View | None = None) -> None:
         """Raise what made the run fail, if it did."""
         view = view or self.view()
-        if view.state is not RunState.SUCCEEDED:
+        if view.state is not RunState.SUCCEEDED and not view.is_complete:
             raise from_entry(view.error or entry_of(RunFailed, f"the run {self.id} ended as {view.state}"))
 
     def resume(self, **options: Any) -> Run:
@@ -259,13 +264,20 @@ class Run:
         resumed: Run = above.resume(self, **options)
         return resumed
 
+    def is_here(self) -> bool:
+        """Whether what the run is on can be asked from here."""
+        return self._outside.is_here()
+
     def launch(self) -> None:
         """Start the supervisor of a run that has none. Raises ApiError where its machines refuse that."""
         self._outside.launch()
 
     def cancel(self, by: str = "user") -> bool:
-        """Ask the run to end. Returns False if it has ended already."""
+        """Ask the run to end; one that was lost is ended here. Returns False if it has ended already."""
         view = self.view()
+        if view.state is RunState.LOST:
+            self.reap()
+            return True
         if view.state.ended:
             return False
         if view.cancel is None:
@@ -301,18 +313,26 @@ class Run:
         return fold(self.bundle.log.read())
 
     def reap(self) -> View:
-        """If the run is lost: remove what its processes left on this machine and write its end into the log."""
-        view = self.view()
-        if view.state is not RunState.LOST:
-            return view
-        words = f"the supervisor of the run is gone ({self._outside.how_lost()})"
-        error = entry_of(WorkerLost, words, trace=self._outside.last_words())
-        remains = self._outside.remove()
-        if view.is_complete:
-            end_run(self.bundle, RunState.SUCCEEDED, None, remains)
-        else:
-            end_run(self.bundle, RunState.FAILED, error, remains)
-        return fold(self.bundle.log.read())
+        """If the run is lost: remove what its processes left on their machines and write its end into the log.
+
+        It has succeeded if all of its work is done, is cancelled if that was asked for, and has failed otherwise.
+        """
+        while True:
+            view = self.view()
+            if view.state is not RunState.LOST:
+                return view
+            try:
+                claim = self.bundle.log.append(REAPING, {}, unchanged(view)).number
+                remains = self._outside.remove()
+                state, error = end_of_lost(view, view.error or {})
+                end_run(self.bundle, state, error, remains, check=functools.partial(_check_last_claim, claim))
+            except Fenced:  # another client is at it, too: what it removes must not be of a run that goes on already
+                self._await_end(REAP_S)
+
+    def _await_end(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while not fold(self.bundle.log.read()).state.ended and time.monotonic() < deadline:
+            time.sleep(LOOK_S)
 
     def await_change(self, deadline: float | None = None) -> None:
         """Return when the supervisor ends, an event where it is on this machine, or after a moment.
@@ -352,6 +372,12 @@ class Run:
         known = list(self.view().stages)
         if stage is not None and stage not in known:
             raise InputError(f"no stage '{stage}'", allowed=listed(known), todo=suggest(stage, known), where=self.id)
+
+
+def _check_last_claim(claim: int, entries: list[Entry]) -> None:
+    """Of several clients that end a lost run the last one that began does it, when it has removed what is left."""
+    if any(entry.kind == REAPING and entry.number > claim for entry in entries):
+        raise Fenced("another client has begun to end the run")
 
 
 def _ended_by(reason: dict[str, Any], until: float | None) -> dict[str, Any]:

@@ -14,11 +14,11 @@ from rich.text import Text
 from runner import api, interrupts, streams
 from runner.bundle import new_run_id
 from runner.errors import InputError, Interrupted, RunnerError, exit_code_of, listed, suggest
-from runner.lifecycle import RunState, View
+from runner.lifecycle import RunState, View, fold
 from runner.project import find_project
 from runner.run import Run
 from runner.settings import parse_assignments
-from runner.show.ask import commands_for, look, say_lost
+from runner.show.ask import commands_for, look
 from runner.show.attach import Attached, Detached
 from runner.show.console import Commands, Output, console, debugged, interactive, print_json, print_table
 from runner.show.documents import run_document
@@ -136,18 +136,19 @@ class Wanted:
 def resume(run: Run, url: str | None, wanted: Wanted, *, detach: bool, output: Output) -> None:
     """Go on with a run; follow it unless detached."""
     commands = commands_for(run.bundle.root, url)
-    look(run, commands)
+    if run.view().state is RunState.LOST:
+        _say_ended(run)
     until = parse_assignments(wanted.until)
-    revision = api.revised(
+    resumption = api.prepare_resume(
         run, new_code=wanted.new_code, changes=parse_assignments(wanted.changes), workers=wanted.workers, until=until,
         drop=wanted.drop,
     )  # fmt: skip
-    if revision is not None and output is Output.TEXT:
-        _print_revision(revision, wanted.new_code)
+    if resumption.revision is not None and output is Output.TEXT:
+        _print_revision(resumption.revision, wanted.new_code)
     attached = None if detach else Attached(run, _screen(output), from_now=True)
     interrupts.check()
     with _cancelled_by_ctrl_c(run, commands, output):
-        api.go_on(run, revision, new_code=wanted.new_code, until=until)
+        api.go_on(run, resumption)
         if attached is None:
             _say_detached(run, commands, output)
             return
@@ -173,24 +174,30 @@ def _print_revision(revision: Revision, new_code: bool) -> None:
 
 def cancel(run: Run, commands: Commands, output: Output, *, gone: bool = False) -> None:
     """End a run and wait for its end; one whose cluster is `gone`, in its log alone."""
-    look(run, commands)
-    asked = not run.view().state.ended
+    if run.view().state is RunState.LOST:
+        _say_ended(run)
+    asked = not fold(run.bundle.log.read()).state.ended
     if gone:
         run.write_off(api.user())
-    elif asked := run.cancel(by="runner cancel"):
+    elif run.cancel(by="runner cancel"):
         run.wait(timeout_s=CANCEL_WAIT_S, check=False)
         run.end_unstarted()
-    view, _ = look(run, commands)
+    view = look(run, commands)
     if output is Output.JSON:
         print_json(run_document(run, view))
     elif not asked:
         typer.echo(f"{run.id} has ended already: {view.state}")
     elif view.state.ended:
         typer.echo(f"{run.id} {view.state}")
-        print_commands(console(), [commands("resume", run.id)] if view.state is RunState.CANCELLED else [])
+        print_commands(console(), [commands("resume", run.id)] if view.state is not RunState.SUCCEEDED else [])
     else:
         typer.echo(f"{run.id} was asked to end, and has not ended yet")
         print_commands(console(), [commands("status", run.id)])
+
+
+def _say_ended(run: Run) -> None:
+    words = f"{run.id} was lost: its supervisor is gone (killed, or the machine restarted). It is ended now."
+    console(sys.stderr).print(Text(words, "yellow"), soft_wrap=True)
 
 
 # -- following -------------------------------------------------------------------------------------------------------
@@ -246,8 +253,7 @@ def _follow(attached: Attached, commands: Commands, output: Output) -> NoReturn:
     except Detached:
         _say_left(run, commands)
         raise typer.Exit(Interrupted.exit_code) from None
-    lost = view.state is RunState.LOST
-    _end(run, run.reap() if lost else view, commands, output, lost=lost, interrupted=attached.interrupted)
+    _end(run, view, commands, output, interrupted=attached.interrupted)
 
 
 def _run_inline(run: Run, resolved: Resolved, commands: Commands, output: Output) -> NoReturn:
@@ -269,26 +275,22 @@ def _run_inline(run: Run, resolved: Resolved, commands: Commands, output: Output
     _end(run, run.view(), commands, output)
 
 
-def _end(
-    run: Run, view: View, commands: Commands, output: Output, *, lost: bool = False, interrupted: bool = False
-) -> NoReturn:
+def _end(run: Run, view: View, commands: Commands, output: Output, *, interrupted: bool = False) -> NoReturn:
     """Say how a run ended and leave with its code."""
-    if lost:
-        say_lost(run.id, commands)
     if output is Output.JSON:
-        print_json(run_document(run, view, lost))
+        print_json(run_document(run, view))
     else:
-        print_run(console(), run, view, lost)
+        print_run(console(), run, view)
         if view.error is None:
             print_commands(console(), next_commands(run, view, commands))
-    if view.error is not None and not lost:
-        print_failure(console(sys.stderr), run, view.error, commands)
+    if view.error is not None:
+        print_failure(console(sys.stderr), run, view, commands)
     raise typer.Exit(exit_code(view, interrupted))
 
 
 def exit_code(view: View, interrupted: bool = False) -> int:
     """0 for success, 130 if the user has cancelled it from here, otherwise 1, or 2 where a stage found bad data."""
-    if view.state is RunState.SUCCEEDED:
+    if view.state is RunState.SUCCEEDED or view.is_complete:
         return 0
     if interrupted and view.state is RunState.CANCELLED:
         return Interrupted.exit_code

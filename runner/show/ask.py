@@ -41,30 +41,25 @@ def commands_for(store: Store, url: str | None) -> Commands:
     return Commands(None if find_project().store().url == store.url else url or store.url)
 
 
-def look(run: Run, commands: Commands) -> tuple[View, bool]:
-    """A run's state. A lost one is ended, and it is said on standard error.
-
-    Returns:
-        The view, and whether the run was found lost.
-    """
+def look(run: Run, commands: Commands) -> View:
+    """A run's state; of a lost one it is said on standard error."""
     from runner.lifecycle import RunState
 
     view = run.view()
-    if view.state is not RunState.LOST:
-        return view, False
-    view = run.reap()
-    say_lost(run.id, commands)
-    return view, True
+    if view.state is RunState.LOST:
+        say_lost(run.id, commands)
+    return view
 
 
 def say_lost(run_id: str, commands: Commands) -> None:
-    """Say that a run was found without its supervisor."""
+    """Say that a run is without its supervisor, and what ends it: looking does not."""
     from rich.text import Text
 
     errors = console(sys.stderr)
-    words = f"{run_id} was lost: its supervisor is gone (killed, or the machine restarted). It has been ended now."
+    words = f"{run_id} is lost: its supervisor is gone (killed, or the machine restarted)"
     errors.print(Text(words, "yellow"), soft_wrap=True)
-    errors.print(Text(f"  {commands('resume', run_id)}", "cyan"), soft_wrap=True)
+    for line in (commands("resume", run_id), commands("cancel", run_id)):
+        errors.print(Text(f"  {line}", "cyan"), soft_wrap=True)
 
 
 def ps(store: Store, most: int | None, commands: Commands, output: Output, wanted: Wanted | None = None) -> None:
@@ -81,17 +76,17 @@ def ps(store: Store, most: int | None, commands: Commands, output: Output, wante
 
         print_table(console(), runs_table(lines))
     for line in lines:
-        if line.lost:
+        if line.state == "lost":
             say_lost(line.run, commands)
 
 
 def status(run: Run, commands: Commands, output: Output) -> None:
     """Show one run."""
-    view, lost = look(run, commands)
+    view = look(run, commands)
     if output is Output.JSON:
         from runner.show.documents import run_document
 
-        print_json(run_document(run, view, lost))
+        print_json(run_document(run, view))
         return
     from rich.text import Text
 
@@ -99,11 +94,11 @@ def status(run: Run, commands: Commands, output: Output) -> None:
     from runner.show.errors import print_failure
     from runner.show.summary import next_commands, print_commands, print_run
 
-    print_run(console(), run, view, lost)
+    print_run(console(), run, view)
     for reason in reasons(run, view):
         console().print(Text(f"waits for {reason['waits_for']}", "yellow"), soft_wrap=True)
     if view.error is not None:
-        print_failure(console(), run, view.error, commands)
+        print_failure(console(), run, view, commands)
     else:
         print_commands(console(), next_commands(run, view, commands))
 

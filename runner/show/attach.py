@@ -112,7 +112,8 @@ class Attached:
             for label, row in tail.rows():
                 self.progress[label.split("/")[0]].add(row)
         lines = (line.text for line in self._printed.records(final=view.state.ended))
-        for line in self._prints.pass_on(lines, now, view.state in (RunState.FAILED, RunState.CANCELLED)):
+        failed = view.state in (RunState.FAILED, RunState.CANCELLED)
+        for line in self._prints.pass_on(lines, now, failed, view.state.ended):
             self._screen.line(shortened(clean(line), LONGEST_LINE))
         self._screen.unfinished(shortened(clean(self._printed.unfinished()), LONGEST_LINE))
         self._say_why(view, now)

@@ -11,8 +11,9 @@ from rich.text import Text
 
 from runner.bundle import Bundle, unfinished
 from runner.errors import InputError
+from runner.lifecycle import RunState
 from runner.show import units
-from runner.show.ask import open_run, open_store
+from runner.show.ask import commands_for, look, open_run, open_store
 from runner.show.console import Output, console, print_json, print_table
 from runner.show.documents import timed_reason
 from runner.show.tables import plain_table
@@ -28,7 +29,7 @@ _GOOD = {True: ("ok", "green"), False: ("wrong", "red"), None: ("?", "yellow")}
 def why(name: str, store: str | None, output: Output) -> None:
     """Print what a run waits for."""
     run = open_run(name, store)
-    view = run.view()
+    view = look(run, commands_for(run.bundle.root, store))
     reasons = run.why(view)
     if output is Output.JSON:
         print_json({"run": run.id, "state": view.state.value, "reasons": [timed_reason(each) for each in reasons]})
@@ -42,7 +43,9 @@ def why(name: str, store: str | None, output: Output) -> None:
         if reason["helps"]:
             out.print(Text(f"    {reason['helps']}", "dim"), soft_wrap=True)
     if not reasons:
-        out.print(Text("  it waits for nothing" if not view.state.ended else "  it has ended"), soft_wrap=True)
+        words = "it has ended" if view.state.ended else "it waits for nothing"
+        words = "its supervisor is gone" if view.state is RunState.LOST else words
+        out.print(Text(f"  {words}"), soft_wrap=True)
 
 
 def doctor(name: str, output: Output) -> None:

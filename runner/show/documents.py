@@ -9,20 +9,20 @@ from typing import Any
 from runner import kept
 from runner.data.catalog import Catalog
 from runner.errors import ApiError, InputError, StoreError
-from runner.lifecycle import RunState, StageView, View
+from runner.lifecycle import StageView, View
 from runner.run import Run
 from runner.show import units
 from runner.show.latest import progress_now
 from runner.store import Store
 
 
-def run_document(run: Run, view: View, was_lost: bool = False) -> dict[str, Any]:
+def run_document(run: Run, view: View) -> dict[str, Any]:
     """A run: what `status`, `submit`, `cancel` and `resume` print."""
     spec = run.spec()
     return {
         "run": run.id,
         "job": view.job,
-        "state": str(RunState.LOST if was_lost else view.state),
+        "state": str(view.state),
         "cluster": spec["cluster_name"],
         "submitted": units.iso(view.created),
         "resumed": units.iso(view.resumed),

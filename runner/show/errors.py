@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from runner.errors import REPORT, InternalError, RunnerError, is_a
+from runner.lifecycle import RunState, View
 from runner.run import Run
 from runner.show.console import Commands
 
@@ -25,12 +26,10 @@ def print_error(console: Console, error: RunnerError) -> None:
         console.print(Text(rest), soft_wrap=True)
 
 
-def print_failure(console: Console, run: Run, error: dict[str, Any], commands: Commands) -> None:
-    """Why a run failed.
-
-    Args:
-        error: as the log keeps it (`errors.to_entry`), and perhaps with its stage.
-    """
+def print_failure(console: Console, run: Run, view: View, commands: Commands) -> None:
+    """Why a run failed, or that it was lost; `view` has its error, perhaps with its stage."""
+    assert view.error is not None
+    error: dict[str, Any] = view.error
     if error.get("trace"):
         # The code lay in a temporary folder while it ran; the user knows its files by their place in the project.
         trace = re.sub(rf'"[^"\n]*/{re.escape(run.id)}/code/', '"', error["trace"].rstrip("\n"))
@@ -38,7 +37,8 @@ def print_failure(console: Console, run: Run, error: dict[str, Any], commands: C
     stage, rank = error.get("stage"), error.get("rank")
     place = ", ".join(filter(None, [f"stage {stage}" if stage else "", f"rank {rank}" if rank is not None else ""]))
     head, _, rest = str(error.get("message", "the run failed")).partition("\n")
-    where = f"failed in {place}: " if place else "failed: "
+    what = "lost" if view.state is RunState.LOST else "failed"
+    where = f"{what} in {place}: " if place else f"{what}: "
     console.print(Text.assemble((where, "bold red"), (head, "red")), soft_wrap=True)
     if rest:
         console.print(Text(rest), soft_wrap=True)

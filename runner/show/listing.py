@@ -21,7 +21,6 @@ class RunLine:
         started: when it was submitted, seconds since 1970.
         seconds: that it took, or has taken so far.
         stage: that is running.
-        lost: it was found lost just now, and has been ended.
     """
 
     run: str
@@ -30,7 +29,6 @@ class RunLine:
     started: float
     seconds: float
     stage: str | None = None
-    lost: bool = False
 
     def document(self) -> dict[str, Any]:
         """The line as JSON."""
@@ -44,7 +42,7 @@ def run_lines(store: Store, most: int | None, wanted: Wanted | None = None) -> l
         most: how many of those that have ended, at most; every run that lives is listed. None: all.
         wanted: what they must be.
 
-    A run whose processes are gone is ended here (see `Run.reap`), and listed as lost.
+    A run whose processes are gone is listed as lost, and stays as it is (see `Run.view`).
     """
     wanted = wanted or Wanted()
     lines = select(store, index_lines(store), wanted)
@@ -95,19 +93,14 @@ def _doing(line: IndexLine, doing: Doing) -> RunLine:
 
 
 def _look(store: Store, line: IndexLine) -> RunLine:
-    from runner.lifecycle import RunState
     from runner.run import Run
 
     run = Run(store, line.run_id)
     if run.bundle.is_given_up():  # its client died in the midst of submitting it, or is about to
         return RunLine(line.run_id, line.job, "unfinished", submitted_at(line.run_id), 0.0)
     view = run.view()
-    lost = view.state is RunState.LOST
-    if lost:
-        view = run.reap()
-    state = RunState.LOST if lost else view.state
     stage = view.running.name if view.running else None
-    return RunLine(run.id, line.job, str(state), submitted_at(run.id), view.seconds(time.time()), stage, lost)
+    return RunLine(run.id, line.job, str(view.state), submitted_at(run.id), view.seconds(time.time()), stage)
 
 
 def submitted_at(run_id: str) -> float:

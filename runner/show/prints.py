@@ -19,13 +19,14 @@ class Prints:
         self._held: list[str] = []
         self._since = 0.0
 
-    def pass_on(self, lines: Iterable[str], now: float, failed: bool) -> Iterator[str]:
+    def pass_on(self, lines: Iterable[str], now: float, failed: bool, over: bool = False) -> Iterator[str]:
         """The lines to show now.
 
         Args:
             lines: that are new.
             now: any clock, in seconds.
             failed: the run has failed; what is held back is its traceback.
+            over: nothing comes after these lines.
         """
         for line in lines:
             if _NOISE.match(line):
@@ -38,6 +39,6 @@ class Prints:
                 yield line
         if failed:
             self._held.clear()
-        elif self._held and now - self._since >= HELD_S:
+        elif self._held and (over or now - self._since >= HELD_S):
             yield from self._held
             self._held.clear()

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 #: Seconds between two plain lines of progress of one stage.
 PLAIN_S = 5.0
 _SLOT = 12
-_SYMBOLS = {"done": "✓", "skipped": "✓", "failed": "✗", "running": "▸", "cancelled": "✗"}
+_SYMBOLS = {"done": "✓", "skipped": "✓", "failed": "✗", "running": "▸", "cancelled": "✗", "lost": "✗"}
 _ASCII = {"✓": "+", "✗": "x", "▸": ">", "━": "=", "─": "-", "·": "|"}
 
 

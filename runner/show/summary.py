@@ -19,12 +19,11 @@ from runner.show.progress import fit, outcome
 from runner.show.tables import plain_table, state_text
 
 
-def print_run(console: Console, run: Run, view: View, was_lost: bool = False) -> None:
+def print_run(console: Console, run: Run, view: View) -> None:
     """What `status` and the end of an attached run show of every run; errors and advice come after it."""
     spec = run.spec()
     now = time.time()
-    state = RunState.LOST if was_lost else view.state
-    head = Text.assemble((run.id, "bold"), " ", state_text(str(state)))
+    head = Text.assemble((run.id, "bold"), " ", state_text(str(view.state)))
     head.append(f" {'in' if view.state.ended else 'for'} {units.seconds(view.seconds(now))}")
     head.append(f"  on {spec['cluster_name']}, {units.moment(view.created, now)}", "dim")
     console.print(head, soft_wrap=True)
@@ -111,6 +110,8 @@ def next_commands(run: Run, view: View, commands: Commands) -> list[str]:
     """The commands that help from here."""
     if not view.state.ended:
         return [commands("logs", run.id, "-f"), commands("cancel", run.id)]
+    if view.state is RunState.LOST:
+        return [commands("resume", run.id), commands("cancel", run.id), commands("logs", run.id)]
     if view.state is not RunState.SUCCEEDED:
         return [commands("resume", run.id), commands("logs", run.id)]
     if any("metrics" in stage.result for stage in view.stages.values()):

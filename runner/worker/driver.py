@@ -217,18 +217,14 @@ def describe(error: BaseException) -> dict[str, Any]:
 
 def _end_without_supervisor(scope: Scope) -> None:
     """The supervisor died: end the run in its place, so that nothing is left and the log says what happened."""
-    from runner.lifecycle import RunState
+    from runner.lifecycle import end_of_lost
     from runner.receipt import end_run
 
-    complete = fold(scope.bundle.log.read()).is_complete
-
+    view = fold(scope.bundle.log.read())
     left = processes.end_all(scope.run_id, grace_s=2.0, below=True, from_inside=True)
     remains = {"processes": left, "scratch_folders": int(processes.remove_scratch(scope.run_id))}
     error = entry_of(WorkerLost, "the supervisor of the run was killed; the driver ended the run")
-    if complete:
-        end_run(scope.bundle, RunState.SUCCEEDED, None, remains)
-    else:
-        end_run(scope.bundle, RunState.FAILED, error, remains)
+    end_run(scope.bundle, *end_of_lost(view, error), remains)
 
 
 if __name__ == "__main__":

@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 
 import runner
+from runner.backends import processes
 from runner.backends.fake import FakeBackend
 from runner.bundle import find_run, read_index
-from runner.errors import DataError, to_entry
+from runner.errors import DataError, WorkerLost, to_entry
 from runner.project import find_project
 from runner.run import Run
+from runner.show import units
 from tests.unit.cli_project import call, call_json, lost, unstarted, write_lines, write_project, write_steps
 
 
@@ -210,24 +212,65 @@ def test_an_empty_store_has_no_runs_and_no_data() -> None:
     assert call_json("data", "ls") == []
 
 
-def test_a_lost_run_is_said_to_be_lost_and_is_ended() -> None:
-    """The first command that meets it says so, offers resume, and leaves it as failed in the index."""
+@pytest.mark.parametrize("words", [["ps"], ["status"], ["logs"], ["logs", "-f"], ["metrics"], ["why"], ["data", "ls"],
+                                   ["checkpoints"], ["gc"], ["ps", "--state", "lost"]])  # fmt: skip
+def test_looking_at_a_lost_run_changes_nothing(words: list[str]) -> None:
+    """Wherever the user looks it is said to be lost, with what goes on with it and what ends it; every file and process
+    stays as it is.
+    """
     run = lost()
-    result = call("ps")
-    assert "lost" in result.stdout
-    assert f"{run.id} was lost" in result.stderr
-    assert f"runner resume {run.id}" in result.stderr
+    scratch = processes.scratch_folder(run.id)
+    before = run.bundle.root.find()
+    try:
+        said = call(*words)
+        assert run.bundle.root.find() == before
+        assert scratch.is_dir()
+    finally:
+        scratch.rmdir()
+    if words[0] not in ("data", "checkpoints", "gc"):
+        assert f"{run.id} is lost: its supervisor is gone" in said.stderr
+        assert f"runner resume {run.id}" in said.stderr
+        assert f"runner cancel {run.id}" in said.stderr
+    assert run.status == "lost"
+
+
+def test_a_lost_run_is_shown_as_it_was_when_it_was_last_heard_of() -> None:
+    """Its state, time and stage do not go on, and its error is the one with which it would end."""
+    run = lost()
+    heard = run.view().heard
+    (row,) = call_json("ps")
+    assert (row["state"], row["stage"]) == ("lost", None)
+    document = call_json("status")
+    assert (document["state"], document["stages"][0]["state"]) == ("lost", "lost")
+    assert document["error"]["class"] == "WorkerLost"
+    assert document["ended"] == units.iso(heard)
+    assert document["seconds"] == row["seconds"] < 60
+    assert "lost: the supervisor of the run is gone" in call("status").stdout
+    with pytest.raises(WorkerLost, match="the supervisor of the run is gone"):
+        run.wait()
+
+
+@pytest.mark.parametrize(("words", "state"), [(["cancel", "@last"], "failed"), (["resume", "-d"], "succeeded"),
+                                              (["gc", "--yes"], "failed")])  # fmt: skip
+def test_cancel_resume_and_gc_end_a_lost_run(words: list[str], state: str) -> None:
+    """What it left is removed, and its log and its line in the index say that it is over."""
+    run = lost()
+    scratch = processes.scratch_folder(run.id)
+    said = call(*words)
+    assert not scratch.exists()
+    assert run.status == state
     (line,) = read_index(run.bundle.root)
-    assert line.state == "failed"
-    assert call_json("ps")[0]["state"] == "failed"
+    assert line.state == state
+    assert "its processes are gone" in said.stdout if words[0] == "gc" else f"{run.id} was lost" in said.stderr
 
 
-@pytest.mark.parametrize("words", [["status"], ["logs"], ["metrics"], ["cancel", "@last"], ["resume", "-d"]])
-def test_every_command_that_meets_a_lost_run_says_so(words: list[str]) -> None:
-    """The user learns of it wherever they look."""
+def test_a_lost_run_that_was_to_be_cancelled_is_cancelled() -> None:
+    """Its supervisor went before it could: whoever ends it says so."""
     run = lost()
-    assert f"{run.id} was lost: its supervisor is gone" in call(*words).stderr
-    assert run.status in ("failed", "succeeded")
+    run.bundle.log.append("cancel", {"by": "ann"})
+    assert run.status == "lost"
+    assert run.cancel()
+    assert run.status == "cancelled"
 
 
 def test_status_shows_a_running_stage_and_an_ended_run() -> None:

@@ -14,6 +14,7 @@ from runner import api, kube_run
 from runner.bundle import Bundle
 from runner.errors import InputError, SpecError, StoreAway, StoreError
 from runner.kube import names, preflight
+from runner.plan import Plan
 from runner.store import Store
 from runner.worker import driver
 from tests.unit.cli_project import call, write_project
@@ -75,6 +76,15 @@ def test_credentials_are_refused(
     assert f"'{name}'" in str(raised.value)
     assert "AKIA" not in str(raised.value)
     assert asked == []
+
+
+def test_a_resume_is_checked_for_what_is_left_to_do(prepared: api.Prepared, asked: list[list[preflight.Need]]) -> None:
+    """A plan that was read back is the plan, and legs whose stages are done ask for nothing."""
+    read = Plan.from_json(json.loads(json.dumps(prepared.plan.to_json())))
+    assert read == prepared.plan
+    for done, groups in ((("tokens",), ["gpu"]), ((), ["cpu", "gpu"]), (("tokens", "train"), [])):
+        kube_run.check(on(prepared, "s3://lake/runs"), read.without(done))
+        assert [need.group for need in asked.pop()] == groups
 
 
 def test_one_run_may_have_another_turn(prepared: api.Prepared) -> None:

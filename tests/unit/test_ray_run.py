@@ -288,7 +288,9 @@ def test_nothing_but_json_of_a_dashboard_is_an_answer() -> None:
 def test_a_run_that_could_not_be_started_has_failed_and_can_be_resumed(
     prepared: api.Prepared, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The cluster's answer is raised and is in the run's error; with the cluster back a resume starts a supervisor."""
+    """The cluster's answer is raised and is in the run's error; with the cluster back, and room in it for what is left
+    to do, a resume starts a supervisor.
+    """
     ray = FakeRay()
     monkeypatch.setattr(RayApi, "outside", lambda address: ray)
     monkeypatch.setattr(api, "check_machines", lambda prepared: None)
@@ -303,8 +305,18 @@ def test_a_run_that_could_not_be_started_has_failed_and_can_be_resumed(
         "no supervisor could be started: the head is away",
     )
     assert run.status == "failed"
+    before = run.bundle.log.read()
+    with monkeypatch.context() as smaller:
+        smaller.setattr(api, "check_machines", _refused)
+        with pytest.raises(PlanError, match="no room for \\['tokens', 'train'\\]"):
+            api.resume(run)
+    assert run.bundle.log.read() == before
     api.resume(run)
     assert list(ray.held) == [f"{run.id}-s2"]
+
+
+def _refused(prepared: api.Prepared) -> None:
+    raise PlanError(f"no room for {[stage.name for stage in prepared.plan.stages if stage.action == 'run']}")
 
 
 def _fail(error: Exception) -> None:

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import runner
-from runner import Cluster, Group
-from runner.api import resume, revised
+from runner import Cluster, Group, api, leftovers
+from runner.api import Resumption, go_on, prepare_resume, resume
 from runner.backends.fake import FakeBackend
-from runner.errors import InputError
+from runner.backends.local_outside import LocalOutside
+from runner.bundle import LIVE, read_index
+from runner.errors import InputError, RunNotFound
+from runner.lifecycle import RunState
+from runner.receipt import end_run
 from runner.revise import FILE, SET, SUBMITTED, fields
 from runner.run import Run
+from runner.show import listing
+from tests.unit.cli_project import lost
 
 FAKE = Cluster(backend="fake", groups={"cpu": Group(cpu=4, max=2), "gpu": Group(gpu=2, max=2)})
 
@@ -77,7 +84,7 @@ def edit(project: Path, *pairs: tuple[str, str]) -> None:
 
 def lines(run: Run, **options: Any) -> dict[str, tuple[str, str, str]]:
     """What a resume would change: what -> (was, now, from)."""
-    found = revised(run, **{"new_code": False, "changes": {}, **options})
+    found = prepare_resume(run, **options).revision
     assert found is not None
     return {line.what: (line.was, line.now, line.source) for line in found.lines}
 
@@ -101,7 +108,7 @@ def test_the_code_is_that_of_the_run_unless_newer_is_asked_for(project: Path) ->
     edit(project, ("    lr: float = 0.1\n", "    rate: float = 0.1\n"))
     assert lines(run, changes={"lr": 0.2}) == {"lr": ("0.1", "0.2", SET)}
     with pytest.raises(InputError, match=r"'rate'|rate"):
-        revised(run, new_code=False, changes={"rate": 0.2})
+        prepare_resume(run, changes={"rate": 0.2})
 
 
 def test_a_module_of_the_project_may_be_called_like_one_of_pythons(project: Path) -> None:
@@ -187,6 +194,85 @@ def test_a_run_that_succeeded_is_trained_further(project: Path) -> None:
     assert FakeBackend.started[before:] == [(run.id, 1, 2)]
     assert fields(run.spec())["epochs"] == 4
     assert [stage.state for stage in run.view().stages.values()] == ["done", "done"]
+
+
+# -- two at once -----------------------------------------------------------------------------------------------------
+
+
+def test_of_two_resumes_at_once_one_goes_on(project: Path) -> None:
+    """The other is told so, leaves nothing of its own, and the run is what the first has made of it."""
+    run = failed()
+    first, second = (prepare_resume(Run(run.bundle.root, run.id), changes={"lr": lr}) for lr in (0.2, 0.3))
+    assert go_on(Run(run.bundle.root, run.id), first).status == "succeeded"
+    with pytest.raises(InputError, match="somebody else has resumed the run, and it is succeeded"):
+        go_on(Run(run.bundle.root, run.id), second)
+    assert [name for name in run.bundle.store.list() if name.startswith("spec")] == ["spec-2.json", "spec.json"]
+    assert fields(run.spec())["lr"] == 0.2
+    assert [line.state for line in read_index(run.bundle.root)] == ["succeeded"]
+
+
+def test_what_a_resume_left_that_died_is_nobody_elses(project: Path) -> None:
+    """A client that was killed before its entry in the log has left a spec: the next one has a name of its own."""
+    run = failed()
+    run.bundle.store.create("spec-2.json", b"{}")
+    assert resume(run, lr=0.2).status == "succeeded"
+    assert run.bundle.newest_spec() == "spec-3.json"
+    assert fields(run.spec())["lr"] == 0.2
+
+
+def test_a_resume_that_dies_halfway_has_its_log_looked_at(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its line in the index says that it may live before the log says so: no list calls it failed for good."""
+    run = failed()
+    monkeypatch.setattr(Run, "launch", lambda self: pytest.fail("not reached"))
+
+    def die(*_: Any) -> None:
+        (line,) = read_index(run.bundle.root)
+        assert line.state == LIVE
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(api, "_take_up", die)
+    with pytest.raises(KeyboardInterrupt):
+        resume(run)
+    assert [line.state for line in listing.run_lines(run.bundle.root, None)] == ["failed"]
+    assert leftovers.living(run.bundle.root).runs == set()
+
+
+def test_of_a_resume_and_a_removal_one_comes_first(project: Path) -> None:
+    """A run that goes on is not removed, and one that is being removed does not go on, whoever looked first."""
+    run = failed()
+    (target,) = leftovers.targets(run.bundle.root, [run.id])
+    resumption = prepare_resume(run)
+    run.bundle.log.append("resumed", {"by": "ann"})
+    with pytest.raises(InputError, match="the run is submitted"):
+        leftovers.remove(run.bundle.root, target)
+    assert run.bundle.spec()
+    end_run(run.bundle, RunState.FAILED, None, {})
+    leftovers._close(run.bundle)
+    for late in (resumption, prepare_resume):
+        with pytest.raises(RunNotFound, match="the run has been removed"):
+            go_on(run, late) if isinstance(late, Resumption) else late(run)
+    leftovers.remove(run.bundle.root, target)
+    with pytest.raises(RunNotFound, match="the run has been removed"):
+        go_on(run, dataclasses.replace(resumption, view=dataclasses.replace(run.view(), removed=False)))
+    assert run.bundle.root.list("index") == []
+    assert run.id not in run.bundle.root.list()
+
+
+def test_what_a_lost_run_left_is_removed_before_it_goes_on(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two clients that end it at once the one that began last does; the other waits, and removes nothing later."""
+    run = lost()
+    other, removed = Run(run.bundle.root, run.id), []
+
+    def remove(self: Any) -> dict[str, Any]:
+        removed.append(run.view().state)
+        if len(removed) == 1:
+            assert other.reap().state is RunState.FAILED
+        return {}
+
+    monkeypatch.setattr(LocalOutside, "remove", remove)
+    assert run.reap().state is RunState.FAILED
+    assert removed == ["lost", "lost"]
+    assert [entry.kind for entry in run.bundle.log.read()][-3:] == ["reaping", "reaping", "ended"]
 
 
 # -- beginning from another run --------------------------------------------------------------------------------------

@@ -196,6 +196,7 @@ def test_a_traceback_that_the_users_code_survived_is_shown_after_a_moment() -> N
     prints = Prints()
     assert list(prints.pass_on([*TRACE, "going on"], 0, failed=False)) == []
     assert list(prints.pass_on([], HELD_S + 1, failed=False)) == [*TRACE, "going on"]
+    assert list(Prints().pass_on(TRACE, 0, failed=False, over=True)) == TRACE, "no later moment comes"
 
 
 def test_noise_of_libraries_is_left_to_the_logs() -> None:
