@@ -4,9 +4,11 @@
 #   docker build -t IMAGE .
 #   docker build -t IMAGE --build-arg EXTRAS=examples .                    optional dependencies of pyproject.toml
 #   docker build -t IMAGE --build-arg PACKAGES="tokenizers pillow" .       whatever else your jobs import
-#   docker build -t IMAGE --build-arg TORCH_INDEX=URL .                    PyTorch for ROCm, or for the CPU alone
+#   docker build -t IMAGE --build-arg TORCH_INDEX=URL .                    PyTorch for the CPU alone, or for ROCm with
+#                         --build-arg TORCH="torch triton-rocm"            what else comes from there, and only that
 #   docker build -t IMAGE --build-arg BASE=IMAGE .                         Python 3.11 or newer with venv, and bash
-ARG BASE=python:3.11-slim-bookworm
+# By digest, so that a tag that was moved changes nothing: python:3.11-slim-bookworm with Python 3.11.16.
+ARG BASE=python:3.11-slim-bookworm@sha256:528257d48c1da0dcecc2e725d1ae34498d60c965f1241e39cd6a85a8859bdf84
 
 # The requirements alone, so that other edits of pyproject.toml leave the layers below as they are.
 FROM ${BASE} AS pins
@@ -21,22 +23,31 @@ RUN python3 -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb")
 FROM ${BASE}
 # An environment of its own: KubeRay starts `python`, which a base may have under another name or not on PATH.
 RUN python3 -m venv /opt/venv
-ENV PATH=/opt/venv/bin:$PATH
+ENV PATH=/opt/venv/bin:$PATH VIRTUAL_ENV=/opt/venv
 
-# The largest layer. PyPI's PyTorch is built for CUDA and runs on the CPU too. A build of TORCH_INDEX, such as
-# 2.0+cpu, counts as newer than 2.0, so pip takes it and everything else still fits the pins.
-ARG TORCH_INDEX=""
-ENV PIP_EXTRA_INDEX_URL=${TORCH_INDEX}
+# uv refuses a file whose hash is not among those of constraints.txt.
+ENV UV_NO_CACHE=1 UV_COMPILE_BYTECODE=1
 COPY --from=pins /pins/constraints.txt /pins/requirements.txt /opt/pins/
-RUN pip install --no-cache-dir --disable-pip-version-check --constraint /opt/pins/constraints.txt \
-        --requirement /opt/pins/requirements.txt
+RUN sed -n '/^uv==/,/[^\\]$/p' /opt/pins/constraints.txt > /opt/pins/uv.txt \
+    && pip install --no-cache-dir --disable-pip-version-check --require-hashes --requirement /opt/pins/uv.txt
+
+# The largest layer. PyPI's PyTorch is built for CUDA and runs on the CPU too. Another index is asked for the packages
+# that TORCH names, and for no others: whatever else it offers under a name that is pinned here is not looked at. A
+# build such as 2.0+cpu satisfies the pin of 2.0.
+ARG TORCH_INDEX=""
+ARG TORCH=torch
+RUN if [ -n "$TORCH_INDEX" ]; then \
+        version=$(sed -n 's/^torch==\([^ ]*\).*/\1/p' /opt/pins/constraints.txt) \
+        && uv pip install --no-deps --index-url "$TORCH_INDEX" \
+            $(for name in $TORCH; do [ "$name" = torch ] && echo "torch==$version" || echo "$name"; done); \
+    fi \
+    && uv pip install --constraint /opt/pins/constraints.txt --requirement /opt/pins/requirements.txt
 
 # What changes more often.
 ARG PACKAGES=""
 COPY --from=pins /pins/extras.txt /opt/pins/
 RUN if [ -n "$PACKAGES" ] || grep -q '[a-z]' /opt/pins/extras.txt; then \
-        pip install --no-cache-dir --disable-pip-version-check --constraint /opt/pins/constraints.txt \
-            --requirement /opt/pins/extras.txt $PACKAGES; \
+        uv pip install --constraint /opt/pins/constraints.txt --requirement /opt/pins/extras.txt $PACKAGES; \
     fi
 
 # By number: `runAsNonRoot` cannot judge a name. Pods write below /tmp only.

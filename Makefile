@@ -17,9 +17,10 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "runner needs Python 3.11 or newer; $(PYTHON) is older. Say: make PYTHON=/path/to/python3.11"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt uv
+	sed -n '/^uv==/,/[^\\]$$/p' constraints.txt | \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement /dev/stdin
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt \
-		--compile-bytecode --editable '.[examples,dev,onebox]'
+		--build-constraint constraints.txt --compile-bytecode --editable '.[examples,dev,onebox]'
 	@touch $(READY)
 
 demo: $(READY)  ## The main job on this machine: the standard library's source -> tokens -> a small GPT
@@ -65,8 +66,10 @@ wheel: $(READY)  ## The distribution, in dist/
 
 lock: $(READY)  ## Newer versions of everything, pinned
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --upgrade --editable '.[examples,dev,onebox,sweep]'
-	{ echo '# Every package that an environment of runner holds, pinned; `make lock` writes it anew.'; \
-	  $(BIN)/uv pip freeze --python $(BIN)/python --exclude-editable; } > constraints.txt
+	{ echo '# Every package that an environment of runner holds, pinned with the hashes of its files; `make lock` writes it anew.'; \
+	  $(BIN)/uv pip freeze --python $(BIN)/python --exclude-editable | $(BIN)/uv pip compile --quiet --no-deps --universal \
+		--python-version 3.11 --generate-hashes --no-header --no-annotate -; } > constraints.new
+	mv constraints.new constraints.txt
 
 clean:  ## Remove what was made
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache

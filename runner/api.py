@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from runner import capture, facts, interrupts, isolation, kept, packages, plan, revise, script, settings, wire
-from runner.backends import private, processes
 from runner.backends.base import EARLY, open_backend, open_outside, place
 from runner.backends.processes import MARK
 from runner.bundle import LIVE, LOCK, Bundle, Doing, find_run, new_run_id, read_index
@@ -186,8 +185,6 @@ def check_machines(prepared: Prepared) -> None:
         from runner import ray_run
 
         ray_run.check(prepared.resolved, prepared.plan)
-    else:
-        private.refuse_open(processes.temporary_folder())
 
 
 def launch(run: Run, inline: Resolved | None = None) -> None:

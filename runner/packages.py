@@ -20,6 +20,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from runner import capture
+from runner.backends import private
 from runner.bundle import LOCK
 from runner.code_deps import normal
 from runner.errors import PlanError, RunFailed
@@ -76,7 +77,7 @@ def provide(text: str) -> Path | None:
     folder = _root() / "packages" / hashlib.sha256(f"{version}\n{body}".encode()).hexdigest()[:16] / FOLDER
     folder.parent.mkdir(parents=True, exist_ok=True)
     with _alone(folder.with_suffix(".lock")):
-        if not folder.is_dir():
+        if not is_whole(folder):
             _install(body, folder)
     sys.path.insert(0, str(folder))
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
@@ -110,6 +111,31 @@ def provide_on_node() -> None:
         provide((folder / LOCK).read_text())
 
 
+def is_whole(folder: Path) -> bool:
+    """Whether the folder has every file as it was installed, and is this user's: it is used by later runs too."""
+    try:
+        noted = _note(folder).read_text()
+    except OSError:
+        return False
+    return private.is_own(folder) and noted == _digest(folder)
+
+
+def _note(folder: Path) -> Path:
+    return folder.with_suffix(".files")
+
+
+def _digest(folder: Path) -> str:
+    """Of every file's path, size and time of change; what Python compiles beside them, later, does not count."""
+    lines = []
+    for place, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if name != "__pycache__"]
+        for name in files:
+            path = Path(place, name)
+            found = path.lstat()
+            lines.append(f"{path.relative_to(folder)} {found.st_size} {found.st_mtime_ns}")
+    return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
+
+
 def _install(body: str, folder: Path) -> None:
     """Beside the folder first, then renamed: a half-filled one is never used."""
     beside = Path(tempfile.mkdtemp(dir=folder.parent))
@@ -121,6 +147,10 @@ def _install(body: str, folder: Path) -> None:
         if done.returncode != 0:
             raise RunFailed(f"the job's packages cannot be installed on {os.uname().nodename}: {_words(done.stderr)}")
         beside.chmod(0o755)
+        if folder.is_symlink():
+            folder.unlink()
+        shutil.rmtree(folder, ignore_errors=True)
+        _note(folder).write_text(_digest(beside))
         beside.rename(folder)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
@@ -137,7 +167,7 @@ def _uv(command: str, *arguments: str, stdin: str) -> subprocess.CompletedProces
 def _root() -> Path:
     """What goes with the machine where the run has one of its own; kept for the next run on a laptop."""
     if capture.code_folder() is not None:
-        return Path("/tmp/lake-runner")
+        return private.make_own_folder(Path("/tmp"), "lake-runner")
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lake-runner"
 
 

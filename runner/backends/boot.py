@@ -10,6 +10,7 @@ import json
 import os
 import runpy
 import shutil
+import stat
 import sys
 import tempfile
 import time
@@ -24,6 +25,7 @@ def main() -> None:
     folder = Path(tempfile.gettempdir()) / argument["folder"]  # an absolute one stays as it is
     if not (folder / "runner").is_dir():
         unpack(argument["code"], argument["options"], folder)
+    refuse_others(folder)
     sys.path.insert(0, str(folder))
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
     sys.argv = [argument["module"], json.dumps(argument)]
@@ -39,7 +41,8 @@ def unpack(url: str, options: dict, folder: Path) -> None:
             return file.read()
 
     data = patiently(read)
-    beside = folder.with_name(f"{folder.name}.{os.getpid()}")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    beside = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", dir=folder.parent))
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         archive.extractall(beside)
     (beside / "project").mkdir(exist_ok=True)
@@ -50,6 +53,13 @@ def unpack(url: str, options: dict, folder: Path) -> None:
         if not (folder / "runner").is_dir():
             raise
         shutil.rmtree(beside)
+
+
+def refuse_others(folder: Path) -> None:
+    """Another user of the machine may have made a folder of that name before us: his code is not run."""
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+        sys.exit(f"{folder} belongs to another user of this machine, so it is not the run's code: remove it")
 
 
 def patiently(read: Callable[[], bytes]) -> bytes:

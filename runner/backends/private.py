@@ -12,8 +12,6 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from runner.errors import InputError
-
 #: In the place of an argument: it comes over standard input, for what a command line holds, everybody can read.
 BY_STDIN = "-"
 
@@ -31,12 +29,7 @@ def own_folder(parent: Path, name: str) -> Path | None:
 
 
 def make_own_folder(parent: Path, name: str) -> Path:
-    """That folder, made if there is none, with mode 0700.
-
-    Raises:
-        InputError: others could replace what lies in `parent`.
-    """
-    refuse_open(parent)
+    """That folder, made if there is none, with mode 0700."""
     found = own_folder(parent, name)
     if found is None:
         try:
@@ -57,15 +50,10 @@ def is_own(path: Path) -> bool:
     return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid()
 
 
-def refuse_open(parent: Path) -> None:
-    """Raise InputError if every user may rename what others have in that folder."""
+def is_open(parent: Path) -> bool:
+    """Whether every user may replace what others have in that folder: everybody writes it, without the sticky bit."""
     mode = parent.stat().st_mode
-    if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
-        raise InputError(
-            f"every user of this machine may replace what lies in the temporary folder {parent}",
-            allowed="a folder that only you write, or one with the sticky bit, as /tmp has it",
-            todo=f"chmod +t {parent}, or set TMPDIR to a folder of your own",
-        )
+    return bool(mode & stat.S_IWOTH) and not mode & stat.S_ISVTX
 
 
 def start_module(module: str, argument: dict[str, Any], name: str, **how: Any) -> subprocess.Popen[bytes]:

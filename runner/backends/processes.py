@@ -31,15 +31,19 @@ _ROUNDS = 5
 _LONGEST_TEMPORARY = 8
 
 
-def temporary_folder() -> Path:
-    """Where the system has its temporary data. Short, because Ray's socket paths lie below it."""
-    folder = Path(tempfile.gettempdir())
-    return Path("/tmp") if len(str(folder)) > _LONGEST_TEMPORARY and os.access("/tmp", os.W_OK) else folder
+def scratch_place() -> tuple[Path, str]:
+    """In which folder, and by which name, this user has the temporary data of runs. Short, because Ray's socket paths
+    lie below it.
+    """
+    folder, name = Path(tempfile.gettempdir()), f"rr-{os.getuid()}"
+    if len(str(folder)) > _LONGEST_TEMPORARY and os.access("/tmp", os.W_OK):
+        folder = Path("/tmp")
+    return (Path.home(), f".{name}") if private.is_open(folder) else (folder, name)
 
 
 def scratch_root() -> Path:
     """Where the temporary data of this user's runs lies, or would."""
-    parent, name = temporary_folder(), f"rr-{os.getuid()}"
+    parent, name = scratch_place()
     return private.own_folder(parent, name) or parent / name
 
 
@@ -49,12 +53,8 @@ def scratch_path(run_id: str) -> Path:
 
 
 def scratch_folder(run_id: str) -> Path:
-    """The temporary folder of one run, made if need be; it goes with the run.
-
-    Raises:
-        InputError: other users could replace it.
-    """
-    folder = private.make_own_folder(temporary_folder(), f"rr-{os.getuid()}") / _short(run_id)
+    """The temporary folder of one run, made if need be; it goes with the run."""
+    folder = private.make_own_folder(*scratch_place()) / _short(run_id)
     folder.mkdir(exist_ok=True)
     return folder
 

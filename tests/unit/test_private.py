@@ -6,13 +6,13 @@ import json
 import os
 import stat
 import subprocess
+import tempfile
 from pathlib import Path
 
 import psutil
 import pytest
 
 from runner.backends import private, processes
-from runner.errors import InputError
 
 
 @pytest.fixture
@@ -66,17 +66,24 @@ def test_folders_of_others_are_not_used(shared: Path) -> None:
     assert made == private.own_folder(shared, "rr")
 
 
-def test_a_folder_where_everybody_may_rename_is_refused(shared: Path) -> None:
-    """Without the sticky bit any user could put his own folder into the place of a run's."""
+def test_a_folder_where_everybody_may_rename_is_not_used(
+    shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the sticky bit any user could put his own folder into the place of a run's, which lies at home then."""
+    monkeypatch.setattr(tempfile, "tempdir", str(shared))
+    monkeypatch.setattr(processes, "_LONGEST_TEMPORARY", 1000)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert processes.scratch_root() == shared / f"rr-{os.getuid()}"
     shared.chmod(0o777)
-    with pytest.raises(InputError, match=r"chmod \+t"):
-        private.make_own_folder(shared, "rr")
+    made = processes.scratch_folder("r261129-120000aa-job-xy")
+    assert made == tmp_path / f".rr-{os.getuid()}" / "r261129-120000aa-xy"
+    assert is_private(made.parent)
 
 
 def test_a_run_finds_its_folder_beside_a_squatter(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where a run's scratch folder is does not depend on who asks, or whether another user's name is in the way."""
-    monkeypatch.setattr(processes, "temporary_folder", lambda: shared)
-    (shared / f"rr-{os.getuid()}").symlink_to("/")
+    monkeypatch.setattr(processes, "scratch_place", lambda: (shared, "rr"))
+    (shared / "rr").symlink_to("/")
     made = processes.scratch_folder("r261129-120000aa-job-xy")
     assert made == processes.scratch_path("r261129-120000aa-job-xy")
     assert made.name == "r261129-120000aa-xy"
