@@ -20,6 +20,7 @@ from runner import capture, facts, interrupts, isolation, kept, packages, plan, 
 from runner.backends.base import EARLY, open_backend, open_outside, place
 from runner.backends.processes import MARK
 from runner.bundle import LIVE, LOCK, Bundle, Doing, find_run, new_run_id, read_index
+from runner.code_root import is_installed
 from runner.config import settled
 from runner.errors import (
     ApiError,
@@ -519,7 +520,7 @@ def _caller_file() -> Path | None:
     if file is None or not Path(file).is_file() or Path(file).resolve().is_relative_to(package):
         return None
     path = Path(file).resolve()
-    return None if "site-packages" in path.parts or path.parent == Path(sys.executable).parent else path
+    return None if is_installed(path) or path.parent == Path(sys.executable).parent else path
 
 
 def _check_callables(job: Job, project: Project) -> None:

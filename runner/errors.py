@@ -29,16 +29,17 @@ class (`to_entry`), and whoever reads it gets the class back (`from_entry`): not
 from __future__ import annotations
 
 import difflib
-import os
 import traceback
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
+
+from runner.code_root import is_installed
 
 #: What is said of a bug of ours, wherever it shows.
 REPORT = "This is a bug of runner, not of your input. Please report it with the lines above and `runner --version`."
-
-
-_PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
+#: What Python calls the source that is typed, at its prompt and in IPython.
+_TYPED = ("<stdin>", "<python-input", "<ipython-input")
 
 
 class RunnerError(Exception):
@@ -49,7 +50,8 @@ class RunnerError(Exception):
 
     def _render_traceback_(self) -> list[str]:
         """What a notebook shows (IPython asks for it): the user's own lines, then the words; none of runner's."""
-        frames = [frame for frame in traceback.extract_tb(self.__traceback__) if not _is_tool(frame.filename)]
+        every = traceback.extract_tb(self.__traceback__)
+        frames = [frame for frame in every if not (is_tool(frame.filename) or is_generated(frame.filename))]
         own = self.trace.splitlines()
         shown = [line.rstrip("\n") for line in traceback.format_list(frames)]
         return [
@@ -279,9 +281,14 @@ def exit_code_of(entry: Mapping[str, Any] | None) -> int:
 # -- words -----------------------------------------------------------------------------------------------------------
 
 
-def _is_tool(filename: str) -> bool:
-    """Whether a frame is runner's, or that of a library that calls the user's code."""
-    return filename.startswith((_PACKAGE, "<frozen ")) or "site-packages" in filename
+def is_tool(filename: str) -> bool:
+    """Whether a frame is runner's, Python's, or that of a library that calls the user's code."""
+    return filename.startswith("<frozen ") or is_installed(Path(filename))
+
+
+def is_generated(filename: str) -> bool:
+    """Whether a frame is of no file, and was not typed by a person: a class's ``__init__`` that its decorator made."""
+    return filename.startswith("<") and not filename.startswith(_TYPED)
 
 
 def suggest(name: str, known: Iterable[str]) -> str:

@@ -6,8 +6,10 @@ import collections.abc
 import sys
 import types
 import typing
+from pathlib import Path
 from typing import Any
 
+from runner.code_root import is_installed
 from runner.errors import brief
 
 #: A number may stand for one of the next kinds, as for every type checker.
@@ -175,4 +177,4 @@ def _same(value: Any, made: Any) -> Any:
 def is_of_project(cls: type, prefix: str) -> bool:
     """Whether a class is defined in a file below `prefix`, or in no file at all (a notebook)."""
     file = getattr(sys.modules.get(cls.__module__), "__file__", None)
-    return file is None or (file.startswith(prefix) and "site-packages" not in file)
+    return file is None or (file.startswith(prefix) and not is_installed(Path(file)))

@@ -5,17 +5,15 @@ from __future__ import annotations
 import contextlib
 import linecache
 import os
-import sysconfig
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import FrameType, TracebackType
 
 from runner.code_root import code_root
-from runner.errors import RunnerError, UserCodeError, internal
+from runner.errors import RunnerError, UserCodeError, internal, is_generated, is_tool
 
 _PACKAGE = Path(__file__).resolve().parent
-_STDLIB = sysconfig.get_path("stdlib") + os.sep
 
 # -- whose error it is -----------------------------------------------------------------------------------------------
 
@@ -92,20 +90,34 @@ def user_line(error: BaseException) -> str:
 
 
 def _last_user_frame(trace: TracebackType | None) -> str:
-    found = ""
-    for frame in traceback.extract_tb(trace):
-        if _is_ours(frame.filename) or "site-packages" in frame.filename or frame.filename.startswith(_STDLIB):
-            continue
-        found = f"{_shown_path(frame.filename)}:{frame.lineno} in {frame.name}"
-    return found
+    """The user's innermost place; one in a file, if there is one."""
+    found = _innermost(reversed(list(traceback.walk_tb(trace))))
+    return f"{_shown_path(found[0].f_code.co_filename)}:{found[1]} in {found[0].f_code.co_name}" if found else ""
 
 
 def user_place(frame: FrameType | None) -> str:
     """The user's innermost place among a thread's frames, such as ``jobs/a.py:12 (loss.backward())``; "" if none is."""
-    while frame is not None:
-        path, number = frame.f_code.co_filename, frame.f_lineno
-        if not (_is_ours(path) or "site-packages" in path or path.startswith(_STDLIB)):
-            text = linecache.getline(path, number).strip()
-            return f"{_shown_path(path)}:{number}" + (f" ({text})" if text else "")
-        frame = frame.f_back
-    return ""
+    found = _innermost(traceback.walk_stack(frame)) if frame is not None else None
+    if found is None:
+        return ""
+    path, number = found[0].f_code.co_filename, found[1]
+    text = linecache.getline(path, number).strip()
+    return f"{_shown_path(path)}:{number}" + (f" ({text})" if text else "")
+
+
+def _innermost(frames: Iterable[tuple[FrameType, int]]) -> tuple[FrameType, int] | None:
+    """The first of the user's frames, and its line; what was generated for code of theirs only where no other is."""
+    generated = None
+    for frame, number in frames:
+        if not is_generated(frame.f_code.co_filename):
+            if not is_tool(frame.f_code.co_filename):
+                return frame, number
+        elif generated is None and _is_for_user(frame):
+            generated = frame, number
+    return generated
+
+
+def _is_for_user(frame: FrameType) -> bool:
+    """Whether code that is in no file belongs to a module of the user's, or is what was given to ``python -c``."""
+    file = frame.f_globals.get("__file__")
+    return frame.f_globals.get("__name__") == "__main__" if file is None else not is_tool(file)

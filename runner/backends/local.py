@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.backends import private, processes
+from runner.code_root import ENVIRONMENTS
 from runner.lifecycle import DriverState
 
 
@@ -119,7 +120,7 @@ def driver_environment(run_id: str) -> dict[str, str]:
     """This process's environment with the run's mark, and with runner importable."""
     environment = {**os.environ, processes.MARK: run_id, "PYTHONUNBUFFERED": "1"}
     package_parent = str(Path(__file__).resolve().parents[2])
-    if "site-packages" not in package_parent:
+    if ENVIRONMENTS.isdisjoint(Path(package_parent).parts):
         paths = [package_parent, *filter(None, [environment.get("PYTHONPATH")])]
         environment["PYTHONPATH"] = os.pathsep.join(paths)
     return environment

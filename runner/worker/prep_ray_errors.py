@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 from runner.capture import user_line, user_trace
-from runner.errors import DataError, UserCodeError
+from runner.errors import DataError, UserCodeError, is_tool
 from runner.spec import Prep
 from runner.worker.scope import Scope
 
@@ -43,7 +42,6 @@ def _data_error(error: BaseException | None) -> DataError | None:
 _CHAIN = "\n\nThe above exception was the direct cause of the following exception:\n\n"
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _FRAME = re.compile(r'^  File "(?P<file>[^"]+)", line (?P<line>\d+), in (?P<function>.*)\n(?:    .*\n?)*', re.MULTILINE)
-_OURS = str(Path(__file__).resolve().parent.parent)
 
 
 def _from_worker(error: Exception) -> tuple[str, str]:
@@ -61,13 +59,9 @@ def _from_worker(error: Exception) -> tuple[str, str]:
         return "", ""
     first = _COLOUR.sub("", str(inner)).split(_CHAIN)[0]
     every = list(_FRAME.finditer(first))
-    frames = [match for match in every if not _is_foreign(match["file"])]
+    frames = [match for match in every if not is_tool(match["file"])]
     rest = first[every[-1].end() :] if every else first
     raised = "\n".join(line for line in rest.strip().splitlines() if not line.startswith("ray::")) or repr(inner)
     place = f" ({frames[-1]['file']}:{frames[-1]['line']} in {frames[-1]['function']})" if frames else ""
     shown = "".join(match[0] for match in frames)
     return raised.splitlines()[0] + place, f"Traceback (most recent call last):\n{shown}{raised}"
-
-
-def _is_foreign(file: str) -> bool:
-    return "site-packages" in file or file.startswith(_OURS)

@@ -2,6 +2,10 @@ from __future__ import annotations
 
 import json
 import pickle
+import sys
+import traceback
+import types
+from collections.abc import Callable
 
 import pytest
 
@@ -159,3 +163,66 @@ def test_whatever_the_users_function_raises_is_the_users(code: str, words: str) 
     assert kind == "error"
     assert isinstance(value, UserCodeError | ValueError)
     assert words.partition(" (")[0].partition(": ")[2] in str(value)
+
+
+@pytest.mark.parametrize("folder", ["/usr/lib/python3/dist-packages/lib", "/env/lib/python3.11/site-packages/lib"])
+def test_an_installed_library_is_not_the_user(folder: str) -> None:
+    """Wherever an environment or a system keeps it: its error without a line of the user is no error of theirs."""
+    assert isinstance(capture.as_ours(raised("{}['x']", f"{folder}/a.py")), InternalError)
+    code = f"exec(compile('def f(): return {{}}[0]', '{folder}/a.py', 'exec'))\nf()"
+    theirs = capture.as_ours(raised(code, "/p/jobs/x.py"))
+    assert isinstance(theirs, UserCodeError)
+    assert "(/p/jobs/x.py:2 in <module>)" in theirs.message
+
+
+def class_of(file: str | None) -> type:
+    """A dataclass of a module with that file, whose `__init__` is generated and whose `__post_init__` raises."""
+    module = types.ModuleType("held")
+    if file is not None:
+        module.__file__ = file
+    code = (
+        "import dataclasses\n@dataclasses.dataclass\nclass C:\n    x: int = 0\n    def __post_init__(self): {}[self.x]"
+    )
+    sys.modules["held"] = module
+    try:
+        exec(compile(code, file or "<string>", "exec"), module.__dict__)
+    finally:
+        del sys.modules["held"]
+    return module.C  # type: ignore[no-any-return]
+
+
+def failing(make: Callable[[], object]) -> BaseException:
+    with pytest.raises(KeyError) as caught:
+        make()
+    trace = caught.value.__traceback__
+    assert trace is not None
+    return caught.value.with_traceback(trace.tb_next)
+
+
+def test_generated_code_is_of_whom_it_was_generated_for() -> None:
+    """A dataclass of ours or of a library leads to no user; one of the user's does, and the place is in their file."""
+    for file in (OURS, "/env/lib/python3.11/site-packages/lib/a.py"):
+        error = failing(class_of(file))
+        assert any(frame.filename == "<string>" for frame in traceback.extract_tb(error.__traceback__))
+        assert isinstance(capture.as_ours(error), InternalError)
+    theirs = capture.as_ours(failing(class_of("/p/jobs/x.py")))
+    assert isinstance(theirs, UserCodeError)
+    assert "(/p/jobs/x.py:5 in __post_init__)" in theirs.message
+    misfit = capture.as_ours(raised("import dataclasses\nK = dataclasses.make_dataclass('K', ['x'])\nK()", "/p/x.py"))
+    assert "(/p/x.py:3 in <module>)" in str(misfit)
+
+
+@pytest.mark.parametrize(("file", "name", "is_theirs"), [
+    ("<string>", "__main__", True), ("<stdin>", "__main__", True), ("<ipython-input-3-ab>", "__main__", True),
+    ("<string>", "attrs", False), ("<attrs generated init K>", None, False),
+])  # fmt: skip
+def test_what_is_in_no_file_is_the_users_where_they_typed_it(file: str, name: str | None, is_theirs: bool) -> None:
+    """`python -c`, the prompt and a notebook's cell are; what a library had made is not."""
+    names: dict[str, object] = {} if name is None else {"__name__": name}
+    with pytest.raises(ZeroDivisionError) as caught:
+        exec(compile("1 / 0", file, "exec"), names)
+    trace = caught.value.__traceback__
+    assert trace is not None
+    told = capture.as_ours(caught.value.with_traceback(trace.tb_next))
+    assert isinstance(told, UserCodeError if is_theirs else InternalError)
+    assert (f"({file}:1 in <module>)" in str(told)) is is_theirs

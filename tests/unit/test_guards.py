@@ -14,8 +14,9 @@ PACKAGE = ROOT / "runner"
 
 #: Lower layers import nothing from higher ones. A package stands for all its modules.
 LAYERS = [
-    {"errors", "interrupts", "streams"},
-    {"code_root", "fresh_source", "pack_names", "script"},
+    {"code_root", "interrupts", "streams"},
+    {"errors"},
+    {"fresh_source", "pack_names", "script"},
     {"edited", "tracebacks", "usercode"},
     {"isolation"},
     {"modules"},
