@@ -13,11 +13,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
+from runner.data.arrays import texts
 from runner.data.guess import LONG
 from runner.data.long_numbers import DIGITS, changed_by_double
 
-_NOTHING = pa.array(pacsv.ConvertOptions().null_values)
-_BOOLEANS = pa.array(["true", "True", "TRUE", "false", "False", "FALSE"])
+_NOTHING = texts(pacsv.ConvertOptions().null_values)
+_BOOLEANS = texts(["true", "True", "TRUE", "false", "False", "FALSE"])
 _TIME = r"^([01]\d|2[0-3]):[0-5]\d(:[0-5]\d)?$"
 _WHOLE = r"^-?(0|[1-9]\d{0,37})$"  # pyarrow reads some longer ones, wrongly
 _DIGITS = rf"^-?\d{{{DIGITS},}}$"

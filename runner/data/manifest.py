@@ -10,12 +10,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from operator import attrgetter
 from typing import Any, TypeAlias
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from runner.data import formats
+from runner.data import arrays, formats
 from runner.data.columns import add_partitions, check_columns, plain, unify
 from runner.data.layout import layout
 from runner.data.shards import UNCOUNTED as UNCOUNTED
@@ -142,17 +143,9 @@ class Manifest:
             "block_bytes": self.block_bytes,
             "schema": base64.b64encode(self.schema.serialize().to_pybytes()).decode(),
         }
-        rows = [
-            {
-                "path": shard.path, "size": shard.size, "etag": shard.etag, "format": shard.format,
-                "partitions": json.dumps(dict(shard.partitions)),
-                "units": [vars(unit) for unit in shard.units],
-            }
-            for shard in self.shards
-        ]  # fmt: skip
         schema = _TABLE.with_metadata({_KEY: json.dumps(head, sort_keys=True).encode()})
         sink = pa.BufferOutputStream()
-        pq.write_table(pa.Table.from_pylist(rows, schema=schema), sink, compression="zstd")
+        pq.write_table(pa.Table.from_arrays(_columns(self.shards), schema=schema), sink, compression="zstd")
         data: Blob = sink.getvalue().to_pybytes()
         return data
 
@@ -182,6 +175,20 @@ class Manifest:
         ]
         schema = pa.ipc.read_schema(pa.BufferReader(base64.b64decode(head["schema"])))
         return Manifest(head["base"], tuple(shards), schema, head["options"], head["lanes"], head["block_bytes"])
+
+
+def _columns(shards: Sequence[Shard]) -> list[pa.Array]:
+    """Of the table: a row for each shard."""
+    units = [unit for shard in shards for unit in shard.units]
+    fields = [arrays.numbers(list(map(attrgetter(part.name), units))) for part in _UNIT]
+    return [
+        arrays.texts([shard.path for shard in shards]),
+        arrays.numbers([shard.size for shard in shards]),
+        arrays.texts([shard.etag for shard in shards]),
+        arrays.texts([shard.format for shard in shards]),
+        arrays.texts([json.dumps(dict(shard.partitions)) for shard in shards]),
+        arrays.lists(pa.StructArray.from_arrays(fields, fields=list(_UNIT)), [shard.units for shard in shards]),
+    ]
 
 
 def build(

@@ -45,18 +45,38 @@ def test_ps_lists_the_index_once_and_opens_only_runs_that_live(
     assert sum(calls.values()) <= 8, calls
 
 
-@pytest.mark.parametrize("words", [["ps"], ["--help"], ["status"], ["logs"], ["metrics"]])
-def test_commands_that_look_load_nothing_heavy(crowded: Path, words: list[str]) -> None:
-    """No torch, ray, pyarrow, pandas, numpy, fsspec or matplotlib is loaded to look at a run on this machine."""
-    code = (
-        "import sys\nfrom runner.cli import app\n"
-        f"try:\n    app({words!r}, prog_name='runner')\nexcept SystemExit as left:\n    assert not left.code\n"
-        "heavy = {'torch', 'ray', 'pyarrow', 'pandas', 'numpy', 'fsspec', 'matplotlib'}\n"
-        "print('heavy:', sorted(heavy & set(sys.modules)))"
-    )
+#: Runs commands one after the other, in a process that nothing else has loaded modules into.
+COMMANDS = """
+import sys
+from runner.cli import app
+for words in {commands!r}:
+    try:
+        app(words, prog_name="runner")
+    except SystemExit as left:
+        assert not left.code, words
+    print("heavy:", words, sorted({heavy!r} & set(sys.modules)))
+"""
+
+
+@pytest.mark.parametrize(
+    ("commands", "heavy"),
+    [
+        (
+            [["--help"], ["ps"], ["status"], ["logs"], ["metrics"]],
+            {"torch", "ray", "pyarrow", "pandas", "numpy", "fsspec", "matplotlib"},
+        ),
+        ([["submit", "tiny"]], {"torch", "ray", "pandas", "matplotlib"}),
+    ],
+    ids=["looking", "submitting"],
+)
+def test_commands_load_nothing_heavy(crowded: Path, commands: list[list[str]], heavy: set[str]) -> None:
+    """Looking at a run on this machine loads no library of data or plots; a submit none that its job does not use."""
+    code = COMMANDS.format(commands=commands, heavy=heavy)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == "heavy: []"
+    assert [line for line in done.stdout.splitlines() if line.startswith("heavy:")] == [
+        f"heavy: {words} []" for words in commands
+    ]
 
 
 def test_runs_jobs_clusters_and_stages_complete(crowded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
