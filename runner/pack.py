@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import io
 import zipfile
 from collections.abc import Iterable
@@ -11,6 +10,7 @@ from pathlib import Path
 from runner.bundle import Bundle
 from runner.code_root import FOLDERS_NOTE
 from runner.codehash import project_files
+from runner.credentials import is_file_of_secrets
 from runner.errors import ProjectError
 from runner.imported import import_folders, imported_files, refuse_shadowed
 from runner.listed import listed_files
@@ -20,13 +20,6 @@ from runner.project import Project
 from runner.store import Store
 
 LARGEST_BYTES = 64 << 20
-#: Files that hold credentials by the custom of their names: a bundle is read by whoever can read its store.
-_SECRETS = (
-    "*.env", ".env", ".env.*", "*.pem", "*.key", "*.p12", "*.pfx", ".netrc", ".pypirc", ".git-credentials",
-    "kubeconfig*", "id_rsa*", "id_ed25519*", "credentials", "credentials.json", "service-account*.json",
-)  # fmt: skip
-#: Where programs keep them, as the custom of the home folder has it: all below a folder, or one file of it.
-_SECRET_FOLDERS, _SECRET_PLACES = (".aws", ".kube"), ((".docker", "config.json"),)
 _PACKAGE = Path(__file__).resolve().parent
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
@@ -35,8 +28,8 @@ def pack(project: Project, entry_files: Iterable[Path], store: Store | None = No
     """The zip's bytes: ``project/...`` and ``runner/...``; the same files give the same bytes.
 
     Whatever of the project's modules has been imported, or is imported by the entry files, is there, also if git
-    ignores it. Files that hold credentials by their names (`lake.env`, `.env`, `*.pem`, `id_rsa`, `kubeconfig`) stay
-    behind, and so do the folders `.aws` and `.kube`; a `.py` is never taken for one. So do stores, and bundles.
+    ignores it. Files that hold credentials by their names (`lake.env`, `*.pem`, `id_rsa`, whatever is in `.aws`; see
+    `credentials`) stay behind, and so do links to files outside that are no modules, stores, and bundles.
 
     Args:
         project: whose files that git does not ignore are taken. Without a project, only the given files and what
@@ -52,7 +45,7 @@ def pack(project: Project, entry_files: Iterable[Path], store: Store | None = No
     modules = entries | imported_files(root)
     modules |= _inside(project_files([root / inside for inside in modules if inside.suffix == ".py"], root), root)
     refuse_shadowed(modules, root)
-    files = {f for f in listed_files(root, store) if not _is_secret(f)} if project.found else set()
+    files = {f for f in listed_files(root, store) if not _stays(root, f)} if project.found else set()
     files |= modules
     _check_size(files, root)
     out = io.BytesIO()
@@ -65,15 +58,25 @@ def pack(project: Project, entry_files: Iterable[Path], store: Store | None = No
     return out.getvalue()
 
 
+def left_out(project: Project, store: Store | None = None) -> list[str]:
+    """The files of a project that stay behind, though git does not ignore them; see `pack`."""
+    listed = listed_files(project.root, store) if project.found else set()
+    return sorted(path.as_posix() for path in listed if _stays(project.root, path))
+
+
+def _stays(root: Path, inside: Path) -> bool:
+    """Whether a file holds credentials by its name, or is a link to what is no part of the project and no module."""
+    if is_file_of_secrets(inside):
+        return True
+    path = root / inside
+    if not path.is_symlink() or path.suffix == ".py":
+        return False
+    target = path.resolve()
+    return not target.is_relative_to(root.resolve()) or is_file_of_secrets(target.relative_to(root.resolve()))
+
+
 def _add(archive: zipfile.ZipFile, name: str, data: bytes) -> None:
     archive.writestr(zipfile.ZipInfo(name, _EPOCH), data, zipfile.ZIP_DEFLATED, 1)
-
-
-def _is_secret(path: Path) -> bool:
-    """Whether a file of the project, by its path there, holds credentials."""
-    if any(folder in _SECRET_FOLDERS for folder in path.parts[:-1]) or path.parts[-2:] in _SECRET_PLACES:
-        return True
-    return path.suffix != ".py" and any(fnmatch.fnmatch(path.name, pattern) for pattern in _SECRETS)
 
 
 def _inside(files: Iterable[Path], root: Path) -> set[Path]:

@@ -19,8 +19,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from runner import capture
-from runner.backends import private
+from runner import capture, private
 from runner.bundle import LOCK
 from runner.code_deps import normal
 from runner.errors import PlanError, RunFailed

@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from runner import credentials
 from runner.errors import StoreRefused
 from runner.store import LOCAL, Store
-
-#: Storage options that are credentials.
-_SECRET_OPTIONS = (
-    "key", "secret", "token", "password", "client_kwargs.aws_access_key_id", "client_kwargs.aws_secret_access_key",
-    "client_kwargs.aws_session_token", "account_key", "sas_token", "connection_string", "client_secret",
-)  # fmt: skip
 
 
 def check_reachable(store: Store, who: str) -> None:
@@ -34,16 +27,10 @@ def check_no_credentials(store: Store, readable: str, todo: str) -> None:
         readable: where others could read it, such as "in the pods' specs".
         todo: where it belongs.
     """
-    secret = [name for name in _SECRET_OPTIONS if _option(store.options, name) is not None]
+    secret = credentials.given(store.options)
     if secret:
         raise StoreRefused(
             f"storage option '{secret[0]}'", allowed=f"no credentials: they would be readable {readable}",
-            todo=todo, where=f"store {store.url}",
+            todo=f"{todo}; or name a variable that the machines have: '{credentials.BY_NAME}NAME'",
+            where=f"store {store.url}",
         )  # fmt: skip
-
-
-def _option(options: dict[str, Any], name: str) -> Any:
-    value: Any = options
-    for word in name.split("."):
-        value = value.get(word) if isinstance(value, dict) else None
-    return value

@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from runner import records
+from runner import credentials, records
 from runner.checks import Fields, checked, object_name
+from runner.errors import SpecError
 from runner.spec_cluster import Cluster, Group, Kubernetes, Volume, package_names
 
 FORMATS = ("parquet", "ipc", "jsonl", "csv", "text", "files")
@@ -28,7 +29,8 @@ class Dataset:
     Args:
         url: a file, folder or glob on any fsspec URL; None for data that lies in the store under the dataset's name.
         format: parquet, ipc, jsonl, csv, text (a row a line) or files (a row a file: path, bytes); None: by the ending.
-        options: fsspec storage options of the URL. No secrets: they end in the bundle.
+        options: fsspec storage options of the URL. They end in the bundle, so a secret is named:
+            ``{"secret": "env:NAME"}`` is the variable NAME of each process that opens the data.
         columns: the columns to read; None reads all.
         make: a function without arguments that yields Arrow tables, each of which becomes one shard. It runs once,
             when the store does not hold its result yet.
@@ -50,10 +52,24 @@ class Dataset:
             fields.one_of("format", self.format, FORMATS)
         if not isinstance(self.options, Mapping):
             raise fields.fail("options", self.options, "a mapping of fsspec storage options")
+        _refuse_credentials(self.url, self.options)
         if self.columns is not None:
             object.__setattr__(self, "columns", _names(fields, "columns", self.columns))
         if self.make is not None:
             fields.callable("make", self.make, "without arguments that yields Arrow tables")
+
+
+def _refuse_credentials(url: str | None, options: Mapping[str, Any]) -> None:
+    """Raise SpecError if a dataset holds a secret, which is not shown: whoever reads the store would have it."""
+    found = credentials.given(options)
+    if found or credentials.in_url(url or ""):
+        what = f"options: '{found[0]}' is a credential" if found else "url: it has a password"
+        raise SpecError(
+            f"{what}, which would end in the bundle",
+            allowed="the environment's own (AWS_PROFILE, AWS_ACCESS_KEY_ID, ...), or the name of a variable",
+            todo=f"say '{credentials.BY_NAME}NAME' instead of the value, and set NAME where the data is read",
+            where="Dataset",
+        )  # fmt: skip
 
 
 @checked

@@ -28,6 +28,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from runner import credentials
 from runner.errors import StoreAway, StoreError, StoreRefused, listed
 
 LOCAL, S3 = "file", "s3"
@@ -116,7 +117,7 @@ class Store:
         if self._fs is None:
             import fsspec
 
-            options = dict(self.options)
+            options = credentials.resolved(self.options)
             if self.kind == S3:
                 options.setdefault("use_listings_cache", False)  # another process writes beside us
                 logging.getLogger("aiobotocore").setLevel(logging.WARNING)  # it tells where credentials come from

@@ -16,7 +16,6 @@ from typing import Any, TypeVar
 
 from runner.backends import processes
 from runner.backends.base import EARLY, Backend, abandon, open_backend, place
-from runner.backends.private import argument_of
 from runner.bundle import LIVE, Bundle, Doing
 from runner.errors import ApiError, Fenced, RunnerError, StoreError, amended, internal, to_entry
 from runner.lifecycle import (
@@ -34,6 +33,7 @@ from runner.lifecycle import (
     fold,
     unchanged,
 )
+from runner.private import argument_of
 from runner.receipt import end_run
 from runner.ship import Shipper
 from runner.store import LOCAL, LONGEST_PAUSE_S, PATIENCE_S, Store

@@ -37,7 +37,7 @@ def unpack(url: str, options: dict, folder: Path) -> None:
     import fsspec
 
     def read() -> bytes:
-        with fsspec.open(url, "rb", **options) as file:
+        with fsspec.open(url, "rb", **named(options)) as file:
             return file.read()
 
     data = patiently(read)
@@ -60,6 +60,17 @@ def refuse_others(folder: Path) -> None:
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
         sys.exit(f"{folder} belongs to another user of this machine, so it is not the run's code: remove it")
+
+
+def named(options: dict) -> dict:
+    """Storage options with the variables that they name, as `runner.credentials.resolved` has it."""
+
+    def value_of(value: object) -> object:
+        if isinstance(value, dict):
+            return named(value)
+        return os.environ[value[4:]] if isinstance(value, str) and value.startswith("env:") else value
+
+    return {name: value_of(value) for name, value in options.items()}
 
 
 def patiently(read: Callable[[], bytes]) -> bytes:

@@ -13,7 +13,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from runner.backends import private, processes
+from runner import private
+from runner.backends import processes
 from runner.code_root import ENVIRONMENTS
 from runner.lifecycle import DriverState
 

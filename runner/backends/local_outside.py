@@ -11,7 +11,8 @@ from typing import Any
 
 import psutil
 
-from runner.backends import private, processes
+from runner import private
+from runner.backends import processes
 from runner.backends.local import driver_environment
 from runner.bundle import Bundle
 from runner.lifecycle import View, fold

@@ -21,7 +21,7 @@ from typing import Any
 
 import psutil
 
-from runner.backends import private
+from runner import private
 
 MARK = "RUNNER_RUN"
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36

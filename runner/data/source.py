@@ -13,6 +13,7 @@ from urllib.parse import unquote
 
 import pyarrow as pa
 
+from runner import credentials
 from runner.data import local_files
 from runner.data.compression import compression_of, file_name, refused_compression
 from runner.data.etags import content_etag
@@ -143,12 +144,12 @@ def filesystem(url: str, options: Mapping[str, Any] | None = None) -> tuple[Any,
     import fsspec
 
     if "://" not in url or url.startswith("file://"):
-        fs = fsspec.filesystem("file", **dict(options or {}))
+        fs = fsspec.filesystem("file", **credentials.resolved(options))
         return fs, fs._strip_protocol(os.path.expanduser(url))
     if _CHAINED.match(url):
         raise DataError("a chained URL", allowed="a plain fsspec URL", todo="unpack the archive first", where=url)
     kind = fsspec.get_filesystem_class(url.split("://", 1)[0])
-    fs = kind(**{**kind._get_kwargs_from_urls(url), **dict(options or {})})
+    fs = kind(**{**kind._get_kwargs_from_urls(url), **credentials.resolved(options)})
     return fs, kind._strip_protocol(url)
 
 

@@ -15,6 +15,7 @@ from runner import api, interrupts, streams
 from runner.bundle import new_run_id
 from runner.errors import InputError, Interrupted, RunnerError, exit_code_of, listed, suggest
 from runner.lifecycle import RunState, View, fold
+from runner.pack import left_out
 from runner.project import find_project
 from runner.run import Run
 from runner.settings import parse_assignments
@@ -59,14 +60,17 @@ def submit(
         job, cluster=cluster, store=store, changes=parse_assignments(changes), force=force,
         start_from=begins.start_from, start_with="all" if begins.everything else "weights",
     )  # fmt: skip
+    stay = left_out(find_project(), prepared.resolved.store) if dry_run else []
     if output is Output.TEXT:
         print_plan(console(), prepared.plan, inline)
         for stage, found in (prepared.begins or {"stages": {}})["stages"].items():
             _say(output, f"{stage} begins from {found['run']}, step {found['step']}")
     elif dry_run:
-        print_json(prepared.plan.to_json())
+        print_json({**prepared.plan.to_json(), "stay_behind": stay})
     if dry_run:
         api.check_machines(prepared)
+        if output is Output.TEXT and stay:
+            _say(output, f"stay behind, as credentials or as links out of the project: {', '.join(stay)}")
         return
     commands = commands_for(prepared.resolved.store, store)
     interrupts.check()

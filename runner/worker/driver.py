@@ -19,12 +19,12 @@ from typing import Any
 
 from runner import capture, packages
 from runner.backends import processes
-from runner.backends.private import argument_of
 from runner.bundle import LOCK, Bundle
 from runner.errors import Fenced, StoreError, WorkerLost, entry_of, to_entry
 from runner.lifecycle import fence, fold
 from runner.modules import set_main
 from runner.pack import unpack
+from runner.private import argument_of
 from runner.ship import Shipper
 from runner.spec import Stage
 from runner.store import PATIENCE_S, Entry, Store

@@ -289,9 +289,10 @@ def test_git_decides_which_files_travel(project: Path) -> None:
     hidden = (
         "lake.env", ".env", "ca.key", "me.p12", "me.pfx", "kubeconfig", "kubeconfig-red.yaml", "id_rsa",
         "id_ed25519.old", "credentials", "credentials.json", "service-account-a.json", ".docker/config.json",
+        "my-credentials.txt", "LAKE.ENV",
         ".aws/config", "deep/.kube/config",
     )  # fmt: skip
-    sources = ("credentials.py", "kubeconfig.py", "id_rsa_tools.py", "config.json", "my-credentials.txt")
+    sources = ("credentials.py", "kubeconfig.py", "id_rsa_tools.py", "config.json")
     for name in (*hidden, *sources):
         (project / name).parent.mkdir(parents=True, exist_ok=True)
         (project / name).write_text("AWS_SECRET_ACCESS_KEY=hidden\n" if name in hidden else "z = 1\n")

@@ -14,9 +14,9 @@ PACKAGE = ROOT / "runner"
 
 #: Lower layers import nothing from higher ones. A package stands for all its modules.
 LAYERS = [
-    {"code_root", "interrupts", "streams"},
+    {"code_root", "interrupts", "private", "streams"},
     {"errors"},
-    {"fresh_source", "pack_names", "script"},
+    {"credentials", "fresh_source", "pack_names", "script"},
     {"edited", "tracebacks", "usercode"},
     {"isolation"},
     {"modules"},
