@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import calendar
 import json
+import re
 import secrets
 import time
 from dataclasses import dataclass
@@ -36,6 +37,12 @@ _ALPHABET = "23456789abcdefghjkmnpqrstuvwxyz"
 LIVE = "live"
 #: The first and only entry of a run that was given up before it existed.
 GIVEN_UP = "given-up"
+#: What `new_run_id` gives, and what a line of the index is: paths are made of the first, and people are shown the rest.
+_RUN = re.compile(r"r\d{6}-\d{6}[0-9a-z]{0,2}-[0-9a-z-]{1,20}", re.ASCII)
+_LINE = re.compile(
+    rf"(?P<run>{_RUN.pattern})~(?P<job>[\w-]{{1,60}})~(?P<state>[a-z]{{1,20}})~(?P<seconds>\d{{1,15}})"
+    r"(~(?P<doing>[a-z]{1,20})~(?P<stage>[\w-]{0,60})~(?P<where>[!-~]*))?", re.ASCII,
+)  # fmt: skip
 LOCK = "packages.lock"
 CLUSTER = "cluster.json"
 
@@ -96,12 +103,12 @@ class IndexLine:
 
     @classmethod
     def of(cls, key: str) -> IndexLine | None:
-        """The line that `key` is; None if it is none."""
-        parts = key.split("~", 6)  # a place may have one in it
-        if len(parts) not in (4, 7):
+        """The line that `key` is; None if it is none, whoever wrote it."""
+        found = _LINE.fullmatch(key)
+        if found is None or begun_at(found["run"]) is None:
             return None
-        doing = Doing(parts[4], parts[5], unquote(parts[6])) if len(parts) == 7 else None
-        return cls(parts[0], parts[1], parts[2], float(parts[3]), doing)
+        doing = Doing(found["doing"], found["stage"], unquote(found["where"])) if found["doing"] is not None else None
+        return cls(found["run"], found["job"], found["state"], float(found["seconds"]), doing)
 
 
 class Bundle:
@@ -271,6 +278,8 @@ def unfinished(store: Store, before: float) -> list[str]:
 
 def begun_at(run_id: str) -> float | None:
     """When a run was begun, as its id tells: seconds since 1970; None if it is no run's id."""
+    if _RUN.fullmatch(run_id) is None:
+        return None
     try:
         return float(calendar.timegm(time.strptime(run_id[:14], "r%y%m%d-%H%M%S")))
     except ValueError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from runner.bundle import LIVE, Bundle, Doing, IndexLine, begun_at, read_index, unfinished
+from runner.bundle import LIVE, Bundle, Doing, IndexLine, begun_at, find_run, read_index, unfinished
 from runner.show import listing
 from runner.store import Store
 
@@ -27,8 +27,28 @@ def test_a_line_is_what_was_written(store: Store) -> None:
     line = IndexLine(RUN, "a", LIVE, 1000.0, HERE)
     assert IndexLine.of(line.key) == line
     assert "/" not in line.key
-    assert IndexLine.of("r1~a~succeeded~12") == IndexLine("r1", "a", "succeeded", 12.0)
-    assert IndexLine.of("something") is None
+    assert IndexLine.of(f"{RUN}~a~succeeded~12") == IndexLine(RUN, "a", "succeeded", 12.0)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "something", "..~a~live~0", ".~a~live~0", "~a~live~0", f"{RUN}/..~a~live~0", "r1~a~live~0", "index~a~live~0",
+        f"{RUN}~a~live~nan", f"{RUN}~a~live~inf", f"{RUN}~a~live~-1", f"{RUN}~a~live~", f"{RUN}~a~live",
+        f"{RUN}~~live~0", f"{RUN}~a\x1b[2J~live~0", f"{RUN}~a~li\u202eve~0", f"{RUN}~a~live~0~running~x",
+        f"{RUN}~a~live~0~running~../x~w",
+        f"{RUN}~a~live~0~running~x~a\x07", "r261399-000000-a-22~a~live~0", f"{RUN}\n~a~live~0", f"{RUN}~a~live~١",
+        f"{RUN.upper()}~a~live~0", f"{RUN}{'x' * 40}~a~live~0", "r260101-000000~a~live~0",
+    ],
+)  # fmt: skip
+def test_what_is_no_line_is_passed_over(store: Store, key: str) -> None:
+    """Whoever wrote it: no path is made of it, nothing of it is shown, and the lines beside it are."""
+    assert IndexLine.of(key) is None
+    if "/" not in key:
+        store.put(f"index/{key}", b"")
+        Bundle(store, RUN).index("a", "succeeded", 12.0)
+        assert [line.run_id for line in read_index(store)] == [RUN]
+        assert find_run(store, RUN[:9]) == RUN
 
 
 @pytest.mark.parametrize(("alive", "state"), [({RUN}, "running"), (None, "running"), (set(), "succeeded")])
