@@ -307,7 +307,9 @@ def _temporary(store: Store, now: float) -> list[Target]:
 def _results(store: Store, before: float) -> list[Target]:
     """Results, tasks and folders of datasets that no version names."""
     catalog = Catalog(store)
-    versions = {name: catalog.versions(name) for name in store.list("datasets")}
+    names = store.list("datasets")
+    with ThreadPoolExecutor(_THREADS) as threads:
+        versions = dict(zip(names, threads.map(catalog.versions, names), strict=True))
     named = {entry.data.get("key") for entries in versions.values() for entry in entries}
     results, tasks = _by_folder(store, "results"), _by_folder(store, "tasks")
     old = {key for key, files in results.items() if key not in named and _newest(files) < before}

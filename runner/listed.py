@@ -16,7 +16,7 @@ _PACKAGE = Path(__file__).resolve().parent
 _SKIPPED = {"__pycache__", "node_modules", "venv", "build", "dist"}
 #: What a store has beside its runs and datasets.
 _OF_STORE = ("index", "results")
-_OF_DATASET = ("_log", "_manifests", "_versions")
+_OF_DATASET = ("_log", "_manifests", "_summary.json", "_versions")
 _KEY = re.compile("[0-9a-f]{20}")
 
 

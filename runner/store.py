@@ -25,7 +25,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from runner import credentials
@@ -460,30 +460,50 @@ class Found:
 
 @dataclass(frozen=True)
 class Entry:
-    """One entry of a log: its number from 1, what happened, when (seconds since 1970) and the details."""
+    """One entry of a log: its number from 1, what happened, when (seconds since 1970) and the details; and a mark that
+    no other entry has.
+    """
 
     number: int
     kind: str
     at: float
     data: dict[str, Any]
+    mark: str = field(default="", compare=False)
 
 
 class Log:
-    """A series of numbered entries, each created if absent and never rewritten."""
+    """A series of numbered entries, each created if absent and never rewritten.
 
-    def __init__(self, store: Store, prefix: str) -> None:
-        self._store, self._prefix = store, prefix
+    Args:
+        skipped: how many of the first entries are there and known elsewhere: this one begins behind them.
+    """
+
+    def __init__(self, store: Store, prefix: str, skipped: int = 0) -> None:
+        self._store, self._prefix, self._skipped = store, prefix, skipped
         self._read: list[Entry] = []
         self._lock = threading.Lock()
 
+    def after(self, number: int) -> Log:
+        """The same from the entry behind that number on."""
+        return Log(self._store, self._prefix, number)
+
+    def mark(self, number: int) -> str | None:
+        """That of an entry, by one request; None if it is not there."""
+        found = self._fetch(number)
+        return None if found is None else found.mark
+
     def read(self) -> list[Entry]:
         """All entries so far; those read before are not fetched again."""
-        if not self._read:
+        if not self._read and not self._skipped:
             for name in self._store.list(self._prefix):
                 self._read_number(int(name.split(".")[0]))
-        while self._read_number(len(self._read) + 1):
+        while self._read_number(self._next):
             pass
         return list(self._read)
+
+    @property
+    def _next(self) -> int:
+        return self._skipped + len(self._read) + 1
 
     def head(self) -> Entry | None:
         """The first entry, by one request; None if there is none."""
@@ -504,7 +524,7 @@ class Log:
             entries = self.read()
             if check is not None:
                 check(entries)
-            entry = Entry(len(entries) + 1, kind, time.time(), data or {})
+            entry = Entry(self._skipped + len(entries) + 1, kind, time.time(), data or {}, secrets.token_hex(4))
             key, text = self._key(entry.number), _encode(entry)
             if self._store.create(key, text) or self._holds(key, text):
                 self._take(entry)
@@ -521,23 +541,26 @@ class Log:
         return f"{self._prefix}/{number:08d}.json"
 
     def _read_number(self, number: int) -> bool:
-        if number != len(self._read) + 1:
-            return False
+        entry = self._fetch(number) if number == self._next else None
+        if entry is not None:
+            self._take(entry)
+        return entry is not None
+
+    def _fetch(self, number: int) -> Entry | None:
         try:
             raw = json.loads(self._store.get(self._key(number)))
         except FileNotFoundError:
-            return False
-        self._take(Entry(number, raw["kind"], raw["at"], raw["data"]))
-        return True
+            return None
+        return Entry(number, raw["kind"], raw["at"], raw["data"], raw.get("mark", ""))
 
     def _take(self, entry: Entry) -> None:
         """Once: an entry that two threads read, or one reads while the other writes it, would leave a hole after it."""
         with self._lock:
-            if entry.number == len(self._read) + 1:
+            if entry.number == self._next:
                 self._read.append(entry)
 
 
 def _encode(entry: Entry) -> bytes:
-    """With a mark of its own, so that a writer knows what it has written."""
-    body = {"kind": entry.kind, "at": entry.at, "data": entry.data, "mark": secrets.token_hex(4)}
+    """With its mark, so that a writer knows what it has written."""
+    body = {"kind": entry.kind, "at": entry.at, "data": entry.data, "mark": entry.mark}
     return json.dumps(body, sort_keys=True).encode()

@@ -1,6 +1,7 @@
 """Published datasets and the results of stages: what exists, in which versions, made from what.
 
     <store>/datasets/<name>/_log/00000001.json     the versions, oldest first; what was removed is said there too
+    <store>/datasets/<name>/_summary.json          what that log said when it was last added to: few need all of it
     <store>/datasets/<name>/_manifests/<id>.parquet
     <store>/datasets/<name>/_versions/<run>-<attempt>/*.parquet    the shards of one version, and nothing else
     <store>/datasets/<name>/data                   on a disk: a link to the newest version
@@ -23,6 +24,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +43,7 @@ _VERSION = 2
 _MOST_SHARDS = 512
 #: The kind of an entry in a dataset's log that takes versions away.
 REMOVED = "removed"
+_THREADS = 16
 
 
 # -- keys ------------------------------------------------------------------------------------------------------------
@@ -108,19 +111,31 @@ class Catalog:
 
     def names(self) -> list[str]:
         """The datasets that have been published, sorted."""
-        return [name for name in self._store.list("datasets") if self.versions(name)]
+        return list(self.all_versions())
+
+    def all_versions(self) -> dict[str, list[Entry]]:
+        """The datasets that have been published, sorted by name, with their versions as `versions` gives them."""
+        names = self._store.list("datasets")
+        with ThreadPoolExecutor(_THREADS) as threads:
+            return {name: found for name, found in zip(names, threads.map(self.versions, names), strict=True) if found}
 
     def versions(self, name: str) -> list[Entry]:
         """Oldest first, without those that were removed; `data` has id, folder, rows, bytes, files, key (of the
         result), bytes_in, stage and run.
+
+        Takes as many requests for a thousand versions as for one: the summary has all but the last few.
         """
-        found: list[Entry] = []
-        for entry in self._log(name).read():
-            if entry.kind == REMOVED:
-                found = [version for version in found if version.data["id"] not in entry.data["ids"]]
-            else:
-                found.append(entry)
-        return found
+        return self._history(name).versions
+
+    def _history(self, name: str) -> _History:
+        try:
+            summary = self._store.get(_summary_key(name))
+        except FileNotFoundError:
+            summary = b"{}"
+        history = _History.of(summary, self._log(name))
+        for entry in history.log.read():
+            history.add(entry)
+        return history
 
     def latest(self, name: str) -> Manifest | None:
         """The newest version, or None if the dataset has never been published."""
@@ -181,16 +196,23 @@ class Catalog:
 
     def publish_version(self, name: str, facts: Mapping[str, Any]) -> None:
         """As `publish`, for a manifest that is there already; `facts` has id, folder, rows, bytes and files."""
-        versions = self.versions(name)
+        history = self._history(name)
+        versions = history.versions
         shown = ("id", "folder")  # equal data is in another folder where files of the first were lost
         if not versions or any(versions[-1].data[each] != facts[each] for each in shown):
-            self._log(name).append("version", dict(facts))
+            self._append(name, history, "version", dict(facts))
         self.show_newest(name)
 
     def retract(self, name: str, ids: Sequence[str]) -> None:
         """Say that versions are gone, before they go: from then on nobody finds them."""
-        self._log(name).append(REMOVED, {"ids": list(ids)})
+        self._append(name, self._history(name), REMOVED, {"ids": list(ids)})
         self.show_newest(name)
+
+    def _append(self, name: str, history: _History, kind: str, data: dict[str, Any]) -> None:
+        history.log.append(kind, data)
+        for entry in history.log.read():
+            history.add(entry)
+        self._store.put(_summary_key(name), json.dumps(history.summary(), sort_keys=True).encode())
 
     def show_newest(self, name: str) -> None:
         """Lead ``data`` to the newest version, where the store is a disk: whoever lists it sees that one alone.
@@ -285,6 +307,51 @@ class Catalog:
             self._store.put(key, data)
         else:
             self._store.create(key, data)
+
+
+class _History:
+    """What a dataset's log says.
+
+    Args:
+        log: from the entry behind the summary on.
+        number, mark: of the last entry that is in `versions`.
+        versions: oldest first, without those that were removed.
+    """
+
+    def __init__(self, log: Log, number: int = 0, mark: str = "", versions: Iterable[Entry] = ()) -> None:
+        self.log, self.number, self.mark, self.versions = log, number, mark, list(versions)
+
+    @classmethod
+    def of(cls, data: bytes, log: Log) -> _History:
+        """From a summary, if it is one of this log: the last entry that it counts is there, and is that one. A slower
+        writer may have put an older one in the place of a newer.
+        """
+        try:
+            summary = json.loads(data)
+            number, mark = int(summary["number"]), str(summary["mark"])
+            versions = [Entry(e["number"], "version", e["at"], e["data"]) for e in summary["versions"]]
+        except (TypeError, LookupError, ValueError, ArithmeticError, RecursionError):  # the log has all of it
+            return cls(log)
+        return cls(log.after(number), number, mark, versions) if log.mark(number) == mark else cls(log)
+
+    def add(self, entry: Entry) -> None:
+        """Take in the next entry of the log."""
+        if entry.number <= self.number:
+            return
+        self.number, self.mark = entry.number, entry.mark
+        if entry.kind == REMOVED:
+            self.versions = [version for version in self.versions if version.data["id"] not in entry.data["ids"]]
+        else:
+            self.versions.append(entry)
+
+    def summary(self) -> dict[str, Any]:
+        """As JSON."""
+        versions = [{"number": each.number, "at": each.at, "data": each.data} for each in self.versions]
+        return {"number": self.number, "mark": self.mark, "versions": versions}
+
+
+def _summary_key(name: str) -> str:
+    return f"datasets/{name}/_summary.json"
 
 
 def data_key(name: str, folder: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -13,7 +14,7 @@ from runner.lifecycle import StageView, View
 from runner.run import Run
 from runner.show import units
 from runner.show.latest import progress_now
-from runner.store import Store
+from runner.store import Entry, Store
 
 
 def run_document(run: Run, view: View) -> dict[str, Any]:
@@ -77,21 +78,21 @@ def dataset_rows(store: Store, name: str | None = None) -> list[dict[str, Any]]:
         DataError: there is no dataset `name`.
     """
     catalog = Catalog(store)
-    names = catalog.names()
     if name is None:
-        return [_versions(catalog, known)[0] for known in names]
-    if name not in names:
+        return [_rows(catalog, known, entries)[0] for known, entries in catalog.all_versions().items()]
+    entries = catalog.versions(name)
+    if not entries:
         from runner.errors import DataError, listed, suggest
 
+        names = catalog.names()
         raise DataError(
             f"no dataset '{name}' in the store", allowed=listed(names),
             todo=suggest(name, names) or "see `runner data ls`", where=f"store {store.url}",
         )  # fmt: skip
-    return _versions(catalog, name)
+    return _rows(catalog, name, entries)
 
 
-def _versions(catalog: Catalog, name: str) -> list[dict[str, Any]]:
-    entries = catalog.versions(name)
+def _rows(catalog: Catalog, name: str, entries: Sequence[Entry]) -> list[dict[str, Any]]:
     return [
         {
             "dataset": name,

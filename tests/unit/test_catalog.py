@@ -90,6 +90,72 @@ def test_versions_are_published_in_order(tmp_path: Path) -> None:
     assert catalog.names() == ["d"]
 
 
+def facts(number: int) -> dict[str, Any]:
+    return {"id": f"{number:032d}", "folder": f"_versions/{number}", "rows": number, "bytes": 1, "files": 1}
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The keys that stores are asked for, one request each."""
+    keys: list[str] = []
+    for name in ("get", "list"):
+        call = getattr(Store, name)
+        monkeypatch.setattr(Store, name, lambda self, key="", _call=call: keys.append(key) or _call(self, key))
+    return keys
+
+
+def test_a_listing_costs_as_much_for_many_versions_as_for_one(store: Store, asked: list[str]) -> None:
+    """Of every dataset the summary, the entry that it ends with and the absence of a later one; to publish costs no
+    more than that either.
+    """
+    for number in range(60):
+        Catalog(store).publish_version("many", facts(number))
+    Catalog(store).publish_version("one", facts(0))
+    asked.clear()
+    assert [len(found) for found in Catalog(store).all_versions().values()] == [60, 1]
+    assert len(asked) == 1 + 2 * 3
+    asked.clear()
+    Catalog(store).publish_version("many", facts(60))
+    Catalog(store).retract("many", [facts(3)["id"]])
+    assert len(asked) < 30
+    assert [v.data["rows"] for v in Catalog(store).versions("many")] == [0, 1, 2, *range(4, 61)]
+
+
+@pytest.mark.parametrize("summary", [
+    b"{", b"[]", b"{}", b'{"number": 99, "mark": "", "versions": []}', b'{"number": 2, "mark": "x", "versions": []}',
+    b'{"number": 2, "mark": "0", "versions": [1]}', b'{"number": "x"}',
+    b'{"number": 1e999, "mark": "", "versions": []}', b"\xff", b"[" * 100_000,
+])  # fmt: skip
+def test_the_log_is_the_truth(store: Store, summary: bytes) -> None:
+    """A summary that is damaged, of another log or ahead of this one changes nothing, and the next one is right."""
+    for number in range(3):
+        Catalog(store).publish_version("d", facts(number))
+    store.put("datasets/d/_summary.json", summary)
+    assert [v.data["rows"] for v in Catalog(store).versions("d")] == [0, 1, 2]
+    Catalog(store).publish_version("d", facts(3))
+    assert store.list("datasets/d/_log") == [f"{number:08d}.json" for number in (1, 2, 3, 4)]
+    assert [v.number for v in Catalog(store).versions("d")] == [1, 2, 3, 4]
+
+
+def test_a_summary_of_a_slower_publisher_is_read_on_from(store: Store) -> None:
+    """It counts less than there is: the entries behind it are read, removals too."""
+    Catalog(store).publish_version("d", facts(0))
+    older = store.get("datasets/d/_summary.json")
+    Catalog(store).publish_version("d", facts(1))
+    Catalog(store).retract("d", [facts(0)["id"]])
+    store.put("datasets/d/_summary.json", older)
+    assert [v.data["rows"] for v in Catalog(store).versions("d")] == [1]
+
+
+def test_a_dataset_whose_log_was_removed_has_no_versions(store: Store) -> None:
+    """What a summary says of a log that is not there, or begun anew, is not believed."""
+    Catalog(store).publish_version("d", facts(0))
+    store.delete_tree("datasets/d/_log")
+    assert Catalog(store).names() == []
+    Catalog(store).publish_version("d", facts(1))
+    assert [v.data["rows"] for v in Catalog(store).versions("d")] == [1]
+
+
 def test_a_moved_store_is_read_at_its_new_place(tmp_path: Path) -> None:
     """Manifests hold no place: after a move their base is the new one."""
     Catalog(Store(str(tmp_path / "old"))).publish("d", manifest("a"), {}, "_versions/r")
