@@ -293,7 +293,7 @@ def _end(run: Run, view: View, commands: Commands, output: Output, *, interrupte
 
 
 def exit_code(view: View, interrupted: bool = False) -> int:
-    """0 for success, 130 if the user has cancelled it from here, otherwise 1, or 2 where a stage found bad data."""
+    """0 for success, 130 if the user has cancelled it from here, otherwise that of its error."""
     if view.state is RunState.SUCCEEDED or view.is_complete:
         return 0
     if interrupted and view.state is RunState.CANCELLED:

@@ -15,6 +15,7 @@ from runner.errors import (
     InputError,
     InternalError,
     RunnerError,
+    SpecError,
     StoreAway,
     StoreRefused,
     UserCodeError,
@@ -182,10 +183,11 @@ def test_ctrl_c_twice_leaves_at_once(run: Run) -> None:
         ("failed", False, entry_of(InternalError, "x"), 1),
         ("failed", False, entry_of(StoreRefused, "x"), 1),
         ("failed", False, entry_of(DataError, "x"), 2),
+        ("failed", False, entry_of(SpecError, "x"), 2),
     ],
 )
 def test_exit_codes(state: str, interrupted: bool, error: dict[str, object] | None, code: int) -> None:
-    """0 success, 1 failure, 2 where a stage found bad data, 130 only where Ctrl-C ended the run."""
+    """0 success, 1 failure, 2 where a stage found the input wrong, 130 only where Ctrl-C ended the run."""
     assert exit_code(View(state=RunState(state), error=error), interrupted) == code
 
 
