@@ -22,8 +22,8 @@ RunnerError
 ├── ApiError              the API of the machines refused or did not answer exit 1
 └── Interrupted           the user pressed Ctrl-C                           exit 130
 
-A failed run exits 1, and 2 where a stage found that the input is wrong (`exit_code_of`). The log keeps an error under the
-name of its class (`to_entry`), and whoever reads it gets the class back (`from_entry`): nothing is decided by words.
+A failed run exits 1, and 2 where a stage found that the input is wrong (`exit_code_of`). The log keeps an error under
+the name of its class (`to_entry`), and whoever reads it gets the class back (`from_entry`): nothing is decided by words.
 """
 
 from __future__ import annotations
@@ -274,8 +274,8 @@ def is_a(entry: Mapping[str, Any] | None, kind: type[RunnerError]) -> bool:
 
 
 def exit_code_of(entry: Mapping[str, Any] | None) -> int:
-    """The exit code of a run that failed with that error: 2 where a stage found that the input is wrong (its data, a call
-    of `ctx`, a definition), otherwise 1: also where a store was lost, or filled up, on the way.
+    """The exit code of a run that failed with that error: 2 where a stage found that the input is wrong (its data, a
+    call of `ctx`, a definition), otherwise 1: also where a store was lost, or filled up, on the way.
     """
     found_wrong = is_a(entry, InputError) and not is_a(entry, StoreError)
     return InputError.exit_code if found_wrong else RunFailed.exit_code

@@ -9,7 +9,7 @@ import time
 from typing import Any
 
 from runner.spec import Train
-from runner.worker import train_data
+from runner.worker import train_data, train_further
 from runner.worker.checkpoint import Checkpoints
 from runner.worker.gang import Gang
 from runner.worker.scope import Scope
@@ -24,6 +24,7 @@ def run_train(stage: Train, scope: Scope, gang: Gang) -> dict[str, Any]:
 
     Raises:
         DataError: the data is missing, empty or unreadable; no rank is started then.
+        SpecError: a training that was done was asked to go further (`resume --until`), and made no step.
         UserCodeError, WorkerLost, StageTimeout, StoreError, ...: see `Gang.run`.
     """
     started = time.monotonic()
@@ -31,4 +32,5 @@ def run_train(stage: Train, scope: Scope, gang: Gang) -> dict[str, Any]:
     start = scope.spec.get("start_from") or {}
     argument = {"checkpoints": Checkpoints(scope, stage).published(), "start": start.get("stages", {}).get(stage.name)}
     result = gang.run(stage, scope, argument)
+    train_further.check(stage.name, result["steps"], scope.bundle.log.read(), scope.run_id)
     return {**result, "seconds": round(time.monotonic() - started, 3)}

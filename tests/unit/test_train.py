@@ -15,6 +15,8 @@ import pytest
 import torch
 
 from runner.errors import DataError, SpecError, StageTimeout
+from runner.store import Entry
+from runner.worker import train_further
 from runner.worker.checkpoint import Checkpoints, Loaded
 from runner.worker.gang_inline import InlineGang
 from runner.worker.train import run_train
@@ -191,6 +193,43 @@ def test_a_training_that_is_done_goes_on_bit_for_bit(tmp_path: Path, fn: Any) ->
         assert run_train(given, scope, InlineGang())["steps"] == 12 * epochs
         losses.update(curve(scope))
     assert losses == curve(whole)
+
+
+def test_a_training_that_was_asked_to_go_further_and_does_not_is_an_error(tmp_path: Path) -> None:
+    """A loop that was left by `break` is over, however far it is asked to go: the run says so, and does not succeed."""
+
+    def leaves(ctx: Any, config: Any) -> None:
+        for _ in ctx.batches("train", batch_size=8, epochs=4):
+            ctx.step()
+            if ctx.step_number == 12 * config.epochs:
+                break
+
+    first, scope = fit(tmp_path, leaves, Config(epochs=1))
+    scope.record("stage-done", stage="fit", attempt=1, result=first)
+    scope.bundle.log.append("resumed", {"again": ["fit"]})
+    for attempt in (2, 3):  # a resume of the resume that failed, too
+        given, scope = make_scope(tmp_path, leaves, Config(epochs=2), attempt=attempt)
+        with pytest.raises(
+            SpecError, match=f"at step 12, .* at step 12 again(.|\n)*left by `break`(.|\n)*--from {RUN}"
+        ):
+            run_train(given, scope, InlineGang())
+
+
+def test_of_several_trainings_one_may_go_no_further() -> None:
+    """What `--until` names may concern only one of them, in whichever order; none of them is an error of the last."""
+
+    def log(*ends: tuple[str, int]) -> list[Entry]:
+        done = [("stage-done", {"stage": name, "result": {"steps": steps}}) for name, steps in ends]
+        kinds = [*done[:2], ("resumed", {"again": ["a", "b"]}), ("resumed", {}), *done[2:]]
+        return [Entry(number, kind, 0.0, data) for number, (kind, data) in enumerate(kinds)]
+
+    first = [("a", 10), ("b", 20)]
+    train_further.check("a", 10, log(*first), RUN)
+    train_further.check("b", 30, log(*first, ("a", 10)), RUN)
+    train_further.check("b", 20, log(*first, ("a", 11)), RUN)
+    train_further.check("c", 0, log(*first), RUN)
+    with pytest.raises(SpecError, match="'b' was done at step 20"):
+        train_further.check("b", 20, log(*first, ("a", 10)), RUN)
 
 
 def test_what_is_not_tracked_any_more_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
