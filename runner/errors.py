@@ -23,7 +23,7 @@ RunnerError
 └── Interrupted           the user pressed Ctrl-C                           exit 130
 
 A failed run exits 1, and 2 where a stage found that the input is wrong (`exit_code_of`). The log keeps an error under
-the name of its class (`to_entry`), and whoever reads it gets the class back (`from_entry`): nothing is decided by words.
+the name of its class (`to_entry`), and whoever reads it gets the class back (`from_entry`): words decide nothing.
 """
 
 from __future__ import annotations

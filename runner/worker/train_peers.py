@@ -7,12 +7,12 @@ that waits can look around (see `train_board`), and ranks that come to different
 from __future__ import annotations
 
 import contextlib
-import pickle
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from runner.errors import RunFailed, RunnerError
+from runner.worker import train_values
 from runner.worker.train_board import (
     EVERY_S,
     RETURNED,
@@ -36,8 +36,9 @@ GPU_BACKEND, CPU_BACKEND = "cpu:gloo,cuda:nccl", "gloo"
 COLLECTIVE_TIMEOUT_S = 1800.0
 #: Seconds between looks for the others, at first and at most.
 _FIRST_LOOK_S, _LOOK_S = 0.0002, 0.05
-#: Seconds that rank 0, which serves the store, waits for the others to have read its last answer.
-_LAST_S = 10.0
+#: Seconds that rank 0, which serves the store, waits for the others to have read its last answer and to say so; in
+#: between they read the run's log, which may lie on a slow S3.
+_LAST_S = 60.0
 _RULE = "Every rank must make the same steps, phases, checkpoints and sums"
 
 
@@ -57,6 +58,7 @@ class Peers:
         self.step = 0
         self._place = Place()
         self._board: Board | None = None
+        self._told: list[str] = []  # where rank 0's last answer lies
         if store is not None and world_size > 1:
             self._server = store  # kept: on rank 0 it goes with its last owner, which must not be the user's group
             self._store = store.clone()  # of this thread alone: a connection serves one call at a time
@@ -81,14 +83,15 @@ class Peers:
             return answer([value]) if answer is not None else None
         self._place = Place(self._place.meetings + 1, where, self.step, base=self._place.base)
         number = self._place.meetings
-        self._store.set(f"{number}/{self.rank}", pickle.dumps((where, self.step, value)))  # type: ignore[arg-type]
+        train_values.put(self._store, f"{number}/{self.rank}", (where, self.step, value))
         told = f"{number}/told"
         if self.rank == 0:
-            self._store.set(told, pickle.dumps(self._answer(number, answer)))  # type: ignore[arg-type]
-            self._store.delete_key(f"{number - 1}/told")  # whoever has come here has read it
+            result = self._answer(number, answer)
+            read, self._told = self._told, train_values.put(self._store, told, result)
+            train_values.delete(self._store, read)  # the last answer: whoever has come here has read it
         else:
             self._await([told])
-        result = pickle.loads(self._store.get(told))
+            result = train_values.get(self._store, told)
         self._place.base = issued(self.world_size)
         if isinstance(result, _Raised):
             raise result.error
@@ -98,9 +101,7 @@ class Peers:
         """On rank 0: what all ranks are told, when all have come."""
         keys = [f"{number}/{rank}" for rank in range(self.world_size)]
         self._await(keys)
-        found = [pickle.loads(data) for data in self._store.multi_get(keys)]
-        for key in keys:
-            self._store.delete_key(key)
+        found = train_values.take(self._store, keys)
         places = [(where, step) for where, step, _ in found]
         try:
             check_places(places)

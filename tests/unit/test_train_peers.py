@@ -58,6 +58,20 @@ def test_values_go_to_rank_0_and_its_answer_to_all(store: dist.Store) -> None:
     assert not store.check(["2/told"])
 
 
+def test_values_larger_than_the_store_takes_at_once_arrive(store: dist.Store) -> None:
+    """It ends connections that send 8 MiB: a value, and an answer, goes in parts, all of which are removed."""
+    large = bytes(range(256)) * (9 << 12)
+
+    def meet(peers: Peers) -> Any:
+        found = peers.meet("here", large if peers.rank else b"", lambda values: [len(values[0]), values[1][1:]])
+        peers.meet("there")
+        return found
+
+    assert ranks(store, meet, meet) == [[0, large[1:]]] * 2
+    assert not store.check(["1/told"])
+    assert store.num_keys() < 10, "none of the parts is left"
+
+
 def test_error_of_the_answer_is_raised_on_every_rank(store: dist.Store) -> None:
     """What rank 0 finds wrong with the values is every rank's error."""
 
