@@ -97,21 +97,22 @@ def run_rank(place: Place, stage: Train, scope: Scope, argument: dict[str, Any])
     Raises:
         whatever the user's function raises, unchanged.
     """
-    with _threads(place.threads, keep=scope.inline), _process_group(place):
+    with (
+        _threads(place.threads, keep=scope.inline),
+        _process_group(place),
+        contextlib.closing(_peers(place)) as peers,
+    ):
         seed_all(stage.seed)
-        peers = _peers(place)
         if place.device.type == "cuda":
             _compare(place, peers)
         with capture.ours():
             context = TrainContext(place, stage, scope, argument, peers)
-        try:
+        with contextlib.closing(context):
             with own_group.kept():
                 capture.resolve(stage.fn)(context, scope.config)
             with capture.ours():
                 result = context.finish()
-        finally:
-            context.close()
-        peers.close()
+        peers.leave()
         return result
 
 

@@ -161,6 +161,11 @@ class Peers:
         return total
 
     def close(self) -> None:
+        """Tell the others no more where this rank is, however its function has ended."""
+        if self._board is not None:
+            self._board.close()
+
+    def leave(self) -> None:
         """After the last meeting: rank 0 goes last, for it serves the store."""
         if self._board is None:
             return

@@ -13,13 +13,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 
 from runner.errors import DataError, SpecError, StageTimeout
 from runner.store import Entry
-from runner.worker import train_further
+from runner.worker import rank, train_further
 from runner.worker.checkpoint import Checkpoints, Loaded
 from runner.worker.gang_inline import InlineGang
 from runner.worker.train import run_train
+from runner.worker.train_peers import Peers
 from tests.train_kit import RUN, Config, curve, make_scope, rows_of
 
 
@@ -144,6 +146,23 @@ def test_inline_error_is_the_users_own(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="mine") as caught:
         fit(tmp_path, fail)
     assert caught.value is mine
+
+
+def test_a_rank_that_raises_tells_the_others_no_more_where_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where its process stays, as on Ray, no thread of the rank goes on publishing for it."""
+    peers = Peers(0, 2, dist.HashStore())
+    monkeypatch.setattr(rank, "_peers", lambda place: peers)
+    assert peers._board is not None
+
+    def fail(ctx: Any, config: Any) -> None:
+        assert not peers._board._left.is_set()
+        raise Cut
+
+    with pytest.raises(Cut):
+        fit(tmp_path, fail)
+    assert peers._board._left.is_set()
 
 
 @pytest.mark.parametrize("cut", [1, 5, 11, 12, 13, 20])

@@ -38,7 +38,7 @@ def ranks(store: dist.Store, *functions: Callable[[Peers], Any]) -> list[Any]:
             found[rank] = functions[rank](peers)
         except Exception as error:
             found[rank] = error
-        peers.close()
+        peers.leave()
 
     threads = [threading.Thread(target=run, args=(rank,), daemon=True) for rank in range(len(functions))]
     for thread in threads:
@@ -160,7 +160,7 @@ def test_rank_0_that_is_gone_already_is_no_error(store: dist.Store, monkeypatch:
         raise dist.DistNetworkError("broken pipe")
 
     monkeypatch.setattr(peers, "_store", types.SimpleNamespace(set=gone))
-    peers.close()
+    peers.leave()
     assert peers._board is not None
     assert peers._board._left.is_set()
 
