@@ -2,6 +2,7 @@
 
 A step itself adds no collective. Ranks agree beforehand on the step of the next exchange: rank 0 proposes it from the
 speed of the last steps, and the proposal travels with the exchange, as do rank 0's clock and its wish for a checkpoint.
+Where steps become slow after that, they agree on an earlier one (see `train_early`).
 Values are summed in the order of ranks in double precision, so a row does not depend on when it was exchanged.
 """
 
@@ -38,7 +39,7 @@ class Exchanged:
     Args:
         latest: reduced values by name, those that this exchange brought.
         samples: consumed by all ranks.
-        next_step: of the next exchange.
+        next_step: of the next exchange, if no earlier one is agreed on.
         clock: seconds that rank 0 has been training.
         save: rank 0 finds a checkpoint due.
     """
@@ -63,7 +64,6 @@ class Metrics:
     path: Path | None
     samples: int = 0
     latest: dict[str, float] = field(default_factory=dict)
-    next_step: int = 0  # of the next exchange; 0: the next step there is
     idle_s: float = 0.0  # time since the last exchange that was not spent on steps (phases, checkpoints)
     wait_s: float = 0.0  # time since the last exchange that was spent waiting for data
     _step_s: float = EXCHANGE_S  # of the last steps
@@ -90,7 +90,7 @@ class Metrics:
         """Whether ranks exchange at this step. The same on every rank; a rank alone asks its clock."""
         if self.peers.world_size == 1:
             return len(self._steps) >= ALONE_STEPS or time.monotonic() - self._since >= ALONE_S or step <= 1
-        return step >= self.next_step
+        return bool(self.peers.reached(step))
 
     def exchange(self, step: int, save: bool = False, where: str = "ctx.step()") -> Exchanged:
         """Reduce what ranks have kept and write the rows. Every rank must come.
@@ -107,7 +107,8 @@ class Metrics:
             where, {"kept": kept, "wait_s": self.wait_s}, lambda theirs: self._reduce(theirs, step, save)
         )
         self.latest.update(told.latest)
-        self.samples, self.next_step = told.samples, told.next_step
+        self.samples = told.samples
+        self.peers.agreed(step, told.next_step)
         self._steps, self._logged, self._joined = [], [], 0
         self._since, self.idle_s, self.wait_s = time.monotonic(), 0.0, 0.0
         return told

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runner import tracebacks
+from runner.worker.train_early import Early
 
 if TYPE_CHECKING:
     import torch.distributed as dist
@@ -106,12 +107,15 @@ class Board:
 
     Args:
         store: of the gang; this takes connections of its own to it.
+        early: what else is told now and then.
         on_gpu: whether waiting may look like work.
     """
 
-    def __init__(self, store: dist.Store, rank: int, world_size: int, now: Callable[[], Place], on_gpu: bool) -> None:
+    def __init__(
+        self, store: dist.Store, rank: int, world_size: int, now: Callable[[], Place], early: Early, on_gpu: bool
+    ) -> None:
         self._store, self._lock = store.clone(), threading.Lock()
-        self._rank, self._world_size, self._now = rank, world_size, now
+        self._rank, self._world_size, self._now, self._early = rank, world_size, now, early
         self._watch = _Stillness(threading.get_ident(), uses_core=not on_gpu)
         self._left = threading.Event()
         self.still_s = STILL_GPU_S if on_gpu else STILL_S
@@ -143,9 +147,11 @@ class Board:
             try:
                 with self._lock:
                     self._store.set(f"place/{self._rank}", json.dumps(asdict(place)))
+                    self._early.look(self._store)
                 self._say(place)
             except dist.DistError:  # the gang is ending, and rank 0 with the store is gone
-                return
+                break
+        self._early.give_up()
 
     def _say(self, place: Place) -> None:
         """A rank that stays in a call of torch may wait for one that will not come: say where all are."""

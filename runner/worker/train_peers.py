@@ -25,6 +25,7 @@ from runner.worker.train_board import (
     stuck,
     words_of,
 )  # fmt: skip
+from runner.worker.train_early import Early
 
 if TYPE_CHECKING:
     import torch.distributed as dist
@@ -57,12 +58,13 @@ class Peers:
         self.rank, self.world_size = rank, world_size
         self.step = 0
         self._place = Place()
+        self._early = Early(rank, world_size)
         self._board: Board | None = None
         self._told: list[str] = []  # where rank 0's last answer lies
         if store is not None and world_size > 1:
             self._server = store  # kept: on rank 0 it goes with its last owner, which must not be the user's group
             self._store = store.clone()  # of this thread alone: a connection serves one call at a time
-            self._board = Board(store, rank, world_size, self._now, on_gpu)
+            self._board = Board(store, rank, world_size, self._now, self._early, on_gpu)
 
     def meet(self, where: str, value: Any = None, answer: Callable[[list[Any]], Any] | None = None) -> Any:
         """Wait until every rank has come to the same place.
@@ -149,6 +151,14 @@ class Peers:
     def _now(self) -> Place:
         place = self._place
         return Place(place.meetings, place.where, place.step, self.step, base=place.base)
+
+    def agreed(self, step: int, next_step: int) -> None:
+        """Ranks have met at `step`, and have agreed on that at which they meet next."""
+        self._early.agreed(step, next_step)
+
+    def reached(self, step: int) -> bool:
+        """Whether ranks meet at this step; see `train_early`."""
+        return self._early.reached(step)
 
     def sum(self, values: Tensor) -> Tensor:
         """The sum of every rank's tensor, in a tensor of its own. A collective."""

@@ -22,6 +22,13 @@ class Others:
 
     def __init__(self, *others: list[Any]) -> None:
         self.others, self.world_size = others, len(others) + 1
+        self.next_step = 0
+
+    def agreed(self, step: int, next_step: int) -> None:
+        self.next_step = next_step
+
+    def reached(self, step: int) -> bool:
+        return step >= self.next_step
 
     def meet(self, where: str, mine: dict[str, Any], answer: Any) -> Any:
         return answer([mine, *({**mine, "kept": kept(items)} for items in self.others)])
@@ -108,14 +115,15 @@ def test_ranks_out_of_step_are_an_error(tmp_path: Path) -> None:
 )
 def test_next_meeting_follows_the_speed(made: int, seconds: float, expected: int) -> None:
     """Fast steps are exchanged many at a time, up to a bound and not at once; slow ones one by one."""
-    metrics = Metrics(Others([(n, True, 1, {}) for n in range(1, made + 1)]), None)
+    peers = Others([(n, True, 1, {}) for n in range(1, made + 1)])
+    metrics = Metrics(peers, None)
     for number in range(1, made + 1):
         metrics.add_step(step(number, 1))
     metrics._since = time.monotonic() - seconds
     metrics.exchange(made)
-    assert metrics.next_step - made == pytest.approx(expected, rel=0.1, abs=1)
-    assert not metrics.due(metrics.next_step - 1)
-    assert metrics.due(metrics.next_step)
+    assert peers.next_step - made == pytest.approx(expected, rel=0.1, abs=1)
+    assert not metrics.due(peers.next_step - 1)
+    assert metrics.due(peers.next_step)
 
 
 def test_cost_of_a_step_does_not_grow_with_those_it_is_exchanged_with(tmp_path: Path) -> None:

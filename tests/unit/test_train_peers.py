@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 import types
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,7 +14,7 @@ import pytest
 import torch.distributed as dist
 
 from runner.errors import RunFailed
-from runner.worker import train_board, train_peers
+from runner.worker import train_board, train_early, train_peers
 from runner.worker.train_board import RETURNED, STILL_S, Place, stuck
 from runner.worker.train_peers import Peers, check_places
 
@@ -235,6 +236,19 @@ def test_rank_that_stays_in_a_collective_says_where_all_are(store: dist.Store, m
     assert told[0].endswith(
         "for 4 s at jobs/a.py:9 (loss.backward()); rank 1 is at jobs/a.py:7 (sleep()), after 8 steps"
     )
+
+
+def test_ranks_whose_steps_have_become_slow_meet_earlier(store: dist.Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A million steps from the one that they agreed on, all of them come to the same earlier one."""
+    monkeypatch.setattr(train_early, "LATE_S", 0.05)
+
+    def go(peers: Peers) -> int:
+        peers.agreed(0, 10**6)
+        steps = iter(range(1, 10**6))
+        return next(step for step in steps if peers.reached(step) or time.sleep(0.001))
+
+    first, second = ranks(store, go, go)
+    assert first == second < 10**4
 
 
 def test_a_place_tells_whether_a_thread_moves() -> None:
