@@ -238,8 +238,7 @@ def decode(raw: Any, load: Callable[[dict[str, Any]], Any]) -> Any:
     if kind == "object":
         return _made(raw, load(raw["class"]), back)
     if kind == "enum":
-        cls = load(raw["class"])
-        return cls(raw["value"]) if "value" in raw else cls[raw["name"]]
+        return _member(load(raw["class"]), raw)
     if kind == "function":
         return load(raw["function"])
     if kind == "int":
@@ -249,6 +248,18 @@ def decode(raw: Any, load: Callable[[dict[str, Any]], Any]) -> Any:
     if kind == "dict":
         return {back(key): back(part) for key, part in raw["items"]}
     return values_kinds.decode(kind, raw, back)
+
+
+def _member(cls: Any, raw: dict[str, Any]) -> Any:
+    if "value" in raw:
+        return cls(raw["value"])
+    try:
+        return cls[raw["name"]]
+    except KeyError:
+        raise SpecError(
+            f"{cls.__qualname__} has no member '{raw['name']}'", allowed=", ".join(cls.__members__),
+            todo="name it as when the value was written",
+        ) from None  # fmt: skip
 
 
 def _made(raw: dict[str, Any], cls: Any, back: Callable[[Any], Any]) -> Any:

@@ -39,7 +39,7 @@ _BYTES = {kind.__name__: kind for kind in (bytes, bytearray)}
 _TEXT_OF = {cls: name for name, cls in _TEXTS.items()}
 #: Classes of other libraries that are made from their text, by where they say they are defined.
 FOREIGN_TEXTS = {
-    "torch.dtype": ("torch", lambda torch, text: getattr(torch, text.removeprefix("torch."))),
+    "torch.dtype": ("torch", lambda torch, text: _dtype(torch, text)),
     "torch.device": ("torch", lambda torch, text: torch.device(text)),
     "pydantic_core._pydantic_core.Url": ("pydantic_core", lambda core, text: core.Url(text)),
     "pydantic_core._pydantic_core.MultiHostUrl": ("pydantic_core", lambda core, text: core.MultiHostUrl(text)),
@@ -231,9 +231,16 @@ def _tensor(value: Any) -> tuple[str, Fields] | None:
 def _read_tensor(raw: Fields, back: Back) -> Any:
     import torch
 
-    dtype = getattr(torch, raw["dtype"].removeprefix("torch."))
+    dtype = _dtype(torch, raw["dtype"])
     data = bytearray(base64.b64decode(raw["base64"]))
     return (torch.frombuffer(data, dtype=dtype) if data else torch.empty(0, dtype=dtype)).reshape(raw["shape"])
+
+
+def _dtype(torch: Any, text: str) -> Any:
+    found = getattr(torch, text.removeprefix("torch."))
+    if not isinstance(found, torch.dtype):
+        raise SpecError(f"a dtype '{text}'", allowed="a dtype of torch")
+    return found
 
 
 def _numpy_dtype(raw: Fields, back: Back) -> Any:

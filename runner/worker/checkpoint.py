@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,8 @@ from runner.worker.scope import Scope
 
 MANIFEST = "manifest.json"
 VERSION = 1
+#: A name of a file that lies in the folder itself.
+FILE_NAME = re.compile(r"[^/\\\0.][^/\\\0]{0,199}")
 
 
 class Damaged(Exception):
@@ -195,7 +198,11 @@ class Checkpoints:
             raise Damaged(f"{MANIFEST} is missing") from None
         if hashlib.sha256(data).hexdigest() != entry["sha256"]:
             raise Damaged(f"the sha256 of {MANIFEST} is not the one that was published")
-        return Loaded(entry, json.loads(data), self)
+        manifest = json.loads(data)
+        for name in manifest["files"]:  # it may be another run's
+            if not FILE_NAME.fullmatch(name):
+                raise Damaged(f"{MANIFEST} names {name!r}, which is no file of a checkpoint")
+        return Loaded(entry, manifest, self)
 
     def fetch(self, key: str, name: str, sha256: str) -> Path:
         """A local path of a file, its content verified. Raises Damaged."""

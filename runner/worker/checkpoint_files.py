@@ -1,7 +1,6 @@
-"""States as files: safetensors, torch.save with weights_only, JSON of `values`.
+"""States as files that are read without running code: safetensors, torch.save with weights_only, JSON of `values`.
 
-torch's and safetensors' files are read without running code. The JSON may name classes, or hold those of a notebook by
-value, which runs them: a checkpoint is to be trusted as the code of its run is.
+The JSON may name classes of the run's own code; see `state_classes`.
 """
 
 from __future__ import annotations

@@ -1,22 +1,25 @@
 """States as what `torch.load(weights_only=True)` reads, and what it takes to make of them again what they were.
 
 A state is written in the nearest form that any PyTorch reads without running code: a number for a numpy scalar, a dict
-for a defaultdict. What that leaves out (the class, the factory) is noted beside it, by place, and put back on reading.
+for a defaultdict. What that leaves out (the class, the factory) is noted beside it, by place, and put back on reading:
+without a pickle, and with no class but those of `state_classes`.
 """
 
 from __future__ import annotations
 
 import collections
 import enum
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import torch
 
-from runner import capture, config, values_kinds
-from runner.capture import FunctionRef
+from runner import values_kinds
+from runner.config import reference_of
 from runner.errors import SpecError, brief
 from runner.values import Writer, decode
+from runner.worker import state_classes
 
 #: Read by torch as they are.
 _AS_IT_IS = (
@@ -27,20 +30,38 @@ _ALLOWED = "tensors, numbers, text, enums, paths, times, and dicts, lists, tuple
 _HERE = "here"
 
 
-def writer(where: str = "ctx.track") -> Writer:
-    """What makes JSON of the values of a checkpoint: classes are found by name in the run's code."""
+class _StateWriter(Writer):
+    """Makes JSON of the values of a checkpoint."""
 
-    def refer(value: Any, path: str) -> FunctionRef:
-        root = capture.code_root()
-        assert root is not None
-        return config.reference(value, root, path, where)
+    def __init__(self) -> None:
+        super().__init__(state_classes.reference, "ctx.track")
 
-    return Writer(refer, where)
+    def encode(self, value: Any, path: str) -> Any:
+        """See `Writer.encode`."""
+        if type(value) is functools.partial:
+            raise self.refused(path, value, "calls a function", "")
+        return super().encode(value, path)
+
+    def refused(self, path: str, value: Any, why: str, todo: str) -> SpecError:
+        """See `Writer.refused`."""
+        found = super().refused(path, value, why, todo)
+        return SpecError(found.found, allowed=_ALLOWED, todo="keep plain values of it in the state", where=found.where)
+
+    def _object(self, value: Any, path: str, sub: Callable[[Any, str], Any]) -> dict[str, Any]:
+        found = super()._object(value, path, sub)
+        state_classes.refuse_foreign(type(value), path)
+        return found
+
+
+def writer() -> Writer:
+    """What makes JSON of the values of a checkpoint. It names classes, and refuses what they cannot say alone."""
+    return _StateWriter()
 
 
 def back(raw: Any) -> Any:
-    """The value behind JSON of `writer`."""
-    return decode(raw, lambda ref: config.reference_of(ref).load())
+    """The value behind JSON of `writer`. Raises SpecError where it names what a checkpoint may not."""
+    known = state_classes.classes(raw)
+    return decode(raw, lambda ref: known[reference_of(ref)])
 
 
 def plain(value: Any, where: str, notes: dict[str, Any] | None = None) -> Any:
@@ -74,7 +95,7 @@ def _plain(value: Any, where: str, notes: dict[str, Any]) -> Any:
     if cls is collections.deque:
         notes[_HERE] = {"deque": value.maxlen}
         return _items(value, where, notes)
-    if isinstance(value, tuple) and hasattr(cls, "_fields"):
+    if state_classes.is_named_tuple(cls):
         notes[_HERE] = {"named": writer().encode(cls, where)}
         return tuple(_items(value, where, notes))
     return _leaf(value, where, notes)
@@ -160,7 +181,10 @@ def exact(value: Any, notes: dict[str, Any]) -> Any:
     if "deque" in here:
         return collections.deque(value, here["deque"])
     if "named" in here:
-        return back(here["named"])(*value)
+        named = back(here["named"])
+        if not state_classes.is_named_tuple(named):
+            raise _refused(named, "the checkpoint")
+        return tuple.__new__(named, value)
     return frozenset(value) if "frozenset" in here else value
 
 

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import argparse
+import base64
 import collections
 import datetime
 import enum
 import errno
+import functools
+import hashlib
 import json
 import math
+import pickle
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,9 +27,10 @@ import torch
 from runner import capture
 from runner.errors import Fenced, SpecError, StoreError
 from runner.logs import metric_rows
+from runner.modules import MAIN
 from runner.store import Store
-from runner.worker import checkpoint_files, train_random
-from runner.worker.checkpoint import Checkpoints
+from runner.worker import checkpoint_files, plain_state, train_random
+from runner.worker.checkpoint import Checkpoints, Damaged
 from runner.worker.checkpoint_state import MODULE, STATE, VALUE, put, take, tracked
 from runner.worker.gang_inline import InlineGang
 from runner.worker.scope import Scope
@@ -163,6 +171,17 @@ VALUES: list[Any] = [
 ]  # fmt: skip
 
 
+class Outer:
+    """Has a class in it."""
+
+    class Inner(enum.Enum):
+        A = 1
+        B = 2
+
+
+Named = collections.namedtuple("Otherwise", "a b")  # type: ignore[name-match]
+
+
 class Holder:
     """Something with a state."""
 
@@ -201,6 +220,133 @@ def test_tracked_values_come_back_as_they_were(tmp_path: Path) -> None:
         target: Any = type(value)()
         put(tracked("x", target), checkpoint_files.read(tmp_path / file), [])
         assert config_kit.same(target, value)
+
+
+def touch(path: str = "") -> Any:
+    """What must not be called."""
+    raise AssertionError(path)
+
+
+class Own:
+    """A class of the run's own code."""
+
+    def __init__(self) -> None:
+        touch()
+
+    def __setstate__(self, state: Any) -> None:
+        touch()
+
+
+def ref(name: str, **more: Any) -> dict[str, Any]:
+    """What the JSON of a value says of a class or function."""
+    return {"kind": "FunctionRef", "name": name, **more}
+
+
+HERE = {"file": "tests/unit/test_checkpoint.py", "module": "tests.unit.test_checkpoint"}
+PICKLE = {"value": base64.b64encode(pickle.dumps(Span(1, 2))).decode()}
+EVIL: list[Any] = [
+    {"$": "enum", "class": ref("Mode", **PICKLE), "name": "SLOW"},
+    {"$": "function", "function": ref("x", **PICKLE)},
+    {"$": "enum", "class": ref("touch", **HERE), "value": "called"},
+    {"$": "enum", "class": ref("Own", **HERE), "value": 1},
+    {"$": "object", "class": ref("Mode", **HERE), "fields": {"_value_": 1}},
+    {"$": "enum", "class": ref("system", module="os"), "value": "touch {path}"},
+    {"$": "object", "class": ref("Popen", module="subprocess"), "fields": {"pid": 1}},
+    {"$": "object", "class": ref("pickle.Pickler", **HERE), "fields": {}},
+    {"$": "object", "class": ref("MonkeyPatch", module="pytest"), "fields": {}},
+    {"$": "object", "class": ref("Counter", module="collections"), "fields": {}},
+    {"$": "function", "function": ref("touch", **HERE)},
+    {"$": "function", "function": ref("torch.optim.SGD", **HERE)},
+    {"$": "partial", "function": {"$": "function", "function": ref("Own", **HERE)}, "args": [], "keywords": {}},
+    {"$": "defaultdict", "factory": {"$": "function", "function": ref("getcwd", module="os")}, "items": []},
+    {"$": "torch.dtype", "value": "torch.load"},
+    {"$": "enum", "class": ref("X", file="{path}.py", module="evil"), "name": "A"},
+    {"$": "enum", "class": ref("X", file="../evil.py", module="evil"), "name": "A"},
+    {"$": "enum", "class": ref("Mode", module="antigravity"), "name": "A"},
+    {"$": "enum", "class": ref("Mode", file="tests/unit/test_checkpoint.py", module="antigravity"), "name": "A"},
+    {"$": "enum", "class": ref("Mode", module="tests.unit.test_errors"), "name": "A"},
+]  # fmt: skip
+
+
+@pytest.mark.usefixtures("_code_root")
+@pytest.mark.parametrize("number", range(len(EVIL)))
+@pytest.mark.parametrize("place", ["value", "named", "defaultdict"])
+def test_no_json_of_a_checkpoint_runs_anything(tmp_path: Path, number: int, place: str) -> None:
+    """Whatever class, function or pickle it names, and wherever: it is refused, and nothing is called or imported."""
+    text = json.dumps(EVIL[number]).replace("{path}", str(tmp_path / "evil"))
+    (tmp_path / "evil.py").write_text(f"import enum, pathlib\npathlib.Path({str(tmp_path / 'evil')!r}).touch()")
+    sys.modules.pop("antigravity", None)
+    with pytest.raises(SpecError):
+        plain_state.exact({}, {"here": {place: json.loads(text)}})
+    (tmp_path / "x.json").write_text(json.dumps([{"deep": json.loads(text)}]))
+    with pytest.raises(SpecError):
+        checkpoint_files.read(tmp_path / "x.json")
+    assert not (tmp_path / "evil").exists()
+    assert "antigravity" not in sys.modules
+
+
+@pytest.mark.usefixtures("_code_root")
+def test_objects_of_the_runs_own_classes_come_back(tmp_path: Path) -> None:
+    """Of the project's classes, also nested ones and such as are called otherwise than they call themselves."""
+    value = {"a": [config_kit.Adam(lr=0.5), Named(1, 2)], "b": {Outer.Inner.B: collections.defaultdict(Outer)}}
+    file = checkpoint_files.write(tmp_path, "x", VALUE, take(tracked("x", value), []))
+    made = checkpoint_files.read(tmp_path / file)
+    assert config_kit.same(made, value)
+    assert made["b"][Outer.Inner.B].default_factory is Outer
+
+
+@pytest.mark.usefixtures("_code_root")
+def test_classes_of_a_notebook_are_named_not_pickled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a worker they are those of its main module; a later worker finds its own by the same names."""
+    text = "import enum\nclass Kind(enum.Enum):\n    A = 1\nclass Thing:\n    pass\n"
+
+    def worker() -> ModuleType:
+        main = ModuleType(MAIN)
+        exec(text, vars(main))
+        monkeypatch.setitem(sys.modules, "__main__", main)
+        return main
+
+    main = worker()
+    thing = main.Thing()
+    thing.kind = main.Kind.A
+    file = checkpoint_files.write(tmp_path, "x", VALUE, take(tracked("x", [thing]), []))
+    main = worker()
+    (made,) = checkpoint_files.read(tmp_path / file)
+    assert type(made) is main.Thing
+    assert made.kind is main.Kind.A
+
+
+@pytest.mark.usefixtures("_code_root")
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ({"f": touch}, r"x\['f'\] names the function touch"),
+        ({"f": functools.partial(touch)}, "functools.partial, which calls a function"),
+        ({"f": argparse.Namespace(a=1)}, "names argparse.Namespace"),
+        ({"f": torch.optim.SGD}, "names torch.optim.sgd.SGD"),
+        (Holder(collections.defaultdict(lambda: 0)), "names the function <lambda>"),
+    ],
+)
+def test_what_only_code_could_make_again_is_refused_when_it_is_tracked(value: Any, words: str) -> None:
+    """Functions, and objects of libraries with a state of their own; with what to keep in their place."""
+    with pytest.raises(SpecError, match=words) as caught:
+        tracked("x", value)
+    assert caught.value.todo
+
+
+@pytest.mark.parametrize("name", ["../x.pt", "a/x.pt", "/tmp/x.pt", ".x.pt", ""])
+def test_files_of_a_checkpoint_lie_in_its_folder(tmp_path: Path, name: str) -> None:
+    """A manifest that names a file elsewhere is no checkpoint; a name that would be elsewhere cannot be tracked."""
+    _, scope = fit(tmp_path)
+    checkpoints = Checkpoints(scope, scope.job.stages[0])  # type: ignore[arg-type]
+    entry = checkpoints.published()[0]
+    data = json.dumps({"files": {name: {"sha256": ""}}}).encode()
+    scope.bundle.store.put(f"{entry['key']}/manifest.json", data)
+    with pytest.raises(Damaged, match="no file of a checkpoint"):
+        checkpoints.opened({**entry, "sha256": hashlib.sha256(data).hexdigest()})
+    given, scope = make_scope(tmp_path / "other", lambda ctx, config: ctx.track(**{name: []}), Config())
+    with pytest.raises(SpecError, match="the name"):
+        run_train(given, scope, InlineGang())
 
 
 @pytest.mark.usefixtures("_code_root")

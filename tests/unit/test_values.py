@@ -108,6 +108,14 @@ def test_a_hash_that_attrs_keeps_is_computed_anew() -> None:
         assert (made, hash(made)) == (given, hash(given))
 
 
+def test_a_member_that_is_gone_is_named() -> None:
+    """An enum whose code is newer than the value says which members it has."""
+    raw = config.config_to_json(kit.Plain(kit.Act.GELU), ROOT)
+    raw["fields"]["value"]["name"] = "TANH"
+    with pytest.raises(SpecError, match="Act has no member 'TANH'"):
+        config.config_from_json(raw)
+
+
 def test_a_circle_is_refused() -> None:
     """A value that lies in itself has no text."""
     circle: list[Any] = []
