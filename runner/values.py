@@ -29,9 +29,10 @@ TAG = "$"
 #: JSON's readers need not take integers beyond this; in hexadecimal there is no bound.
 _BIG = 2**63
 _MISSING = object()
-#: Slots that are no part of a value: the interpreter's, and a hash that another process would compute otherwise.
+#: Attributes that are no part of a value: the interpreter's, a hash that another process would compute otherwise, and
+#: what `typing` notes on an object that was made as ``Box[int](1)``.
 _HASH = "_attrs_cached_hash"
-_NO_STATE = ("__dict__", "__weakref__", _HASH)
+_NO_STATE = ("__dict__", "__weakref__", _HASH, "__orig_class__")
 
 ALLOWED = "numbers, text, containers, enums, functions by name, arrays, and objects whose fields are such values"
 
@@ -178,7 +179,7 @@ def attributes(value: Any) -> Iterator[tuple[str, Any]]:
     """The attributes of an object: of its `__dict__` (but for what a cached_property keeps there), then its slots."""
     cls = type(value)
     for name, part in (_dict_of(value) or {}).items():
-        if name != _HASH and not isinstance(getattr(cls, name, None), functools.cached_property):
+        if name not in _NO_STATE and not isinstance(getattr(cls, name, None), functools.cached_property):
             yield name, part
     for name in _slots(cls) if not _is_pydantic(cls) else ():
         part = getattr(value, name, _MISSING)

@@ -18,7 +18,7 @@ import uuid
 import zoneinfo
 from collections.abc import Callable
 from dataclasses import InitVar, dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, TypeVar
 
 import attr
 import attrs
@@ -28,6 +28,9 @@ import torch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+
+T = TypeVar("T")
 
 
 class Act(enum.Enum):
@@ -75,6 +78,13 @@ class Sgd(Opt):
 @dataclass(frozen=True)
 class Adam(Opt):
     betas: tuple[float, float] = (0.9, 0.999)
+
+
+@dataclass
+class Box(Generic[T]):
+    """Holds one thing of a kind."""
+
+    value: T
 
 
 @dataclass

@@ -108,6 +108,14 @@ def test_a_hash_that_attrs_keeps_is_computed_anew() -> None:
         assert (made, hash(made)) == (given, hash(given))
 
 
+def test_what_typing_notes_on_an_object_does_not_travel() -> None:
+    """An instance of a generic class that was made with its parameter is the same value as one without."""
+    noted = kit.Box[int](1)
+    assert hasattr(noted, "__orig_class__")
+    assert config.config_to_json(noted, ROOT) == config.config_to_json(kit.Box(1), ROOT)
+    assert through(noted) == config.settled(noted, ROOT) == kit.Box(1)
+
+
 def test_a_member_that_is_gone_is_named() -> None:
     """An enum whose code is newer than the value says which members it has."""
     raw = config.config_to_json(kit.Plain(kit.Act.GELU), ROOT)
