@@ -22,7 +22,7 @@ from runner.worker.scope import Scope
 from runner.worker.train import run_train
 
 ROOT = Path(__file__).resolve().parent.parent
-RUN = "r000000-000000-test-abc"
+RUN = "r260101-000000-test-abc"
 
 
 @dataclass(frozen=True)

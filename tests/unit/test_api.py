@@ -229,7 +229,7 @@ def test_runs_are_found_by_unique_parts_and_by_age(store: Store) -> None:
 
 def test_the_index_has_one_line_a_run(store: Store) -> None:
     """A new state replaces the line of the old one."""
-    bundle = Bundle(store, "r1")
+    bundle = Bundle(store, "r260101-000000-job-22")
     bundle.index("job", "live")
     bundle.index("job", "failed", 12.3)
     assert [(line.state, line.seconds) for line in read_index(store)] == [("failed", 12.0)]

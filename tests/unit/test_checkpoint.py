@@ -404,7 +404,7 @@ def test_random_states_come_back(tmp_path: Path) -> None:
 
 def test_last_ones_are_kept(tmp_path: Path) -> None:
     """The last `keep` checkpoints stay; what a killed process left half-written goes with the next one."""
-    leftover = tmp_path / "store" / "r000000-000000-test-abc" / "checkpoints" / "fit" / "000000003-1"
+    leftover = tmp_path / "store" / "r260101-000000-test-abc" / "checkpoints" / "fit" / "000000003-1"
     leftover.mkdir(parents=True)
     (leftover / "model.safetensors").write_bytes(b"half")
     result, scope = fit(tmp_path, checkpoint_every_steps=2, keep=3)
@@ -493,7 +493,7 @@ def test_full_disk_leaves_nothing_half_made(tmp_path: Path, where: str, monkeypa
     with pytest.raises(StoreError, match=r"(?i)no space left"):
         fit(tmp_path, no_room)
     monkeypatch.undo()
-    store = Store(str(tmp_path / "store" / "r000000-000000-test-abc"))
+    store = Store(str(tmp_path / "store" / "r260101-000000-test-abc"))
     assert store.list("checkpoints/fit") == ["000000004-1"]
     assert not list((tmp_path / "scratch").rglob("*.safetensors"))
     result, _ = fit(tmp_path, lambda ctx, config: [ctx.step() for _ in ctx.batches("train", batch_size=8)], attempt=2)

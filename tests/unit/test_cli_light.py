@@ -3,6 +3,7 @@ from __future__ import annotations
 import collections
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ def crowded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     unstarted()
     index = tmp_path / ".runner/index"
     for number in range(ENDED):
-        (index / f"r2501{number // 1000 + 1:02d}-{number % 1000:06d}-tiny-abc~tiny~succeeded~{number}").touch()
+        began = time.strftime("r%y%m%d-%H%M%S", time.gmtime(1735689600 + 60 * number))
+        (index / f"{began}-tiny-abc~tiny~succeeded~{number}").touch()
     return tmp_path
 
 
