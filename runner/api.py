@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import getpass
 import inspect
 import json
 import os
@@ -16,10 +15,24 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from runner import capture, facts, interrupts, isolation, kept, packages, plan, revise, script, settings, wire
+from runner import (
+    capture,
+    facts,
+    interrupts,
+    isolation,
+    kept,
+    origin,
+    packages,
+    plan,
+    revise,
+    script,
+    settings,
+    trust,
+    wire,
+)
 from runner.backends.base import EARLY, open_backend, open_outside, place
 from runner.backends.processes import MARK
-from runner.bundle import LIVE, LOCK, Bundle, Doing, find_run, new_run_id, read_index
+from runner.bundle import CODE, LIVE, LOCK, SPEC, Bundle, Doing, encoded, find_run, new_run_id, read_index
 from runner.code_root import is_installed
 from runner.config import settled
 from runner.errors import (
@@ -44,6 +57,7 @@ from runner.resolve import Resolved, resolve
 from runner.run import Run
 from runner.spec import Cluster, Job, Prep, Train
 from runner.store import Store
+from runner.trust import user
 
 
 def submit(
@@ -251,7 +265,7 @@ def get_run(name: str, store: str | None = None) -> Run:
 
 def resume(
     run: Run, *, new_code: bool = False, changes: Mapping[str, Any] | None = None, workers: int | None = None,
-    until: Mapping[str, Any] | None = None, drop: Iterable[str] = (), **config: Any,
+    until: Mapping[str, Any] | None = None, drop: Iterable[str] = (), trust: bool = False, **config: Any,
 ) -> Run:  # fmt: skip
     """Go on with a run that ended: done stages stay done, training goes on at the exact sample.
 
@@ -263,13 +277,17 @@ def resume(
         until: config fields that say how far the training goes, to values beyond the run's: a training that was done
             goes on from its last checkpoint. Only so is a run resumed that has succeeded.
         drop: config fields that the new code has no more, on purpose.
+        trust: also a run that somebody else has submitted: its code and its cluster's settings are taken as they are.
         config: config fields to values.
 
     Raises:
+        NotYours: the run is not signed by this user, and `trust` is not given.
         InputError: the run is still working; it succeeded, and `until` is not given; or a change does not fit.
     """
     given = {**(changes or {}), **config}
-    resumption = prepare_resume(run, new_code=new_code, changes=given, workers=workers, until=until, drop=drop)
+    resumption = prepare_resume(
+        run, new_code=new_code, changes=given, workers=workers, until=until, drop=drop, trusted=trust
+    )
     return go_on(run, resumption)
 
 
@@ -279,12 +297,14 @@ class Resumption:
 
     Args:
         view: of the run, as it was checked.
+        sealed: what was checked of its bundle.
         revision: what changes; None where the run goes on as it was.
         new_code: with the project's files as they are now.
         again: trainings that are done, and go on.
     """
 
     view: View
+    sealed: trust.Seal
     revision: revise.Revision | None = None
     new_code: bool = False
     again: tuple[str, ...] = ()
@@ -292,21 +312,30 @@ class Resumption:
 
 def prepare_resume(
     run: Run, *, new_code: bool = False, changes: Mapping[str, Any] | None = None, workers: int | None = None,
-    until: Mapping[str, Any] | None = None, drop: Iterable[str] = (),
+    until: Mapping[str, Any] | None = None, drop: Iterable[str] = (), trusted: bool = False,
 ) -> Resumption:  # fmt: skip
     """Everything that is checked before a run goes on, and what would change. A lost run is ended. See `resume`."""
+    sealed = origin.take(run.bundle, trusted=trusted).sealed
     view = run.reap()
     _check_resumable(run, view, until)
+    with origin.acting_on(run.bundle, sealed):
+        return _prepared(run, view, new_code, changes or {}, workers, until or {}, drop, sealed)
+
+
+def _prepared(
+    run: Run, view: View, new_code: bool, changes: Mapping[str, Any], workers: int | None, until: Mapping[str, Any],
+    drop: Iterable[str], sealed: trust.Seal,
+) -> Resumption:  # fmt: skip
     spec = run.spec()
     done = tuple(stage.name for stage in view.stages.values() if stage.state in ("done", "skipped"))
     again = tuple(name for name in done if name in _trainings(spec)) if until else ()
     done = tuple(name for name in done if name not in again)
-    changes = {**(changes or {}), **_further(run, until or {})}
+    changes = {**changes, **_further(run, until)}
     revision = None
     if new_code or changes or workers is not None:
         revision = _revised(run, spec, new_code=new_code, changes=changes, workers=workers, drop=drop, done=done)
     _check_machines_again(run, spec if revision is None else revision.spec, done)
-    return Resumption(view, revision, new_code, again)
+    return Resumption(view, sealed, revision, new_code, again)
 
 
 def _revised(
@@ -337,6 +366,7 @@ def go_on(run: Run, resumption: Resumption) -> Run:
     """
     store, view, revision = run.bundle.store, resumption.view, resumption.revision
     entry: dict[str, Any] = {"by": user(), "code": None}
+    new_spec, new_code = None, None
     made: list[str] = []
     if resumption.again:
         entry["again"] = list(resumption.again)
@@ -344,17 +374,26 @@ def go_on(run: Run, resumption: Resumption) -> Run:
         if revision is not None:
             spec = json.dumps(revision.spec, indent=1, sort_keys=True).encode()
             entry["spec"] = _create_next(store, "spec-{}.json", spec, made)
+            new_spec = entry["spec"], spec
             entry["changed"] = [dataclasses.asdict(line) for line in revision.lines]
         if resumption.new_code:
             assert revision is not None
             project = find_project()
             code = pack(project, _entry_files(revision.spec, project.root), run.bundle.root)
             entry["code"] = _create_next(store, "code-{}.zip", code, made)
+            new_code = entry["code"], code
+        try:
+            with origin.acting_on(run.bundle, resumption.sealed):
+                entry["sealed"] = origin.resealed(run.bundle, new_spec, new_code)
+        except FileNotFoundError:
+            raise _removed(run) from None
+        entry["signed"] = trust.sign(run.id, entry["sealed"])
     with interrupts.held():
         with _removed_if_refused(store, made):
             run.bundle.index(view.job, LIVE)  # first: a line that says so has the log looked at, whatever that says
             _take_up(run, view, entry)
-        launch(run)
+        with origin.acting_on(run.bundle, entry["sealed"]):
+            launch(run)
     return run
 
 
@@ -599,18 +638,22 @@ def _write_bundle(prepared: Prepared, *, inline: bool) -> Bundle:
         "start_from": prepared.begins,
         "changes": settings.to_json(prepared.changes),
     }
-    archive = pack(resolved.project, _entry_files(spec, root), store)
+    parts = {CODE: pack(resolved.project, _entry_files(spec, root), store)}
+    if prepared.lock is not None:
+        parts[LOCK] = prepared.lock.encode()
+    sealed = trust.seal({SPEC: encoded(spec), **parts})
     while True:
-        bundle = Bundle(store, new_run_id(resolved.job.name))
+        bundle = Bundle(store, new_run_id(resolved.job.name), sealed)
+        signed = trust.sign(bundle.run_id, sealed)
         try:
             if not bundle.write_spec(spec):
                 continue  # the name of another run
-            bundle.store.put("code.zip", archive)
-            if prepared.lock is not None:
-                bundle.store.put(LOCK, prepared.lock.encode())
+            for key, data in parts.items():
+                bundle.store.put(key, data)
             for key, manifest in prepared.facts.manifests.items():
                 bundle.store.put(key, manifest)
             submitted = {"job": resolved.job.name, "legs": spec["legs"], "by": user(), "inline": inline}
+            submitted.update(sealed=sealed, signed=signed)
             if resolved.cluster.backend in EARLY and not inline:
                 open_outside(bundle).launch()
             where = "" if inline else place(bundle)
@@ -671,13 +714,6 @@ def _lineage(root: Path) -> dict[str, Any]:
         "python": sys.version.split()[0], "packages": versions, "git": done.stdout.strip() or None,
         "host": os.uname().nodename, "user": user(),
     }  # fmt: skip
-
-
-def user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return str(os.getuid())
 
 
 __all__ = ["Prepared", "Run", "Store", "get_run", "prepare", "resume", "runs", "start", "submit"]

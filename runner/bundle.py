@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, unquote
 
+from runner import trust
 from runner.checks import object_name
 from runner.errors import RunNotFound, StoreError
 from runner.store import Entry, Log, Store
@@ -43,7 +44,7 @@ _LINE = re.compile(
     rf"(?P<run>{_RUN.pattern})~(?P<job>[\w-]{{1,60}})~(?P<state>[a-z]{{1,20}})~(?P<seconds>\d{{1,15}})"
     r"(~(?P<doing>[a-z]{1,20})~(?P<stage>[\w-]{0,60})~(?P<where>[!-~]*))?", re.ASCII,
 )  # fmt: skip
-LOCK = "packages.lock"
+SPEC, CODE, LOCK = "spec.json", "code.zip", "packages.lock"
 CLUSTER = "cluster.json"
 
 
@@ -111,16 +112,23 @@ class IndexLine:
         return cls(found["run"], found["job"], found["state"], float(found["seconds"]), doing)
 
 
+def encoded(spec: dict[str, Any]) -> bytes:
+    """A spec as it is kept."""
+    return json.dumps(spec, indent=1, allow_nan=False).encode()
+
+
 class Bundle:
     """The bundle of one run.
 
     Args:
         store: the root store.
         run_id: the run's name.
+        sealed: what its spec, code and lock must be, for a process that acts on them; see `trust`.
     """
 
-    def __init__(self, store: Store, run_id: str) -> None:
+    def __init__(self, store: Store, run_id: str, sealed: trust.Seal | None = None) -> None:
         self.root = store
+        self.sealed: trust.Seal = dict(sealed or {})
         self.run_id = run_id
         self.store = store.sub(run_id)
         self.log = Log(self.store, "log")
@@ -132,7 +140,11 @@ class Bundle:
 
     def write_spec(self, spec: dict[str, Any]) -> bool:
         """Publish the resolved job, once. Returns False if there is a run of that name already."""
-        return self.store.create("spec.json", json.dumps(spec, indent=1, allow_nan=False).encode())
+        return self.store.create(SPEC, encoded(spec))
+
+    def read_sealed(self, key: str) -> bytes:
+        """Spec, code or lock. Raises StoreRefused if it is not what was sealed."""
+        return trust.check(self.sealed, key, self.store.get(key), self.store.url)
 
     def spec(self, key: str | None = None) -> dict[str, Any]:
         """The resolved job as JSON.
@@ -140,14 +152,14 @@ class Bundle:
         Args:
             key: of which resume; None: the newest.
         """
-        return dict(json.loads(self.store.get(key or self.newest_spec())))
+        return dict(json.loads(self.read_sealed(key or self.newest_spec())))
 
     # -- paths ---------------------------------------------------------------------------------------------------
 
     def lock(self) -> str | None:
         """The packages that the job brings, as they were locked at submission."""
         try:
-            return self.store.get(LOCK).decode()
+            return self.read_sealed(LOCK).decode()
         except FileNotFoundError:
             return None
 
@@ -164,13 +176,16 @@ class Bundle:
 
     def newest_code(self) -> str:
         """The key of the run's code: that of its submission, or of the last resume that brought newer."""
-        return self._brought("code") or "code.zip"
+        return self._brought("code") or CODE
 
     def newest_spec(self) -> str:
         """The key of the run's spec: that of its submission, or of the last resume that changed it."""
-        return self._brought("spec") or "spec.json"
+        return self._brought("spec") or SPEC
 
     def _brought(self, what: str) -> str:
+        sealed = [key for key in self.sealed if key.startswith(what)]
+        if sealed:
+            return sealed[0]
         brought = [e.data[what] for e in self.log.read() if e.kind == "resumed" and e.data.get(what)]
         return str(brought[-1]) if brought else ""
 
@@ -286,8 +301,27 @@ def begun_at(run_id: str) -> float | None:
         return None
 
 
+def _last(store: Store, ids: list[str], name: str) -> str:
+    """The newest run of this user's, or the one so many before it."""
+    back = name.removeprefix("@last").removeprefix("~")
+    number, mine = int(back) if back.isdigit() else 0, 0
+    for run_id in reversed(ids):
+        head = Bundle(store, run_id).log.head()
+        if head is None or head.data.get("by") != trust.user():
+            continue
+        if mine == number:
+            return run_id
+        mine += 1
+    raise RunNotFound(
+        f"'{name}': the store has {mine} of its {len(ids)} runs from you ({trust.user()})",
+        allowed=f"@last to @last~{mine - 1}" if mine else "a run id, or a unique part of one",
+        todo="see `runner ps`; a run of somebody else's is named by its id", where=f"store {store.url}",
+    )  # fmt: skip
+
+
 def find_run(store: Store, name: str) -> str:
-    """The id of the run that `name` means: an id, a unique prefix or part of one, or ``@last`` (``@last~1`` before it).
+    """The id of the run that `name` means: an id, a unique prefix or part of one, or ``@last``: the
+    newest of this user's (``@last~1`` before it).
 
     Raises:
         RunNotFound: none or several fit.
@@ -297,11 +331,7 @@ def find_run(store: Store, name: str) -> str:
     if not ids:
         raise RunNotFound(f"no run '{name}': the store has no runs", todo="submit one, or give --store", where=where)
     if name.startswith("@last"):
-        back = name.removeprefix("@last").removeprefix("~")
-        number = int(back) if back.isdigit() else 0
-        if number < len(ids):
-            return ids[-1 - number]
-        raise RunNotFound(f"'{name}'", allowed=f"@last to @last~{len(ids) - 1}", where=where)
+        return _last(store, ids, name)
     for fits in (
         [i for i in ids if i == name],
         [i for i in ids if i.startswith(name)],

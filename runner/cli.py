@@ -324,6 +324,7 @@ def resume(
     drop: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="With --new-code: a config field that is gone on purpose.")
     ] = None,
+    trust: Annotated[bool, typer.Option("--trust", help="Also a run that somebody else has submitted.")] = False,
     store: StoreUrl = None,
     output: Format = Output.TEXT,
 ) -> None:
@@ -334,7 +335,7 @@ def resume(
     """
     from runner.show import act, ask
 
-    wanted = act.Wanted(new_code, changes or [], workers, until or [], drop or [])
+    wanted = act.Wanted(new_code, changes or [], workers, until or [], drop or [], trust)
     act.resume(ask.open_run(run, store), store, wanted, detach=detach, output=output)
 
 

@@ -113,6 +113,10 @@ class RunNotFound(InputError):
     """A name of a run fits none, or more than one."""
 
 
+class NotYours(InputError):
+    """A run that this user has not signed would start code; it takes his word."""
+
+
 class StoreError(Explained):
     """The store could not be read or written."""
 

@@ -100,7 +100,7 @@ def _check_size(files: set[Path], root: Path) -> None:
 
 def unpack(bundle: Bundle, folder: Path) -> None:
     """The project's files of a run, as they were at submission or at the resume that brought newer ones."""
-    with zipfile.ZipFile(io.BytesIO(bundle.store.get(bundle.newest_code()))) as archive:
+    with zipfile.ZipFile(io.BytesIO(bundle.read_sealed(bundle.newest_code()))) as archive:
         for name in archive.namelist():
             inside = path_of(name)
             if inside is None:

@@ -215,7 +215,7 @@ def main(argv: list[str]) -> int:
     """The supervisor's process."""
     argument = argument_of(argv)
     store = Store(argument["store"], argument["options"])
-    bundle = Bundle(store, argument["run_id"])
+    bundle = Bundle(store, argument["run_id"], argument.get("sealed"))
     early = bundle.spec()["cluster"]["backend"] in EARLY
     if early and not _submitted(bundle) and abandon(bundle):
         return 0

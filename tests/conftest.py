@@ -28,6 +28,7 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr("runner.code_root._code_root", None)
     monkeypatch.setattr("sys.path", list(sys.path))
     monkeypatch.setenv("RUNNER_CODE_ROOT", "")  # what a test sets goes with it
+    monkeypatch.setenv("RUNNER_KEY", "the key of these tests, and of no person")
     yield
     isolation.leave()
 

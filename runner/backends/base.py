@@ -109,7 +109,7 @@ def open_backend(bundle: Bundle) -> Backend:
     if name in ("local", "ray"):
         from runner.backends.local import LocalBackend
 
-        return LocalBackend(store.url, store.options, bundle.run_id)
+        return LocalBackend(store.url, store.options, bundle.run_id, sealed=bundle.sealed)
     from runner.backends.fake import FakeBackend
 
     return FakeBackend(store.url, store.options, bundle.run_id)

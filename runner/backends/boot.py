@@ -5,6 +5,7 @@ Its text travels in the pod's spec, or in the job's environment.
 It must work with whatever runner the image holds, or none, so it imports nothing of runner; fsspec must be there.
 """
 
+import hashlib
 import io
 import json
 import os
@@ -24,7 +25,7 @@ def main() -> None:
     argument = json.loads(os.environ["RUNNER_ARGUMENT"])
     folder = Path(tempfile.gettempdir()) / argument["folder"]  # an absolute one stays as it is
     if not (folder / "runner").is_dir():
-        unpack(argument["code"], argument["options"], folder)
+        unpack(argument["code"], argument["options"], folder, argument.get("sealed") or {})
     refuse_others(folder)
     sys.path.insert(0, str(folder))
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
@@ -32,8 +33,12 @@ def main() -> None:
     runpy.run_module(argument["module"], run_name="__main__")
 
 
-def unpack(url: str, options: dict, folder: Path) -> None:
-    """Beside the folder first, then renamed: a half-written one is never used."""
+def unpack(url: str, options: dict, folder: Path, sealed: dict) -> None:
+    """Beside the folder first, then renamed: a half-written one is never used.
+
+    Args:
+        sealed: name in the bundle -> sha256. Code that is not the one which was submitted is not unpacked.
+    """
     import fsspec
 
     def read() -> bytes:
@@ -41,6 +46,8 @@ def unpack(url: str, options: dict, folder: Path) -> None:
             return file.read()
 
     data = patiently(read)
+    if sealed and hashlib.sha256(data).hexdigest() != sealed.get(url.rsplit("/", 1)[-1]):
+        sys.exit(f"{url} is not what was submitted: somebody has changed it in the store; nothing of it was run")
     folder.parent.mkdir(parents=True, exist_ok=True)
     beside = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", dir=folder.parent))
     with zipfile.ZipFile(io.BytesIO(data)) as archive:

@@ -130,7 +130,13 @@ class KubeRayBackend:
     def start(self, leg: int, attempt: int) -> None:
         """See `Backend`; a RayJob of that name that exists already is the one. The machines of the one before go."""
         if attempt == 1 and all(self._stages[name]["action"] == "skip" for name in self._legs[leg]):
-            self._here = LocalBackend(self._facts.store, dict(self._facts.options), self._facts.run_id, skip=True)
+            self._here = LocalBackend(
+                self._facts.store,
+                dict(self._facts.options),
+                self._facts.run_id,
+                skip=True,
+                sealed=dict(self._facts.sealed),
+            )
             self._here.start(leg, attempt)
             return
         if self._current is not None:
@@ -368,6 +374,7 @@ def run_facts(bundle: Bundle) -> manifest.RunFacts:
         cluster=wire.from_json(spec["cluster"]),
         options=bundle.root.options,
         code=bundle.newest_code(),
+        sealed=bundle.sealed,
         ray_version=spec["lineage"]["packages"]["ray"],
         by=spec["lineage"]["user"],
     )

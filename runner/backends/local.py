@@ -17,6 +17,7 @@ from runner import private
 from runner.backends import processes
 from runner.code_root import ENVIRONMENTS
 from runner.lifecycle import DriverState
+from runner.trust import Seal
 
 
 class LocalBackend:
@@ -25,10 +26,14 @@ class LocalBackend:
     options: its storage options.
     run_id: of the run.
     skip: all results of the leg exist, so the driver starts no processes.
+    sealed: of the run; see `trust`.
     """
 
-    def __init__(self, store_url: str, options: dict[str, Any], run_id: str, skip: bool = False) -> None:
+    def __init__(
+        self, store_url: str, options: dict[str, Any], run_id: str, skip: bool = False, sealed: Seal | None = None
+    ) -> None:
         self._store_url, self._options, self._run_id, self._skip = store_url, options, run_id, skip
+        self._sealed = sealed or {}
         self._driver: subprocess.Popen[bytes] | None = None
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_read, False)
@@ -52,6 +57,7 @@ class LocalBackend:
         argument = {
             "store": self._store_url, "options": self._options, "run_id": self._run_id, "leg": leg,
             "attempt": attempt, "scratch": str(scratch), "parent": os.getpid(), "skip": self._skip,
+            "sealed": self._sealed,
         }  # fmt: skip
         with open(scratch / "driver.out", "ab") as out:
             self._driver = private.start_module(

@@ -35,6 +35,7 @@ class LocalOutside:
         """See `Outside`."""
         root = self._bundle.root
         argument = {"store": root.url, "options": root.options, "run_id": self._bundle.run_id}
+        argument["sealed"] = self._bundle.sealed
         environment = driver_environment(self._bundle.run_id)
         environment.pop(processes.MARK)  # the mark is for what the supervisor ends; it is not among those
         self._resumed = fold(self._bundle.log.read()).resumed

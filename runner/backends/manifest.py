@@ -33,6 +33,7 @@ class RunFacts:
     Args:
         store: the URL of the root store.
         code: the key of the code in the run's bundle.
+        sealed: what is in the bundle by right; see `trust`.
         options: of the store, for fsspec; no credentials.
         ray_version: of the Ray that the image has.
         by: who submits.
@@ -44,6 +45,7 @@ class RunFacts:
     cluster: Cluster
     options: Mapping[str, Any] = field(default_factory=dict)
     code: str = "code.zip"
+    sealed: Mapping[str, str] = field(default_factory=dict)
     ray_version: str = ""
     by: str = ""
 
@@ -232,6 +234,7 @@ def _container(facts: RunFacts, group: Group, argument: dict[str, Any] | None) -
     environment = {**where.environment, "PYTHONUNBUFFERED": "1"}
     if argument is not None:
         run = {"store": facts.store, "options": dict(facts.options), "run_id": facts.run_id}
+        run["sealed"] = dict(facts.sealed)
         code = f"{facts.store}/{facts.run_id}/{facts.code}"
         environment["RUNNER_ARGUMENT"] = json.dumps({**argument, **run, "code": code, "folder": CODE_FOLDER})
     container: dict[str, Any] = {

@@ -64,6 +64,7 @@ def _environment(bundle: Bundle, argument: dict[str, Any]) -> dict[str, str]:
     root, code = bundle.root, bundle.newest_code()
     run = {
         "store": root.url, "options": root.options, "run_id": bundle.run_id, "code": f"{bundle.store.url}/{code}",
+        "sealed": bundle.sealed,
         "folder": f"lake-runner-{bundle.run_id}-{code.removesuffix('.zip')}",
     }  # fmt: skip
     return {"RUNNER_ARGUMENT": json.dumps({**argument, **run}), "RUNNER_BOOT": boot_text()}

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, NoReturn
 import typer
 from rich.text import Text
 
-from runner import api, interrupts, streams
+from runner import api, interrupts, origin, streams
 from runner.bundle import new_run_id
-from runner.errors import InputError, Interrupted, RunnerError, exit_code_of, listed, suggest
+from runner.errors import InputError, Interrupted, NotYours, RunnerError, exit_code_of, listed, suggest
 from runner.lifecycle import RunState, View, fold
 from runner.pack import left_out
 from runner.project import find_project
@@ -135,17 +135,19 @@ class Wanted:
     workers: int | None
     until: list[str]
     drop: list[str]
+    trust: bool = False
 
 
 def resume(run: Run, url: str | None, wanted: Wanted, *, detach: bool, output: Output) -> None:
     """Go on with a run; follow it unless detached."""
     commands = commands_for(run.bundle.root, url)
+    trusted = wanted.trust or _is_trusted(run, output)
     if run.view().state is RunState.LOST:
         _say_ended(run)
     until = parse_assignments(wanted.until)
     resumption = api.prepare_resume(
         run, new_code=wanted.new_code, changes=parse_assignments(wanted.changes), workers=wanted.workers, until=until,
-        drop=wanted.drop,
+        drop=wanted.drop, trusted=trusted,
     )  # fmt: skip
     if resumption.revision is not None and output is Output.TEXT:
         _print_revision(resumption.revision, wanted.new_code)
@@ -158,6 +160,20 @@ def resume(run: Run, url: str | None, wanted: Wanted, *, detach: bool, output: O
             return
         _say(output, f"run {run.id} goes on; Ctrl-C cancels it")
         _follow(attached, commands, output)
+
+
+def _is_trusted(run: Run, output: Output) -> bool:
+    """Whether the user says so of a run that he has not signed; asked where somebody is there to answer."""
+    try:
+        origin.take(run.bundle, trusted=False)
+    except NotYours as refused:
+        if output is not Output.TEXT or not (interactive(sys.stdin) and interactive(sys.stderr)):
+            raise
+        typer.echo(f"{refused.where}: {refused.found}", err=True)
+        if not typer.confirm("start that as yourself?", err=True):
+            raise
+        return True
+    return False
 
 
 def _print_revision(revision: Revision, new_code: bool) -> None:

@@ -52,7 +52,7 @@ def main(argv: list[str]) -> int:
     signal.signal(signal.SIGTERM, _stop)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     store = Store(argument["store"], argument["options"], PATIENCE_S)
-    bundle = Bundle(store, argument["run_id"])
+    bundle = Bundle(store, argument["run_id"], argument.get("sealed"))
     if parent is None and not _is_first(bundle, argument["leg"], argument["attempt"]):
         return 1
     scratch = Path(argument["scratch"])
@@ -85,7 +85,7 @@ def _drive(argument: dict[str, Any], store: Store, bundle: Bundle, scratch: Path
         unpack_code(bundle, code)
     capture.set_code_root(code)
     os.chdir(code)
-    scope = Scope(store, argument["run_id"], argument["leg"], argument["attempt"], scratch)
+    scope = Scope(store, argument["run_id"], argument["leg"], argument["attempt"], scratch, sealed=bundle.sealed)
     shipper = Shipper(scratch / "spool", bundle)
     shipper.start()
     if parent is None:

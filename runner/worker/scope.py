@@ -18,6 +18,7 @@ from runner.lifecycle import fence, fold
 from runner.ship import SpoolFile
 from runner.spec import Cluster, Dataset, Job
 from runner.store import PATIENCE_S, Entry, Store
+from runner.trust import Seal
 
 if TYPE_CHECKING:
     from runner.data.manifest import Manifest
@@ -35,15 +36,16 @@ class Scope:
         inline: whether stages run in the user's own process.
         job: the user's own Job (inline); read from the bundle otherwise.
         spec: its key, where another process has found it.
+        sealed: see `Bundle`.
     """
 
     def __init__(
         self, store: Store, run_id: str, leg: int, attempt: int, scratch: Path, *, inline: bool = False,
-        job: Job | None = None, spec: str | None = None,
+        job: Job | None = None, spec: str | None = None, sealed: Seal | None = None,
     ) -> None:  # fmt: skip
         self.store, self.run_id, self.leg, self.attempt = store, run_id, leg, attempt
         self.scratch, self.inline = Path(scratch), inline
-        self.bundle = Bundle(store, run_id)
+        self.bundle = Bundle(store, run_id, sealed)
         self.stop = threading.Event()
         self._spec_key = spec or self.bundle.newest_spec()
         self.spec: dict[str, Any] = self.bundle.spec(self._spec_key)
@@ -86,6 +88,7 @@ class Scope:
             "attempt": self.attempt,
             "scratch": str(self.scratch),
             "spec": self._spec_key,
+            "sealed": self.bundle.sealed,
             "code_root": str(capture.code_root() or ""),
             "host": os.uname().nodename,
         }
@@ -103,7 +106,7 @@ class Scope:
             capture.set_code_root(Path(root))
         store = Store(payload["store"], payload["options"], PATIENCE_S)
         place = (payload["run_id"], payload["leg"], payload["attempt"], Path(payload["scratch"]))
-        return cls(store, *place, spec=payload["spec"])
+        return cls(store, *place, spec=payload["spec"], sealed=payload["sealed"])
 
     # -- telling -------------------------------------------------------------------------------------------------
 

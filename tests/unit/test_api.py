@@ -19,6 +19,7 @@ from runner.bundle import Bundle, find_run, new_run_id, read_index
 from runner.errors import InputError, PlanError, ProjectError, RunFailed, RunNotFound
 from runner.lifecycle import RunState
 from runner.store import Store
+from runner.trust import user
 
 FAKE = Cluster(backend="fake", groups={"cpu": Group(cpu=4, price_per_hour=0.5, max=2), "gpu": Group(gpu=2, max=2)})
 
@@ -216,6 +217,7 @@ def test_runs_are_found_by_unique_parts_and_by_age(store: Store) -> None:
     """A run is meant by its id, a unique prefix or part, or @last; anything else names the candidates."""
     for run_id in ("r260101-000000-a-222", "r260101-000001-b-333", "r260102-000000-b-444"):
         Bundle(store, run_id).index("job", "succeeded", 3)
+        Bundle(store, run_id).submit({"by": user()})
     assert find_run(store, "r260102") == "r260102-000000-b-444"
     assert find_run(store, "a-222") == "r260101-000000-a-222"
     assert find_run(store, "@last") == "r260102-000000-b-444"

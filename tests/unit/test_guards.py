@@ -16,7 +16,7 @@ PACKAGE = ROOT / "runner"
 LAYERS = [
     {"code_root", "interrupts", "private", "streams"},
     {"errors"},
-    {"credentials", "fresh_source", "pack_names", "script"},
+    {"credentials", "fresh_source", "pack_names", "script", "trust"},
     {"edited", "tracebacks", "usercode"},
     {"isolation"},
     {"modules"},
@@ -43,7 +43,7 @@ LAYERS = [
     {"supervisor"},
     {"worker"},
     {"run", "kube_run", "ray_run"},
-    {"inline", "revise"},
+    {"inline", "origin", "revise"},
     {"api", "leftovers"},
     {"show", "scaffold"},
     {"cli_cluster", "cli_keep", "onebox"},

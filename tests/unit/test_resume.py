@@ -10,7 +10,7 @@ import pytest
 
 import runner
 from runner import Cluster, Group, api, leftovers
-from runner.api import Resumption, go_on, prepare_resume, resume
+from runner.api import go_on, prepare_resume, resume
 from runner.backends.fake import FakeBackend
 from runner.backends.local_outside import LocalOutside
 from runner.bundle import LIVE, read_index
@@ -248,9 +248,9 @@ def test_of_a_resume_and_a_removal_one_comes_first(project: Path) -> None:
     assert run.bundle.spec()
     end_run(run.bundle, RunState.FAILED, None, {})
     leftovers._close(run.bundle)
-    for late in (resumption, prepare_resume):
+    for late in (lambda: go_on(run, resumption), lambda: prepare_resume(run, trusted=True)):
         with pytest.raises(RunNotFound, match="the run has been removed"):
-            go_on(run, late) if isinstance(late, Resumption) else late(run)
+            late()
     leftovers.remove(run.bundle.root, target)
     with pytest.raises(RunNotFound, match="the run has been removed"):
         go_on(run, dataclasses.replace(resumption, view=dataclasses.replace(run.view(), removed=False)))
