@@ -1,4 +1,4 @@
-"""A machine of a cluster that is not the driver's, and who ships what its processes write."""
+"""A machine of a cluster, or a container, that is not the driver's, and who ships what its processes write."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from runner.ship import Shipper
 from runner.store import PATIENCE_S, Store
 from runner.worker import children
 from runner.worker.memory import limit_words, out_of_memory_kills
-from runner.worker.scope import Scope
+from runner.worker.scope import Scope, is_beside
 
 #: Seconds that the last lines may take into the bundle.
 LAST_LINES_S = 20.0
@@ -26,7 +26,7 @@ _LEAVE = "import os, sys; os.fork() and os._exit(0); from runner.worker.node imp
 
 
 class Node:
-    """One process of a stage on a machine of Ray. Away from the driver's machine, what it writes is shipped from here.
+    """One process of a stage on a machine of Ray. Away from the driver, what it writes is shipped from here.
 
     Args:
         payload: of the driver's scope.
@@ -36,7 +36,7 @@ class Node:
     def __init__(self, payload: dict[str, Any], stage: str, writer: str) -> None:
         children.make_ready()
         self._shipper: subprocess.Popen[bytes] | None = None
-        if payload["host"] == os.uname().nodename:
+        if is_beside(payload):
             self.scope = Scope.attach(payload)
             return
         scratch = Path(payload["scratch"]) / f"{stage}-{writer}"

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import json
 import os
+import secrets
 import threading
 import time
 from pathlib import Path
@@ -90,17 +91,26 @@ class Scope:
             "spec": self._spec_key,
             "sealed": self.bundle.sealed,
             "code_root": str(capture.code_root() or ""),
-            "host": os.uname().nodename,
+            "beside": self._mark,
         }
+
+    @functools.cached_property
+    def _mark(self) -> str:
+        """A file that whoever shares this process's scratch folder sees, and nobody else: names of machines need not
+        tell, for containers of one machine may have its name and folders of their own.
+        """
+        path = self.scratch / f"here-{secrets.token_hex(8)}"
+        path.touch()
+        return str(path)
 
     @classmethod
     def attach(cls, payload: dict[str, Any]) -> Scope:
         """The scope in a worker process; also makes the user's code importable there.
 
-        On another machine than the driver's, the code is where Ray has put it.
+        Elsewhere than beside the driver, the code is where Ray has put it.
         """
         root, unpacked = payload["code_root"], capture.code_folder()
-        if payload["host"] != os.uname().nodename and unpacked is not None:
+        if not is_beside(payload) and unpacked is not None:
             root = str(unpacked / "project")
         if root:
             capture.set_code_root(Path(root))
@@ -195,3 +205,8 @@ class Scope:
         manifest = foreign.look(dataset)
         self.bundle.store.create(foreign.key(dataset), manifest.to_bytes())
         return manifest
+
+
+def is_beside(payload: dict[str, Any]) -> bool:
+    """Whether this process shares the scratch folder of the one whose payload it was given: its code and its spool."""
+    return os.path.exists(payload["beside"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import pickle
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from runner.bundle import Bundle
 from runner.store import Store
 from runner.worker import node
 from runner.worker.node import Node
+from runner.worker.scope import Scope
 
 ROOT = Path(__file__).resolve().parents[2]
 RUN = "r261123-221649fb-tiny-r9"
@@ -30,12 +30,12 @@ def fit(ctx: Any, config: Any) -> None:
 
 @pytest.fixture
 def payload(store: Store, tmp_path: Path) -> dict[str, Any]:
-    """Of a driver on another machine."""
+    """Of a driver on another machine, or in another container of this one."""
     job = Job("tiny", stages=[Train("fit", fn=fit, data={"train": "rows"})])
     Bundle(store, RUN).write_spec({"job": wire.to_json(job, ROOT), "datasets": {}})
     return {
         "store": store.url, "options": {}, "run_id": RUN, "leg": 0, "attempt": 2, "scratch": str(tmp_path / "scratch"),
-        "spec": Bundle(store, RUN).newest_spec(), "code_root": "", "host": "r261123-head-ztvx2",
+        "spec": Bundle(store, RUN).newest_spec(), "code_root": "", "beside": str(tmp_path / "none"),
     }  # fmt: skip
 
 
@@ -46,10 +46,20 @@ def segments(store: Store, kind: str, writer: str) -> bytes:
 
 
 def test_the_drivers_own_machine_ships_nothing(payload: dict[str, Any]) -> None:
-    """Beside the driver, whose shipper sees the same folder, a process uses the driver's scratch."""
-    made = Node({**payload, "host": os.uname().nodename}, "fit", "rank0")
-    assert str(made.scope.scratch) == payload["scratch"]
+    """Beside the driver, whose shipper sees the same folder, a process uses the driver's scratch. That is not told by
+    the machine's name, which containers of one machine may share.
+    """
+    driver = Scope(Store(payload["store"]), RUN, 0, 2, Path(payload["scratch"]))
+    driver.scratch.mkdir()
+    told = driver.payload()
+    made = Node(told, "fit", "rank0")
+    assert made.scope.scratch == driver.scratch
     assert made._shipper is None
+    made.close()
+    driver.scratch.rename(driver.scratch.with_name("of-another-container"))
+    made = Node(told, "fit", "rank0")
+    assert made.scope.scratch == driver.scratch / "fit-rank0"
+    assert made._shipper is not None
     made.close()
 
 
@@ -85,7 +95,7 @@ def test_a_worker_of_ray_is_in_the_projects_folder(payload: dict[str, Any], tmp_
     """A path of the project's means the same to a prep on Ray as on processes, wherever Ray has started the worker."""
     project, told = tmp_path / "project", tmp_path / "told"
     project.mkdir()
-    here = {**payload, "host": os.uname().nodename, "code_root": str(project)}
+    here = {**payload, "beside": str(project), "code_root": str(project)}
     worker = f"""
 import os, pickle
 from pathlib import Path
