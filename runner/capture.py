@@ -151,7 +151,7 @@ def _named(function: Any, root: Path) -> tuple[ModuleType, str] | None:
 
 def _modules(own: str | None, root: Path) -> Iterator[ModuleType]:
     """Where a name is looked for: first the module that the object says to be of, then the project's."""
-    names = [own, "__main__", *sorted(name for name, m in list(sys.modules.items()) if isolation.is_of(m, root))]
+    names = [own, "__main__", *sorted(isolation.modules_of(root))]
     for name in dict.fromkeys(filter(None, names)):
         module = sys.modules.get(name)
         if isinstance(module, ModuleType):

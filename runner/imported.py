@@ -62,12 +62,11 @@ def _module_file(name: str, folders: list[Path]) -> Path | None:
 
 
 def _imported(root: Path) -> Iterator[tuple[str, Path]]:
-    for name, module in list(sys.modules.items()):
+    for name, module in isolation.modules_of(root).items():
         file = getattr(module, "__file__", None)
-        if isinstance(file, str) and isolation.is_of(module, root):
-            inside = inside_of(Path(file), root)
-            if inside is not None:
-                yield name, inside
+        inside = inside_of(Path(file), root) if isinstance(file, str) else None
+        if inside is not None:
+            yield name, inside
 
 
 def _bases(root: Path) -> Iterator[Path]:

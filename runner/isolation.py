@@ -86,9 +86,9 @@ def enter(root: Path, folder: Path) -> None:
         return
     leave()
     names = _names(root)
-    own = {name: module for name, module in sys.modules.items() if is_of(module, root)}
+    own = modules_of(root)
     shared = _keeps or (bool(own) and all(_is_unchanged(module) for module in own.values()))
-    hidden = {name: m for name, m in sys.modules.items() if not is_of(m, root) and _collides(name, m, names)}
+    hidden = {name: m for name, m in sys.modules.items() if name not in own and _collides(name, m, names)}
     hidden |= {} if shared else own
     for name in hidden:
         del sys.modules[name]
@@ -98,7 +98,7 @@ def enter(root: Path, folder: Path) -> None:
         sys.modules.update(_space(root).modules)
     usercode.root = root
     importlib.invalidate_caches()
-    _entered = _Entered(root, list(sys.path), hidden, shared, Finder(root))
+    _entered = _Entered(root, list(sys.path), hidden, shared, Finder(root), seen=sys.modules.keys() - own.keys())
     sys.meta_path.insert(0, _entered.finder)
     _arrange(_entered, folder)
 
@@ -124,10 +124,10 @@ def note() -> None:
     if _entered is None:
         return
     space = _space(_entered.root)
-    fresh = {name: module for name, module in list(sys.modules.items()) if name not in _entered.seen}
+    fresh = {name: module for name, module in sys.modules.copy().items() if name not in _entered.seen}
     _entered.seen.update(fresh)
-    for name, module in fresh.items():
-        if name not in space.modules and is_of(module, _entered.root):
+    for name, module in _of(fresh, _entered.root).items():
+        if name not in space.modules:
             space.modules[name] = module
             file = getattr(module, "__file__", None)
             if file is not None:
@@ -139,13 +139,32 @@ def last_folders() -> set[str]:
     return set() if _entered is None else set(_entered.last)
 
 
+def modules_of(root: Path) -> dict[str, ModuleType]:
+    """The project's own modules: not what is installed in an environment inside it, nor runner itself."""
+    return _of(sys.modules.copy(), root)
+
+
 def is_of(module: ModuleType, root: Path) -> bool:
-    """Whether a module is the project's own: not installed in an environment inside it, nor runner itself."""
-    name = getattr(module, "__name__", "")
-    if name in ("__main__", "__mp_main__") or (name.split(".")[0] == "runner" and not _is_usercode(name)):
-        return False
+    """Whether a module is one of `modules_of`."""
+    return bool(_of({"": module}, root))
+
+
+def _of(modules: dict[str, ModuleType], root: Path) -> dict[str, ModuleType]:
+    """Those of the project. There are thousands that are not, and a submit asks several times."""
     below = f"{str(root).rstrip(os.sep)}{os.sep}"
-    return any(path.startswith(below) and not is_installed(Path(path)) for path in _places(module))
+    return {name: module for name, module in modules.items() if _lies(module, below) and not _is_ours(module)}
+
+
+def _lies(module: ModuleType, below: str) -> bool:
+    """Whether a module comes from a folder, given with a separator at its end, and not from an environment there."""
+    inside = [path for path in _places(module) if path.startswith(below)]
+    return bool(inside) and not all(is_installed(Path(path)) for path in inside)
+
+
+def _is_ours(module: ModuleType) -> bool:
+    """Whether a module is the main one, or runner's."""
+    name = getattr(module, "__name__", "")
+    return name in ("__main__", "__mp_main__") or (name.split(".")[0] == "runner" and not _is_usercode(name))
 
 
 def _space(root: Path) -> _Space:
@@ -163,7 +182,7 @@ def _places(module: ModuleType) -> list[str]:
     """The file of a module; the folders of a package that has none."""
     file = getattr(module, "__file__", None)
     if isinstance(file, str):
-        return [file if os.path.isabs(file) else os.path.abspath(file)]
+        return [file if file.startswith(os.sep) else os.path.abspath(file)]
     try:
         return [entry for entry in getattr(module, "__path__", ()) if isinstance(entry, str)]
     except Exception:  # a stand-in of some library, or a package whose parent is gone

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import zipfile
 from collections.abc import Iterable
@@ -48,11 +49,19 @@ def pack(project: Project, entry_files: Iterable[Path], store: Store | None = No
     files = {f for f in listed_files(root, store) if not _stays(root, f)} if project.found else set()
     files |= modules
     _check_size(files, root)
-    out = io.BytesIO()
-    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+    out = io.BytesIO(_own_source())
+    with zipfile.ZipFile(out, "a") as archive:
         for inside in sorted(files):
             _add(archive, member_of(inside), (root / inside).read_bytes())
         _add(archive, f"project/{FOLDERS_NOTE}", import_folders(root, entries).to_bytes())
+    return out.getvalue()
+
+
+@functools.cache
+def _own_source() -> bytes:
+    """A zip of runner's own source, packed once by a process however many runs it submits."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
         for path in sorted(_PACKAGE.rglob("*.py")):
             _add(archive, f"runner/{path.relative_to(_PACKAGE).as_posix()}", path.read_bytes())
     return out.getvalue()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import time
 from pathlib import Path
 from typing import Any
 
+import typer.testing
 from typer.testing import CliRunner, Result
 
 from runner import api
@@ -15,6 +17,9 @@ from runner.backends.fake import FakeBackend
 from runner.bundle import Bundle
 from runner.cli import app
 from runner.run import Run
+
+#: The tree of commands is made once: that takes longer than most of them.
+typer.testing._get_command = functools.cache(typer.testing._get_command)
 
 JOB = """
 from dataclasses import dataclass
