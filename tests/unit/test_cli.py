@@ -1,14 +1,10 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-import runner
 from runner.backends import processes
 from runner.backends.fake import FakeBackend
 from runner.bundle import find_run, read_index
@@ -16,7 +12,7 @@ from runner.errors import DataError, WorkerLost, to_entry
 from runner.project import find_project
 from runner.run import Run
 from runner.show import units
-from tests.unit.cli_project import call, call_json, lost, unstarted, write_lines, write_project, write_steps
+from tests.cli_kit import call, call_json, lost, unstarted, write_lines, write_project, write_steps
 
 
 @pytest.fixture(autouse=True)
@@ -173,17 +169,6 @@ def test_inline_shows_the_users_exception_as_theirs(project: Path) -> None:
     assert "runner/worker" not in shown
     assert "failed in stage upper: " in shown
     assert "ValueError: TWO is not liked" in shown.split("failed in stage")[0]
-
-
-def test_a_debugger_stops_where_the_users_code_raised(project: Path) -> None:
-    """`python -m pdb -m runner submit ... --inline` shows the variables of the failing function."""
-    (project / "jobs/shout.py").write_text(INLINE)
-    command = [sys.executable, "-m", "pdb", "-c", "continue", "-m", "runner", "submit", "shout", "--inline"]
-    done = subprocess.run(
-        [*command, "--set", "bad=TWO"], input="p config\nq\n", capture_output=True, text=True, check=False,
-        env={**os.environ, "PYTHONPATH": str(Path(runner.__file__).parents[1])},
-    )  # fmt: skip
-    assert "(Pdb) Config(bad='TWO')" in done.stdout, done.stdout
 
 
 # -- looking ---------------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import pytest
 
 from runner.bundle import read_index
 from runner.project import find_project
-from tests.unit.cli_project import call, unstarted, write_project
+from tests.cli_kit import call, unstarted, write_project
 
 #: What is typed -> words that the error must hold.
 REFUSED: dict[str, list[str]] = {

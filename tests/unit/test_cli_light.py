@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from runner.store import Store
-from tests.unit.cli_project import call, call_json, unstarted, write_project
+from tests.cli_kit import call, call_json, unstarted, write_project
 
 ENDED = 2000
 

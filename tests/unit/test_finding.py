@@ -13,7 +13,7 @@ from runner.backends.fake import FakeBackend
 from runner.bundle import new_run_id
 from runner.errors import InputError, UserCodeError
 from runner.finding import moment
-from tests.unit.cli_project import call, call_json, unstarted, write_project
+from tests.cli_kit import call, call_json, unstarted, write_project
 
 
 @pytest.fixture(autouse=True)

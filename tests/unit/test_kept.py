@@ -14,8 +14,8 @@ from runner.run import Run
 from runner.store import Store
 from runner.worker.gang_inline import InlineGang
 from runner.worker.train import run_train
+from tests.cli_kit import call
 from tests.train_kit import RUN, Config, make_scope
-from tests.unit.cli_project import call
 
 
 def fit(ctx: Any, config: Config) -> None:

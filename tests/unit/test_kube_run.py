@@ -17,7 +17,7 @@ from runner.kube import names, preflight
 from runner.plan import Plan
 from runner.store import Store
 from runner.worker import driver
-from tests.unit.cli_project import call, write_project
+from tests.cli_kit import call, write_project
 
 RUN = "r261123-221649fb-tiny-r9"
 CLUSTER = """

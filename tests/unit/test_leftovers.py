@@ -25,8 +25,8 @@ from runner.spec import Dataset, Prep
 from runner.store import Store
 from runner.worker.pool import InlinePool
 from runner.worker.prep import run_prep
+from tests.cli_kit import call, lost, unstarted, write_project
 from tests.prep_kit import make_scope, rows_of, write_shards
-from tests.unit.cli_project import call, lost, unstarted, write_project
 
 
 def double(batch: pa.RecordBatch, config: Any) -> dict[str, Any]:

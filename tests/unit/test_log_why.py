@@ -12,7 +12,7 @@ from runner import log_why
 from runner.lifecycle import fold
 from runner.run import Run
 from runner.store import Entry
-from tests.unit.cli_project import unstarted, write_lines, write_project
+from tests.cli_kit import unstarted, write_lines, write_project
 
 BEGUN = ({"leg": 0, "attempt": 1}, {"leg": 1, "attempt": 1})
 SPEC: dict[str, Any] = {

@@ -225,32 +225,3 @@ def test_a_module_that_is_called_like_pythons_own_is_refused_where_it_is_meant(t
     refuse_shadowed([Path("a.py")], tmp_path)
     with pytest.raises(ProjectError, match=r"b.py imports 'queue'(.|\n)*rename queue.py"):
         refuse_shadowed([Path("b.py")], tmp_path)
-
-
-def test_a_submit_in_a_function_that_a_script_calls_is_unguarded(tmp_path: Path) -> None:
-    """The call's place at the top level of the script counts, however deep the submit is; a pool's submit is none."""
-    script = tmp_path / "go.py"
-    body = (
-        "from concurrent.futures import ThreadPoolExecutor\nimport runner\nfrom runner.errors import ProjectError\n"
-        "with ThreadPoolExecutor(1) as pool: K = pool.submit(len, 'abc').result()\n"
-        "def fit(ctx, config): return K\n"
-        "def main():\n"
-        "    job = runner.Job('j', stages=[runner.Train('t', fn=fit, data={'train': runner.Dataset(url='*.csv')})])\n"
-        "    try: print(runner.submit(job, cluster=runner.Cluster(backend='fake')).status)\n"
-        "    except ProjectError as error: print(error.todo)\n"
-    )
-    (tmp_path / "a.csv").write_text("x\n1\n")
-    script.write_text(body + "main()\nif __name__ == '__main__':\n    main()\n")
-    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False, cwd=tmp_path)
-    assert done.stdout == 'put the call below `if __name__ == "__main__":`\nsucceeded\n', done.stderr
-
-
-def test_what_a_script_defines_below_its_guard_is_refused(tmp_path: Path) -> None:
-    """Workers import a script and do not run what is guarded, so a function defined there is named at submit."""
-    script = tmp_path / "go.py"
-    script.write_text(
-        "from pathlib import Path\nfrom runner import capture\n"
-        "if __name__ == '__main__':\n    def fit(ctx, config): ...\n    capture.reference(fit, Path('.'), 'here')\n"
-    )
-    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False, cwd=tmp_path)
-    assert "'fit' is defined below the guard" in done.stderr

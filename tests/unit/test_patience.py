@@ -13,7 +13,7 @@ from runner.errors import ApiError, RunnerError, StoreAway, StoreError
 from runner.lifecycle import RunState, View
 from runner.patience import Patience, passes
 from runner.run import Run
-from tests.unit.cli_project import unstarted, write_lines, write_project
+from tests.cli_kit import unstarted, write_lines, write_project
 
 AWAY = StoreAway("EndpointConnectionError: no route", where="store s3://lake")
 

@@ -17,7 +17,7 @@ from runner.receipt import gpu_seconds_used, teardown
 from runner.spec import Kubernetes, Prep
 from runner.store import Entry
 from runner.worker.prep_progress import seconds_left
-from tests.unit.cli_project import write_project
+from tests.cli_kit import write_project
 from tests.unit.test_kube_run import CLUSTER, on
 from tests.unit.test_lifecycle import ATTEMPT, DONE, GONE, LEG_DONE, STARTED, log
 from tests.unit.test_manifest import OWNER, facts, manifest

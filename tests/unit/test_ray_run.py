@@ -22,7 +22,7 @@ from runner.bundle import Bundle
 from runner.errors import InputError, PlanError, SpecError, StoreError, WorkerAway, entry_of
 from runner.lifecycle import LOST, DriverState, fold
 from runner.store import Store
-from tests.unit.cli_project import write_project
+from tests.cli_kit import write_project
 
 RUN = "r261123-221649fb-tiny-r9"
 NODE = {"node_id": "n1", "node_ip": "127.0.0.1", "state": "ALIVE", "resources_total": {"CPU": 8.0, "GPU": 2.0}}

@@ -13,7 +13,7 @@ from runner.data.catalog import Catalog
 from runner.errors import InputError
 from runner.reasons import differences, grounds, nearest
 from runner.store import Store
-from tests.unit.cli_project import call
+from tests.cli_kit import call
 
 RECORD: dict[str, Any] = {
     "code": {"jobs/j.py:fn": "1", "lib.py:f": "2"}, "config": {"k": 1, "kinds": ["a"]},

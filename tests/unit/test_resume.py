@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import runner
-from runner import Cluster, Group, api, leftovers
+from runner import api, leftovers
 from runner.api import go_on, prepare_resume, resume
 from runner.backends.fake import FakeBackend
 from runner.backends.local_outside import LocalOutside
@@ -20,50 +20,10 @@ from runner.receipt import end_run
 from runner.revise import FILE, SET, SUBMITTED, fields
 from runner.run import Run
 from runner.show import listing
-from tests.unit.cli_project import lost
+from tests.cli_kit import lost
+from tests.fake_kit import FAKE, project
 
-FAKE = Cluster(backend="fake", groups={"cpu": Group(cpu=4, max=2), "gpu": Group(gpu=2, max=2)})
-
-JOB = """
-from dataclasses import dataclass
-from runner import Job, Prep, Train
-
-@dataclass(frozen=True)
-class Model:
-    layers: int = 2
-
-@dataclass(frozen=True)
-class Config:
-    lr: float = 0.1
-    words: int = 3
-    epochs: int = 2
-    model: Model = Model()
-
-def tokens(batch, config):
-    return batch
-
-def train(ctx, config):
-    return None
-
-job = Job("tiny", config=Config(), stages=[
-    Prep("tokens", fn=tokens, source="text", sink="tokens", workers=6, uses=("words",)),
-    Train("train", fn=train, data={"train": "tokens"}, workers=3),
-])
-"""
-
-
-@pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project with a job, a dataset and a cluster that only pretends."""
-    for folder in ("jobs", "datasets", "lake"):
-        (tmp_path / folder).mkdir(parents=True)
-    (tmp_path / "jobs/tiny.py").write_text(JOB)
-    (tmp_path / "datasets/text.py").write_text('from runner import Dataset\ndata = Dataset(url="lake/*.jsonl")\n')
-    (tmp_path / "lake/a.jsonl").write_text('{"text": "one"}\n{"text": "two"}\n')
-    monkeypatch.chdir(tmp_path)
-    FakeBackend.outcomes.clear()
-    FakeBackend.started.clear()
-    return tmp_path
+__all__ = ["project"]
 
 
 def failed(**config: Any) -> Run:

@@ -8,7 +8,7 @@ import pytest
 
 from runner.errors import ProjectError
 from runner.scaffold import FILES, project_name, write_project
-from tests.unit.cli_project import call, call_json
+from tests.cli_kit import call, call_json
 
 
 @pytest.fixture(autouse=True)

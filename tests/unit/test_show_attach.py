@@ -27,7 +27,7 @@ from runner.show.act import exit_code
 from runner.show.attach import WORKING_WHY_S, Attached, Detached
 from runner.show.documents import run_document
 from runner.show.progress import Progress
-from tests.unit.cli_project import unstarted, write_lines, write_project
+from tests.cli_kit import unstarted, write_lines, write_project
 
 
 class Recorder:

@@ -11,7 +11,7 @@ import pytest
 
 from runner.run import Run
 from runner.show.console import Output, plain
-from tests.unit.cli_project import call, unstarted, write_lines, write_project
+from tests.cli_kit import call, unstarted, write_lines, write_project
 
 
 @pytest.fixture

@@ -27,8 +27,8 @@ from runner.lifecycle import EVICTED, LOST, DriverState, RunState, fold
 from runner.show import listing
 from runner.store import Entry, Log, Store
 from runner.supervisor import Supervisor
+from tests.fake_kit import FAKE, project
 from tests.unit import kube_kit as kit
-from tests.unit.test_api import FAKE, project
 from tests.unit.test_manifest import facts
 
 __all__ = ["project"]

@@ -6,6 +6,7 @@ import functools
 import json
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,10 +49,10 @@ FILES = {
 }
 
 
-def write_project(root: Path) -> Path:
+def write_project(root: Path, files: Mapping[str, str] = FILES) -> Path:
     """The project in `root`, which the caller makes the current folder."""
     FakeBackend.outcomes.clear()
-    for name, text in FILES.items():
+    for name, text in files.items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)

@@ -1,0 +1,124 @@
+"""A command as a process: Ctrl-C at any moment, streams that are closed, readers that leave, exit codes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from runner import api
+from tests.cli_kit import write_project
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project in the current folder, whose runs start nothing."""
+    monkeypatch.chdir(write_project(tmp_path / "project").resolve())
+    return tmp_path / "project"
+
+
+def command(*words: str, before: str = "", **options: object) -> subprocess.CompletedProcess[str]:
+    """A real process of the command line."""
+    code = f"import sys\n{before}\nfrom runner.command import main\nsys.argv[1:] = {list(words)!r}\nsys.exit(main())"
+    given = {"capture_output": True, "text": True, "check": False, "timeout": 120, **options}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run([sys.executable, "-c", code], env=environment, **given)  # type: ignore[call-overload,no-any-return]
+
+
+#: Presses Ctrl-C as soon as a module is looked for.
+PRESS = """
+import os, signal
+class Press:
+    def find_spec(self, name, path=None, target=None):
+        if name == {module!r}:
+            sys.meta_path.remove(self)
+            try:
+                os.kill(os.getpid(), signal.SIGINT)
+            except KeyboardInterrupt:
+                {then}
+sys.meta_path.insert(0, Press())
+"""
+
+
+@pytest.mark.parametrize("module", ["runner.cli", "typer", "typer._adapters", "runner.show.act", "runner.facts"])
+@pytest.mark.parametrize("then", ["raise", "raise ImportError(name)", "pass"])
+def test_ctrl_c_before_anything_is_there(project: Path, module: str, then: str) -> None:
+    """Exit code 130 and a word that nothing was started, also where an import makes something else of it."""
+    done = command("submit", "tiny", before=PRESS.format(module=module, then=then))
+    assert (done.returncode, done.stderr) == (130, "interrupted: nothing was started\n")
+    assert not (project / ".runner").exists()
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_are_empty_ones(closed: str) -> None:
+    """The run is made, the exit code is its own, and no file takes the place of a stream."""
+    shell = f"exec {sys.executable} -m runner submit tiny {closed}"
+    done = subprocess.run(["bash", "-c", shell], env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False, timeout=120)
+    assert done.returncode == 0
+    (run,) = api.runs()
+    assert run.status == "succeeded"
+
+
+@pytest.mark.parametrize("words", [["submit", "tiny"], ["ps"], ["--help"]])
+def test_a_reader_that_leaves_is_no_error(words: list[str]) -> None:
+    """No traceback; the exit code is that of any program whose reader has left, and a run goes on without it."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = command(*words, capture_output=False, stdout=writing, stderr=subprocess.PIPE)
+    os.close(writing)
+    assert done.returncode == 141
+    assert "Traceback" not in done.stderr
+    assert "Exception" not in done.stderr
+
+
+ENDS = """
+import os, sys
+from runner import Job, Prep
+
+class Stop(BaseException): ...
+
+def fn(batch, config):
+    {body}
+
+job = Job("ends", cluster="fake", stages=[Prep("p", fn=fn, source="text", sink="out", batch_format="rows")])
+"""
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "words"),
+    [
+        ("sys.exit(0)", 1, "the function called sys.exit(0)"),
+        ("sys.exit()", 1, "the function called sys.exit(None)"),
+        ("sys.exit(7)", 1, "the function called sys.exit(7)"),
+        ("raise KeyboardInterrupt", 1, "KeyboardInterrupt (jobs/ends.py:8 in fn)"),
+        ("raise Stop('mine')", 1, "Stop: mine (jobs/ends.py:8 in fn)"),
+        ("return 3", 2, "fn returned a int"),
+        ("return batch", 0, ""),
+    ],
+)
+def test_a_run_in_this_process_ends_with_the_code_of_the_run(project: Path, body: str, code: int, words: str) -> None:
+    """Whatever the function does: --inline exits as a run elsewhere would, and the log says the same."""
+    (project / "jobs/ends.py").write_text(ENDS.format(body=body))
+    done = command("submit", "ends", "--inline")
+    assert done.returncode == code, done.stderr
+    assert words in done.stderr
+    (run,) = api.runs()
+    assert run.status == ("succeeded" if code == 0 else "failed")
+    if code == 1:
+        assert run.error is not None
+        assert run.error["class"] == "UserCodeError"
+        assert words in run.error["message"]
+
+
+def test_a_debugger_stops_where_the_users_code_raised(project: Path) -> None:
+    """`python -m pdb -m runner submit ... --inline` shows the variables of the failing function."""
+    (project / "jobs/ends.py").write_text(ENDS.format(body="mine = 'TWO'; raise ValueError(mine)"))
+    words = [sys.executable, "-m", "pdb", "-c", "continue", "-m", "runner", "submit", "ends", "--inline"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(words, input="p mine\nq\n", capture_output=True, text=True, check=False, env=environment)
+    assert "(Pdb) 'TWO'" in done.stdout, done.stdout
