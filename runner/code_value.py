@@ -130,7 +130,8 @@ class Values:
         if value.__module__ in sys.builtin_module_names:
             return ["builtin", value.__module__, value.__qualname__]
         file = getattr(module, "__file__", None)
-        if file is not None and is_installed(Path(file).resolve()):
+        is_main = value.__module__ == "__main__"  # of a session, which a program of the environment's may have begun
+        if file is not None and not is_main and is_installed(Path(file).resolve()):
             self._slice.packages.add(value.__module__.split(".")[0])
             return ["installed", value.__module__, value.__qualname__]
         if self._is_ours(value):

@@ -6,6 +6,8 @@ import base64
 import dataclasses
 import json
 import re
+import sys
+import sysconfig
 from pathlib import Path
 from typing import Any
 
@@ -245,6 +247,14 @@ def by_value(source: str, root: Path, cell: int = 1) -> Identity:
     exec(compile(source, f"<ipython-input-{cell}>", "exec"), space)
     value = base64.b64encode(cloudpickle.dumps(space["fn"])).decode()
     return identify([FunctionRef("fn", value=value, source="")], root)
+
+
+def test_what_is_typed_into_an_installed_program_is_the_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The session's main module may be a script of the environment; nothing that is defined there is."""
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", f"{sysconfig.get_path('scripts')}/repl", raising=False)
+    found = [by_value(f"def fn(b, config): return {value}", tmp_path) for value in (1, 2)]
+    assert found[0].hash != found[1].hash
+    assert found[0].packages == set()
 
 
 @pytest.mark.parametrize("name", VALUES)
