@@ -90,7 +90,7 @@ def test_runs_jobs_clusters_and_stages_complete(crowded: Path, monkeypatch: pyte
         monkeypatch.setenv("COMP_CWORD", str(len(line.split(" ")) - 1))
         return call().stdout.split()
 
-    assert complete("runner status r250101-00012") == [f"r250101-00012{n}-tiny-abc" for n in range(9, -1, -1)]
+    assert complete("runner status r250101-001") == [f"r250101-001{n}00-tiny-abc" for n in range(9, -1, -1)]
     assert complete("runner submit t") == ["tiny"]
     assert complete("runner submit jobs/t") == ["jobs/tiny.py"]
     assert complete("runner submit tiny --cluster ") == ["fake", "local", "ray_local"]
