@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 # Modules that are not kept compiled are compiled anew in each of a run's processes, which costs seconds.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test lint unit local cluster cluster-down test-cluster soak bench wheel lock clean
+.PHONY: help demo test lint unit local cluster cluster-down test-cluster soak bench wheel lock lock-onebox clean
 .DEFAULT_GOAL := help
 
 help:  ## What can be made
@@ -70,6 +70,9 @@ lock: $(READY)  ## Newer versions of everything, pinned
 	  $(BIN)/uv pip freeze --python $(BIN)/python --exclude-editable | $(BIN)/uv pip compile --quiet --no-deps --universal \
 		--python-version 3.11 --generate-hashes --no-header --no-annotate -; } > constraints.new
 	mv constraints.new constraints.txt
+
+lock-onebox: $(READY)  ## The hashes of the modules that the one-machine cluster is compiled from (needs Go)
+	$(BIN)/python -c 'from runner.onebox import build, versions; build.SUMS.write_text(build.sums(versions.EVERYTHING))'
 
 clean:  ## Remove what was made
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache

@@ -18,6 +18,8 @@ from pathlib import Path
 from runner.errors import InputError
 from runner.onebox.versions import Part
 
+#: The hash of every module of every program.
+SUMS = Path(__file__).with_name("go.sum")
 GO = "1.26.0"  # the newest that one of the modules asks for; Go fetches a newer toolchain itself where it must
 
 
@@ -74,6 +76,7 @@ def _compile(part: Part) -> None:
         _go(part, work, "build", "-mod=mod", "-trimpath", "-ldflags", _link_flags(part), "-o", "program", part.path)
         for data in part.data:
             _take_folder(part, work, data)
+        refuse_unknown(part, (work / "go.sum").read_text() if part.source == "" else "")
         (work / "program").rename(program(part))
 
 
@@ -83,10 +86,40 @@ def _write_module(part: Part, work: Path) -> None:
         (work / "go.mod").write_text(f"module {part.module}\n\ngo {GO}\n")
         (work / "main.go").write_text(part.source)
         return
+    shutil.copyfile(SUMS, work / "go.sum")
     lines = ["module onebox", "", f"go {GO}", "", f"require {part.module} {part.version}", ""]
     lines += [f"replace {name} => {name} {version}" for name, version in part.replace]
     (work / "go.mod").write_text("\n".join(lines) + "\n")
     (work / "tools.go").write_text(f'//go:build tools\n\npackage tools\n\nimport _ "{part.path}"\n')
+
+
+def refuse_unknown(part: Part, sums: str) -> None:
+    """Raise InputError if a program needs modules whose hashes were not known before.
+
+    Args:
+        sums: the go.sum with which it was compiled. Go itself refuses a module with another hash than there.
+    """
+    new = sorted(set(sums.splitlines()) - set(SUMS.read_text().splitlines()))
+    if new:
+        raise InputError(
+            f"{part.name} {part.version} was compiled from {len(new)} modules without a known hash: {new[0]} ...",
+            allowed=f"modules of {SUMS.name}", todo="make lock-onebox, and look at what it changes",
+        )  # fmt: skip
+
+
+def sums(parts: tuple[Part, ...]) -> str:
+    """The hashes of all modules that programs are compiled from, as Go finds them now."""
+    found: set[str] = set()
+    for part in parts:
+        if part.source:
+            continue
+        with tempfile.TemporaryDirectory() as name:
+            work = Path(name)
+            _write_module(part, work)
+            (work / "go.sum").unlink()
+            _go(part, work, "list", "-mod=mod", "-deps", "-f", "{{with .Module}}{{.Path}}{{end}}", part.path)
+            found |= set((work / "go.sum").read_text().splitlines())
+    return "\n".join(sorted(found)) + "\n"
 
 
 def _link_flags(part: Part) -> str:

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from runner import packages
+from runner.errors import InputError
+from runner.onebox import build, versions
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -29,6 +31,16 @@ def test_the_image_is_built_from_a_digest() -> None:
     text = (ROOT / "Dockerfile").read_text()
     assert re.search(r"^ARG BASE=\S+@sha256:[0-9a-f]{64}$", text, re.MULTILINE)
     assert "EXTRA_INDEX" not in text.upper().replace("-", "_")
+
+
+def test_programs_are_compiled_from_known_modules() -> None:
+    """Each program's own module is in the list of hashes, and one that needs a module beside the list is refused."""
+    known = build.SUMS.read_text()
+    for part in versions.EVERYTHING:
+        assert part.source or f"{part.module} {part.version} h1:" in known
+    build.refuse_unknown(versions.ETCD, "\n".join(known.splitlines()[:5]))
+    with pytest.raises(InputError, match=r"(?s)1 modules .*evil/module.*make lock-onebox"):
+        build.refuse_unknown(versions.ETCD, known + "evil/module v1.0.0 h1:AAAA=\n")
 
 
 @pytest.fixture
