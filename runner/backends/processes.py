@@ -1,8 +1,8 @@
 """The processes of a run on this machine: marking, finding and ending them, and dying with one's parent.
 
-They are found in two ways. Supervisor and driver adopt the orphans below them (Linux), so whatever a run has started is
-their descendant, whichever environment, session or dead parent it has. And every process inherits an environment
-variable that names the run, by which it is found when both are gone.
+They are found in two ways. Supervisor, driver and its fork servers adopt the orphans below them (Linux), so whatever a
+run has started is their descendant, whichever environment, session or dead parent it has. And every process inherits an
+environment variable that names the run, by which it is found when those are gone.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -26,15 +27,24 @@ def until(condition):
         assert time.monotonic() < deadline
         time.sleep(0.01)
 
-processes.adopt_orphans()
+if __name__ == "__main__":
+    processes.adopt_orphans()
 """
 
 
-def run(body: str) -> str:
-    """What the process printed."""
-    done = subprocess.run([sys.executable, "-c", SUPERVISOR + body], capture_output=True, text=True, timeout=120)
+def run(body: str, file: Path | None = None) -> str:
+    """What the process printed, on either stream.
+
+    Args:
+        file: to be written for it, where its children import it.
+    """
+    words = ["-c", SUPERVISOR + body]
+    if file is not None:
+        file.write_text(SUPERVISOR + body)
+        words = [str(file)]
+    done = subprocess.run([sys.executable, *words], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
+    return (done.stdout + done.stderr).strip()
 
 
 def test_orphans_without_the_mark_are_ended() -> None:
@@ -65,3 +75,31 @@ until(lambda: processes.reap(besides=(mine.pid,)) or not psutil.pid_exists(orpha
 print(mine.wait())
 """)
     assert told == "7"
+
+
+def test_orphans_of_workers_that_end_leave_no_zombie(tmp_path: Path) -> None:
+    """The fork server that a worker comes from adopts what it leaves, and takes note of its end without a word."""
+    told = run(
+        """
+import multiprocessing
+from runner.worker import forkserver
+
+def leave(pipe):
+    pipe.send(away("exec sleep 300 >&-").pid)
+
+if __name__ == "__main__":
+    forkserver.start(())
+    mine, theirs = multiprocessing.Pipe()
+    worker = forkserver.context().Process(target=leave, args=(theirs,))
+    worker.start()
+    orphan = psutil.Process(mine.recv())
+    worker.join()
+    server = psutil.Process(multiprocessing.forkserver._forkserver._forkserver_pid)
+    until(lambda: orphan.ppid() == server.pid)
+    orphan.kill()
+    until(lambda: not psutil.pid_exists(orphan.pid))
+    print(worker.exitcode, server.is_running(), server.children())
+""",
+        tmp_path / "driver.py",
+    )
+    assert told == "0 True []"
