@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import errno
+import itertools
 import json
 import os
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,8 +30,8 @@ def bundle(store: Store) -> Bundle:
 class Writer:
     """A process that prints into its spool file, at times of the test's own."""
 
-    def __init__(self, spool: Path, name: str) -> None:
-        self.path = spool / "train" / "1" / "logs" / f"{name}.log"
+    def __init__(self, spool: Path, name: str, stage: str = "train") -> None:
+        self.path = spool / stage / "1" / "logs" / f"{name}.log"
         self.path.parent.mkdir(parents=True, exist_ok=True)
 
     def print(self, data: bytes, at: float) -> None:
@@ -56,8 +60,7 @@ def test_lines_of_several_writers_come_in_the_order_of_time(bundle: Bundle, tmp_
     shipper.ship()
     for at, (writer, data) in enumerate([(first, b"egun\n"), (second, b"d\n"), (first, b"e\n"), (second, b"f\n")], 102):
         writer.print(data, float(at))
-        for file in shipper._spool_files("logs"):
-            file.look()
+        shipper.look()
     shipper.ship()
     assert list(Tail(bundle, "logs", timed=True).records()) == [
         Line(100.0, "train/rank0", "a"), Line(101.5, "train/rank1", "c"), Line(102.0, "train/rank0", "begun"),
@@ -76,6 +79,54 @@ def test_times_do_not_depend_on_how_a_log_was_cut(
         Shipper(tmp_path / "spool", bundle).ship()
     found = [(line.at, line.text) for line in Tail(bundle, "logs", timed=True).records(final=True)]
     assert found == [(1.0, "one"), (1.0, "two"), (2.0, "three"), (3.0, "four")]
+
+
+def test_a_shipper_outlives_what_it_cannot_read(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that goes between two looks, or a disk that fails for a moment, ends no shipping: the rest arrives."""
+    monkeypatch.setattr(ship, "LOOK_S", 0.005)
+    monkeypatch.setattr(ship, "FIRST_FLUSH_S", 0.02)
+    spool, looks, recovered = tmp_path / "spool", itertools.count(), threading.Event()
+    writer, gone = Writer(spool, "rank0"), Writer(spool, "rank1")
+    writer.print(b"one\n", 100.0)
+    gone.print(b"gone\n", 100.0)
+    stat = Path.stat
+
+    def fails(self: Path, **options: Any) -> Any:
+        if self == writer.path:
+            number = next(looks)
+            if number < 4:
+                raise OSError(errno.EIO, "Input/output error")
+            recovered.set()
+        return stat(self, **options)
+
+    shipper = Shipper(spool, bundle)
+    shipper.ship()
+    gone.path.unlink()
+    monkeypatch.setattr(Path, "stat", fails)
+    shipper.start()
+    assert recovered.wait(30)
+    writer.print(b"two\n", 101.0)
+    shipper.close()
+    assert shipper.error is None
+    assert texts(Tail(bundle, "logs", writer="rank0")) == ["one", "two"]
+    assert texts(Tail(bundle, "logs", writer="rank1")) == ["gone"]
+
+
+def test_logs_that_come_later_are_looked_at(bundle: Bundle, tmp_path: Path) -> None:
+    """Of a rank or a stage that begins between two flushes, too; a look lists nothing where no folder has changed."""
+    spool = tmp_path / "spool"
+    shipper = Shipper(spool, bundle)
+    for at, (stage, name) in enumerate([("prep", "prep-0"), ("train", "rank0"), ("train", "rank1")], 100):
+        writer = Writer(spool, name, stage)
+        writer.print(b"one\n", float(at))
+        shipper.look()
+        writer.print(b"two\n", at + 0.5)
+        shipper.look()
+    shipper.ship()
+    found = [line.at for line in Tail(bundle, "logs", timed=True).records()]
+    assert found == [100.0, 100.5, 101.0, 101.5, 102.0, 102.5]
 
 
 def test_the_last_line_is_shown_without_its_end(bundle: Bundle) -> None:
