@@ -114,6 +114,15 @@ class Fields:
         if not callable(value):
             raise self.fail(field, value, f"a function {signature}", "give the function itself, not its result")
 
+    def runs_when_called(self, field: str, value: Any) -> None:
+        """No generator and no coroutine, of whose body a call runs nothing."""
+        own = inspect.isroutine(value) or isinstance(value, type | functools.partial)
+        called = value if own else value.__call__
+        if inspect.isgeneratorfunction(called) or inspect.isasyncgenfunction(called):
+            raise self.fail(field, value, "a function without `yield`", "let it do its work itself, or call another")
+        if inspect.iscoroutinefunction(called):
+            raise self.fail(field, value, "a function without `async`", "call it by `asyncio.run` in another one")
+
 
 def object_name(name: str) -> str:
     """A name of a job or stage as Kubernetes and folders of any disk take it: lower-case, '-' for '_'."""

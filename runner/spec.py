@@ -195,6 +195,7 @@ class Train:
         fields.integer("workers", self.workers, 1, MOST_WORKERS)
         _stage_fields(fields, self.name, self.on, self.timeout_s)
         fields.callable("fn", self.fn, "(ctx, config)")
+        fields.runs_when_called("fn", self.fn)
         if self.data is None:
             object.__setattr__(self, "data", {})
         if not isinstance(self.data, Mapping):

@@ -165,13 +165,22 @@ def _kept(values: dict[str, Any], where: str) -> dict[str, Any]:
 
 def _number(name: str, value: Any, where: str) -> Any:
     """A number now, or, for a tensor on a GPU, a copy there: reading it would wait for the GPU at every step."""
-    if isinstance(value, torch.Tensor) and value.numel() == 1:
+    found = value
+    if isinstance(value, torch.Tensor) and value.numel() == 1 and not value.is_complex():
         value = value.detach()
-        return value.item() if value.device.type == "cpu" else value.clone()
-    if isinstance(value, bool | int | float):
-        return value
-    if type(value).__module__ == "numpy" and getattr(value, "size", 0) == 1:
-        return value.item()
+        if value.device.type != "cpu":
+            return value.clone()
+        found = value.item()
+    elif type(value).__module__ == "numpy" and getattr(value, "size", 0) == 1:
+        found = value.item()  # Python's number, but for a long double
+    if isinstance(found, bool | int | float) or type(found).__name__ == "longdouble":
+        try:
+            return float(found)
+        except OverflowError:
+            raise SpecError(
+                f"{name} is a whole number beyond what a float can be", allowed="numbers up to 1.7e308",
+                todo="pass a smaller one", where=where,
+            ) from None  # fmt: skip
     raise SpecError(
         f"{name} is a {type(value).__name__}", allowed="numbers and tensors of one element",
         todo="pass its mean, or keep it with ctx.save", where=where,

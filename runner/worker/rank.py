@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import os
 import socket
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ import torch
 import torch.distributed as dist
 
 from runner import capture
-from runner.errors import RunFailed
+from runner.errors import RunFailed, SpecError
 from runner.spec import Train
 from runner.worker import accelerator, own_group
 from runner.worker.scope import Scope
@@ -109,11 +110,24 @@ def run_rank(place: Place, stage: Train, scope: Scope, argument: dict[str, Any])
             context = TrainContext(place, stage, scope, argument, peers)
         with contextlib.closing(context):
             with own_group.kept():
-                capture.resolve(stage.fn)(context, scope.config)
+                returned = capture.resolve(stage.fn)(context, scope.config)
             with capture.ours():
+                _check_ran(stage, returned)
                 result = context.finish()
         peers.leave()
         return result
+
+
+def _check_ran(stage: Train, returned: Any) -> None:
+    """Raise SpecError for what has run nothing yet: a generator, a coroutine. Most are refused at submission."""
+    if inspect.isgenerator(returned) or inspect.isasyncgen(returned) or inspect.isawaitable(returned):
+        if inspect.iscoroutine(returned):
+            returned.close()  # or Python warns of it besides
+        raise SpecError(
+            f"the function returned a {type(returned).__name__}, of whose body nothing has run",
+            allowed="a function that trains when it is called", todo="take out `yield` or `async`",
+            where=f"stage '{stage.name}'",
+        )  # fmt: skip
 
 
 def _peers(place: Place) -> Peers:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,6 +17,19 @@ def transform(batch: Any, config: Any) -> Any:
 
 def train(ctx: Any, config: Any) -> None:
     return None
+
+
+def yields(ctx: Any, config: Any) -> Any:
+    yield ctx
+
+
+async def waits(ctx: Any, config: Any) -> None:
+    return None
+
+
+class Waits:
+    async def __call__(self, ctx: Any, config: Any) -> None:
+        return None
 
 
 @dataclass(frozen=True)
@@ -52,6 +66,9 @@ BAD = {
     "a name with odd characters": (lambda: prep(name="Tok ens!"), "'tok-ens' would do"),
     "no workers": (lambda: prep(workers=0), "a whole number from 1"),
     "workers that are no number": (lambda: prep(workers="2"), "a whole number"),
+    "a function that yields": (lambda: gang(fn=yields), "a function without `yield`"),
+    "a function that waits": (lambda: gang(fn=functools.partial(waits, config=None)), "a function without `async`"),
+    "an object whose call waits": (lambda: gang(fn=Waits()), "a function without `async`"),
     "a function that is none": (lambda: prep(fn="transform"), "a function"),
     "an unknown batch format": (lambda: prep(batch_format="arow"), "did you mean 'arrow'"),
     "a dataset transform without an order": (lambda: prep(batch_format="dataset"), "sort_by"),

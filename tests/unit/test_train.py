@@ -76,6 +76,22 @@ def test_result_says_what_was_trained(tmp_path: Path) -> None:
     assert result["seconds"] > 0
 
 
+def test_a_function_of_whose_body_nothing_runs_is_no_training(tmp_path: Path) -> None:
+    """A generator or a coroutine, also where only the call shows it, is an error and no success of zero steps."""
+
+    def steps(ctx: Any) -> Any:
+        for _ in ctx.batches("train", batch_size=8):
+            ctx.step()
+            yield
+
+    async def later(ctx: Any) -> None:
+        ctx.step()
+
+    for fn in (lambda ctx, config: steps(ctx), lambda ctx, config: later(ctx)):
+        with pytest.raises(SpecError, match="of whose body nothing has run"):
+            fit(tmp_path / str(id(fn)), fn)
+
+
 def test_row_for_every_step(tmp_path: Path) -> None:
     """Every step has one row, with its loss, epoch, samples so far, rates and the steps that there will be."""
     _, scope = fit(tmp_path, plain, Config(epochs=2))

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
-from runner.errors import RunFailed
+from runner.errors import RunFailed, SpecError
 from runner.worker.metrics import ALONE_STEPS, EXCHANGE_S, MOST_GROWTH, MOST_LOGGED, MOST_STEPS, Metrics
 from runner.worker.metrics_rows import Item, weighted_mean
 
@@ -176,6 +177,28 @@ def test_rows_are_json_as_python_writes_it(tmp_path: Path) -> None:
     first, second = rows(tmp_path / "rows")
     assert {name: first[name] for name in values} == values
     assert math.isnan(second["nan"])
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        10**400,
+        1j,
+        np.complex64(1),
+        np.array(["x"]),
+        np.datetime64("2020-01-01"),
+        torch.tensor(1j),
+        "1",
+        None,
+    ],
+)
+def test_what_is_no_number_is_refused_where_it_is_given(value: Any) -> None:
+    """And not at a meeting that many steps have gone by until, when nobody knows which it was."""
+    metrics = Metrics(Others(), None)
+    with pytest.raises(SpecError, match=r"ctx.step: loss is a"):
+        metrics.add_step(step(1, 1, loss=value))
+    for number in (np.longdouble(0.5), np.array([[0.5]]), torch.tensor([0.5], requires_grad=True), True, np.int8(3)):
+        metrics.add_step(step(1, 1, loss=number))  # type: ignore[arg-type]
 
 
 def test_rates_leave_out_what_was_not_training(tmp_path: Path) -> None:
