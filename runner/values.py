@@ -26,6 +26,8 @@ from runner.capture import FunctionRef
 from runner.errors import SpecError, brief
 
 TAG = "$"
+#: Containers and objects that may lie in each other; Python's own JSON stops at some hundreds.
+MOST_DEPTH = 100
 #: JSON's readers need not take integers beyond this; in hexadecimal there is no bound.
 _BIG = 2**63
 _MISSING = object()
@@ -72,6 +74,8 @@ class Writer:
             return value if math.isfinite(value) else {TAG: "float", "value": repr(value)}
         if id(value) in self._within:
             raise self.refused(path, value, "contains itself", "let no value refer to one that it lies in")
+        if len(self._within) >= MOST_DEPTH:
+            raise self.refused(f"{path[:40]}...", value, f"lies in {MOST_DEPTH} others", "keep it in a flat list")
         self._within.append(id(value))
         try:
             return self._encode(value, path)

@@ -114,7 +114,7 @@ class Checkpoints:
                 self._store.put_file(f"{key}/{name}", folder / name)
             self._store.put(f"{key}/{MANIFEST}", data)
             entry = {
-                "stage": self._stage.name, "step": step, "key": key, "metrics": metrics, "best": best,
+                "stage": self._stage.name, "step": step, "key": key, "metrics": dict(metrics), "best": best,
                 "sha256": hashlib.sha256(data).hexdigest(),
             }  # fmt: skip
             self._scope.ship(self._stage.name, "metrics", "rank0")  # nobody will make these steps' rows again

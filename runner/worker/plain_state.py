@@ -72,9 +72,15 @@ def plain(value: Any, where: str, notes: dict[str, Any] | None = None) -> Any:
         notes: takes what `exact` needs, as JSON.
 
     Raises:
-        SpecError: it holds an object that has no such form; says where.
+        SpecError: it holds an object that has no such form; says where. Or it is nested too deeply, or holds itself.
     """
-    return _plain(value, where, {} if notes is None else notes)
+    try:
+        return _plain(value, where, {} if notes is None else notes)
+    except RecursionError:
+        raise SpecError(
+            f"{where} holds itself, or more than a hundred containers in each other", allowed=_ALLOWED,
+            todo="let state_dict() return flat values", where="ctx.track",
+        ) from None  # fmt: skip
 
 
 def _plain(value: Any, where: str, notes: dict[str, Any]) -> Any:

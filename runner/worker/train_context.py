@@ -168,7 +168,16 @@ class TrainContext(TrainTools):
         Args:
             metrics: numbers or one-element tensors, each the mean over this rank's rows. They are reduced to the mean
                 over all rows of the step.
+
+        Raises:
+            SpecError: in a phase, whose streams no checkpoint knows; or something is no number.
+            RunFailed: ranks have not made the same steps.
         """
+        if self._phase is not None:
+            raise SpecError(
+                f"a step in phase '{self._phase}'", allowed="steps outside phases, whose streams no checkpoint knows",
+                todo="leave the phase before, or do without it", where="ctx.step",
+            )  # fmt: skip
         if not self._untracked_told:  # no batch was asked for at all
             self._tell_untracked()
         late = self._saver.pending  # no batch was asked for since: the function does not read its data by `batches`

@@ -334,6 +334,21 @@ def test_what_only_code_could_make_again_is_refused_when_it_is_tracked(value: An
     assert caught.value.todo
 
 
+def nested(depth: int) -> Any:
+    value: Any = 1
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+@pytest.mark.usefixtures("_code_root")
+@pytest.mark.parametrize("value", [{"a": nested(5000)}, Holder(nested(5000)), {"a": nested(101)}])
+def test_what_is_nested_too_deeply_is_refused_when_it_is_tracked(value: Any) -> None:
+    """A state that holds thousands of lists in each other is the user's to flatten, by its name."""
+    with pytest.raises(SpecError, match="^ctx.track: x"):
+        tracked("x", value)
+
+
 @pytest.mark.parametrize("name", ["../x.pt", "a/x.pt", "/tmp/x.pt", ".x.pt", ""])
 def test_files_of_a_checkpoint_lie_in_its_folder(tmp_path: Path, name: str) -> None:
     """A manifest that names a file elsewhere is no checkpoint; a name that would be elsewhere cannot be tracked."""

@@ -535,6 +535,12 @@ def test_artefacts_are_kept_by_kind(tmp_path: Path) -> None:
     assert scores[0].tolist() == [1.0, 1.0]
 
 
+def step_in_phase(ctx: Any) -> None:
+    with ctx.phase("tune"):
+        for _ in ctx.batches("train", batch_size=8):
+            ctx.step()
+
+
 @pytest.mark.parametrize(
     ("call", "words"),
     [
@@ -543,6 +549,7 @@ def test_artefacts_are_kept_by_kind(tmp_path: Path) -> None:
         (lambda ctx: ctx.batches("train", batch_size=8, epochs=2, steps=9), "without epochs="),
         (lambda ctx: ctx.step(loss=torch.ones(2)), "one element"),
         (lambda ctx: ctx.step(epoch=1), "any name but"),
+        (lambda ctx: step_in_phase(ctx), "a step in phase 'tune'"),
         (lambda ctx: ctx.track(best=3.0), "keep the value in a dict"),
         (lambda ctx: ctx.track(manifest={}), "not taken"),
         (lambda ctx: ctx.prepare(torch.nn.Linear(1, 1), strategy="dpp"), "'ddp', 'fsdp' or None"),
