@@ -130,6 +130,16 @@ def _act(ctx: Any, act: str) -> None:
             ctx.barrier()  # nobody else comes
 
 
+def track_alone(ctx: Any, config: Any) -> None:
+    """Only rank 0 tracks: after a resume the others would go on with weights of their own."""
+    model = ctx.prepare(torch.nn.Linear(4, 1))
+    if ctx.rank == 0:
+        ctx.track(model=model)
+    for batch in ctx.batches("train", batch_size=8):
+        model(batch["x"]).sum().backward()
+        ctx.step()
+
+
 def leave_a_thread(ctx: Any, config: Any) -> None:
     """Returns, while a thread that nobody ends goes on."""
     threading.Thread(target=threading.Event().wait, name="uploader").start()

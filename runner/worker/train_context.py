@@ -152,11 +152,14 @@ class TrainContext(TrainTools):
 
     def track(self, **objects: Any) -> None:
         """Name what checkpoints hold: modules, optimizers, anything with state_dict() and load_state_dict(), and dicts
-        or lists of values. In a training that goes on from a checkpoint they are restored here, in place.
+        or lists of values. In a training that goes on from a checkpoint they are restored here, in place. Every rank
+        must track the same names: rank 0's objects are kept, and each rank's are restored.
 
         Raises:
             SpecError: an object that cannot be restored in place, or a name that the checkpoint does not have.
+            RunFailed: ranks do not track the same.
         """
+        self._peers.meet(f"ctx.track({', '.join(objects)})")
         self._saver.track(objects)
 
     # -- steps ---------------------------------------------------------------------------------------------------

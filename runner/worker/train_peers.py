@@ -40,7 +40,7 @@ _FIRST_LOOK_S, _LOOK_S = 0.0002, 0.05
 #: Seconds that rank 0, which serves the store, waits for the others to have read its last answer and to say so; in
 #: between they read the run's log, which may lie on a slow S3.
 _LAST_S = 60.0
-_RULE = "Every rank must make the same steps, phases, checkpoints and sums"
+_RULE = "Every rank must make the same steps, phases, checkpoints and sums, and track the same"
 
 
 class Peers:

@@ -140,6 +140,13 @@ def test_rank_that_leaves_its_loop_early_is_told(tmp_path: Path) -> None:
     assert re.search(r"rank 0 is at tests/train_jobs.py:\d+ \(.*\), after [23] steps, in a collective", words)
 
 
+def test_rank_that_tracks_alone_is_told(tmp_path: Path) -> None:
+    """What only some ranks track would be restored on those alone: the training fails at once and says who is where."""
+    with pytest.raises(RunFailed, match=r"rank 0 is at ctx.track\(model\) after 0 steps") as caught:
+        train(tmp_path, "track_alone", Config(), workers=2)
+    assert "and track the same" in str(caught.value)
+
+
 def test_thread_that_the_function_left_keeps_no_stage(tmp_path: Path) -> None:
     """The training ends with its result all the same, and the log says what was left."""
     result, scope = train(tmp_path, "leave_a_thread", Config(), workers=2)
