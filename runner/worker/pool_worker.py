@@ -46,7 +46,9 @@ def main(connection: Connection, log: str, threads: int) -> None:
 def answer(function: Callable[[Any], Any], item: Any) -> bytes:
     """The pickled outcome: ("result", value), or ("error", exception) with one that can be rebuilt elsewhere."""
     try:
-        return pickle.dumps(("result", function(item)))
+        with children.ended_on_return():
+            result = function(item)
+        return pickle.dumps(("result", result))
     except Exception as error:
         if not isinstance(error, RunnerError):
             error.add_note("".join(["in the worker: ", *traceback.format_exception(error)]))

@@ -18,7 +18,7 @@ import torch.distributed as dist
 from runner import capture
 from runner.errors import RunFailed, SpecError
 from runner.spec import Train
-from runner.worker import accelerator, own_group
+from runner.worker import accelerator, children, own_group
 from runner.worker.scope import Scope
 from runner.worker.train_context import TrainContext
 from runner.worker.train_peers import COLLECTIVE_TIMEOUT_S, CPU_BACKEND, GPU_BACKEND, Peers
@@ -109,7 +109,7 @@ def run_rank(place: Place, stage: Train, scope: Scope, argument: dict[str, Any])
         with capture.ours():
             context = TrainContext(place, stage, scope, argument, peers)
         with contextlib.closing(context):
-            with own_group.kept():
+            with own_group.kept(), children.ended_on_return():
                 returned = capture.resolve(stage.fn)(context, scope.config)
             with capture.ours():
                 _check_ran(stage, returned)
