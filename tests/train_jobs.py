@@ -140,6 +140,12 @@ def track_alone(ctx: Any, config: Any) -> None:
         ctx.step()
 
 
+def other_batches(ctx: Any, config: Any) -> None:
+    """The last rank takes its rows from batches of another size."""
+    for _ in ctx.batches("train", batch_size=4 + ctx.rank, epochs=None):
+        ctx.step()
+
+
 def leave_a_thread(ctx: Any, config: Any) -> None:
     """Returns, while a thread that nobody ends goes on."""
     threading.Thread(target=threading.Event().wait, name="uploader").start()

@@ -17,6 +17,7 @@ from runner.worker.checkpoint_state import MODULE, Tracked
 from runner.worker.scope import Scope
 from runner.worker.train_peers import Peers
 from runner.worker.train_start import Start
+from runner.worker.train_streams import check_places
 
 #: Users' names come from keyword arguments, so a name with '-' is ours.
 RANDOM = "random-states"
@@ -157,8 +158,12 @@ class Saver:
         """Write and publish a checkpoint. Every rank must come, and every rank raises what rank 0 does.
 
         Args:
+            content: the same on every rank, and with "streams", the places in the data.
             if_changed: only if a tracked object is not as the last checkpoint has it, byte for byte, or `metrics` are
                 the best so far.
+
+        Raises:
+            RunFailed: ranks are at different places in the data.
         """
         self.pending = False
         best = self._is_best(metrics)
@@ -169,8 +174,10 @@ class Saver:
             if writer is not None:
                 objects[item.name] = {"kind": item.kind, "file": writer.write(item.name, item.kind, state)}
 
-        def publish(randoms: list[Any]) -> tuple[Any, Any]:
+        def publish(theirs: list[Any]) -> tuple[Any, Any]:
             assert writer is not None
+            check_places([places for _, places in theirs])
+            randoms = [states for states, _ in theirs]
             if if_changed and not best and self._last is not None and writer.is_same(self._last):
                 return self._last, self._best
             writer.write(RANDOM, checkpoint_state.STATE, dict(enumerate(randoms)))
@@ -183,7 +190,8 @@ class Saver:
             }  # fmt: skip
             return writer.publish(fields, metrics, best), self._best
 
-        outcome, self._best = self._peers.meet("a checkpoint", train_random.get_state(self._device), publish)
+        mine = (train_random.get_state(self._device), content["streams"])
+        outcome, self._best = self._peers.meet("a checkpoint", mine, publish)
         if isinstance(outcome, BaseException):
             raise outcome
         self._last, self._last_at = outcome, time.monotonic()

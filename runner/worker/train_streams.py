@@ -12,6 +12,7 @@ from typing import Any
 
 from runner.data.batch import Batch
 from runner.data.stream import Stream
+from runner.errors import RunFailed
 
 
 @dataclass
@@ -160,6 +161,31 @@ class Streams:
         """Stop every stream's reading ahead."""
         for entry in list(self._open.values()):
             entry.stream.close()
+
+
+def check_places(states: list[dict[str, Any]]) -> None:
+    """Raise RunFailed if ranks, in their order, are not at the same place of a stream that they all read: each takes
+    rows of a batch of its own then, so some are taken twice and some not at all.
+
+    Args:
+        states: of each rank; streams that only some of them read are theirs.
+    """
+    for rank, state in enumerate(states):
+        for name in states[0].keys() & state.keys():
+            first, other = states[0][name], state[name]
+            if first["opened"] != other["opened"] or first["open"].keys() != other["open"].keys():
+                continue
+            differing = [
+                f"{field} is {value!r} on rank 0 and {other['open'][number].get(field)!r} on rank {rank}"
+                for number, place in first["open"].items()
+                for field, value in place.items()
+                if value != other["open"][number].get(field)
+            ]
+            if differing:
+                raise RunFailed(
+                    f"ranks read different data in ctx.batches('{name}'): {'; '.join(differing)}. Every rank must give "
+                    "it the same arguments, also the same batch size"
+                )
 
 
 def _beyond(last: dict[str, Any] | None, occurrence: int, epochs: int | None) -> dict[str, Any] | None:

@@ -147,6 +147,12 @@ def test_rank_that_tracks_alone_is_told(tmp_path: Path) -> None:
     assert "and track the same" in str(caught.value)
 
 
+def test_ranks_that_read_different_data_are_told(tmp_path: Path) -> None:
+    """Batches of another size on one rank would take some rows twice and leave others out: a checkpoint refuses it."""
+    with pytest.raises(RunFailed, match=r"in ctx.batches\('train'\): .*samples_seen is 40 on rank 0 and 50 on rank 1"):
+        train(tmp_path, "other_batches", Config(), workers=2, checkpoint_every_steps=5)
+
+
 def test_thread_that_the_function_left_keeps_no_stage(tmp_path: Path) -> None:
     """The training ends with its result all the same, and the log says what was left."""
     result, scope = train(tmp_path, "leave_a_thread", Config(), workers=2)
