@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 from runner.modules import inside_of
 from runner.store import Store
+from runner.store_keys import is_own
 
 _PACKAGE = Path(__file__).resolve().parent
 #: Names of folders without sources, unless they are packages.
 _SKIPPED = {"__pycache__", "node_modules", "venv", "build", "dist"}
-#: What a store has beside its runs and datasets.
-_OF_STORE = ("index", "results")
-_OF_DATASET = ("_log", "_manifests", "_summary.json", "_versions")
-_KEY = re.compile("[0-9a-f]{20}")
 
 
 def listed_files(root: Path, store: Store | None = None) -> set[Path]:
@@ -81,13 +77,6 @@ def _may_have_sources(folder: Path) -> bool:
     return folder.name not in _SKIPPED or (folder / "__init__.py").exists()
 
 
-def _is_published(parts: tuple[str, ...]) -> bool:
-    """Whether a file of a store is a dataset's or a task's (see `data.catalog`), not the user's own of that name."""
-    if parts[0] == "tasks":
-        return len(parts) == 3 and _KEY.fullmatch(parts[1]) is not None
-    return parts[0] == "datasets" and len(parts) > 2 and parts[2] in _OF_DATASET
-
-
 def _of_runs(files: set[Path], root: Path, store: Store | None) -> set[Path]:
     """The folders of stores and bundles, relative to the root."""
     found = {Path(".runner"), *(path for file in files for path in file.parents if path.name == ".runner")}
@@ -99,7 +88,6 @@ def _of_runs(files: set[Path], root: Path, store: Store | None) -> set[Path]:
         inside = inside_of(Path(store.url.removeprefix("file://")) / "x", root)
         if inside is not None and inside.parent != Path():
             found.add(inside.parent)
-        elif inside is not None:  # the project's folder is the store: the definitions of datasets are no data
-            found |= {Path(name) for name in _OF_STORE}
-            found |= {Path(*file.parts[:2]) for file in files if _is_published(file.parts)}
+        elif inside is not None:  # the project's folder is the store
+            found |= {file for file in files if is_own(file.parts)}
     return found - {Path()}

@@ -22,7 +22,6 @@ from runner.data.catalog import (
 from runner.data.manifest import Manifest
 from runner.errors import DataError
 from runner.spec import Dataset, Prep
-from runner.store import LOCAL
 from runner.worker import prep_trace
 from runner.worker.pool import Pool
 from runner.worker.pool_lazy import LazyPool
@@ -114,8 +113,7 @@ class _Stage:
 
         if isinstance(self._pool, LazyPool):
             self._pool.start_ray()
-        store = self._scope.store
-        with prep_trace.begin().at_work([store.root] if store.kind == LOCAL else []):
+        with prep_trace.begin().at_work(self._scope.store):
             rows_in, sinks = transform_datasets(self._stage, self._inputs, self._reuse.key, self._scope)
         counts = {"rows_in": rows_in, "processed": rows_in, "filtered": 0, "quarantined": 0}
         counts["bytes_in"] = sum(manifest.bytes for manifest in self._inputs.values())

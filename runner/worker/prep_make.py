@@ -15,7 +15,6 @@ from runner.codehash import identify
 from runner.data.catalog import Catalog, make_key
 from runner.errors import DataError, UserCodeError
 from runner.spec import Dataset
-from runner.store import LOCAL
 from runner.worker import prep_trace
 from runner.worker.pool import Pool
 from runner.worker.prep_batches import WrongReturn, to_table
@@ -84,8 +83,7 @@ def run_making(making: Making) -> tuple[list[OutputFile], dict[str, str], list[s
     Returns:
         (files, what else it depended on, packages that it has loaded)
     """
-    store = making.scope.store
-    with prep_trace.begin().at_work([store.root] if store.kind == LOCAL else []):
+    with prep_trace.begin().at_work(making.scope.store):
         files = _made(making)
     return files, *traced_here(making.modules)
 

@@ -18,7 +18,6 @@ from runner.data.python_values import Uncarried
 from runner.data.writer import write_file
 from runner.errors import DataError, UserCodeError
 from runner.spec import Prep
-from runner.store import LOCAL
 from runner.worker import prep_trace
 from runner.worker.prep_batches import cut
 from runner.worker.prep_files import Gather, OutputFile, slug, store_table, temporary
@@ -69,11 +68,6 @@ class Work:
         return Transform(self.stage, self.scope.config, inline=self.scope.inline)
 
     @property
-    def apart(self) -> list[str]:
-        """Folders in which nothing counts as read by the user's code."""
-        return [self.scope.store.root] if self.scope.store.kind == LOCAL else []
-
-    @property
     def where(self) -> str:
         """How errors name the stage."""
         return f"Prep '{self.stage.name}'"
@@ -99,7 +93,7 @@ def run_task(work: Work, task: Task) -> dict[str, Any]:
     started = time.monotonic()
     run = _Run(work, task)
     watch = prep_trace.begin()
-    with watch.at_work([*work.apart, *run.inputs]):
+    with watch.at_work(work.scope.store, run.inputs):
         for batch in cut(run.rows(), work.stage.batch_size):
             run.take(batch)
         record = run.finish()

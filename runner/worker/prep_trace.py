@@ -18,6 +18,8 @@ from typing import Any
 
 from runner import capture, code_deps
 from runner.code_root import is_installed
+from runner.store import LOCAL, Store
+from runner.store_keys import is_own
 
 _CHILDREN = {"subprocess.Popen", "os.fork", "os.forkpty", "os.exec", "os.posix_spawn", "os.system", "os.spawn"}
 _FOLDERS = {"os.listdir", "os.scandir"}
@@ -49,19 +51,22 @@ class Watch:
         self._opened: dict[str, tuple[int, int] | None] = {}  # path -> (mtime in ns, size) then
         self._listed: dict[str, str] = {}
         self._written: set[str] = set()
-        self._apart: set[str] = set()
+        self._inputs: set[str] = set()
+        self._stores: set[str] = set()
         self._before = set(sys.modules)
         self._of_others: set[str] = set()  # modules that are not the user's; there are thousands
         self._quiet = threading.local()
 
     @contextlib.contextmanager
-    def at_work(self, apart: Iterable[str] = ()) -> Iterator[None]:
+    def at_work(self, store: Store, inputs: Iterable[str] = ()) -> Iterator[None]:
         """While the user's code runs here.
 
         Args:
-            apart: files (and folders) that count otherwise: the input, the store.
+            store: of the run: what is its own does not count.
+            inputs: files that count otherwise.
         """
-        self._apart.update(map(_place, apart))
+        self._inputs.update(map(_place, inputs))
+        self._stores |= {store.root} if store.kind == LOCAL else set()
         self._at_work += 1
         try:
             yield
@@ -124,11 +129,11 @@ class Watch:
         try:
             found = {code_deps.name_of(path, root): self._now(path) for path in self._of_the_user(root)}
             for place, names in list(self._listed.items()):
-                if Path(place).is_relative_to(root) and not self._is_apart(place, root):
+                if Path(place).is_relative_to(root) and not self._is_apart(place):
                     found[code_deps.name_of_folder(place, root)] = names
             if everything or self.children or self.late:
                 for path in code_deps.every_file(root):
-                    if not self._is_apart(str(path), root):
+                    if not self._is_apart(str(path)):
                         found.setdefault(code_deps.name_of(path, root), code_deps.digest_file(path))
             return {**found, **self._modules(root, known)}
         finally:
@@ -143,14 +148,13 @@ class Watch:
         return [
             path
             for path, then in list(self._opened.items())
-            if path not in self._written and not self._is_apart(path, root) and self._counts(path, then, root)
+            if path not in self._written and not self._is_apart(path) and self._counts(path, then, root)
         ]
 
-    def _is_apart(self, path: str, root: Path) -> bool:
-        """A store that the project lies in does not hide the project's files."""
-        inside = Path(path).is_relative_to(root)
-        above = (each for each in Path(path).parents if not inside or each.is_relative_to(root))
-        return path in self._apart or any(str(each) in self._apart for each in above)
+    def _is_apart(self, path: str) -> bool:
+        """Whether it is an input, or a store's own; a store may lie around the project, or around other files."""
+        below = (Path(path).relative_to(store).parts for store in self._stores if Path(path).is_relative_to(store))
+        return path in self._inputs or any(map(is_own, below))
 
     def _counts(self, path: str, then: tuple[int, int] | None, root: Path) -> bool:
         """Whether a file is the project's, or one elsewhere that was there before and is no program's own."""

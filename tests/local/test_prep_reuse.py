@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from runner.code_deps import name_of
+from runner.store import Store
 from runner.worker.prep_trace import Watch
 from tests.reuse_kit import DATA, records, run, write
 
@@ -164,15 +167,22 @@ def test_what_a_task_has_made_with_other_packages_counts_where_they_are_pinned(t
     assert (pinned["skipped"], pinned["tasks_reused"]) == (False, 1)
 
 
-def test_a_store_around_the_project_hides_none_of_its_files(tmp_path: Path) -> None:
-    """What lies in the store does not count as read, but for the project, wherever that lies."""
-    write(tmp_path, {"p/table": "1", "s/table": "2", "p/s/table": "3"})
-    for store, counted in ((tmp_path, ["s/table", "table"]), (tmp_path / "p/s", ["table"])):
+def test_a_store_hides_its_own_files_and_no_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Below a store's root, what runs have made does not count as read; all else does, the project or around it."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "scratch"))
+    made = (
+        "r261129-160213uu-j-z4/spec.json", "index/r261129-160213uu-j-z4~j~live~0", f"tasks/{'0a' * 10}/1.json",
+        f"results/{'0a' * 10}/1.json", "datasets/d/_versions/r-1/a.parquet", "datasets/d/_log/00000001.json",
+    )  # fmt: skip
+    mine = ("table", "results/mine.json", "datasets/d.py", "datasets/d/words.txt", "r2d2/spec.json", "p/table")
+    for store in (tmp_path, tmp_path / "p"):
+        write(store, dict.fromkeys((*made, *mine), "1"))
         watch = Watch()
-        with watch.at_work([str(store)]):
-            for name in ("p/table", "s/table", "p/s/table"):
-                watch.see("open", (str(tmp_path / name), "r", 0))
-        assert sorted(watch.deps(tmp_path / "p", frozenset())) == counted
+        with watch.at_work(Store(str(store))):
+            for name in (*made, *mine):
+                watch.see("open", (str(store / name), "r", 0))
+        found = set(watch.deps(tmp_path / "p", frozenset()))
+        assert found == {name_of(store / name, tmp_path / "p") for name in mine}
 
 
 def test_made_data_follows_what_its_function_reads(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ PACKAGE = ROOT / "runner"
 
 #: Lower layers import nothing from higher ones. A package stands for all its modules.
 LAYERS = [
-    {"code_root", "interrupts", "private", "streams"},
+    {"code_root", "interrupts", "private", "store_keys", "streams"},
     {"errors"},
     {"credentials", "fresh_source", "pack_names", "script", "trust"},
     {"edited", "tracebacks", "usercode"},

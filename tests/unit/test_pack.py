@@ -98,9 +98,10 @@ def test_no_store_travels(root: Path) -> None:
 
 def test_a_store_that_is_the_projects_folder_leaves_the_definitions(tmp_path: Path) -> None:
     """Where both are one folder, the definitions of datasets travel and published data does not."""
-    mine = ("jobs/a.py", "datasets/d.py", "tasks/mine/t.py")
+    mine = ("jobs/a.py", "datasets/d.py", "tasks/mine/t.py", "results/y", "index/x", "datasets/d/data/words.txt")
     stored = ("d/_log/00000001.json", "e/_versions/r-1/a.parquet", "f/_manifests/1.parquet")
-    kept = ("index/x", "results/y", f"tasks/{'0a' * 10}/t.json", f"tasks/{'0a' * 10}/t.quarantine.parquet")
+    run, key = "r261129-160213uu-j-z4", "0a" * 10
+    kept = (f"{run}/spec.json", f"index/{run}~j~live~0", f"results/{key}/1.json", f"tasks/{key}/t.json")
     for name in (*mine, *(f"datasets/{name}" for name in stored), *kept):
         write(tmp_path, name)
     assert listed_files(tmp_path, Store(str(tmp_path))) == set(map(Path, mine))
