@@ -148,25 +148,35 @@ class _Stage:
             return {}
         with ThreadPoolExecutor(_THREADS) as threads:
             found = list(threads.map(lambda key: self._catalog.task(self._code, key), wanted))
-            records = [record for record in found if record is not None]
-            there = self._listed(threads, records)
-        return {record["key"]: record for record in records if self._usable(record, there)}
+            records = [record for record in found if record is not None and self._usable(record)]
+            places = self._places(threads, records)
+        placed = [_placed(record, places) for record in records]
+        return {record["key"]: record for record in placed if record is not None}
 
-    def _listed(self, threads: ThreadPoolExecutor, records: list[dict[str, Any]]) -> dict[str, set[str]]:
-        """Folder -> the names in it, of all that the records name."""
-        folders = list(dict.fromkeys(folder for record in records for folder, _ in self._files(record)))
-        return dict(zip(folders, map(set, threads.map(self._scope.store.list, folders)), strict=True))
+    def _places(self, threads: ThreadPoolExecutor, records: list[dict[str, Any]]) -> dict[str, dict[str, str]]:
+        """Sink key -> name of a file -> a folder of the dataset that has it: the name tells its content.
 
-    def _usable(self, record: Mapping[str, Any], there: Mapping[str, set[str]]) -> bool:
+        That in which a task has written it may have gone with its version; versions that share it have it too.
+        """
+        found: dict[str, dict[str, str]] = {}
+        for key, name in self._stage.sinks.items():
+            wanted = {f["path"]: f["folder"] for record in records for f in record["sinks"][key]["files"]}
+            folders = list(dict.fromkeys(wanted.values()))
+            found[key] = self._listed(threads, name, folders)
+            if not wanted.keys() <= found[key].keys():
+                versions = {version.data["folder"] for version in self._catalog.versions(name)}
+                found[key] |= self._listed(threads, name, sorted(versions - set(folders)))
+        return found
+
+    def _listed(self, threads: ThreadPoolExecutor, name: str, folders: list[str]) -> dict[str, str]:
+        """Name of a file -> the folder that has it."""
+        lists = threads.map(lambda folder: self._scope.store.list(data_key(name, folder)), folders)
+        return {file: folder for folder, files in zip(folders, lists, strict=True) for file in files}
+
+    def _usable(self, record: Mapping[str, Any]) -> bool:
         if record["quarantined"] and not self._stage.max_quarantine:
             return False  # it is run again, to raise as it should
-        return self._reuse.may_use(record) and all(path in there[folder] for folder, path in self._files(record))
-
-    def _files(self, record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-        """(folder, name) of each file that a task wrote."""
-        for key, sink in record["sinks"].items():
-            for file in sink["files"]:
-                yield data_key(self._stage.sinks[key], file["folder"]), file["path"]
+        return self._reuse.may_use(record)
 
     def _as_new(self, task: Task) -> Task:
         return dataclasses.replace(task, replace=True) if task.key in self._known else task
@@ -217,6 +227,16 @@ class _Stage:
 
 def _sum(records: list[dict[str, Any]]) -> dict[str, int]:
     return {name: sum(record[name] for record in records) for name in COUNTS}
+
+
+def _placed(record: dict[str, Any], places: Mapping[str, Mapping[str, str]]) -> dict[str, Any] | None:
+    """The record of a task with its files where they lie now; None if one is lost."""
+    sinks = {}
+    for key, sink in record["sinks"].items():
+        if any(file["path"] not in places[key] for file in sink["files"]):
+            return None
+        sinks[key] = {**sink, "files": [{**file, "folder": places[key][file["path"]]} for file in sink["files"]]}
+    return {**record, "sinks": sinks}
 
 
 def _progress(counts: Mapping[str, int]) -> dict[str, int]:

@@ -105,6 +105,18 @@ def test_one_version_goes_and_the_other_stays(tmp_path: Path) -> None:
     assert (store / "datasets/out/data").resolve() == store / first["places"]["out"]
 
 
+def test_shards_that_another_version_has_are_not_made_again(tmp_path: Path) -> None:
+    """When the version goes in whose folder tasks had written, shards are found in that of one that shares them."""
+    store = tmp_path / "s"
+    first = publish(tmp_path, store, 2, "r1")
+    publish(tmp_path, store, 3, "r2")
+    (target,) = leftovers.targets(Store(str(store)), [f"out@{first['outputs']['out'][:12]}"])
+    leftovers.remove(Store(str(store)), target)
+    more = publish(tmp_path, store, 4, "r3")
+    assert (more["tasks"], more["tasks_reused"]) == (4, 3)
+    assert rows_of(store, "out").num_rows == 40
+
+
 def test_a_name_that_fits_nothing_or_too_much_is_refused(project: Path) -> None:
     """A misspelt name suggests; one that is a dataset and fits a run must be said more clearly."""
     publish(project, project / ".runner", 2, "r1", sink="tiny")
