@@ -8,7 +8,7 @@ from __future__ import annotations
 import ast
 from typing import Protocol
 
-from runner.code_syntax import Chain, Module, Statement
+from runner.code_syntax import Chain, Module, Statement, chain_of
 
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 _PURE_BUILTINS = {
@@ -125,7 +125,7 @@ class Plain:
         """Whether to derive from it runs no code of the user's."""
         if isinstance(base, ast.Subscript):
             base = base.value
-        chain = _chain(base)
+        chain = chain_of(base)
         if chain is None:
             return False
         found = self._world.definitions(module, chain)
@@ -159,7 +159,7 @@ class Plain:
 
     def _passed(self, call: ast.Call, module: Module) -> bool:
         """Whether what a call runs changes nothing: ``map(f, x)``, ``sorted(x, key=f)``, ``type(n, b, d)``."""
-        name = (_chain(call.func) or ("",))[-1]
+        name = (chain_of(call.func) or ("",))[-1]
         if name == "type" and len(call.args) > 1:
             return False  # a base may keep a list of its classes
         passed = [each.value for each in call.keywords if each.arg == "key"]
@@ -169,7 +169,7 @@ class Plain:
     def _runs_harmless(self, passed: ast.expr, module: Module) -> bool:
         if isinstance(passed, ast.Lambda):
             return self.pure(passed.body, module)
-        chain = _chain(passed)
+        chain = chain_of(passed)
         if chain is None:
             return self.pure(passed, module)
         own_type = chain[0] in _PURE_BUILTINS and chain[0] not in module.binders  # str.lower
@@ -177,9 +177,9 @@ class Plain:
 
     def _harmless(self, called: ast.expr, module: Module) -> bool:
         """Whether to call it, or to decorate with it, changes nothing but what it returns."""
-        if isinstance(called, ast.Attribute) and not _is_chain(called):
+        if isinstance(called, ast.Attribute) and chain_of(called) is None:
             return self._method(called, module)
-        chain = _chain(called)
+        chain = chain_of(called)
         if chain is None:
             return False
         name = self._world.full_name(module, chain)
@@ -197,7 +197,7 @@ class Plain:
                 return False
             value = value.value
         if isinstance(value, ast.Call):
-            chain = _chain(value.func)
+            chain = chain_of(value.func)
             own = chain is not None and bool(self._world.definitions(module, chain))
             return not own and self.pure(value, module)
         return isinstance(value, ast.Constant | ast.JoinedStr)
@@ -209,7 +209,7 @@ class Plain:
             node = statement.node
             if not isinstance(node, ast.ClassDef) or not self.is_plain(statement, owner) or node.bases:
                 return False
-            made = [_chain(d.func if isinstance(d, ast.Call) else d) for d in node.decorator_list]
+            made = [chain_of(d.func if isinstance(d, ast.Call) else d) for d in node.decorator_list]
             names = [self._world.full_name(owner, each) or "" for each in made if each is not None]
             if not any(name.startswith(_DATACLASSES) for name in names):
                 return False
@@ -225,7 +225,7 @@ class Plain:
 
     def _builds(self, called: ast.expr, module: Module, seen: set[int]) -> bool | None:
         """Whether a function makes definitions; None if it, or one that it calls, may change something else."""
-        chain = _chain(called)
+        chain = chain_of(called)
         found = self._world.definitions(module, chain) if chain else []
         makes = False
         for owner, statement in found:
@@ -237,7 +237,7 @@ class Plain:
             for each in ast.walk(statement.node):
                 if not isinstance(each, ast.Call):
                     continue
-                inner = _chain(each.func)
+                inner = chain_of(each.func)
                 name = self._world.full_name(owner, inner) if inner else None
                 makes = makes or (name is not None and _is_definition(name))
                 below = self._builds(each.func, owner, seen)
@@ -285,16 +285,3 @@ def _is_name(node: ast.expr) -> bool:
 
 def _setter(node: ast.Attribute) -> bool:
     return isinstance(node.value, ast.Name) and node.attr in ("setter", "getter", "deleter")
-
-
-def _is_chain(node: ast.expr) -> bool:
-    return _chain(node) is not None
-
-
-def _chain(node: ast.expr) -> Chain | None:
-    """``a.b.c`` as ("a", "b", "c"); None for anything else."""
-    parts: list[str] = []
-    while isinstance(node, ast.Attribute):
-        parts.insert(0, node.attr)
-        node = node.value
-    return (node.id, *parts) if isinstance(node, ast.Name) else None

@@ -15,12 +15,18 @@ from pathlib import Path
 
 from runner.code_files import Finder, Found
 from runner.code_plain import Plain
-from runner.code_syntax import DOCS, SYNTAX, TEXT, Chain, Import, Module, Statement, parse
+from runner.code_syntax import DOCS, SYNTAX, TEXT, Chain, Import, Module, Statement, chain_of, names_in, parse
 
 #: Words after which a module's own names cannot be followed.
 _DYNAMIC = {"globals", "vars", "eval", "exec", "locals"}
+#: Attributes of a module by which all of its names are had.
+_SPACES = {"__dict__", "__getattribute__"}
 _READS_TEXT = {"inspect", "linecache", "getsource", "getsourcelines", "get_source_segment"}
 _READS_DOCS = {"__doc__", "getdoc"}
+_READS_HINTS = {
+    "__annotations__", "get_annotations", "get_type_hints", "signature", "getfullargspec", "TypeAdapter",
+    "validate_call",
+}  # fmt: skip
 _LONGEST_NAME = 255
 
 
@@ -42,7 +48,7 @@ class Slice:
         self._imports: dict[tuple[Path, str], set[str]] = {}
         self._whole: set[Path] = set()
         self._text: set[Path] = set()
-        self._docs = self._subclasses = False
+        self._docs = self._subclasses = self._hints = False
         self._configs: dict[tuple[Path, str], Statement] = {}
         self._seen: set[tuple[object, ...]] = set()
         self._waiting: deque[tuple[Module, Statement]] = deque()
@@ -249,7 +255,7 @@ class Slice:
         if self._known("follow", found.file or found.folder, chain):
             return
         if module is not None:
-            if chain:
+            if chain and chain[0] not in _SPACES:
                 self._want(module, chain)
             else:
                 self._take_whole(module)
@@ -314,6 +320,10 @@ class Slice:
         self._docs = self._docs or bool(_READS_DOCS & uses.words)
         if "__subclasses__" in uses.words:
             self._take_subclasses()
+        if _READS_HINTS & uses.words:
+            self._take_hints()
+        if self._hints:
+            self._want_hints(module, statement)
         self._follow_strings(module, statement)
 
     def _take_subclasses(self) -> None:
@@ -327,6 +337,19 @@ class Slice:
         for statement in module.statements:
             if isinstance(statement.node, ast.ClassDef):
                 self._choose(module, statement)
+
+    def _take_hints(self) -> None:
+        """Annotations are evaluated, of functions too."""
+        if not self._hints:
+            self._hints = True
+            chosen = [(self._modules[path], each) for path, found in self._chosen.items() for each in found.values()]
+            for module, statement in chosen:
+                if module is not None:
+                    self._want_hints(module, statement)
+
+    def _want_hints(self, module: Module, statement: Statement) -> None:
+        for chain in statement.uses.hints:
+            self._want(module, chain)
 
     def _follow_strings(self, module: Module, statement: Statement) -> None:
         """Modules that are named by a string: ``import_module("a.b")``, or the path of a file."""
@@ -370,7 +393,7 @@ class Slice:
             mine = Statement(kept, owner.data.decode("utf-8", errors="replace"))
             self._configs[owner.path, node.name] = mine
             self._waiting.append((owner, mine))
-            for used in (*fields, *filter(None, map(_chain_of, node.bases))):
+            for used in (*fields, *filter(None, map(chain_of, node.bases))):
                 self._config(owner, used)
 
     # -- for Plain -----------------------------------------------------------------------------------------------
@@ -432,31 +455,11 @@ def _without_fields(node: ast.ClassDef) -> tuple[ast.ClassDef, list[Chain]]:
     body: list[ast.stmt] = []
     for each in kept.body:
         if isinstance(each, ast.AnnAssign) and "ClassVar" not in ast.unparse(each.annotation):
-            names += _names_in(each.annotation)
+            names += names_in(each.annotation)
         else:
             body.append(each)
     kept.body = body or [ast.copy_location(ast.Pass(), node)]
     return kept, names
-
-
-def _names_in(annotation: ast.expr) -> Iterable[Chain]:
-    for each in ast.walk(annotation):
-        if isinstance(each, ast.Constant) and isinstance(each.value, str):
-            try:
-                yield from _names_in(ast.parse(each.value, mode="eval").body)
-            except SyntaxError:
-                continue
-        chain = _chain_of(each)
-        if chain is not None:
-            yield chain
-
-
-def _chain_of(node: ast.AST) -> Chain | None:
-    parts: list[str] = []
-    while isinstance(node, ast.Attribute):
-        parts.insert(0, node.attr)
-        node = node.value
-    return (node.id, *parts) if isinstance(node, ast.Name) else None
 
 
 def _digest(parts: Iterable[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import copy
 import dis
 import functools
@@ -50,12 +51,14 @@ class Uses:
         imports: that stand inside functions.
         strings: its string constants.
         words: every name and attribute.
+        hints: the names in annotations of functions, which are evaluated only by who asks for them.
     """
 
     names: dict[str, set[Chain]] = field(default_factory=dict)
     imports: list[Import] = field(default_factory=list)
     strings: set[str] = field(default_factory=set)
     words: set[str] = field(default_factory=set)
+    hints: set[Chain] = field(default_factory=set)
 
 
 class Statement:
@@ -77,7 +80,9 @@ class Statement:
     @functools.cached_property
     def uses(self) -> Uses:
         """What it uses, in its functions as well."""
-        return _uses(_stripped(self.node))
+        uses = _uses(_stripped(self.node))
+        uses.hints = set(_hints(self.node, ast.arg, *_FUNCTIONS))
+        return uses
 
     @property
     def is_import(self) -> bool:
@@ -251,7 +256,37 @@ def _uses(node: ast.stmt) -> Uses:
                 uses.names.setdefault(each.id, set()).add(())
     for name in wanted - {each.bound for each in uses.imports}:
         uses.names.setdefault(name, set())
+    if isinstance(node, ast.ClassDef):  # of fields: a dataclass and its like evaluate them, also where they are strings
+        for name, *rest in _hints(node, ast.AnnAssign):
+            uses.names.setdefault(name, set()).add(tuple(rest))
     return uses
+
+
+def _hints(node: ast.stmt, *kinds: type[ast.AST]) -> Iterator[Chain]:
+    """The names in annotations below a statement."""
+    for each in ast.walk(node):
+        if isinstance(each, kinds):
+            yield from names_in(getattr(each, "returns", None) or getattr(each, "annotation", None))
+
+
+def names_in(annotation: ast.expr | None) -> Iterator[Chain]:
+    """The names in an annotation, also where it is a string."""
+    for each in ast.walk(annotation) if annotation is not None else ():
+        if isinstance(each, ast.Constant) and isinstance(each.value, str):
+            with contextlib.suppress(SyntaxError, ValueError):
+                yield from names_in(ast.parse(each.value, mode="eval").body)
+        chain = chain_of(each)
+        if chain is not None:
+            yield chain
+
+
+def chain_of(node: ast.AST) -> Chain | None:
+    """``a.b.c`` as ("a", "b", "c"); None for anything else."""
+    parts: list[str] = []
+    while isinstance(node, ast.Attribute):
+        parts.insert(0, node.attr)
+        node = node.value
+    return (node.id, *parts) if isinstance(node, ast.Name) else None
 
 
 def _take(node: ast.Attribute, wanted: set[str], taken: set[int], uses: Uses) -> None:
@@ -274,10 +309,10 @@ def _not_future(node: ast.stmt) -> ast.stmt:
 
 
 def _globals(code: CodeType) -> Iterator[str]:
-    """The names that code looks up among the globals, its nested functions included."""
+    """The names that code looks up among the globals, its nested functions included; not those that it only binds."""
     for instruction in dis.get_instructions(code):
         name = instruction.opname
-        if ("NAME" in name or "GLOBAL" in name) and not name.startswith("IMPORT"):
+        if name.startswith("LOAD") and ("NAME" in name or "GLOBAL" in name):
             yield instruction.argval
     for constant in code.co_consts:
         if isinstance(constant, CodeType):

@@ -26,11 +26,13 @@ _FOLDERS = {"os.listdir", "os.scandir"}
 _MOVES = {"os.rename", "shutil.move", "shutil.copyfile"}
 _EVENTS = {"open", "sqlite3.connect", *_CHILDREN, *_FOLDERS, *_MOVES}
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-#: Who reads sources to import, or to show, them.
-_OF_PYTHON = (
-    "<frozen importlib", "/importlib/metadata/__init__.py", "/inspect.py", "/linecache.py", "/tokenize.py",
-    "/traceback.py", "/zipimport.py",
-)  # fmt: skip
+#: Who imports modules, and which files of Python's own read sources to show them.
+_IMPORTS = "<frozen importlib"
+_LIBRARY = os.path.dirname(os.__file__)
+_SHOW = {
+    os.path.join(_LIBRARY, *name.split("/"))
+    for name in ("importlib/metadata/__init__.py", "inspect.py", "linecache.py", "tokenize.py", "traceback.py")
+}
 _SYSTEM = (
     "/proc/", "/sys/", "/dev/", "/etc/", "/usr/lib", "/usr/share/", "/lib/", "/lib64/", "/run/", "/var/lib/",
     "/var/run/", "/var/cache/",
@@ -242,9 +244,15 @@ def _stat(path: str) -> tuple[int, int] | None:
 
 
 def _by_python(depth: int) -> bool:
-    """Whether the interpreter itself asks: the caller of the hook, `depth` frames above this one."""
+    """Whether the interpreter itself asks: the caller of the hook, `depth` frames above this one.
+
+    A loader's `get_data` also serves whoever reads a package's data files by it.
+    """
     try:
-        name = sys._getframe(depth).f_code.co_filename
+        frame = sys._getframe(depth)
+        if frame.f_code.co_name == "get_data" and frame.f_code.co_filename.startswith(_IMPORTS):
+            frame = sys._getframe(depth + 1)
     except ValueError:
         return False
-    return name.startswith(_OF_PYTHON[0]) or name.endswith(_OF_PYTHON[1:])
+    name = frame.f_code.co_filename
+    return name.startswith(_IMPORTS) or name in _SHOW

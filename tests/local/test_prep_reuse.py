@@ -28,6 +28,17 @@ READS: dict[str, tuple[str, dict[str, str], dict[str, str]]] = {
         {"table.txt": "abc"},
         {"table.txt": "abcd"},
     ),
+    "data of a package": (
+        "import pkgutil\nK = len(pkgutil.get_data('pk', 'k' + '.txt'))\n"
+        "def fn(b, config): return [{'y': r['x'] * K} for r in b]\n",
+        {"pk/__init__.py": "", "pk/k.txt": "abc"},
+        {"pk/k.txt": "abcd"},
+    ),
+    "by a module that is called like one of Python's": (
+        "from pk.tokenize import f\ndef fn(b, config): return [{'y': f()} for r in b]\n",
+        {"pk/__init__.py": "", "pk/tokenize.py": "def f(): return len(open('k' + '.txt').read())\n", "k.txt": "abc"},
+        {"k.txt": "abcd"},
+    ),
     "by a file that is not there": (
         "import pathlib\ndef fn(b, config):\n    try: k = len(open('may' + 'be').read())\n    except OSError: k = 0\n"
         "    return [{'y': k} for r in b]\n",
