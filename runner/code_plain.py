@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 from typing import Protocol
 
+from runner.code_decorators import Decorators
 from runner.code_syntax import Chain, Module, Statement, chain_of
 
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
@@ -52,6 +53,7 @@ class Plain:
 
     def __init__(self, world: World) -> None:
         self._world = world
+        self._own = Decorators(world, self._harmless)
         self._known: dict[int, bool] = {}
 
     def is_plain(self, statement: Statement, module: Module) -> bool:
@@ -93,12 +95,13 @@ class Plain:
         return all(self.pure(each, module) for each in given) and self._decorators(node, module)
 
     def _decorators(self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef, module: Module) -> bool:
-        for decorator in node.decorator_list:
-            called = decorator.func if isinstance(decorator, ast.Call) else decorator
-            arguments = decorator if isinstance(decorator, ast.Call) else None
-            if not self._harmless(called, module) or (arguments and not self._arguments(arguments, module)):
-                return False
-        return True
+        return all(self._decorator(decorator, module) for decorator in node.decorator_list)
+
+    def _decorator(self, decorator: ast.expr, module: Module) -> bool:
+        called = decorator.func if isinstance(decorator, ast.Call) else decorator
+        if isinstance(decorator, ast.Call) and not self._arguments(decorator, module):
+            return False
+        return self._harmless(called, module) or self._own.keeps(decorator, module)
 
     def _class(self, node: ast.ClassDef, module: Module) -> bool:
         if not self._decorators(node, module):
@@ -117,7 +120,7 @@ class Plain:
             own = (ast.Attribute,)  # @x.setter of a property in this very class
             decorators = [d for d in node.decorator_list if not (isinstance(d, own) and _setter(d))]
             return all(self.pure(each, module) for each in given) and all(
-                self._harmless(d.func if isinstance(d, ast.Call) else d, module) for d in decorators
+                self._decorator(each, module) for each in decorators
             )
         return self._statement(node, module)
 

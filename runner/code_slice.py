@@ -312,7 +312,7 @@ class Slice:
                 if name in inner:
                     self._import(module, inner[name], chain)
                 self._want(module, (name, *chain))
-        dynamic = _DYNAMIC & uses.names.keys() or ("modules",) in uses.names.get("sys", ())
+        dynamic = (_DYNAMIC - uses.apart) & uses.names.keys() or ("modules",) in uses.names.get("sys", ())
         if dynamic:
             self._take_whole(module)
         if _READS_TEXT & uses.words:

@@ -52,6 +52,7 @@ class Uses:
         strings: its string constants.
         words: every name and attribute.
         hints: the names in annotations of functions, which are evaluated only by who asks for them.
+        apart: 'exec' and 'eval', where they are only called with a namespace that is given.
     """
 
     names: dict[str, set[Chain]] = field(default_factory=dict)
@@ -59,6 +60,7 @@ class Uses:
     strings: set[str] = field(default_factory=set)
     words: set[str] = field(default_factory=set)
     hints: set[Chain] = field(default_factory=set)
+    apart: set[str] = field(default_factory=set)
 
 
 class Statement:
@@ -82,6 +84,7 @@ class Statement:
         """What it uses, in its functions as well."""
         uses = _uses(_stripped(self.node))
         uses.hints = set(_hints(self.node, ast.arg, *_FUNCTIONS))
+        uses.apart = {name for name in ("exec", "eval") if _is_apart(self.node, name)}
         return uses
 
     @property
@@ -260,6 +263,13 @@ def _uses(node: ast.stmt) -> Uses:
         for name, *rest in _hints(node, ast.AnnAssign):
             uses.names.setdefault(name, set()).add(tuple(rest))
     return uses
+
+
+def _is_apart(node: ast.stmt, name: str) -> bool:
+    """Whether `name` is only called, and with a namespace. What that is made of is seen by itself."""
+    uses = [each for each in ast.walk(node) if isinstance(each, ast.Name) and each.id == name]
+    given = [each.func for each in ast.walk(node) if isinstance(each, ast.Call) and len(each.args) > 1]
+    return all(each in given for each in uses)
 
 
 def _hints(node: ast.stmt, *kinds: type[ast.AST]) -> Iterator[Chain]:

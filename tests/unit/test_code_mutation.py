@@ -13,6 +13,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -100,7 +101,9 @@ def _rows(connection: Any, root: Path) -> None:
     sys.path[:0] = [str(root), str(root / "jobs")]
     sys.dont_write_bytecode = True
     try:
-        space: dict[str, Any] = {"__name__": "jobs.j", "__file__": str(root / "jobs/j.py")}
+        module = sys.modules["jobs.j"] = ModuleType("jobs.j")
+        space = module.__dict__
+        space["__file__"] = str(root / "jobs/j.py")
         exec(compile((root / "jobs/j.py").read_text(), str(root / "jobs/j.py"), "exec"), space)
         fn = space["fn"]
         given = fn(None)([1]) if isinstance(fn, type) else fn([1], None)
