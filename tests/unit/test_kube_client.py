@@ -23,6 +23,26 @@ class Answer:
         self.status, self.data = status, json.dumps(body).encode()
 
 
+class Clock:
+    """In place of the module `time`: sleeping takes none."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.fixture(autouse=True)
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    one = Clock()
+    monkeypatch.setattr(client, "time", one)
+    return one
+
+
 class Pool:
     """In place of connections: gives the answers in order, and the last one again and again."""
 
@@ -52,13 +72,13 @@ def test_what_the_api_puts_off_is_sent_again(put_off: Answer) -> None:
     assert pool.asked == 3
 
 
-def test_it_is_not_sent_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_is_not_sent_for_ever(clock: Clock) -> None:
     """After PATIENCE_S the refusal is the caller's, in the API's own words."""
-    monkeypatch.setattr(client, "PATIENCE_S", 0.5)
     pool = Pool(refusal(500, NO_WEBHOOK))
     with pytest.raises(KubeError, match="failed calling webhook"):
         kube_of(pool).get(JOBS, "one")
     assert pool.asked > 1
+    assert client.PATIENCE_S - client.LONGEST_PAUSE_S <= clock.now <= client.PATIENCE_S
 
 
 @pytest.mark.parametrize("answer", [refusal(500, "etcdserver: request timed out"), refusal(403, "quota exceeded")])

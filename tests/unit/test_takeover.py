@@ -430,6 +430,7 @@ def test_a_pod_that_does_not_go_was_on_a_node_that_is_dead(
     error = {"class": "WorkerLost", "message": "a rank of 2 is gone"}
     backend._bundle.log.append("stage-failed", {"stage": "train", "attempt": 1, "error": error})
     monkeypatch.setattr(kuberay, "NODE_S", 0.2)
+    monkeypatch.setattr(backend, "wait", lambda timeout_s: time.sleep(0.01))
     leaving = pod(names.WORKER, 2)
     leaving["metadata"]["deletionTimestamp"] = kit.AT
     seen = iter([MACHINES] + [[leaving]] * 1000 if stays else [MACHINES, [leaving], []])

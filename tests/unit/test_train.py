@@ -479,14 +479,14 @@ def test_every_seconds_fires_by_the_clock(tmp_path: Path) -> None:
         while len(fired) < 2 and time.monotonic() - start < 60:
             time.sleep(0.01)
             ctx.step()
-            if ctx.every(seconds=0.6):
+            if ctx.every(seconds=0.2):
                 fired.append(time.monotonic() - start)
                 steps.append(ctx.step_number)
 
     fit(tmp_path, tick)
     assert len(fired) == 2
-    assert fired[0] >= 0.6
-    assert fired[1] >= 1.2
+    assert fired[0] >= 0.2
+    assert fired[1] >= 0.4
     assert steps[1] > steps[0] + 1  # not at each step from then on
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-import time
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -81,10 +81,15 @@ def test_thread_stuck_in_a_call_is_ended_by_force(monkeypatch: pytest.MonkeyPatc
     """A call that does not return to Python within the grace is handed to whoever can end the process."""
     monkeypatch.setattr(train_phase, "GRACE_S", 0.1)
     told: list[str] = []
+    ended = threading.Event()
+
+    def end(error: Exception) -> None:
+        told.append(str(error))
+        ended.set()
 
     def stuck() -> None:
-        with Watchdog("phase 'x'", 0.1, lambda e: told.append(str(e))):
-            time.sleep(0.6)
+        with Watchdog("phase 'x'", 0.1, end):
+            assert ended.wait(60)
 
     with pytest.raises(StageTimeout, match="phase 'x'"):
         stuck()

@@ -60,7 +60,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setattr(Handler, "whole", [])
     monkeypatch.setattr(ranges, "_wholes", type(ranges._wholes)())
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as one:
-        threading.Thread(target=one.serve_forever, daemon=True).start()
+        threading.Thread(target=one.serve_forever, args=(0.01,), daemon=True).start()  # between looks for its end
         yield f"http://127.0.0.1:{one.server_port}"
         one.shutdown()
 
