@@ -87,7 +87,8 @@ def read(
                 yield from table.combine_chunks().to_batches()
     else:
         names = _header(opens, shard)
-        own = pa.schema([field for field in schema if field.name in names])
+        held = set(names)
+        own = pa.schema([field for field in schema if field.name in held])
         yield from csv_rows.read(stream, _delimiter(shard), names, unit.start == 0, own)
 
 

@@ -109,7 +109,7 @@ def test_a_quote_inside_a_value(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_csv_headers(tmp_path: Path) -> None:
     """A header may be of any length, have newlines, lack its line end, or follow blank lines; its names are unique."""
-    names = [f"column_{i:05}" for i in range(20_000)]
+    names = [f"column {i} {'x' * 250}" for i in range(1000)]
     (found,) = read(tmp_path, "a.csv", ",".join(names) + "\n" + ",".join("1" for _ in names))
     assert list(found) == names
     assert read(tmp_path, "a.csv", '"a\nb",c\n1,2') == [{"a\nb": 1, "c": 2}]
