@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import multiprocessing.connection
 import os
-import socket
 import time
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
@@ -19,7 +18,7 @@ from typing import Any
 from runner.backends import processes
 from runner.errors import Interrupted, WorkerLost
 from runner.spec import Train
-from runner.worker import gang_server
+from runner.worker import gang_server, gang_store
 from runner.worker.gang import Failure, first_failure
 from runner.worker.rank_process import start_rank
 from runner.worker.scope import Scope
@@ -65,20 +64,24 @@ class LocalGang:
         return [rank.process.pid or 0 for rank in self._ranks]
 
     def _start(self, stage: Train, scope: Scope, argument: dict[str, Any]) -> None:
-        with socket.create_server(("127.0.0.1", 0), backlog=1024) as listener:
-            for number in range(stage.workers):
-                reader, writer = multiprocessing.connection.Pipe(duplex=False)
-                process = gang_server.RankProcess(
-                    target=start_rank,
-                    name=f"{stage.name}-rank{number}",
-                    args=(
-                        number, stage.workers, listener.getsockname()[1], listener if number == 0 else None, writer,
-                        dict(os.environ), scope.payload(), stage.name, argument,
-                    ),
-                )  # fmt: skip
-                process.start()
-                writer.close()
-                self._ranks.append(_Rank(number, process, reader))
+        server = gang_store.Server()
+        meeting = scope.scratch / f"{stage.name}-{scope.attempt}.ranks"
+        meeting.unlink(missing_ok=True)
+        for number in range(stage.workers):
+            reader, writer = multiprocessing.connection.Pipe(duplex=False)
+            pipes = server.pipes()
+            process = gang_server.RankProcess(
+                target=start_rank,
+                name=f"{stage.name}-rank{number}",
+                args=(
+                    number, stage.workers, str(meeting), pipes, writer, dict(os.environ), scope.payload(), stage.name,
+                    argument,
+                ),
+            )  # fmt: skip
+            process.start()
+            for end in (writer, *pipes):
+                end.close()
+            self._ranks.append(_Rank(number, process, reader))
 
     # -- watching ------------------------------------------------------------------------------------------------
 

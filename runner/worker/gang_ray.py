@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import sys
 import threading
 import time
@@ -100,6 +101,7 @@ def _trainer(stage: Train, scope: Scope, argument: dict[str, Any]) -> Any:
             "argument": argument,
             "cores": shape.cores,
             "threads": shape.threads,
+            "secret": secrets.token_bytes(32),
             "gpus": (shape.gpus or 1) if gpu and not shape.pretended else 0,
             "vendor": scope.cluster.groups[stage.on].vendor if shape.gpus else None,
         },
@@ -128,6 +130,7 @@ def run_ray_rank(config: dict[str, Any]) -> dict[str, Any]:
     place = Place(
         context.get_world_rank(), context.get_world_size(), context.get_local_rank(), context.get_local_world_size(),
         cores=config["cores"], told=config["threads"], alone=accelerator.sees_only_its_own(os.environ),
+        secret=config["secret"],
     )  # fmt: skip
     machine = None
     try:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import inspect
 import os
-import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -19,6 +18,7 @@ from runner import capture
 from runner.errors import RunFailed, SpecError
 from runner.spec import Train
 from runner.worker import accelerator, children, own_group
+from runner.worker.gang_store import PipeStore
 from runner.worker.scope import Scope
 from runner.worker.train_context import TrainContext
 from runner.worker.train_peers import COLLECTIVE_TIMEOUT_S, CPU_BACKEND, GPU_BACKEND, Peers
@@ -27,22 +27,21 @@ from runner.worker.train_random import seed_all
 
 @dataclass(frozen=True)
 class LocalStore:
-    """The key-value store by which ranks of one machine find each other; rank 0 serves it on an open socket."""
+    """How ranks of one machine find each other, and meet: in a folder and by pipes of the run's own.
 
-    port: int
-    listener: socket.socket | None
+    Args:
+        file: of the process group, in a folder that only this user enters.
+        pipes: for meetings; see `gang_store`.
+    """
+
+    file: str
+    pipes: tuple[Connection, ...]
 
     def connect(self, place: Place) -> dist.Store:
-        """The store, from this rank."""
-        return dist.TCPStore(
-            "127.0.0.1",
-            self.port,
-            place.world_size,
-            is_master=place.rank == 0,
-            timeout=timedelta(seconds=COLLECTIVE_TIMEOUT_S),
-            wait_for_workers=False,
-            master_listen_fd=self.listener.detach() if self.listener is not None else None,
-        )
+        """What the process group needs."""
+        store = dist.FileStore(self.file, place.world_size)
+        store.set_timeout(timedelta(seconds=COLLECTIVE_TIMEOUT_S))
+        return store
 
 
 @dataclass(frozen=True)
@@ -55,6 +54,7 @@ class Place:
         reports: a pipe to the launcher, for what must be said before a process is ended by force.
         cores: of this rank, where its machine has been told; None: all cores, shared with the ranks beside it.
         alone: whether it sees its own GPU only, and not those of the ranks beside it.
+        secret: of the gang, which proves to a rank what another has told; b"" where no one else can tell it anything.
         told: how many threads the user wants for one operation; None: what follows from the cores.
     """
 
@@ -67,6 +67,7 @@ class Place:
     cores: int | None = None
     alone: bool = False
     told: int | None = None
+    secret: bytes = b""
 
     @property
     def threads(self) -> int:
@@ -134,8 +135,11 @@ def _peers(place: Place) -> Peers:
     """The other ranks, by the store of the process group, whoever has set that up."""
     if place.world_size == 1:
         return Peers(place.rank, 1)
+    on_gpu = place.device.type == "cuda"
+    if place.store is not None:
+        return Peers(place.rank, place.world_size, PipeStore(place.store.pipes), on_gpu)
     store = dist.distributed_c10d._get_default_store()
-    return Peers(place.rank, place.world_size, store, place.device.type == "cuda")
+    return Peers(place.rank, place.world_size, store, on_gpu, place.secret)
 
 
 def _compare(place: Place, peers: Peers) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-import socket
 import sys
 import threading
 import time
@@ -28,14 +27,14 @@ class Terminated(BaseException):
 
 
 def start_rank(
-    number: int, world_size: int, port: int, listener: socket.socket | None, reports: Connection,
+    number: int, world_size: int, meeting: str, pipes: tuple[Connection, ...], reports: Connection,
     environment: dict[str, str], payload: dict[str, Any], stage_name: str, argument: dict[str, Any],
 ) -> None:  # fmt: skip
     """Run one rank and report ("result", dict) or ("failure", Failure); the process ends with it.
 
     Args:
-        port: of the store of the process group on this machine.
-        listener: the open socket at that port, for rank 0, which serves the store. So no port is ever taken by another.
+        meeting: the file by which ranks find each other's sockets, in the run's own folder.
+        pipes: to what ranks tell each other; see `gang_store`.
         environment: of the driver, now; the server forked from it earlier.
         payload: of the scope.
     """
@@ -43,7 +42,7 @@ def start_rank(
     children.make_ready()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the driver decides
     signal.signal(signal.SIGTERM, _terminated)
-    _set_environment(environment, number, world_size, port)
+    _set_environment(environment, number, world_size)
     code = 1
     try:
         from runner.worker.gang_shape import told_threads
@@ -55,7 +54,7 @@ def start_rank(
         stage = next(s for s in scope.job.stages if isinstance(s, Train) and s.name == stage_name)
         redirect(str(scope.spool(stage_name, "logs", f"rank{number}")))
         place = Place(
-            number, world_size, number, world_size, store=LocalStore(port, listener), reports=reports,
+            number, world_size, number, world_size, store=LocalStore(meeting, pipes), reports=reports,
             told=told_threads(environment),
         )  # fmt: skip
         reports.send(("result", run_rank(place, stage, scope, argument)))
@@ -86,13 +85,13 @@ def _terminated(signum: int, frame: FrameType | None) -> None:
     raise Terminated
 
 
-def _set_environment(environment: dict[str, str], rank: int, world_size: int, port: int) -> None:
-    """The driver's variables, and those that `torchrun` sets, for code that reads them."""
+def _set_environment(environment: dict[str, str], rank: int, world_size: int) -> None:
+    """The driver's variables, and those that `torchrun` sets, for code that reads them. Nobody listens at the port."""
     os.environ.clear()
     os.environ.update(environment)
     os.environ.update(
         RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world_size), LOCAL_WORLD_SIZE=str(world_size),
-        GROUP_RANK="0", GROUP_WORLD_SIZE="1", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port),
+        GROUP_RANK="0", GROUP_WORLD_SIZE="1", MASTER_ADDR="127.0.0.1", MASTER_PORT="29500",
     )  # fmt: skip
     if sys.platform == "linux":  # the ranks are on one machine, whatever its name resolves to
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")

@@ -24,7 +24,7 @@ from runner import tracebacks
 from runner.worker.train_early import Early
 
 if TYPE_CHECKING:
-    import torch.distributed as dist
+    from runner.worker.train_values import Store
 
 #: Seconds between what a rank publishes.
 EVERY_S = 1.0
@@ -112,7 +112,7 @@ class Board:
     """
 
     def __init__(
-        self, store: dist.Store, rank: int, world_size: int, now: Callable[[], Place], early: Early, on_gpu: bool
+        self, store: Store, rank: int, world_size: int, now: Callable[[], Place], early: Early, on_gpu: bool
     ) -> None:
         self._store, self._lock = store.clone(), threading.Lock()
         self._rank, self._world_size, self._now, self._early = rank, world_size, now, early

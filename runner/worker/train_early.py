@@ -14,7 +14,7 @@ import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import torch.distributed as dist
+    from runner.worker.train_values import Store
 
 #: Seconds after an exchange from which on rank 0 asks for an earlier next one.
 LATE_S = 2.0
@@ -62,7 +62,7 @@ class Early:
 
     # -- the thread beside it ------------------------------------------------------------------------------------
 
-    def look(self, store: dist.Store) -> None:
+    def look(self, store: Store) -> None:
         """Ask, answer or hear, whatever is next. To be called now and then, with a connection to the gang's store."""
         with self._heard:
             number, made = self._round, self._step - self._looked_at
@@ -87,14 +87,14 @@ class Early:
             self._gate = None
             self._heard.notify_all()
 
-    def _ask(self, store: dist.Store, number: int, margin: int) -> None:
+    def _ask(self, store: Store, number: int, margin: int) -> None:
         for key in self._keys:
             store.delete_key(key)
         names = ("", "/new", *(f"/{rank}" for rank in range(self._world_size)))
         self._keys = [f"early/{number}{name}" for name in names]
         store.set(f"early/{number}", str(margin))
 
-    def _answer(self, store: dist.Store, number: int, margin: int) -> None:
+    def _answer(self, store: Store, number: int, margin: int) -> None:
         with self._heard:
             if self._round != number:
                 return
@@ -102,7 +102,7 @@ class Early:
             self._gate = gate = min(self._step + margin, self._next)
         store.set(f"early/{number}/{self._rank}", str(gate))
 
-    def _decide(self, store: dist.Store, number: int) -> None:
+    def _decide(self, store: Store, number: int) -> None:
         gates = [_read(store, f"early/{number}/{rank}") for rank in range(self._world_size)]
         known = [gate for gate in gates if gate is not None]
         if len(known) == self._world_size:
@@ -115,7 +115,7 @@ class Early:
                 self._heard.notify_all()
 
 
-def _read(store: dist.Store, key: str) -> int | None:
+def _read(store: Store, key: str) -> int | None:
     """A number, if it is there; `get` would wait for it."""
     found = store.compare_set(key, _ABSENT, _ABSENT).decode()
     return None if found == _ABSENT else int(found)

@@ -28,8 +28,9 @@ from runner.worker.train_board import (
 from runner.worker.train_early import Early
 
 if TYPE_CHECKING:
-    import torch.distributed as dist
     from torch import Tensor
+
+    from runner.worker.train_values import Store
 
 #: Collectives for CPU tensors beside those of the accelerator.
 GPU_BACKEND, CPU_BACKEND = "cpu:gloo,cuda:nccl", "gloo"
@@ -49,13 +50,16 @@ class Peers:
     Args:
         store: by which the ranks found each other; None for a rank alone.
         on_gpu: whether the function works on one.
+        secret: of the gang; see `train_values`.
 
     Attributes:
         step: steps made, for words about where ranks are.
     """
 
-    def __init__(self, rank: int, world_size: int, store: dist.Store | None = None, on_gpu: bool = False) -> None:
-        self.rank, self.world_size = rank, world_size
+    def __init__(
+        self, rank: int, world_size: int, store: Store | None = None, on_gpu: bool = False, secret: bytes = b""
+    ) -> None:
+        self.rank, self.world_size, self._secret = rank, world_size, secret
         self.step = 0
         self._place = Place()
         self._early = Early(rank, world_size)
@@ -85,15 +89,15 @@ class Peers:
             return answer([value]) if answer is not None else None
         self._place = Place(self._place.meetings + 1, where, self.step, base=self._place.base)
         number = self._place.meetings
-        train_values.put(self._store, f"{number}/{self.rank}", (where, self.step, value))
+        train_values.put(self._store, f"{number}/{self.rank}", (where, self.step, value), self._secret)
         told = f"{number}/told"
         if self.rank == 0:
             result = self._answer(number, answer)
-            read, self._told = self._told, train_values.put(self._store, told, result)
+            read, self._told = self._told, train_values.put(self._store, told, result, self._secret)
             train_values.delete(self._store, read)  # the last answer: whoever has come here has read it
         else:
             self._await([told])
-            result = train_values.get(self._store, told)
+            result = train_values.get(self._store, told, self._secret)
         self._place.base = issued(self.world_size)
         if isinstance(result, _Raised):
             raise result.error
@@ -103,7 +107,7 @@ class Peers:
         """On rank 0: what all ranks are told, when all have come."""
         keys = [f"{number}/{rank}" for rank in range(self.world_size)]
         self._await(keys)
-        found = train_values.take(self._store, keys)
+        found = train_values.take(self._store, keys, self._secret)
         places = [(where, step) for where, step, _ in found]
         try:
             check_places(places)
