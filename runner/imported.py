@@ -24,18 +24,19 @@ def import_folders(root: Path, entries: Iterable[Path] = ()) -> Folders:
     Args:
         entries: files of the job's functions, relative to the root, which this process need not have loaded.
     """
-    last = isolation.last_folders()
+    loners = (entry.parent for entry in entries if not (root / entry.parent / "__init__.py").exists())
+    last = isolation.last_folders() | {_shown(folder) for folder in loners}
     first: list[str] = []
     for entry in sys.path:
         inside = inside_of(Path(entry or ".") / "x", root)
-        if inside is not None and not is_installed(root / inside) and inside.parent.as_posix() not in last:
+        if inside is not None and not is_installed(root / inside) and _shown(inside.parent) not in last:
             first.append(_shown(inside.parent))
     if "" not in first:
         first.append("")
     if is_source_folder(root / "src"):
         first.append("src")
-    first += [_shown(folder) for folder in sorted(_bases(root))]  # found by an import hook of an editable install
-    last |= {_shown(entry.parent) for entry in entries if not (root / entry.parent / "__init__.py").exists()}
+    # Found by an import hook of an editable install; in the folder of a job file nothing is found before all else.
+    first += [folder for folder in map(_shown, sorted(_bases(root))) if folder not in last]
     return Folders(tuple(dict.fromkeys(first)), tuple(sorted(last - set(first))), str(root))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import os
 import subprocess
@@ -15,6 +16,7 @@ from runner.bundle import Bundle
 from runner.capture import reference
 from runner.code_root import Folders
 from runner.codehash import identify
+from runner.imported import import_folders, refuse_shadowed
 from runner.listed import listed_files
 from runner.modules import load_file
 from runner.pack import pack
@@ -124,6 +126,21 @@ def test_what_travels_has_the_hash_that_it_had(root: Path, tmp_path: Path, store
     unpack_code(Bundle(store, "r1"), tmp_path / "code")
     assert identify([ref], tmp_path / "code").parts == before.parts
     assert {"lib/ops.py", "jobs/beside.py", "src/pkg/deep.py"} <= {part.split(":")[0] for part in before.parts}
+
+
+def test_what_a_library_finds_beside_a_job_shadows_nothing(root: Path) -> None:
+    """A job file that is called like an optional module of some library is imported by that; its folder stays the last
+    one, and a `logging.py` there is still no obstacle to anybody's `import logging`.
+    """
+    write(root, "jobs/a.py", "def f(x): ...\n")
+    write(root, "jobs/optional.py", "K = 1\n")
+    write(root, "jobs/logging.py", "import logging\n")
+    with isolation.isolated():
+        load_file(root / "jobs/a.py", root)
+        assert importlib.import_module("optional").K == 1
+        folders = import_folders(root, [Path("jobs/a.py")])
+        assert (folders.first, folders.last) == (("",), ("jobs",))
+        refuse_shadowed([Path("jobs/logging.py")], root)
 
 
 def test_siblings_are_found_whoever_packs(root: Path, tmp_path: Path, store: Store) -> None:
