@@ -19,6 +19,7 @@ from runner.data.compression import compression_of, file_name, refused_compressi
 from runner.data.etags import content_etag
 from runner.data.local_files import check_regular
 from runner.data.ranges import RangeFile, keep_whole
+from runner.data.readable import lend
 from runner.data.tables import refuse_tables
 from runner.errors import DataError, listed, suggest
 
@@ -174,7 +175,7 @@ def open_input(url: str, size: int, options: Mapping[str, Any] | None = None, *,
         ("memory",),
     ):  # every open() of fsspec's memory file gives the same object, with one position
         return pa.BufferReader(fs.cat_file(path))
-    return pa.PythonFile(RangeFile(fs, path, size), mode="r")
+    return lend(RangeFile(fs, path, size))
 
 
 def _find(fs: Any, root: str) -> tuple[str, dict[str, dict[str, Any]]]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import pickle
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -148,3 +150,30 @@ def test_tensors_survive_the_way(data: str) -> None:
     assert first.mask.all()
     assert (first.weight, first.epoch) == (1.0, 0)
     assert isinstance(first["x"], torch.Tensor)
+
+
+READING = """
+import sys, time
+import pyarrow.csv
+from runner.data.readable import Readable
+
+class Slow(Readable):
+    def read(self, count=-1):
+        time.sleep(0.002)
+        return super().read(count)
+
+options = pyarrow.csv.ReadOptions(use_threads=False, block_size=4096)
+reader = pyarrow.csv.open_csv(Slow(open(sys.argv[1], "rb")).native(), options)
+print(reader.schema.names)
+if sys.argv[2] == "let go of":
+    del reader
+"""
+
+
+@pytest.mark.parametrize("how", ["kept", "let go of"])
+def test_a_process_ends_while_pyarrow_reads_ahead(tmp_path: Path, how: str) -> None:
+    """Its threads are out of Python before that ends, whether the reader is still held or not: none aborts it."""
+    (tmp_path / "a.csv").write_text("a,b\n" + "1,x\n" * 200_000)
+    command = [sys.executable, "-c", READING, str(tmp_path / "a.csv"), how]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "['a', 'b']\n", "")
