@@ -29,22 +29,24 @@ from urllib.parse import quote, unquote
 
 from runner import trust
 from runner.checks import object_name
-from runner.errors import RunNotFound, StoreError
+from runner.errors import RunNotFound, StoreBroken, StoreError
+from runner.names import ARTEFACT, ATTEMPT, JOB, OFFSET, RUN_ID, STAGE, STEP, WRITER
+from runner.skipped import skipped
 from runner.store import Entry, Log, Store
 
 INDEX = "index"
-ID_LONGEST = 28
 _ALPHABET = "23456789abcdefghjkmnpqrstuvwxyz"
 LIVE = "live"
 #: The first and only entry of a run that was given up before it existed.
 GIVEN_UP = "given-up"
-#: What `new_run_id` gives, and what a line of the index is: paths are made of the first, and people are shown the rest.
-_RUN = re.compile(r"r\d{6}-\d{6}[0-9a-z]{0,2}-[0-9a-z-]{1,20}", re.ASCII)
+#: A line of the index: paths are made of its run id, and people are shown the rest.
 _LINE = re.compile(
-    rf"(?P<run>{_RUN.pattern})~(?P<job>[\w-]{{1,60}})~(?P<state>[a-z]{{1,20}})~(?P<seconds>\d{{1,15}})"
-    r"(~(?P<doing>[a-z]{1,20})~(?P<stage>[\w-]{0,60})~(?P<where>[!-~]*))?", re.ASCII,
-)  # fmt: skip
+    rf"(?P<run>{RUN_ID.pattern})~(?P<job>{JOB.pattern})~(?P<state>[a-z]{{1,20}})~(?P<seconds>[0-9]{{1,15}})"
+    rf"(?:~(?P<doing>[a-z]{{1,20}})~(?P<stage>(?:{STAGE.pattern})?)~(?P<where>[!-~]*))?"
+)
 SPEC, CODE, LOCK = "spec.json", "code.zip", "packages.lock"
+#: Bytes that are read, at most, of what is recorded in words, and of a segment (those that `ship` writes have 1 MiB).
+WORDS_BYTES, SEGMENT_BYTES = 1 << 20, 16 << 20
 CLUSTER = "cluster.json"
 
 
@@ -59,7 +61,7 @@ def new_run_id(job: str, now: float | None = None) -> str:
         _ALPHABET[i] for i in divmod(fraction, len(_ALPHABET))
     )
     tail = "".join(secrets.choice(_ALPHABET) for _ in range(2))
-    room = ID_LONGEST - len(stamp) - len(tail) - 2
+    room = RUN_ID.longest - len(stamp) - len(tail) - 2
     return f"{stamp}-{object_name(job)[:room].strip('-')}-{tail}"
 
 
@@ -106,10 +108,13 @@ class IndexLine:
     def of(cls, key: str) -> IndexLine | None:
         """The line that `key` is; None if it is none, whoever wrote it."""
         found = _LINE.fullmatch(key)
-        if found is None or begun_at(found["run"]) is None:
+        if found is None or not (RUN_ID.fits(found["run"]) and JOB.fits(found["job"])):
+            return None
+        if found["stage"] and not STAGE.fits(found["stage"]):
             return None
         doing = Doing(found["doing"], found["stage"], unquote(found["where"])) if found["doing"] is not None else None
-        return cls(found["run"], found["job"], found["state"], float(found["seconds"]), doing)
+        line = cls(found["run"], found["job"], found["state"], float(found["seconds"]), doing)
+        return line if line.key == key else None  # one that is written another way could not be removed by its name
 
 
 def encoded(spec: dict[str, Any]) -> bytes:
@@ -124,13 +129,16 @@ class Bundle:
         store: the root store.
         run_id: the run's name.
         sealed: what its spec, code and lock must be, for a process that acts on them; see `trust`.
+
+    Raises:
+        InputError: it is no run id.
     """
 
     def __init__(self, store: Store, run_id: str, sealed: trust.Seal | None = None) -> None:
         self.root = store
         self.sealed: trust.Seal = dict(sealed or {})
-        self.run_id = run_id
-        self.store = store.sub(run_id)
+        self.run_id = RUN_ID(run_id)
+        self.store = store.sub(self.run_id)
         self.log = Log(self.store, "log")
 
     def __repr__(self) -> str:
@@ -191,41 +199,77 @@ class Bundle:
 
     def host(self, stage: str, attempt: int, writer: str, host: str) -> None:
         """Record where a process of a stage runs."""
-        self.store.put(f"stages/{stage}/{attempt}/hosts/{writer}", host.encode())
+        self.store.put(f"{_at(stage, attempt)}/hosts/{WRITER(writer)}", host.encode())
 
     def hosts(self, stage: str, attempt: int) -> dict[str, str]:
         """Process of a stage -> the machine (on Kubernetes the pod) where it runs."""
-        folder = f"stages/{stage}/{attempt}/hosts"
-        return {writer: self.store.get(f"{folder}/{writer}").decode() for writer in self.store.list(folder)}
+        folder = f"{_at(stage, attempt)}/hosts"
+        return {writer: self._words(f"{folder}/{writer}") for writer in self._processes(folder)}
 
     def cause(self, stage: str, attempt: int, writer: str, words: str) -> None:
         """Record what ended a process of a stage, where somebody beside it knows."""
-        self.store.put(f"stages/{stage}/{attempt}/causes/{writer}", words.encode())
+        self.store.put(f"{_at(stage, attempt)}/causes/{WRITER(writer)}", words.encode())
 
     def causes(self, stage: str, attempt: int) -> list[str]:
         """What was recorded."""
-        folder = f"stages/{stage}/{attempt}/causes"
-        return [self.store.get(f"{folder}/{writer}").decode() for writer in self.store.list(folder)]
+        folder = f"{_at(stage, attempt)}/causes"
+        return [self._words(f"{folder}/{writer}") for writer in self._processes(folder)]
 
     def segments(self, stage: str, attempt: int, kind: str, writer: str) -> str:
-        """The folder of a writer's segments; `kind` is 'logs' or 'metrics'."""
-        return f"stages/{stage}/{attempt}/{kind}/{writer}"
+        """The folder of a writer's segments; `kind` is 'logs', 'metrics' or 'times'."""
+        return f"{_at(stage, attempt)}/{kind}/{WRITER(writer)}"
 
     def writers(self, stage: str, attempt: int, kind: str) -> list[str]:
         """Who wrote logs or metrics of an attempt at a stage."""
-        return self.store.list(f"stages/{stage}/{attempt}/{kind}")
+        return self._processes(f"{_at(stage, attempt)}/{kind}")
+
+    def stages(self) -> list[str]:
+        """The stages that have written anything."""
+        return [name for name in self.store.list("stages") if STAGE.fits(name)]
+
+    def offsets(self, folder: str) -> list[str]:
+        """The names of a writer's segments, in order; `folder` is of `segments`."""
+        found = []
+        for name in self.store.list(folder):
+            if OFFSET.fits(name):
+                found.append(name)
+            else:
+                skipped(f"{self.store.url}/{folder}/{name}", "no segment")
+        return found
+
+    def segment(self, folder: str, name: str) -> bytes:
+        """The content of one segment; of one that cannot be read nothing. Raises FileNotFoundError."""
+        try:
+            return self.store.get(f"{folder}/{OFFSET(name)}", SEGMENT_BYTES)
+        except StoreBroken as error:
+            skipped(error.where, error.found)
+            return b""
 
     def attempts(self, stage: str) -> list[int]:
         """The attempts at a stage that have written anything, in order."""
-        return sorted(int(name) for name in self.store.list(f"stages/{stage}") if name.isdigit())
+        return sorted(int(name) for name in self.store.list(f"stages/{STAGE(stage)}") if ATTEMPT.fits(name))
 
     def checkpoint(self, stage: str, step: int, attempt: int) -> str:
         """The folder of one checkpoint."""
-        return f"checkpoints/{stage}/{step:09d}-{attempt}"
+        return f"{self.checkpoints(stage)}/{int(STEP(step)):09d}-{ATTEMPT(attempt)}"
+
+    def checkpoints(self, stage: str) -> str:
+        """The folder of a stage's checkpoints."""
+        return f"checkpoints/{STAGE(stage)}"
 
     def artefact(self, stage: str, name: str) -> str:
         """The key of something that the user saved."""
-        return f"artefacts/{stage}/{name}"
+        return f"{self.artefacts(stage)}/{ARTEFACT(name)}"
+
+    def artefacts(self, stage: str) -> str:
+        """The folder of what the user saved in a stage."""
+        return f"artefacts/{STAGE(stage)}"
+
+    def _processes(self, folder: str) -> list[str]:
+        return [name for name in self.store.list(folder) if WRITER.fits(name)]
+
+    def _words(self, key: str) -> str:
+        return self.store.get(key, WORDS_BYTES).decode(errors="replace")
 
     # -- the index -----------------------------------------------------------------------------------------------
 
@@ -275,9 +319,20 @@ class Bundle:
                 self.root.delete(f"{INDEX}/{line.key}")
 
 
+def _at(stage: str, attempt: int) -> str:
+    return f"stages/{STAGE(stage)}/{ATTEMPT(attempt)}"
+
+
 def read_index(store: Store) -> list[IndexLine]:
-    """All runs of a store, oldest first: one listing."""
-    return [line for line in map(IndexLine.of, store.list(INDEX)) if line is not None]
+    """All runs of a store, oldest first: one listing. What is no line of it is passed over, and said once."""
+    found = []
+    for name in store.list(INDEX):
+        line = IndexLine.of(name)
+        if line is None:
+            skipped(f"{store.url}/{INDEX}/{name}", "no line of the index")
+        else:
+            found.append(line)
+    return found
 
 
 def unfinished(store: Store, before: float) -> list[str]:
@@ -293,7 +348,7 @@ def unfinished(store: Store, before: float) -> list[str]:
 
 def begun_at(run_id: str) -> float | None:
     """When a run was begun, as its id tells: seconds since 1970; None if it is no run's id."""
-    if _RUN.fullmatch(run_id) is None:
+    if not RUN_ID.fits(run_id):
         return None
     try:
         return float(calendar.timegm(time.strptime(run_id[:14], "r%y%m%d-%H%M%S")))

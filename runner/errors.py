@@ -10,6 +10,7 @@ RunnerError
 │   └── StoreRefused      (also a StoreError) the store that was named cannot take a run: no right, no room
 ├── StoreError            the store could not be read or written            exit 1
 │   ├── StoreAway         it does not answer now
+│   ├── StoreBroken       what lies there is not what runner writes
 │   └── StoreRefused
 ├── RunFailed             the run was started and did not succeed           exit 1
 │   ├── UserCodeError     the user's function raised
@@ -125,6 +126,10 @@ class StoreAway(StoreError):
     """The store does not answer, or has too much to do: the same may succeed in a moment."""
 
 
+class StoreBroken(StoreError):
+    """An object of the store is not what runner writes: somebody else made it, or something has damaged it."""
+
+
 class StoreRefused(StoreError, InputError):
     """The store that was named cannot take a run: it cannot create a file only if it is absent, this user has no right
     to it, or it has no room.
@@ -214,7 +219,7 @@ NAMES: dict[str, type[RunnerError]] = {
     each.__name__: each
     for each in (
         RunnerError, InputError, SpecError, ProjectError, PlanError, DataError, RunNotFound, StoreError, StoreAway,
-        StoreRefused, RunFailed, UserCodeError, WorkerLost, OutOfMemory, WorkerAway, StageTimeout, Fenced,
+        StoreBroken, StoreRefused, RunFailed, UserCodeError, WorkerLost, OutOfMemory, WorkerAway, StageTimeout, Fenced,
         InternalError, ApiError, Interrupted,
     )
 }  # fmt: skip

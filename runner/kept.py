@@ -52,7 +52,7 @@ def checkpoints(bundle: Bundle, view: View, stage: str | None = None) -> list[Ch
     for name, each in view.stages.items():
         if stage not in (None, name) or not each.checkpoints:
             continue
-        there = set(bundle.store.list(f"checkpoints/{name}"))
+        there = set(bundle.store.list(bundle.checkpoints(name)))
         newest = {entry["key"]: entry for entry in each.checkpoints}
         best = next((e["key"] for e in reversed(each.checkpoints) if e.get("best")), None)
         for key, entry in newest.items():

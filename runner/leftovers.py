@@ -19,6 +19,7 @@ from runner.bundle import INDEX, LIVE, Bundle, begun_at, find_run, read_index, u
 from runner.data.catalog import Catalog, data_key, manifest_key
 from runner.errors import DataError, InputError, RunNotFound, listed, suggest
 from runner.lifecycle import REMOVED, RunState, View, fold
+from runner.names import FOLDER, RESULT, VERSION
 from runner.run import Run
 from runner.store import LOCAL, Entry, Found, Store
 
@@ -207,14 +208,15 @@ def remove(store: Store, target: Target) -> None:
     Raises:
         InputError: a run may use it by now. Nothing was removed.
     """
-    bundle, dataset = Bundle(store, target.name), target.name.partition("@")[0]
+    dataset = target.name.partition("@")[0]
     if target.kind == LOST:
         Run(store, target.name).reap()
         return
     if target.kind == UNFINISHED:
-        if not bundle.give_up():
+        if not Bundle(store, target.name).give_up():
             raise InputError("it was submitted after all", allowed="what never was", todo="leave it", where=target.name)
     elif target.kind == RUN:
+        bundle = Bundle(store, target.name)
         _close(bundle)
         bundle.leave_index()
         processes.remove_scratch(target.name)
@@ -307,7 +309,7 @@ def _temporary(store: Store, now: float) -> list[Target]:
 def _results(store: Store, before: float) -> list[Target]:
     """Results, tasks and folders of datasets that no version names."""
     catalog = Catalog(store)
-    names = store.list("datasets")
+    names = catalog.folders()
     with ThreadPoolExecutor(_THREADS) as threads:
         versions = dict(zip(names, threads.map(catalog.versions, names), strict=True))
     named = {entry.data.get("key") for entries in versions.values() for entry in entries}
@@ -332,10 +334,12 @@ def _made(record: Mapping[str, Any]) -> set[tuple[str, str]]:
 
 
 def _by_folder(store: Store, top: str) -> dict[str, list[Found]]:
-    """The files in each folder of `top`, by the folder's name."""
+    """The files in each folder of `top` that is named by a key, by that."""
     folders: dict[str, list[Found]] = {}
     for file in store.find(top):
-        folders.setdefault(file.key.partition("/")[0], []).append(file)
+        key = file.key.partition("/")[0]
+        if RESULT.fits(key):
+            folders.setdefault(key, []).append(file)
     return folders
 
 
@@ -357,6 +361,8 @@ def _folders(store: Store, catalog: Catalog, versions: Any, codes: list[str], be
     for name in versions:
         for folder in store.list(f"datasets/{name}/_versions"):
             inner = f"_versions/{folder}"
+            if not FOLDER.fits(inner):
+                continue
             if (name, inner) in used or (None, inner) in used:
                 continue
             key = data_key(name, inner)
@@ -374,7 +380,7 @@ def _manifests(store: Store, names: Iterable[str], kept: set[tuple[str, str]], b
         folder = f"datasets/{name}/_manifests"
         for file in store.find(folder):
             id = file.key.removesuffix(".parquet")
-            if (name, id) not in kept and file.at < before:
+            if VERSION.fits(id) and (name, id) not in kept and file.at < before:
                 why = "no version and no result names it"
                 found.append(Target("manifest", f"{name}@{id[:12]}", (f"{folder}/{file.key}",), file.bytes, why))
     return found

@@ -95,7 +95,7 @@ class Tail:
         return next((text for text in texts if text), "")
 
     def _all(self) -> list[_Reader]:
-        stages = [self._stage] if self._stage else self._bundle.store.list("stages")
+        stages = [self._stage] if self._stage else self._bundle.stages()
         found = []
         for stage in stages:
             for attempt in self._bundle.attempts(stage):
@@ -120,7 +120,7 @@ class _Reader:
     """
 
     def __init__(self, bundle: Bundle, label: str, folder: str, times: str | None) -> None:
-        self._store, self._label, self._folder, self._times = bundle.store, label, folder, times
+        self._bundle, self._label, self._folder, self._times = bundle, label, folder, times
         self.ready: deque[Line] = deque()
         self._names: deque[str] = deque()
         self._offset = 0
@@ -130,13 +130,13 @@ class _Reader:
 
     def begin(self) -> None:
         """See what there is now."""
-        self._names = deque(name for name in self._store.list(self._folder) if int(name) >= self._offset)
+        self._names = deque(name for name in self._bundle.offsets(self._folder) if int(name) >= self._offset)
 
     def fill(self, final: bool) -> bool:
         """Read on until a line is ready. Returns False if there is none."""
         while not self.ready and self._names:
             name = self._names[0]
-            data, marks = self._store.get(f"{self._folder}/{name}"), self._marks(name)
+            data, marks = self._bundle.segment(self._folder, name), self._marks(name)
             self._offset = int(self._names.popleft()) + len(data)
             self._take(data, marks)
         if final and not self.ready and self._begun:
@@ -172,7 +172,7 @@ class _Reader:
     def _marks(self, name: str) -> list[tuple[int, float]]:
         if self._times is not None:
             with contextlib.suppress(FileNotFoundError):  # of a writer whose times nobody has noted
-                return [(int(offset), float(at)) for offset, at in json.loads(self._store.get(f"{self._times}/{name}"))]
+                return [(int(offset), float(at)) for offset, at in json.loads(self._bundle.segment(self._times, name))]
         return []
 
     @property
@@ -182,18 +182,18 @@ class _Reader:
 
     def wind(self, number: int) -> None:
         """Go to where at most the last `number` lines begin, and some lines before them."""
-        names, found = self._store.list(self._folder), 0
+        names, found = self._bundle.offsets(self._folder), 0
         while names and found <= number:
             name = names.pop()
-            found += self._store.get(f"{self._folder}/{name}").count(b"\n")
+            found += self._bundle.segment(self._folder, name).count(b"\n")
             self._offset = int(name)
         self._mid_line = self._offset > 0
 
     def skip(self) -> None:
         """See `Tail.skip`."""
-        names = self._store.list(self._folder)
+        names = self._bundle.offsets(self._folder)
         if names:
-            self._offset = int(names[-1]) + len(self._store.get(f"{self._folder}/{names[-1]}"))
+            self._offset = int(names[-1]) + len(self._bundle.segment(self._folder, names[-1]))
 
 
 def settled(line: bytes) -> bytes:
@@ -219,7 +219,7 @@ def metric_rows(bundle: Bundle, stage: str | None = None, writer: str | None = N
     Steps that a cut attempt had done after its last checkpoint are done again by the next attempt; of each step only
     the last row counts.
     """
-    stages = [stage] if stage else bundle.store.list("stages")
+    stages = [stage] if stage else bundle.stages()
     for name in stages:
         by_step: dict[Any, dict[str, Any]] = {}
         for attempt in bundle.attempts(name):

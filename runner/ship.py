@@ -22,6 +22,7 @@ from pathlib import Path
 
 from runner.bundle import Bundle
 from runner.errors import StoreError
+from runner.names import OFFSET
 
 SEGMENT_BYTES = 1 << 20
 FIRST_FLUSH_S, LONGEST_FLUSH_S = 0.4, 15.0
@@ -185,7 +186,7 @@ class SpoolFile:
         return [(max(0, offset - start), at) for offset, at in self._marks if offset < start + length]
 
     def _shipped_before(self) -> int:
-        names = self._store.list(self._folder)
+        names = [name for name in self._store.list(self._folder) if OFFSET.fits(name)]
         if not names:
             return 0
         return int(names[-1]) + len(self._store.get(f"{self._folder}/{names[-1]}"))

@@ -9,15 +9,12 @@ from typing import Any
 from runner import credentials, records
 from runner.checks import Fields, checked, object_name
 from runner.errors import SpecError
+from runner.names import DATASET, JOB, STAGE, Kind
 from runner.spec_cluster import Cluster, Group, Kubernetes, Volume, package_names
 
 FORMATS = ("parquet", "ipc", "jsonl", "csv", "text", "files")
 BATCH_FORMATS = ("arrow", "pandas", "numpy", "rows", "dataset")
 
-#: Bounds that let every Kubernetes object of a run have a legible name (run 28 + stage 14 + attempt < 47).
-STAGE_NAME_LONGEST = 14
-JOB_NAME_LONGEST = 40
-DATASET_NAME_LONGEST = 60
 MOST_WORKERS = 4096
 
 
@@ -249,7 +246,7 @@ class Job:
 
     def __post_init__(self) -> None:
         fields = Fields(f"Job '{self.name}'")
-        fields.name("name", self.name, longest=JOB_NAME_LONGEST, pattern=_NAME, words=_NAME_WORDS)
+        _name(fields, "name", self.name, JOB)
         if not isinstance(self.stages, list | tuple) or not self.stages:
             raise fields.fail("stages", self.stages, "a list of at least one Prep or Train")
         for stage in self.stages:
@@ -281,8 +278,6 @@ class Job:
 
 __all__ = ["Cluster", "Dataset", "Group", "Job", "Kubernetes", "Prep", "Stage", "Train", "Volume"]
 
-_NAME, _NAME_WORDS = r"[A-Za-z]([A-Za-z0-9_-]*[A-Za-z0-9])?", "letters, digits, '-' and '_', a letter first"
-
 
 def _workers(fields: Fields, workers: Any) -> int | tuple[int, int]:
     """A number of workers, or a true range of them."""
@@ -300,7 +295,7 @@ def _workers(fields: Fields, workers: Any) -> int | tuple[int, int]:
 
 
 def _stage_fields(fields: Fields, name: object, on: object, timeout_s: object) -> None:
-    fields.name("name", name, longest=STAGE_NAME_LONGEST, pattern=_NAME, words=_NAME_WORDS)
+    _name(fields, "name", name, STAGE)
     if not isinstance(on, str) or not on:
         raise fields.fail("on", on, "the name of a group of the cluster")
     if timeout_s is not None:
@@ -309,10 +304,11 @@ def _stage_fields(fields: Fields, name: object, on: object, timeout_s: object) -
 
 def check_dataset_name(fields: Fields, field: str, name: object) -> None:
     """Names of datasets become folders on every kind of store."""
-    fields.name(
-        field, name, longest=DATASET_NAME_LONGEST, pattern=r"[A-Za-z0-9][A-Za-z0-9_.-]*",
-        words="letters, digits, '_', '.' and '-'",
-    )  # fmt: skip
+    _name(fields, field, name, DATASET)
+
+
+def _name(fields: Fields, field: str, name: object, kind: Kind) -> None:
+    fields.name(field, name, longest=kind.longest, pattern=kind.pattern, words=kind.words)
 
 
 def _dataset_reference(fields: Fields, field: str, value: object) -> None:

@@ -21,6 +21,7 @@ import random
 import re
 import secrets
 import shutil
+import stat
 import sys
 import threading
 import time
@@ -29,13 +30,18 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from runner import credentials
-from runner.errors import StoreAway, StoreError, StoreRefused, listed
+from runner.errors import StoreAway, StoreBroken, StoreError, StoreRefused, listed
+from runner.names import KEY, PART, Kind
+from runner.skipped import skipped
+from runner.visible import visible
 
 LOCAL, S3 = "file", "s3"
 _SCHEMES = {"": LOCAL, "file": LOCAL, "local": LOCAL, "s3": S3, "s3a": S3}
 _TEMPORARY = ".tmp-"
 #: What `Store._temporary` names a file while it is written. Users have files of their own that begin like that.
 _IS_TEMPORARY = re.compile(re.escape(_TEMPORARY) + r"[0-9a-f]{12}-").match
+#: Bytes that an object may have which is read into memory.
+LARGEST_BYTES = 64 << 20
 #: Seconds for which the processes of a run go on asking a store that does not answer, and between two tries.
 PATIENCE_S, LONGEST_PAUSE_S = 600.0, 10.0
 #: What an object store, or the disk here, says of a request that will never be right.
@@ -43,6 +49,8 @@ _FINAL = (
     errno.EINVAL, errno.EPERM, errno.ENOSYS, errno.ENAMETOOLONG, errno.EMSGSIZE,
     errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENOTDIR,
 )  # fmt: skip
+#: What a disk says of a folder, a socket or a ring of links in the place of a file.
+_NO_FILE = (errno.EISDIR, errno.ENXIO, errno.ELOOP)
 #: What a disk says that has no links, or no more for this file.
 _NO_LINKS = (errno.EMLINK, errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP)
 
@@ -125,11 +133,12 @@ class Store:
         return self._fs
 
     def path(self, key: str = "") -> str:
-        """The full path of ``key`` inside the file system."""
-        return f"{self.root}/{key}" if key else self.root
+        """The full path of ``key`` inside the file system. Raises InputError for what is no key (see `names.KEY`)."""
+        return f"{self.root}/{KEY(key)}" if key else self.root
 
     def sub(self, prefix: str) -> Store:
-        """The store whose root is ``prefix`` of this one."""
+        """The store whose root is ``prefix`` of this one. Raises InputError for what is no key."""
+        KEY(prefix)
         child = Store.__new__(Store)
         child.__setstate__(self.__getstate__())
         child.url, child.root, child._fs = f"{self.url}/{prefix}", f"{self.root}/{prefix}", self._fs
@@ -155,14 +164,14 @@ class Store:
                 temporary = self._write_beside(key, data)
                 os.replace(temporary, self.path(key))
             else:
-                self.fs.pipe_file(self.path(key), data)
+                self.fs.pipe_file(self.path(KEY(key)), data)
 
     @_patient
     def put_file(self, key: str, local_path: str | os.PathLike[str]) -> None:
         """Publish a finished local file under ``key`` in one move."""
         with _explained(self, key):
             if self.kind != LOCAL:
-                self.fs.put_file(os.fspath(local_path), self.path(key))
+                self.fs.put_file(os.fspath(local_path), self.path(KEY(key)))
                 return
             temporary = self._temporary(key)
             try:
@@ -189,10 +198,12 @@ class Store:
         """
         if not target:
             with _explained(self, key), contextlib.suppress(FileNotFoundError):
+                self._check_way(key)
                 os.unlink(self.path(key))
             return
-        temporary = self._temporary(key)
+        KEY(target)
         with _explained(self, key):
+            temporary = self._temporary(key)
             try:
                 os.symlink(target, temporary)
             except OSError as error:
@@ -205,12 +216,14 @@ class Store:
     def delete(self, key: str) -> None:
         """Remove ``key``; nothing happens if it is absent."""
         with _explained(self, key), contextlib.suppress(FileNotFoundError):
+            self._check_way(key)
             self.fs.rm_file(self.path(key))
 
     @_patient
     def delete_tree(self, prefix: str) -> None:
         """Remove everything below ``prefix``; of a link the link alone."""
         with _explained(self, prefix), contextlib.suppress(FileNotFoundError):
+            self._check_way(prefix)
             if self.kind == LOCAL and os.path.islink(self.path(prefix)):
                 os.unlink(self.path(prefix))
                 return
@@ -219,14 +232,25 @@ class Store:
     # -- reading -------------------------------------------------------------------------------------------------
 
     @_patient
-    def get(self, key: str) -> bytes:
-        """The content of ``key``. Raises FileNotFoundError."""
+    def get(self, key: str, most: int | None = LARGEST_BYTES) -> bytes:
+        """The content of ``key``.
+
+        Args:
+            most: bytes that it may have; None: any number.
+
+        Raises:
+            FileNotFoundError: there is none such.
+            StoreBroken: it is larger, which is seen before it is read, or no plain file.
+        """
         with _explained(self, key):
             if self.kind == LOCAL:
-                with self._files_hold_nothing(), open(self.path(key), "rb") as file:
-                    return file.read()
-            # Without a size to cut into parts: one request, also for what is absent.
-            return bytes(self.fs.cat_file(self.path(key), max_concurrency=1))
+                with self._files_hold_nothing(), open(self.path(key), "rb", opener=_open_at_once) as file:
+                    size = self._size_of(key, os.fstat(file.fileno()), most)
+                    data = file.read() if most is None else file.read(size + 1)
+                    if most is not None and len(data) > size:  # as files of /proc are
+                        raise broken(self.path(key), "larger than it says")
+                    return data
+            return self._get_s3(key, most)
 
     @_patient
     def get_file(self, key: str, local_path: str | os.PathLike[str]) -> None:
@@ -247,7 +271,9 @@ class Store:
 
     @_patient
     def list(self, prefix: str = "") -> list[str]:
-        """The names directly below ``prefix``, sorted; an absent folder has none."""
+        """The names directly below ``prefix``, sorted; an absent folder has none, and what cannot be one is left out
+        (see `names.PART`).
+        """
         with _explained(self, prefix):
             try:
                 if self.kind == LOCAL:
@@ -260,11 +286,12 @@ class Store:
                     ]
             except FileNotFoundError:
                 return []
-            return sorted(n for n in names if n and not _IS_TEMPORARY(n))
+            kept = [n for n in names if n and not _IS_TEMPORARY(n)]
+            return sorted(n for n in kept if self._is_name(PART, prefix, n))
 
     @_patient
     def find(self, prefix: str = "", *, temporary: bool = False) -> tuple[Found, ...]:
-        """Every file below ``prefix``, sorted by key; links are not followed.
+        """Every file below ``prefix``, sorted by key; links are not followed, and what has no key is left out.
 
         Args:
             temporary: only those that are being written, or that a killed process was writing, instead of the others;
@@ -273,7 +300,14 @@ class Store:
         with _explained(self, prefix):
             found = self._find_local(prefix, temporary) if self.kind == LOCAL else self._find_s3(prefix)
             wanted = [f for f in found if bool(_IS_TEMPORARY(f.key.rpartition("/")[2])) is temporary]
+            wanted = [f for f in wanted if not f.key or self._is_name(KEY, prefix, f.key)]
         return tuple(sorted(wanted, key=lambda f: f.key))
+
+    def _is_name(self, kind: Kind, prefix: str, name: str) -> bool:
+        fits = kind.fits(name)
+        if not fits and prefix:  # the root may be a folder of the user's, with names of any kind
+            skipped(f"{self.url}/{prefix}/{name}", "no name that runner gives")
+        return fits
 
     # -- how each scheme does it ---------------------------------------------------------------------------------
 
@@ -287,7 +321,49 @@ class Store:
                 raise
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), error.filename) from None
 
+    def _check_way(self, key: str) -> None:
+        """What is written or removed lies below the root: on a disk that several users write, a folder on the way may
+        be somebody's link to elsewhere. One's own links, and root's, are followed: they are wanted.
+        """
+        parts = key.split("/")[:-1] if self.kind == LOCAL else []
+        for number in range(1, len(parts) + 1):
+            path = self.path("/".join(parts[:number]))
+            try:
+                found = os.lstat(path)
+            except FileNotFoundError:
+                return
+            if stat.S_ISLNK(found.st_mode) and found.st_uid not in (0, os.geteuid()):
+                raise StoreRefused(
+                    f"{path} is a link that belongs to user {found.st_uid}", allowed="folders, and links of one's own",
+                    todo="remove it: what is written or removed there would lie outside of the store",
+                    where=f"store {self.url}",
+                )  # fmt: skip
+
+    def _size_of(self, key: str, found: os.stat_result, most: int | None) -> int:
+        if not stat.S_ISREG(found.st_mode):
+            raise broken(self.path(key), "no plain file")
+        if most is not None and found.st_size > most:
+            raise self._too_large(key, found.st_size, most)
+        return found.st_size
+
+    def _too_large(self, key: str, size: int, most: int) -> StoreBroken:
+        return broken(self.path(key), f"{size:,} bytes, and at most {most:,} are read")
+
+    def _get_s3(self, key: str, most: int | None) -> bytes:
+        from fsspec.asyn import sync
+
+        path = self.path(key)
+        if most is not None:
+            data: bytes | int | None = sync(self.fs.loop, _read_within, self.fs, path, most)
+            if isinstance(data, int):
+                raise self._too_large(key, data, most)
+            if data is not None:
+                return data
+        # Without a size to cut into parts: one request, also for what is absent.
+        return bytes(self.fs.cat_file(path, max_concurrency=1))
+
     def _temporary(self, key: str) -> str:
+        self._check_way(KEY(key))
         folder, name = os.path.split(self.path(key))
         os.makedirs(folder, exist_ok=True)
         return os.path.join(folder, f"{_TEMPORARY}{secrets.token_hex(6)}-{name}"[:250])
@@ -306,13 +382,13 @@ class Store:
         top = self.path(prefix)
         for path in [top] if os.path.isfile(top) else _walk(top, links):
             with contextlib.suppress(FileNotFoundError):  # gone meanwhile
-                stat = os.lstat(path)
-                yield Found(path[len(top) :].lstrip("/"), stat.st_size, stat.st_mtime)
+                found = os.lstat(path)
+                yield Found(path[len(top) :].removeprefix("/"), found.st_size, found.st_mtime)
 
     def _find_s3(self, prefix: str) -> Iterator[Found]:
         top = self.path(prefix)
         for path, info in self.fs.find(top, detail=True, refresh=True).items():
-            yield Found(path[len(top) :].lstrip("/"), int(info["size"]), info["LastModified"].timestamp())
+            yield Found(path[len(top) :].removeprefix("/"), int(info["size"]), info["LastModified"].timestamp())
 
     def _link(self, source: str, key: str) -> None:
         temporary = self._temporary(key)
@@ -329,7 +405,7 @@ class Store:
 
     def _create_local(self, key: str, data: bytes) -> bool:
         """link(2) makes the name appear with its whole content, and fails if the name is taken."""
-        if os.path.exists(self.path(key)):
+        if os.path.exists(self.path(KEY(key))):
             return False
         temporary = self._write_beside(key, data)
         try:
@@ -345,7 +421,7 @@ class Store:
 
         https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
         """
-        bucket, _, name = self.path(key).partition("/")
+        bucket, _, name = self.path(KEY(key)).partition("/")
         try:
             self.fs.call_s3("put_object", Bucket=bucket, Key=name, Body=data, IfNoneMatch="*")
         except FileExistsError:
@@ -372,6 +448,40 @@ def _walk(top: str, links: bool) -> Iterator[str]:
     for at, folders, names in os.walk(top):
         linked = [name for name in folders if links and os.path.islink(os.path.join(at, name))]
         yield from (os.path.join(at, name) for name in (*names, *linked))
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """A pipe without a writer must not hold back who looks at what it is."""
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
+async def _read_within(fs: Any, path: str, most: int) -> bytes | int | None:
+    """An object's content by one request; its size if that is more than `most`; None where reading was cut short."""
+    from aiohttp import ClientError
+    from botocore.exceptions import HTTPClientError
+
+    bucket, _, name = path.partition("/")
+    answer = await fs._call_s3("get_object", Bucket=bucket, Key=name)
+    try:
+        size = int(answer["ContentLength"])
+        return size if size > most else bytes(await answer["Body"].read())
+    except (ClientError, HTTPClientError):
+        return None
+    finally:
+        answer["Body"].close()
+
+
+def broken(where: str, found: str) -> StoreBroken:
+    """The error for an object that is not as runner writes it.
+
+    Args:
+        where: its full path.
+        found: what is wrong with it.
+    """
+    return StoreBroken(
+        found, allowed="what runner has written there", todo="restore it from a copy, or remove it",
+        where=visible(where),
+    )  # fmt: skip
 
 
 def _unlink(path: str) -> None:
@@ -414,6 +524,8 @@ class _explained(contextlib.AbstractContextManager[None]):
             ) from error  # fmt: skip
         if not isinstance(error, OSError) or isinstance(error, FileNotFoundError):
             return
+        if error.errno in _NO_FILE and self._key:
+            raise broken(self._store.path(self._key), "no plain file") from error
         if isinstance(error, PermissionError):
             raise StoreRefused(
                 f"no permission at {self._store.path(self._key)}",

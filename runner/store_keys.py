@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
+from runner.names import RESULT, RUN_ID
 
-_RUN = re.compile(r"r\d{6}-\d{6}[0-9a-z]{2}-[0-9a-z-]+")
-_KEY = re.compile(r"[0-9a-f]{20}")
 _OF_DATASET = ("_log", "_manifests", "_summary.json", "_versions")
 
 
@@ -13,9 +11,9 @@ def is_own(parts: tuple[str, ...]) -> bool:
     """Whether runs have made what has this path below the root of a store (see `bundle` and `data.catalog`)."""
     top, second, third = (*parts, "", "", "")[:3]
     if top in ("results", "tasks"):
-        return _KEY.fullmatch(second) is not None
+        return RESULT.fits(second)
     if top == "index":
-        return _RUN.match(second) is not None
+        return RUN_ID.fits(second.partition("~")[0])
     if top == "datasets":
         return third in _OF_DATASET or parts[2:] == ("data",)
-    return _RUN.fullmatch(top) is not None
+    return RUN_ID.fits(top)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from runner import isolation
+from runner import isolation, skipped
 from runner.store import Store
 
 
@@ -29,6 +29,7 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr("sys.path", list(sys.path))
     monkeypatch.setenv("RUNNER_CODE_ROOT", "")  # what a test sets goes with it
     monkeypatch.setenv("RUNNER_KEY", "the key of these tests, and of no person")
+    skipped.forget()
     yield
     isolation.leave()
 

@@ -22,6 +22,9 @@ from runner.worker.pool import InlinePool
 from runner.worker.scope import Scope
 
 ROOT = Path(__file__).resolve().parent.parent
+#: Runs, one after the other.
+RUNS = [f"r260101-00000{number}aa-test-aa" for number in range(9)]
+R1, R2, R3 = RUNS[1:4]
 _attempts = itertools.count(1)
 
 
@@ -61,7 +64,7 @@ def identity(batch: Any, config: Any) -> Any:
 
 
 def make_scope(
-    store: Path, stage: Prep | None = None, config: Any = None, *, inline: bool = False, run: str = "r1"
+    store: Path, stage: Prep | None = None, config: Any = None, *, inline: bool = False, run: str = R1
 ) -> Scope:
     """The scope of a run with one stage; the first one of a run writes the run's spec."""
     root = Store(str(store))

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from runner import capture
+from runner.bundle import new_run_id
 from runner.capture import FunctionRef
 from runner.codehash import identify
 from runner.spec import Dataset, Prep
@@ -70,7 +70,7 @@ def _run(
     ref = FunctionRef("fn", file="jobs/j.py", module="jobs.j")
     source = Dataset(str(root / "data"), format="jsonl")
     stage = Prep(**{"name": "p", "fn": ref, "source": source, "sink": "out", "batch_format": "rows", **fields})
-    scope = make_scope(store, stage, run=run_id or uuid.uuid4().hex)
+    scope = make_scope(store, stage, run=run_id or new_run_id("test"))
     tempfile.tempdir = str(scope.scratch)
     scope.spec["force"] = ["p", "out"] if force else []
     object.__setattr__(scope.job, "pin_packages", pin)

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from runner import capture, wire
+from runner import capture, trust, wire
 from runner.bundle import Bundle
 from runner.capture import FunctionRef
 from runner.spec import Cluster, Dataset, Job, Train
@@ -69,7 +69,7 @@ def make_scope(
     spec = {"job": shown, "datasets": {}, "cluster": wire.to_json(Cluster(), tmp_path), "legs": [["fit"]]}
     bundle.store.put("spec.json", json.dumps(spec).encode())
     if not bundle.log.read():
-        bundle.log.append("submitted", {"job": "test", "legs": [["fit"]]})
+        bundle.log.append("submitted", {"job": "test", "legs": [["fit"]], "by": trust.user()})
     elif attempt > 1:
         bundle.log.append("resumed", {})
     bundle.log.append("attempt", {"leg": 0, "attempt": attempt})

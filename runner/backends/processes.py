@@ -22,6 +22,7 @@ from typing import Any
 import psutil
 
 from runner import private
+from runner.names import RUN_ID
 
 MARK = "RUNNER_RUN"
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
@@ -60,8 +61,8 @@ def scratch_folder(run_id: str) -> Path:
 
 
 def _short(run_id: str) -> str:
-    """A run id without the job's name."""
-    words = run_id.split("-")
+    """A run id without the job's name. Raises InputError if it is none: what lies at that path is removed."""
+    words = RUN_ID(run_id).split("-")
     return "-".join([*words[:2], *words[2:][-1:]])
 
 

@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Any
 from runner.code_deps import Present, variant
 from runner.codehash import Identity, identify
 from runner.errors import DataError, listed, suggest
+from runner.names import DATASET, FOLDER, RECORD, RESULT, TASK, VERSION
 from runner.spec import Prep
 from runner.store import LOCAL, Entry, Log, Store
 
@@ -113,9 +114,13 @@ class Catalog:
         """The datasets that have been published, sorted."""
         return list(self.all_versions())
 
+    def folders(self) -> list[str]:
+        """The folders that may be datasets', sorted. Definitions may lie beside, where the store is a project."""
+        return [name for name in self._store.list("datasets") if DATASET.fits(name)]
+
     def all_versions(self) -> dict[str, list[Entry]]:
         """The datasets that have been published, sorted by name, with their versions as `versions` gives them."""
-        names = self._store.list("datasets")
+        names = self.folders()
         with ThreadPoolExecutor(_THREADS) as threads:
             return {name: found for name, found in zip(names, threads.map(self.versions, names), strict=True) if found}
 
@@ -223,14 +228,14 @@ class Catalog:
             return
         shown = None
         while shown != (shown := self._newest_folder(name)):
-            self._store.point(f"datasets/{name}/data", shown)
+            self._store.point(f"datasets/{DATASET(name)}/data", shown)
 
     def _newest_folder(self, name: str) -> str:
         versions = self.versions(name)
         return str(versions[-1].data["folder"]) if versions else ""
 
     def _log(self, name: str) -> Log:
-        return Log(self._store, f"datasets/{name}/_log")
+        return Log(self._store, f"datasets/{DATASET(name)}/_log")
 
     # -- results -------------------------------------------------------------------------------------------------
 
@@ -241,7 +246,9 @@ class Catalog:
         `code_deps`), packages, pinned (whether they count), counts, bytes_in, run, versions, and sinks: sink key ->
         {dataset, id, folder, rows, bytes, files (how many), schema, data: [{path, rows, bytes, md5, sha256}]}.
         """
-        found = [self._read(f"results/{key}/{name}") for name in self._store.list(f"results/{key}")]
+        folder = result_folder(key)
+        records = [name for name in self._store.list(folder) if RECORD.fits(name)]
+        found = [self._read(f"{folder}/{name}") for name in records]
         return sorted((each for each in found if each is not None), key=lambda each: -each.get("at", 0))
 
     def result(self, key: str, present: Present | None = None) -> dict[str, Any] | None:
@@ -260,7 +267,8 @@ class Catalog:
             replace: overwrite a record whose data has been deleted, or that was to be made again.
         """
         pinned = record.get("packages", {}) if record.get("pinned") else {}
-        self._write(f"results/{key}/{variant({**record.get('deps', {}), **pinned})}.json", record, replace)
+        name = f"{variant({**record.get('deps', {}), **pinned})}.json"
+        self._write(f"{result_folder(key)}/{name}", record, replace)
 
     def publish_versions(self, record: Mapping[str, Any]) -> None:
         """Make every sink of a result the newest version of its dataset: publishes, and repairs what a crash left."""
@@ -284,16 +292,16 @@ class Catalog:
 
     def tasks(self, code: str) -> set[str]:
         """The keys of the tasks that have been done with this code key."""
-        names = self._store.list(f"tasks/{code}")
-        return {name.removesuffix(".json") for name in names if name.endswith(".json")}
+        names = self._store.list(task_folder(code))
+        return {name.removesuffix(".json") for name in names if RECORD.fits(name)}
 
     def task(self, code: str, key: str) -> dict[str, Any] | None:
         """The record of a task, or None."""
-        return self._read(f"tasks/{code}/{key}.json")
+        return self._read(f"{task_folder(code)}/{TASK(key)}.json")
 
     def publish_task(self, code: str, key: str, record: Mapping[str, Any], replace: bool = False) -> None:
         """Keep the record of a finished task; of two equal ones the first stays, unless its data has been deleted."""
-        self._write(f"tasks/{code}/{key}.json", record, replace)
+        self._write(f"{task_folder(code)}/{TASK(key)}.json", record, replace)
 
     def _read(self, key: str) -> dict[str, Any] | None:
         try:
@@ -351,14 +359,24 @@ class _History:
 
 
 def _summary_key(name: str) -> str:
-    return f"datasets/{name}/_summary.json"
+    return f"datasets/{DATASET(name)}/_summary.json"
 
 
 def data_key(name: str, folder: str) -> str:
     """The key of the folder that holds the shards of one version of a dataset."""
-    return f"datasets/{name}/{folder}"
+    return f"datasets/{DATASET(name)}/{FOLDER(folder)}"
 
 
 def manifest_key(name: str, id: str) -> str:
     """The key of a version's manifest."""
-    return f"datasets/{name}/_manifests/{id}.parquet"
+    return f"datasets/{DATASET(name)}/_manifests/{VERSION(id)}.parquet"
+
+
+def result_folder(key: str) -> str:
+    """The key of the folder with the records of a result."""
+    return f"results/{RESULT(key)}"
+
+
+def task_folder(code: str) -> str:
+    """The key of the folder with the records of the tasks of a piece of code."""
+    return f"tasks/{RESULT(code)}"

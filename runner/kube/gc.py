@@ -11,6 +11,7 @@ from runner.errors import StoreError
 from runner.kube import client, names, pods
 from runner.kube.client import Kube, KubeError
 from runner.lifecycle import fold
+from runner.names import RUN_ID
 from runner.store import Store
 
 _KINDS = ((client.JOBS, "Job"), (client.RAY_JOBS, "RayJob"), (client.RAY_CLUSTERS, "RayCluster"), (client.PODS, "pod"))
@@ -135,7 +136,7 @@ def by_log(options: Mapping[str, Any]) -> Callable[[str, str], str]:
     """
 
     def judge(url: str, run_id: str) -> str:
-        if not url:
+        if not url or not RUN_ID.fits(run_id):
             return "unknown"
         store = Store(url, dict(options))
         try:

@@ -89,7 +89,9 @@ def complete_kept(ctx: typer.Context, incomplete: str) -> Items:
 def complete_dataset(ctx: typer.Context, incomplete: str) -> Items:
     """Published datasets."""
     with _quietly():
-        return [(name, "") for name in _store(ctx).list("datasets") if name.startswith(incomplete)]
+        from runner.data.catalog import Catalog
+
+        return [(name, "") for name in Catalog(_store(ctx)).folders() if name.startswith(incomplete)]
     return []
 
 

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from runner import kept
 from runner.lifecycle import RunState, StageView, View
+from runner.names import ARTEFACT
 from runner.run import Run
 from runner.show import units
 from runner.show.console import Commands, place, print_table
@@ -85,7 +86,7 @@ def _of_stage(run: Run, view: View, stage: StageView) -> list[tuple[str, str]]:
     if began:
         facts.append(("began from", f"{began['run']}, step {units.count(began['step'])}"))
     facts += [("checkpoint", words) for words in _checkpoints(run, view, stage)]
-    folder = f"{place(run.bundle.store.url)}/artefacts/{stage.name}"
+    folder = f"{place(run.bundle.store.url)}/{run.bundle.artefacts(stage.name)}"
     return facts + [("saved", f"{folder}/{name}") for name in artefacts(run, stage)]
 
 
@@ -100,7 +101,7 @@ def _checkpoints(run: Run, view: View, stage: StageView) -> list[str]:
 
 def artefacts(run: Run, stage: StageView) -> list[str]:
     """The names of what `ctx.save` kept."""
-    return run.bundle.store.list(f"artefacts/{stage.name}")
+    return [name for name in run.bundle.store.list(run.bundle.artefacts(stage.name)) if ARTEFACT.fits(name)]
 
 
 # -- what next -------------------------------------------------------------------------------------------------------

@@ -71,7 +71,7 @@ class Checkpoints:
     def __init__(self, scope: Scope, stage: Train, store: Store | None = None) -> None:
         self._scope, self._stage = scope, stage
         self._store = store or scope.bundle.store
-        self._folder = f"checkpoints/{stage.name}"
+        self._folder = scope.bundle.checkpoints(stage.name)
 
     def published(self) -> list[dict[str, Any]]:
         """The entries of all that were published, newest first."""

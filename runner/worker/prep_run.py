@@ -11,12 +11,13 @@ from typing import Any
 import pyarrow as pa
 
 from runner.capture import user_line, user_trace
-from runner.data.catalog import Catalog
+from runner.data.catalog import Catalog, task_folder
 from runner.data.formats import read
 from runner.data.manifest import UNCOUNTED
 from runner.data.python_values import Uncarried
 from runner.data.writer import write_file
 from runner.errors import DataError, UserCodeError
+from runner.names import TASK
 from runner.spec import Prep
 from runner.worker import prep_trace
 from runner.worker.prep_batches import cut
@@ -252,7 +253,7 @@ class _Run:
                 **_input_column(pa.concat_batches(self._bad_rows)),
             }
         )
-        key = f"tasks/{self._work.code}/{self._task.key}.quarantine.parquet"
+        key = f"{task_folder(self._work.code)}/{TASK(self._task.key)}.quarantine.parquet"
         with temporary(self._work.scope.scratch) as local:
             write_file(local, table)
             self._work.scope.store.put_file(key, local)

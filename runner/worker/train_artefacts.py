@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -11,19 +10,16 @@ from typing import Any
 import torch
 
 from runner.errors import SpecError
+from runner.names import ARTEFACT
 from runner.store import Store
 from runner.worker import checkpoint_files
 from runner.worker.checkpoint_state import MODULE, STATE
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-
 
 def file_name(name: str, value: Any) -> str:
     """The name of the artefact's file. Raises SpecError for a name with odd characters."""
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise SpecError(
-            f"the name {name!r}", allowed="letters, digits, '.', '_' and '-', at most 100", where="ctx.save"
-        )
+    if not ARTEFACT.fits(name):
+        raise SpecError(f"the name {name!r}", allowed=f"{ARTEFACT.words}, at most {ARTEFACT.longest}", where="ctx.save")
     return name if "." in name else name + _ending(value)
 
 

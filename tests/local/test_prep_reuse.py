@@ -12,6 +12,7 @@ import pytest
 from runner.code_deps import name_of
 from runner.store import Store
 from runner.worker.prep_trace import Watch
+from tests.prep_kit import R2
 from tests.reuse_kit import DATA, records, run, write
 
 #: What the code reads -> (job file, other files, {edit of a file that counts: its new text}).
@@ -137,10 +138,10 @@ def test_forced_is_made_again_under_the_same_key(tmp_path: Path) -> None:
     """A forced stage does all of its tasks again, once a run; other rows are a new version, equal ones are none."""
     root = project(tmp_path, "import time\ndef fn(b, config): return [{'y': time.time_ns()} for r in b]\n", {})
     first = run(root)
-    forced = run(root, force=True, run_id="again")
+    forced = run(root, force=True, run_id=R2)
     assert (forced["skipped"], forced["tasks_reused"], forced["key"]) == (False, 0, first["key"])
     assert forced["outputs"] != first["outputs"]
-    assert run(root, force=True, run_id="again")["skipped"], "the same run, resumed"
+    assert run(root, force=True, run_id=R2)["skipped"], "the same run, resumed"
     found = run(root)
     assert (found["skipped"], found["outputs"]) == (True, forced["outputs"])
     assert len(records(root)) == 1

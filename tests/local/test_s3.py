@@ -15,7 +15,7 @@ import pytest
 import runner
 from runner import leftovers, published, wire
 from runner.bundle import Bundle
-from runner.errors import StoreAway
+from runner.errors import StoreAway, StoreBroken
 from runner.lifecycle import RunState
 from runner.run import Run
 from runner.spec import Dataset, Job, Prep
@@ -24,7 +24,7 @@ from runner.worker.pool import InlinePool
 from runner.worker.prep import run_prep
 from runner.worker.scope import Scope
 from tests.local.s3server import S3Server, at, free_port, serve
-from tests.prep_kit import ROOT, write_shards
+from tests.prep_kit import R2, R3, ROOT, RUNS, write_shards
 
 pytestmark = pytest.mark.timeout(900)  # the server is compiled the first time
 
@@ -105,6 +105,25 @@ def test_the_log_loses_nothing(server: S3Server, s3: Store) -> None:
     assert [e.number for e in entries] == list(range(1, 21))
 
 
+def test_an_object_is_refused_by_its_size_before_it_is_read(s3: Store) -> None:
+    """Empty ones and those of just that size are read, and an absent one is none."""
+    for data in (b"", b"12345"):
+        s3.put("x", data)
+        assert s3.get("x", 5) == data
+    with pytest.raises(StoreBroken, match="5 bytes, and at most 4"):
+        s3.get("x", 4)
+    with pytest.raises(FileNotFoundError):
+        s3.get("y")
+
+
+def test_what_is_no_name_is_not_found(s3: Store) -> None:
+    """Objects may be called anything on S3."""
+    bucket, _, folder = s3.path().partition("/")
+    for name in ("\x1b[2J", "a\u202eb", "st*r", "good"):
+        s3.fs.call_s3("put_object", Bucket=bucket, Key=f"{folder}/f/{name}", Body=b"")
+    assert [found.key for found in s3.find("f")] == s3.list("f") == ["good"]
+
+
 def test_objects_are_listed_replaced_and_removed(s3: Store, tmp_path: Path) -> None:
     """list, put, put_file, exists and the deletions do on S3 what they do on a disk."""
     s3.put("f/a/deep", b"1")
@@ -146,9 +165,11 @@ def double(batch: pa.RecordBatch, config: object) -> dict[str, object]:
 def publish(s3: Store, tmp_path: Path, shards: int) -> dict[str, Any]:
     """Prepare so many shards into the dataset "out", as a run of its own."""
     stage = Prep("p", fn=double, source=Dataset(write_shards(tmp_path / "in", shards=shards)), sink="out")
-    run, job = f"r{shards}", Job("test", [stage])
+    run, job = RUNS[shards], Job("test", [stage])
     Bundle(s3, run).write_spec({"job": wire.to_json(job, ROOT), "datasets": {}})
-    return run_prep(stage, Scope(s3, run, 0, 1, tmp_path / "scratch", inline=True, job=job), InlinePool())
+    made = run_prep(stage, Scope(s3, run, 0, 1, tmp_path / "scratch", inline=True, job=job), InlinePool())
+    s3.delete_tree(run)  # only what it has published is looked at
+    return made
 
 
 def test_published_versions_lie_alone_on_s3_too(s3: Store, tmp_path: Path) -> None:
@@ -162,7 +183,7 @@ def test_published_versions_lie_alone_on_s3_too(s3: Store, tmp_path: Path) -> No
     newest = published.dataset("out", store=s3)
     assert newest.to_table().column("y").to_pylist() == [*range(0, 60, 2)]
     assert (len(newest.files), newest.options) == (3, s3.options)
-    assert published.dataset("out", version="r2", store=s3).rows == 20
+    assert published.dataset("out", version=R2, store=s3).rows == 20
     (older,) = leftovers.targets(s3, [f"out@{first['outputs']['out']}"])
     leftovers.remove(s3, older)
     assert published.dataset("out", store=s3).to_table().num_rows == 30
@@ -170,7 +191,7 @@ def test_published_versions_lie_alone_on_s3_too(s3: Store, tmp_path: Path) -> No
     assert {target.kind for target in found} == {"result"}
     for target in found:
         leftovers.remove(s3, target)
-    assert published.dataset("out", store=s3).lineage()["run"] == "r3"
+    assert published.dataset("out", store=s3).lineage()["run"] == R3
 
 
 def test_a_whole_run_with_bundle_and_data_on_s3(

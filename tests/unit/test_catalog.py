@@ -17,6 +17,10 @@ from runner.errors import DataError
 from runner.spec import Prep
 from runner.store import Store
 
+#: A version's folder, a result's key and a task's.
+FOLDER = "_versions/r260101-000000aa-tiny-aa-1"
+CODE, TASK = "c" * 20, "d" * 16
+
 
 def one(batch: Any, config: Any) -> Any:
     return batch
@@ -37,6 +41,10 @@ def stage(**changes: Any) -> Prep:
 def manifest(*etags: str) -> Manifest:
     shards = [Shard(f"f{i}.parquet", 10, f"md5:{e}", "parquet", (Unit(0, 5, 40, 4, 6),)) for i, e in enumerate(etags)]
     return Manifest.of("/somewhere", shards, pa.schema([("x", pa.int64())]))
+
+
+def folder_of(version: Manifest) -> str:
+    return f"{FOLDER}{int(version.id[:4], 16)}"
 
 
 @pytest.mark.parametrize(
@@ -80,18 +88,18 @@ def test_versions_are_published_in_order(tmp_path: Path) -> None:
     catalog = Catalog(Store(str(tmp_path)))
     old, new = manifest("a"), manifest("a", "b")
     for version in (old, new, new):
-        catalog.publish("d", version, {"key": "k"}, f"_versions/{version.id[:4]}")
+        catalog.publish("d", version, {"key": CODE}, folder_of(version))
     assert [entry.data["id"] for entry in catalog.versions("d")] == [old.id, new.id]
     assert catalog.versions("d")[-1].data["rows"] == 10
     latest = catalog.latest("d")
     assert latest is not None
-    assert (latest.id, latest.base) == (new.id, f"{tmp_path}/datasets/d/_versions/{new.id[:4]}")
+    assert (latest.id, latest.base) == (new.id, f"{tmp_path}/datasets/d/{folder_of(new)}")
     assert catalog.manifest("d", old.id).rows == 5
     assert catalog.names() == ["d"]
 
 
 def facts(number: int) -> dict[str, Any]:
-    return {"id": f"{number:032d}", "folder": f"_versions/{number}", "rows": number, "bytes": 1, "files": 1}
+    return {"id": f"{number:032d}", "folder": f"{FOLDER}{number}", "rows": number, "bytes": 1, "files": 1}
 
 
 @pytest.fixture
@@ -100,7 +108,9 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     keys: list[str] = []
     for name in ("get", "list"):
         call = getattr(Store, name)
-        monkeypatch.setattr(Store, name, lambda self, key="", _call=call: keys.append(key) or _call(self, key))
+        monkeypatch.setattr(
+            Store, name, lambda self, key="", *rest, _call=call: keys.append(key) or _call(self, key, *rest)
+        )
     return keys
 
 
@@ -158,19 +168,19 @@ def test_a_dataset_whose_log_was_removed_has_no_versions(store: Store) -> None:
 
 def test_a_moved_store_is_read_at_its_new_place(tmp_path: Path) -> None:
     """Manifests hold no place: after a move their base is the new one."""
-    Catalog(Store(str(tmp_path / "old"))).publish("d", manifest("a"), {}, "_versions/r")
+    Catalog(Store(str(tmp_path / "old"))).publish("d", manifest("a"), {}, FOLDER)
     (tmp_path / "old").rename(tmp_path / "new")
     latest = Catalog(Store(str(tmp_path / "new"))).latest("d")
     assert latest is not None
-    assert latest.base == f"{tmp_path}/new/datasets/d/_versions/r"
+    assert latest.base == f"{tmp_path}/new/datasets/d/{FOLDER}"
 
 
 def test_absent_data_is_none_or_an_error(tmp_path: Path) -> None:
     """No dataset, result or task is None; a version that is not there is an error that lists those that are."""
     catalog = Catalog(Store(str(tmp_path)))
-    assert (catalog.latest("d"), catalog.result("k"), catalog.task("c", "t")) == (None, None, None)
-    assert (catalog.names(), catalog.tasks("c")) == ([], set())
-    catalog.publish("d", manifest("a"), {}, "_versions/r")
+    assert (catalog.latest("d"), catalog.result(CODE), catalog.task(CODE, TASK)) == (None, None, None)
+    assert (catalog.names(), catalog.tasks(CODE)) == ([], set())
+    catalog.publish("d", manifest("a"), {}, FOLDER)
     with pytest.raises(DataError, match=manifest("a").id):
         catalog.manifest("d", "0" * 32)
 
@@ -180,7 +190,7 @@ def test_definitions_beside_published_data_are_none(tmp_path: Path) -> None:
     (tmp_path / "datasets").mkdir()
     (tmp_path / "datasets/raw.py").write_text("")
     catalog = Catalog(Store(str(tmp_path)))
-    catalog.publish("d", manifest("a"), {}, "_versions/r")
+    catalog.publish("d", manifest("a"), {}, FOLDER)
     assert catalog.names() == ["d"]
     assert leftovers.leftovers(Store(str(tmp_path))) == ([], [])
 
@@ -188,12 +198,12 @@ def test_definitions_beside_published_data_are_none(tmp_path: Path) -> None:
 def test_the_first_record_stays(tmp_path: Path) -> None:
     """Of two writers of one record the first wins, unless the second says that the data had been lost."""
     catalog = Catalog(Store(str(tmp_path)))
-    catalog.publish_task("c", "t", {"n": 1})
-    catalog.publish_task("c", "t", {"n": 2})
-    assert catalog.task("c", "t") == {"n": 1}
-    catalog.publish_task("c", "t", {"n": 3}, replace=True)
-    assert catalog.task("c", "t") == {"n": 3}
-    assert catalog.tasks("c") == {"t"}
+    catalog.publish_task(CODE, TASK, {"n": 1})
+    catalog.publish_task(CODE, TASK, {"n": 2})
+    assert catalog.task(CODE, TASK) == {"n": 1}
+    catalog.publish_task(CODE, TASK, {"n": 3}, replace=True)
+    assert catalog.task(CODE, TASK) == {"n": 3}
+    assert catalog.tasks(CODE) == {TASK}
 
 
 def test_planning_imports_nothing_heavy() -> None:

@@ -381,7 +381,7 @@ def test_published_data_is_listed_with_its_versions() -> None:
     catalog = Catalog(find_project().store())
     for number in (1, 2):
         facts = {"id": f"id{number}", "rows": 1_500_000 * number, "bytes": 10, "files": 1, "run": "r1", "stage": "prep"}
-        facts["folder"] = f"_versions/r{number}-1"
+        facts["folder"] = f"_versions/r260101-00000{number}aa-tiny-aa-1"
         catalog.publish_version("tokens", facts)
     row = call("data", "ls").stdout.splitlines()[1].split()
     assert row[:5] == ["tokens", "3.00", "M", "10", "B"]

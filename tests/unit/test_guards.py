@@ -14,10 +14,10 @@ PACKAGE = ROOT / "runner"
 
 #: Lower layers import nothing from higher ones. A package stands for all its modules.
 LAYERS = [
-    {"code_root", "interrupts", "private", "store_keys", "streams"},
-    {"errors"},
-    {"credentials", "fresh_source", "pack_names", "script", "trust"},
-    {"edited", "tracebacks", "usercode"},
+    {"code_root", "interrupts", "private", "streams", "visible"},
+    {"errors", "skipped"},
+    {"credentials", "fresh_source", "names", "pack_names", "script", "trust"},
+    {"edited", "store_keys", "tracebacks", "usercode"},
     {"isolation"},
     {"modules"},
     {"by_value"},

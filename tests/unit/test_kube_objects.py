@@ -235,7 +235,7 @@ def test_a_run_is_judged_by_its_log(store: Store, kinds: list[str], judgement: s
         "submitted": {"job": "a", "legs": [["train"]]},
         "ended": {"state": "succeeded"},
     }
-    Bundle(store, "another").index("a", "live")
+    Bundle(store, "r261123-000000aa-other-xx").index("a", "live")
     for kind in kinds:
         Bundle(store, RUN).log.append(kind, entries.get(kind, {}))
     assert gc.by_log({})(store.url, RUN) == judgement

@@ -25,6 +25,7 @@ SPEC: dict[str, Any] = {
     "legs": [["train"]],
 }
 
+RUN = "r260101-000000aa-tiny-aa"
 UID = "5a2c9d3e-0000-4000-8000-000000000001"
 
 
@@ -34,7 +35,7 @@ def account(uid: str = UID) -> kit.Body:
     return made
 
 
-def marked(store: Store, run: str = "r1", mark: str = UID) -> Bundle:
+def marked(store: Store, run: str = RUN, mark: str = UID) -> Bundle:
     """The bundle of a run that was submitted to the cluster with that mark."""
     bundle = Bundle(store, run)
     bundle.write_spec(SPEC)
@@ -86,7 +87,7 @@ def test_a_supervisor_that_cannot_start_is_not_waited_for_for_ever(
     store: Store, monkeypatch: pytest.MonkeyPatch, suspended: bool, since: float, lost: bool
 ) -> None:
     """Its image does not exist, say: after start_deadline_s the run is lost, unless the Job still waits in a queue."""
-    job = kit.job("r1")
+    job = kit.job(RUN)
     job["spec"]["suspend"] = suspended
     monkeypatch.setattr(kuberay_outside, "Kube", lambda *where: kit.FakeKube(account(), job))
     monkeypatch.setattr(kuberay_outside, "run_facts", lambda bundle: facts())
@@ -121,7 +122,7 @@ def test_a_run_whose_cluster_is_gone_can_be_written_off(store: Store, here: bool
     """It ends as cancelled, in its log alone, and says why; where its cluster answers that is refused."""
     bundle = marked(store)
     bundle.log.append("submitted", {"job": "tiny", "legs": [["train"]]})
-    run = Run(store, "r1")
+    run = Run(store, RUN)
     run.__dict__["_outside"] = SimpleNamespace(is_lost=lambda view: False, is_here=lambda: here)
     if here:
         with pytest.raises(InputError, match="can be asked"):
@@ -167,7 +168,7 @@ def test_a_queue_that_has_not_heard_of_the_job_is_no_refusal(
     """
     words = 'admission webhook "mrayjob.kb.io" denied the request: Job.batch "r1" not found'
     kube = kit.FakeKube(refused={RAY_JOBS.path("default"): KubeError(status, "NotFound", words)})
-    bundle = Bundle(store, "r1")
+    bundle = Bundle(store, RUN)
     bundle.write_spec(SPEC)
     monkeypatch.setattr(kuberay_outside, "run_facts", lambda bundle: None)
     monkeypatch.setattr(kuberay_outside, "leg_body", lambda *arguments: kit.ray_job())

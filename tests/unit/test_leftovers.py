@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from runner.store import Store
 from runner.worker.pool import InlinePool
 from runner.worker.prep import run_prep
 from tests.cli_kit import call, lost, unstarted, write_project
-from tests.prep_kit import make_scope, rows_of, write_shards
+from tests.prep_kit import R1, R2, R3, RUNS, make_scope, rows_of, write_shards
 
 
 def double(batch: pa.RecordBatch, config: Any) -> dict[str, Any]:
@@ -46,7 +47,9 @@ def last() -> Run:
 
 def publish(tmp_path: Path, store: Path, shards: int, run: str, sink: str = "out") -> dict[str, Any]:
     stage = Prep("p", fn=double, source=Dataset(write_shards(tmp_path / "in", shards=shards)), sink=sink)
-    return run_prep(stage, make_scope(store, stage, run=run), InlinePool())
+    made = run_prep(stage, make_scope(store, stage, run=run), InlinePool())
+    shutil.rmtree(store / run)  # only what it has published is looked at
+    return made
 
 
 def test_a_run_is_removed_whole(project: Path) -> None:
@@ -66,7 +69,7 @@ def test_what_lives_is_not_removed(project: Path) -> None:
     run = unstarted()
     assert "cancel it first" in call("rm", run.id, "--yes", code=2).stderr
     store = Store(str(project / ".runner"))
-    publish(project, Path(store.root), 2, "r1", sink="tokens")
+    publish(project, Path(store.root), 2, R1, sink="tokens")
     refused = call("rm", "tokens", "--yes", code=2).stderr
     assert f"dataset tokens is used by a run that lives, {run.id}" in refused
     assert rows_of(Path(store.root), "tokens").num_rows == 20
@@ -75,8 +78,8 @@ def test_what_lives_is_not_removed(project: Path) -> None:
 def test_a_dataset_goes_and_can_be_made_again(tmp_path: Path) -> None:
     """All versions at once: nobody finds them, their files are gone, and the same job makes the data again."""
     store = tmp_path / "s"
-    publish(tmp_path, store, 2, "r1")
-    result = publish(tmp_path, store, 3, "r2")
+    publish(tmp_path, store, 2, R1)
+    result = publish(tmp_path, store, 3, R2)
     (target,) = leftovers.targets(Store(str(store)), ["out"])
     assert (target.kind, target.name, target.why) == ("dataset", "out", "2 versions")
     catalog = Catalog(Store(str(store)))
@@ -88,7 +91,7 @@ def test_a_dataset_goes_and_can_be_made_again(tmp_path: Path) -> None:
     assert not os.path.lexists(store / "datasets/out/data")
     with pytest.raises(DataError, match="no dataset 'out'"):
         runner.dataset("out", store=str(store))
-    again = publish(tmp_path, store, 3, "r3")
+    again = publish(tmp_path, store, 3, R3)
     assert not again["skipped"]
     assert again["outputs"] == result["outputs"]
     assert rows_of(store, "out").num_rows == 30
@@ -97,7 +100,7 @@ def test_a_dataset_goes_and_can_be_made_again(tmp_path: Path) -> None:
 def test_one_version_goes_and_the_other_stays(tmp_path: Path) -> None:
     """`out@<id>` removes that one; shards that the other shares are still there, and `data` leads to it."""
     store = tmp_path / "s"
-    first, second = (publish(tmp_path, store, shards, f"r{shards}") for shards in (2, 3))
+    first, second = (publish(tmp_path, store, shards, RUNS[shards]) for shards in (2, 3))
     (target,) = leftovers.targets(Store(str(store)), [f"out@{second['outputs']['out'][:12]}"])
     leftovers.remove(Store(str(store)), target)
     assert [v.data["id"] for v in Catalog(Store(str(store))).versions("out")] == [first["outputs"]["out"]]
@@ -108,18 +111,18 @@ def test_one_version_goes_and_the_other_stays(tmp_path: Path) -> None:
 def test_shards_that_another_version_has_are_not_made_again(tmp_path: Path) -> None:
     """When the version goes in whose folder tasks had written, shards are found in that of one that shares them."""
     store = tmp_path / "s"
-    first = publish(tmp_path, store, 2, "r1")
-    publish(tmp_path, store, 3, "r2")
+    first = publish(tmp_path, store, 2, R1)
+    publish(tmp_path, store, 3, R2)
     (target,) = leftovers.targets(Store(str(store)), [f"out@{first['outputs']['out'][:12]}"])
     leftovers.remove(Store(str(store)), target)
-    more = publish(tmp_path, store, 4, "r3")
+    more = publish(tmp_path, store, 4, R3)
     assert (more["tasks"], more["tasks_reused"]) == (4, 3)
     assert rows_of(store, "out").num_rows == 40
 
 
 def test_a_name_that_fits_nothing_or_too_much_is_refused(project: Path) -> None:
     """A misspelt name suggests; one that is a dataset and fits a run must be said more clearly."""
-    publish(project, project / ".runner", 2, "r1", sink="tiny")
+    publish(project, project / ".runner", 2, R1, sink="tiny")
     call("submit", "tiny", "-d")
     assert "did you mean 'tiny'" in call("rm", "tini", "--yes", code=2).stderr
     assert "is a dataset and fits the run" in call("rm", "tiny", "--yes", code=2).stderr
@@ -136,8 +139,8 @@ def old(store: Path, days: float) -> None:
 def test_gc_finds_what_nobody_needs_and_leaves_what_somebody_may(tmp_path: Path) -> None:
     """Results, tasks and shards without a version, of some age, files half-written; nothing that a version names."""
     store = tmp_path / "s"
-    publish(tmp_path, store, 2, "r1")
-    publish(tmp_path, store, 2, "r2", sink="other")
+    publish(tmp_path, store, 2, R1)
+    publish(tmp_path, store, 2, R2, sink="other")
     opened = Store(str(store))
     Catalog(opened).retract("other", [v.data["id"] for v in Catalog(opened).versions("other")])
     (store / "results/.tmp-0123456789ab-x.json").write_text("{")
@@ -151,17 +154,17 @@ def test_gc_finds_what_nobody_needs_and_leaves_what_somebody_may(tmp_path: Path)
     for target in found:
         leftovers.remove(opened, target)
     assert rows_of(store, "out").num_rows == 20
-    assert publish(tmp_path, store, 2, "r3")["skipped"]
+    assert publish(tmp_path, store, 2, R3)["skipped"]
     assert leftovers.leftovers(opened) == ([], [])
 
 
 def test_equal_data_in_another_folder_is_what_the_version_names(tmp_path: Path) -> None:
     """Where shards of a version were lost and are made again, `data` and gc go by the folder that has them now."""
     store = tmp_path / "s"
-    first = publish(tmp_path, store, 2, "r1")
+    first = publish(tmp_path, store, 2, R1)
     lost = store / first["places"]["out"]
     next(lost.glob("*.parquet")).unlink()
-    second = publish(tmp_path, store, 2, "r2")
+    second = publish(tmp_path, store, 2, R2)
     assert second["outputs"] == first["outputs"]
     assert (store / "datasets/out/data").resolve() == store / second["places"]["out"] != lost
     for record in store.glob("tasks/*/*.json"):
@@ -175,20 +178,20 @@ def test_equal_data_in_another_folder_is_what_the_version_names(tmp_path: Path) 
 def test_gc_leaves_a_result_whose_data_another_had_made_before(tmp_path: Path) -> None:
     """The version names the result that made it first; a job with another share of quarantine finds its own."""
     store = tmp_path / "s"
-    publish(tmp_path, store, 2, "r1")
+    publish(tmp_path, store, 2, R1)
     stage = Prep("p", fn=double, source=Dataset(str(tmp_path / "in")), sink="out", max_quarantine=0.5)
-    assert not run_prep(stage, make_scope(store, stage, run="r2"), InlinePool())["skipped"]
+    assert not run_prep(stage, make_scope(store, stage, run=R2), InlinePool())["skipped"]
     assert len(Catalog(Store(str(store))).versions("out")) == 1
     old(store, 8)
     for target in leftovers.leftovers(Store(str(store)))[0]:
         leftovers.remove(Store(str(store)), target)
-    assert run_prep(stage, make_scope(store, stage, run="r3"), InlinePool())["skipped"]
+    assert run_prep(stage, make_scope(store, stage, run=R3), InlinePool())["skipped"]
 
 
 def test_gc_leaves_results_aside_while_a_run_lives(project: Path) -> None:
     """A run that lives may use any result of the store, so none is judged until it has ended."""
     store = project / ".runner"
-    publish(project, store, 2, "r1", sink="gone")
+    publish(project, store, 2, R1, sink="gone")
     opened = Store(str(store))
     Catalog(opened).retract("gone", [v.data["id"] for v in Catalog(opened).versions("gone")])
     old(store, 8)
@@ -214,7 +217,7 @@ def test_gc_removes_a_run_that_was_never_submitted_whole(project: Path, monkeypa
 
 def test_what_a_killed_process_was_making_is_told_from_what_the_user_has(project: Path) -> None:
     """Where the store is the project: files and links with the store's own marks, in its own folders, and no others."""
-    publish(project, project, 2, "r1")
+    publish(project, project, 2, R1)
     mine = [".tmp-notes", ".tmp-0123456789ab-in.txt", "src/.tmp-0123456789ab-x", "datasets/.tmp-draft.py",
             "datasets/out/.tmp-0123456789AB-data"]  # fmt: skip
     for name in mine:
@@ -236,8 +239,8 @@ def test_what_a_killed_process_was_making_is_told_from_what_the_user_has(project
 def test_what_is_used_by_now_is_not_removed(project: Path) -> None:
     """Between a look and a removal a run may have come to life: what it may use stays, and the rest goes."""
     store = Store(str(project / ".runner"))
-    publish(project, Path(store.root), 2, "r1", sink="tokens")
-    publish(project, Path(store.root), 2, "r2", sink="gone")
+    publish(project, Path(store.root), 2, R1, sink="tokens")
+    publish(project, Path(store.root), 2, R2, sink="gone")
     Catalog(store).retract("gone", [v.data["id"] for v in Catalog(store).versions("gone")])
     (project / ".runner/results/.tmp-0123456789ab-x").write_text("")
     old(Path(store.root), 8)
@@ -291,7 +294,7 @@ def test_a_removal_that_was_cut_is_finished(project: Path) -> None:
 
 def test_looking_removes_nothing(tmp_path: Path) -> None:
     """What is found is as it was."""
-    publish(tmp_path, tmp_path / "s", 2, "r1")
+    publish(tmp_path, tmp_path / "s", 2, R1)
     old(tmp_path / "s", 30)
     opened = Store(str(tmp_path / "s"))
     before = opened.find()

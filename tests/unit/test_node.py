@@ -35,7 +35,7 @@ def payload(store: Store, tmp_path: Path) -> dict[str, Any]:
     Bundle(store, RUN).write_spec({"job": wire.to_json(job, ROOT), "datasets": {}})
     return {
         "store": store.url, "options": {}, "run_id": RUN, "leg": 0, "attempt": 2, "scratch": str(tmp_path / "scratch"),
-        "spec": Bundle(store, RUN).newest_spec(), "code_root": "", "beside": str(tmp_path / "none"),
+        "spec": Bundle(store, RUN).newest_spec(), "code_root": "", "sealed": {}, "beside": str(tmp_path / "none"),
     }  # fmt: skip
 
 

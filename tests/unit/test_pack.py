@@ -25,6 +25,7 @@ from runner.project import Project
 from runner.store import Store
 from runner.worker.driver import unpack_code
 
+RUN = "r260101-000000aa-tiny-aa"
 GIT = ("git", "-c", "user.name=a", "-c", "user.email=a@b", "-c", "protocol.file.allow=always")
 
 
@@ -122,8 +123,8 @@ def test_what_travels_has_the_hash_that_it_had(root: Path, tmp_path: Path, store
         function = load_file(root / "jobs/b.py", root).g
         ref = reference(function, root, "here")
         before = identify([function], root)
-        Bundle(store, "r1").store.put("code.zip", pack(Project(root, found=True), [root / "jobs/b.py"]))
-    unpack_code(Bundle(store, "r1"), tmp_path / "code")
+        Bundle(store, RUN).store.put("code.zip", pack(Project(root, found=True), [root / "jobs/b.py"]))
+    unpack_code(Bundle(store, RUN), tmp_path / "code")
     assert identify([ref], tmp_path / "code").parts == before.parts
     assert {"lib/ops.py", "jobs/beside.py", "src/pkg/deep.py"} <= {part.split(":")[0] for part in before.parts}
 
@@ -146,8 +147,8 @@ def test_what_a_library_finds_beside_a_job_shadows_nothing(root: Path) -> None:
 def test_siblings_are_found_whoever_packs(root: Path, tmp_path: Path, store: Store) -> None:
     """A process that has not loaded the job (a resume with newer code) notes the same folders."""
     (root / "vendored").mkdir()
-    Bundle(store, "r1").store.put("code.zip", pack(Project(root, found=True), [root / "jobs/a.py"]))
-    unpack_code(Bundle(store, "r1"), tmp_path / "code")
+    Bundle(store, RUN).store.put("code.zip", pack(Project(root, found=True), [root / "jobs/a.py"]))
+    unpack_code(Bundle(store, RUN), tmp_path / "code")
     assert Folders.of(tmp_path / "code") == Folders(("",), ("jobs",), str(root))
 
 
@@ -160,7 +161,7 @@ def test_a_name_that_is_not_utf8_comes_back_as_it_was(root: Path, tmp_path: Path
     with isolation.isolated():
         load_file(root / "jobs/a.py", root)
         data = pack(Project(root, found=True), [root / "jobs/a.py"])
-        bundle = Bundle(store, "r1")
+        bundle = Bundle(store, RUN)
         bundle.store.put("code.zip", data)
     unpack_code(bundle, tmp_path / "code")
     assert (tmp_path / "code" / name).read_text() == "x"

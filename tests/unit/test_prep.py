@@ -24,7 +24,7 @@ from runner.worker import prep_files
 from runner.worker.pool import InlinePool
 from runner.worker.prep import run_make, run_prep
 from runner.worker.stages import make_sources
-from tests.prep_kit import ROOT, Config, CountingPool, contents, identity, make_scope, rows_of, write_shards
+from tests.prep_kit import R1, R2, R3, ROOT, Config, CountingPool, contents, identity, make_scope, rows_of, write_shards
 
 
 def prep(stage: Prep, store: Path, config: Any = None, *, inline: bool = False) -> tuple[dict[str, Any], CountingPool]:
@@ -189,7 +189,7 @@ def test_new_and_changed_shards_cost_only_themselves(tmp_path: Path) -> None:
     first, _ = prep(stage, tmp_path / "s")
     write_shards(tmp_path / "in", shards=5)
     pq.write_table(pa.table({"x": [1000], "s": ["new"]}), tmp_path / "in" / "part-1.parquet")
-    scope, pool = make_scope(tmp_path / "s", stage, run="r2"), CountingPool()
+    scope, pool = make_scope(tmp_path / "s", stage, run=R2), CountingPool()
     second = run_prep(stage, scope, pool)
     assert pool.items == ["shard part-1.parquet", "shard part-4.parquet"]
     assert (second["tasks"], second["tasks_reused"]) == (5, 3)
@@ -206,7 +206,7 @@ def test_a_version_is_alone_in_its_folder(tmp_path: Path) -> None:
     stage = Prep("p", fn=double, source=Dataset(url), sink="out")
     first, _ = prep(stage, tmp_path / "s")
     pq.write_table(pa.table({"x": [1000], "s": ["new"]}), tmp_path / "in" / "part-1.parquet")
-    second = run_prep(stage, make_scope(tmp_path / "s", stage, run="r2"), CountingPool())
+    second = run_prep(stage, make_scope(tmp_path / "s", stage, run=R2), CountingPool())
     folders = [tmp_path / "s" / result["places"]["out"] for result in (first, second)]
     expected = [[*range(0, 60, 2)], [*range(0, 20, 2), 2000, *range(40, 60, 2)]]
     for folder, rows in zip(folders, expected, strict=True):
@@ -290,9 +290,9 @@ def test_only_used_config_fields_matter(tmp_path: Path) -> None:
     def run(config: Config, run: str) -> dict[str, Any]:
         return run_prep(stage, make_scope(tmp_path / "s", stage, config, run=run), InlinePool())
 
-    assert not run(Config(), "r1")["skipped"]
-    assert run(Config(unrelated=5), "r2")["skipped"]
-    changed = run(Config(factor=3), "r3")
+    assert not run(Config(), R1)["skipped"]
+    assert run(Config(unrelated=5), R2)["skipped"]
+    changed = run(Config(factor=3), R3)
     assert not changed["skipped"]
     assert rows_of(tmp_path / "s", "out").column("y").to_pylist()[:3] == [0, 3, 6]
     record = Catalog(Store(str(tmp_path / "s"))).result(changed["key"])
@@ -406,7 +406,7 @@ def test_whole_files_share_tasks(tmp_path: Path) -> None:
     assert 1 <= first["tasks"] < 15
     assert rows_of(tmp_path / "s", "out").column("lines").to_pylist() == [20_000 + i for i in range(60)]
     (folder / "f30a.txt").write_bytes(b"line\n")
-    scope, pool = make_scope(tmp_path / "s", stage, run="r2"), CountingPool()
+    scope, pool = make_scope(tmp_path / "s", stage, run=R2), CountingPool()
     second = run_prep(stage, scope, pool)
     assert len(pool.items) <= 2
     assert second["rows_out"] == {"": 61}
@@ -577,7 +577,7 @@ class InlinePools:
 def test_made_data_stays_as_it_is_for_all_stages_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What `make` has read may change under way: the next stage sees the same, and its folder gets no more files."""
     monkeypatch.setattr("runner.worker.prep_reuse.Reuse.may_use", lambda *_: False)
-    scope, store = make_scope(tmp_path / "s", run="r1"), tmp_path / "s"
+    scope, store = make_scope(tmp_path / "s", run=R1), tmp_path / "s"
     scope.spec["datasets"]["d"] = wire.to_json(Dataset(make=make_now), ROOT)
     scope.bundle.log.append("attempt", {"leg": scope.leg, "attempt": scope.attempt})
     seen = []

@@ -14,7 +14,7 @@ from runner.errors import DataError
 from runner.spec import Dataset, Prep
 from runner.worker.pool import InlinePool
 from runner.worker.prep import run_prep
-from tests.prep_kit import make_scope, write_shards
+from tests.prep_kit import R2, R3, RUNS, make_scope, write_shards
 
 
 def double(batch: pa.RecordBatch, config: Any) -> dict[str, Any]:
@@ -26,14 +26,14 @@ def store(tmp_path: Path) -> str:
     """A store with two versions of "tokens": of 20 rows and of 30."""
     for shards in (2, 3):
         stage = Prep("p", fn=double, source=Dataset(write_shards(tmp_path / "in", shards=shards)), sink="tokens")
-        run_prep(stage, make_scope(tmp_path / "s", stage, run=f"r{shards}"), InlinePool())
+        run_prep(stage, make_scope(tmp_path / "s", stage, run=RUNS[shards]), InlinePool())
     return str(tmp_path / "s")
 
 
 def test_the_newest_version_is_opened(store: str) -> None:
     """Rows, columns, files and a stream of the newest version, which pyarrow reads by its URL as well."""
     tokens = runner.dataset("tokens", store=store)
-    assert (tokens.rows, tokens.run, tokens.schema.names, len(tokens.files)) == (30, "r3", ["y", "s"], 3)
+    assert (tokens.rows, tokens.run, tokens.schema.names, len(tokens.files)) == (30, R3, ["y", "s"], 3)
     assert tokens.to_table().column("y").to_pylist() == [*range(0, 60, 2)]
     assert tokens.to_table(columns=["s"]).column_names == ["s"]
     assert pq.read_table(tokens.url).equals(tokens.to_table())
@@ -46,7 +46,7 @@ def test_the_newest_version_is_opened(store: str) -> None:
 def test_an_older_version_stays_as_it_was(store: str) -> None:
     """By the beginning of its id or by its run, with its own rows."""
     newest = runner.dataset("tokens", store=store)
-    older = runner.dataset("tokens", version="r2", store=store)
+    older = runner.dataset("tokens", version=R2, store=store)
     assert older.to_table().column("y").to_pylist() == [*range(0, 40, 2)]
     assert runner.dataset("tokens", version=older.version[:8], store=store).version == older.version != newest.version
 

@@ -15,11 +15,12 @@ from runner.reasons import differences, grounds, nearest
 from runner.store import Store
 from tests.cli_kit import call
 
+FOLDER = "_versions/r260101-000000aa-tiny-aa-1"
 RECORD: dict[str, Any] = {
     "code": {"jobs/j.py:fn": "1", "lib.py:f": "2"}, "config": {"k": 1, "kinds": ["a"]},
     "settings": {"batch_size": 4096},
     "inputs": {"": {"dataset": "in", "id": "i", "shards": {"a": "1", "b": "2"}}}, "deps": {}, "packages": {},
-    "key": "key", "run": "r1", "at": 1.0,
+    "key": "key", "run": "r260101-000000aa-tiny-aa", "at": 1.0,
     "sinks": {"": {"dataset": "out", "id": "o", "rows": 1, "bytes": 1, "files": 1}},
 }  # fmt: skip
 
@@ -54,11 +55,11 @@ def test_the_nearest_record_is_compared(tmp_path: Path) -> None:
     now = {**RECORD, "code": {"jobs/j.py:fn": "9", "lib.py:f": "2"}}
     assert nearest(catalog, ["out"], now, Present(tmp_path)) == ["it has not been made before"]
     for key, code in (
-        ("near", {"jobs/j.py:fn": "8", "lib.py:f": "2"}),
-        ("far", {"jobs/j.py:fn": "8", "lib.py:f": "3"}),
+        ("a" * 20, {"jobs/j.py:fn": "8", "lib.py:f": "2"}),
+        ("b" * 20, {"jobs/j.py:fn": "8", "lib.py:f": "3"}),
     ):
         catalog.publish_result(key, {**RECORD, "code": code, "key": key})
-        facts = {"id": key, "folder": key, "rows": 1, "bytes": 1, "files": 1, "key": key}
+        facts = {"id": key[:1] * 32, "folder": FOLDER, "rows": 1, "bytes": 1, "files": 1, "key": key}
         catalog.publish_version("out", facts)
     assert nearest(catalog, ["out"], now, Present(tmp_path)) == ["code jobs/j.py:fn changed"]
     gone = nearest(catalog, ["out"], {**RECORD, "code": {"jobs/j.py:fn": "8", "lib.py:f": "2"}}, Present(tmp_path))
@@ -69,7 +70,7 @@ def test_the_grounds_of_a_skip_are_counted(tmp_path: Path) -> None:
     """A skipped stage says which run made it, what agrees, and which packages differ without counting."""
     words = grounds({**RECORD, "packages": {"numpy": "0.1"}}, Present(tmp_path))
     assert words[0].startswith(
-        "made by run r1 at 1970-01-01 00:00 UTC; the same since: 2 parts of code, 2 config fields"
+        "made by run r260101-000000aa-tiny-aa at 1970-01-01 00:00 UTC; the same since: 2 parts of code, 2 config fields"
     )
     assert "numpy was 0.1" in words[1]
     assert "does not count" in words[1]

@@ -595,16 +595,18 @@ def test_resume_reads_the_data_of_the_first_attempt(tmp_path: Path) -> None:
 
 # -- beginning from another run --------------------------------------------------------------------------------------
 
+OTHER = "r260101-000000-other-xyz"
+
 
 def begun(tmp_path: Path, fn: Any, *, everything: bool = False, config: Config | None = None) -> Any:
     """Train for an epoch as one run; then `fn`, from the last checkpoint of that run, as another. Its scope."""
     result, first = fit(tmp_path / "first", plain)
-    shutil.copytree(tmp_path / "first/store" / RUN, tmp_path / "store/other")
+    shutil.copytree(tmp_path / "first/store" / RUN, tmp_path / "store" / OTHER)
     given, scope = make_scope(tmp_path, fn, config or Config(epochs=2))
     entry = next(e.data for e in first.bundle.log.read() if e.kind == "checkpoint")
     assert entry["key"] == result["checkpoint"]
-    start = {"run": "other", "all": everything, **{name: entry[name] for name in ("key", "step", "sha256")}}
-    scope.spec["start_from"] = {"run": "other", "stages": {"fit": start}}
+    start = {"run": OTHER, "all": everything, **{name: entry[name] for name in ("key", "step", "sha256")}}
+    scope.spec["start_from"] = {"run": OTHER, "stages": {"fit": start}}
     run_train(given, scope, InlineGang())
     return scope
 
@@ -632,7 +634,7 @@ def test_a_training_begins_with_the_weights_of_another_run(tmp_path: Path, every
     assert objects["adam"] == (6 if everything else 0)
     from safetensors.torch import load_file
 
-    (folder,) = (tmp_path / "store/other/checkpoints/fit").iterdir()
+    (folder,) = (tmp_path / "store" / OTHER / "checkpoints/fit").iterdir()
     assert torch.equal(objects["weight"], load_file(folder / "model.safetensors")["0.weight"])
     assert max(curve(scope)) == 24
 
@@ -659,7 +661,7 @@ def test_what_does_not_fit_another_runs_checkpoint_is_named(tmp_path: Path) -> N
 
     with pytest.raises(SpecError, match=r"0\.weight is \[8, 5\] here and \[8, 4\] there.*1\.weight is only there"):
         begun(tmp_path / "a", wider)
-    with pytest.raises(SpecError, match="nothing of the checkpoint of other, step 12 is tracked") as caught:
+    with pytest.raises(SpecError, match=f"nothing of the checkpoint of {OTHER}, step 12 is tracked") as caught:
         begun(tmp_path / "b", renamed)
     assert "did you mean 'model'" in caught.value.todo
 
@@ -667,5 +669,5 @@ def test_what_does_not_fit_another_runs_checkpoint_is_named(tmp_path: Path) -> N
         ctx.track(modle=model_of(ctx)[0])
         ctx.step()
 
-    with pytest.raises(SpecError, match="nothing of the checkpoint of other, step 12 is tracked"):
+    with pytest.raises(SpecError, match=f"nothing of the checkpoint of {OTHER}, step 12 is tracked"):
         begun(tmp_path / "c", own_loader)

@@ -1,0 +1,39 @@
+"""What a store holds and nobody can read is passed over, and said once: who looks at many things sees the others."""
+
+from __future__ import annotations
+
+import sys
+import threading
+
+from runner.visible import one_line
+
+#: More of them are only counted: somebody who fills a store with such names must not fill a terminal.
+_MOST, _LONGEST = 20, 300
+_said: set[str] = set()
+_lock = threading.Lock()
+
+
+def skipped(where: str, why: str) -> None:
+    """Say on standard error that an object was passed over; once for each object.
+
+    Args:
+        where: its full path.
+        why: what is wrong with it.
+    """
+    with _lock:
+        if where in _said or len(_said) > _MOST:
+            return
+        _said.add(where)
+        more = len(_said) > _MOST
+    words = "and more that cannot be read" if more else _cut(f"{one_line(where)}: {one_line(why)}")
+    print(f"runner: passed over: {words}", file=sys.stderr, flush=True)
+
+
+def _cut(words: str) -> str:
+    return words if len(words) <= _LONGEST else f"{words[: _LONGEST - 3]}..."
+
+
+def forget() -> None:
+    """Say all of it again, from here on."""
+    with _lock:
+        _said.clear()
