@@ -49,6 +49,7 @@ class Finder:
         self.root = root
         self._noted = Folders.of(root)
         self._bases: dict[Path, Path] = {}  # file outside the root -> folder below which its dotted name begins
+        self._held: dict[tuple[Path, str], bool] = {}
         self._outside: dict[str, tuple[Path, ...]] = {}
         self._index: dict[str, list[Path]] | None = None
 
@@ -94,11 +95,12 @@ class Finder:
             self._outside[top] = tuple(self._elsewhere(top))
         return list(self._outside[top])
 
-    @staticmethod
-    def _holds(folder: Path, top: str) -> bool:
-        return any((folder / f"{top}{ending}").is_file() for ending in _ENDINGS) or (
-            (folder / top).is_dir() and next((folder / top).glob("**/*.py"), None) is not None
-        )
+    def _holds(self, folder: Path, top: str) -> bool:
+        if (folder, top) not in self._held:
+            self._held[folder, top] = any((folder / f"{top}{ending}").is_file() for ending in _ENDINGS) or (
+                (folder / top).is_dir() and next((folder / top).glob("**/*.py"), None) is not None
+            )
+        return self._held[folder, top]
 
     def _elsewhere(self, top: str) -> Iterator[Path]:
         spec = _spec(top)

@@ -73,6 +73,7 @@ class Statement:
 
     def __init__(self, node: ast.stmt, source: str) -> None:
         self.node, self._source = node, source
+        self._digests: dict[int, str] = {}
 
     @functools.cached_property
     def bound(self) -> tuple[str, ...]:
@@ -99,11 +100,14 @@ class Statement:
 
     def digest(self, closely: int = SYNTAX) -> str:
         """12 hex digits for the statement; comments and layout do not count unless it is looked at as TEXT."""
+        if closely not in self._digests:
+            self._digests[closely] = hashlib.sha256(self._text(closely).encode()).hexdigest()[:12]
+        return self._digests[closely]
+
+    def _text(self, closely: int) -> str:
         if closely == TEXT:
-            text = ast.get_source_segment(self._source, self.node) or ast.unparse(self.node)
-        else:
-            text = ast.unparse(self.node if closely == DOCS else _stripped(self.node, annotations=True))
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
+            return ast.get_source_segment(self._source, self.node) or ast.unparse(self.node)
+        return ast.unparse(self.node if closely == DOCS else _stripped(self.node, annotations=True))
 
 
 @dataclass
