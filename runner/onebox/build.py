@@ -76,20 +76,21 @@ def _compile(part: Part) -> None:
         _go(part, work, "build", "-mod=mod", "-trimpath", "-ldflags", _link_flags(part), "-o", "program", part.path)
         for data in part.data:
             _take_folder(part, work, data)
-        refuse_unknown(part, (work / "go.sum").read_text() if part.source == "" else "")
+        refuse_unknown(part, (work / "go.sum").read_text() if part.module else "")
         (work / "program").rename(program(part))
 
 
 def _write_module(part: Part, work: Path) -> None:
     """A module of ours that requires the wanted one: modules with ``replace`` lines cannot be installed directly."""
-    if part.source:
-        (work / "go.mod").write_text(f"module {part.module}\n\ngo {GO}\n")
-        (work / "main.go").write_text(part.source)
-        return
-    shutil.copyfile(SUMS, work / "go.sum")
-    lines = ["module onebox", "", f"go {GO}", "", f"require {part.module} {part.version}", ""]
+    lines = ["module onebox", "", f"go {GO}", ""]
+    if part.module:
+        shutil.copyfile(SUMS, work / "go.sum")
+        lines += [f"require {part.module} {part.version}", ""]
     lines += [f"replace {name} => {name} {version}" for name, version in part.replace]
     (work / "go.mod").write_text("\n".join(lines) + "\n")
+    if part.source:
+        (work / "main.go").write_text(part.source)
+        return
     (work / "tools.go").write_text(f'//go:build tools\n\npackage tools\n\nimport _ "{part.path}"\n')
 
 
@@ -111,7 +112,7 @@ def sums(parts: tuple[Part, ...]) -> str:
     """The hashes of all modules that programs are compiled from, as Go finds them now."""
     found: set[str] = set()
     for part in parts:
-        if part.source:
+        if not part.module:
             continue
         with tempfile.TemporaryDirectory() as name:
             work = Path(name)

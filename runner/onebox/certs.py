@@ -48,9 +48,10 @@ LEAVES = (
     Leaf("scheduler", "system:kube-scheduler"),
     Leaf("proxy", "system:kube-proxy"),
     Leaf("coredns", "coredns", "system:masters"),
+    Leaf("policies", "kube-network-policies", "system:masters"),
     Leaf("kubelet", f"system:node:{NODE}", "system:nodes"),
 )
-USERS = ("controller-manager", "scheduler", "proxy", "coredns", "kubelet")
+USERS = ("controller-manager", "scheduler", "proxy", "coredns", "policies", "kubelet")
 
 
 def certificate(name: str) -> Path:

@@ -117,7 +117,8 @@ def _completing(stage: Path) -> Path:
 
 def node(name: str) -> Object:
     """One simulated node, as large as a machine with GPUs is."""
-    size = {"cpu": "64", "memory": "512Gi", "pods": "250", **{gpu: str(count) for gpu, count in GPUS.items()}}
+    size = {"cpu": "64", "memory": "512Gi", "ephemeral-storage": "10Ti", "pods": "250"}
+    size |= {gpu: str(count) for gpu, count in GPUS.items()}
     return {
         "apiVersion": "v1",
         "kind": "Node",

@@ -10,11 +10,22 @@ from pathlib import Path
 
 from runner.errors import InputError
 from runner.onebox.packages import program
-from runner.onebox.places import BEFORE, BRIDGE, GATEWAY, SERVICES
+from runner.onebox.places import BEFORE, BRIDGE, GATEWAY, PODS, SERVICES
 
 SETTINGS = ("net/ipv4/ip_forward", "net/bridge/bridge-nf-call-iptables")
 OURS = ("KUBE-", "CNI-")
 TOOLS = ("iptables", "ip6tables")
+#: The packet filter's queue in which the first packet of each connection of a pod waits for a verdict.
+QUEUE = 100
+_TO_QUEUE = f"-m conntrack --ctstate NEW -j NFQUEUE --queue-num {QUEUE}"
+#: Chain -> the rules of it: what pods send to each other and outside, once services have become pods and before sources
+#: are hidden; and what they send to this machine. What this machine's own root sends is never held up.
+_POLICIES = {
+    "POSTROUTING": (
+        f"-s {PODS} -m owner ! --uid-owner 0 {_TO_QUEUE}", f"-d {PODS} -m owner ! --uid-owner 0 {_TO_QUEUE}",
+    ),
+    "INPUT": (f"-s {GATEWAY} -j RETURN", f"-s {PODS} {_TO_QUEUE}"),
+}  # fmt: skip
 
 
 def setting(name: str) -> Path:
@@ -82,6 +93,32 @@ def _ip(*arguments: str) -> str:
             todo="this needs a kernel with bridges and veth pairs, and the right to make them",
         )
     return done.stdout
+
+
+def enforce_policies() -> None:
+    """Have each new connection of a pod judged by who listens to the queue; all at once, and again without harm."""
+    script = policing(_tables(_save("iptables")).get("mangle", []))
+    command = [program("iptables-restore"), "--noflush"]
+    done = subprocess.run(command, input=script, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise InputError(
+            f"the packet filter takes no rule that asks a queue: {done.stderr.strip()}",
+            todo="this needs a kernel with CONFIG_NETFILTER_XT_TARGET_NFQUEUE and CONFIG_NETFILTER_XT_MATCH_OWNER",
+        )
+
+
+def policing(there: Iterable[str]) -> str:
+    """What puts the rules into a saved table, in which they may be already."""
+    script = ["*mangle", *(f":{_chain(hook)} - [0:0]" for hook in _POLICIES)]
+    for hook, rules in _POLICIES.items():
+        script += [f"-A {_chain(hook)} {rule}" for rule in rules]
+    leading = {hook: f"{hook} -j {_chain(hook)}" for hook in _POLICIES}
+    script += [f"-I {rule}" for rule in leading.values() if f"-A {rule}" not in there]
+    return "\n".join([*script, "COMMIT", ""])
+
+
+def _chain(hook: str) -> str:
+    return f"KUBE-POLICIES-{hook}"
 
 
 def chains() -> list[str]:

@@ -171,6 +171,17 @@ def proxy() -> Process:
     )  # fmt: skip
 
 
+def policies() -> Process:
+    """What judges the connections of pods by the NetworkPolicies. While it is away, pods make no new ones."""
+    flags = {
+        "kubeconfig": kubeconfig("policies"), "node": NODE, "queue": network.QUEUE, "listen": "127.0.0.1:10261",
+    }  # fmt: skip
+    return Process(
+        "kube-network-policies", (str(build.program(versions.POLICIES)), *_flags(flags)),
+        ready=lambda: answers("http://127.0.0.1:10261/healthz"), listens=(("127.0.0.1", 10261),),
+    )  # fmt: skip
+
+
 def coredns() -> Process:
     """The names of services and pods."""
     return Process(

@@ -86,7 +86,9 @@ def _start_control() -> None:
     """What needs the API."""
     await_ready(parts.apiserver())
     rest = [parts.controller_manager(), parts.scheduler(), parts.kubelet(), parts.proxy(), parts.coredns()]
+    rest.append(parts.policies())
     _begin(*rest)
+    network.enforce_policies()
     operators.start_kuberay()
     for process in rest:
         await_ready(process)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -16,7 +17,7 @@ class Part:
         replace: modules that the module itself takes from folders of its own repository, with the version to take.
         stamp: variables that the linker sets.
         data: folders of the module that are kept beside the program.
-        source: the program's only file, for one that is in no module.
+        source: the program's only file, for a program of our own; it may import what ``module`` has.
     """
 
     name: str
@@ -31,6 +32,8 @@ class Part:
     @property
     def path(self) -> str:
         """What Go is asked to compile."""
+        if self.source:
+            return "."
         return f"{self.module}/{self.package}" if self.package else self.module
 
 
@@ -68,6 +71,16 @@ KUBERAY = Part("ray-operator", "github.com/ray-project/kuberay/ray-operator", "v
 COREDNS = Part("coredns", "github.com/coredns/coredns", "v1.15.0")
 S3 = Part("versitygw", "github.com/versity/versitygw", "v1.8.0", "cmd/versitygw")
 KUEUE = Part("kueue", "sigs.k8s.io/kueue", "v0.18.3", "cmd/kueue", data=("config",))
+# Its own program wants to run in a pod; ours is a frame around the same judge. The libraries of Kubernetes are those
+# that the rest has, so that they are compiled once.
+POLICIES = Part(
+    "kube-network-policies", "sigs.k8s.io/kube-network-policies", "v0.8.0",
+    replace=tuple(
+        (f"k8s.io/{library}", _LIBRARIES)
+        for library in ("api", "apimachinery", "client-go", "component-base", "component-helpers")
+    ),
+    source=Path(__file__).with_name("policies.go").read_text(),
+)  # fmt: skip
 KWOK = Part("kwok", "sigs.k8s.io/kwok", "v0.8.0", "cmd/kwok", data=("kustomize/stage",))
 
 
@@ -94,8 +107,10 @@ func main() {
 	}
 }
 """
-# A program of our own, which waits for a signal and buries orphans.
-PAUSE = Part("pause", "onebox", "v1", source=_PAUSE)
+# It waits for a signal and buries orphans, and needs no module.
+PAUSE = Part("pause", "", "v1", source=_PAUSE)
 
-NEEDED = (ETCD, APISERVER, CONTROLLER_MANAGER, SCHEDULER, KUBELET, PROXY, KUBECTL, KUBERAY, COREDNS, S3, PAUSE)
+NEEDED = (
+    ETCD, APISERVER, CONTROLLER_MANAGER, SCHEDULER, KUBELET, PROXY, KUBECTL, KUBERAY, COREDNS, S3, PAUSE, POLICIES,
+)  # fmt: skip
 EVERYTHING = (*NEEDED, KUEUE, KWOK)

@@ -37,6 +37,22 @@ def test_only_our_chains_are_removed() -> None:
     ]  # fmt: skip
 
 
+def test_policing_is_put_in_once_and_goes_with_our_chains() -> None:
+    """Both ways of a pod's packets lead into a chain each, also when it is said again; `down` takes all of it away."""
+    script = network.policing([]).splitlines()
+    assert script[:3] == ["*mangle", ":KUBE-POLICIES-POSTROUTING - [0:0]", ":KUBE-POLICIES-INPUT - [0:0]"]
+    leading = ["-I POSTROUTING -j KUBE-POLICIES-POSTROUTING", "-I INPUT -j KUBE-POLICIES-INPUT"]
+    assert script[-3:] == [*leading, "COMMIT"]
+    rules = [line for line in script if "NFQUEUE" in line]
+    assert len(rules) == 3
+    assert all("-m conntrack --ctstate NEW" in rule and "bypass" not in rule for rule in rules)
+    saved = [*(line for line in script if line[0] in ":-"), *(f"-A{line[2:]}" for line in leading)]
+    again = network.policing(saved).splitlines()
+    assert not [line for line in again if line.startswith("-I")]
+    removed = network.removal("mangle", [line for line in saved if not line.startswith("-I")]).splitlines()
+    assert [line for line in removed if line.startswith("-D")] == [f"-D{line[2:]}" for line in leading]
+
+
 def test_a_table_without_our_chains_is_left_alone() -> None:
     """Nothing is said to the packet filter about a table in which nothing is ours."""
     assert network.removal("filter", [":INPUT ACCEPT [0:0]", "-A INPUT -j ACCEPT"]) == ""
