@@ -144,8 +144,9 @@ class KubeRayBackend:
         self._turn(leg, attempt)
         self._make(leg, attempt)
         for other in self._kube.select(RAY_JOBS, names.of_run(self._facts.run_id)):
-            if other["metadata"]["name"] != self._current:  # the one before, or one that came too early
-                self._kube.delete(RAY_JOBS, other["metadata"]["name"])
+            ours = names.is_of(other, self._facts.run_id, self._facts.store)
+            if ours and other["metadata"]["name"] != self._current:  # the one before, or one that came too early
+                self._kube.delete(RAY_JOBS, other["metadata"]["name"], uid=other["metadata"]["uid"])
 
     def prepare(self, leg: int) -> None:
         """See `Backend`: its driver waits until its attempt begins."""
@@ -157,10 +158,12 @@ class KubeRayBackend:
         deadline = time.monotonic() + LONGEST_CLEAN_S
         while self._kube.create(RAY_JOBS, body) is None and time.monotonic() < deadline:
             found = self._kube.find(RAY_JOBS, body["metadata"]["name"])
+            if found is not None and not names.is_of(found, self._facts.run_id, self._facts.store):
+                raise KubeError(409, "AlreadyExists", f"RayJob {body['metadata']['name']} is there, and of another run")
             if found is not None and not _is_over(found):
                 return
             if found is not None:
-                self._kube.delete(RAY_JOBS, body["metadata"]["name"])
+                self._kube.delete(RAY_JOBS, body["metadata"]["name"], uid=found["metadata"]["uid"])
             self.wait(0.5)
 
     def body(self, leg: int, attempt: int, owner: dict[str, Any] | None) -> dict[str, Any]:
@@ -287,7 +290,9 @@ class KubeRayBackend:
 
     def _let_go(self) -> None:
         if self._current is not None:
-            self._kube.delete(RAY_JOBS, self._current)
+            found = self._kube.find(RAY_JOBS, self._current)
+            if found is not None and names.is_of(found, self._facts.run_id, self._facts.store):
+                self._kube.delete(RAY_JOBS, self._current, uid=found["metadata"]["uid"])
             self._asked_at = self._asked_at or time.time()
 
     def clean(self) -> dict[str, Any]:
@@ -403,16 +408,16 @@ def remove_machines(
     started = time.monotonic()
     labels = names.of_run(facts.run_id)
     while True:
-        jobs = kube.select(RAY_JOBS, labels)
+        jobs = [job for job in kube.select(RAY_JOBS, labels) if names.is_of(job, facts.run_id, facts.store)]
         for job in jobs:
             if not job["metadata"].get("deletionTimestamp"):
-                kube.delete(RAY_JOBS, job["metadata"]["name"])
+                kube.delete(RAY_JOBS, job["metadata"]["name"], uid=job["metadata"]["uid"])
         left = kube.select(PODS, names.machines_of(facts.run_id))
         waited = time.monotonic() - started
         if (not jobs and not left) or waited > LONGEST_CLEAN_S:
             break
         if waited > OPERATOR_S:
-            _without_operator(kube, labels, jobs)
+            _without_operator(kube, facts, jobs)
         changed.clear()
         changed.wait(0.5)
     held = {} if ledger is None else {"gpu_seconds": ledger.gpu_seconds(time.time())}
@@ -422,10 +427,13 @@ def remove_machines(
     return {"pods": len(left), "gpus": gpus, "ray_jobs": len(jobs), **held}
 
 
-def _without_operator(kube: Kube, labels: str, jobs: list[dict[str, Any]]) -> None:
+def _without_operator(kube: Kube, facts: manifest.RunFacts, jobs: list[dict[str, Any]]) -> None:
     """Its finalizer holds the RayJob back: delete what the RayJob has made, then take the finalizer off."""
-    for cluster in kube.select(RAY_CLUSTERS, labels):
-        kube.delete(RAY_CLUSTERS, cluster["metadata"]["name"])
+    ours = {job["metadata"]["uid"] for job in jobs}
+    for cluster in kube.select(RAY_CLUSTERS, names.of_run(facts.run_id)):
+        owned = ours & {owner["uid"] for owner in cluster["metadata"].get("ownerReferences") or []}
+        if owned or names.is_of(cluster, facts.run_id, facts.store):
+            kube.delete(RAY_CLUSTERS, cluster["metadata"]["name"], uid=cluster["metadata"]["uid"])
     for job in jobs:
         if job["metadata"].get("finalizers") and kube.find(RAY_JOBS, job["metadata"]["name"]) is not None:
             kube.patch(RAY_JOBS, job["metadata"]["name"], {"metadata": {"finalizers": []}})

@@ -157,12 +157,20 @@ class KubeRayOutside:
         job = self._kube.find(JOBS, self._bundle.run_id)
         return job is None or _is_over(job)
 
+    def _job(self) -> dict[str, Any] | None:
+        """The supervisor's Job, to be removed: one that has but the run's name is somebody else's."""
+        found = self._kube.find(JOBS, self._bundle.run_id)
+        return found if found is not None and names.is_of(found, self._bundle.run_id, self._bundle.root.url) else None
+
     def _remove_job(self) -> None:
-        """Returns when the name is free again."""
+        """Returns when the name is free again, if it is ours that has it."""
         labels = f"{names.of_run(self._bundle.run_id)},{names.ROLE}={names.SUPERVISOR}"
-        self._kube.delete(JOBS, self._bundle.run_id, propagation="Foreground")
+        job = self._job()
+        if job is None:
+            return
+        self._kube.delete(JOBS, self._bundle.run_id, propagation="Foreground", uid=job["metadata"]["uid"])
         deadline = time.monotonic() + 60
-        while self._kube.find(JOBS, self._bundle.run_id) or self._kube.select(PODS, labels):
+        while self._job() or self._kube.select(PODS, labels):
             if time.monotonic() > deadline:
                 raise KubeError(
                     0, "Timeout", f"Job {self._bundle.run_id} does not go away; is the API's controller up?"

@@ -73,6 +73,7 @@ NODES = Resource("api/v1", "nodes", namespaced=False)
 JOBS = Resource("apis/batch/v1", "jobs")
 RAY_JOBS = Resource("apis/ray.io/v1", "rayjobs")
 RAY_CLUSTERS = Resource("apis/ray.io/v1", "rayclusters")
+ENDPOINT_SLICES = Resource("apis/discovery.k8s.io/v1", "endpointslices")
 ACCESS_REVIEWS = Resource("apis/authorization.k8s.io/v1", "selfsubjectaccessreviews", namespaced=False)
 WORKLOADS = Resource("apis/kueue.x-k8s.io/v1beta1", "workloads")
 LOCAL_QUEUES = Resource("apis/kueue.x-k8s.io/v1beta1", "localqueues")
@@ -163,15 +164,24 @@ class Kube:
                 return None
             raise
 
-    def delete(self, what: Resource, name: str, propagation: str = "Background", grace_s: int | None = None) -> bool:
-        """Ask for an object's end. Returns False if it is absent."""
+    def delete(
+        self, what: Resource, name: str, propagation: str = "Background", grace_s: int | None = None,
+        uid: str | None = None,
+    ) -> bool:  # fmt: skip
+        """Ask for an object's end. Returns False if it is absent.
+
+        Args:
+            uid: of the one that is meant; another that has taken its name meanwhile stays.
+        """
         body: dict[str, Any] = {"propagationPolicy": propagation}
         if grace_s is not None:
             body["gracePeriodSeconds"] = grace_s
+        if uid is not None:
+            body["preconditions"] = {"uid": uid}
         try:
             self.request("DELETE", what.path(self.namespace, name), body=body)
         except KubeError as error:
-            if error.status == 404:
+            if error.status == 404 or (uid is not None and error.status == 409):
                 return False
             raise
         return True

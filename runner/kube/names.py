@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 RUN, JOB, LEG, ATTEMPT, ROLE = (
     f"lake-runner/{word}" for word in ("run", "job", "leg", "attempt", "role")
 )  # fmt: skip
@@ -23,3 +26,9 @@ def machines_of(run_id: str) -> str:
 def ray_job(run_id: str, leg: int, attempt: int) -> str:
     """The name of an attempt's RayJob; at most 47 characters, as a run id has at most 28."""
     return f"{run_id}-{leg}-{attempt}"
+
+
+def is_of(body: Mapping[str, Any], run_id: str, store: str) -> bool:
+    """Whether an object says of itself that it belongs to this very run: anybody may give a name, or a label."""
+    labels, notes = (body["metadata"].get(key) or {} for key in ("labels", "annotations"))
+    return labels.get(RUN) == run_id and notes.get(STORE) == store

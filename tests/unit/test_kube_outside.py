@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,7 +12,7 @@ from runner.backends import kuberay_outside
 from runner.backends.base import living, place
 from runner.bundle import Bundle
 from runner.errors import InputError
-from runner.kube import identity
+from runner.kube import identity, names
 from runner.kube.client import JOBS, RAY_JOBS, SERVICE_ACCOUNTS, KubeError
 from runner.lifecycle import RunState, fold
 from runner.run import Run
@@ -180,3 +181,25 @@ def test_a_queue_that_has_not_heard_of_the_job_is_no_refusal(
     else:
         outside._start_first(kit.job())
     assert kube.sent == [("POST", RAY_JOBS.path("default"))]
+
+
+@pytest.mark.parametrize("store_named", ["", "s3://another/store"])
+def test_what_a_bundle_names_is_not_removed_unless_it_is_the_runs(
+    store: Store, monkeypatch: pytest.MonkeyPatch, store_named: str
+) -> None:
+    """A hostile bundle that has a Job's name for its run's, or a run's name in another store, has nothing deleted."""
+    victim = kit.job(RUN) if store_named else kit.body("Job", "batch/v1", RUN, spec={}, status={})
+    victim_too = kit.ray_job(f"{RUN}-0-1")
+    kube = kit.FakeKube(account(), victim, victim_too)
+    monkeypatch.setattr(kuberay_outside, "Kube", lambda *where: kube)
+    monkeypatch.setattr(kuberay_outside, "run_facts", lambda bundle: facts())
+    outside = kuberay_outside.KubeRayOutside(marked(store))
+    outside.remove()
+    assert not any(method == "DELETE" for method, _ in kube.sent)
+    for each in (victim, victim_too):
+        each["metadata"] |= {"labels": {names.RUN: RUN}, "annotations": {names.STORE: store.url}}
+    monkeypatch.setattr(
+        kuberay_outside, "run_facts", lambda bundle: dataclasses.replace(facts(), run_id=RUN, store=store.url)
+    )
+    outside.remove()
+    assert [path.rsplit("/", 1)[1] for method, path in kube.sent if method == "DELETE"] == [f"{RUN}-0-1", RUN]

@@ -17,7 +17,7 @@ import pytest
 
 import runner
 from runner import supervisor
-from runner.backends import kuberay, processes
+from runner.backends import kuberay, manifest, processes
 from runner.backends.fake import FakeBackend
 from runner.bundle import Bundle, begun_at, read_index, unfinished
 from runner.errors import ApiError, InternalError, StoreError
@@ -441,11 +441,28 @@ def test_a_pod_that_does_not_go_was_on_a_node_that_is_dead(
     assert backend.loss() == loss  # it does not wait again
 
 
+def of_run() -> manifest.RunFacts:
+    """Of the run whose objects the kit has."""
+    return dataclasses.replace(facts(), run_id=kit.RUN)
+
+
+def test_machines_of_others_stay_when_the_operator_is_away() -> None:
+    """A RayCluster that has but the run's label, and names another store, is not deleted."""
+    other = kit.ray_cluster("other")
+    other["metadata"]["annotations"] = {names.STORE: "s3://another/store"}
+    owned = kit.ray_cluster("owned")
+    owned["metadata"] |= {"annotations": {}, "ownerReferences": [{"uid": f"uid-{NAME}"}]}
+    kube = kit.FakeKube(kit.ray_cluster(), other, owned)
+    kuberay._without_operator(kube, of_run(), [kit.ray_job()])
+    gone = [path.rsplit("/", 1)[1] for method, path in kube.sent if method == "DELETE"]
+    assert gone == [kit.ray_cluster()["metadata"]["name"], "owned"]
+
+
 def test_an_operator_that_comes_back_in_between_is_no_error() -> None:
     """A RayJob that is gone when its finalizer was to be taken off needs it no more."""
     kube = kit.FakeKube()
     body = ray_job()
     body["metadata"]["finalizers"] = ["ray.io/rayjob-finalizer"]
-    kuberay._without_operator(kube, names.of_run(kit.RUN), [body])
+    kuberay._without_operator(kube, of_run(), [body])
     assert {path for _, path in kube.sent} == {RAY_CLUSTERS.path("default"), RAY_JOBS.path("default", NAME)}
     assert not any(method == "PATCH" for method, _ in kube.sent)
