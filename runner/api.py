@@ -11,7 +11,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping
+import warnings
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -173,7 +174,7 @@ def watch_inline(*, late: bool) -> None:
 
 def start(prepared: Prepared, *, inline: bool = False) -> Run:
     """Write the bundle and start the run; see `submit`."""
-    run = create(prepared, inline=inline)
+    run = create(prepared, inline=inline, say=warnings.warn)
     try:
         launch(run, prepared.resolved if inline else None)
     except KeyboardInterrupt:
@@ -182,24 +183,33 @@ def start(prepared: Prepared, *, inline: bool = False) -> Run:
     return run
 
 
-def create(prepared: Prepared, *, inline: bool = False) -> Run:
-    """Write the bundle: from then on the run exists, and nothing works on it until `launch`."""
-    if not inline:
-        check_machines(prepared)
+def create(prepared: Prepared, *, inline: bool = False, say: Callable[[str], Any] = lambda words: None) -> Run:
+    """Write the bundle: from then on the run exists, and nothing works on it until `launch`.
+
+    Args:
+        say: told what `check_machines` returns.
+    """
+    for words in () if inline else check_machines(prepared):
+        say(words)
     bundle = _write_bundle(prepared, inline=inline)
     return Run(prepared.resolved.store, bundle.run_id)
 
 
-def check_machines(prepared: Prepared) -> None:
-    """What can be known of the machines before any is asked for. Raises InputError."""
+def check_machines(prepared: Prepared) -> list[str]:
+    """What can be known of the machines before any is asked for. Raises InputError.
+
+    Returns:
+        What is no hindrance and should be known, in sentences.
+    """
     if prepared.resolved.cluster.backend == "kuberay":
         from runner import kube_run
 
-        kube_run.check(prepared.resolved, prepared.plan)
-    elif prepared.resolved.cluster.address is not None:
+        return kube_run.check(prepared.resolved, prepared.plan)
+    if prepared.resolved.cluster.address is not None:
         from runner import ray_run
 
         ray_run.check(prepared.resolved, prepared.plan)
+    return []
 
 
 def launch(run: Run, inline: Resolved | None = None) -> None:

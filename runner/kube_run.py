@@ -24,15 +24,18 @@ IN_THE_FIRST_POD = (
 )
 
 
-def check(resolved: Resolved, plan: Plan) -> None:
+def check(resolved: Resolved, plan: Plan) -> list[str]:
     """Everything that can be known before any pod is asked for.
+
+    Returns:
+        What should be said, in sentences.
 
     Raises:
         InputError: something would not work; nothing was made.
     """
     made = objects(resolved, plan, new_run_id(resolved.job.name), "")
     # The client makes these two; later RayJobs the supervisor makes, with rights of its own.
-    preflight.check(resolved.cluster, needs(resolved, plan), made[:2])
+    return preflight.check(resolved.cluster, needs(resolved, plan), made[:2])
 
 
 def needs(resolved: Resolved, plan: Plan) -> list[preflight.Need]:

@@ -43,12 +43,14 @@ class Finding:
         good: True, False, or None where it could not be told (no right to look, mostly).
         found: what was seen.
         todo: what would mend it.
+        told: whether a submit says it too, though it is no hindrance.
     """
 
     name: str
     good: bool | None
     found: str
     todo: str = ""
+    told: bool = False
 
 
 @dataclass(frozen=True)

@@ -31,8 +31,12 @@ Body = dict[str, Any]
 Step = Callable[[Kube, Kubernetes, list[Need]], Iterator[Finding]]
 
 
-def check(cluster: Cluster, needs: list[Need], objects: Sequence[Body] = (), kube: Kube | None = None) -> None:
-    """Raise PlanError if something is known to be wrong, with everything that is. See `look`."""
+def check(cluster: Cluster, needs: list[Need], objects: Sequence[Body] = (), kube: Kube | None = None) -> list[str]:
+    """Raise PlanError if something is known to be wrong, with everything that is. See `look`.
+
+    Returns:
+        What should be said before the run begins, in sentences.
+    """
     findings = look(cluster, needs, objects, kube, whole=False)
     wrong = [finding for finding in findings if finding.good is False]
     if wrong:
@@ -41,6 +45,7 @@ def check(cluster: Cluster, needs: list[Need], objects: Sequence[Body] = (), kub
             todo="; ".join(dict.fromkeys(finding.todo for finding in wrong if finding.todo)),
             where="Kubernetes, before any pod",
         )
+    return [f"{finding.found}: {finding.todo}" for finding in findings if finding.told]
 
 
 def look(

@@ -28,6 +28,8 @@ def look(answers: list[Answer], kube: Kube, where: Kubernetes, needs: list[Need]
     for field, name in (("queue", machines), ("supervisor queue", supervisor)):
         if name is not None:
             yield _there(kube, field, name, queues.get(name))
+    if machines is None:
+        yield from _passed_by(kube)
     of_supervisor = supervisor_pod(where)
     behind = {name: body["spec"]["clusterQueue"] for name, body in queues.items()}
     if machines in behind:
@@ -78,6 +80,20 @@ def _there(kube: Kube, field: str, name: str, found: Body | None) -> Finding:
     known = [each["metadata"]["name"] for each in others]
     todo = f"one of {listed(known)}" if known else "ask for a LocalQueue: runner admin tenant"
     return Finding(field, False, f"no LocalQueue '{name}' in namespace '{kube.namespace}'", todo)
+
+
+def _passed_by(kube: Kube) -> Iterator[Finding]:
+    """Machines that no queue has seen take the room of those that one has admitted."""
+    try:
+        there = [each["metadata"]["name"] for each in _select(kube, client.LOCAL_QUEUES) or []]
+    except KubeError as error:
+        if error.status != 403:
+            raise
+        return
+    if there:
+        found = f"no `queue` is named, although namespace '{kube.namespace}' has {listed(there)}"
+        todo = "the run passes by whoever waits there; name one in the cluster's `kubernetes`, or with --queue"
+        yield Finding("queue left out", None, found, todo, told=True)
 
 
 def _local(kube: Kube, name: str) -> Body | None:

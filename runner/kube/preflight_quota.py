@@ -180,6 +180,11 @@ def _broken(limit: Limit, whole: Container, what: str) -> Iterator[str]:
         asked = whole.requests.get(name, whole.limits.get(name, 0.0))
         if asked < least:
             yield f"{what} asks for {name} {amount(name, asked)}, at least {amount(name, least)} a {kind}"
+    for name, ratio in _numbers(limit.get("maxLimitRequestRatio")).items():
+        asked, most = whole.requests.get(name, 0.0), whole.limits.get(name, 0.0)
+        if most > ratio * asked:
+            shown = f"{amount(name, most)} for a request of {amount(name, asked)}"
+            yield f"{what} has a limit of {name} {shown}, at most {ratio:g} times of it"
 
 
 def _contradicted(limit: Limit, whole: Container, what: str) -> Iterator[str]:

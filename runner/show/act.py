@@ -68,13 +68,14 @@ def submit(
     elif dry_run:
         print_json({**prepared.plan.to_json(), "stay_behind": stay})
     if dry_run:
-        api.check_machines(prepared)
+        for words in api.check_machines(prepared):
+            _warn(words)
         if output is Output.TEXT and stay:
             _say(output, f"stay behind, as credentials or as links out of the project: {', '.join(stay)}")
         return
     commands = commands_for(prepared.resolved.store, store)
     interrupts.check()
-    run = api.create(prepared, inline=inline)
+    run = api.create(prepared, inline=inline, say=_warn)
     if inline:
         _run_inline(run, prepared.resolved, commands, output)
     with _cancelled_by_ctrl_c(run, commands, output):
@@ -249,6 +250,10 @@ def _say_left(run: Run, commands: Commands) -> None:
 def _say(output: Output, words: str) -> None:
     if output is Output.TEXT:
         console().print(Text(words), soft_wrap=True)
+
+
+def _warn(words: str) -> None:
+    console(sys.stderr).print(Text(f"warning: {words}", "yellow"), soft_wrap=True)
 
 
 def _say_detached(run: Run, commands: Commands, output: Output) -> None:

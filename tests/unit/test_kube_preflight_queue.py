@@ -6,10 +6,13 @@ from typing import Any
 
 import pytest
 
-from runner import Group
+from runner import Group, kube_run
+from runner.kube import preflight
 from runner.kube.client import KubeError
+from runner.kube.needs import Need
+from runner.store import Store
 from tests.unit import kube_kit as kit
-from tests.unit.test_kube_preflight import WHOLE, look, wrong
+from tests.unit.test_kube_preflight import GPU, WHOLE, cluster, look, wrong
 from tests.unit.test_kube_preflight_quota import ROOMY
 
 API = "kueue.x-k8s.io/v1beta1"
@@ -124,6 +127,21 @@ def test_a_queue_whose_quota_may_not_be_seen() -> None:
     refused = {f"/apis/{API}/clusterqueues": kit.forbidden("clusterqueues")}
     assert look(team(refused=refused), queue="team")[QUOTA].good is None
     assert "'team' does not exist" in wrong(look(team(), queue="team")).found
+
+
+def test_a_queue_that_is_left_out_is_told() -> None:
+    """Where there is one: by a submit, too, which it does not hinder. Nothing is said of what may not be seen."""
+    kube = team(cluster_queue(all=WIDE))
+    left_out = look(kube)["queue left out"]
+    assert (left_out.good, left_out.told) == (None, True)
+    assert "has 'team'" in left_out.found
+    needs = [Need("train", "g", GPU, 1)]
+    (words,) = preflight.check(cluster(), needs, kube_run.samples(cluster(), Store("s3://lake/runs")), kube)
+    assert words.startswith(left_out.found)
+    assert "queue left out" not in look(kube, queue="team")
+    assert "queue left out" not in look(kit.FakeKube(*WHOLE))
+    refused = {"/apis/kueue.x-k8s.io": kit.forbidden("localqueues")}
+    assert "queue left out" not in look(kit.FakeKube(*WHOLE, refused=refused))
 
 
 def test_where_every_job_is_managed() -> None:

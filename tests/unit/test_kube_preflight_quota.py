@@ -93,6 +93,10 @@ def test_what_a_template_adds_is_counted() -> None:
         ({"min": {"memory": "1Gi"}}, "container 'main' of the supervisor asks for memory 0.5 GiB, at least 1.0 GiB"),
         ({"min": {"cpu": "1"}}, "container 'wait-gcs-ready' of a machine of group 'g' asks for cpu 0.2, at least 1"),
         ({"default": {"cpu": "500m"}}, "is given a limit of cpu 0.5, less than its 1"),
+        (
+            {"maxLimitRequestRatio": {"cpu": "2"}, "default": {"cpu": "4"}},
+            "has a limit of cpu 4 for a request of 1, at most 2 times of it",
+        ),
         ({"type": "Pod", "max": {"memory": "2Gi"}}, "group 'g' asks for memory 4.0 GiB, at most 2.0 GiB a pod"),
         ({"type": "Pod", "max": {"cpu": "8"}}, "Ray's head has no limit of cpu, which is at most 8 a pod"),
         ({"type": "Pod", "max": {"cpu": "100m"}}, "a machine of group 'g' asks for cpu 1, at most 0.1 a pod"),
