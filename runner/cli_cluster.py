@@ -120,12 +120,30 @@ def tenant(
     operator: Annotated[
         str, typer.Option("--operator-namespace", help="Of the KubeRay operator, which must reach Ray's heads.")
     ] = "kuberay-system",
+    resources: Annotated[
+        list[str] | None,
+        typer.Option("--resource", metavar="NAME=COUNT", help="Of another kind: nvidia.com/mig-1g.10gb=4."),
+    ] = None,
+    storage: Annotated[str | None, typer.Option(help="That claims to volumes may have, such as 1TiB.")] = None,
+    pods: Annotated[int | None, typer.Option(help="At one time; ten for each core, 500 at least.")] = None,
+    scratch: Annotated[str, typer.Option(help="Disk of its node that a container may fill.")] = "100GiB",
+    accounts: Annotated[
+        list[str] | None, typer.Option("--service-account", help="That pods may have, beside runner and default.")
+    ] = None,
+    egress: Annotated[
+        list[str] | None,
+        typer.Option(metavar="CIDR[:PORT]", help="Where pods may call; anywhere without it."),
+    ] = None,
+    metadata: Annotated[
+        bool, typer.Option("--metadata-address", help="Let pods ask the cloud for their machine's secrets.")
+    ] = False,
     context: Annotated[str | None, typer.Option(help="Of the kubeconfig, with --apply.")] = None,
     apply: Annotated[bool, typer.Option("--apply", help="Apply it; without this it is only printed.")] = False,
 ) -> None:
     """Print or apply a team's share of a cluster.
 
-    Its namespace, quota, queue, roles and network policy. Applied again, it changes what is there.
+    Its namespace, quota, queue, roles, and policies of admission and of the network. Applied again, it changes what is
+    there; what is not of this very team is never overwritten.
     """
     from runner.kube.tenant import Tenant
     from runner.show import cluster as show
@@ -134,6 +152,9 @@ def tenant(
     made = Tenant(
         name, cpus, show.bytes_of("--memory", memory), gpus, vendor, tuple(users or ()), tuple(groups or ()), kueue,
         host_paths, operator, supervisors, most_cpus, most, most_gpus,
+        tuple(show.resource_of(each) for each in resources or ()),
+        0 if storage is None else show.bytes_of("--storage", storage), pods, show.bytes_of("--scratch", scratch),
+        tuple(accounts or ()), tuple(egress or ()), metadata,
     )  # fmt: skip
     show.tenant(made, context, apply=apply)
 

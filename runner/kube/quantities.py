@@ -24,3 +24,8 @@ def words(name: str, value: float) -> str:
 def amount(name: str, value: float) -> str:
     """The value alone; memory, also as 'limits.memory', in GiB."""
     return f"{value / 2**30:.1f} GiB" if name.rpartition(".")[2] == "memory" else f"{value:g}"
+
+
+def written(value: float) -> str:
+    """A number as a quantity."""
+    return str(int(value)) if value == int(value) else f"{value:g}"

@@ -8,6 +8,11 @@ from typing import Any
 from runner.kube import client, names, pods, quantities
 from runner.kube.client import Kube, KubeError
 
+#: How a quota names objects that are no machines.
+_COUNTS = ("count/", "services", "persistentvolumeclaims")
+#: Nobody waits for it: a run asks for next to none, and claims are no part of one.
+_DISK = ("ephemeral-storage", "storage")
+
 
 @dataclass(frozen=True)
 class Share:
@@ -55,7 +60,7 @@ def shares(kube: Kube) -> list[Share]:
         queues = []
     for queue in queues:
         found += _of_queue(kube, queue)
-    return found
+    return [share for share in found if share.resource.rpartition(".")[2] not in _DISK]
 
 
 def unfinished_in(kube: Kube, name: str) -> list[str]:
@@ -74,7 +79,7 @@ def _of_quota(quota: dict[str, Any]) -> list[Share]:
     return [
         Share(source, name.removeprefix("requests."), quantities.number(used.get(name, 0)), quantities.number(value))
         for name, value in hard.items()
-        if not name.startswith("count/")
+        if not name.startswith(_COUNTS)
     ]
 
 

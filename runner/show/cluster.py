@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import typer
 from rich.text import Text
@@ -96,7 +97,8 @@ def gc(name: str, *, yes: bool, everywhere: bool, store: str | None) -> None:
 
     cluster = _cluster(name)
     kube, lake, now = _kube(cluster), open_store(store), time.time()
-    found = leftovers.find(kube, leftovers.by_log(lake.options), now, everywhere, cluster.gpu_resources)
+    judge = leftovers.by_log(lake.options, urlsplit(lake.url).scheme)
+    found = leftovers.find(kube, judge, now, everywhere, cluster.gpu_resources)
     table = plain_table("namespace", "run", "is", "objects", "GPUs", "")
     failed: list[str] = []
     for left in [left for left in found if left.objects]:
@@ -115,6 +117,9 @@ def gc(name: str, *, yes: bool, everywhere: bool, store: str | None) -> None:
         done = "removed" if yes else "would be removed"
         table.add_row("", Text(run_id), "unfinished", Text(f"folder {lake.path(run_id)}"), "", done)
     print_table(console(), table)
+    for left in found:
+        if left.trouble:
+            typer.echo(f"{left.namespace}/{left.run} in {left.store!a} cannot be judged: {left.trouble!a}", err=True)
     for words in failed:
         typer.echo(words, err=True)
     if (folders or any(left.removable for left in found)) and not yes:
@@ -126,38 +131,15 @@ def tenant(made: Tenant, context: str | None, *, apply: bool) -> None:
     """Print a tenant's objects as YAML, or apply them and remove those that are no part of it any more."""
     import yaml
 
-    from runner.kube.client import Kube, resource
-    from runner.kube.tenant import left_out, objects
+    from runner.kube import tenant_apply
+    from runner.kube.client import Kube
+    from runner.kube.tenant import objects
 
-    bodies = objects(made)
     if not apply:
-        typer.echo(yaml.safe_dump_all(bodies, sort_keys=False), nl=False)
+        typer.echo(yaml.safe_dump_all(objects(made), sort_keys=False), nl=False)
         return
-    kube = Kube(context, made.name)
-    for body in bodies:
-        kube.apply(body, resource(body))
-        typer.echo(f"{body['kind']} {body['metadata']['name']}")
-    for body in left_out(made):
-        if words := _removed(kube, body):
-            typer.echo(f"{body['kind']} {body['metadata']['name']} {words}")
-
-
-def _removed(kube: Kube, body: dict[str, Any]) -> str:
-    """Remove what a tenant had before. What became of it, in words; none if it is not there."""
-    from runner.kube.client import resource
-    from runner.kube.queue import unfinished_in
-    from runner.kube.tenant import is_ours
-
-    what, name = resource(body), body["metadata"]["name"]
-    found = kube.find(what, name)
-    if found is None:
-        return ""
-    if not is_ours(found):
-        return "kept: it was not made by this command"
-    if body["kind"] != "RoleBinding" and (there := unfinished_in(kube, name)):
-        return f"kept: runs are in it ({', '.join(there)}); say it again when they have ended"
-    kube.delete(what, name)
-    return "removed: it is no part of the team any more"
+    for line in tenant_apply.apply(Kube(context, made.name), made):
+        typer.echo(line)
 
 
 def bytes_of(option: str, words: str) -> int:
@@ -165,6 +147,16 @@ def bytes_of(option: str, words: str) -> int:
     from runner.checks import Fields, parse_bytes
 
     return parse_bytes(Fields("runner admin tenant"), option, words)
+
+
+def resource_of(words: str) -> tuple[str, int]:
+    """Name and number from 'nvidia.com/mig-1g.10gb=4'."""
+    from runner.checks import Fields
+
+    name, _, count = words.partition("=")
+    if not count.isdecimal():
+        raise Fields("runner admin tenant").fail("--resource", words, "NAME=COUNT", "such as nvidia.com/mig-1g.10gb=4")
+    return name, int(count)
 
 
 def _cluster(name: str) -> Cluster:
@@ -186,4 +178,4 @@ def _kube(cluster: Cluster) -> Kube:
 def _amount(resource: str, value: float) -> str:
     if value != value:
         return "?"
-    return units.size(int(value)) if resource == "memory" else f"{value:g}"
+    return units.size(int(value)) if resource.rpartition(".")[2] == "memory" else f"{value:g}"

@@ -6,6 +6,8 @@ import contextlib
 import dataclasses
 import json
 import os
+import subprocess
+import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -167,6 +169,11 @@ def remove_team(kube: Kube, name: str) -> None:
     kube.delete(NAMESPACES, name)
 
 
+def mark() -> str:
+    """A new one, for a name that nobody else has."""
+    return uuid.uuid4().hex[:6]
+
+
 def as_user(kube: Kube, kubeconfig: Path, folder: Path, team: str) -> Path:
     """A kubeconfig with nothing but the token of the team's user, its ServiceAccount `ann`, which is made."""
     account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "ann", "namespace": team}}
@@ -181,6 +188,20 @@ def as_user(kube: Kube, kubeconfig: Path, folder: Path, team: str) -> Path:
     path = folder / f"{team}.yaml"
     path.write_text(yaml.safe_dump(config))
     return path
+
+
+def python() -> str:
+    """The Python of pods, as their PATH finds it where they have folders of this machine."""
+    return sys.executable if mounts_hosts() else "python"
+
+
+def refused_tenant(name: str, *options: str) -> str:
+    """What `runner admin tenant NAME --apply` says, which must refuse it."""
+    command = [sys.executable, "-m", "runner", "admin", "tenant", name, "--cpus", "1", "--memory", "1GiB", "--apply"]
+    environment = {**os.environ, "PYTHONPATH": str(CHECKOUT), "COLUMNS": "200"}
+    done = subprocess.run([*command, *options], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 2, done.stdout + done.stderr
+    return done.stderr
 
 
 def user_of(team: str) -> str:

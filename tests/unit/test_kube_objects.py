@@ -241,6 +241,65 @@ def test_a_run_is_judged_by_its_log(store: Store, kinds: list[str], judgement: s
     assert gc.by_log({})(store.url, RUN) == judgement
 
 
+def test_an_object_that_names_another_store_is_another_runs() -> None:
+    """Whoever labels a Job of his own as a run that works, and names a store in which it has ended, ends that alone."""
+    poison = kit.job("poison")
+    poison["metadata"]["labels"][names.RUN] = RUN
+    poison["metadata"]["annotations"][names.STORE] = "s3://mine/runs"
+    poison["metadata"]["uid"] = "uid-poison"
+    pod = kit.pod("machine", names.WORKER, resources=GPUS)
+    pod["metadata"]["ownerReferences"] = [{"kind": "RayCluster", "name": f"{RUN}-0-1-gxx7h", "uid": "uid-of-cluster"}]
+    cluster = kit.ray_cluster()
+    cluster["metadata"]["uid"] = "uid-of-cluster"
+    kube = kit.FakeKube(kit.job(), kit.ray_job(), cluster, pod, poison)
+    judge = {"s3://mine/runs": "ended", "s3://lake/runs": "working"}
+    lake, mine = gc.find(kube, lambda store, run: judge[store], AT_S + 600)
+    assert (lake.store, lake.judgement, lake.removable, lake.supervised) == ("s3://lake/runs", "working", False, True)
+    assert ("pod", "machine") in lake.objects
+    assert (mine.objects, mine.removable) == ([("Job", "poison")], True)
+    assert gc.remove(kube, mine) == []
+    assert [path.rsplit("/", 1)[1] for method, path in kube.sent if method == "DELETE"] == ["poison"]
+
+
+def test_one_that_cannot_be_judged_holds_nobody_up() -> None:
+    """Whatever a judge meets in one store: it is told, that run is left alone, and the others are judged."""
+    bad = kit.job("bad")
+    bad["metadata"]["annotations"][names.STORE] = "ftp://elsewhere/x"
+
+    def judge(store: str, run: str) -> str:
+        if store.startswith("ftp"):
+            raise KeyError("job")
+        return "nobody"
+
+    found = {left.run: left for left in gc.find(kit.FakeKube(bad, kit.ray_job()), judge, AT_S + 600)}
+    assert (found["bad"].judgement, found["bad"].trouble, found["bad"].removable) == (
+        "unknown",
+        "KeyError: 'job'",
+        False,
+    )
+    assert (found[RUN].judgement, found[RUN].trouble) == ("nobody", "")
+
+
+@pytest.mark.parametrize(
+    "url", ["ftp://elsewhere/x", "http://169.254.169.254/x", "file:///etc", "/etc", "simplecache::s3://lake/x", ""]
+)
+def test_an_annotation_does_not_choose_what_is_spoken(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store of another kind than the client's own is not opened."""
+    monkeypatch.setattr(gc, "Store", lambda *_: pytest.fail("was opened"))
+    assert gc.by_log({}, "s3")(url, RUN) == "unknown"
+
+
+def test_only_the_object_that_was_seen_is_removed() -> None:
+    """What has taken its name meanwhile has another uid, which the API compares."""
+    kube = kit.FakeKube(kit.ray_job())
+    (left,) = find(kube, "nobody")
+    bodies: list[Any] = []
+    real = kube.request
+    kube.request = lambda *a, **more: bodies.append(more.get("body")) or real(*a, **more)  # type: ignore[method-assign]
+    assert gc.remove(kube, left) == []
+    assert [body["preconditions"] for body in bodies] == [{"uid": f"uid-{RUN}-0-1"}]
+
+
 def test_leftovers_of_every_namespace() -> None:
     """Runs of other namespaces are found only when asked for, and removed there."""
     there = kit.ray_cluster("other-0-1-x")
@@ -368,7 +427,8 @@ def test_a_run_none_of_whose_machines_runs_waits(phases: tuple[str, ...], state:
 
 TEAM = tenant.Tenant("team-a", 32, 2**38, gpus=8, users=("ann",), groups=("team-a",))
 GONE = (("batch", "jobs"), ("ray.io", "rayjobs"), ("ray.io", "rayclusters"))
-CLUSTER_WIDE = {"Namespace", "ResourceFlavor", "ClusterQueue"}
+POLICY = "ValidatingAdmissionPolicy"
+CLUSTER_WIDE = {"Namespace", "ResourceFlavor", "ClusterQueue", POLICY, f"{POLICY}Binding"}
 
 
 def made(kind: str, name: str | None = None, of: tenant.Tenant = TEAM) -> kit.Body:
@@ -377,9 +437,11 @@ def made(kind: str, name: str | None = None, of: tenant.Tenant = TEAM) -> kit.Bo
 
 
 def quotas(queue: str, key: str, of: tenant.Tenant = TEAM) -> dict[str, str]:
-    """Of a ClusterQueue: resource -> its nominalQuota, or its borrowingLimit."""
+    """Of a ClusterQueue: resource -> its nominalQuota, or its borrowingLimit; of all but the disk."""
     (group,) = made("ClusterQueue", queue, of)["spec"]["resourceGroups"]
-    return {resource["name"]: resource[key] for resource in group["flavors"][0]["resources"] if key in resource}
+    found = {resource["name"]: resource[key] for resource in group["flavors"][0]["resources"] if key in resource}
+    found.pop("ephemeral-storage", None)
+    return found
 
 
 def rights(rules: tuple[tenant.Rule, ...]) -> set[tuple[str, str, str]]:
@@ -449,7 +511,8 @@ def test_pods_of_a_tenant_hear_only_their_own() -> None:
     runs = {"matchExpressions": [{"key": names.RUN, "operator": "Exists"}]}
     operator = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kuberay-system"}}}
     assert (allow["podSelector"], allow["policyTypes"]) == (runs, ["Ingress"])
-    assert allow["ingress"] == [{"from": [{"podSelector": runs}, operator]}]
+    dashboard = [{"protocol": "TCP", "port": 8265}]
+    assert allow["ingress"] == [{"from": [{"podSelector": runs}]}, {"from": [operator], "ports": dashboard}]
 
 
 def test_the_quota_is_the_share() -> None:
@@ -461,7 +524,7 @@ def test_the_quota_is_the_share() -> None:
     none = made("ResourceQuota", of=tenant.Tenant("team-b", 0.5, 2**30, vendor="amd", queue=False))["spec"]["hard"]
     assert (none["requests.cpu"], none["requests.amd.com/gpu"]) == ("0.5", "0")
     (limit,) = made("LimitRange")["spec"]["limits"]
-    assert set(limit["defaultRequest"]) == {"cpu", "memory"}
+    assert set(limit["defaultRequest"]) == {"cpu", "memory", "ephemeral-storage"}
     assert quantities.number(limit["default"]["memory"]) >= quantities.number(limit["defaultRequest"]["memory"])
 
 
@@ -470,7 +533,7 @@ def test_the_queue_has_the_share_too() -> None:
     spec = made("ClusterQueue", "team-a")["spec"]
     (group,) = spec["resourceGroups"]
     assert quotas("team-a", "nominalQuota") == TEAM.share
-    assert set(group["coveredResources"]) == set(TEAM.share)
+    assert set(group["coveredResources"]) == {*TEAM.share, "ephemeral-storage"}  # what the LimitRange adds
     assert spec["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": "team-a"}
     assert made("LocalQueue", "team-a")["spec"]["clusterQueue"] == "team-a"
     assert group["flavors"][0]["name"] == made("ResourceFlavor")["metadata"]["name"]
@@ -557,8 +620,8 @@ def test_what_a_team_does_not_have_any_more() -> None:
 def test_the_operator_is_let_in_from_where_it_is() -> None:
     """Its namespace is the platform's choice, and one that no namespace can have is refused."""
     elsewhere = tenant.Tenant("team-b", 1, 2**30, operator="ray-system")
-    sources = made("NetworkPolicy", "runner-runs", elsewhere)["spec"]["ingress"][0]["from"]
-    assert sources[1]["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": "ray-system"}
+    (source,) = made("NetworkPolicy", "runner-runs", elsewhere)["spec"]["ingress"][1]["from"]
+    assert source["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": "ray-system"}
     with pytest.raises(SpecError, match="--operator-namespace"):
         tenant.Tenant("team-b", 1, 2**30, operator="Ray System")
     with pytest.raises(SpecError, match="--supervisors"):
