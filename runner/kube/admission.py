@@ -73,6 +73,13 @@ _MARKED = "object.metadata.?labels != oldObject.metadata.?labels"
 _OWNED = "object.metadata.?ownerReferences != oldObject.metadata.?ownerReferences"
 
 
+#: Whether who asks is Kueue, or may do what Kueue does.
+_ADMITS = (
+    "authorizer.group('kueue.x-k8s.io').resource('workloads').subresource('status').namespace(request.namespace)"
+    ".check('update').allowed()"
+)
+
+
 def notes(tenant: Tenant) -> dict[str, str]:
     """Of a team's namespace: what the policies let it have."""
     resources = ("cpu", "memory", "ephemeral-storage", *(name for name in tenant.share if "/" in name))
@@ -256,7 +263,8 @@ def _outward() -> dict[str, Any]:
 def _queues() -> dict[str, Any]:
     """Machines come through the team's queue. A supervisor may come by that of supervisors, or by none: it is small.
 
-    What another object controls Kueue takes for a part of that, and never queues.
+    What another object controls Kueue takes for a part of that, and never queues. What it has queued it changes itself
+    (it lets it begin): it would take back what others had changed, but pods would have come of it meanwhile.
     """
     labels = "object.metadata.?labels.orValue({})"
     cores, memory = written(SUPERVISOR.cpu * 1000) + "m", str(int(SUPERVISOR.memory or 0))
@@ -290,6 +298,13 @@ def _queues() -> dict[str, Any]:
             "'what another object controls passes queues by, so no ' + request.kind.kind + ' may have a controller'",
         ),
     ]
+    refused.append(
+        (
+            "variables.own == '' || variables.queue == '' || request.operation == 'CREATE' || "
+            f"object.spec == oldObject.spec || {_ADMITS}",
+            "'a ' + request.kind.kind + ' that names a queue is changed, and begun, by the queue alone'",
+        )
+    )
     conditions = [f"{_CHANGED} || {_MARKED} || {_OWNED}"]
     kinds = [("batch", "jobs", "CREATE,UPDATE"), ("ray.io", "rayjobs", "CREATE,UPDATE")]
     return _policy("queues", kinds, conditions, variables, refused)

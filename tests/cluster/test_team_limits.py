@@ -244,6 +244,31 @@ def test_what_another_object_controls_is_no_way_round(red: Red) -> None:
         red.user.delete(client.JOBS, RUN)
 
 
+def test_only_the_queue_lets_machines_begin(red: Red) -> None:
+    """The team's user can neither begin what waits, nor change what it is; Kueue can, when there is room."""
+    if not red.queued:
+        kit.leave_out("no Kueue on this cluster")
+    name = names.ray_job(RUN, 0, 1)
+    nowhere = {"spec": {"nodeSelector": {"no": "where"}}}
+    try:
+        made = red.user.create(client.RAY_JOBS, red.ray_job((5, 5), pod_template=nowhere))  # more GPUs than it has
+        assert made is not None
+        assert made["spec"]["suspend"] is True
+        for spec in ({"suspend": False}, {"entrypoint": "true"}):
+            with pytest.raises(KubeError, match="by the queue alone"):
+                red.user.patch(client.RAY_JOBS, name, {"spec": spec})
+        red.user.patch(client.RAY_JOBS, name, {"metadata": {"annotations": {"a": "b"}}})
+        red.user.delete(client.RAY_JOBS, name)
+        fits = red.ray_job(pod_template=nowhere)
+        fits["metadata"]["name"] = f"{name}-fits"
+        red.user.create(client.RAY_JOBS, fits)
+        spec = lambda: red.admin.get(client.RAY_JOBS, f"{name}-fits")["spec"]  # noqa: E731
+        kit.await_that(lambda: not spec().get("suspend"), 30, "it begins")
+    finally:
+        for each in (name, f"{name}-fits"):
+            red.user.delete(client.RAY_JOBS, each)
+
+
 @pytest.mark.parametrize("what", NO_RIGHT)
 def test_what_is_no_business_of_a_team(red: Red, what: str) -> None:
     """The rights of the team's user end where the policies begin."""
