@@ -54,12 +54,14 @@ def managed(kube: Kube, cluster: Cluster) -> Iterator[Kube]:
 
 
 def test_supervisors_have_a_queue_of_their_own(managed: Kube) -> None:
-    """Without one nothing is made, and it is said why; with one two runs take their turn, machines and supervisors."""
+    """Without one, or without one of machines, nothing is made, and it is said why; with both two runs take their
+    turn, machines and supervisors.
+    """
     team = managed.namespace
     with pytest.raises(PlanError, match="suspends every Job") as refused:
         api.submit("solo", cluster=kit.cluster_file(namespace=team, queue=team))
     assert "supervisor_queue" in str(refused.value)
-    with pytest.raises(PlanError, match="suspends every RayJob"):
+    with pytest.raises(PlanError, match="name its queue"):
         api.submit("solo", cluster=kit.cluster_file(namespace=team, supervisor_queue=f"{team}-supervisors"))
 
     queues = {"queue": team, "supervisor_queue": f"{team}-supervisors"}
