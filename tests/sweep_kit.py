@@ -119,8 +119,10 @@ def _tried(folder: Path, read: Any, expected: pa.Table | None) -> tuple[str, str
         return ("refused" if "allowed: " in words else "raw"), words
     except Exception as error:
         return "raw", f"{type(error).__name__}: {' '.join(str(error).split())}"
-    if expected is None:
-        return "other", ""
+    if expected is None:  # of a damaged file some columns may be whole
+        columns = found.values() if isinstance(found, dict) else ()
+        refused = [rows[0] for rows in columns if rows and isinstance(rows[0], InputError)]
+        return ("refused", " ".join(str(refused[0]).split())) if refused else ("other", "")
     return compared(found, expected)
 
 
@@ -160,27 +162,41 @@ def _table_of_lines(file: Path) -> pa.Table:
 
 
 def by_stream(folder: Path) -> dict[str, list[Any]]:
-    """All columns that a Stream gives, column by column: what one cannot give is no hindrance for others."""
-    from runner import Stream
+    """All columns that a Stream gives; column by column where it does not give them together: what one cannot give is
+    no hindrance for others.
+    """
     from runner.data.manifest import build
     from runner.errors import DataError
 
     manifest = build(str(folder / "data"), count=True)
+    names = manifest.schema.names
+    if not names:
+        raise DataError("no columns", allowed="one or more", where=str(folder))
+    try:
+        return _columns(manifest, names)
+    except DataError:
+        pass
     found: dict[str, list[Any]] = {}
     refused: list[DataError] = []
-    for name in manifest.schema.names:
+    for name in names:
         try:
-            stream = Stream(manifest, 7, columns=[name], shuffle=False, tail="wrap")
-            found[name] = [
-                row for batch in stream for row, real in zip(batch[name], batch.mask.tolist(), strict=True) if real
-            ]
+            found |= _columns(manifest, [name])
         except DataError as error:
             refused.append(error)
             found[name] = [error]
-    if refused and len(refused) == len(found):
+    if len(refused) == len(found):
         raise refused[0]
-    if not found:
-        raise DataError("no columns", where=str(folder))
+    return found
+
+
+def _columns(manifest: Any, names: list[str]) -> dict[str, list[Any]]:
+    from runner import Stream
+
+    found: dict[str, list[Any]] = {name: [] for name in names}
+    for batch in Stream(manifest, 7, columns=names, shuffle=False, tail="wrap"):
+        real = batch.mask.tolist()
+        for name in names:
+            found[name] += [row for row, kept in zip(batch[name], real, strict=True) if kept]
     return found
 
 

@@ -258,7 +258,7 @@ def spark_cases(spark: Any) -> dict[str, Writes]:
         case(f"{form}-partitioned", partitioned, form, keys=("k", "n"))
     case("csv-partitioned", partitioned, "csv", keys=("k", "n"), header="true")
     simple = "id, concat('a\\n,\"', id) t, id / 8D score"
-    for codec in ("none", "gzip", "bzip2", "deflate", "snappy", "lz4", "zstd"):
+    for codec in ("none", "gzip", "bzip2", "deflate", "snappy", "lz4"):  # zstd of text wants Hadoop's native library
         case(f"json-{codec}", simple, "json", compression=codec)
         case(f"csv-{codec}", simple, "csv", compression=codec, header="true", escape='"')
         case(f"text-{codec}", "concat('line ', id) value", "text", compression=codec)

@@ -28,7 +28,7 @@ _REFUSED = {
     r"spark-orc": "no single format",
     r"(ipc|polars)-.*(nullable|null_lists|nulls)": "nulls in a column",
     r"parquet-.*-(nullable|null_lists)": "nulls in a column",
-    r"ipc-.*-(interval|sparse_union)|spark-.*-intervals": "cannot be written|nulls|interval",
+    r"ipc-.*-(interval|sparse_union)|spark-.*-intervals": "cannot be written|cannot hold|nulls|interval",
 }
 
 
