@@ -20,6 +20,7 @@ from runner.data.catalog import Catalog, data_key, manifest_key
 from runner.errors import DataError, InputError, RunNotFound, listed, suggest
 from runner.lifecycle import REMOVED, RunState, View, fold
 from runner.names import FOLDER, RESULT, VERSION
+from runner.origin import Origin
 from runner.run import Run
 from runner.store import LOCAL, Entry, Found, Store
 
@@ -258,7 +259,11 @@ def leftovers(store: Store, now: float | None = None, older_s: float = OLD_S) ->
     """
     now = time.time() if now is None else now
     alive, notes = living(store), []
-    found = _lost(store, alive)
+    lost = _lost(store, alive)
+    found = [Target(LOST, run.id, (), 0, "its processes are gone: it is ended, and can be resumed")
+             for run, origin in lost if origin.is_mine]  # fmt: skip
+    notes += [f"lost run {run.id} is {origin.by}'s, by its bundle: `runner cancel {run.id}` ends it"
+              for run, origin in lost if not origin.is_mine]  # fmt: skip
     found += [Target(UNFINISHED, run, (run,), _size(store, [run]), "its client died while it submitted it")
              for run in unfinished(store, now - UNFINISHED_S) if run not in alive.runs]  # fmt: skip
     found += _half_removed(store, now, {target.name for target in found})
@@ -270,13 +275,12 @@ def leftovers(store: Store, now: float | None = None, older_s: float = OLD_S) ->
     return found, notes
 
 
-def _lost(store: Store, alive: Living) -> list[Target]:
-    """Runs whose processes are gone without having ended them. To remove one means to end it; its bundle stays."""
+def _lost(store: Store, alive: Living) -> list[tuple[Run, Origin]]:
+    """Runs whose processes are gone without having ended them, and whose they are. To remove one means to end it."""
     with ThreadPoolExecutor(_THREADS) as threads:
-        runs = sorted(alive.runs)
-        lost = list(threads.map(lambda run: _is_lost(Run(store, run)), runs))
-    gone = [run for run, is_lost in zip(runs, lost, strict=True) if is_lost]
-    return [Target(LOST, run, (), 0, "its processes are gone: it is ended, and can be resumed") for run in gone]
+        runs = [Run(store, run_id) for run_id in sorted(alive.runs)]
+        lost = list(threads.map(_is_lost, runs))
+    return [(run, Origin.of(run.bundle)) for run, is_lost in zip(runs, lost, strict=True) if is_lost]
 
 
 def _is_lost(run: Run) -> bool:

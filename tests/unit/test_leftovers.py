@@ -266,6 +266,16 @@ def test_gc_goes_on_after_what_cannot_go(project: Path, monkeypatch: pytest.Monk
     assert (first.status, second.status) == ("lost", "failed")
 
 
+def test_gc_ends_no_lost_run_of_somebody_elses(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever may write the store may write a bundle that leads to machines of others: it takes a word."""
+    run = lost()
+    monkeypatch.setenv("RUNNER_KEY", "x" * 32)
+    said = json.loads(call("gc", "--yes", "-o", "json").stdout)
+    assert said["found"] == []
+    assert f"runner cancel {run.id}" in said["notes"][0]
+    assert run.status == "lost"
+
+
 def _refuse() -> None:
     raise ApiError(0, "the API is away")
 
