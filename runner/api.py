@@ -340,7 +340,12 @@ def _prepared(
     done = tuple(stage.name for stage in view.stages.values() if stage.state in ("done", "skipped"))
     again = tuple(name for name in done if name in _trainings(spec)) if until else ()
     done = tuple(name for name in done if name not in again)
-    changes = {**changes, **_further(run, until)}
+    changes, drop = {**changes, **_further(run, until)}, tuple(drop)
+    if drop and not new_code:
+        raise InputError(
+            f"drop {listed(drop)} without new code", allowed="both, or neither: the run's code has all its fields",
+            todo="add --new-code (in Python new_code=True)", where=run.id,
+        )  # fmt: skip
     revision = None
     if new_code or changes or workers is not None:
         revision = _revised(run, spec, new_code=new_code, changes=changes, workers=workers, drop=drop, done=done)
@@ -350,13 +355,13 @@ def _prepared(
 
 def _revised(
     run: Run, spec: dict[str, Any], *, new_code: bool, changes: Mapping[str, Any], workers: int | None,
-    drop: Iterable[str], done: tuple[str, ...],
+    drop: tuple[str, ...], done: tuple[str, ...],
 ) -> revise.Revision:  # fmt: skip
     project = find_project()
 
     def ask(project: Project, job: str | None, code: str) -> revise.Revision:
         question = revise.Question(
-            spec, project, run.bundle.root, job, code, changes, workers, tuple(drop), done,
+            spec, project, run.bundle.root, job, code, changes, workers, drop, done,
         )  # fmt: skip
         return revise.ask(question)
 

@@ -155,6 +155,15 @@ def _from_file(question: Question, before: Job) -> tuple[Resolved, dict[str, str
 
 def _changes(question: Question, job: Job) -> dict[str, Any]:
     changes = dict(question.changes)
+    own = {*records.names(job.config), *(stage.name for stage in job.stages)}
+    for name in changes:
+        if name.partition(".")[0] == "cluster" and "cluster" not in own:
+            raise InputError(
+                f"{settings.said(name, changes[name])}: the run goes on where it was, on "
+                f"'{question.spec['cluster_name']}'",
+                allowed="fields of the config and of stages",
+                todo="submit the job there, and begin from this run with --from", where="resume",
+            )  # fmt: skip
     if question.workers is not None:
         trains = [stage.name for stage in job.stages if isinstance(stage, Train) and stage.name not in question.done]
         if len(trains) != 1:
@@ -174,7 +183,15 @@ def _is_known(name: str, job: Job) -> bool:
 
 def _check_fields(question: Question, config: Any) -> None:
     """A field that the run has a value for and the code does not know was renamed or removed: neither is guessed."""
-    gone = [(path, raw) for path, raw in _gone(fields(question.spec), config) if path not in question.dropped]
+    every = list(_gone(fields(question.spec), config))
+    lost = [path for path, _ in every]
+    for name in question.dropped:
+        if name not in lost:
+            raise InputError(
+                f"drop {name}", allowed=f"a field that the run has and the code has no more: {listed(lost)}",
+                todo=suggest(name, lost) or "leave it out", where=question.code,
+            )  # fmt: skip
+    gone = [(path, raw) for path, raw in every if path not in question.dropped]
     if not gone:
         return
     path, raw = gone[0]

@@ -107,6 +107,11 @@ def test_a_field_that_the_new_code_lacks_is_named(project: Path) -> None:
         resume(run, new_code=True)
     assert "did you mean 'wordz'?" in caught.value.todo
     assert lines(run, new_code=True, drop=["words"])["words"] == ("3", "-", FILE)
+    for wrong, words in (("word", "did you mean 'words'"), ("lr", "the code has no more: 'words'")):
+        with pytest.raises(InputError, match=words):
+            resume(run, new_code=True, drop=["words", wrong])
+    with pytest.raises(InputError, match="drop 'words' without new code"):
+        resume(run, drop=["words"])
     edit(project, ("wordz", "words"), ("layers", "depth"))
     with pytest.raises(InputError, match=r"no field 'model\.layers'"):
         resume(run, new_code=True)
@@ -135,6 +140,16 @@ def test_a_done_stage_is_not_given_other_values(project: Path) -> None:
     run = failed()
     with pytest.raises(InputError, match="stage 'tokens' is done, and depends on 'words'"):
         resume(run, words=9)
+
+
+@pytest.mark.parametrize("name", ["cluster", "cluster.queue"])
+def test_a_run_goes_on_where_it_was(project: Path, name: str) -> None:
+    """Another cluster is no change that a resume could make, and it says so instead of leaving it aside."""
+    run = failed()
+    before = run.bundle.log.read()
+    with pytest.raises(InputError, match="the run goes on where it was, on 'fake'"):
+        resume(run, changes={name: "local"})
+    assert run.bundle.log.read() == before
 
 
 def test_a_run_that_succeeded_is_trained_further(project: Path) -> None:
