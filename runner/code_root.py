@@ -128,6 +128,7 @@ def _own_folders() -> tuple[str, ...]:
     return tuple(f"{folder}{os.sep}" for folder in dict.fromkeys([*folders, *map(os.path.realpath, folders)]))
 
 
+@functools.lru_cache(maxsize=1 << 10)
 def _is_library(entry: str) -> bool:
     """The standard library: its folder, that of its compiled modules, and the archive in which it may come."""
     path, stdlib = Path(entry), Path(sysconfig.get_path("stdlib"))
