@@ -1,8 +1,10 @@
 """What a result depends on besides its key, and whether that is still as it was.
 
 A dependency has a name and a digest: ``params.json`` (of the project), ``/data/x.json`` (elsewhere), ``tables/*`` (the
-names in a folder), ``import a.b`` (a module outside the project). The digest of what is not there is ABSENT, so that a
-file that was looked for and comes later counts as well.
+names in a folder), ``tables/*.csv`` (those with that ending), ``**/x.json`` (the files of that name),
+``import a.b`` (a module outside the project), ``environment variable A``. The digest of what is not there is ABSENT, so
+that a file that was looked for and comes later counts as well. Where nobody could watch, every data file counts, and
+which there are (see `code_tree`).
 """
 
 from __future__ import annotations
@@ -12,21 +14,26 @@ import hashlib
 import importlib.metadata
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from runner.code_files import SKIPPED, Finder
+from runner import credentials
+from runner.code_files import Finder
+from runner.code_tree import DIGITS, HERE, MOST_FILES, TRAVELLING, Tree
 
 ABSENT = "absent"
 #: Of what changed while it was used: it agrees with nothing.
 CHANGED = "changed meanwhile"
 _MODULE = "import "
+#: Variables of the environment that are other ones in every process of a run, or on every machine.
+_OF_PROGRAMS = ("RUNNER_", "RAY_", "SLURM_", "KUBERNETES_", "NCCL_", "GLOO_", "CUDA_", "LD_", "XDG_", "MASTER_")
+_OF_MACHINES = {
+    "DISPLAY", "HOME", "HOSTNAME", "LOCAL_RANK", "LOGNAME", "OLDPWD", "PATH", "PWD", "PYTHONPATH", "RANK", "SHELL",
+    "TEMP", "TERM", "TMP", "TMPDIR", "USER", "VIRTUAL_ENV", "WORLD_SIZE",
+}  # fmt: skip
 _FOLDER = "*"
-#: Files of the project up to this size count where nobody could watch which of them were read.
-LARGEST_UNWATCHED = 8 << 20
-_MOST_FOLDERS, _MOST_BYTES = 2000, 256 << 20
-_NO_DATA = (".md", ".rst", ".pyc", ".lock")
+_STAMP, _VARIABLE = "size and time of ", "environment variable "
 
 
 def name_of(path: str | Path, root: Path) -> str:
@@ -38,6 +45,32 @@ def name_of(path: str | Path, root: Path) -> str:
 def name_of_folder(path: str | Path, root: Path) -> str:
     """The name of a folder's list of names."""
     return f"{name_of(path, root)}/{_FOLDER}".removeprefix("./")
+
+
+def name_of_alike(path: str | Path, root: Path) -> str:
+    """The name of the list of those names in a file's folder that end as its own does."""
+    return f"{name_of_folder(Path(path).parent, root)}{Path(path).suffix}"
+
+
+def name_of_stamp(path: str | Path, root: Path) -> str:
+    """The name of a file's size and time, which stand for a content that is too much to read."""
+    return _STAMP + name_of(path, root)
+
+
+def name_of_variable(variable: str) -> str:
+    """The name of a variable of the environment."""
+    return _VARIABLE + variable
+
+
+def told(name: str) -> str:
+    """A dependency that is not as it was, in words."""
+    kind, _, end = name.partition("/")
+    if kind in (TRAVELLING, HERE):
+        what = f"a file {end}" if end else "a data file"
+        return f"{what} of the project is new or gone, or there are more than {MOST_FILES:,}"
+    if name.startswith(_VARIABLE):
+        return f"{name} is not as it was"
+    return f"file {name.removeprefix(_STAMP)} is not as it was"
 
 
 def name_of_module(dotted: str) -> str:
@@ -52,8 +85,15 @@ def digest(name: str, root: Path) -> str:
             found = Finder(root).find(name.removeprefix(_MODULE).split("."), None)
             files = [each.file for each in found if each.file is not None and not each.rest]
             return digest_file(files[0]) if files else ABSENT
-        if name.endswith(f"/{_FOLDER}") or name == _FOLDER:
-            return digest_folder(root / name.removesuffix(_FOLDER))
+        if name.startswith(_VARIABLE):
+            value = os.environ.get(name.removeprefix(_VARIABLE))
+            return ABSENT if value is None else _short(value)
+        if name.startswith(_STAMP):
+            stat = (root / name.removeprefix(_STAMP)).stat()
+            return _short(f"{stat.st_size} {stat.st_mtime_ns}")
+        folder, star, ending = name.rpartition(_FOLDER)
+        if star and folder[-1:] in ("", "/") and "/" not in ending and not os.path.lexists(root / name):
+            return digest_folder(root / folder, ending)
         return digest_file(root / name)
     except OSError:
         return ABSENT
@@ -68,13 +108,26 @@ def digest_file(path: Path) -> str:
 @functools.lru_cache(maxsize=65536)
 def _digest_file(path: str, mtime_ns: int, size: int, inode: int) -> str:
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+        return hashlib.file_digest(file, "sha256").hexdigest()[:DIGITS]
 
 
-def digest_folder(path: Path) -> str:
-    """16 hex digits for the names in a folder, without hidden ones and what Python leaves there. Raises OSError."""
-    names = sorted(name for name in os.listdir(path) if not name.startswith(".") and name != "__pycache__")
-    return hashlib.sha256("\0".join(names).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+def digest_folder(path: Path, ending: str = "") -> str:
+    """16 hex digits for the names in a folder, without hidden ones and what Python leaves there. Raises OSError.
+
+    Args:
+        ending: only of those with it.
+    """
+    return digest_names(os.listdir(path), ending)
+
+
+def digest_names(names: Iterable[str], ending: str = "") -> str:
+    """As `digest_folder`, for a folder with these names."""
+    shown = {name for name in names if name.endswith(ending) and not name.startswith(".") and name != "__pycache__"}
+    return _short("\0".join(sorted(shown)))
+
+
+def _short(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
 class Present:
@@ -84,12 +137,20 @@ class Present:
         root: the project's folder.
         pinned: whether the versions of packages count.
         brought: normal name -> version of the packages that a run will find besides those of this environment.
+        tree: the data files that the code may read.
     """
 
-    def __init__(self, root: Path, pinned: bool = False, brought: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, root: Path, pinned: bool = False, brought: Mapping[str, str] | None = None, tree: Tree | None = None
+    ) -> None:
         self.root, self.pinned = root, pinned
         self._brought = dict(brought or {})
+        self._tree = tree or Tree(root)
         self._known: dict[str, str] = {}
+
+    def beside(self, inputs: Iterable[str]) -> Present:
+        """The same for code with these files of the project as its input, which count by themselves."""
+        return Present(self.root, self.pinned, self._brought, self._tree.beside(inputs))
 
     def differing(self, deps: Mapping[str, str]) -> list[str]:
         """Those that are not as they were."""
@@ -108,7 +169,8 @@ class Present:
 
     def _digest(self, name: str) -> str:
         if name not in self._known:
-            self._known[name] = digest(name, self.root)
+            is_list = name.partition("/")[0] in (TRAVELLING, HERE)
+            self._known[name] = (self._tree.digest(name) if is_list else digest(name, self.root)) or ABSENT
         return self._known[name]
 
 
@@ -128,21 +190,12 @@ def variant(deps: Mapping[str, str]) -> str:
     ]
 
 
-def every_file(root: Path) -> Iterator[Path]:
-    """The files of a project that may be read as data, where nobody could see which are; the largest do not count."""
-    total = 0
-    for number, (folder, folders, names) in enumerate(os.walk(root)):
-        folders[:] = sorted(f for f in folders if f not in SKIPPED and not f.startswith("."))
-        for name in sorted(names):
-            path = Path(folder, name)
-            if name.startswith(".") or name.endswith((".py", *_NO_DATA)) or not path.is_file():
-                continue
-            size = path.stat().st_size
-            total += size if size <= LARGEST_UNWATCHED else 0
-            if number > _MOST_FOLDERS or total > _MOST_BYTES:
-                return
-            if size <= LARGEST_UNWATCHED:
-                yield path
+# -- the environment -------------------------------------------------------------------------------------------------
+
+
+def is_machines(variable: str) -> bool:
+    """Whether a variable of the environment says where and by whom a process runs, or is a credential."""
+    return variable.startswith(_OF_PROGRAMS) or variable in _OF_MACHINES or bool(credentials.given({variable: "x"}))
 
 
 # -- packages --------------------------------------------------------------------------------------------------------

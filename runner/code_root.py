@@ -22,6 +22,8 @@ _PACKAGE = Path(__file__).resolve().parent
 CODE_MARK = "lake-runner-code"
 #: The note in the tree of a run's code; see `Folders`.
 FOLDERS_NOTE = ".runner-folders.json"
+#: Another one: the files that travelled, each with its digest.
+FILES_NOTE = ".runner-files.json"
 #: Tells the children of a process of ours, which multiprocessing starts, where the code is.
 ROOT_VARIABLE = "RUNNER_CODE_ROOT"
 #: Folders with what an environment holds, wherever that is.

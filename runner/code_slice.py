@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import copy
 import hashlib
+import re
 from collections import deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -23,6 +24,8 @@ _DYNAMIC = {"globals", "vars", "eval", "exec", "locals"}
 _SPACES = {"__dict__", "__getattribute__"}
 _READS_TEXT = {"inspect", "linecache", "getsource", "getsourcelines", "get_source_segment"}
 _READS_DOCS = {"__doc__", "getdoc"}
+_LOOKS = {"exists", "lexists", "isfile", "is_file", "isdir", "is_dir", "access", "stat", "getmtime", "getsize"}
+_FILE_NAME = re.compile(r"[\w@+=%-][\w@+=%. -]*(/[\w@+=%. -]+)*")
 _READS_HINTS = {
     "__annotations__", "get_annotations", "get_type_hints", "signature", "getfullargspec", "TypeAdapter",
     "validate_call",
@@ -124,6 +127,20 @@ class Slice:
             for statement in chosen.values():
                 names |= set(self._named_files(statement, path))
         return {path for path in names if path.suffix != ".py"}
+
+    def looked_for(self) -> set[str]:
+        """What may be the name of a file, or the end of its path, if code asks whether files are there."""
+        chosen = [statement.uses for found in self._chosen.values() for statement in found.values()]
+        if not any(_LOOKS & uses.words for uses in chosen):
+            return set()
+        texts = (text for uses in chosen for text in uses.strings if len(text) <= _LONGEST_NAME)
+        return {text for text in texts if _FILE_NAME.fullmatch(text) and ("." in text or "/" in text)}
+
+    def variables(self) -> set[str]:
+        """The variables of the environment that the code reads, and that it does not set itself."""
+        chosen = [statement.uses for found in self._chosen.values() for statement in found.values()]
+        sets = set[str]().union(*(uses.sets for uses in chosen))
+        return set[str]().union(*(uses.variables for uses in chosen)) - sets
 
     def _module_parts(self, label: str, module: Module) -> Iterator[tuple[str, str]]:
         closely = self._closely(module.path)

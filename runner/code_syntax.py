@@ -52,6 +52,8 @@ class Uses:
         strings: its string constants.
         words: every name and attribute.
         hints: the names in annotations of functions, which are evaluated only by who asks for them.
+        variables: of the environment that it reads, by names that are written out.
+        sets: those that it sets.
         apart: 'exec' and 'eval', where they are only called with a namespace that is given.
     """
 
@@ -60,6 +62,8 @@ class Uses:
     strings: set[str] = field(default_factory=set)
     words: set[str] = field(default_factory=set)
     hints: set[Chain] = field(default_factory=set)
+    variables: set[str] = field(default_factory=set)
+    sets: set[str] = field(default_factory=set)
     apart: set[str] = field(default_factory=set)
 
 
@@ -85,6 +89,7 @@ class Statement:
         """What it uses, in its functions as well."""
         uses = _uses(_stripped(self.node))
         uses.hints = set(_hints(self.node, ast.arg, *_FUNCTIONS))
+        uses.variables, uses.sets = set(_variables(self.node)), set(_set_variables(self.node))
         uses.apart = {name for name in ("exec", "eval") if _is_apart(self.node, name)}
         return uses
 
@@ -274,6 +279,34 @@ def _is_apart(node: ast.stmt, name: str) -> bool:
     uses = [each for each in ast.walk(node) if isinstance(each, ast.Name) and each.id == name]
     given = [each.func for each in ast.walk(node) if isinstance(each, ast.Call) and len(each.args) > 1]
     return all(each in given for each in uses)
+
+
+def _variables(node: ast.stmt) -> Iterator[str]:
+    """``os.environ["A"]``, ``os.environ.get("A")``, ``os.getenv("A")``, ``"A" in os.environ``."""
+    for each in ast.walk(node):
+        named: ast.AST | None = None
+        if isinstance(each, ast.Call) and each.args:
+            chain = chain_of(each.func) or ("",)
+            named = each.args[0] if chain[-1] == "getenv" or chain[-2:] == ("environ", "get") else None
+        elif isinstance(each, ast.Subscript) and isinstance(each.ctx, ast.Load):
+            named = each.slice if _is_environment(each.value) else None
+        elif isinstance(each, ast.Compare):
+            named = each.left if _is_environment(each.comparators[0]) else None
+        if isinstance(named, ast.Constant) and isinstance(named.value, str):
+            yield named.value
+
+
+def _set_variables(node: ast.stmt) -> Iterator[str]:
+    """``os.environ["A"] = "1"``."""
+    for each in ast.walk(node):
+        if not isinstance(each, ast.Subscript) or not isinstance(each.ctx, ast.Store):
+            continue
+        if _is_environment(each.value) and isinstance(each.slice, ast.Constant) and isinstance(each.slice.value, str):
+            yield each.slice.value
+
+
+def _is_environment(node: ast.expr) -> bool:
+    return (chain_of(node) or ("",))[-1] == "environ"
 
 
 def _hints(node: ast.stmt, *kinds: type[ast.AST]) -> Iterator[Chain]:

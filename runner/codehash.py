@@ -33,12 +33,16 @@ class Identity:
         modules: the modules that were looked at: the project's by their labels, others as `code_deps.name_of_module`.
         mentions: files of the project that are no modules, and that the code names in strings.
         packages: top-level names of what it imports from elsewhere.
+        looked_for: ends of paths of files that need not be there.
+        variables: of the environment that it reads.
     """
 
     parts: dict[str, str] = field(default_factory=dict)
     modules: frozenset[str] = frozenset()
     mentions: frozenset[Path] = frozenset()
     packages: frozenset[str] = frozenset()
+    looked_for: frozenset[str] = frozenset()
+    variables: frozenset[str] = frozenset()
 
     @property
     def hash(self) -> str:
@@ -63,7 +67,10 @@ def identify(functions: Sequence[Any], root: Path | None = None, config: Any = N
     parts = {**reached.parts(), **values.parts, "functions": ", ".join(named)}
     packages = frozenset(reached.packages - {"runner"} - sys.stdlib_module_names)
     modules = frozenset(_label(path, reached.finder) for path in reached.files)
-    return Identity(parts, modules, frozenset(reached.mentions()), packages)
+    return Identity(
+        parts, modules, frozenset(reached.mentions()), packages, frozenset(reached.looked_for()),
+        frozenset(reached.variables()),
+    )  # fmt: skip
 
 
 def code_hash(function: Any, root: Path | None = None) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from runner import graph, reasons
 from runner.code_deps import Present
+from runner.code_tree import Tree, names_inside
 from runner.codehash import code_hash
 from runner.config import config_to_json, config_values
 from runner.data.catalog import (
@@ -19,8 +21,10 @@ from runner.data.catalog import (
     stage_code,
     used_config,
 )  # fmt: skip
+from runner.pack import listed_names
 from runner.resolve import Resolved
 from runner.spec import Dataset, Prep
+from runner.store import LOCAL
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,7 @@ class Facts:
         why: Prep stage -> on what grounds it is skipped, or what has changed since it was made, in words.
         shards: dataset name at a URL -> path and mark of each file, if they are not many.
         manifests: bundle key -> bytes of the manifests that were built on the way; the run keeps them.
+        inside: dataset name at a URL -> the names of its files that lie in the project.
     """
 
     data: dict[str, DataFacts] = field(default_factory=dict)
@@ -57,6 +62,7 @@ class Facts:
     why: dict[str, list[str]] = field(default_factory=dict)
     shards: dict[str, dict[str, str] | None] = field(default_factory=dict)
     manifests: dict[str, bytes] = field(default_factory=dict)
+    inside: dict[str, frozenset[str]] = field(default_factory=dict)
 
 
 def gather(resolved: Resolved, force: Collection[str] = (), brought: Mapping[str, str] | None = None) -> Facts:
@@ -71,7 +77,8 @@ def gather(resolved: Resolved, force: Collection[str] = (), brought: Mapping[str
     """
     facts = Facts()
     catalog = Catalog(resolved.store)
-    present = Present(resolved.project.root, resolved.job.pin_packages, brought)
+    tree = _tree(resolved)
+    present = Present(tree.root, resolved.job.pin_packages, brought, tree)
     for name, dataset in resolved.datasets.items():
         known = _definition_facts(name, dataset, catalog, facts, present)
         facts.data[name] = DataFacts(None) if name in force and dataset.make is not None else known
@@ -84,6 +91,11 @@ def gather(resolved: Resolved, force: Collection[str] = (), brought: Mapping[str
     return facts
 
 
+def _tree(resolved: Resolved) -> Tree:
+    root, store = resolved.project.root, resolved.store
+    return Tree(root, functools.partial(listed_names, root, store), store.root if store.kind == LOCAL else "")
+
+
 def _definition_facts(name: str, dataset: Dataset, catalog: Catalog, facts: Facts, present: Present) -> DataFacts:
     if dataset.make is not None:
         return _made_facts(name, dataset, catalog, present)
@@ -92,6 +104,7 @@ def _definition_facts(name: str, dataset: Dataset, catalog: Catalog, facts: Fact
     manifest = foreign.look(dataset)
     facts.manifests[foreign.key(dataset)] = manifest.to_bytes()
     facts.shards[name] = short_etags((shard.path, shard.etag) for shard in manifest.shards)
+    facts.inside[name] = names_inside(manifest.base, (shard.path for shard in manifest.shards), present.root)
     rows = manifest.rows if manifest.rows >= 0 else None
     return DataFacts(manifest.id, rows, manifest.bytes, len(manifest.shards))
 
@@ -114,6 +127,7 @@ def _result_facts(
     stage: Prep, resolved: Resolved, catalog: Catalog, facts: Facts, present: Present, forced: bool
 ) -> None:
     root = resolved.project.root
+    present = present.beside(name for source in stage.sources.values() for name in facts.inside.get(str(source), ()))
     inputs = {key: facts.data[str(name)].id for key, name in stage.sources.items()}
     raw = config_to_json(resolved.job.config, root)
     code = stage_code(stage, root, raw)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import io
+import json
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 
 from runner.bundle import Bundle
-from runner.code_root import FOLDERS_NOTE
+from runner.code_root import FILES_NOTE, FOLDERS_NOTE
+from runner.code_tree import DIGITS
 from runner.codehash import project_files
 from runner.credentials import is_file_of_secrets
 from runner.errors import ProjectError
@@ -17,7 +20,7 @@ from runner.imported import import_folders, imported_files, refuse_shadowed
 from runner.listed import listed_files
 from runner.modules import inside_of
 from runner.pack_names import member_of, path_of
-from runner.project import Project
+from runner.project import Project, find_project
 from runner.store import Store
 
 LARGEST_BYTES = 64 << 20
@@ -46,14 +49,17 @@ def pack(project: Project, entry_files: Iterable[Path], store: Store | None = No
     modules = entries | imported_files(root)
     modules |= _inside(project_files([root / inside for inside in modules if inside.suffix == ".py"], root), root)
     refuse_shadowed(modules, root)
-    files = {f for f in listed_files(root, store) if not _stays(root, f)} if project.found else set()
-    files |= modules
+    files = {*_listed(project, store), *modules}
     _check_size(files, root)
     out = io.BytesIO(_own_source())
     with zipfile.ZipFile(out, "a") as archive:
+        noted = {}
         for inside in sorted(files):
-            _add(archive, member_of(inside), (root / inside).read_bytes())
+            data = (root / inside).read_bytes()
+            noted[inside.as_posix()] = hashlib.sha256(data).hexdigest()[:DIGITS]
+            _add(archive, member_of(inside), data)
         _add(archive, f"project/{FOLDERS_NOTE}", import_folders(root, entries).to_bytes())
+        _add(archive, f"project/{FILES_NOTE}", json.dumps(noted).encode())
     return out.getvalue()
 
 
@@ -65,6 +71,15 @@ def _own_source() -> bytes:
         for path in sorted(_PACKAGE.rglob("*.py")):
             _add(archive, f"runner/{path.relative_to(_PACKAGE).as_posix()}", path.read_bytes())
     return out.getvalue()
+
+
+def listed_names(root: Path, store: Store | None = None) -> list[str]:
+    """The names of the files of the project at `root` that travel, without modules that only its imports take along."""
+    return [path.as_posix() for path in _listed(find_project(root), store)]
+
+
+def _listed(project: Project, store: Store | None) -> set[Path]:
+    return {f for f in listed_files(project.root, store) if not _stays(project.root, f)} if project.found else set()
 
 
 def left_out(project: Project, store: Store | None = None) -> list[str]:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from runner.code_deps import Present
+from runner.code_deps import Present, told
 from runner.data.catalog import Catalog
 
 #: Versions of a dataset that are looked at, the newest first.
@@ -53,7 +53,7 @@ def differences(record: Mapping[str, Any], now: Mapping[str, Any], present: Pres
     for name in sorted({*record["inputs"], *now["inputs"]}):
         yield from _input(name or "source", record["inputs"].get(name), now["inputs"].get(name))
     for name in present.differing(record["deps"]):
-        yield f"file {name} is not as it was"
+        yield told(name)
     if present.pinned:
         for name, (then, version) in present.other_versions(record["packages"]).items():
             yield f"package {name} was {then}, is {version}"

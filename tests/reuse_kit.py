@@ -14,7 +14,7 @@ from runner.bundle import new_run_id
 from runner.capture import FunctionRef
 from runner.codehash import identify
 from runner.spec import Dataset, Prep
-from runner.worker import forkserver
+from runner.worker import forkserver, prep_others
 from runner.worker.pool import InlinePool
 from runner.worker.prep import run_make, run_prep
 from tests.prep_kit import make_scope, rows_of
@@ -62,8 +62,13 @@ def _main(connection: Any, root: str, options: dict[str, Any]) -> None:
 
 
 def _run(
-    root: Path, *, force: bool = False, pin: bool = False, make: bool = False, run_id: str = "", **fields: Any
-) -> dict[str, Any]:
+    root: Path, *, force: bool = False, pin: bool = False, make: bool = False, run_id: str = "", blind: bool = False,
+    environment: Mapping[str, str] | None = None, **fields: Any,
+) -> dict[str, Any]:  # fmt: skip
+    """`blind`: as on a machine that does not tell which files are opened."""
+    os.environ.update(environment or {})
+    if blind:
+        prep_others.Opened = _refused  # type: ignore[misc]
     store = root.parent / f"{root.name}-store"
     capture.set_code_root(root)
     os.chdir(root)  # as a driver does
@@ -79,6 +84,10 @@ def _run(
     else:
         result = run_prep(stage, scope, InlinePool())
     return {**result, "table": rows_of(store, "out").to_pylist(), "hash": identify([ref], root).hash}
+
+
+def _refused(root: Path) -> Any:
+    raise OSError("not on this machine")
 
 
 def records(root: Path) -> list[Path]:

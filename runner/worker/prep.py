@@ -75,7 +75,7 @@ class _Stage:
         self._config = used_config(stage, scope.config_values)
         ids = {key: manifest.id for key, manifest in self._inputs.items()}
         key = result_key(stage, identity.hash, self._config, ids)
-        self._reuse = Reuse(stage.name, identity, key, scope)
+        self._reuse = Reuse(stage.name, identity, key, scope, self._inputs.values())
         self._code = code_key(stage, identity.hash, self._config)
         self._known: set[str] = set()  # tasks that have a record
 
@@ -113,11 +113,11 @@ class _Stage:
 
         if isinstance(self._pool, LazyPool):
             self._pool.start_ray()
-        with prep_trace.begin().at_work(self._scope.store):
+        with prep_trace.begin().at_work(self._scope.store, names=self._reuse.inside, elsewhere=True):
             rows_in, sinks = transform_datasets(self._stage, self._inputs, self._reuse.key, self._scope)
         counts = {"rows_in": rows_in, "processed": rows_in, "filtered": 0, "quarantined": 0}
         counts["bytes_in"] = sum(manifest.bytes for manifest in self._inputs.values())
-        deps, loaded = traced_here(self._reuse.identity.modules, everything=True)
+        deps, loaded = traced_here(self._reuse.identity.modules)
         return self._publish(sinks, counts, self._reuse.facts([deps], loaded), tasks=1, reused=0, quarantine=[])
 
     # -- tasks ---------------------------------------------------------------------------------------------------
@@ -131,7 +131,8 @@ class _Stage:
         todo = [self._as_new(task) for task in tasks if task.key not in records]
         work = Work(
             self._stage, self._code, manifest.base, manifest.options, manifest.schema, manifest.rows,
-            self._reuse.identity.modules, self._reuse.named, self._reuse.identity.packages, self._scope,
+            self._reuse.identity.modules, self._reuse.named, self._reuse.identity.packages, self._reuse.inside,
+            self._scope,
         )  # fmt: skip
         progress = Progress(self._scope, self._stage.name, len(tasks), list(records.values()))
         for _, record in self._pool.map(functools.partial(run_task, work), todo, self._stage.timeout_s):

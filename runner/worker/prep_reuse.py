@@ -8,9 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from runner import capture, code_deps
-from runner.code_deps import Present
+from runner.code_deps import CHANGED, Present, is_machines
+from runner.code_tree import Tree, names_inside
 from runner.codehash import Identity
 from runner.data.catalog import Catalog
+from runner.data.manifest import Manifest
+from runner.pack import listed_names
+from runner.store import LOCAL
 from runner.worker import prep_trace
 from runner.worker.scope import Scope
 
@@ -25,17 +29,23 @@ class Reuse:
         name: of the stage (or of the dataset that is made), by which a run may ask to make it anyway.
         identity: of the code.
         key: of the result.
+        inputs: whose files do not count as read besides.
     """
 
-    def __init__(self, name: str, identity: Identity, key: str, scope: Scope) -> None:
+    def __init__(self, name: str, identity: Identity, key: str, scope: Scope, inputs: Iterable[Manifest] = ()) -> None:
         self.identity, self.key = identity, key
         self.forced = name in scope.spec.get("force", ())
         self.replace = False  # there is a record, and it is not used
         self.root = code_root()
-        #: Files that the code names in strings: a library may read them where no hook of Python's sees it.
-        self.named = {code_deps.name_of(p, self.root): code_deps.digest_file(p) for p in identity.mentions}
         self._catalog, self._run = Catalog(scope.store), scope.run_id
-        self._present = Present(self.root, scope.job.pin_packages)
+        #: The names of the input's files in the project.
+        self.inside = frozenset[str]().union(*(
+            names_inside(manifest.base, (shard.path for shard in manifest.shards), self.root) for manifest in inputs
+        ))  # fmt: skip
+        store = scope.store.root if scope.store.kind == LOCAL else ""
+        tree = Tree(self.root, functools.partial(listed_names, self.root, scope.store), store, self.inside)
+        self._present = Present(self.root, scope.job.pin_packages, tree=tree)
+        self.named = _named(identity, tree)
 
     def found(self) -> dict[str, Any] | None:
         """The record of the result, if all of it is in the store and agrees with what is there now."""
@@ -74,6 +84,18 @@ class Reuse:
         ]
 
 
+def _named(identity: Identity, tree: Tree) -> dict[str, str]:
+    """What is known of the code to depend on: files that its strings name, which a library may read where no hook of
+    Python's sees it; which there are of those that it looks for; variables of the environment.
+    """
+    files = (code_deps.name_of(path, tree.root) for path in identity.mentions)
+    variables = (code_deps.name_of_variable(name) for name in identity.variables if not is_machines(name))
+    found = {name: code_deps.digest(name, tree.root) for name in (*files, *variables)}
+    for end in identity.looked_for:
+        found[f"{tree.kind}/{end}"] = tree.digest(f"{tree.kind}/{end}") or CHANGED
+    return found
+
+
 def versions_of(packages: Iterable[str], loaded: Iterable[str]) -> dict[str, str]:
     """Distribution -> version of what the code imports, of what was loaded besides, and of what writes the files."""
     return dict(_versions_of(frozenset({*packages, *loaded, _WRITER})))
@@ -89,7 +111,7 @@ def code_root() -> Path:
     return capture.code_root() or Path.cwd()
 
 
-def traced_here(modules: frozenset[str], *, everything: bool = False) -> tuple[dict[str, str], list[str]]:
+def traced_here(modules: frozenset[str]) -> tuple[dict[str, str], list[str]]:
     """(dependencies, packages) of what this process has done so far; see `prep_trace`."""
     watch = prep_trace.begin()
-    return watch.deps(code_root(), modules, everything), watch.packages()
+    return watch.deps(code_root(), modules), watch.packages()

@@ -41,6 +41,7 @@ class Work:
         modules: labels of those whose code counts by the stage's code key.
         named: dependencies that are known from the code.
         packages: top-level names of what the code imports from elsewhere.
+        inside: names of those files of the input that lie in the project.
         scope: of the run; another process attaches to it by its payload.
     """
 
@@ -53,6 +54,7 @@ class Work:
     modules: frozenset[str]
     named: Mapping[str, str]
     packages: frozenset[str]
+    inside: frozenset[str]
     scope: Scope
 
     def __getstate__(self) -> dict[str, Any]:
@@ -94,7 +96,7 @@ def run_task(work: Work, task: Task) -> dict[str, Any]:
     started = time.monotonic()
     run = _Run(work, task)
     watch = prep_trace.begin()
-    with watch.at_work(work.scope.store, run.inputs):
+    with watch.at_work(work.scope.store, run.inputs, work.inside):
         for batch in cut(run.rows(), work.stage.batch_size):
             run.take(batch)
         record = run.finish()

@@ -12,14 +12,16 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from runner import capture, code_deps
 from runner.code_root import is_installed
+from runner.code_tree import Tree
 from runner.store import LOCAL, Store
 from runner.store_keys import is_own
+from runner.worker.prep_others import ByOthers
 
 _CHILDREN = {"subprocess.Popen", "os.fork", "os.forkpty", "os.exec", "os.posix_spawn", "os.system", "os.spawn"}
 _FOLDERS = {"os.listdir", "os.scandir"}
@@ -47,7 +49,6 @@ class Watch:
     """
 
     def __init__(self, late: bool = False) -> None:
-        self.late, self.children = late, False
         self._began = time.time()
         self._at_work = 0
         self._opened: dict[str, tuple[int, int] | None] = {}  # path -> (mtime in ns, size) then
@@ -58,22 +59,39 @@ class Watch:
         self._before = set(sys.modules)
         self._of_others: set[str] = set()  # modules that are not the user's; there are thousands
         self._quiet = threading.local()
+        self._by_others = ByOthers(late)
 
     @contextlib.contextmanager
-    def at_work(self, store: Store, inputs: Iterable[str] = ()) -> Iterator[None]:
+    def at_work(
+        self, store: Store, inputs: Iterable[str] = (), names: Collection[str] = (), *, elsewhere: bool = False
+    ) -> Iterator[None]:
         """While the user's code runs here.
 
         Args:
             store: of the run: what is its own does not count.
             inputs: files that count otherwise.
+            names: of all files of the project that do.
+            elsewhere: it runs in other processes as well, and on other machines.
         """
         self._inputs.update(map(_place, inputs))
-        self._stores |= {store.root} if store.kind == LOCAL else set()
+        local = store.root if store.kind == LOCAL else ""
+        self._stores |= {local} if local else set()
+        with self._silence():
+            self._by_others.begin(Tree(capture.code_root() or Path.cwd(), store=local, inputs=names), elsewhere)
         self._at_work += 1
         try:
             yield
         finally:
             self._at_work -= 1
+
+    @contextlib.contextmanager
+    def _silence(self) -> Iterator[None]:
+        """What this thread reads itself does not count."""
+        before, self._quiet.on = getattr(self._quiet, "on", False), True
+        try:
+            yield
+        finally:
+            self._quiet.on = before
 
     # -- the hook ------------------------------------------------------------------------------------------------
 
@@ -83,8 +101,7 @@ class Watch:
             return
         if getattr(self._quiet, "on", False):
             return
-        self._quiet.on = True
-        try:
+        with self._silence(), contextlib.suppress(OSError):  # no current folder
             if event == "open":
                 self._open(*arguments[:3])
             elif event == "sqlite3.connect":
@@ -94,11 +111,7 @@ class Watch:
             elif event in _MOVES:
                 self._written.add(_place(arguments[1]))
             else:
-                self.children = True
-        except OSError:  # no current folder
-            return
-        finally:
-            self._quiet.on = False
+                self._by_others.child()
 
     def _open(self, path: Any, mode: Any, flags: Any) -> None:
         place = _place(path)
@@ -119,27 +132,20 @@ class Watch:
 
     # -- what it comes to ----------------------------------------------------------------------------------------
 
-    def deps(self, root: Path, known: frozenset[str], everything: bool = False) -> dict[str, str]:
+    def deps(self, root: Path, known: frozenset[str]) -> dict[str, str]:
         """Name -> digest of what has been read; see `code_deps`.
 
         Args:
             root: the project's folder.
             known: labels of the modules whose code counts already.
-            everything: what the code reads may be read where nobody sees it, so any data file of the project counts.
         """
-        self._quiet.on = True
-        try:
+        with self._silence():
             found = {code_deps.name_of(path, root): self._now(path) for path in self._of_the_user(root)}
             for place, names in list(self._listed.items()):
                 if Path(place).is_relative_to(root) and not self._is_apart(place):
                     found[code_deps.name_of_folder(place, root)] = names
-            if everything or self.children or self.late:
-                for path in code_deps.every_file(root):
-                    if not self._is_apart(str(path)):
-                        found.setdefault(code_deps.name_of(path, root), code_deps.digest_file(path))
-            return {**found, **self._modules(root, known)}
-        finally:
-            self._quiet.on = False
+            others = self._by_others.deps(lambda path: path in self._opened or self._is_apart(path))
+            return {**others, **found, **self._modules(root, known)}
 
     def packages(self) -> list[str]:
         """The top-level names of what was imported since, and is neither the user's nor Python's."""

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from runner.code_deps import name_of
+from runner.code_deps import digest, name_of
+from runner.code_root import FILES_NOTE
 from runner.store import Store
 from runner.worker.prep_trace import Watch
 from tests.prep_kit import R2
@@ -46,6 +47,12 @@ READS: dict[str, tuple[str, dict[str, str], dict[str, str]]] = {
         {},
         {"maybe": "here"},
     ),
+    "by asking for a file that is not there": (
+        "import pathlib\nP = pathlib.Path(__file__).parents[1] / 'conf' / 'over.json'\n"
+        "K = len(P.read_text()) if P.exists() else 1\ndef fn(b, config): return [{'y': r['x'] * K} for r in b]\n",
+        {},
+        {"conf/over.json": "12"},
+    ),
     "names in a folder": (
         "import os\ndef fn(b, config): return [{'y': len(os.listdir('tab' + 'les'))} for r in b]\n",
         {"tables/a.txt": ""},
@@ -69,6 +76,27 @@ READS: dict[str, tuple[str, dict[str, str], dict[str, str]]] = {
         {"table.bin": "abc"},
         {"table.bin": "abcd"},
     ),
+    "by a library of C, a path of pieces": (
+        "import pyarrow.csv, pathlib\n"
+        "T = pyarrow.csv.read_csv(pathlib.Path(__file__).parents[1] / 'tables' / ('a' + '.csv'))\n"
+        "def fn(b, config): return [{'y': r['x'] * T['k'][0].as_py()} for r in b]\n",
+        {"tables/a.csv": "k\n1\n"},
+        {"tables/a.csv": "k\n2\n"},
+    ),
+    "a folder by a library of C": (
+        "import pyarrow.dataset\n"
+        "def fn(b, config):\n    n = pyarrow.dataset.dataset('tab' + 'les', format='csv').count_rows()\n"
+        "    return [{'y': n} for r in b]\n",
+        {"tables/a.csv": "k\n1\n"},
+        {"tables/b.csv": "k\n2\n"},
+    ),
+    "a folder in a process of its own": (
+        "import subprocess, sys\ndef fn(b, config):\n"
+        "    n = subprocess.run(['sh', '-c', 'ls tables | wc -l'], capture_output=True).stdout\n"
+        "    return [{'y': int(n)} for r in b]\n",
+        {"tables/a": "1"},
+        {"tables/b": "2"},
+    ),
     "a database": (
         "import sqlite3\ndef fn(b, config):\n    d = sqlite3.connect('d' + 'b')\n"
         "    d.execute('select 1')\n    d.close()\n    return [{'y': len(open('d' + 'b').read())} for r in b]\n",
@@ -90,8 +118,7 @@ def test_what_the_code_has_read_counts(tmp_path: Path, kind: str) -> None:
     job, files, edits = READS[kind]
     root = project(tmp_path, job, files)
     first = run(root)
-    if kind != "in a process of its own":
-        write(root, {"unused.txt": "2", "jobs/unused.py": "K = 1\n"})
+    write(root, {"unused.txt": "2", "jobs/unused.py": "K = 1\n", "unused.md": "new"})
     second = run(root)
     assert (first["skipped"], second["skipped"], second["table"]) == (False, True, first["table"])
     write(root, edits)
@@ -102,6 +129,57 @@ def test_what_the_code_has_read_counts(tmp_path: Path, kind: str) -> None:
         (root / name).unlink()
     write(root, files)
     assert run(root)["skipped"]
+
+
+CHILD = (
+    "import subprocess\ndef fn(b, config):\n"
+    "    n = subprocess.run(['sh', '-c', 'ls tab*; cat tab*/*'], capture_output=True).stdout\n"
+    "    return [{'y': len(n), 'x': r['x']} for r in b]\n"
+)
+
+
+def test_where_nothing_tells_every_data_file_counts(tmp_path: Path) -> None:
+    """Without the machine's help, any data file that is edited, new or gone makes what children have read again."""
+    root = project(tmp_path, CHILD, {"tables/a.txt": "1"})
+    states = [run(root, blind=True)["skipped"]]
+    for edit in ({"jobs/unused.py": "", "x.md": ""}, {"tables/a.txt": "2"}, {"unused.txt": "2"}, {"tables/b": "1"}):
+        write(root, edit)
+        states.append(run(root, blind=True)["skipped"])
+        assert run(root, blind=True)["skipped"], edit
+    assert states == [False, True, False, False, False]
+
+
+@pytest.mark.parametrize("blind", [False, True])
+def test_what_children_write_in_a_runs_copy_does_not_count(tmp_path: Path, blind: bool) -> None:
+    """There the files that travelled are those that may be read; what is new since has been made by the run."""
+    root = project(tmp_path, CHILD.replace("ls tab*;", "ls tab*; echo >> out.log;"), {"tables/a.txt": "1"})
+    noted = dict.fromkeys(("tables/a.txt", "unused.txt"), digest("unused.txt", root))
+    write(root, {FILES_NOTE: json.dumps(noted)})
+    states = [run(root, blind=blind)["skipped"], run(root, blind=blind)["skipped"]]
+    write(root, {FILES_NOTE: json.dumps({**noted, "new.txt": ""}), "new.txt": ""})
+    assert [*states, run(root, blind=blind)["skipped"]] == [False, True, False]
+
+
+def test_a_shard_costs_that_shard_though_it_lies_in_the_project(tmp_path: Path) -> None:
+    """The input's own files are not among those that children may have read besides."""
+    root = project(tmp_path, CHILD, {"tables/a.txt": "1"})
+    run(root)
+    write(root, {"data/in2.jsonl": '{"x": 99}\n'})
+    more = run(root)
+    assert (more["skipped"], more["tasks"], more["tasks_reused"]) == (False, 3, 2)
+    assert run(root)["skipped"]
+
+
+def test_variables_of_the_environment_count(tmp_path: Path) -> None:
+    """A variable that the code names counts by its value; those of the machine and credentials do not."""
+    job = "import os\ndef fn(b, config): return [{'y': os.environ.get('SCALE', '1'), 'p': len(P)} for r in b]\n"
+    job += "UNUSED = os.environ.get('OTHER')\nP = os.environ['HOME'], os.getenv('API_TOKEN')\n"
+    root = project(tmp_path, job, {})
+    states = []
+    given = (("SCALE", ""), ("OTHER", "1"), ("HOME", "/x"), ("API_TOKEN", "1"), ("SCALE", "2"), ("SCALE", "3"))
+    for name, value in given:
+        states.append(run(root, environment={name: value} if value else {})["skipped"])
+    assert states == [False, True, True, True, False, False]
 
 
 CONSTANT = "def fn(b, config):\n    len(open('ta' + 'ble').read())\n    return [{'y': r['x']} for r in b]\n"

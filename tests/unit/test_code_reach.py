@@ -174,6 +174,28 @@ def test_files_that_strings_name_are_mentioned(tmp_path: Path) -> None:
     assert identity(tmp_path).mentions == {tmp_path / "jobs/a.json", tmp_path / "jobs/table.csv"}
 
 
+def test_variables_of_the_environment_that_are_read_are_known(tmp_path: Path) -> None:
+    """However they are read, by names that are written out; not those that the code sets, or does not reach."""
+    job = (
+        "import os\nfrom os import environ, getenv\nos.environ['SET'] = '1'\nA = os.environ['A']\n"
+        "def g(): return os.environ['NOT']\n"
+        "def fn(b, config): return A, environ.get('B', 1), getenv('C'), 'D' in os.environ, os.environ['SET']\n"
+    )
+    write(tmp_path, {"jobs/j.py": job})
+    assert identity(tmp_path).variables == {"A", "B", "C", "D"}
+
+
+def test_names_of_files_are_known_where_code_asks_whether_they_are_there(tmp_path: Path) -> None:
+    """Strings that may end a path, of code that looks for files; of other code only those of files that exist."""
+    looks = (
+        "import pathlib\nP = pathlib.Path('a.json')\ndef fn(b, config): return P.exists(), 'tab/b', 'words, of text.'\n"
+    )
+    write(tmp_path, {"jobs/j.py": looks})
+    assert identity(tmp_path).looked_for == {"a.json", "tab/b"}
+    write(tmp_path, {"jobs/j.py": looks.replace("P.exists()", "P")})
+    assert not identity(tmp_path).looked_for
+
+
 CONFIG = """
 from dataclasses import dataclass, field
 @dataclass(frozen=True)
