@@ -103,7 +103,7 @@ class Finder:
         return self._held[folder, top]
 
     def _elsewhere(self, top: str) -> Iterator[Path]:
-        spec = _spec(top)
+        spec = spec_of(top)
         if spec is None:
             yield from self._deeper(top)
             return
@@ -168,7 +168,7 @@ def _outermost(path: Path) -> Path:
     return folder
 
 
-def _spec(top: str) -> importlib.machinery.ModuleSpec | None:
+def spec_of(top: str) -> importlib.machinery.ModuleSpec | None:
     """What Python's finders say of a top-level name, whatever this process has loaded under it."""
     for finder in sys.meta_path:
         with contextlib.suppress(ImportError, AttributeError, ValueError):

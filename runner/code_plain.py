@@ -9,6 +9,7 @@ import ast
 from typing import Protocol
 
 from runner.code_decorators import Decorators
+from runner.code_library import registers
 from runner.code_syntax import Chain, Module, Statement, chain_of
 
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
@@ -142,7 +143,8 @@ class Plain:
             inner = seen | {str(owner.path) + node.name}
             if not all(self._harmless_base(each, owner, inner) for each in node.bases):
                 return False
-        return bool(found) or self._world.full_name(module, chain) is not None or chain[0] not in module.binders
+        name = self._world.full_name(module, chain)
+        return not registers(name) if name is not None else bool(found) or chain[0] not in module.binders
 
     # -- expressions ---------------------------------------------------------------------------------------------
 

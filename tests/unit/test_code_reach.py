@@ -16,6 +16,7 @@ import pytest
 
 from runner import wire
 from runner.capture import FunctionRef
+from runner.code_library import registers
 from runner.codehash import Identity, identify
 
 HEAD = "from runner import Dataset, Job, Prep, Train\n"
@@ -148,6 +149,37 @@ def test_files_of_one_label_count_both(tmp_path: Path, monkeypatch: pytest.Monke
         hashes.add(found.hash)
     assert {"tool.py", "import tool.py"} <= found.modules
     assert len(hashes) == 4
+
+
+REGISTRIES = {
+    "__init__.py": "from ._base import *\nfrom . import metas, _base as deep\nfrom .metas import Model as Renamed\n",
+    "_base.py": "ALL = []\nclass Base:\n    def __init_subclass__(cls): ALL.append(cls)\nclass Plain: pass\n",
+    "metas.py": "class Meta(type):\n    def __new__(m, *a): return super().__new__(m, *a)\nclass Sub(Meta): pass\n"
+    "class Model(metaclass=Sub): pass\nclass Typed(metaclass=type): pass\n",
+    "listed.py": "class Found: pass\ndef plugins(): return Found.__subclasses__()\n",
+}
+
+
+@pytest.mark.parametrize(
+    ("base", "counts"),
+    [
+        ("Base", True), ("deep.Base", True), ("Renamed", True), ("metas.Model", True), ("listed.Found", True),
+        ("Plain", False), ("metas.Typed", False), ("not_there.At", False),
+    ],
+)  # fmt: skip
+def test_a_class_counts_where_a_library_notes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, base: str, counts: bool
+) -> None:
+    """One that derives from a library's base which keeps a list counts for who reads that list, others for nobody."""
+    write(tmp_path / "site-packages/reglib", REGISTRIES)
+    monkeypatch.syspath_prepend(str(tmp_path / "site-packages"))
+    registers.cache_clear()
+    job = "import reglib, reglib.listed\nclass A(reglib.{}):\n    k = {}\ndef fn(b, config): return reglib.deep.ALL\n"
+    hashes = set()
+    for value in (1, 2):
+        write(tmp_path / "p", {"jobs/j.py": job.format(base, value)})
+        hashes.add(identity(tmp_path / "p").hash)
+    assert (len(hashes) == 2) is counts
 
 
 def test_what_is_installed_is_named(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ LAYERS = [
     {"spec", "texts"},
     {"settings", "lifecycle", "logs", "patience", "ship", "graph"},
     {"code_files", "code_syntax"},
-    {"code_decorators", "code_tree"},
+    {"code_decorators", "code_library", "code_tree"},
     {"code_deps"},
     {"code_plain"},
     {"code_slice"},
