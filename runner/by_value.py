@@ -74,7 +74,7 @@ def load(text: str) -> Any:
 
     value = cloudpickle.loads(base64.b64decode(text))
     main = sys.modules.get(MAIN)
-    if main is None or getattr(main, "__file__", None) is None or not hasattr(main, "_runner_session"):
+    if main is None or getattr(main, "__file__", None) is None or not is_of_session(main):
         main = ModuleType(MAIN)
         main._runner_session = True  # type: ignore[attr-defined]
         set_main(main)
@@ -83,6 +83,11 @@ def load(text: str) -> Any:
     main.__file__ = _write("main.py", _MAIN_FILE.format(paths=_loaded).encode())
     _name(vars(main), value)
     return value
+
+
+def is_of_session(module: ModuleType) -> bool:
+    """Whether it is what `load` has made the main module of this process."""
+    return hasattr(module, "_runner_session")
 
 
 def fill(names: dict[str, Any], paths: list[str]) -> None:

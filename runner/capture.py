@@ -214,7 +214,11 @@ def _by_file(module: ModuleType, name: str, root: Path, where: str) -> FunctionR
 
 
 def _is_session(module: ModuleType) -> bool:
-    """Whether it is the main module of a notebook, a console, or of code that was given as text."""
+    """Whether it is the main module of a notebook, a console, or of code that was given as text, also where it was
+    made anew from what they defined (see `by_value`).
+    """
+    if by_value.is_of_session(module):
+        return True
     file = getattr(module, "__file__", None)
     return module.__name__ == "__main__" and (file is None or not os.path.isfile(file))
 

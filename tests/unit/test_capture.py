@@ -91,6 +91,26 @@ def test_a_notebooks_function_travels_by_value(tmp_path: Path) -> None:
     assert ref.load()(5) == 15
 
 
+def test_what_came_by_value_goes_on_by_value(tmp_path: Path) -> None:
+    """A resume that changes the config of a notebook's run reads its classes, and writes them again."""
+    define = (
+        "import json, sys\nfrom dataclasses import dataclass\nfrom pathlib import Path\nfrom runner import config\n"
+        "@dataclass\nclass Config:\n    n: int = 1\n"
+        "json.dump(config.config_to_json(Config(5), Path(sys.argv[1])), sys.stdout)"
+    )
+    again = (
+        "import json, sys\nfrom pathlib import Path\nfrom runner import config\n"
+        "made = config.config_from_json(json.load(open(Path(sys.argv[1]) / 'first')))\n"
+        "json.dump(config.config_to_json(made, Path(sys.argv[1])), sys.stdout)"
+    )
+    told = subprocess.run([sys.executable, "-", tmp_path], input=define, capture_output=True, text=True, check=True)
+    (tmp_path / "first").write_text(told.stdout)
+    told = subprocess.run([sys.executable, "-c", again, tmp_path], capture_output=True, text=True, check=True)
+    raw = json.loads(told.stdout)
+    assert raw["fields"] == {"n": 5}
+    assert "value" in raw["class"]
+
+
 def test_a_file_that_raises_shows_the_users_traceback(tmp_path: Path) -> None:
     """The error holds the user's frames, none of runner's."""
     (tmp_path / "bad.py").write_text("def g():\n    return 1 / 0\n\nx = g()\n")
