@@ -9,6 +9,11 @@ import pyarrow as pa
 
 from runner.errors import DataError, RunnerError
 
+
+class FileChanged(OSError):
+    """A file is not what was listed."""
+
+
 #: What wrong code raises, not wrong data.
 _BUGS = (TypeError, AttributeError, AssertionError, NameError, ImportError)
 
@@ -30,6 +35,13 @@ def explained(url: str, unit: int | None = None) -> Iterator[None]:
             "the file is gone",
             allowed="the files that were listed",
             todo="restore it, or list again",
+            where=where,
+        ) from error
+    except FileChanged as error:
+        raise DataError(
+            f"it has changed: {error}",
+            allowed="the files that were listed, as they were then",
+            todo="put the old one back; or list again: submit the job anew, which reads the new one",
             where=where,
         ) from error
     except PermissionError as error:

@@ -17,6 +17,7 @@ from runner import credentials
 from runner.data import local_files
 from runner.data.compression import compression_of, file_name, refused_compression
 from runner.data.etags import content_etag
+from runner.data.explain import FileChanged
 from runner.data.local_files import check_regular
 from runner.data.ranges import RangeFile, keep_whole
 from runner.data.readable import lend
@@ -162,13 +163,13 @@ def open_input(url: str, size: int, options: Mapping[str, Any] | None = None, *,
         mapped: map a local file into memory (reads copy nothing; the file must not shrink meanwhile).
 
     Raises:
-        OSError: it is absent, may not be read, or has another size.
+        OSError: it is absent, may not be read, or (`FileChanged`) has another size.
     """
     fs, path = filesystem(url, options)
     if _is_local(fs):
         found = check_regular(path).st_size
         if found != size:
-            raise OSError(f"the file has {found} bytes, {size} were listed")
+            raise FileChanged(f"the file has {found} bytes, {size} were listed")
         return pa.memory_map(path) if mapped and size else pa.OSFile(path)
     if fs.protocol in (
         "memory",

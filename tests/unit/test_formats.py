@@ -225,8 +225,9 @@ def test_changed_behind_the_manifest(tmp_path: Path) -> None:
     write_jsonl(TABLE, path)
     manifest = build(str(path))
     path.write_text('{"id": 1, "name": "x"}\n')
-    with pytest.raises(DataError, match=r"a\.jsonl.*were listed"):
+    with pytest.raises(DataError, match=r"a\.jsonl.* has changed: .* were listed") as caught:
         list(manifest.read(0))
+    assert "submit the job anew" in caught.value.todo
     path.unlink()
     with pytest.raises(DataError, match=r"a\.jsonl.*gone"):
         list(manifest.read(0))
