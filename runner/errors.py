@@ -218,9 +218,9 @@ class Interrupted(RunnerError):
 NAMES: dict[str, type[RunnerError]] = {
     each.__name__: each
     for each in (
-        RunnerError, InputError, SpecError, ProjectError, PlanError, DataError, RunNotFound, StoreError, StoreAway,
-        StoreBroken, StoreRefused, RunFailed, UserCodeError, WorkerLost, OutOfMemory, WorkerAway, StageTimeout, Fenced,
-        InternalError, ApiError, Interrupted,
+        RunnerError, InputError, SpecError, ProjectError, PlanError, DataError, RunNotFound, NotYours, StoreError,
+        StoreAway, StoreBroken, StoreRefused, RunFailed, UserCodeError, WorkerLost, OutOfMemory, WorkerAway,
+        StageTimeout, Fenced, InternalError, ApiError, Interrupted,
     )
 }  # fmt: skip
 

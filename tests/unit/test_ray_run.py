@@ -293,7 +293,7 @@ def test_a_run_that_could_not_be_started_has_failed_and_can_be_resumed(
     """
     ray = FakeRay()
     monkeypatch.setattr(RayApi, "outside", lambda address: ray)
-    monkeypatch.setattr(api, "check_machines", lambda prepared: None)
+    monkeypatch.setattr(api, "check_machines", lambda prepared: [])
     run = api.create(prepared)
     with monkeypatch.context() as away:
         away.setattr(ray, "submit", lambda *_, **__: _fail(RayApiError(0, "the head is away")))

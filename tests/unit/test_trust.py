@@ -142,6 +142,7 @@ def test_settings_of_a_strange_cluster_are_told(tmp_path: Path) -> None:
 def test_processes_of_a_run_know_what_it_is(run: Run, tmp_path: Path) -> None:
     """The seal goes from client to supervisor, driver and workers beside the store: they act on nothing else."""
     sealed = origin.Origin.of(run.bundle).sealed
+    (tmp_path / "scratch").mkdir()
     scope = Scope(run.bundle.root, run.id, 0, 1, tmp_path / "scratch", sealed=sealed)
     assert scope.payload()["sealed"] == sealed
     run.bundle.store.put(CODE, b"other")
