@@ -211,6 +211,22 @@ def test_all_that_a_run_makes_is_let_through(red: Red, machines: tuple[int, int]
     assert not refusal(red.admin, red.pod())
 
 
+def test_all_that_kuberay_makes_of_it_is_let_through(kube: Kube) -> None:
+    """The head (whose autoscaler has an account of its own), the workers and the Service, in a team without a queue."""
+    with kit.team(kube, cpus=8, memory=32 * kit.GIB, gpus=2, queue=False) as own:
+        red = Red(own, own, queued=False)
+        own.create(client.RAY_JOBS, red.ray_job((1, 2), pod_template={"spec": {"nodeSelector": {"no": "where"}}}))
+
+        def made() -> set[str]:
+            return {pod["metadata"]["labels"][names.ROLE] for pod in own.select(client.PODS, names.of_run(RUN))}
+
+        kit.await_that(lambda: made() == {names.HEAD, names.WORKER} and own.select(client.SERVICES), 60, "all is made")
+        (head,) = own.select(client.PODS, f"{names.ROLE}={names.HEAD}")
+        (cluster,) = own.select(client.RAY_CLUSTERS)
+        assert head["spec"]["serviceAccountName"] == cluster["metadata"]["name"]
+        own.delete(client.RAY_JOBS, names.ray_job(RUN, 0, 1))
+
+
 @pytest.mark.parametrize("what", RAY_JOBS)
 def test_no_machines_of_another_kind(red: Red, what: str) -> None:
     """A RayJob of a run, with one thing in it that grants more, is refused to the team's user and names it."""
