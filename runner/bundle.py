@@ -48,6 +48,7 @@ SPEC, CODE, LOCK = "spec.json", "code.zip", "packages.lock"
 #: Bytes that are read, at most, of what is recorded in words, and of a segment (those that `ship` writes have 1 MiB).
 WORDS_BYTES, SEGMENT_BYTES = 1 << 20, 16 << 20
 CLUSTER = "cluster.json"
+_LAST = re.compile(r"@last(?:~[0-9]{1,6})?")
 
 
 def new_run_id(job: str, now: float | None = None) -> str:
@@ -385,16 +386,14 @@ def find_run(store: Store, name: str) -> str:
     where = f"store {store.url}"
     if not ids:
         raise RunNotFound(f"no run '{name}': the store has no runs", todo="submit one, or give --store", where=where)
-    if name.startswith("@last"):
+    if _LAST.fullmatch(name):
         return _last(store, ids, name)
-    for fits in (
-        [i for i in ids if i == name],
-        [i for i in ids if i.startswith(name)],
-        [i for i in ids if name in i],
-    ):
-        if len(fits) == 1:
+    if name in ids:
+        return name
+    for fits in ([i for i in ids if i.startswith(name)], [i for i in ids if name in i]):
+        if len(fits) == 1 and name:
             return fits[0]
-        if fits:
+        if fits and name:
             raise RunNotFound(
                 f"'{name}' fits {len(fits)} runs: {', '.join(fits[-5:])}",
                 todo="give more of the id",

@@ -58,9 +58,9 @@ class _Group(TyperGroup):
             print_error(console(sys.stderr), error)
             raise typer.Exit(error.exit_code) from None
         except Exception as error:
-            if isinstance(error, BrokenPipeError) and streams.reader_has_left():
-                streams.mute()
-                raise typer.Exit(streams.READER_LEFT) from None
+            code = streams.code_of(error)
+            if code is not None:
+                raise typer.Exit(code) from None
             if debugged():
                 raise  # a debugger wants it
             if interrupts.presses.any and isinstance(error, ImportError):  # an import that tells it in other words

@@ -24,6 +24,11 @@ def main() -> int:
         code = left.code
         if code == interrupts.EXIT_CODE and not interrupts.presses.told:
             interrupts.say_nothing_started()
+    except OSError as error:  # the parser prints, too
+        lost = streams.code_of(error)
+        if lost is None:
+            raise
+        code = lost
     except (KeyboardInterrupt, ImportError):
         if not interrupts.presses.any:
             raise
@@ -35,9 +40,9 @@ def main() -> int:
 def _leave(code: int) -> int:
     """The last lines, and no word of a Ctrl-C that comes while Python ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    left = streams.reader_has_left()
+    lost = streams.code_of() if code in (0, 1) else None  # 1: what the parser makes of a reader that has left
     streams.mute()
-    return streams.READER_LEFT if left and code in (0, 1) else code  # 1: what the parser makes of it
+    return code if lost is None else lost
 
 
 if __name__ == "__main__":

@@ -85,13 +85,23 @@ _BUILT_IN = {"local": Cluster(backend="local"), "ray_local": Cluster(backend="ra
 
 def find_project(start: Path | None = None) -> Project:
     """The project around `start` (a file or folder; the current folder by default)."""
-    start = (start or Path.cwd()).resolve()
+    start = (start or here()).resolve()
     folder = start if start.is_dir() else start.parent
     for candidate in (folder, *folder.parents):
         settings = _settings(candidate)
         if settings is not None or _has_marks(candidate):
             return Project(candidate, found=True, settings=settings or {})
     return Project(folder, found=False)
+
+
+def here() -> Path:
+    """The current folder. Raises ProjectError where it is gone."""
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        raise ProjectError(
+            "the current folder is gone", allowed="a folder that is there", todo="cd to the project"
+        ) from None
 
 
 def _has_marks(folder: Path) -> bool:

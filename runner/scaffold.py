@@ -9,6 +9,7 @@ from importlib import resources
 from pathlib import Path
 
 from runner.errors import ProjectError
+from runner.project import here
 
 #: File of the project -> template. Templates end in .txt, so that no tool takes them for code of this package.
 FILES = {
@@ -31,6 +32,7 @@ def write_project(folder: Path) -> list[str]:
     Raises:
         ProjectError: the folder holds something, or cannot be written.
     """
+    here()
     _check(folder)
     name = project_name(folder)
     made: list[Path] = []

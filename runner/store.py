@@ -102,6 +102,8 @@ class Store:
                 where=f"store {url}",
             )
         self.kind = _SCHEMES[scheme]
+        if self.kind != LOCAL and not url.partition("://")[2].partition("/")[0]:
+            raise StoreRefused("no bucket", allowed="s3://bucket/prefix", todo="name it", where=f"store {url}")
         if self.kind == LOCAL:
             self.root = os.path.abspath(os.path.expanduser(self.url.split("://", 1)[-1]))
             self.url = self.root

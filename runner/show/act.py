@@ -234,12 +234,12 @@ def _cancelled_by_ctrl_c(run: Run, commands: Commands, output: Output) -> Iterat
             run.wait(timeout_s=CANCEL_WAIT_S, check=False)
             run.end_unstarted()
         _end(run, run.view(), commands, output, interrupted=True)
-    except BrokenPipeError:
-        if not streams.reader_has_left():
+    except OSError as error:
+        code = streams.code_of(error)
+        if code is None:
             raise
-        streams.mute()
         _say_left(run, commands)
-        raise typer.Exit(streams.READER_LEFT) from None
+        raise typer.Exit(code) from None
 
 
 def _say_left(run: Run, commands: Commands) -> None:

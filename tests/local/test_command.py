@@ -76,6 +76,31 @@ def test_a_reader_that_leaves_is_no_error(words: list[str]) -> None:
     assert "Exception" not in done.stderr
 
 
+@pytest.mark.parametrize("words", [["ps"], ["ps", "-o", "json"], ["--help"], ["submit", "tiny"]])
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_output_that_cannot_be_written_is_an_error_of_its_own(words: list[str], unbuffered: str) -> None:
+    """The disk that it leads to is full: that is said, once, and is no bug of runner; nothing is started."""
+    with open("/dev/full", "w") as full:
+        before = f"import os; os.environ['PYTHONUNBUFFERED'] = {unbuffered!r}"
+        done = command(*words, before=before, capture_output=False, stdout=full, stderr=subprocess.PIPE)
+    assert done.returncode == 1
+    assert done.stderr.count("error: standard output cannot be written: No space left on device") == 1
+    assert "Traceback" not in done.stderr
+    assert api.runs() == []
+
+
+def test_a_folder_that_is_gone_is_no_bug(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever looks for the project from there says so."""
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    folder.rmdir()
+    for words in (["ps"], ["submit", "tiny"], ["init", "x"]):
+        done = command(*words)
+        assert (done.returncode, done.stderr.splitlines()[0]) == (2, "error: the current folder is gone")
+    monkeypatch.chdir(tmp_path)
+
+
 ENDS = """
 import os, sys
 from runner import Job, Prep

@@ -173,9 +173,13 @@ def test_runs_are_found_by_unique_parts_and_by_age(store: Store) -> None:
     assert find_run(store, "@last~2") == "r260101-000000-a-222"
     with pytest.raises(RunNotFound, match="fits 2 runs"):
         find_run(store, "r260101")
-    for wrong in ("zzz", "@last~3"):
+    for wrong in ("zzz", "@last~3", "@last~x", "@lastx", "@last~", "@last~1~1", ""):
         with pytest.raises(RunNotFound):
             find_run(store, wrong)
+    only = Store(f"{store.url}-2")
+    Bundle(only, "r260101-000000-a-222").index("job", "succeeded", 3)
+    with pytest.raises(RunNotFound):
+        find_run(only, "")
 
 
 def test_the_index_has_one_line_a_run(store: Store) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.errors import Fenced, StoreError
+from runner.errors import Fenced, StoreError, StoreRefused
 from runner.store import Entry, Log, Store
 
 
@@ -58,6 +58,13 @@ def test_put_file_publishes_a_finished_file(store: Store, tmp_path: Path) -> Non
     source.write_bytes(b"data" * 1000)
     store.put_file("data/x.bin", source)
     assert store.get("data/x.bin") == source.read_bytes()
+
+
+def test_an_object_store_without_a_bucket_is_refused() -> None:
+    """A URL that ends too early."""
+    for url in ("s3://", "s3:///runs", "s3a://"):
+        with pytest.raises(StoreRefused, match="no bucket"):
+            Store(url)
 
 
 @pytest.mark.parametrize("url", ["memory://x", "http://host/x", "gs://bucket/x", "hdfs://x/y"])
