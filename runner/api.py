@@ -35,7 +35,7 @@ from runner.backends.base import EARLY, open_backend, open_outside, place
 from runner.backends.processes import MARK
 from runner.bundle import CODE, LIVE, LOCK, SPEC, Bundle, Doing, encoded, find_run, new_run_id, read_index
 from runner.code_root import is_installed
-from runner.config import settled
+from runner.config import reference_of, settled
 from runner.errors import (
     ApiError,
     Fenced,
@@ -394,7 +394,7 @@ def go_on(run: Run, resumption: Resumption) -> Run:
         if resumption.new_code:
             assert revision is not None
             project = find_project()
-            code = pack(project, _entry_files(revision.spec, project.root), run.bundle.root)
+            code = _packed(project, revision.spec, run.bundle.root)
             entry["code"] = _create_next(store, "code-{}.zip", code, made)
             new_code = entry["code"], code
         try:
@@ -653,7 +653,7 @@ def _write_bundle(prepared: Prepared, *, inline: bool) -> Bundle:
         "start_from": prepared.begins,
         "changes": settings.to_json(prepared.changes),
     }
-    parts = {CODE: pack(resolved.project, _entry_files(spec, root), store)}
+    parts = {CODE: _packed(resolved.project, spec, store)}
     if prepared.lock is not None:
         parts[LOCK] = prepared.lock.encode()
     sealed = trust.seal({SPEC: encoded(spec), **parts})
@@ -694,8 +694,12 @@ def _remove_half_made(bundle: Bundle, job: str) -> None:
         bundle.leave_index()
 
 
-def _entry_files(spec: dict[str, Any], root: Path) -> list[Path]:
-    return [root / ref["file"] for ref in _references(spec) if ref.get("file") is not None]
+def _packed(project: Project, spec: Mapping[str, Any], store: Store) -> bytes:
+    functions = [reference_of(ref) for ref in _references(spec)]
+    files = [project.root / function.file for function in functions if function.file is not None]
+    cluster = spec["cluster"]
+    remote = cluster["backend"] == "kuberay" or cluster.get("address") is not None
+    return pack(project, files, store, functions, remote=remote)
 
 
 def _references(value: Any) -> Iterator[dict[str, Any]]:

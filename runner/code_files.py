@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from runner.code_root import ENVIRONMENTS, Folders, is_installed
+from runner.code_root import ENVIRONMENTS, OUTSIDE, Folders, is_installed, is_outside
 
 #: Folders in which nobody's own modules lie.
 SKIPPED = {"__pycache__", "node_modules", "venv", "build", "dist", *ENVIRONMENTS}
@@ -55,8 +55,14 @@ class Finder:
 
     def label(self, path: Path) -> str:
         """A name for a file that is the same wherever the code lies; two that lie elsewhere may share one."""
-        base = self.root if path.is_relative_to(self.root) else self._bases.get(path) or _outermost(path)
-        return path.relative_to(base).as_posix()
+        return path.relative_to(self.base(path)).as_posix()
+
+    def base(self, path: Path) -> Path:
+        """The project's folder, or of a file from elsewhere that in which its dotted name begins."""
+        if not is_outside(path, self.root):
+            return self.root
+        brought = self.root / OUTSIDE
+        return brought if path.is_relative_to(brought) else self._bases.get(path) or _outermost(path)
 
     def find(self, dotted: Sequence[str], importer: Path | None) -> list[Found]:
         """What `import a.b.c` in the file `importer` may load of the user's code; several where that is not sure."""

@@ -8,6 +8,7 @@ children find the same modules under the same names: multiprocessing hands the p
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import json
 import os
@@ -24,6 +25,8 @@ CODE_MARK = "lake-runner-code"
 FOLDERS_NOTE = ".runner-folders.json"
 #: Another one: the files that travelled, each with its digest.
 FILES_NOTE = ".runner-files.json"
+#: The folder in the tree for modules from outside the project.
+OUTSIDE = ".runner-outside"
 #: Tells the children of a process of ours, which multiprocessing starts, where the code is.
 ROOT_VARIABLE = "RUNNER_CODE_ROOT"
 #: Folders with what an environment holds, wherever that is.
@@ -39,15 +42,18 @@ class Folders:
         first: before installed packages, in this order.
         last: after them: those of job files, whose siblings are found there but shadow nothing.
         origin: the root at submission, whose own folders are taken off the path of the run's processes.
+        before, after: folders outside it that are found there, before and after installed packages.
     """
 
     first: tuple[str, ...] = ("",)
     last: tuple[str, ...] = ()
     origin: str = ""
+    before: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
 
     def to_bytes(self) -> bytes:
         """The note."""
-        return json.dumps({"first": self.first, "last": self.last, "origin": self.origin}).encode()
+        return json.dumps(dataclasses.asdict(self)).encode()
 
     @classmethod
     def of(cls, root: Path) -> Folders:
@@ -55,7 +61,8 @@ class Folders:
         note = root / FOLDERS_NOTE
         if note.is_file():
             told = json.loads(note.read_bytes())
-            return cls(tuple(told["first"]), tuple(told["last"]), told["origin"])
+            lists = ("first", "last", "before", "after")
+            return cls(origin=told["origin"], **{name: tuple(told[name]) for name in lists})
         return cls(("", "src") if is_source_folder(root / "src") else ("",))
 
 
@@ -95,6 +102,11 @@ def code_root() -> Path | None:
     return Path(told) if told else None
 
 
+def is_outside(path: Path, root: Path) -> bool:
+    """Whether a file of the user's is none of the project's, wherever it lies in the tree of a run's code."""
+    return not path.is_relative_to(root) or path.is_relative_to(root / OUTSIDE)
+
+
 def code_folder() -> Path | None:
     """The folder with `runner/` and `project/`, if this process runs from code that was unpacked from a bundle."""
     folder = _PACKAGE.parent
@@ -106,8 +118,8 @@ def arranged(path: Iterable[str], root: Path, folders: Folders) -> list[str]:
 
     A module of the user's that is called like one of the standard library must not break what imports that.
     """
-    ours = [str(root / folder) for folder in folders.first]
-    last = [str(root / folder) for folder in folders.last]
+    ours = [*(str(root / folder) for folder in folders.first), *folders.before]
+    last = [*folders.after, *(str(root / folder) for folder in folders.last)]
     rest = [entry for entry in path if entry not in (*ours, *last)]
     library = [entry for entry in rest if _is_library(entry)]
     return [*library, *ours, *(entry for entry in rest if entry not in library), *last]

@@ -177,6 +177,12 @@ def _parse(path: Path, mtime_ns: int, size: int) -> Module | None:
 
 def every_import(path: Path) -> list[Import]:
     """All imports of a file, wherever they stand; none if it is no Python."""
+    stat = path.stat()
+    return _every_import(path, stat.st_mtime_ns, stat.st_size)
+
+
+@functools.lru_cache(maxsize=4096)
+def _every_import(path: Path, mtime_ns: int, size: int) -> list[Import]:
     try:
         return list(_imports(ast.walk(ast.parse(path.read_bytes(), filename=str(path)))))
     except (SyntaxError, ValueError, RecursionError):

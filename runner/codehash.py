@@ -19,6 +19,7 @@ from runner import capture
 from runner.capture import FunctionRef
 from runner.code_deps import name_of_module
 from runner.code_files import Finder
+from runner.code_root import is_installed, is_outside
 from runner.code_slice import Slice
 from runner.code_syntax import every_import
 from runner.code_value import Values
@@ -85,15 +86,42 @@ def project_files(start: Iterable[Path], root: Path) -> set[Path]:
     waiting = [Path(os.path.abspath(path)) for path in start]  # a link in the project is where it is seen
     while waiting:
         path = waiting.pop()
-        if path in found or not path.is_file():
-            continue
-        found.add(path)
-        for each in every_import(path):
-            whole = (*each.module, each.attribute) if each.attribute not in (None, "*") else each.module
-            dotted = tuple(str(part) for part in whole)
-            modules = finder.relative(each.level, dotted, path) if each.level else finder.find(dotted, path)
-            waiting.extend(file for one in modules for file in one.executed if file.is_relative_to(root))
+        if path not in found and path.is_file():
+            found.add(path)
+            waiting.extend(file for file in _imported(path, finder) if file.is_relative_to(root))
     return found
+
+
+def modules_elsewhere(files: Iterable[Path], functions: Iterable[FunctionRef], root: Path) -> dict[str, Path]:
+    """Top-level name -> the folder in which it lies, of the user's modules outside the project that code imports.
+
+    Args:
+        files: of the code; theirs are not followed further.
+        functions: of which those of a notebook are looked into.
+    """
+    reached = Slice(root.resolve())
+    values = Values(reached)
+    for function in functions:
+        if function.value is not None:
+            values.add(_unpickled(function.value))
+    finder = reached.finder
+    imported = {file for path in files if path.suffix == ".py" for file in _imported(path, finder)}
+    found = {}
+    for path in {*reached.files, *imported}:
+        if is_outside(path, finder.root) and not is_installed(path):
+            base = finder.base(path)
+            found[path.relative_to(base).parts[0].split(".")[0]] = base
+    return found
+
+
+def _imported(path: Path, finder: Finder) -> Iterator[Path]:
+    """The files that the imports of a file run, wherever they stand in it."""
+    for each in every_import(path):
+        whole = (*each.module, each.attribute) if each.attribute not in (None, "*") else each.module
+        dotted = tuple(str(part) for part in whole)
+        modules = finder.relative(each.level, dotted, path) if each.level else finder.find(dotted, path)
+        for one in modules:
+            yield from one.executed
 
 
 def _add(function: Any, reached: Slice, values: Values) -> str:
@@ -110,7 +138,7 @@ def _add(function: Any, reached: Slice, values: Values) -> str:
 
 def _label(path: Path, finder: Finder) -> str:
     label = finder.label(path)
-    return label if path.is_relative_to(finder.root) else name_of_module(label)
+    return name_of_module(label) if is_outside(path, finder.root) else label
 
 
 def _add_config(ref: FunctionRef, reached: Slice, values: Values) -> None:

@@ -8,6 +8,7 @@ where none of their files has changed, or else none, so that all of them are imp
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import importlib
 import os
 import sys
@@ -31,6 +32,8 @@ class _Space:
 
     modules: dict[str, ModuleType] = field(default_factory=dict)
     stamps: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    before: list[str] = field(default_factory=list)  # what they have put on the path, before all else and after it
+    after: list[str] = field(default_factory=list)
 
     def is_fresh(self) -> bool:
         """Whether no file has changed."""
@@ -47,6 +50,7 @@ class _Entered:
     shared: bool
     finder: Finder
     last: set[str] = field(default_factory=set)
+    arranged: list[str] = field(default_factory=list)
     at: float = field(default_factory=time.time)
     seen: set[str] = field(default_factory=set)
 
@@ -124,6 +128,7 @@ def note() -> None:
     if _entered is None:
         return
     space = _space(_entered.root)
+    _note_path(_entered, space)
     fresh = {name: module for name, module in sys.modules.copy().items() if name not in _entered.seen}
     _entered.seen.update(fresh)
     for name, module in _of(fresh, _entered.root).items():
@@ -132,6 +137,15 @@ def note() -> None:
             file = getattr(module, "__file__", None)
             if file is not None:
                 space.stamps[file] = _stamp(file, _entered.at)
+
+
+def _note_path(entered: _Entered, space: _Space) -> None:
+    """Keep what the project's modules have put on the path: they are not run again for what is loaded next."""
+    known = {*entered.arranged, *space.before, *space.after}
+    first = next((n for n, entry in enumerate(sys.path) if entry in entered.arranged), 0)
+    for number, entry in enumerate(sys.path):
+        if entry not in known:
+            (space.before if number < first else space.after).append(entry)
 
 
 def last_folders() -> set[str]:
@@ -174,8 +188,10 @@ def _space(root: Path) -> _Space:
 def _arrange(entered: _Entered, folder: Path) -> None:
     if folder != Path():
         entered.last.add(folder.as_posix())
-    told = Folders.of(entered.root)
-    sys.path[:] = arranged(entered.path, entered.root, Folders(told.first, tuple(sorted(entered.last))))
+    told, space = Folders.of(entered.root), _space(entered.root)
+    folders = dataclasses.replace(told, last=tuple(sorted(entered.last)))
+    path = [*space.before, *entered.path, *space.after]
+    sys.path[:] = entered.arranged = arranged(dict.fromkeys(path), entered.root, folders)
 
 
 def _places(module: ModuleType) -> list[str]:

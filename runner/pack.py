@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 import io
 import json
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from runner.bundle import Bundle
-from runner.code_root import FILES_NOTE, FOLDERS_NOTE
+from runner.capture import FunctionRef
+from runner.code_root import FILES_NOTE, FOLDERS_NOTE, OUTSIDE
 from runner.code_tree import DIGITS
-from runner.codehash import project_files
+from runner.codehash import modules_elsewhere, project_files
 from runner.credentials import is_file_of_secrets
+from runner.elsewhere import files_of, only_here, path_entries
 from runner.errors import ProjectError
 from runner.imported import import_folders, imported_files, refuse_shadowed
 from runner.listed import listed_files
@@ -28,7 +31,10 @@ _PACKAGE = Path(__file__).resolve().parent
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
-def pack(project: Project, entry_files: Iterable[Path], store: Store | None = None) -> bytes:
+def pack(
+    project: Project, entry_files: Iterable[Path], store: Store | None = None,
+    functions: Iterable[FunctionRef] = (), *, remote: bool = False,
+) -> bytes:  # fmt: skip
     """The zip's bytes: ``project/...`` and ``runner/...``; the same files give the same bytes.
 
     Whatever of the project's modules has been imported, or is imported by the entry files, is there, also if git
@@ -40,6 +46,8 @@ def pack(project: Project, entry_files: Iterable[Path], store: Store | None = No
             they import.
         entry_files: the files that hold the job's functions.
         store: of the run, which may lie inside the project.
+        functions: of the job; modules outside the project that those of a notebook use are found by them.
+        remote: the run's processes are on other machines: such modules travel, where only this process finds them.
 
     Raises:
         ProjectError: more than 64 MiB.
@@ -49,18 +57,39 @@ def pack(project: Project, entry_files: Iterable[Path], store: Store | None = No
     modules = entries | imported_files(root)
     modules |= _inside(project_files([root / inside for inside in modules if inside.suffix == ".py"], root), root)
     refuse_shadowed(modules, root)
-    files = {*_listed(project, store), *modules}
+    brought = _elsewhere([root / inside for inside in modules], functions, root, remote=remote)
+    files = {inside: root / inside for inside in {*_listed(project, store), *modules}}
+    folders = import_folders(root, entries)
+    if remote:
+        found = (each for top, base in brought.items() for each in files_of(top, base).items())
+        files |= {Path(OUTSIDE, name): path for name, path in found}
+        folders = dataclasses.replace(folders, first=(*folders.first, *([OUTSIDE] if brought else [])))
+    else:
+        before, after = path_entries(brought.values())
+        folders = dataclasses.replace(folders, before=tuple(before), after=tuple(after))
     _check_size(files, root)
     out = io.BytesIO(_own_source())
     with zipfile.ZipFile(out, "a") as archive:
         noted = {}
         for inside in sorted(files):
-            data = (root / inside).read_bytes()
+            data = files[inside].read_bytes()
             noted[inside.as_posix()] = hashlib.sha256(data).hexdigest()[:DIGITS]
             _add(archive, member_of(inside), data)
-        _add(archive, f"project/{FOLDERS_NOTE}", import_folders(root, entries).to_bytes())
+        _add(archive, f"project/{FOLDERS_NOTE}", folders.to_bytes())
         _add(archive, f"project/{FILES_NOTE}", json.dumps(noted).encode())
     return out.getvalue()
+
+
+def _elsewhere(files: Iterable[Path], functions: Iterable[FunctionRef], root: Path, *, remote: bool) -> dict[str, Path]:
+    """Top-level name -> its folder, of the modules outside the project that only this process finds; theirs as well."""
+    found: dict[str, Path] = {}
+    new = only_here(modules_elsewhere(files, functions, root), remote=remote)
+    while new:
+        found |= new
+        files = [path for top, base in new.items() for path in files_of(top, base).values()]
+        more = modules_elsewhere(files, (), root)
+        new = only_here({top: base for top, base in more.items() if top not in found}, remote=remote)
+    return found
 
 
 @functools.cache
@@ -108,8 +137,8 @@ def _inside(files: Iterable[Path], root: Path) -> set[Path]:
     return {inside for inside in (inside_of(path, root) for path in files) if inside is not None}
 
 
-def _check_size(files: set[Path], root: Path) -> None:
-    sizes = {inside: (root / inside).stat().st_size for inside in files}
+def _check_size(files: Mapping[Path, Path], root: Path) -> None:
+    sizes = {inside: path.stat().st_size for inside, path in files.items()}
     total = sum(sizes.values())
     if total > LARGEST_BYTES:
         largest = sorted(sizes, key=lambda p: -sizes[p])[:5]

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from runner import capture, code_deps
-from runner.code_root import is_installed
+from runner.code_root import is_installed, is_outside
 from runner.code_tree import Tree
 from runner.store import LOCAL, Store
 from runner.store_keys import is_own
@@ -196,7 +196,7 @@ class Watch:
                 continue
             file = getattr(module, "__file__", None)
             path = Path(file) if isinstance(file, str) and file.endswith(".py") and name != "__main__" else None
-            inside = path is not None and path.is_relative_to(root)
+            inside = path is not None and not is_outside(path, root)
             if path is None or not self._is_users(name, path, inside):
                 self._of_others.add(name)
                 continue

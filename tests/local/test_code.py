@@ -88,3 +88,33 @@ def test_python_m_submits_its_own_functions(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-m", "lib.go"], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.stdout == "succeeded\n", done.stderr
+
+
+def test_a_session_uses_modules_that_it_has_put_on_its_path(tmp_path: Path) -> None:
+    """Workers find them where the session did, and the result is found again until one of them is edited."""
+    session = (
+        (
+            f"import sys; sys.path.append({str(tmp_path / 'lib')!r})\n"
+            "import runner, pyarrow as pa, helper\n"
+            "def make(): yield pa.table({'x': [1, 2]})\n"
+            "def fn(batch, config): return [{'x': helper.scale(row['x'])} for row in batch]\n"
+            "stage = runner.Prep('p', fn=fn, source=runner.Dataset(make=make), sink='o', batch_format='rows')\n"
+            "job = runner.Job('m', stages=[stage])\n"
+            "print(runner.prepare(job).plan.stages[0].action)\nrun = runner.submit(job)\n"
+            "print(run.wait(), run.view().stages['p'].state, runner.dataset('o').to_table()['x'].to_pylist())\n"
+        )
+        .replace("runner.prepare", "runner.api.prepare")
+        .replace("import runner,", "import runner.api, runner,")
+    )
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "p").mkdir()
+    said = []
+    for factor in (2, 2, 33):
+        (tmp_path / "lib/helper.py").write_text(f"def scale(x): return x * {factor}\ndef unused(): return 0\n")
+        command = [sys.executable, "-"]
+        done = subprocess.run(command, input=session, cwd=tmp_path / "p", capture_output=True, text=True, check=False)
+        said.append(done.stdout)
+        assert done.returncode == 0, done.stderr
+    assert said[0] == "decide\nsucceeded done [2, 4]\n"
+    assert said[1] == "skip\nsucceeded skipped [2, 4]\n"
+    assert said[2].endswith("succeeded done [33, 66]\n")

@@ -36,6 +36,7 @@ LAYERS = [
     {"config"},
     {"wire", "data"},
     {"project"},
+    {"elsewhere"},
     {"resolve", "pack", "published"},
     {"reasons"},
     {"facts"},

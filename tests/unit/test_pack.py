@@ -6,6 +6,7 @@ import importlib
 import io
 import os
 import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -13,8 +14,8 @@ import pytest
 
 from runner import isolation
 from runner.bundle import Bundle
-from runner.capture import reference
-from runner.code_root import Folders
+from runner.capture import FunctionRef, reference
+from runner.code_root import OUTSIDE, Folders
 from runner.codehash import identify
 from runner.imported import import_folders, refuse_shadowed
 from runner.listed import listed_files
@@ -166,3 +167,52 @@ def test_a_name_that_is_not_utf8_comes_back_as_it_was(root: Path, tmp_path: Path
     unpack_code(bundle, tmp_path / "code")
     assert (tmp_path / "code" / name).read_text() == "x"
     assert Folders.of(tmp_path / "code").last == ("jobs",)
+
+
+LIB = {
+    "helper.py": "import deeper\nK = deeper.K\n", "deeper.py": "K = 1\n", "unused.py": "K = 2\n",
+    "pk/__init__.py": "", "pk/ops.py": "def f(): return 1\n", "pk/data.json": "1", "pk/token": "secret",
+}  # fmt: skip
+WORKER = """
+import sys
+from pathlib import Path
+from runner import capture
+from runner.codehash import identify
+root = Path(sys.argv[1])
+capture.set_code_root(root)
+print(identify([capture.FunctionRef("fn", "jobs/a.py", "jobs.a")], root).hash)
+import helper, pk.ops
+print(helper.__file__)
+"""
+
+
+@pytest.mark.parametrize("remote", [False, True])
+def test_modules_that_only_this_process_finds_are_found_by_workers(
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch, remote: bool
+) -> None:
+    """What a job file puts on the path is there for its workers: on this machine by its place, on others as a copy."""
+    root, copy = tmp_path / "p", tmp_path / "copy"
+    for name, text in LIB.items():
+        write(tmp_path, f"lib/{name}", text)
+    job = f"import sys\nsys.path.append({str(tmp_path / 'lib')!r})\nfrom pk.ops import f\nimport helper\n"
+    write(root, "jobs/a.py", f"{job}def fn(b, c): return f(), helper.K\n")
+    write(root, "clusters/x.py", "X = 1\n")
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    with isolation.isolated():
+        for _ in range(2):  # what is loaded already puts nothing on the path again
+            load_file(root / "jobs/a.py", root)
+            load_file(root / "clusters/x.py", root)
+            data = pack(Project(root, found=True), [root / "jobs/a.py"], store, remote=remote)
+            before = identify([FunctionRef("fn", "jobs/a.py", "jobs.a")], root).hash
+            isolation.leave()
+    Bundle(store, RUN).store.put("code.zip", data)
+    unpack_code(Bundle(store, RUN), copy)
+    worker = subprocess.run([sys.executable, "-c", WORKER, copy], capture_output=True, text=True, check=True)
+    brought = {path.relative_to(copy / OUTSIDE).as_posix() for path in (copy / OUTSIDE).rglob("*.*")}
+    if remote:
+        assert brought - {"__pycache__"} >= {"helper.py", "deeper.py", "pk/__init__.py", "pk/ops.py", "pk/data.json"}
+        assert not {"unused.py", "pk/token"} & brought
+        assert worker.stdout.split() == [before, str(copy / OUTSIDE / "helper.py")]
+    else:
+        assert not brought
+        assert worker.stdout.split() == [before, str(tmp_path / "lib/helper.py")]
