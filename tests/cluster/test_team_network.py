@@ -72,8 +72,15 @@ class Network:
     def reached(self, name: str, *places: tuple[str, int] | str) -> list[bool]:
         """Which of (host, port) a pod reaches, or of other pods by name."""
         asked = [(self.pods[place][1], PORT) if isinstance(place, str) else place for place in places]
-        command = ("exec", name, "--", kit.python(), "-c", ASK, json.dumps(asked))
-        return list(json.loads(self.cluster.run("-n", self.pods[name][0], *command)))
+        command = ("-n", self.pods[name][0], "exec", name, "--", kit.python(), "-c", ASK, json.dumps(asked))
+        said: list[str] = []
+
+        def answered() -> str:  # on a machine that has too much to do, the API has no answer now and then
+            said.append(self.cluster.run(*command, check=False))
+            return said[-1]
+
+        kit.await_that(answered, 60, f"{name} has asked")
+        return list(json.loads(said[-1]))
 
 
 @pytest.fixture(scope="module")
