@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import os
 import stat
@@ -10,6 +11,8 @@ from typing import Any
 
 from runner.errors import DataError
 
+#: Where the files are that this process has open.
+_DESCRIPTORS = "/proc/self/fd"
 _KINDS = (
     (stat.S_ISFIFO, "a named pipe"), (stat.S_ISSOCK, "a socket"),
     (stat.S_ISCHR, "a device"), (stat.S_ISBLK, "a device"),
@@ -54,6 +57,47 @@ def check_regular(path: str) -> os.stat_result:
     info = os.stat(path)
     _check_regular(path, info)
     return info
+
+
+@contextlib.contextmanager
+def opened(path: str, base: str) -> Iterator[tuple[str, int]]:
+    """A name under which a regular file can be opened, and its bytes; what is checked is the file that is opened.
+
+    Args:
+        base: the dataset's folder; '' where the file is the user's own choice.
+
+    Raises:
+        OSError: it cannot be opened.
+        DataError: it is a pipe, a socket or a device, or somebody else's link leads there from the folder.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe waits for nobody
+    try:
+        info = os.fstat(descriptor)
+        _check_regular(path, info)
+        if base:
+            _check_inside(path, base, info)
+        known = f"{_DESCRIPTORS}/{descriptor}"
+        yield known if os.path.exists(known) else path, info.st_size
+    finally:
+        os.close(descriptor)
+
+
+def _check_inside(path: str, base: str, info: os.stat_result) -> None:
+    """Raises DataError unless the file that is open is the one at `path`, and all links on the way may be followed."""
+    real, folder = os.path.realpath(path), os.path.realpath(base)
+    if not os.path.samestat(os.stat(real), info):
+        raise _bad_link(path, "leads to another file than a moment ago", "read it again")
+    if real.startswith(folder.rstrip("/") + "/"):
+        return
+    place, links = base.rstrip("/"), 0
+    for name in path[len(place) :].strip("/").split("/"):
+        place = f"{place}/{name}"
+        own = os.lstat(place)
+        if stat.S_ISLNK(own.st_mode):
+            links += 1
+            _check_link(place, own, folder)
+    if not links:
+        raise _bad_link(path, f"leads out of the folder, to {real}", "read it again")
 
 
 def _walk(folder: str, base: str, above: tuple[str, ...]) -> Iterator[tuple[str, dict[str, Any]]]:

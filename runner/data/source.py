@@ -18,7 +18,6 @@ from runner.data import local_files
 from runner.data.compression import compression_of, file_name, refused_compression
 from runner.data.etags import content_etag
 from runner.data.explain import FileChanged
-from runner.data.local_files import check_regular
 from runner.data.ranges import RangeFile, keep_whole
 from runner.data.readable import lend
 from runner.data.tables import refuse_tables
@@ -155,28 +154,34 @@ def filesystem(url: str, options: Mapping[str, Any] | None = None) -> tuple[Any,
     return fs, kind._strip_protocol(url)
 
 
-def open_input(url: str, size: int, options: Mapping[str, Any] | None = None, *, mapped: bool = False) -> pa.NativeFile:
+def open_input(
+    url: str, size: int, options: Mapping[str, Any] | None = None, *, path: str | None = None, mapped: bool = False
+) -> pa.NativeFile:
     """A file opened for random reads; each read fetches exactly the bytes asked for.
 
     Args:
         size: bytes that the file had when it was listed.
+        path: the part of the URL that is relative to the dataset's folder. A link by which somebody else would have
+            this user read a file outside of that folder is refused, as it is when files are listed.
         mapped: map a local file into memory (reads copy nothing; the file must not shrink meanwhile).
 
     Raises:
         OSError: it is absent, may not be read, or (`FileChanged`) has another size.
+        DataError: it is no regular file, or such a link.
     """
-    fs, path = filesystem(url, options)
+    fs, place = filesystem(url, options)
     if _is_local(fs):
-        found = check_regular(path).st_size
-        if found != size:
-            raise FileChanged(f"the file has {found} bytes, {size} were listed")
-        return pa.memory_map(path) if mapped and size else pa.OSFile(path)
+        base = place.removesuffix(f"/{path}")
+        with local_files.opened(place, "" if base == place else base or "/") as (name, found):
+            if found != size:
+                raise FileChanged(f"the file has {found} bytes, {size} were listed")
+            return pa.memory_map(name) if mapped and size else pa.OSFile(name)
     if fs.protocol in (
         "memory",
         ("memory",),
     ):  # every open() of fsspec's memory file gives the same object, with one position
-        return pa.BufferReader(fs.cat_file(path))
-    return lend(RangeFile(fs, path, size))
+        return pa.BufferReader(fs.cat_file(place))
+    return lend(RangeFile(fs, place, size))
 
 
 def _find(fs: Any, root: str) -> tuple[str, dict[str, dict[str, Any]]]:

@@ -11,7 +11,7 @@ from typing import Any
 import fsspec
 import pytest
 
-from runner.data import etags
+from runner.data import etags, local_files
 from runner.data.etags import content_etag
 from runner.data.source import infer_format, list_files, open_input, partitions_of
 from runner.errors import DataError
@@ -217,6 +217,51 @@ def test_links_of_others(tmp_path: Path) -> None:
         list_files(f"{url}/data")
     (tmp_path / "data" / "ours.csv").unlink()
     assert listed(f"{url}/data") == ["a.csv", "theirs.csv"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make files of other users")
+def test_links_that_come_later(tmp_path: Path) -> None:
+    """A link by which somebody else would have another file read is refused when the file is opened, also one that is
+    put in the place of a file, or of a folder, after the files were listed."""
+    url = fill(tmp_path, "data/a/x.csv", "secret/x.csv")
+    (file,) = list_files(f"{url}/data")
+    os.rename(tmp_path / "data/a", tmp_path / "aside")
+    (tmp_path / "data/a").symlink_to(tmp_path / "secret")
+    os.truncate(tmp_path / "secret/x.csv", file.size)
+    with open_input(file.url, file.size, path=file.path) as source:
+        assert len(source.read()) == file.size  # this user's own link
+    os.chown(tmp_path / "data/a", 4711, 4711, follow_symlinks=False)
+    with pytest.raises(DataError, match="data/a: a link that leads out of the folder"):
+        open_input(file.url, file.size, path=file.path)
+    (tmp_path / "data/a").unlink()
+    os.rename(tmp_path / "aside", tmp_path / "data/a")
+    (tmp_path / "data/a/x.csv").unlink()
+    (tmp_path / "data/a/x.csv").symlink_to("../../secret/x.csv")
+    os.chown(tmp_path / "data/a/x.csv", 4711, 4711, follow_symlinks=False)
+    for mapped in (True, False):
+        with pytest.raises(DataError, match="leads out of the folder"):
+            open_input(file.url, file.size, path=file.path, mapped=mapped)
+    (tmp_path / "data/a/x.csv").unlink()
+    (tmp_path / "data/a/x.csv").symlink_to("../y.csv")
+    os.chown(tmp_path / "data/a/x.csv", 4711, 4711, follow_symlinks=False)
+    fill(tmp_path, "data/y.csv")
+    assert open_input(file.url, 10, path=file.path).read() == b"data/y.csv"
+
+
+def test_a_file_that_is_another_one_when_it_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is checked is the file that is open, not the one that has its name a moment later."""
+    fill(tmp_path, "data/a.csv", "secret.csv")
+    (tmp_path / "data/a.csv").unlink()
+    (tmp_path / "data/a.csv").symlink_to("../secret.csv")
+
+    def swapped(path: str) -> str:
+        (tmp_path / "data/a.csv").unlink()
+        (tmp_path / "data/a.csv").write_text("secret.csv")
+        return os.path.abspath(path)
+
+    monkeypatch.setattr(local_files.os.path, "realpath", swapped)
+    with pytest.raises(DataError, match="leads to another file than a moment ago"):
+        open_input(str(tmp_path / "data/a.csv"), 10, path="a.csv")
 
 
 def test_pipes_and_sockets(tmp_path: Path) -> None:
