@@ -8,7 +8,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from runner.data.expansion import cuts, row_sizes
 from runner.data.guess import wider
+from runner.data.limits import beyond, limits, shown_bytes
 from runner.data.recast import recast
 from runner.data.types import plain_type, size_of, twice, widened
 from runner.errors import DataError, listed, suggest
@@ -17,6 +19,8 @@ from runner.errors import DataError, listed, suggest
 _WHOLE_NUMBER = re.compile(r"0|-?[1-9][0-9]{0,17}")
 #: Of a batch; strings and lists with 32-bit offsets address no more.
 MOST_BYTES = 2**31 - 1
+#: Of a batch whose values come to stand by themselves only here.
+PIECE_BYTES = 64 << 20
 #: Formats whose types are guessed from values, so that a wider guess in another file is no contradiction.
 _GUESSED = ("jsonl", "csv")
 
@@ -95,17 +99,41 @@ def _checked(schema: pa.Schema, url: str, columns: set[str] | None) -> pa.Schema
 def fill(batch: pa.RecordBatch, wanted: pa.Schema, partitions: Mapping[str, str | None]) -> Iterator[pa.RecordBatch]:
     """`batch` with exactly the wanted columns: partition values filled in, order and types as in `wanted`.
 
-    One batch, or several where it is larger than plain types can address.
+    One batch, or several where it is larger than plain types can address, or becomes much larger than it is.
 
     Raises:
         ValueError: a value has no place in its column's type; the column is named.
-        DataError: a column of the file says something else than the folder.
+        DataError: a column of the file says something else than the folder, or a row takes more memory than it may.
     """
-    if size_of(batch) > MOST_BYTES and batch.num_rows > 1:
-        half = batch.num_rows // 2
-        yield from fill(batch.slice(0, half), wanted, partitions)
-        yield from fill(batch.slice(half), wanted, partitions)
+    for piece in _pieces(batch, wanted):
+        yield _filled(piece, wanted, partitions)
+
+
+def _pieces(batch: pa.RecordBatch, wanted: pa.Schema) -> Iterator[pa.RecordBatch]:
+    """The batch cut so that each piece can be addressed, and grows to PIECE_BYTES at most or is one row."""
+    sizes = row_sizes(batch, wanted)
+    if isinstance(sizes, int):
+        yield from _halves(batch, sizes)
         return
+    if len(sizes) and int(sizes.max()) > limits().at_once_bytes:
+        raise beyond("at_once_bytes", f"a row of {shown_bytes(int(sizes.max()))}")
+    start = 0
+    for stop in cuts(sizes, PIECE_BYTES):
+        yield from _halves(batch.slice(start, stop - start), 0)
+        start = stop
+
+
+def _halves(batch: pa.RecordBatch, added: int) -> Iterator[pa.RecordBatch]:
+    """The batch, halved until it can be addressed; each row becomes larger by `added` bytes."""
+    if (size_of(batch) <= MOST_BYTES and added * batch.num_rows <= PIECE_BYTES) or batch.num_rows <= 1:
+        yield batch
+        return
+    half = batch.num_rows // 2
+    yield from _halves(batch.slice(0, half), added)
+    yield from _halves(batch.slice(half), added)
+
+
+def _filled(batch: pa.RecordBatch, wanted: pa.Schema, partitions: Mapping[str, str | None]) -> pa.RecordBatch:
     arrays = []
     for field in wanted:
         index = batch.schema.get_field_index(field.name)
@@ -120,7 +148,7 @@ def fill(batch: pa.RecordBatch, wanted: pa.Schema, partitions: Mapping[str, str 
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
             have = batch.schema.field(index).type if index >= 0 else "text"
             raise ValueError(f"column '{field.name}', {have} as {field.type}: {error}") from error
-    yield pa.RecordBatch.from_arrays(arrays, schema=wanted) if arrays else batch.select([])
+    return pa.RecordBatch.from_arrays(arrays, schema=wanted) if arrays else batch.select([])
 
 
 def _partition(field: pa.Field, column: pa.Array | None, value: str | None, rows: int) -> pa.Array:

@@ -10,8 +10,11 @@ import pyarrow as pa
 from runner.data import ipc, lines, parquet
 from runner.data.columns import add_partitions, check_columns, fill, unify
 from runner.data.explain import explained
+from runner.data.limits import beyond, limits, shown_bytes
+from runner.data.shape import check_shape
 from runner.data.shards import UNCOUNTED, Shard, Unit
 from runner.data.source import SourceFile, open_input
+from runner.data.types import size_of
 
 FILES_SCHEMA = pa.schema([("path", pa.string()), ("bytes", pa.binary())])
 #: Metadata of a schema that leaves out columns of the files.
@@ -39,10 +42,10 @@ def inspect(
         DataError: the file is corrupt, of another format, or cannot be read; the URL is named.
     """
     with explained(file.url):
-        if format == "parquet":
-            return parquet.inspect(file, options)
-        if format == "ipc":
-            return ipc.inspect(file, options)
+        if format in ("parquet", "ipc"):
+            units, schema = (parquet if format == "parquet" else ipc).inspect(file, options)
+            check_shape(schema)
+            return units, schema
         if format == "files":
             return (Unit(0, 1, file.size, 0, file.size),), FILES_SCHEMA
         units, schemas = lines.inspect(file, format, options, whole)
@@ -87,13 +90,21 @@ def read(
     else:
         wanted = schema
     strict = len(wanted) == len(schema) and not is_selected(schema)
+    most = limits()
     for unit in chosen:
         with explained(url, unit.index):
-            seen = 0
+            seen = decoded = 0
             for batch in _raw(url, shard, unit, wanted, options, rows, strict):
-                if batch.num_rows:  # pyarrow dies of some questions about empty ones
-                    seen += batch.num_rows
-                    yield from fill(batch, wanted, shard.partitions)
+                if not batch.num_rows:  # pyarrow dies of some questions about empty ones
+                    continue
+                seen += batch.num_rows
+                if unit.rows != UNCOUNTED and seen > unit.rows:
+                    raise ValueError(f"{seen} rows, {unit.rows} were counted")
+                for piece in fill(batch, wanted, shard.partitions):
+                    decoded += max(size_of(piece), piece.num_rows)
+                    if decoded > most.in_all(unit.within(shard.size)):
+                        raise beyond("ratio", f"{shown_bytes(decoded)} of values out of {shown_bytes(shard.size)}")
+                    yield piece
             if unit.rows not in (UNCOUNTED, seen):
                 raise ValueError(f"{seen} rows, {unit.rows} were counted")
 
@@ -108,7 +119,7 @@ def _raw(
     strict: bool,
 ) -> Iterator[pa.RecordBatch]:
     if shard.format == "parquet":
-        own = set(parquet.footer(url, shard, options).schema.to_arrow_schema().names)
+        own = set(parquet.footer(url, shard, options).schema.names)
         return parquet.read(url, shard, unit, [name for name in wanted.names if name in own], options, rows)
     if shard.format == "ipc":
         return ipc.read(url, shard, unit, wanted.names, options)
@@ -122,6 +133,6 @@ def _whole_file(
 ) -> Iterator[pa.RecordBatch]:
     content = b""
     if "bytes" in wanted.names:
-        with open_input(url, shard.size, options) as source:
+        with open_input(url, shard.size, options, path=shard.path) as source:
             content = source.read()
     yield pa.RecordBatch.from_arrays([pa.array([shard.path]), pa.array([content], pa.binary())], schema=FILES_SCHEMA)

@@ -1,69 +1,65 @@
-"""Parquet: a unit is a row group. Footers are read once a process and kept."""
+"""Parquet: a unit is a row group."""
 
 from __future__ import annotations
 
-import os
-import threading
-from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from runner.data.columns import fill
+from runner.data.extension import plain_batch
+from runner.data.limits import beyond, limits, shown_bytes
+from runner.data.overlay import Overlay
+from runner.data.parquet_footer import Footer, footer
+from runner.data.parquet_footer import read as read_footer
+from runner.data.parquet_pages import Plan, plan, ranges
 from runner.data.shards import Shard, Unit
 from runner.data.source import SourceFile, open_input
-from runner.errors import DataError, listed
+from runner.data.types import fields_of, size_of, types
+from runner.errors import listed
 
 #: Decoded bytes of a record batch that `read` gives when the caller does not say how many rows it wants.
 BATCH_BYTES = 8 << 20
-_FOOTERS_KEPT = 256
-
-_footers: OrderedDict[tuple[str, str], pq.FileMetaData] = OrderedDict()
-_lock = threading.Lock()
-
-
-def _unlock() -> None:
-    """In a forked process: the lock may be one that a thread of the parent held."""
-    global _lock
-    _lock = threading.Lock()
-
-
-os.register_at_fork(after_in_child=_unlock)
 
 
 def inspect(file: SourceFile, options: Mapping[str, Any] | None) -> tuple[tuple[Unit, ...], pa.Schema]:
     """Units and schema from the footer; two small reads."""
-    metadata = footer(file.url, file, options)
-    return units_of(metadata), metadata.schema.to_arrow_schema()
+    found = footer(file.url, file, options)
+    return units_of(found, file.size), found.schema
 
 
-def units_of(metadata: pq.FileMetaData) -> tuple[Unit, ...]:
-    """The row groups of a footer, those without rows left out."""
-    widths = _leaf_widths(metadata.schema.to_arrow_schema())
-    groups = [_unit(metadata.row_group(i), i, widths) for i in range(metadata.num_row_groups)]
-    return tuple(unit for unit in groups if unit.rows)
+def units_of(found: Footer, size: int) -> tuple[Unit, ...]:
+    """The row groups of a footer, those without rows left out.
+
+    Args:
+        size: bytes of the file.
+
+    Raises:
+        DataError: a row group claims more rows than its bytes can be.
+        pyarrow.ArrowInvalid: what it claims contradicts itself.
+    """
+    widths = _leaf_widths(found.schema)
+    groups = [found.metadata.row_group(i) for i in range(found.metadata.num_row_groups)]
+    units = [_unit(group, i, widths) for i, group in enumerate(groups)]
+    most = limits()
+    for unit, group in zip(units, groups, strict=True):
+        _check_claims(unit, group, size)
+        claimed = max(unit.bytes, unit.rows)
+        if claimed > most.in_all(min(unit.length, size)):
+            raise beyond("ratio", f"row group {unit.index}: {shown_bytes(claimed)} out of {shown_bytes(unit.length)}")
+    return tuple(unit for unit in units if unit.rows)
 
 
-def footer(url: str, file: SourceFile | Shard, options: Mapping[str, Any] | None) -> pq.FileMetaData:
-    """The footer of a file, from memory if it was read before."""
-    key = url, file.etag
-    with _lock:
-        if key in _footers:
-            _footers.move_to_end(key)
-            return _footers[key]
-    with open_input(url, file.size, options) as source:
-        end = source.read_at(min(8, file.size), max(0, file.size - 8))
-        if end[4:] == b"PARE":
-            raise _encrypted("an encrypted footer")
-        metadata = pq.ParquetFile(source).metadata
-    if int.from_bytes(end[:4], "little") != metadata.serialized_size:  # a signature follows it
-        raise _encrypted("encrypted columns")  # to ask for any facts of such a column ends the process
-    with _lock:
-        _footers[key] = metadata
-        while len(_footers) > _FOOTERS_KEPT:
-            _footers.popitem(last=False)
-    return metadata
+def _check_claims(unit: Unit, group: pq.RowGroupMetaData, size: int) -> None:
+    chunks = [group.column(i) for i in range(group.num_columns)]
+    sizes = [size for chunk in chunks for size in (chunk.total_compressed_size, chunk.total_uncompressed_size)]
+    if min(unit.rows, unit.start, *sizes, 0) < 0 or unit.length > size:
+        raise pa.ArrowInvalid(f"row group {unit.index} claims {unit.rows} rows in {unit.length} bytes, of {size}")
+    if any(chunk.num_values < unit.rows for chunk in chunks):
+        raise pa.ArrowInvalid(f"row group {unit.index} claims {unit.rows} rows, and fewer values in a column")
 
 
 def read(
@@ -74,7 +70,7 @@ def read(
     options: Mapping[str, Any] | None,
     rows: int | None,
 ) -> Iterator[pa.RecordBatch]:
-    """Record batches of one row group, decoded as they are asked for, in this thread.
+    """Record batches of one row group, decoded as they are asked for, in this thread; strings may be dictionaries.
 
     The compressed chunks of the columns are in memory while the row group is read (a remote file's ranges are
     coalesced and fetched at once); decoded is one batch at a time. Page checksums are verified where they are
@@ -101,19 +97,100 @@ def _read(
     options: Mapping[str, Any] | None,
     rows: int | None,
 ) -> Iterator[pa.RecordBatch]:
-    metadata = footer(url, shard, options)
-    with open_input(url, shard.size, options) as source:
-        file = pq.ParquetFile(
-            source,
-            metadata=metadata,
-            pre_buffer=isinstance(source, pa.PythonFile),
-            page_checksum_verification=True,
-        )
-        if rows is None and unit.bytes <= BATCH_BYTES:
-            yield from file.read_row_group(unit.index, columns=wanted, use_threads=False).to_batches()
-            return
-        rows = rows or max(1, unit.rows * BATCH_BYTES // unit.bytes)
-        yield from file.iter_batches(rows, row_groups=[unit.index], columns=wanted, use_threads=False)
+    found = footer(url, shard, options)
+    with open_input(url, shard.size, options, path=shard.path) as source:
+        yield from _decoded(source, found, unit, wanted, rows)
+
+
+def table(source: pa.NativeFile, most_bytes: int | None = None) -> pa.Table:
+    """All of an open file, in the types of the file but without extension types.
+
+    Args:
+        most_bytes: of its values.
+
+    Raises:
+        DataError: it passes a limit.
+        pyarrow.ArrowException, OSError: it is no Parquet file, or damaged.
+    """
+    found, size = read_footer(source), source.size()
+    batches, decoded = [], 0
+    for unit in units_of(found, size):
+        if decoded + unit.bytes > (most_bytes or limits().in_all(size)):
+            raise beyond("ratio", f"{shown_bytes(decoded + unit.bytes)} out of {shown_bytes(size)}")
+        for batch in _decoded(source, found, unit, None, None):
+            for piece in fill(batch, found.schema, {}):
+                decoded += size_of(piece)
+                batches.append(piece)
+                if decoded > (most_bytes or limits().in_all(size)):
+                    raise beyond("ratio", f"{shown_bytes(decoded)} or more out of {shown_bytes(size)}")
+    return pa.Table.from_batches(batches, schema=found.schema)
+
+
+def _decoded(
+    source: pa.NativeFile, found: Footer, unit: Unit, wanted: list[str] | None, rows: int | None
+) -> Iterator[pa.RecordBatch]:
+    leaves = found.leaves_of(wanted)
+    if isinstance(source, pa.PythonFile):
+        overlay = Overlay(source)
+        overlay.fetch(ranges(found.metadata.row_group(unit.index), leaves))
+        source = overlay.native()
+    key = unit.index, tuple(leaves)
+    if key not in found.plans:
+        found.plans[key] = _planned(source, found, unit, leaves)
+    how = found.plans[key]
+    file = _opened(source, found, how.dictionaries)
+    for batch in _batches(file, unit, wanted, rows, how.rows):
+        yield plain_batch(batch) if found.is_marked else batch
+
+
+def _planned(source: pa.NativeFile, found: Footer, unit: Unit, leaves: Sequence[int]) -> Plan:
+    group = found.metadata.row_group(unit.index)
+    how = plan(source, source.size(), group, found.leaves, leaves, unit.length)
+    for path in how.named:
+        how.bounded(_largest_entry(source, found, unit, path), limits().at_once_bytes)
+    return how
+
+
+def _batches(
+    file: pq.ParquetFile, unit: Unit, wanted: list[str] | None, rows: int | None, most: int | None
+) -> Iterator[pa.RecordBatch]:
+    """The row group in batches of `rows`, or of some BATCH_BYTES; never of more than `most` rows."""
+    if rows is None and unit.bytes <= BATCH_BYTES and (most is None or unit.rows <= most):
+        yield from file.read_row_group(unit.index, columns=wanted, use_threads=False).to_batches()
+        return
+    rows = rows or max(1, unit.rows * BATCH_BYTES // max(unit.bytes, 1))
+    rows = rows if most is None else min(rows, most)
+    yield from file.iter_batches(rows, row_groups=[unit.index], columns=wanted, use_threads=False)
+
+
+def _opened(source: pa.NativeFile, found: Footer, dictionaries: Sequence[str]) -> pq.ParquetFile:
+    return pq.ParquetFile(
+        source,
+        metadata=found.metadata,
+        read_dictionary=list(dictionaries) or None,
+        pre_buffer=False,  # of a remote file all that is wanted is there already
+        page_checksum_verification=True,
+        arrow_extensions_enabled=False,
+    )
+
+
+def _largest_entry(source: pa.NativeFile, found: Footer, unit: Unit, path: str) -> int:
+    """Bytes of the largest string in the dictionary of a column chunk."""
+    first = _opened(source, found, [path]).iter_batches(1, row_groups=[unit.index], columns=[path], use_threads=False)
+    largest = 0
+    for array in _dictionaries(next(first).column(0)):
+        largest = max(largest, pc.max(pc.binary_length(array.dictionary)).as_py() or 0)
+    return largest
+
+
+def _dictionaries(array: pa.Array) -> Iterator[pa.DictionaryArray]:
+    """The dictionary inside lists, structs and maps that lead to one column."""
+    if types.is_dictionary(array.type):
+        yield array
+    elif types.is_nested(array.type):
+        inner = array.flatten() if types.is_struct(array.type) else [array.values]
+        for one in inner:
+            yield from _dictionaries(one)
 
 
 def _fails(url: str, shard: Shard, unit: Unit, name: str, options: Mapping[str, Any] | None) -> bool:
@@ -124,12 +201,6 @@ def _fails(url: str, shard: Shard, unit: Unit, name: str, options: Mapping[str, 
     except (pa.ArrowException, OSError):
         return True
     return False
-
-
-def _encrypted(found: str) -> DataError:
-    return DataError(
-        found, allowed="Parquet files without encryption", todo="write the data decrypted, where only you can read it"
-    )
 
 
 def _unit(group: pq.RowGroupMetaData, index: int, widths: list[float | None]) -> Unit:
@@ -163,13 +234,11 @@ def _leaf_widths(schema: pa.Schema) -> list[float | None]:
 
 
 def _add_leaves(kind: pa.DataType, widths: list[float | None]) -> None:
-    if isinstance(kind, pa.BaseExtensionType):
-        _add_leaves(kind.storage_type, widths)
-    elif pa.types.is_dictionary(kind):
+    if types.is_dictionary(kind):
         _add_leaves(kind.value_type, widths)
-    elif pa.types.is_nested(kind):
-        for i in range(kind.num_fields):
-            _add_leaves(kind.field(i).type, widths)
+    elif types.is_nested(kind):
+        for inner in fields_of(kind):
+            _add_leaves(inner.type, widths)
     else:
         try:
             widths.append(kind.bit_width / 8)

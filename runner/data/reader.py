@@ -11,7 +11,9 @@ import numpy as np
 import pyarrow as pa
 
 from runner.data import dense
+from runner.data.explain import explained
 from runner.data.layout import BLOCK_BYTES, SMALL_BYTES
+from runner.data.limits import beyond, limits, shown_bytes
 from runner.data.manifest import Manifest
 from runner.data.order import Block, Ints, Order, Segment
 from runner.data.spill import Spill
@@ -28,12 +30,17 @@ _STRETCH_BYTES = 4096
 
 @dataclass
 class _Open:
-    """The block of a lane that is being consumed, and the call of `take` that touched it last."""
+    """The block of a lane that is being consumed, and the call of `take` that touched it last.
+
+    `size` are the bytes of its rows, `in_files` those of the units that they are of.
+    """
 
     number: int
     block: Block
     columns: Columns
     used: int
+    size: int
+    in_files: int
 
 
 class Reader:
@@ -110,22 +117,25 @@ class Reader:
         one = self._open.get(lane)
         if one is None or one.number != number:
             block = self._order.epoch(self._epoch).block(lane, number)
-            room = {} if one is None else one.columns
-            one = self._open[lane] = _Open(number, block, self._block(lane, block.segments, room), self._clock)
+            overwritten = {} if one is None else one.columns
+            self._open.pop(lane, None)
+            room = self._room(block.segments)
+            columns = self._block(lane, block.segments, overwritten, room)
+            one = self._open[lane] = _Open(number, block, columns, self._clock, room.used, room.in_files)
         one.used = self._clock
         return one
 
-    def _block(self, lane: int, segments: tuple[Segment, ...], room: Columns) -> Columns:
-        """The columns of a block; `room` are those of the lane's last one, which are overwritten."""
+    def _block(self, lane: int, segments: tuple[Segment, ...], overwritten: Columns, room: _Room) -> Columns:
+        """The columns of a block; those of the lane's last one are overwritten."""
         if self._last is not None and self._last[0] == segments:
             return self._last[1]
-        batches = self._batches(lane, segments)
-        columns = {name: self._column(batches, name, segments, room.get(name)) for name in self._names}
+        batches = self._batches(lane, segments, room)
+        columns = {name: self._column(batches, name, segments, overwritten.get(name)) for name in self._names}
         if self._small:
             self._last = segments, columns
         return columns
 
-    def _batches(self, lane: int, segments: tuple[Segment, ...]) -> list[pa.RecordBatch]:
+    def _batches(self, lane: int, segments: tuple[Segment, ...], room: _Room) -> list[pa.RecordBatch]:
         """The rows of the segments; cursors that stand inside a unit are kept for the lane's next block."""
         before, after = self._cursors.pop(lane, {}), {}
         batches: list[pa.RecordBatch] = []
@@ -136,11 +146,29 @@ class Reader:
             cursor = before.get(segment.unit)
             if cursor is None or cursor.row > segment.start:
                 cursor = _Cursor(self._unit(segment.unit))
-            batches += cursor.rows(segment.start, segment.stop)
+            with explained(*self._place(segment.unit)):
+                batches += room.filled(cursor.rows(segment.start, segment.stop))
             if segment.stop < self._order.unit_rows[segment.unit]:
                 after[segment.unit] = cursor
         self._cursors[lane] = after
         return batches
+
+    def _room(self, segments: tuple[Segment, ...]) -> _Room:
+        """The memory that the rows of segments may take, beside the blocks that are open."""
+        in_files = 0
+        for unit in {segment.unit for segment in segments}:
+            shard, place = self._places[unit]
+            one = self._manifest.shards[shard]
+            in_files += one.units[place].within(one.size)
+        others = self._open.values()
+        most = limits().at_once(in_files + sum(other.in_files for other in others))
+        return _Room(in_files, most - sum(other.size for other in others))
+
+    def _place(self, unit: int) -> tuple[str, int]:
+        """URL and number of a unit in its file, for errors."""
+        shard, place = self._places[unit]
+        one = self._manifest.shards[shard]
+        return self._manifest.url(one), one.units[place].index
 
     def _spilled(self, unit: int) -> Spill:
         if unit not in self._spills:
@@ -179,9 +207,7 @@ class Reader:
             if _fails(part, self._manifest.schema.field(name).type):
                 found = segment
                 break
-        shard, place = self._places[found.unit]
-        one = self._manifest.shards[shard]
-        where = f"{self._manifest.url(one)} (unit {one.units[place].index})"
+        where = "{} (unit {})".format(*self._place(found.unit))
         if isinstance(error, DataError):
             return DataError(f"column '{name}': {error.found}", allowed=error.allowed, todo=error.todo, where=where)
         return DataError(
@@ -202,6 +228,26 @@ def _fails(part: Any, kind: pa.DataType) -> bool:
     return False
 
 
+class _Room:
+    """The memory that a block may take: its rows may be far more bytes than their units are estimated to be.
+
+    Args:
+        in_files: bytes of its units in the files.
+        most: bytes that its rows may take.
+    """
+
+    def __init__(self, in_files: int, most: int) -> None:
+        self.in_files, self.used, self._most = in_files, 0, most
+
+    def filled(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """The batches, as long as there is room. Raises DataError if there is not."""
+        for batch in batches:
+            self.used += size_of(batch)
+            if self.used > self._most:
+                raise beyond("at_once_bytes", f"a block of {shown_bytes(self.used)} or more")
+            yield batch
+
+
 class _Cursor:
     """Goes forward through the record batches of one unit."""
 
@@ -209,17 +255,15 @@ class _Cursor:
         self._batches, self._rest = batches, None
         self.row = 0
 
-    def rows(self, start: int, stop: int) -> list[pa.RecordBatch]:
+    def rows(self, start: int, stop: int) -> Iterator[pa.RecordBatch]:
         """Rows [start, stop), `start` at or after `row`."""
-        found = []
         while self.row < stop:
             batch = self._rest if self._rest is not None else next(self._batches)
             low, high = max(start - self.row, 0), min(stop - self.row, batch.num_rows)
-            if low < high:
-                found.append(batch.slice(low, high - low))
             self._rest = batch.slice(high) if high < batch.num_rows else None
             self.row += high
-        return found
+            if low < high:
+                yield batch.slice(low, high - low)
 
 
 def _stretches(places: Ints) -> list[int]:

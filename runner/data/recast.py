@@ -58,15 +58,15 @@ def _nested(array: pa.Array, kind: pa.DataType) -> pa.Array:
     have = array.type
     if is_list(have) and types.is_list(kind):
         offsets, values = list_parts(array)
-        return _built(array, kind, [offsets], [recast(values, kind.value_type)])
+        return built(array, kind, [offsets], [recast(values, kind.value_type)])
     if types.is_fixed_size_list(have) and types.is_fixed_size_list(kind) and have.list_size == kind.list_size:
-        return _built(array, kind, [], [recast(fixed_values(array), kind.value_type)])
+        return built(array, kind, [], [recast(fixed_values(array), kind.value_type)])
     if types.is_fixed_size_list(have) and have.list_size == 0 and types.is_list(kind):
-        return _built(array, kind, [np.zeros(len(array) + 1, np.int32)], [pa.nulls(0, kind.value_type)])
+        return built(array, kind, [np.zeros(len(array) + 1, np.int32)], [pa.nulls(0, kind.value_type)])
     if types.is_map(have) and types.is_map(kind):
         offsets, entries = list_parts(array)
         pairs = pa.struct([kind.key_field, kind.item_field])
-        return _built(array, kind, [offsets], [_struct(entries, pairs, in_order=True)])
+        return built(array, kind, [offsets], [_struct(entries, pairs, in_order=True)])
     if types.is_struct(have) and types.is_struct(kind):
         return _struct(array, kind)
     if types.is_nested(kind) and array.null_count == len(array):
@@ -84,10 +84,10 @@ def _struct(array: pa.Array, kind: pa.DataType, in_order: bool = False) -> pa.Ar
     else:
         raise pa.ArrowInvalid(f"{array.type} has other fields than {kind}")
     inside = zip(places, fields_of(kind), strict=True)
-    return _built(array, kind, [], [recast(array.field(place), field.type) for place, field in inside])
+    return built(array, kind, [], [recast(array.field(place), field.type) for place, field in inside])
 
 
-def _built(
+def built(
     array: pa.Array, kind: pa.DataType, more: Sequence[np.ndarray[Any, Any]], children: list[pa.Array]
 ) -> pa.Array:
     """An array of `kind` with the nulls of `array`."""
@@ -147,7 +147,7 @@ def _tensor(array: pa.Array, kind: pa.DataType) -> pa.Array:
     nested = recast(values, inner)
     for level, count in zip(levels[:0:-1], counts[-2:0:-1], strict=True):
         nested = pa.Array.from_buffers(level, count, [None], 0, children=[nested])
-    return _built(array, kind, [], [nested])
+    return built(array, kind, [], [nested])
 
 
 def _runs(array: pa.Array) -> pa.Array:

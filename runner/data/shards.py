@@ -27,6 +27,10 @@ class Unit:
     start: int
     length: int
 
+    def within(self, size: int) -> int:
+        """Bytes in a file of `size` bytes: what says more of itself says too much."""
+        return min(self.length, size)
+
 
 @dataclass(frozen=True)
 class Shard:

@@ -9,7 +9,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import pyarrow as pa
 
-from runner.data.types import twice
+from runner.data.limits import beyond, shown_bytes
+from runner.data.types import size_of, twice
 from runner.worker.prep_forms import columns_of, to_numpy, to_pandas, to_rows
 from runner.worker.prep_returns import is_series, to_column
 from runner.worker.prep_schema import Unwritable, plain
@@ -34,19 +35,32 @@ Hints: TypeAlias = Mapping[str, pa.DataType]
 BATCHES = "a pyarrow Table or RecordBatch, a pandas DataFrame, a dict of columns, a list of row dicts, or None"
 
 
-def cut(batches: Iterator[pa.RecordBatch], rows: int) -> Iterator[pa.RecordBatch]:
-    """The same rows in batches of exactly `rows`, the last one shorter. Copies only where a batch spans two."""
+def cut(
+    batches: Iterator[pa.RecordBatch], rows: int, most_bytes: int | None = None, where: str = ""
+) -> Iterator[pa.RecordBatch]:
+    """The same rows in batches of exactly `rows`, the last one shorter. Copies only where a batch spans two.
+
+    Args:
+        most_bytes: of a batch.
+        where: they come from, for errors.
+
+    Raises:
+        DataError: a batch of so many rows would be larger.
+    """
     waiting: list[pa.RecordBatch] = []
-    count = 0
+    count = size = 0
     for batch in batches:
         while batch.num_rows:
             head = batch.slice(0, rows - count)
             batch = batch.slice(head.num_rows)
             waiting.append(head)
             count += head.num_rows
+            size += size_of(head) if most_bytes is not None else 0
+            if most_bytes is not None and size > most_bytes:
+                raise beyond("at_once_bytes", f"a batch of {shown_bytes(size)} or more, of {count} rows", where)
             if count == rows:
                 yield _one(waiting)
-                waiting, count = [], 0
+                waiting, count, size = [], 0, 0
     if waiting:
         yield _one(waiting)
 

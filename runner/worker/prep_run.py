@@ -13,6 +13,7 @@ import pyarrow as pa
 from runner.capture import user_line, user_trace
 from runner.data.catalog import Catalog, task_folder
 from runner.data.formats import read
+from runner.data.limits import limits
 from runner.data.manifest import UNCOUNTED
 from runner.data.python_values import Uncarried
 from runner.data.writer import write_file
@@ -97,7 +98,7 @@ def run_task(work: Work, task: Task) -> dict[str, Any]:
     run = _Run(work, task)
     watch = prep_trace.begin()
     with watch.at_work(work.scope.store, run.inputs, work.inside):
-        for batch in cut(run.rows(), work.stage.batch_size):
+        for batch in cut(run.rows(), work.stage.batch_size, run.most_bytes, f"{work.where}, {task}"):
             run.take(batch)
         record = run.finish()
     record["deps"], record["loaded"] = {**work.named, **watch.deps(code_root(), work.modules)}, watch.packages()
@@ -126,6 +127,12 @@ class _Run:
     def inputs(self) -> list[str]:
         """The URLs of the files that it reads."""
         return [self._url(part) for part in self._task.parts]
+
+    @property
+    def most_bytes(self) -> int:
+        """That a batch may take."""
+        in_files = sum(part.shard.units[i].within(part.shard.size) for part in self._task.parts for i in part.units)
+        return limits().at_once(in_files)
 
     def rows(self) -> Iterator[pa.RecordBatch]:
         """The input, in order."""
