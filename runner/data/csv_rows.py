@@ -11,6 +11,7 @@ import pyarrow.csv as pacsv
 
 from runner.data.csv_types import changed_numbers, type_of
 from runner.data.guess import wider
+from runner.data.limits import beyond, limits
 from runner.data.long_numbers import rounded, suspects
 from runner.data.readable import Readable
 from runner.errors import DataError
@@ -20,10 +21,10 @@ Opens: TypeAlias = Callable[[], pa.NativeFile]
 
 #: Bytes parsed at a time; they grow where a row is longer.
 BLOCK_BYTES = 16 << 20
-_MOST_BYTES = 1 << 30
 _BOM = b"\xef\xbb\xbf"
 _COLUMN = re.compile(r"In CSV column #(\d+): ")
 _TOO_SMALL = ("straddling object", "Empty CSV file or block")
+_QUOTED = re.compile(rb'"[^"]*"')
 
 
 class Guess:
@@ -77,8 +78,9 @@ def is_header(opens: Opens) -> bool:
 
 def header(opens: Opens, delimiter: str) -> list[str]:
     """The names of the columns, of a file that is not blank. Raises DataError where two are the same."""
-    size = 1 << 16
+    size, most = 1 << 16, limits().line_bytes
     while True:
+        _check_count(opens, delimiter, size)
         options = pacsv.ReadOptions(use_threads=False, block_size=size)
         try:
             names = list(pacsv.open_csv(_plain(opens)(), options, _parse(delimiter)).schema.names)
@@ -86,18 +88,31 @@ def header(opens: Opens, delimiter: str) -> list[str]:
         except pa.ArrowInvalid as error:
             if is_header(opens):  # without a line end; only the reader of whole files takes it, given one
                 with opens() as stream:
-                    line = pa.BufferReader(stream.read() + b"\n")
+                    line = pa.BufferReader(stream.read(most) + b"\n")
                 names = list(pacsv.read_csv(line, parse_options=_parse(delimiter)).schema.names)
                 break
-            if size >= _MOST_BYTES or not _too_small(error):
+            if not _too_small(error):
                 raise
-            size = min(8 * size, _MOST_BYTES)
+            if size >= most:
+                raise beyond("line_bytes", "a header that is longer") from error
+            size = min(8 * size, most)
     twice = [name for name in names if names.count(name) > 1][:1] if len(set(names)) < len(names) else []
     if twice:
         raise DataError(
             f"two columns are called '{twice[0]}'", allowed="each name once", todo="rename one of them in the header"
         )
     return names
+
+
+def _check_count(opens: Opens, delimiter: str, size: int) -> None:
+    """Raise DataError for too many columns, of which each would take memory."""
+    most = limits().fields
+    with opens() as stream:
+        head = bytes(stream.read(size))
+    if head.count(delimiter.encode()) >= most:
+        line = _QUOTED.sub(b"", head).replace(b"\r", b"\n").partition(b"\n")[0]
+        if (count := line.count(delimiter.encode())) >= most:
+            raise beyond("fields", f"{count + 1:,} columns or more")
 
 
 def guess(opens: Opens, delimiter: str, names: Sequence[str], first: bool, most: int | None) -> Guess:
@@ -167,9 +182,12 @@ def _batches(
         except pa.ArrowInvalid as error:
             if first and not given and is_header(opens):
                 return
-            if size >= _MOST_BYTES or not _too_small(error):
+            if not _too_small(error):
                 raise _said(error, names) from error
-            size = min(4 * size, _MOST_BYTES)
+            most = limits().line_bytes
+            if size >= most:
+                raise beyond("line_bytes", f"a row that is longer, after row {given}") from error
+            size = min(4 * size, most)
 
 
 def _check_exact(opens: Opens, delimiter: str, names: Sequence[str], first: bool, doubles: Sequence[str]) -> None:

@@ -6,27 +6,37 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.json as pajson
 
+from runner.data.blocks import blocks, line_ends
 from runner.data.guess import LONG, contradicts, differing, has_double, wider
+from runner.data.json_shape import check_depth, pieces, rows_at_once
 from runner.data.long_numbers import json_paths, rounded
 from runner.data.recast import recast
-from runner.data.types import lists_nulls
+from runner.data.shape import check_shape, count_fields
+from runner.data.types import fields_of, lists_nulls
 from runner.errors import DataError
 
-#: Bytes parsed at a time; a longer line is a block by itself.
-BLOCK_BYTES = 16 << 20
-_BOM = b"\xef\xbb\xbf"
 _ROW = re.compile(r" in row (\d+)$")
 
 
 class Guess:
-    """The types that blocks of JSON lines show, field by field, and how many rows and decoded bytes they have."""
+    """The types that blocks of JSON lines show, field by field, and how many rows and decoded bytes they have.
 
-    def __init__(self) -> None:
+    Args:
+        rows: that came before, for errors.
+    """
+
+    def __init__(self, rows: int = 0) -> None:
         self._kind: pa.DataType = pa.struct([])
-        self.rows = self.bytes = 0
+        self.rows, self.bytes = rows, 0
+
+    @property
+    def kind(self) -> pa.DataType:
+        """The type of an object."""
+        return self._kind
 
     @property
     def schema(self) -> pa.Schema:
@@ -34,33 +44,41 @@ class Guess:
         return pa.schema([self._kind.field(i) for i in range(self._kind.num_fields)])
 
     def add(self, block: bytes) -> None:
-        """Looks at a block. Raises DataError where a field contradicts what was seen before."""
-        table, kind = _guess(block, self.rows)
+        """Looks at a block. Raises DataError where a field contradicts what was seen before, or fields are too many."""
+        ends = line_ends(block)
+        check_depth(block, ends)
+        if not self._kind.num_fields:
+            first = next(pieces(block))
+            self._add(first)
+            block = block[len(first) :]
+            ends = ends[np.searchsorted(ends, len(first)) :] - len(first)
+        for part in rows_at_once(block, ends, count_fields(fields_of(self._kind))):
+            if part and not self._has_nothing_new(part):
+                for piece in pieces(part):
+                    self._add(piece)
+
+    def _has_nothing_new(self, part: bytes) -> bool:
+        """Counts a part whose fields and types are known; False if they are not, or not all."""
+        try:
+            table = _parse(part, self.schema, "error")
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+            return False
+        self._take(*_exact(part, table, self.rows))
+        return True
+
+    def _add(self, piece: bytes) -> None:
+        self._take(*_guess(piece, self.rows))
+
+    def _take(self, table: pa.Table, kind: pa.DataType) -> None:
         merged = wider(self._kind, kind, "jsonl")
         if merged is None:
             found = differing(self._kind, kind, new=False)
             assert found is not None
             raise contradicts(*found, rows=(self.rows, self.rows + table.num_rows))
+        if merged is not self._kind:
+            check_shape(fields_of(merged))
         self._kind = merged
         self.rows, self.bytes = self.rows + table.num_rows, self.bytes + table.nbytes
-
-
-def blocks(stream: Any, size: int | None = None) -> Iterator[bytes]:
-    """Pieces of about `size` bytes that end at line ends; a line that is longer is one piece. The byte order mark is
-    taken off."""
-    size = size or BLOCK_BYTES
-    rest, first = b"", True
-    while data := stream.read(max(size - len(rest), size)):
-        if first:
-            data, first = data.removeprefix(_BOM), False
-        end = data.rfind(b"\n") + 1
-        if not end:
-            rest = rest + data if rest else data
-            continue
-        yield rest + data[:end] if rest else data[:end]
-        rest = data[end:]
-    if rest:
-        yield rest
 
 
 def read(stream: Any, schema: pa.Schema, strict: bool) -> Iterator[pa.Table]:
@@ -75,9 +93,9 @@ def read(stream: Any, schema: pa.Schema, strict: bool) -> Iterator[pa.Table]:
             would be rounded; the field is named.
     """
     kind = pa.struct(list(schema))
-    doubles = has_double(kind)
+    doubles, fields = has_double(kind), count_fields(schema)
     rows = 0
-    for block in blocks(stream):
+    for block in _parsable(stream, fields):
         if doubles:
             _check_exact(block, kind)
         try:
@@ -87,6 +105,14 @@ def read(stream: Any, schema: pa.Schema, strict: bool) -> Iterator[pa.Table]:
         _check_text(table, rows)
         rows += table.num_rows
         yield table
+
+
+def _parsable(stream: Any, fields: int) -> Iterator[bytes]:
+    """The blocks of a stream, in pieces that the parser survives."""
+    for block in blocks(stream):
+        ends = line_ends(block)
+        check_depth(block, ends)
+        yield from rows_at_once(block, ends, fields)
 
 
 def _parse(block: bytes, schema: pa.Schema | None, unexpected: str = "infer") -> pa.Table:
@@ -105,6 +131,12 @@ def _guess(block: bytes, rows: int) -> tuple[pa.Table, pa.DataType]:
         table = _parse(block, None)
     except pa.ArrowInvalid as error:
         raise _said(error, rows) from error
+    check_shape(table.schema)
+    return _exact(block, table, rows)
+
+
+def _exact(block: bytes, table: pa.Table, rows: int) -> tuple[pa.Table, pa.DataType]:
+    """Rows that were parsed, and the type of an object of them that changes no number."""
     _check_text(table, rows)
     kind = _no_times(pa.struct(list(table.schema)))
     if has_double(kind):
@@ -184,14 +216,15 @@ def _walk(kind: pa.DataType, here: str, path: str, found: list[pa.DataType]) -> 
 
 def _explained(error: Exception, block: bytes, kind: pa.DataType, rows: int, strict: bool) -> DataError:
     """What a block has that the schema has not."""
+    guess = Guess(rows)
     try:
-        table, here = _guess(block, rows)
+        guess.add(block)
     except DataError as said:
         return said
-    found = differing(kind, here, new=strict)
+    found = differing(kind, guess.kind, new=strict)
     if found is None:
         return _said(error, rows)
-    return contradicts(*found, rows=(rows, rows + table.num_rows))
+    return contradicts(*found, rows=(rows, guess.rows))
 
 
 def _said(error: Exception, rows: int) -> DataError:

@@ -11,7 +11,8 @@ import numpy as np
 import pyarrow as pa
 
 from runner.data import csv_rows, jsonl
-from runner.data.compression import compression_of, decompressed, file_name, refused_compression
+from runner.data.blocks import blocks, cut, line_ends
+from runner.data.compression import Counted, compression_of, decompressed, file_name, refused_compression
 from runner.data.explain import explained
 from runner.data.readable import Readable
 from runner.data.shards import UNCOUNTED, Shard, Unit
@@ -25,7 +26,9 @@ BLOCK_BYTES = 16 << 20
 #: Bytes at the start of each unit from which types are guessed, where not all of it is looked at.
 SAMPLE_BYTES = 4 << 20
 _WINDOW = 1 << 16
-_BOM = b"\xef\xbb\xbf"
+
+#: Lines of text that are taken apart at a time.
+_LINES = 2 << 20
 
 TEXT_SCHEMA = pa.schema([("text", pa.string())])
 
@@ -48,7 +51,7 @@ def inspect(
         )
     if not file.size:
         return (), []
-    opens = partial(open_input, file.url, file.size, options)
+    opens = partial(open_input, file.url, file.size, options, path=file.path)
     with opens() as source:
         units = _units(source, file, format)
     look = {"text": _look_at_text, "jsonl": _look_at_jsonl, "csv": _look_at_csv}[format]
@@ -76,7 +79,7 @@ def read(
         schema: the columns wanted, with their types. A partition column that a CSV file does not hold is left out.
         strict: whether a field of JSON that is not in `schema` is an error; if not, it is left out.
     """
-    opens = partial(open_input, url, shard.size, options)
+    opens = partial(open_input, url, shard.size, options, path=shard.path)
     stream = partial(_stream, opens, shard.path, unit)
     if shard.format == "text":
         with stream() as source:
@@ -111,7 +114,7 @@ def _look_at_text(unit: Unit, stream: _Opens, file: SourceFile, opens: _Opens, w
 def _look_at_jsonl(unit: Unit, stream: _Opens, file: SourceFile, opens: _Opens, whole: bool) -> _Seen:
     guess, seen = jsonl.Guess(), 0
     with stream() as source:
-        for block in jsonl.blocks(source, None if whole else SAMPLE_BYTES):
+        for block in blocks(source, None if whole else SAMPLE_BYTES):
             guess.add(block)
             seen += len(block)
             if not whole and guess.rows and seen > SAMPLE_BYTES // 2:
@@ -152,7 +155,7 @@ def _stream(opens: _Opens, path: str, unit: Unit) -> pa.NativeFile:
     """The bytes of a unit, decompressed. Whoever closes them closes the file."""
     source = opens()
     if compression_of(path):
-        return decompressed(source, path)
+        return Counted(decompressed(source, path), source.size()).native()
     if not unit.start and unit.length == source.size():
         return source
     return _Range(source, unit.start, unit.length).native()
@@ -231,26 +234,21 @@ def _no_quoted_newlines(source: pa.NativeFile, size: int, delimiter: str) -> boo
 
 def _text(stream: pa.NativeFile, first: bool) -> Iterator[pa.RecordBatch]:
     """One row a line, without its line end ('\\n' or '\\r\\n'); a last line needs none."""
-    rest = b""
-    while data := stream.read(BLOCK_BYTES):
-        data = rest + (data.removeprefix(_BOM) if first else data)
-        first = False
-        end = data.rfind(b"\n") + 1
-        rest = data[end:]
-        if end:
-            yield _lines(data[: end - 1])
-    if rest:
-        yield _lines(rest)
+    for block in blocks(stream, BLOCK_BYTES, bom=first):
+        for piece in cut(block, line_ends(block), _LINES):
+            yield _lines(piece)
 
 
 def _lines(data: bytes) -> pa.RecordBatch:
-    ends = np.flatnonzero(np.frombuffer(data, np.uint8) == ord("\n"))
+    ends = line_ends(data)
+    size = len(data) - data.endswith(b"\n")
     if b"\r\n" in data or data.endswith(b"\r"):
-        lines = [line.removesuffix(b"\r") for line in data.split(b"\n")]
+        lines = [line.removesuffix(b"\r") for line in data[:size].split(b"\n")]
         column = pa.array(lines, pa.binary()).cast(pa.string())
     else:  # no Python object a line: lines and line ends are cut from one buffer, the lines are taken
+        ends = ends[: len(ends) - (size < len(data))]
         offsets = np.empty(2 * len(ends) + 2, np.int32)
-        offsets[0], offsets[-1] = 0, len(data)
+        offsets[0], offsets[-1] = 0, size
         offsets[1:-1:2], offsets[2::2] = ends, ends + 1
         buffers = [None, pa.py_buffer(offsets), pa.py_buffer(data)]
         pieces = pa.Array.from_buffers(pa.binary(), len(offsets) - 1, buffers)

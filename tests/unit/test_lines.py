@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from runner.data import csv_rows, jsonl, lines
+from runner.data import blocks, csv_rows, lines
 from runner.data.long_numbers import DIGITS, suspects
 from runner.data.manifest import Manifest, build
 from runner.errors import DataError
@@ -201,7 +201,7 @@ def test_long_json_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     data = [{"a": "x" * size, "b": size} for size in (300, 1, 0, 1000, 64, 5)]
     content = "\ufeff" + "\r\n\n".join(json.dumps(row) for row in data)
     for size in (16, 64, 500):
-        monkeypatch.setattr(jsonl, "BLOCK_BYTES", size)
+        monkeypatch.setattr(blocks, "BLOCK_BYTES", size)
         monkeypatch.setattr(lines, "SAMPLE_BYTES", size)
         monkeypatch.setattr(lines, "UNIT_BYTES", 2 * size)
         assert read(tmp_path, "a.jsonl", content) == data
@@ -211,7 +211,7 @@ def test_long_json_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_late_fields(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A field that comes late, or is null for long, is a column; where only the start was looked at it is an error
     that names it, unless it was not asked for."""
-    monkeypatch.setattr(jsonl, "BLOCK_BYTES", 64)
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", 64)
     monkeypatch.setattr(lines, "SAMPLE_BYTES", 64)
     content = '{"v": 1, "n": null}\n' * 20 + '{"v": 2, "n": {"x": 0.5}, "late": "y"}\n'
     found = read(tmp_path, "a.jsonl", content)
