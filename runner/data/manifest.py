@@ -16,8 +16,9 @@ from typing import Any, TypeAlias
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from runner.data import arrays, formats
+from runner.data import arrays, formats, stored_manifest
 from runner.data.columns import add_partitions, check_columns, plain, unify
+from runner.data.inside import inner
 from runner.data.layout import layout
 from runner.data.shards import UNCOUNTED as UNCOUNTED
 from runner.data.shards import Shard as Shard
@@ -28,15 +29,6 @@ from runner.errors import DataError
 Blob: TypeAlias = bytes  # inside Manifest, `bytes` is a property
 
 _THREADS = 16
-_KEY = b"runner.manifest"
-_VERSION = 1
-_UNIT = pa.struct([(name, pa.int64()) for name in ("index", "rows", "bytes", "start", "length")])
-_TABLE = pa.schema(
-    [
-        ("path", pa.string()), ("size", pa.int64()), ("etag", pa.string()), ("format", pa.string()),
-        ("partitions", pa.string()), ("units", pa.list_(_UNIT)),
-    ]
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -134,16 +126,22 @@ class Manifest:
         return replace(whole, base=self.base).select(columns) if columns is not None else whole
 
     def to_bytes(self) -> Blob:
-        """The manifest as a Parquet file: one row a shard; the same manifest gives the same bytes."""
+        """The manifest as a Parquet file: one row a shard; the same manifest gives the same bytes.
+
+        Raises:
+            DataError: a file's name is one that no manifest may have, for it could lead out of the folder.
+        """
+        for shard in self.shards:
+            inner(shard.path, self.base)
         head = {
-            "version": _VERSION,
+            "version": stored_manifest.VERSION,
             "base": self.base,
             "options": dict(self.options),
             "lanes": self.lanes,
             "block_bytes": self.block_bytes,
             "schema": base64.b64encode(self.schema.serialize().to_pybytes()).decode(),
         }
-        schema = _TABLE.with_metadata({_KEY: json.dumps(head, sort_keys=True).encode()})
+        schema = stored_manifest.TABLE.with_metadata({stored_manifest.KEY: json.dumps(head, sort_keys=True).encode()})
         sink = pa.BufferOutputStream()
         pq.write_table(pa.Table.from_arrays(_columns(self.shards), schema=schema), sink, compression="zstd")
         data: Blob = sink.getvalue().to_pybytes()
@@ -151,43 +149,24 @@ class Manifest:
 
     @staticmethod
     def from_bytes(data: Blob) -> Manifest:
-        """The manifest that `to_bytes` wrote. Raises DataError if `data` is something else."""
-        try:
-            table = pq.read_table(pa.BufferReader(data))
-            head = json.loads(table.schema.metadata[_KEY])
-        except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
-            raise DataError("no manifest", allowed="what Manifest.to_bytes wrote", todo="build it again") from error
-        if head["version"] != _VERSION:
-            raise DataError(
-                f"a manifest of version {head['version']}",
-                allowed=f"version {_VERSION}",
-                todo="build it again",
-            )
-        shards = [
-            Shard(
-                **{
-                    **row,
-                    "partitions": json.loads(row["partitions"]),
-                    "units": tuple(Unit(**u) for u in row["units"]),
-                }
-            )
-            for row in table.to_pylist()
-        ]
-        schema = pa.ipc.read_schema(pa.BufferReader(base64.b64decode(head["schema"])))
-        return Manifest(head["base"], tuple(shards), schema, head["options"], head["lanes"], head["block_bytes"])
+        """The manifest that `to_bytes` wrote. Raises DataError if `data` is something else (see `stored_manifest`)."""
+        stored = stored_manifest.read(data)
+        return Manifest(**vars(stored))
 
 
 def _columns(shards: Sequence[Shard]) -> list[pa.Array]:
     """Of the table: a row for each shard."""
     units = [unit for shard in shards for unit in shard.units]
-    fields = [arrays.numbers(list(map(attrgetter(part.name), units))) for part in _UNIT]
+    fields = [arrays.numbers(list(map(attrgetter(part.name), units))) for part in stored_manifest.UNIT]
     return [
         arrays.texts([shard.path for shard in shards]),
         arrays.numbers([shard.size for shard in shards]),
         arrays.texts([shard.etag for shard in shards]),
         arrays.texts([shard.format for shard in shards]),
         arrays.texts([json.dumps(dict(shard.partitions)) for shard in shards]),
-        arrays.lists(pa.StructArray.from_arrays(fields, fields=list(_UNIT)), [shard.units for shard in shards]),
+        arrays.lists(
+            pa.StructArray.from_arrays(fields, fields=list(stored_manifest.UNIT)), [shard.units for shard in shards]
+        ),
     ]
 
 

@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from runner.data import parquet
 from runner.data.catalog import data_key
+from runner.data.extension import read_schema
 from runner.data.formats import inspect
+from runner.data.inside import inner
 from runner.data.manifest import Shard, Unit
-from runner.data.source import SourceFile
+from runner.data.source import SourceFile, open_input
 from runner.data.writer import PIECE_BYTES, Pieces, write_file
 from runner.errors import DataError, StoreError
 from runner.store import Store
@@ -52,10 +54,13 @@ class OutputFile:
     schema: str
     source: str
 
+    def __post_init__(self) -> None:
+        inner(self.path, "the record of a task")
+
     @property
     def arrow_schema(self) -> pa.Schema:
         """The schema of the file, with not-null fields."""
-        return pa.ipc.read_schema(pa.BufferReader(base64.b64decode(self.schema)))
+        return read_schema(base64.b64decode(self.schema))
 
     @property
     def shard(self) -> Shard:
@@ -145,8 +150,9 @@ def recast(
     Raises:
         Drift: a value does not survive.
     """
-    with store.fs.open(store.path(f"{data_key(dataset, file.folder)}/{file.path}"), "rb") as source:
-        table = conform(pq.ParquetFile(source).read(use_threads=False), schema)
+    url = f"{store.url}/{data_key(dataset, file.folder)}/{file.path}"
+    with open_input(url, file.bytes, store.options, path=file.path) as source:
+        table = conform(parquet.table(source), schema)
     stem = file.path.rsplit("-", 1)[0]
     return store_table(table, store, dataset, stem, folder=folder, scratch=scratch, source=file.source, where=where)
 

@@ -1,0 +1,132 @@
+"""A manifest in the bytes of a file, read as what it is: something that whoever may write to the store has written."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from runner.data import parquet
+from runner.data.columns import plain
+from runner.data.extension import read_schema
+from runner.data.inside import inner
+from runner.data.limits import beyond, limits, shown_bytes
+from runner.data.shape import check_shape
+from runner.data.shards import UNCOUNTED, Shard, Unit
+from runner.data.source import FORMATS
+from runner.errors import DataError
+
+KEY, VERSION = b"runner.manifest", 1
+_COUNTS = {"index": 0, "rows": UNCOUNTED, "bytes": 0, "start": 0, "length": 0}  # the least of each
+UNIT = pa.struct([(name, pa.int64()) for name in _COUNTS])
+TABLE = pa.schema(
+    [
+        ("path", pa.string()), ("size", pa.int64()), ("etag", pa.string()), ("format", pa.string()),
+        ("partitions", pa.string()), ("units", pa.list_(UNIT)),
+    ]
+)  # fmt: skip
+#: Bytes of the table, where that is more than so many times its bytes in the file: numbers in a row compress well.
+_MOST_BYTES, _RATIO = 64 << 20, 200
+_MOST_ROWS = 1 << 53
+_MOST_LANES, _MOST_BLOCK = 1 << 10, 1 << 30
+
+
+class _Wrong(ValueError):
+    """It is not what `Manifest.to_bytes` writes."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """The fields of a `Manifest`."""
+
+    base: str
+    shards: tuple[Shard, ...]
+    schema: pa.Schema
+    options: Mapping[str, Any]
+    lanes: int
+    block_bytes: int
+
+
+def read(data: bytes) -> Stored:
+    """What `Manifest.to_bytes` wrote.
+
+    Raises:
+        DataError: it is something else, names files outside of its folder, or claims what no file can hold.
+    """
+    try:
+        table = parquet.table(pa.BufferReader(data), max(_MOST_BYTES, _RATIO * len(data)))
+        head = _json((table.schema.metadata or {})[KEY])
+        if head["version"] != VERSION:
+            raise DataError(
+                f"a manifest of version {head['version']!r}", allowed=f"version {VERSION}", todo="build it again"
+            )
+        shards = tuple(_shards(table))
+        schema = _schema(head["schema"])
+        lanes, block_bytes = (_whole(head, name, 1, most) for name, most in _SHAPE.items())
+        base, options = head["base"], head["options"]
+        if not isinstance(base, str) or not isinstance(options, dict):
+            raise _Wrong("its base or its options")
+    except DataError as error:
+        raise DataError(error.found, allowed=error.allowed, todo=error.todo, where=error.where or "manifest") from error
+    except (pa.ArrowException, OSError, LookupError, TypeError, ValueError, RecursionError) as error:
+        raise DataError(
+            f"no manifest ({' '.join(str(error).split())})"[:300],
+            allowed="what Manifest.to_bytes wrote",
+            todo="build it again",
+        ) from error
+    return Stored(base, shards, schema, options, lanes, block_bytes)
+
+
+_SHAPE = {"lanes": _MOST_LANES, "block_bytes": _MOST_BLOCK}
+
+
+def _json(text: bytes | str) -> Any:
+    """JSON as it is defined: Python's also takes NaN and infinities."""
+
+    def refused(name: str) -> Any:
+        raise _Wrong(f"{name} is no JSON")
+
+    return json.loads(text, parse_constant=refused)
+
+
+def _schema(text: str) -> pa.Schema:
+    schema = read_schema(base64.b64decode(text, validate=True))
+    check_shape(schema)
+    if not plain(schema).equals(schema):
+        raise _Wrong("types that no reader gives")
+    return schema
+
+
+def _shards(table: pa.Table) -> Iterator[Shard]:
+    if not table.schema.equals(TABLE):
+        raise _Wrong("other columns")
+    most, total = limits(), 0
+    for row in table.to_pylist():
+        size, format, partitions = _whole(row, "size", 0), row["format"], _json(row["partitions"])
+        path = inner(row["path"], "manifest")
+        if format not in FORMATS or not isinstance(row["etag"], str):
+            raise _Wrong(f"{path}: format {format!r}")
+        if not isinstance(partitions, dict) or not all(v is None or isinstance(v, str) for v in partitions.values()):
+            raise _Wrong(f"{path}: its partitions")
+        units = tuple(Unit(*(_whole(unit, name, least) for name, least in _COUNTS.items())) for unit in row["units"])
+        for unit in units:
+            claimed = max(unit.rows, unit.bytes)
+            if claimed > most.in_all(unit.within(size)):
+                raise beyond(
+                    "ratio", f"{shown_bytes(claimed)} out of {shown_bytes(unit.within(size))}", f"manifest: {path}"
+                )
+            total += max(unit.rows, 0)
+        yield Shard(path, size, row["etag"], format, units, partitions)
+    if total > _MOST_ROWS:
+        raise _Wrong(f"{total} rows")
+
+
+def _whole(values: Mapping[str, Any], name: str, least: int, most: int = 2**63 - 1) -> int:
+    value = values[name]
+    if type(value) is not int or not least <= value <= most:
+        raise _Wrong(f"{name} is {str(value)[:40]}")
+    return value
