@@ -28,6 +28,7 @@ from runner import (
     revise,
     script,
     settings,
+    switches,
     trust,
     wire,
 )
@@ -137,6 +138,8 @@ def prepare(
     _check_callables(job, project)
     resolved = resolve(job, project, project.store(store))
     resolved = dataclasses.replace(resolved, cluster=settings.place(resolved.cluster, placed))
+    if resolved.cluster.kubernetes is None:
+        switches.check(os.environ, "your environment")
     forced = _forced(resolved, force)
     wanted = dict.fromkeys((*resolved.job.packages, *resolved.cluster.packages))
     lock = packages.lock(list(wanted)) if wanted else None
@@ -191,6 +194,8 @@ def create(prepared: Prepared, *, inline: bool = False, say: Callable[[str], Any
     """
     for words in () if inline else check_machines(prepared):
         say(words)
+    if inline:
+        switches.check(os.environ, "your environment")
     bundle = _write_bundle(prepared, inline=inline)
     return Run(prepared.resolved.store, bundle.run_id)
 

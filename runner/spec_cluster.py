@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
+from runner import switches
 from runner.checks import Fields, checked, parse_bytes
 
 BACKENDS = ("local", "ray", "kuberay", "fake")
@@ -88,6 +89,7 @@ class Group:
         fields.one_of("vendor", self.vendor, VENDORS)
         _mapping(fields, "node_selector", self.node_selector)
         _mapping(fields, "pod_template", self.pod_template)
+        switches.check_template(self.pod_template, "Group(pod_template=)")
         object.__setattr__(self, "tolerations", tuple(self.tolerations))
 
     @property
@@ -194,6 +196,8 @@ class Kubernetes:
             object.__setattr__(self, name, _object_names(fields, name, getattr(self, name)))
         _mapping(fields, "environment", self.environment)
         _mapping(fields, "pod_template", self.pod_template)
+        switches.check(self.environment, "Kubernetes(environment=)")
+        switches.check_template(self.pod_template, "Kubernetes(pod_template=)")
         object.__setattr__(self, "volumes", tuple(self.volumes))
         for volume in self.volumes:
             if not isinstance(volume, Volume):

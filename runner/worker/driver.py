@@ -17,7 +17,7 @@ from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Any
 
-from runner import capture, packages
+from runner import capture, packages, switches
 from runner.backends import processes
 from runner.bundle import LOCK, Bundle
 from runner.errors import Fenced, StoreError, WorkerLost, entry_of, to_entry
@@ -73,6 +73,7 @@ def main(argv: list[str]) -> int:
 
 def _drive(argument: dict[str, Any], store: Store, bundle: Bundle, scratch: Path) -> int:
     """Make everything ready, and run the leg."""
+    switches.check(os.environ, "the environment of the driver")
     parent = argument.get("parent")
     backend = bundle.spec()["cluster"]["backend"]
     legs = bundle.spec()["legs"]

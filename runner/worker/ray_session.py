@@ -11,6 +11,7 @@ from pathlib import Path
 
 from runner import capture
 from runner.backends import processes
+from runner.data import limits
 from runner.worker.scope import Scope
 
 #: Runs first in each of Ray's workers.
@@ -49,7 +50,7 @@ def _start(scratch: Path, workers: int) -> bool:
         ray.init(
             address="auto", log_to_driver=False, logging_level=logging.ERROR,
             runtime_env={
-                "working_dir": str(code), "env_vars": {"PYTHONUNBUFFERED": "1", **_address()},
+                "working_dir": str(code), "env_vars": {"PYTHONUNBUFFERED": "1", **limits.variables(), **_address()},
                 "worker_process_setup_hook": HOOK,
             },
         )  # fmt: skip

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 
-from runner import packages
+from runner import packages, switches
 from runner.code_root import code_folder, code_root, set_code_root
 
 
 def begin() -> None:
     """Ray calls this first; what Ray Data runs there imports modules of the user's by their own names."""
+    switches.check(os.environ, "the environment of a worker of Ray")
     packages.provide_on_node()
     unpacked = code_folder()
     root = unpacked / "project" if unpacked is not None else code_root()

@@ -15,7 +15,7 @@ from runner import Dataset, Job, Prep
 from runner.api import prepare, resume
 from runner.backends.fake import FakeBackend
 from runner.bundle import Bundle, find_run, new_run_id, read_index
-from runner.errors import InputError, PlanError, ProjectError, RunFailed, RunNotFound
+from runner.errors import InputError, PlanError, ProjectError, RunFailed, RunNotFound, SpecError
 from runner.lifecycle import RunState
 from runner.store import Store
 from runner.trust import user
@@ -103,6 +103,14 @@ def test_nothing_is_written_when_the_input_is_wrong(project: Path) -> None:
     """A refused job leaves no store behind."""
     with pytest.raises(InputError):
         runner.submit("tiny", cluster=FAKE, nonsense=3)
+    assert not (project / ".runner").exists()
+
+
+def test_a_setting_by_which_data_runs_code_is_refused(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing starts, and nothing is planned, in an environment in which Ray Data would unpickle what it reads."""
+    monkeypatch.setenv("RAY_DATA_AUTOLOAD_PICKLE_OBJECT_SCALAR", "1")
+    with pytest.raises(SpecError, match="your environment: RAY_DATA_AUTOLOAD_PICKLE_OBJECT_SCALAR='1'"):
+        prepare("tiny", cluster=FAKE)
     assert not (project / ".runner").exists()
 
 

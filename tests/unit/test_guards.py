@@ -16,7 +16,7 @@ PACKAGE = ROOT / "runner"
 LAYERS = [
     {"code_root", "interrupts", "private", "streams", "visible"},
     {"errors", "skipped"},
-    {"credentials", "fresh_source", "names", "pack_names", "script", "trust"},
+    {"credentials", "fresh_source", "names", "pack_names", "script", "switches", "trust"},
     {"edited", "store_keys", "tracebacks", "usercode"},
     {"isolation"},
     {"modules"},
