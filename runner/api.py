@@ -34,7 +34,7 @@ from runner import (
 )
 from runner.backends.base import EARLY, open_backend, open_outside, place
 from runner.backends.processes import MARK
-from runner.bundle import CODE, LIVE, LOCK, SPEC, Bundle, Doing, encoded, find_run, new_run_id, read_index
+from runner.bundle import CODE, LIVE, LOCK, SPEC, Bundle, Doing, IndexLine, encoded, find_run, new_run_id, read_index
 from runner.code_root import is_installed
 from runner.config import reference_of, settled
 from runner.errors import (
@@ -57,6 +57,7 @@ from runner.project import Project, find_project, split_reference
 from runner.receipt import end_run
 from runner.resolve import Resolved, resolve
 from runner.run import Run
+from runner.skipped import readable
 from runner.spec import Cluster, Job, Prep, Train
 from runner.store import Store
 from runner.trust import user
@@ -265,7 +266,11 @@ def runs(
     found = [Run(opened, line.run_id) for line in select(opened, list(lines.values()), wanted)]
     if state is None:
         return found
-    return [run for run in found if (lines[run.id].state if lines[run.id].state != LIVE else run.status) == state]
+    return [run for run in found if _state_of(run, lines[run.id]) == state]
+
+
+def _state_of(run: Run, line: IndexLine) -> str:
+    return line.state if line.state != LIVE else readable(lambda: run.status, "")
 
 
 def get_run(name: str, store: str | None = None) -> Run:

@@ -27,11 +27,11 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, unquote
 
-from runner import trust
+from runner import entries, shapes, trust
 from runner.checks import object_name
 from runner.errors import RunNotFound, StoreBroken, StoreError
-from runner.names import ARTEFACT, ATTEMPT, JOB, OFFSET, RUN_ID, STAGE, STEP, WRITER
-from runner.skipped import skipped
+from runner.names import ARTEFACT, ATTEMPT, JOB, OFFSET, RUN_ID, SPEC_FILE, STAGE, STEP, WRITER
+from runner.skipped import readable, skipped
 from runner.store import Entry, Log, Store
 
 INDEX = "index"
@@ -140,7 +140,7 @@ class Bundle:
         self.sealed: trust.Seal = dict(sealed or {})
         self.run_id = RUN_ID(run_id)
         self.store = store.sub(self.run_id)
-        self.log = Log(self.store, "log")
+        self.log = Log(self.store, "log", entries.ENTRIES)
 
     def __repr__(self) -> str:
         return f"Bundle({self.store.url!r})"
@@ -160,8 +160,21 @@ class Bundle:
 
         Args:
             key: of which resume; None: the newest.
+
+        Raises:
+            FileNotFoundError: it is not there.
+            StoreBroken: it is no spec.
         """
-        return dict(json.loads(self.read_sealed(key or self.newest_spec())))
+        key = SPEC_FILE(key or self.newest_spec())
+        spec: dict[str, Any] = shapes.read(self.read_sealed(key), entries.SPEC, self.store.path(key))
+        return spec
+
+    def known_spec(self) -> dict[str, Any]:
+        """As `spec`, of a run that exists: without its spec it is broken. Raises StoreBroken."""
+        try:
+            return self.spec()
+        except FileNotFoundError:
+            raise shapes.broken(self.store.path(self.newest_spec()), "it is not there") from None
 
     # -- paths ---------------------------------------------------------------------------------------------------
 
@@ -179,9 +192,11 @@ class Bundle:
     def cluster(self) -> dict[str, str]:
         """What was recorded: "mark" and "address"; nothing for runs elsewhere."""
         try:
-            return dict(json.loads(self.store.get(CLUSTER)))
+            found = self.store.get(CLUSTER, WORDS_BYTES)
         except FileNotFoundError:
             return {}
+        cluster: dict[str, str] = shapes.read(found, entries.CLUSTER, self.store.path(CLUSTER))
+        return cluster
 
     def newest_code(self) -> str:
         """The key of the run's code: that of its submission, or of the last resume that brought newer."""
@@ -344,7 +359,7 @@ def unfinished(store: Store, before: float) -> list[str]:
     """
     listed = {line.run_id for line in read_index(store) if line.state != LIVE}
     old = [name for name in store.list() if name not in listed and (begun := begun_at(name)) and begun < before]
-    return [name for name in old if Bundle(store, name).is_given_up()]
+    return [name for name in old if readable(Bundle(store, name).is_given_up, False)]
 
 
 def begun_at(run_id: str) -> float | None:
@@ -360,9 +375,9 @@ def begun_at(run_id: str) -> float | None:
 def _last(store: Store, ids: list[str], name: str) -> str:
     """The newest run of this user's, or the one so many before it."""
     back = name.removeprefix("@last").removeprefix("~")
-    number, mine = int(back) if back.isdigit() else 0, 0
+    number, mine = int(back) if ATTEMPT.fits(back) else 0, 0
     for run_id in reversed(ids):
-        head = Bundle(store, run_id).log.head()
+        head = readable(Bundle(store, run_id).log.head, None)
         if head is None or head.data.get("by") != trust.user():
             continue
         if mine == number:

@@ -136,6 +136,10 @@ class StoreRefused(StoreError, InputError):
     """
 
 
+#: What is wrong with one object, where others of the same store could be read.
+UNREADABLE = (StoreBroken, StoreRefused)
+
+
 class RunFailed(RunnerError):
     """The run was started and did not succeed."""
 
@@ -225,19 +229,30 @@ NAMES: dict[str, type[RunnerError]] = {
 }  # fmt: skip
 
 
+#: Characters of an error's words that a log keeps, and of each end where there are more.
+_LONGEST, _KEPT = 200_000, 90_000
+
+
 def entry_of(kind: type[RunnerError], message: str, **more: Any) -> dict[str, Any]:
     """What a log keeps of an error that nothing raised: "class", "message", "trace", "rank"."""
-    return {"class": kind.__name__, "message": message, "trace": "", "rank": None, **more}
+    return {"class": kind.__name__, "message": _cut(message), "trace": "", "rank": None, **more}
+
+
+def _cut(words: str) -> str:
+    """Both ends of what is too long for an entry: an exception may hold all of the user's data in its words."""
+    if len(words) <= _LONGEST:
+        return words
+    return f"{words[:_KEPT]}\n... {len(words) - 2 * _KEPT:,} characters ...\n{words[-_KEPT:]}"
 
 
 def to_entry(error: RunnerError) -> dict[str, Any]:
     """An error as a log keeps it: as `entry_of`, and of one in four parts these as "parts"."""
     kind = next(each for each in type(error).__mro__ if NAMES.get(each.__name__) is each)
     message = getattr(error, "message", None) or str(error)
-    entry = entry_of(kind, message, trace=error.trace, rank=getattr(error, "rank", None))
+    entry = entry_of(kind, message, trace=_cut(error.trace), rank=getattr(error, "rank", None))
     if isinstance(error, Explained):
         parts = {"found": error.found, "allowed": error.allowed, "todo": error.todo, "where": error.where}
-        entry["parts"] = parts
+        entry["parts"] = {name: _cut(words) for name, words in parts.items()}
     return entry
 
 

@@ -111,7 +111,7 @@ def _definition_facts(name: str, dataset: Dataset, catalog: Catalog, facts: Fact
 
 def _made_facts(name: str, dataset: Dataset, catalog: Catalog, present: Present) -> DataFacts:
     """A dataset with a `make`: known if it was made by the same code."""
-    result = catalog.result(make_key(name, code_hash(dataset.make, present.root)), present)
+    result = catalog.result(make_key(name, code_hash(dataset.make, present.root)), present, {"": name})
     return _from_result(result, name) if result is not None else DataFacts(None)
 
 
@@ -133,7 +133,7 @@ def _result_facts(
     code = stage_code(stage, root, raw)
     config = used_config(stage, config_values(raw, root))
     key = result_key(stage, code.hash, config, inputs) if all(inputs.values()) and not forced else None
-    result = catalog.result(key, present) if key is not None else None
+    result = catalog.result(key, present, stage.sinks) if key is not None else None
     for name in stage.sinks.values():
         facts.data[name] = _from_result(result, name) if result is not None else DataFacts(None)
     if result is not None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from runner.bundle import Bundle, IndexLine, begun_at
 from runner.errors import InputError, listed, suggest
 from runner.lifecycle import RunState
+from runner.skipped import readable
 from runner.store import Store
 
 _THREADS = 16
@@ -101,6 +102,6 @@ def select(store: Store, lines: Sequence[IndexLine], wanted: Wanted) -> list[Ind
 
 
 def submitted_by(store: Store, run_id: str) -> str | None:
-    """Who submitted a run; None if it never came to exist."""
-    entries = Bundle(store, run_id).log.head()
+    """Who submitted a run; None if it never came to exist, or cannot be read."""
+    entries = readable(Bundle(store, run_id).log.head, None)
     return None if entries is None else entries.data.get("by")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from pathlib import Path
 
@@ -27,6 +28,7 @@ def run_inline(run: Run, resolved: Resolved) -> None:
 
     log = run.bundle.log
     log.append("supervisor", {**processes.identity(), "inline": True})
+    processes.note_supervisor(run.id, os.getpid())
     lock = run.bundle.lock()
     if lock is not None:
         packages.provide(lock)
@@ -48,7 +50,8 @@ def run_inline(run: Run, resolved: Resolved) -> None:
         finally:
             engine.close()
             _ship(run, Path(scratch))
-            end_run(run.bundle, state, error, {"processes": 0, "scratch_folders": 0})
+            left = int(processes.remove_scratch(run.id))
+            end_run(run.bundle, state, error, {"processes": 0, "scratch_folders": left})
 
 
 def _ship(run: Run, scratch: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 import tempfile
@@ -11,12 +10,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from runner import shapes
 from runner.bundle import Bundle
 from runner.errors import InputError, StoreError, listed, suggest
 from runner.lifecycle import View
+from runner.names import FILE, STEP
+from runner.shapes import count, mapping, named, record, text
+from runner.skipped import readable
 from runner.store import LOCAL, Store
 
 MANIFEST = "manifest.json"
+#: The files of a checkpoint, as its manifest has them.
+_FILES = record({"files": mapping(record({"sha256": text, "bytes": count}), named(FILE))})
 BEST, LAST = "best", "last"
 
 
@@ -72,7 +77,7 @@ def choose(found: list[Checkpoint], which: str | int, where: str) -> Checkpoint:
     Raises:
         InputError: there is none such, it is gone, or several stages have one.
     """
-    step = int(which) if str(which).isdigit() else None
+    step = int(which) if STEP.fits(str(which)) else None
     fits = [c for c in found if (c.step == step if step is not None else getattr(c, str(which), False) is True)]
     fits = [c for c in fits if c.exists] or fits
     there = listed(f"{c.step}" for c in found if c.exists)
@@ -157,7 +162,8 @@ def _manifest(store: Store, chosen: Checkpoint) -> dict[str, Any]:
         raise StoreError("the checkpoint is gone", todo="see `runner checkpoints`", where=chosen.url) from None
     if hashlib.sha256(data).hexdigest() != chosen.sha256:
         raise _damaged(MANIFEST, chosen)
-    return dict(json.loads(data))
+    manifest: dict[str, Any] = shapes.read(data, _FILES, store.path(f"{chosen.key}/{MANIFEST}"))
+    return manifest
 
 
 def _verify(folder: Path, manifest: dict[str, Any], chosen: Checkpoint) -> None:
@@ -179,11 +185,13 @@ def _damaged(name: str, chosen: Checkpoint) -> StoreError:
 
 
 def _size(store: Store, key: str) -> int | None:
+    """The bytes of a checkpoint's files; None if it is not there, or nobody can read it."""
+    path = f"{key}/{MANIFEST}"
     try:
-        manifest = json.loads(store.get(f"{key}/{MANIFEST}"))
+        manifest = readable(lambda: dict(shapes.read(store.get(path), _FILES, store.path(path))), None)
     except FileNotFoundError:
         return None
-    return sum(int(file["bytes"]) for file in manifest["files"].values())
+    return None if manifest is None else sum(int(file["bytes"]) for file in manifest["files"].values())
 
 
 # -- any file --------------------------------------------------------------------------------------------------------

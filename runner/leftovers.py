@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,6 +22,7 @@ from runner.lifecycle import REMOVED, RunState, View, fold
 from runner.names import FOLDER, RESULT, VERSION
 from runner.origin import Origin
 from runner.run import Run
+from runner.skipped import readable
 from runner.store import LOCAL, Entry, Found, Store
 
 #: Seconds for which what no version names is kept: a run that failed may be resumed, and use it.
@@ -66,9 +67,11 @@ class Living:
         runs: their ids.
         datasets: name -> the run that reads or writes it.
         starts: run -> the living run that began from its checkpoint.
+        unreadable: those of the runs that cannot be read: nobody knows whether they live.
     """
 
     runs: set[str] = field(default_factory=set)
+    unreadable: set[str] = field(default_factory=set)
     datasets: dict[str, str] = field(default_factory=dict)
     starts: dict[str, str] = field(default_factory=dict)
 
@@ -80,24 +83,34 @@ def living(store: Store) -> Living:
         if line.state != LIVE:
             continue
         bundle = Bundle(store, line.run_id)
-        if bundle.is_given_up():
-            alive = time.time() - (begun_at(line.run_id) or 0.0) <= UNFINISHED_S  # its client may be about to submit it
-        else:
-            alive = not fold(bundle.log.read()).state.ended  # whoever moved its line in the index may have died over it
-        if not alive:
-            continue
-        found.runs.add(line.run_id)
-        try:
-            spec = bundle.spec()
-        except FileNotFoundError:
-            continue
-        for stage in spec["job"]["stages"]:
-            for name in _names([stage.get("source"), stage.get("sink"), stage.get("data")]):
-                found.datasets.setdefault(name, line.run_id)
-        start = spec.get("start_from") or {}
-        if start:
-            found.starts.setdefault(start["run"], line.run_id)
+        known: bool | None = readable(lambda bundle=bundle: _take_in(found, bundle), None)  # type: ignore[misc]
+        if known is None:
+            found.runs.add(line.run_id)
+            found.unreadable.add(line.run_id)
     return found
+
+
+def _take_in(found: Living, bundle: Bundle) -> bool:
+    """Add a run, if it lives. Returns whether it does."""
+    if bundle.is_given_up():
+        begun = begun_at(bundle.run_id) or 0.0
+        alive = abs(time.time() - begun) <= UNFINISHED_S  # its client may be about to submit it
+    else:
+        alive = not fold(bundle.log.read()).state.ended  # whoever moved its line in the index may have died over it
+    if not alive:
+        return False
+    found.runs.add(bundle.run_id)
+    try:
+        spec = bundle.spec()
+    except FileNotFoundError:
+        return True
+    for stage in spec["job"]["stages"]:
+        for name in _names([stage.get("source"), stage.get("sink"), stage.get("data")]):
+            found.datasets.setdefault(name, bundle.run_id)
+    start = (spec.get("start_from") or {}).get("run")
+    if start:
+        found.starts.setdefault(start, bundle.run_id)
+    return True
 
 
 def _names(value: Any) -> Iterable[str]:
@@ -125,7 +138,8 @@ def targets(store: Store, names: Iterable[str]) -> list[Target]:
 def _target(store: Store, name: str, alive: Living) -> Target:
     given, _, version = name.removeprefix(DATASET).partition("@")
     catalog = Catalog(store)
-    known = [] if name.startswith("@") else catalog.names()
+    found = {} if name.startswith("@") else catalog.readable_versions()
+    known = [each for each, versions in found.items() if versions or (versions is None and each == given)]
     is_dataset = given in known
     try:
         run_id = find_run(store, name) if not name.startswith(DATASET) else None
@@ -154,15 +168,19 @@ def _target(store: Store, name: str, alive: Living) -> Target:
 
 
 def _run(store: Store, run_id: str, alive: Living) -> Target:
-    view = Run(store, run_id).view()
-    _check_run(run_id, alive, view)
-    return Target(RUN, run_id, (run_id,), _size(store, [run_id]), why=str(view.state))
+    view = readable(Run(store, run_id).view, None)
+    if view is not None:
+        _check_run(run_id, alive, view)
+    why = "it cannot be read, and whether it lives is not known" if view is None else str(view.state)
+    return Target(RUN, run_id, (run_id,), _size(store, [run_id]), why=why)
 
 
 def _dataset(store: Store, name: str, version: str, alive: Living) -> Target:
     _check_free(alive.datasets.get(name), f"dataset {name}")
-    catalog = Catalog(store)
-    versions = catalog.versions(name)
+    versions = readable(lambda: Catalog(store).versions(name), None)
+    if versions is None:
+        key = f"datasets/{name}"
+        return Target("dataset", name, (key,), _size(store, [key]), "its log cannot be read")
     chosen = [entry for entry in versions if entry.data["id"].startswith(version)]
     ids = list(dict.fromkeys(entry.data["id"] for entry in chosen))
     if not ids or (version and len(ids) > 1):
@@ -218,7 +236,7 @@ def remove(store: Store, target: Target) -> None:
             raise InputError("it was submitted after all", allowed="what never was", todo="leave it", where=target.name)
     elif target.kind == RUN:
         bundle = Bundle(store, target.name)
-        _close(bundle)
+        readable(lambda: _close(bundle), None)
         bundle.leave_index()
         processes.remove_scratch(target.name)
     elif target.ids:
@@ -238,7 +256,7 @@ def _close(bundle: Bundle) -> None:
 
     def still_over(entries: list[Entry]) -> None:
         view = fold(entries)
-        alive = Living({bundle.run_id} if not view.state.ended else set(), {}, living(bundle.root).starts)
+        alive = Living({bundle.run_id} if not view.state.ended else set(), starts=living(bundle.root).starts)
         _check_run(bundle.run_id, alive, view)
 
     if not bundle.is_given_up():
@@ -268,6 +286,8 @@ def leftovers(store: Store, now: float | None = None, older_s: float = OLD_S) ->
              for run in unfinished(store, now - UNFINISHED_S) if run not in alive.runs]  # fmt: skip
     found += _half_removed(store, now, {target.name for target in found})
     found += _temporary(store, now)
+    if alive.unreadable:
+        notes.append(f"runs that cannot be read, and may live: {', '.join(sorted(alive.unreadable))}; see `runner rm`")
     if alive.runs:
         notes.append(f"results are left aside while runs live, which may use them: {', '.join(sorted(alive.runs))}")
     else:
@@ -284,18 +304,20 @@ def _lost(store: Store, alive: Living) -> list[tuple[Run, Origin]]:
 
 
 def _is_lost(run: Run) -> bool:
-    try:
-        return not run.bundle.is_given_up() and run.view().state is RunState.LOST
-    except FileNotFoundError:  # no spec: its client has not come to it
-        return False
+    """One without a spec, to which its client has not come, is not, and one that cannot be read may be anything."""
+    return readable(lambda: not run.bundle.is_given_up() and run.view().state is RunState.LOST, False)
 
 
 def _half_removed(store: Store, now: float, others: set[str]) -> list[Target]:
     """Folders of runs that the index does not have, and of which only the log is left, or whose log is over."""
     known = {line.run_id for line in read_index(store)} | others
     names = [n for n in store.list() if n not in known and (begun := begun_at(n)) and now - begun > UNFINISHED_S]
-    gone = [n for n in names if store.list(n) == ["log"] or fold(Bundle(store, n).log.read()).state.ended]
+    gone = [n for n in names if readable(lambda n=n: _is_half_removed(store, n), False)]  # type: ignore[misc]
     return [Target(HALF, n, (n,), _size(store, [n]), "its removal was cut") for n in gone]
+
+
+def _is_half_removed(store: Store, name: str) -> bool:
+    return store.list(name) == ["log"] or fold(Bundle(store, name).log.read()).state.ended
 
 
 def _temporary(store: Store, now: float) -> list[Target]:
@@ -313,14 +335,14 @@ def _temporary(store: Store, now: float) -> list[Target]:
 def _results(store: Store, before: float) -> list[Target]:
     """Results, tasks and folders of datasets that no version names."""
     catalog = Catalog(store)
-    names = catalog.folders()
-    with ThreadPoolExecutor(_THREADS) as threads:
-        versions = dict(zip(names, threads.map(catalog.versions, names), strict=True))
+    found_versions = catalog.readable_versions()
+    versions = {name: found for name, found in found_versions.items() if found is not None}
     named = {entry.data.get("key") for entries in versions.values() for entry in entries}
     results, tasks = _by_folder(store, "results"), _by_folder(store, "tasks")
     old = {key for key, files in results.items() if key not in named and _newest(files) < before}
     there = {(name, entry.data["id"]) for name, entries in versions.items() for entry in entries}
-    gone = {key for key in old if not any(_made(record) & there for record in catalog.results(key))}
+    unknown = found_versions.keys() - versions.keys()
+    gone = {key for key in old if not any(_is_needed(record, there, unknown) for record in catalog.results(key))}
     needed = {record.get("tasks_of") for key in results if key not in gone for record in catalog.results(key)}
     dropped = {code for code, files in tasks.items() if code not in needed and _newest(files) < before}
     found = [_folder_target("result", f"results/{key}", results[key], "no version names it") for key in sorted(gone)]
@@ -330,6 +352,11 @@ def _results(store: Store, before: float) -> list[Target]:
     found += _folders(store, catalog, versions, sorted(set(tasks) - dropped), before)
     kept = there.union(*(_made(record) for key in results if key not in gone for record in catalog.results(key)))
     return found + _manifests(store, versions, kept, before)
+
+
+def _is_needed(record: Mapping[str, Any], there: set[tuple[str, str]], unknown: Collection[str]) -> bool:
+    """Whether a version is a result, or may be one: of `unknown` datasets nobody can read which versions they have."""
+    return bool(_made(record) & there) or any(name in unknown for name, _ in _made(record))
 
 
 def _made(record: Mapping[str, Any]) -> set[tuple[str, str]]:

@@ -16,7 +16,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from runner.errors import Fenced, StageTimeout, WorkerLost, entry_of, is_a
+from runner.errors import Fenced, StageTimeout, StoreBroken, WorkerLost, entry_of, is_a
+from runner.shapes import broken
 from runner.store import Entry
 
 
@@ -103,7 +104,11 @@ class View:
 
 
 def fold(entries: Iterable[Entry]) -> View:
-    """The state that a log describes."""
+    """The state that a log describes.
+
+    Raises:
+        StoreBroken: an entry names a stage or a leg that the run does not have.
+    """
     view = View()
     for entry in entries:
         view.entries, view.heard = entry.number, entry.at
@@ -155,7 +160,19 @@ def _supervisor(view: View, entry: Entry) -> None:
     view.supervisor, view.supervisor_number = entry.data, entry.number
 
 
+def _broken(entry: Entry, found: str) -> StoreBroken:
+    return broken(entry.where or f"entry {entry.number}", found)
+
+
+def _stage(view: View, entry: Entry, name: str) -> StageView:
+    if name not in view.stages:
+        raise _broken(entry, f"'{entry.kind}' of stage '{name}', which the run does not have")
+    return view.stages[name]
+
+
 def _attempt(view: View, entry: Entry) -> None:
+    if entry.data["leg"] >= max(len(view.legs), 1):
+        raise _broken(entry, f"leg {entry.data['leg']}, of {len(view.legs)} that the run has")
     if entry.data["leg"] != view.leg:
         view.tries = 0
     view.tries += 0 if entry.data.get("because") == EVICTED else 1
@@ -172,18 +189,18 @@ def _attempt(view: View, entry: Entry) -> None:
 
 
 def _stage_started(view: View, entry: Entry) -> None:
-    stage = view.stages[entry.data["stage"]]
+    stage = _stage(view, entry, entry.data["stage"])
     stage.state, stage.attempt, stage.started, stage.ended = "running", entry.data["attempt"], entry.at, None
 
 
 def _stage_done(view: View, entry: Entry) -> None:
-    stage = view.stages[entry.data["stage"]]
+    stage = _stage(view, entry, entry.data["stage"])
     stage.result, stage.ended = entry.data["result"], entry.at
     stage.state = "skipped" if stage.result.get("skipped") else "done"
 
 
 def _stage_failed(view: View, entry: Entry) -> None:
-    stage = view.stages[entry.data["stage"]]
+    stage = _stage(view, entry, entry.data["stage"])
     stage.state, stage.ended = "failed", entry.at
     view.error, view.attempt_open = {**entry.data["error"], "stage": stage.name}, False
 
@@ -195,7 +212,7 @@ def _driver_failed(view: View, entry: Entry) -> None:
 
 
 def _checkpoint(view: View, entry: Entry) -> None:
-    checkpoints = view.stages[entry.data["stage"]].checkpoints
+    checkpoints = _stage(view, entry, entry.data["stage"]).checkpoints
     if entry.data["step"] > max((each["step"] for each in checkpoints), default=0):
         view.tries = min(view.tries, 1)  # it gets on: machines may be lost as often as they like
     checkpoints.append(entry.data)
@@ -216,9 +233,8 @@ def _resumed(view: View, entry: Entry) -> None:
     view.attempt_open, view.tries, view.supervisor_number = False, 0, 0
     again = entry.data.get("again") or []
     for name in again:  # it was done, and is to go on
-        view.stages[name] = StageView(
-            name, attempt=view.stages[name].attempt, checkpoints=view.stages[name].checkpoints
-        )
+        stage = _stage(view, entry, name)
+        view.stages[name] = StageView(name, attempt=stage.attempt, checkpoints=stage.checkpoints)
     if again:
         view.leg = min(i for i, leg in enumerate(view.legs) if set(leg) & set(again))
         view.attempt, view.leg_done = view.attempts.get(view.leg, 0), False

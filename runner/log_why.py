@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import statistics
 import time
 from collections.abc import Iterable
@@ -12,6 +11,7 @@ from typing import Any
 from runner.bundle import Bundle
 from runner.lifecycle import StageView, View
 from runner.logs import last_word
+from runner.rows import rows_of
 from runner.store import Entry
 
 Reason = dict[str, Any]
@@ -92,22 +92,10 @@ def _recent(bundle: Bundle, stage: StageView) -> list[dict[str, Any]]:
     """The last rows of rank 0, or of the prep's driver."""
     for writer in ("rank0", "driver"):
         folder = bundle.segments(stage.name, stage.attempt, "metrics", writer)
-        names = bundle.store.list(folder)[-_SEGMENTS:]
+        names = bundle.offsets(folder)[-_SEGMENTS:]
         if names:
-            lines = b"".join(bundle.store.get(f"{folder}/{name}") for name in names).splitlines()
-            return list(_whole(lines))
+            return [row for name in names for row in rows_of(bundle, folder, name)]
     return []
-
-
-def _whole(lines: Iterable[bytes]) -> Iterable[dict[str, Any]]:
-    """Rows; a segment may begin, or end, in the midst of one."""
-    for line in lines:
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(row, dict):
-            yield row
 
 
 def until(entries: list[Entry], view: View, spec: dict[str, Any]) -> float | None:

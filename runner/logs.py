@@ -5,12 +5,25 @@ from __future__ import annotations
 import bisect
 import contextlib
 import heapq
-import json
 from collections import deque
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from runner.bundle import Bundle
+from runner.rows import row_of, rows_of
+from runner.shapes import Misshapen, count, loads, moment, several
+from runner.skipped import skipped
+
+
+def _mark(value: Any, at: str) -> None:
+    """From which byte of a segment on it was printed at which moment."""
+    several(moment)(value, at)
+    if len(value) != 2:
+        raise Misshapen(f"{at} is no pair")
+    count(value[0], at)
+
+
+_MARKS = several(_mark)
 
 
 class Line(NamedTuple):
@@ -82,7 +95,10 @@ class Tail:
     def rows(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """(stage/writer, row) for every row of metrics since the last call."""
         for label, line in self.lines():
-            yield label, json.loads(line)
+            try:
+                yield label, row_of(line)
+            except Misshapen as error:
+                skipped(f"{self._bundle.store.url}: the metrics of {label}", str(error))
 
     def skip(self) -> None:
         """Pass over all that is there now, without reading more than the last segment of each writer."""
@@ -172,8 +188,17 @@ class _Reader:
     def _marks(self, name: str) -> list[tuple[int, float]]:
         if self._times is not None:
             with contextlib.suppress(FileNotFoundError):  # of a writer whose times nobody has noted
-                return [(int(offset), float(at)) for offset, at in json.loads(self._bundle.segment(self._times, name))]
+                return self._read_marks(name, self._bundle.segment(self._times, name))
         return []
+
+    def _read_marks(self, name: str, data: bytes) -> list[tuple[int, float]]:
+        try:
+            marks = loads(data)
+            _MARKS(marks, "")
+            return sorted((int(offset), float(at)) for offset, at in marks)
+        except Misshapen as error:
+            skipped(f"{self._bundle.store.url}/{self._times}/{name}", str(error))
+            return []
 
     @property
     def unfinished(self) -> str:
@@ -207,9 +232,8 @@ def last_word(bundle: Bundle, stage: str, attempt: int) -> float | None:
     times = []
     for writer in bundle.writers(stage, attempt, "metrics"):
         folder = bundle.segments(stage, attempt, "metrics", writer)
-        for name in bundle.store.list(folder)[-1:]:
-            lines = bundle.store.get(f"{folder}/{name}").splitlines()
-            times += [json.loads(line).get("at", 0.0) for line in lines[-1:]]
+        for name in bundle.offsets(folder)[-1:]:
+            times += [row.get("at", 0.0) for row in rows_of(bundle, folder, name)[-1:]]
     return max(times, default=None)
 
 
@@ -229,7 +253,7 @@ def metric_rows(bundle: Bundle, stage: str | None = None, writer: str | None = N
                 by_step = {key: row for key, row in by_step.items() if row.get("step", -1) < first}
             for number, row in enumerate(fresh):
                 key = row["step"] if "step" in row and writer else (attempt, number)
-                by_step[key] = {**by_step.get(key, {}), "stage": name, **row}
+                by_step[key] = {**by_step.get(key, {}), **row, "stage": name}
         yield from by_step.values()
 
 
@@ -237,6 +261,5 @@ def _attempt_rows(bundle: Bundle, stage: str, attempt: int, writer: str | None) 
     for who in bundle.writers(stage, attempt, "metrics"):
         if writer in (None, who):
             folder = bundle.segments(stage, attempt, "metrics", who)
-            for name in bundle.store.list(folder):
-                for line in bundle.store.get(f"{folder}/{name}").splitlines():
-                    yield json.loads(line)
+            for name in bundle.offsets(folder):
+                yield from rows_of(bundle, folder, name)

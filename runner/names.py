@@ -68,7 +68,7 @@ WRITER = Kind("process", "[A-Za-z0-9][A-Za-z0-9._-]*", 100, "letters, digits, '.
 ARTEFACT = Kind("name", "[A-Za-z0-9][A-Za-z0-9._-]*", 100, "letters, digits, '.', '_' and '-'")
 #: The first byte of a segment of a log or of metrics.
 OFFSET = Kind("offset", "[0-9]{15}", 15, "15 digits")
-ENTRY = Kind("log entry", r"[0-9]{8,12}\.json", 17, "a name such as 00000001.json")
+ENTRY_FILE = Kind("log entry", r"[0-9]{8,12}\.json", 17, "a name such as 00000001.json")
 SPEC_FILE = Kind("spec", r"spec(?:-[1-9][0-9]*)?\.json", 20, "spec.json, spec-2.json ...")
 CODE_FILE = Kind("code", r"code(?:-[1-9][0-9]*)?\.zip", 20, "code.zip, code-2.zip ...")
 #: Of a result, and of the code behind it; of a task, and of what else a result depended on; of a dataset's version.
@@ -86,5 +86,7 @@ _PART = rf"(?!\.{{1,2}}(?:/|\Z))[^/\\*?\[\]\t\n{CONTROLS}]+"
 KEY = Kind(
     "path", f"{_PART}(?:/{_PART})*", 1024, "names with '/' between them, without '.', '..', wildcards and control codes"
 )
+#: A file that lies in a folder itself.
+FILE = Kind("file", rf"(?!\.){_PART}", 200, "a name without '/', wildcards and control codes, that begins with no '.'")
 #: One name of a path.
 PART = Kind("name", _PART, 255, "a name without '/', wildcards and control codes")

@@ -157,7 +157,8 @@ class Published:
         """
         from runner.data.catalog import Catalog
 
-        records = Catalog(self.store).results(self.entry.data.get("key") or "-")
+        key = self.entry.data.get("key")
+        records = Catalog(self.store).results(key) if key else []
         made = [each for each in records if any(s["id"] == self.version for s in each["sinks"].values())]
         record = next((each for each in made if each["run"] == self.entry.data.get("run")), made[0] if made else None)
         if record is None:

@@ -94,7 +94,7 @@ class Run:
 
     def spec(self) -> dict[str, Any]:
         """The resolved job as JSON."""
-        return self.bundle.spec()
+        return self.bundle.known_spec()
 
     def logs(
         self, stage: str | None = None, rank: int | None = None, follow: bool = False, *, tail: int | None = None,

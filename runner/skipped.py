@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import sys
 import threading
+from collections.abc import Callable
+from typing import TypeVar
 
+from runner.errors import UNREADABLE
 from runner.visible import one_line
 
+T = TypeVar("T")
 #: More of them are only counted: somebody who fills a store with such names must not fill a terminal.
 _MOST, _LONGEST = 20, 300
 _said: set[str] = set()
@@ -27,6 +31,15 @@ def skipped(where: str, why: str) -> None:
         more = len(_said) > _MOST
     words = "and more that cannot be read" if more else _cut(f"{one_line(where)}: {one_line(why)}")
     print(f"runner: passed over: {words}", file=sys.stderr, flush=True)
+
+
+def readable(act: Callable[[], T], otherwise: T) -> T:
+    """What `act` reads of one object among others; `otherwise` where that cannot be read, which is said."""
+    try:
+        return act()
+    except UNREADABLE as error:
+        skipped(error.where, error.found)
+        return otherwise
 
 
 def _cut(words: str) -> str:

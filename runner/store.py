@@ -25,23 +25,24 @@ import stat
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from runner import credentials
 from runner.errors import StoreAway, StoreBroken, StoreError, StoreRefused, listed
-from runner.names import KEY, PART, Kind
+from runner.names import ENTRY_FILE, KEY, PART, Kind
+from runner.shapes import Misshapen, Shape, anything, broken, mapping, moment, record, text
+from runner.shapes import read as read_json
 from runner.skipped import skipped
-from runner.visible import visible
 
 LOCAL, S3 = "file", "s3"
 _SCHEMES = {"": LOCAL, "file": LOCAL, "local": LOCAL, "s3": S3, "s3a": S3}
 _TEMPORARY = ".tmp-"
 #: What `Store._temporary` names a file while it is written. Users have files of their own that begin like that.
 _IS_TEMPORARY = re.compile(re.escape(_TEMPORARY) + r"[0-9a-f]{12}-").match
-#: Bytes that an object may have which is read into memory.
-LARGEST_BYTES = 64 << 20
+#: Bytes that an object may have which is read into memory, and a log's entry.
+LARGEST_BYTES, ENTRY_BYTES = 64 << 20, 16 << 20
 #: Seconds for which the processes of a run go on asking a store that does not answer, and between two tries.
 PATIENCE_S, LONGEST_PAUSE_S = 600.0, 10.0
 #: What an object store, or the disk here, says of a request that will never be right.
@@ -473,19 +474,6 @@ async def _read_within(fs: Any, path: str, most: int) -> bytes | int | None:
         answer["Body"].close()
 
 
-def broken(where: str, found: str) -> StoreBroken:
-    """The error for an object that is not as runner writes it.
-
-    Args:
-        where: its full path.
-        found: what is wrong with it.
-    """
-    return StoreBroken(
-        found, allowed="what runner has written there", todo="restore it from a copy, or remove it",
-        where=visible(where),
-    )  # fmt: skip
-
-
 def _unlink(path: str) -> None:
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
@@ -583,23 +571,32 @@ class Entry:
     at: float
     data: dict[str, Any]
     mark: str = field(default="", compare=False)
+    where: str = field(default="", compare=False, repr=False)  # its full path, for errors
+
+
+#: What is in an entry's file.
+_ENTRY = record({"kind": text, "at": moment, "data": mapping(anything)}, {"mark": text})
 
 
 class Log:
     """A series of numbered entries, each created if absent and never rewritten.
 
+    An entry that is not what a writer of the log may write makes all of the log unreadable, for what follows means
+    nothing without it: whoever reads gets StoreBroken, which names it. An entry behind one that is not there is none.
+
     Args:
+        shapes: kind -> what the data of such an entry must be.
         skipped: how many of the first entries are there and known elsewhere: this one begins behind them.
     """
 
-    def __init__(self, store: Store, prefix: str, skipped: int = 0) -> None:
-        self._store, self._prefix, self._skipped = store, prefix, skipped
+    def __init__(self, store: Store, prefix: str, shapes: Mapping[str, Shape] | None = None, skipped: int = 0) -> None:
+        self._store, self._prefix, self._shapes, self._skipped = store, prefix, dict(shapes or {}), skipped
         self._read: list[Entry] = []
         self._lock = threading.Lock()
 
     def after(self, number: int) -> Log:
         """The same from the entry behind that number on."""
-        return Log(self._store, self._prefix, number)
+        return Log(self._store, self._prefix, self._shapes, number)
 
     def mark(self, number: int) -> str | None:
         """That of an entry, by one request; None if it is not there."""
@@ -608,12 +605,17 @@ class Log:
 
     def read(self) -> list[Entry]:
         """All entries so far; those read before are not fetched again."""
-        if not self._read and not self._skipped:
-            for name in self._store.list(self._prefix):
-                self._read_number(int(name.split(".")[0]))
-        while self._read_number(self._next):
-            pass
+        first = not self._read and not self._skipped
+        listed = self._listed() if first else []
+        if listed or not first:
+            while self._read_number(self._next):
+                pass
+        for number in [number for number in listed if number > self._next]:
+            skipped(self._store.path(self._key(number)), f"no entry {self._next} before it")
         return list(self._read)
+
+    def _listed(self) -> list[int]:
+        return [int(name.partition(".")[0]) for name in self._store.list(self._prefix) if ENTRY_FILE.fits(name)]
 
     @property
     def _next(self) -> int:
@@ -640,6 +642,7 @@ class Log:
                 check(entries)
             entry = Entry(self._skipped + len(entries) + 1, kind, time.time(), data or {}, secrets.token_hex(4))
             key, text = self._key(entry.number), _encode(entry)
+            self._parsed(entry.number, text)  # what no reader would take is not written
             if self._store.create(key, text) or self._holds(key, text):
                 self._take(entry)
                 return entry
@@ -662,10 +665,21 @@ class Log:
 
     def _fetch(self, number: int) -> Entry | None:
         try:
-            raw = json.loads(self._store.get(self._key(number)))
+            return self._parsed(number, self._store.get(self._key(number), ENTRY_BYTES))
         except FileNotFoundError:
             return None
-        return Entry(number, raw["kind"], raw["at"], raw["data"], raw.get("mark", ""))
+
+    def _parsed(self, number: int, text: bytes) -> Entry:
+        where = self._store.path(self._key(number))
+        if len(text) > ENTRY_BYTES:
+            raise broken(where, f"an entry of {len(text):,} bytes, and at most {ENTRY_BYTES:,} are read")
+        raw = read_json(text, _ENTRY, where)
+        shape = self._shapes.get(raw["kind"], anything)
+        try:
+            shape(raw["data"], "data")
+        except Misshapen as error:
+            raise broken(where, f"of an entry '{raw['kind']}' {error}") from None
+        return Entry(number, raw["kind"], raw["at"], raw["data"], raw.get("mark", ""), where)
 
     def _take(self, entry: Entry) -> None:
         """Once: an entry that two threads read, or one reads while the other writes it, would leave a hole after it."""

@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from runner.bundle import Bundle
 from runner.capture import FunctionRef, reference
 from runner.config import config_to_json
 from runner.errors import SpecError
+from runner.shapes import broken
 from runner.spec import Cluster, Dataset, Group, Job, Kubernetes, Prep, Train, Volume
 
 _KINDS = {kind.__name__: kind for kind in (Job, Prep, Train, Dataset, Cluster, Group, Kubernetes, Volume, FunctionRef)}
@@ -50,6 +52,19 @@ def _fields_to_json(value: Any, root: Path) -> dict[str, Any]:
             part = reference(part, root, f"{where}, field '{field.name}'")
         out[field.name] = to_json(part, root, where)
     return out
+
+
+def of_bundle(bundle: Bundle, part: str) -> Any:
+    """The definitions behind one part of a run's spec, such as "cluster".
+
+    Raises:
+        StoreBroken: it is no such part.
+    """
+    try:
+        return from_json(bundle.known_spec()[part])
+    except (SpecError, AttributeError, LookupError, TypeError, ValueError) as error:
+        where = bundle.store.path(bundle.newest_spec())
+        raise broken(where, f"'{part}' is no definition ({type(error).__name__}: {error})") from None
 
 
 def from_json(value: Any) -> Any:

@@ -20,6 +20,7 @@ from runner.spec import Job, Prep
 from runner.store import Store
 from runner.worker.pool import InlinePool
 from runner.worker.scope import Scope
+from tests.spec_kit import SPEC
 
 ROOT = Path(__file__).resolve().parent.parent
 #: Runs, one after the other.
@@ -70,7 +71,7 @@ def make_scope(
     root = Store(str(store))
     job = Job("test", [stage or Prep("p", fn=identity, source="a", sink="b")], config=config)
     if not root.exists(f"{run}/spec.json"):
-        Bundle(root, run).write_spec({"job": wire.to_json(job, ROOT), "datasets": {}})
+        Bundle(root, run).write_spec({**SPEC, "job": wire.to_json(job, ROOT)})
     scratch = store.parent / f"{store.name}-scratch"
     scratch.mkdir(exist_ok=True)
     return Scope(root, run, 0, next(_attempts), scratch, inline=inline, job=job)

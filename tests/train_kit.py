@@ -20,6 +20,7 @@ from runner.store import Store
 from runner.worker.gang_local import LocalGang
 from runner.worker.scope import Scope
 from runner.worker.train import run_train
+from tests.spec_kit import SPEC
 
 ROOT = Path(__file__).resolve().parent.parent
 RUN = "r260101-000000-test-abc"
@@ -65,8 +66,8 @@ def make_scope(
     root = Store(store or str(tmp_path / "store"))
     bundle = Bundle(root, RUN)
     capture.set_code_root(ROOT)
-    shown = {"kind": "Job", "name": "test"} if inline else wire.to_json(job, ROOT)
-    spec = {"job": shown, "datasets": {}, "cluster": wire.to_json(Cluster(), tmp_path), "legs": [["fit"]]}
+    shown = {"stages": []} if inline else wire.to_json(job, ROOT)
+    spec = {**SPEC, "job": shown, "cluster": wire.to_json(Cluster(), tmp_path), "legs": [["fit"]]}
     bundle.store.put("spec.json", json.dumps(spec).encode())
     if not bundle.log.read():
         bundle.log.append("submitted", {"job": "test", "legs": [["fit"]], "by": trust.user()})

@@ -90,7 +90,7 @@ RAY_CLUSTER = "ray-cluster"
 
 
 def _kind(bundle: Bundle) -> str:
-    cluster = bundle.spec()["cluster"]
+    cluster = bundle.known_spec()["cluster"]
     return RAY_CLUSTER if cluster.get("address") is not None else str(cluster["backend"])
 
 

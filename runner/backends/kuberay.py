@@ -20,6 +20,7 @@ from runner.kube.client import JOBS, PODS, RAY_CLUSTERS, RAY_JOBS, Kube, KubeErr
 from runner.kube.ledger import Ledger
 from runner.kube.watched import Watched
 from runner.lifecycle import EVICTED, LOST, DriverState, fold
+from runner.names import JOB
 from runner.spec_cluster import Kubernetes
 
 #: Seconds for which pods may outlive their deletion before an operator that does not answer is passed by.
@@ -372,16 +373,17 @@ def abandon(bundle: Bundle) -> bool:
 def run_facts(bundle: Bundle) -> manifest.RunFacts:
     """What manifests need to know of a run that has a bundle."""
     spec = bundle.spec()
+    lineage = spec.get("lineage") or {}
     return manifest.RunFacts(
         run_id=bundle.run_id,
-        job=spec["job"]["name"],
+        job=JOB(spec["job"].get("name")),
         store=bundle.root.url,
-        cluster=wire.from_json(spec["cluster"]),
+        cluster=wire.of_bundle(bundle, "cluster"),
         options=bundle.root.options,
         code=bundle.newest_code(),
         sealed=bundle.sealed,
-        ray_version=spec["lineage"]["packages"]["ray"],
-        by=spec["lineage"]["user"],
+        ray_version=lineage.get("packages", {}).get("ray", ""),
+        by=lineage.get("user", ""),
     )
 
 

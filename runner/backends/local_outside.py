@@ -44,6 +44,7 @@ class LocalOutside:
                 "runner.supervisor", argument, self._bundle.run_id, env=environment, cwd="/", stdout=out, stderr=out,
                 start_new_session=True,
             )  # fmt: skip
+        processes.note_supervisor(self._bundle.run_id, self._supervisor.pid)
 
     def is_lost(self, view: View) -> bool:
         """See `Outside`; of a process on another machine nothing is known."""
@@ -57,8 +58,9 @@ class LocalOutside:
 
     def nudge(self, view: View) -> None:
         """See `Outside`."""
-        if view.supervisor is not None and processes.is_alive(view.supervisor):
-            os.kill(view.supervisor["pid"], signal.SIGTERM)
+        who = view.supervisor
+        if who is not None and processes.is_alive(who) and processes.is_noted(self._bundle.run_id, who["pid"]):
+            os.kill(who["pid"], signal.SIGTERM)
 
     def await_change(self, view: View, seconds: float) -> None:
         """See `Outside`; the end of a process of this machine is an event."""

@@ -22,9 +22,12 @@ from typing import Any
 import psutil
 
 from runner import private
+from runner.errors import InputError
 from runner.names import RUN_ID
 
 MARK = "RUNNER_RUN"
+#: In a run's temporary folder: its id, whole, and its supervisor's process id.
+_NOTE, _SUPERVISOR = "run", "supervisor.pid"
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 #: How often processes are looked for that were started while others were being ended.
 _ROUNDS = 5
@@ -54,10 +57,43 @@ def scratch_path(run_id: str) -> Path:
 
 
 def scratch_folder(run_id: str) -> Path:
-    """The temporary folder of one run, made if need be; it goes with the run."""
+    """The temporary folder of one run, made if need be; it goes with the run.
+
+    Raises:
+        InputError: it is that of another run, whose id differs only in the job's name.
+    """
     folder = private.make_own_folder(*scratch_place()) / _short(run_id)
     folder.mkdir(exist_ok=True)
+    note = folder / _NOTE
+    if not note.exists():
+        note.write_text(run_id)
+    if not _is_of(folder, run_id):
+        raise InputError(
+            f"{folder} is of the run {note.read_text()}", allowed="a run whose temporary folder is its own",
+            todo="wait until that one has ended", where=run_id,
+        )  # fmt: skip
     return folder
+
+
+def _is_of(folder: Path, run_id: str) -> bool:
+    """Whether a folder was made for this very run: what a store calls one may be made to fit another."""
+    try:
+        return (folder / _NOTE).read_text() in ("", run_id)  # empty: it is being written
+    except FileNotFoundError:
+        return True  # of an older runner, or there is none
+
+
+def note_supervisor(run_id: str, pid: int) -> None:
+    """Keep in the run's temporary folder, which only this user writes, which process is to hear of a cancel."""
+    (scratch_folder(run_id) / _SUPERVISOR).write_text(str(pid))
+
+
+def is_noted(run_id: str, pid: int) -> bool:
+    """Whether that was noted: a log could name any process of this user's."""
+    try:
+        return (scratch_path(run_id) / _SUPERVISOR).read_text() == str(pid)
+    except OSError:
+        return False
 
 
 def _short(run_id: str) -> str:
@@ -131,6 +167,8 @@ def _is_tracker_of_this(process: psutil.Process) -> bool:
 def remove_scratch(run_id: str) -> bool:
     """Remove a run's temporary folder. Returns whether anything of it is left."""
     folder = scratch_path(run_id)
+    if not _is_of(folder, run_id):
+        return False
     shutil.rmtree(folder, ignore_errors=True)
     return folder.exists()
 

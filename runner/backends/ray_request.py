@@ -19,7 +19,7 @@ SUPERVISOR_STOP_S = 90
 
 def address(bundle: Bundle) -> str:
     """Of the cluster's dashboard, as a client knows it."""
-    return str(wire.from_json(bundle.spec()["cluster"]).address)
+    return str(wire.of_bundle(bundle, "cluster").address)
 
 
 def supervisor_id(bundle: Bundle) -> str:

@@ -28,10 +28,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from runner import shapes
 from runner.code_deps import Present, variant
 from runner.codehash import Identity, identify
-from runner.errors import DataError, listed, suggest
+from runner.data.record_shapes import RESULT_RECORD, SUMMARY, TASK_RECORD, VERSIONS
+from runner.errors import UNREADABLE, DataError, listed, suggest
 from runner.names import DATASET, FOLDER, RECORD, RESULT, TASK, VERSION
+from runner.skipped import readable
 from runner.spec import Prep
 from runner.store import LOCAL, Entry, Log, Store
 
@@ -120,9 +123,14 @@ class Catalog:
 
     def all_versions(self) -> dict[str, list[Entry]]:
         """The datasets that have been published, sorted by name, with their versions as `versions` gives them."""
+        return {name: found for name, found in self.readable_versions().items() if found}
+
+    def readable_versions(self) -> dict[str, list[Entry] | None]:
+        """The folders that may be datasets' with their versions; None where they cannot be read, which is said."""
         names = self.folders()
         with ThreadPoolExecutor(_THREADS) as threads:
-            return {name: found for name, found in zip(names, threads.map(self.versions, names), strict=True) if found}
+            found = threads.map(lambda name: readable(lambda: self.versions(name), None), names)
+            return dict(zip(names, found, strict=True))
 
     def versions(self, name: str) -> list[Entry]:
         """Oldest first, without those that were removed; `data` has id, folder, rows, bytes, files, key (of the
@@ -135,7 +143,7 @@ class Catalog:
     def _history(self, name: str) -> _History:
         try:
             summary = self._store.get(_summary_key(name))
-        except FileNotFoundError:
+        except (FileNotFoundError, *UNREADABLE):
             summary = b"{}"
         history = _History.of(summary, self._log(name))
         for entry in history.log.read():
@@ -235,7 +243,7 @@ class Catalog:
         return str(versions[-1].data["folder"]) if versions else ""
 
     def _log(self, name: str) -> Log:
-        return Log(self._store, f"datasets/{DATASET(name)}/_log")
+        return Log(self._store, f"datasets/{DATASET(name)}/_log", VERSIONS)
 
     # -- results -------------------------------------------------------------------------------------------------
 
@@ -248,16 +256,20 @@ class Catalog:
         """
         folder = result_folder(key)
         records = [name for name in self._store.list(folder) if RECORD.fits(name)]
-        found = [self._read(f"{folder}/{name}") for name in records]
-        return sorted((each for each in found if each is not None), key=lambda each: -each.get("at", 0))
+        found = [self._read(f"{folder}/{name}", RESULT_RECORD) for name in records]
+        return sorted((each for each in found if each is not None), key=lambda each: -each["at"])
 
-    def result(self, key: str, present: Present | None = None) -> dict[str, Any] | None:
+    def result(
+        self, key: str, present: Present | None = None, sinks: Mapping[str, str] | None = None
+    ) -> dict[str, Any] | None:
         """The newest record of a key, or None.
 
         Args:
             present: only one that agrees with what is there now, and whose data is in the store.
+            sinks: only one of these (sink key -> dataset).
         """
-        fits = (each for each in self.results(key) if present is None or present.agrees(each))
+        found = [each for each in self.results(key) if sinks is None or has_sinks(each, sinks)]
+        fits = (each for each in found if present is None or present.agrees(each))
         return next((each for each in fits if present is None or not self.missing(each)), None)
 
     def publish_result(self, key: str, record: Mapping[str, Any], replace: bool = False) -> None:
@@ -268,7 +280,7 @@ class Catalog:
         """
         pinned = record.get("packages", {}) if record.get("pinned") else {}
         name = f"{variant({**record.get('deps', {}), **pinned})}.json"
-        self._write(f"{result_folder(key)}/{name}", record, replace)
+        self._write(f"{result_folder(key)}/{name}", record, RESULT_RECORD, replace)
 
     def publish_versions(self, record: Mapping[str, Any]) -> None:
         """Make every sink of a result the newest version of its dataset: publishes, and repairs what a crash left."""
@@ -297,24 +309,24 @@ class Catalog:
 
     def task(self, code: str, key: str) -> dict[str, Any] | None:
         """The record of a task, or None."""
-        return self._read(f"{task_folder(code)}/{TASK(key)}.json")
+        return self._read(f"{task_folder(code)}/{TASK(key)}.json", TASK_RECORD)
 
     def publish_task(self, code: str, key: str, record: Mapping[str, Any], replace: bool = False) -> None:
         """Keep the record of a finished task; of two equal ones the first stays, unless its data has been deleted."""
-        self._write(f"{task_folder(code)}/{TASK(key)}.json", record, replace)
+        self._write(f"{task_folder(code)}/{TASK(key)}.json", record, TASK_RECORD, replace)
 
-    def _read(self, key: str) -> dict[str, Any] | None:
+    def _read(self, key: str, shape: shapes.Shape) -> dict[str, Any] | None:
+        """A record; None if it is not there, or cannot be read, which is said: what it tells is made again then."""
         try:
-            return dict(json.loads(self._store.get(key)))
+            return readable(lambda: dict(shapes.read(self._store.get(key), shape, self._store.path(key))), None)
         except FileNotFoundError:
             return None
 
-    def _write(self, key: str, record: Mapping[str, Any], replace: bool) -> None:
+    def _write(self, key: str, record: Mapping[str, Any], shape: shapes.Shape, replace: bool) -> None:
         data = json.dumps(record, sort_keys=True, indent=1).encode()
-        if replace:
+        shapes.read(data, shape, self._store.path(key))  # what no reader would take is not written
+        if replace or not (self._store.create(key, data) or self._read(key, shape) is not None):
             self._store.put(key, data)
-        else:
-            self._store.create(key, data)
 
 
 class _History:
@@ -335,11 +347,12 @@ class _History:
         writer may have put an older one in the place of a newer.
         """
         try:
-            summary = json.loads(data)
-            number, mark = int(summary["number"]), str(summary["mark"])
-            versions = [Entry(e["number"], "version", e["at"], e["data"]) for e in summary["versions"]]
-        except (TypeError, LookupError, ValueError, ArithmeticError, RecursionError):  # the log has all of it
+            summary = shapes.loads(data)
+            SUMMARY(summary, "")
+        except shapes.Misshapen:  # the log has all of it
             return cls(log)
+        number, mark = summary["number"], summary["mark"]
+        versions = [Entry(e["number"], "version", e["at"], e["data"]) for e in summary["versions"]]
         return cls(log.after(number), number, mark, versions) if log.mark(number) == mark else cls(log)
 
     def add(self, entry: Entry) -> None:
@@ -349,13 +362,18 @@ class _History:
         self.number, self.mark = entry.number, entry.mark
         if entry.kind == REMOVED:
             self.versions = [version for version in self.versions if version.data["id"] not in entry.data["ids"]]
-        else:
+        elif entry.kind == "version":
             self.versions.append(entry)
 
     def summary(self) -> dict[str, Any]:
         """As JSON."""
         versions = [{"number": each.number, "at": each.at, "data": each.data} for each in self.versions]
         return {"number": self.number, "mark": self.mark, "versions": versions}
+
+
+def has_sinks(record: Mapping[str, Any], sinks: Mapping[str, str]) -> bool:
+    """Whether a record of a result is of these sinks (sink key -> dataset), as its key says if nobody else made it."""
+    return {key: sink["dataset"] for key, sink in record["sinks"].items()} == dict(sinks)
 
 
 def _summary_key(name: str) -> str:

@@ -107,10 +107,12 @@ class Attached:
         """Read what is new and draw it. What a run prints is complete when its log says that it has ended."""
         view = self.run.view()
         for stage in view.stages.values():
-            self.progress[stage.name].begin(stage.attempt)
+            self.progress.setdefault(stage.name, Progress(stage.name, "train")).begin(stage.attempt)
         for tail in self._measured:
             for label, row in tail.rows():
-                self.progress[label.split("/")[0]].add(row)
+                stage_name = label.split("/")[0]
+                if stage_name in self.progress:
+                    self.progress[stage_name].add(row)
         lines = (line.text for line in self._printed.records(final=view.state.ended))
         failed = view.state in (RunState.FAILED, RunState.CANCELLED)
         for line in self._prints.pass_on(lines, now, failed, view.state.ended):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from runner.bundle import Bundle
 from runner.lifecycle import StageView
+from runner.rows import rows_of
 from runner.run import Run
 from runner.show.progress import Progress
 
@@ -16,7 +16,8 @@ _SEGMENTS = 3
 
 def progress_now(run: Run, stage: StageView) -> Progress:
     """The progress of a running stage."""
-    kind = next(s["kind"].lower() for s in run.spec()["job"]["stages"] if s["name"] == stage.name)
+    kinds = {each["name"]: each["kind"].lower() for each in run.spec()["job"]["stages"]}
+    kind = kinds.get(stage.name, "train")
     progress = Progress(stage.name, kind)
     for row in _last_rows(run.bundle, stage, "driver" if kind == "prep" else "rank0"):
         progress.add(row)
@@ -25,5 +26,4 @@ def progress_now(run: Run, stage: StageView) -> Progress:
 
 def _last_rows(bundle: Bundle, stage: StageView, writer: str) -> list[dict[str, Any]]:
     folder = bundle.segments(stage.name, stage.attempt, "metrics", writer)
-    names = bundle.store.list(folder)[-_SEGMENTS:]
-    return [json.loads(line) for name in names for line in bundle.store.get(f"{folder}/{name}").splitlines()]
+    return [row for name in bundle.offsets(folder)[-_SEGMENTS:] for row in rows_of(bundle, folder, name)]

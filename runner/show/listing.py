@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from runner.backends.base import living
 from runner.bundle import LIVE, Doing, IndexLine, begun_at, read_index
 from runner.finding import Wanted, select
 from runner.show import units
+from runner.skipped import readable
 from runner.store import Store
+
+if TYPE_CHECKING:
+    from runner.run import Run
 
 
 @dataclass(frozen=True)
@@ -95,7 +99,11 @@ def _doing(line: IndexLine, doing: Doing) -> RunLine:
 def _look(store: Store, line: IndexLine) -> RunLine:
     from runner.run import Run
 
-    run = Run(store, line.run_id)
+    bad = RunLine(line.run_id, line.job, "unreadable", submitted_at(line.run_id), 0.0)
+    return readable(lambda: _seen(Run(store, line.run_id), line), bad)
+
+
+def _seen(run: Run, line: IndexLine) -> RunLine:
     if run.bundle.is_given_up():  # its client died in the midst of submitting it, or is about to
         return RunLine(line.run_id, line.job, "unfinished", submitted_at(line.run_id), 0.0)
     view = run.view()

@@ -54,7 +54,7 @@ def _kube(run: Run) -> Kube:
     from runner import wire
     from runner.kube.client import Kube
 
-    cluster = wire.from_json(run.spec()["cluster"])
+    cluster = wire.of_bundle(run.bundle, "cluster")
     if cluster.kubernetes is None:
         raise InputError(f"{run.id} does not run on Kubernetes", allowed="a run on a cluster of backend 'kuberay'")
     return Kube(cluster.kubernetes.context, cluster.kubernetes.namespace)

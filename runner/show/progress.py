@@ -35,7 +35,7 @@ class Progress:
     def add(self, row: Mapping[str, Any]) -> None:
         """Take in a row."""
         self.last.update(row)
-        if self._position(row) is None:
+        if self._position(row) is None or "at" not in row:
             return
         self._recent.append(dict(row))
         while len(self._recent) > 2 and row["at"] - self._recent[1]["at"] >= WINDOW_S:
@@ -112,10 +112,10 @@ def outcome(stage: StageView) -> list[str]:
     """What to say of a stage that has ended, the most important first."""
     result = stage.result
     if "rows_in" in result:
-        out = sum(result["rows_out"].values())
-        parts = [f"{units.things(result['rows_in'], 'row')} -> {units.count(out)}"]
+        out = sum(result.get("rows_out", {}).values())
+        parts = [f"{units.things(result['rows_in'] or 0, 'row')} -> {units.count(out)}"]
         if not result.get("skipped") and result.get("seconds"):
-            parts.append(units.speed(result["bytes_in"] / result["seconds"]))
+            parts.append(units.speed((result.get("bytes_in") or 0) / result["seconds"]))
         return parts + [f"{units.count(result[n])} {n}" for n in ("filtered", "quarantined") if result.get(n)]
     metrics = result.get("metrics") or {}
     parts = [units.things(result["steps"], "step")] if "steps" in result else []

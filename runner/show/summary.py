@@ -74,14 +74,20 @@ def _of_stage(run: Run, view: View, stage: StageView) -> list[tuple[str, str]]:
     result = stage.result
     facts: list[tuple[str, str]] = []
     if "rows_in" in result:
-        counts = [f"{units.count(result[name])} {name}" for name in ("processed", "filtered", "quarantined")]
-        facts.append(("rows", f"{units.count(result['rows_in'])} in = {' + '.join(counts)}"))
+        counts = [f"{units.count(result.get(name) or 0)} {name}" for name in ("processed", "filtered", "quarantined")]
+        facts.append(("rows", f"{units.count(result['rows_in'] or 0)} in = {' + '.join(counts)}"))
         if result.get("tasks_reused") and not result.get("skipped"):
-            facts.append(("reused", f"{result['tasks_reused']} of {result['tasks']} tasks, which were done before"))
+            of = f"{result['tasks_reused']} of {result.get('tasks')}"
+            facts.append(("reused", f"{of} tasks, which were done before"))
         facts += [("note", note) for note in result.get("notes", ())]
     written = zip(result.get("outputs", {}), result.get("rows_out", {}).values(), strict=False)
     for name, rows in written:
-        facts.append(("data", f"{place(run.bundle.root.url)}/{result['places'][name]}: {units.things(rows, 'row')}"))
+        facts.append(
+            (
+                "data",
+                f"{place(run.bundle.root.url)}/{result.get('places', {}).get(name, name)}: {units.things(rows, 'row')}",
+            )
+        )
     began = ((run.spec().get("start_from") or {}).get("stages") or {}).get(stage.name)
     if began:
         facts.append(("began from", f"{began['run']}, step {units.count(began['step'])}"))

@@ -13,21 +13,23 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from runner import shapes
 from runner.errors import RunnerError, StoreError
+from runner.names import FILE
+from runner.shapes import count, mapping, named, record, text
 from runner.spec import Train
 from runner.store import LOCAL, Store
 from runner.worker.scope import Scope
 
 MANIFEST = "manifest.json"
 VERSION = 1
-#: A name of a file that lies in the folder itself.
-FILE_NAME = re.compile(r"[^/\\\0.][^/\\\0]{0,199}")
+#: What this module reads of a manifest; the rest is the training's.
+_MANIFEST = record({"files": mapping(record({"sha256": text, "bytes": count}), named(FILE))})
 
 
 class Damaged(Exception):
@@ -198,10 +200,11 @@ class Checkpoints:
             raise Damaged(f"{MANIFEST} is missing") from None
         if hashlib.sha256(data).hexdigest() != entry["sha256"]:
             raise Damaged(f"the sha256 of {MANIFEST} is not the one that was published")
-        manifest = json.loads(data)
-        for name in manifest["files"]:  # it may be another run's
-            if not FILE_NAME.fullmatch(name):
-                raise Damaged(f"{MANIFEST} names {name!r}, which is no file of a checkpoint")
+        try:
+            manifest = shapes.loads(data)
+            _MANIFEST(manifest, "")
+        except shapes.Misshapen as error:  # it may be another run's
+            raise Damaged(f"{MANIFEST}: {error}") from None
         return Loaded(entry, manifest, self)
 
     def fetch(self, key: str, name: str, sha256: str) -> Path:

@@ -75,7 +75,8 @@ class _Stage:
         self._config = used_config(stage, scope.config_values)
         ids = {key: manifest.id for key, manifest in self._inputs.items()}
         key = result_key(stage, identity.hash, self._config, ids)
-        self._reuse = Reuse(stage.name, identity, key, scope, self._inputs.values())
+        fields = ("counts", "tasks", "quarantine")
+        self._reuse = Reuse(stage.name, identity, key, scope, stage.sinks, fields, self._inputs.values())
         self._code = code_key(stage, identity.hash, self._config)
         self._known: set[str] = set()  # tasks that have a record
 
@@ -175,6 +176,8 @@ class _Stage:
         return {file: folder for folder, files in zip(folders, lists, strict=True) for file in files}
 
     def _usable(self, record: Mapping[str, Any]) -> bool:
+        if record["sinks"].keys() != self._stage.sinks.keys():
+            return False
         if record["quarantined"] and not self._stage.max_quarantine:
             return False  # it is run again, to raise as it should
         return self._reuse.may_use(record)
@@ -247,7 +250,7 @@ def _progress(counts: Mapping[str, int]) -> dict[str, int]:
 def _sink(dataset: str, key: str, records: list[dict[str, Any]]) -> Sink:
     parts = [record["sinks"][key] for record in records]
     columns: Iterator[dict[str, str]] = (part["columns"] for part in parts if part["columns"])
-    return Sink(dataset, [OutputFile(**file) for part in parts for file in part["files"]], next(columns, {}))
+    return Sink(dataset, [OutputFile.of(file) for part in parts for file in part["files"]], next(columns, {}))
 
 
 def _shown(record: Mapping[str, Any], *, skipped: bool, reused: int) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import dataclasses
 import errno
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,11 @@ class OutputFile:
 
     def __post_init__(self) -> None:
         inner(self.path, "the record of a task")
+
+    @classmethod
+    def of(cls, facts: Mapping[str, Any]) -> OutputFile:
+        """As the record of a task has it (see `data.record_shapes`)."""
+        return cls(**{field.name: facts[field.name] for field in dataclasses.fields(cls)})
 
     @property
     def arrow_schema(self) -> pa.Schema:

@@ -41,7 +41,7 @@ def run_make(name: str, dataset: Dataset, scope: Scope, pool: Pool) -> dict[str,
     started = time.monotonic()
     identity = identify([dataset.make])
     key = make_key(name, identity.hash)
-    reuse = Reuse(name, identity, key, scope)
+    reuse = Reuse(name, identity, key, scope, {"": name})
     record = reuse.found()
     skipped = record is not None
     if record is not None:

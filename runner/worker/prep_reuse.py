@@ -11,7 +11,7 @@ from runner import capture, code_deps
 from runner.code_deps import CHANGED, Present, is_machines
 from runner.code_tree import Tree, names_inside
 from runner.codehash import Identity
-from runner.data.catalog import Catalog
+from runner.data.catalog import Catalog, has_sinks
 from runner.data.manifest import Manifest
 from runner.pack import listed_names
 from runner.store import LOCAL
@@ -29,11 +29,16 @@ class Reuse:
         name: of the stage (or of the dataset that is made), by which a run may ask to make it anyway.
         identity: of the code.
         key: of the result.
+        sinks: sink key -> dataset.
+        fields: that a record must have besides.
         inputs: whose files do not count as read besides.
     """
 
-    def __init__(self, name: str, identity: Identity, key: str, scope: Scope, inputs: Iterable[Manifest] = ()) -> None:
-        self.identity, self.key = identity, key
+    def __init__(
+        self, name: str, identity: Identity, key: str, scope: Scope, sinks: Mapping[str, str],
+        fields: Iterable[str] = (), inputs: Iterable[Manifest] = (),
+    ) -> None:  # fmt: skip
+        self.identity, self.key, self._sinks, self._fields = identity, key, dict(sinks), set(fields)
         self.forced = name in scope.spec.get("force", ())
         self.replace = False  # there is a record, and it is not used
         self.root = code_root()
@@ -51,7 +56,7 @@ class Reuse:
         """The record of the result, if all of it is in the store and agrees with what is there now."""
         self.replace = self.forced
         for record in self._catalog.results(self.key):
-            if not self.may_use(record):
+            if not (has_sinks(record, self._sinks) and self._fields <= record.keys() and self.may_use(record)):
                 continue
             if not self._catalog.missing(record):
                 return record

@@ -10,9 +10,10 @@ from typing import Any
 import torch
 
 from runner.errors import RunnerError, SpecError, StoreError, listed, suggest
+from runner.names import FILE
 from runner.spec import Train
 from runner.worker import checkpoint_files, checkpoint_state, train_random
-from runner.worker.checkpoint import FILE_NAME, Checkpoints, Damaged, Loaded
+from runner.worker.checkpoint import Checkpoints, Damaged, Loaded
 from runner.worker.checkpoint_state import MODULE, Tracked
 from runner.worker.scope import Scope
 from runner.worker.train_peers import Peers
@@ -86,7 +87,7 @@ class Saver:
         """See `TrainContext.track`."""
         new = [checkpoint_state.tracked(name, value) for name, value in objects.items()]
         for item in sorted(new, key=lambda item: item.kind != MODULE):  # FSDP's optimizers need their module
-            if item.name in self._tracked or item.name == "manifest" or not FILE_NAME.fullmatch(item.name):
+            if item.name in self._tracked or item.name == "manifest" or not FILE.fits(item.name):
                 allowed = "a name of a file (no '/', no '.' in front) that is not taken"
                 raise SpecError(f"the name {item.name!r}", allowed=allowed, where="ctx.track")
             self._tracked[item.name] = item

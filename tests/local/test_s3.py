@@ -25,6 +25,7 @@ from runner.worker.prep import run_prep
 from runner.worker.scope import Scope
 from tests.local.s3server import S3Server, at, free_port, serve
 from tests.prep_kit import R2, R3, ROOT, RUNS, write_shards
+from tests.spec_kit import SPEC
 
 pytestmark = pytest.mark.timeout(900)  # the server is compiled the first time
 
@@ -166,7 +167,7 @@ def publish(s3: Store, tmp_path: Path, shards: int) -> dict[str, Any]:
     """Prepare so many shards into the dataset "out", as a run of its own."""
     stage = Prep("p", fn=double, source=Dataset(write_shards(tmp_path / "in", shards=shards)), sink="out")
     run, job = RUNS[shards], Job("test", [stage])
-    Bundle(s3, run).write_spec({"job": wire.to_json(job, ROOT), "datasets": {}})
+    Bundle(s3, run).write_spec({**SPEC, "job": wire.to_json(job, ROOT)})
     made = run_prep(stage, Scope(s3, run, 0, 1, tmp_path / "scratch", inline=True, job=job), InlinePool())
     s3.delete_tree(run)  # only what it has published is looked at
     return made

@@ -174,7 +174,7 @@ def test_runs_are_found_by_unique_parts_and_by_age(store: Store) -> None:
     """A run is meant by its id, a unique prefix or part, or @last; anything else names the candidates."""
     for run_id in ("r260101-000000-a-222", "r260101-000001-b-333", "r260102-000000-b-444"):
         Bundle(store, run_id).index("job", "succeeded", 3)
-        Bundle(store, run_id).submit({"by": user()})
+        Bundle(store, run_id).submit({"job": "job", "legs": [], "by": user()})
     assert find_run(store, "r260102") == "r260102-000000-b-444"
     assert find_run(store, "a-222") == "r260101-000000-a-222"
     assert find_run(store, "@last") == "r260102-000000-b-444"

@@ -195,14 +195,21 @@ def test_definitions_beside_published_data_are_none(tmp_path: Path) -> None:
     assert leftovers.leftovers(Store(str(tmp_path))) == ([], [])
 
 
+def done(rows: int) -> dict[str, Any]:
+    counts = {"rows_in": rows, "processed": rows, "filtered": 0, "quarantined": 0, "bytes_in": 9}
+    none = dict.fromkeys(("quarantine", "first_error", "first_trace"))
+    run = "r260101-000000aa-tiny-aa"
+    return {**counts, **none, "key": TASK, "run": run, "loaded": [], "sinks": {}, "deps": {}, "packages": {}}
+
+
 def test_the_first_record_stays(tmp_path: Path) -> None:
     """Of two writers of one record the first wins, unless the second says that the data had been lost."""
     catalog = Catalog(Store(str(tmp_path)))
-    catalog.publish_task(CODE, TASK, {"n": 1})
-    catalog.publish_task(CODE, TASK, {"n": 2})
-    assert catalog.task(CODE, TASK) == {"n": 1}
-    catalog.publish_task(CODE, TASK, {"n": 3}, replace=True)
-    assert catalog.task(CODE, TASK) == {"n": 3}
+    catalog.publish_task(CODE, TASK, done(1))
+    catalog.publish_task(CODE, TASK, done(2))
+    assert catalog.task(CODE, TASK) == done(1)
+    catalog.publish_task(CODE, TASK, done(3), replace=True)
+    assert catalog.task(CODE, TASK) == done(3)
     assert catalog.tasks(CODE) == {TASK}
 
 

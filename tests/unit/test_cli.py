@@ -211,7 +211,7 @@ def test_looking_at_a_lost_run_changes_nothing(words: list[str]) -> None:
         assert run.bundle.root.find() == before
         assert scratch.is_dir()
     finally:
-        scratch.rmdir()
+        processes.remove_scratch(run.id)
     if words[0] not in ("data", "checkpoints", "gc"):
         assert f"{run.id} is lost: its supervisor is gone" in said.stderr
         assert f"runner resume {run.id}" in said.stderr
@@ -286,7 +286,7 @@ def test_status_tells_counts_results_and_checkpoints() -> None:
     run = unstarted()
     result = {
         "rows_in": 1_250_000, "processed": 1_200_000, "filtered": 49_999, "quarantined": 1, "bytes_in": 34_500_000,
-        "rows_out": {"": 1_200_000}, "outputs": {"tokens": "abc"}, "seconds": 2.0, "tasks": 4, "tasks_reused": 1,
+        "rows_out": {"": 1_200_000}, "outputs": {"tokens": "a" * 32}, "seconds": 2.0, "tasks": 4, "tasks_reused": 1,
         "places": {"tokens": "datasets/tokens/_versions/r-1"},
     }  # fmt: skip
     log = run.bundle.log
@@ -295,8 +295,9 @@ def test_status_tells_counts_results_and_checkpoints() -> None:
     log.append("stage-done", {"stage": "tokens", "attempt": 1, "result": result})
     log.append("stage-started", {"stage": "train", "attempt": 1})
     for step, best in ((10, True), (20, False)):
-        key = f"checkpoints/train/{step}"
-        log.append("checkpoint", {"stage": "train", "step": step, "key": key, "best": best, "metrics": {}})
+        key = run.bundle.checkpoint("train", step, 1)
+        entry = {"stage": "train", "step": step, "key": key, "best": best, "metrics": {}, "sha256": ""}
+        log.append("checkpoint", entry)
         run.bundle.store.put(f"{key}/manifest.json", b'{"files": {}}')
     run.bundle.store.put("artefacts/train/sample.txt", b"hello")
     out = call("status").stdout
@@ -304,8 +305,8 @@ def test_status_tells_counts_results_and_checkpoints() -> None:
     assert "17.2 MB/s" in out
     assert "1 of 4 tasks, which were done before" in out
     assert ".runner/datasets/tokens/_versions/r-1: 1.20 M rows" in out
-    assert f".runner/{run.id}/checkpoints/train/10 (best, step 10)" in out
-    assert f".runner/{run.id}/checkpoints/train/20 (last, step 20)" in out
+    assert f".runner/{run.id}/checkpoints/train/000000010-1 (best, step 10)" in out
+    assert f".runner/{run.id}/checkpoints/train/000000020-1 (last, step 20)" in out
     assert f".runner/{run.id}/artefacts/train/sample.txt" in out
 
 
@@ -380,13 +381,13 @@ def test_published_data_is_listed_with_its_versions() -> None:
 
     catalog = Catalog(find_project().store())
     for number in (1, 2):
-        facts = {"id": f"id{number}", "rows": 1_500_000 * number, "bytes": 10, "files": 1, "run": "r1", "stage": "prep"}
+        facts = {"id": f"{number:032d}", "rows": 1_500_000 * number, "bytes": 10, "files": 1, "stage": "prep"}
         facts["folder"] = f"_versions/r260101-00000{number}aa-tiny-aa-1"
         catalog.publish_version("tokens", facts)
     row = call("data", "ls").stdout.splitlines()[1].split()
     assert row[:5] == ["tokens", "3.00", "M", "10", "B"]
-    assert row[-1] == "id2"
-    assert [row["id"] for row in call_json("data", "ls", "tokens")] == ["id2", "id1"]
+    assert row[-1] == "0" * 12
+    assert [row["id"] for row in call_json("data", "ls", "tokens")] == [f"{2:032d}", f"{1:032d}"]
     assert len(call("data", "ls", "tokens").stdout.splitlines()) == 3
 
 

@@ -17,10 +17,12 @@ from runner.kube.client import JOBS, RAY_JOBS, SERVICE_ACCOUNTS, KubeError
 from runner.lifecycle import RunState, fold
 from runner.run import Run
 from runner.store import Store
+from tests import spec_kit
 from tests.unit import kube_kit as kit
 from tests.unit.test_manifest import facts
 
 SPEC: dict[str, Any] = {
+    **spec_kit.SPEC,
     "cluster": {"backend": "kuberay", "kubernetes": {"context": "arn:x/one", "namespace": "default"}},
     "plan": {"stages": [{"name": "train", "action": "run"}]},
     "legs": [["train"]],

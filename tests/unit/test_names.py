@@ -21,6 +21,7 @@ HOSTILE = [
     "", ".", "..", "../x", "/x", "x/", "a//b", "a/../b", "a/./b", "\\x", "a\\b", "a\0b", "a\nb", "\x1b[2J", "a\u202eb",
     "a\x9bb", "a\u2028b", "*", "a?", "[a]", "\udc80", "datasets", "index", "~", "r261123-181119k4-digits-x7/..",
 ]  # fmt: skip
+PLAIN = ("KEY", "PART", "FILE", "JOB", "STAGE", "DATASET", "WRITER", "ARTEFACT")
 KINDS = {name: kind for name, kind in vars(names).items() if isinstance(kind, names.Kind)}
 
 
@@ -29,7 +30,7 @@ def test_no_kind_of_name_leads_out_of_its_folder(name: str) -> None:
     """Whatever is called like that is no run, stage, dataset, checkpoint, key or version, and no way in a store."""
     plain = name in ("datasets", "index", "~")  # harmless, and not for every kind
     for what, kind in KINDS.items():
-        if not (plain and what in ("KEY", "PART", "JOB", "STAGE", "DATASET", "WRITER", "ARTEFACT")):
+        if not (plain and what in PLAIN):
             assert not kind.fits(name), what
 
 

@@ -19,6 +19,7 @@ from runner.store import Store
 from runner.worker import node
 from runner.worker.node import Node
 from runner.worker.scope import Scope
+from tests.spec_kit import SPEC
 
 ROOT = Path(__file__).resolve().parents[2]
 RUN = "r261123-221649fb-tiny-r9"
@@ -32,7 +33,7 @@ def fit(ctx: Any, config: Any) -> None:
 def payload(store: Store, tmp_path: Path) -> dict[str, Any]:
     """Of a driver on another machine, or in another container of this one."""
     job = Job("tiny", stages=[Train("fit", fn=fit, data={"train": "rows"})])
-    Bundle(store, RUN).write_spec({"job": wire.to_json(job, ROOT), "datasets": {}})
+    Bundle(store, RUN).write_spec({**SPEC, "job": wire.to_json(job, ROOT)})
     return {
         "store": store.url, "options": {}, "run_id": RUN, "leg": 0, "attempt": 2, "scratch": str(tmp_path / "scratch"),
         "spec": Bundle(store, RUN).newest_spec(), "code_root": "", "sealed": {}, "beside": str(tmp_path / "none"),

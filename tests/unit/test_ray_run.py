@@ -23,6 +23,7 @@ from runner.errors import InputError, PlanError, SpecError, StoreError, WorkerAw
 from runner.lifecycle import LOST, DriverState, fold
 from runner.store import Store
 from tests.cli_kit import write_project
+from tests.spec_kit import SPEC
 
 RUN = "r261123-221649fb-tiny-r9"
 NODE = {"node_id": "n1", "node_ip": "127.0.0.1", "state": "ALIVE", "resources_total": {"CPU": 8.0, "GPU": 2.0}}
@@ -101,7 +102,7 @@ def on_s3(prepared: api.Prepared) -> Callable[..., None]:
 def bundle(store: Store, prepared: api.Prepared) -> Bundle:
     """A run that was submitted."""
     made = Bundle(store, RUN)
-    made.write_spec({"cluster": {"kind": "Cluster", "backend": "ray", "address": "http://head:8265"}})
+    made.write_spec({**SPEC, "cluster": {"kind": "Cluster", "backend": "ray", "address": "http://head:8265"}})
     made.log.append("submitted", {"job": "tiny", "legs": [["tokens", "train"]]})
     return made
 

@@ -20,8 +20,10 @@ RECORD: dict[str, Any] = {
     "code": {"jobs/j.py:fn": "1", "lib.py:f": "2"}, "config": {"k": 1, "kinds": ["a"]},
     "settings": {"batch_size": 4096},
     "inputs": {"": {"dataset": "in", "id": "i", "shards": {"a": "1", "b": "2"}}}, "deps": {}, "packages": {},
-    "key": "key", "run": "r260101-000000aa-tiny-aa", "at": 1.0,
-    "sinks": {"": {"dataset": "out", "id": "o", "rows": 1, "bytes": 1, "files": 1}},
+    "key": "c" * 20, "run": "r260101-000000aa-tiny-aa", "at": 1.0,
+    "sinks": {
+        "": {"dataset": "out", "id": "0" * 32, "folder": FOLDER, "rows": 1, "bytes": 1, "files": 1, "data": []}
+    },
 }  # fmt: skip
 
 

@@ -257,7 +257,7 @@ def with_checkpoints() -> Run:
     """A run whose training has published two checkpoints, the first of which is the best."""
     run = runner.submit("tiny", cluster=FAKE)
     for step, best in ((10, True), (20, False)):
-        key = f"checkpoints/train/{step}"
+        key = run.bundle.checkpoint("train", step, 1)
         run.bundle.store.put(f"{key}/manifest.json", b'{"files": {}}')
         entry = {"stage": "train", "step": step, "key": key, "best": best, "metrics": {}, "sha256": "x"}
         run.bundle.log.append("checkpoint", entry)

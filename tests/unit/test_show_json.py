@@ -27,7 +27,14 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 def checkpoint(run: Run, step: int, best: bool) -> str:
     key = run.bundle.checkpoint("train", step, 1)
     run.bundle.store.put(f"{key}/manifest.json", b'{"files": {}}')
-    entry = {"stage": "train", "step": step, "key": key, "metrics": {"loss": float("nan")}, "best": best}
+    entry = {
+        "stage": "train",
+        "step": step,
+        "key": key,
+        "metrics": {"loss": float("nan")},
+        "best": best,
+        "sha256": "0" * 64,
+    }
     run.bundle.log.append("checkpoint", entry)
     return key
 

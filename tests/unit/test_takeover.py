@@ -28,6 +28,7 @@ from runner.show import listing
 from runner.store import Entry, Log, Store
 from runner.supervisor import Supervisor
 from tests.fake_kit import FAKE, project
+from tests.spec_kit import SPEC
 from tests.unit import kube_kit as kit
 from tests.unit.test_manifest import facts
 
@@ -178,7 +179,7 @@ def test_what_a_driver_wrote_while_a_decision_was_made_counts(submitted: runner.
 def test_supervisors_that_fail_again_and_again_end_the_run(submitted: runner.Run) -> None:
     """A few may have had bad luck; after MOST_ERRORS with nothing in between the run has failed, and says with what."""
     for number in range(1, supervisor.MOST_ERRORS + 1):
-        submitted.bundle.log.append("supervisor", {})
+        submitted.bundle.log.append("supervisor", processes.identity())
         code = supervisor._failed(submitted.bundle, ApiError(403, "not for you"), None, again=True)
         assert code == (0 if number == supervisor.MOST_ERRORS else 1)
     view = fold(submitted.bundle.log.read())
@@ -279,10 +280,10 @@ def test_of_a_slow_client_and_an_impatient_supervisor_one_wins(store: Store, mon
     """Either the run exists, and is not removed, or it is given up, and cannot be submitted any more."""
     exists, gone = Bundle(store, "r260101-000000-tiny-aa"), Bundle(store, "r260101-000000-tiny-bb")
     for bundle in (exists, gone):
-        bundle.write_spec({"a": 1})
+        bundle.write_spec(SPEC)
     exists.submit(SUBMITTED)
     assert not exists.give_up()
-    assert exists.spec() == {"a": 1}
+    assert exists.spec() == SPEC
     assert gone.give_up()
     assert gone.store.list() == ["log"]
     gone.index("tiny", "live")  # the client wakes up
@@ -335,7 +336,7 @@ def taken_over(store: Store, monkeypatch: pytest.MonkeyPatch, *bodies: kit.Body,
     """The backend of a supervisor that finds attempt 1 of a leg of two workers begun."""
     bundle = Bundle(store, kit.RUN)
     stage = {"name": "train", "group": "gpu", "action": "run", "machines": 2, "fewest_machines": 2}
-    bundle.write_spec({"legs": [["train"]], "plan": {"stages": [stage]}})
+    bundle.write_spec({**SPEC, "plan": {"stages": [stage]}})
     monkeypatch.setattr(kuberay, "run_facts", lambda bundle: dataclasses.replace(facts(), run_id=kit.RUN))
     monkeypatch.setattr(time, "time", lambda: DRIVER_AT)
     bundle.submit({**SUBMITTED, "job": "digits"})

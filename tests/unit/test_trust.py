@@ -130,7 +130,12 @@ def test_settings_of_a_strange_cluster_are_told(tmp_path: Path) -> None:
         "pod_template": {"a": 1},
         "volumes": [1],
     }
-    spec = {"cluster_name": "x", "cluster": {"backend": "kuberay", "kubernetes": where}, "job": {"stages": []}}
+    spec = {
+        "cluster_name": "x",
+        "cluster": {"backend": "kuberay", "kubernetes": where},
+        "job": {"stages": []},
+        "legs": [],
+    }
     bundle.write_spec(spec)
     bundle.log.append("submitted", {"by": "eve", "legs": [], "job": "x"})
     with pytest.raises(NotYours) as refused:
