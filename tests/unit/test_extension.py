@@ -72,7 +72,7 @@ def test_no_code_of_a_type_runs_in_a_prep(tmp_path: Path, form: str) -> None:
             "p", fn=identity, source=Dataset(str(tmp_path / f"{number}.parquet")), sink=f"b{number}", batch_format=form
         )
         with registered() as called:
-            run_prep(stage, make_scope(tmp_path / "store", stage, run=f"r{number}"), InlinePool())
+            run_prep(stage, make_scope(tmp_path / "store", stage, run=f"r261123-181119k4-p-x{number}"), InlinePool())
             found = rows_of(tmp_path / "store", f"b{number}")
         assert called == []
         assert found.column("v").to_pylist() == array.to_pylist()
@@ -92,7 +92,9 @@ def test_what_a_store_says_of_schemas_runs_no_code() -> None:
         {stored_manifest.KEY: json.dumps({**head, "schema": base64.b64encode(data).decode()})}
     )
     pq.write_table(table, sink)
-    file = OutputFile("a.parquet", "_versions/r-1", 1, 1, "", "", [], base64.b64encode(data).decode(), "")
+    file = OutputFile(
+        "a.parquet", "_versions/r261123-181119k4-p-x1-1", 1, 1, "", "", [], base64.b64encode(data).decode(), ""
+    )
     with registered() as called:
         assert str(Manifest.from_bytes(sink.getvalue().to_pybytes()).schema.field("v").type) == "binary"
         assert str(file.arrow_schema.field("v").type) == "binary"
