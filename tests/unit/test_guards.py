@@ -15,8 +15,8 @@ PACKAGE = ROOT / "runner"
 #: Lower layers import nothing from higher ones. A package stands for all its modules.
 LAYERS = [
     {"code_root", "interrupts", "private", "streams", "visible"},
-    {"errors", "skipped"},
-    {"credentials", "fresh_source", "names", "pack_names", "script", "switches", "trust"},
+    {"errors"},
+    {"credentials", "fresh_source", "names", "pack_names", "script", "skipped", "switches", "trust"},
     {"edited", "shapes", "store_keys", "tracebacks", "usercode"},
     {"entries"},
     {"isolation"},

@@ -103,9 +103,9 @@ def test_forked(data: str) -> None:
 
 def test_locks_in_a_forked_process(data: str) -> None:
     """A lock that a thread of the parent held does not stop its child."""
-    from runner.data import etags, parquet
+    from runner.data import etags, ipc, parquet_footer, ranges
 
-    with parquet._lock, etags._lock:
+    with parquet_footer._lock, etags._lock, ranges._lock, ipc._decoding:
         child = os.fork()
         if child == 0:
             code = 1
