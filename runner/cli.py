@@ -21,7 +21,7 @@ from runner.show.complete import (
     complete_stage,
     complete_state,
 )
-from runner.show.console import Output, SubmitOutput, console, debugged, print_json
+from runner.show.console import Output, SubmitOutput, console, debugged, print_json, say
 
 #: Commands of which one wants to know whether they have started anything when they are interrupted.
 _STARTING = ("submit", "resume")
@@ -100,7 +100,7 @@ def _version(wanted: bool) -> None:
     if wanted:
         from runner import __version__
 
-        typer.echo(f"runner {__version__}")
+        say(f"runner {__version__}")
         raise typer.Exit
 
 
@@ -369,7 +369,7 @@ def init(
     if output is Output.JSON:
         print_json({"folder": str(name.resolve()), "files": files})
     else:
-        typer.echo("\n".join([f"wrote {name}", *(f"  {file}" for file in files), *next_words(name)]))
+        say("\n".join([f"wrote {name}", *(f"  {file}" for file in files), *next_words(name)]))
 
 
 cli_keep.add_to(app)

@@ -36,6 +36,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.code_root import is_installed
+from runner.visible import visible
 
 #: What is said of a bug of ours, wherever it shows.
 REPORT = "This is a bug of runner, not of your input. Please report it with the lines above and `runner --version`."
@@ -276,14 +277,15 @@ def amended(entry: Mapping[str, Any], *, before: str = "", causes: Iterable[str]
 
 def from_entry(entry: Mapping[str, Any]) -> RunnerError:
     """The error that a log keeps, of its class. One that only a newer runner knows is a RunFailed."""
-    kind, message = NAMES.get(entry["class"], RunFailed), str(entry["message"])
-    trace = entry.get("trace") or ""
+    kind, message = NAMES.get(entry["class"], RunFailed), visible(str(entry["message"]))
+    trace = visible(entry.get("trace") or "")
     if issubclass(kind, UserCodeError):
         return kind(message, trace=trace, rank=entry.get("rank"))
     if issubclass(kind, InternalError):
         return kind(message, trace=trace)
     if issubclass(kind, Explained):
-        parts = dict(entry.get("parts") or {"found": message})
+        told = entry.get("parts") or {"found": message}
+        parts = {name: visible(str(told.get(name, ""))) for name in ("found", "allowed", "todo", "where")}
         error: RunnerError = kind(parts.pop("found"), **parts)
     else:
         error = ApiError(0, message) if issubclass(kind, ApiError) else kind(message)

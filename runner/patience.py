@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from runner.errors import ApiError, RunnerError, StoreAway, StoreError
 from runner.store import LONGEST_PAUSE_S, PATIENCE_S
+from runner.visible import one_line
 
 T = TypeVar("T")
 #: Seconds before the second try.
@@ -85,4 +86,4 @@ def _words(error: RunnerError) -> str:
 
 
 def _to_standard_error(words: str) -> None:
-    print(f"runner: {words}", file=sys.stderr, flush=True)
+    print(f"runner: {one_line(words)}", file=sys.stderr, flush=True)

@@ -35,6 +35,7 @@ from runner.names import ENTRY_FILE, KEY, PART, Kind
 from runner.shapes import Misshapen, Shape, anything, broken, mapping, moment, record, text
 from runner.shapes import read as read_json
 from runner.skipped import skipped
+from runner.visible import one_line
 
 LOCAL, S3 = "file", "s3"
 _SCHEMES = {"": LOCAL, "file": LOCAL, "local": LOCAL, "s3": S3, "s3a": S3}
@@ -70,7 +71,7 @@ def _patient(method: Method) -> Method:
             except StoreAway as error:
                 if time.monotonic() + pause > deadline:
                     raise
-                print(f"runner: trying again: {error.where}: {error.found}", file=sys.stderr, flush=True)
+                print(f"runner: trying again: {one_line(f'{error.where}: {error.found}')}", file=sys.stderr, flush=True)
             time.sleep(pause * random.uniform(0.5, 1.0))  # nobody tells when; not all ranks at the same moment
             pause = min(2 * pause, LONGEST_PAUSE_S)
 

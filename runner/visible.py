@@ -25,3 +25,38 @@ def one_line(text: str) -> str:
 
 def _escaped(found: re.Match[str]) -> str:
     return ascii(found[0])[1:-1]
+
+
+#: A colour, or what is bold, dim, italic, underlined or crossed out; not what blinks or is hidden.
+_COLOUR = (
+    r"\x1b\[(?:(?:0?[0-4]|7|9|2[1-9]|[349][0-7]|[34]9|10[0-7]|[34]8;5;[0-9]{1,3}"
+    r"|[34]8;2;[0-9]{1,3};[0-9]{1,3};[0-9]{1,3})(?:;(?!m)|(?=m)))*m"
+)
+#: Whole sequences by which programs draw (cursor, erasing, titles, links, character sets), and bells, backspaces and
+#: carriage returns.
+_DRAWN = (
+    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]|(?:\x1b\]|\x9d)[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)"
+    r"|\x1b[PX^_][^\x1b]*\x1b\\|\x1b[()*+][0-9A-Za-z]|\x1b[78=>cDEHMNOZ]|[\x07\x08\r]"
+)
+_IN_LOGS = re.compile(rf"({_COLOUR})|{_DRAWN}|([{CONTROLS}])")
+_RESET = "\x1b[0m"
+_RESETS = ("\x1b[m", _RESET, "\x1b[00m")
+
+
+def log_line(text: str) -> str:
+    """A line that a user's program has printed, as it may be shown on any terminal.
+
+    Colours stay, and end with the line. What draws (moves the cursor, erases, sets titles) is left out, as a program's
+    progress bars are full of it; other control characters are shown as `visible` shows them.
+    """
+    last = ""
+
+    def shown(found: re.Match[str]) -> str:
+        nonlocal last
+        if found[1] is not None:
+            last = found[1]
+            return found[1]
+        return _escaped(found) if found[2] is not None else ""
+
+    line = _IN_LOGS.sub(shown, text)
+    return line if not last or last in _RESETS else f"{line}{_RESET}"

@@ -10,6 +10,7 @@ from typing import Any
 
 from runner.kube import names
 from runner.spec import Cluster, Group, Kubernetes, Volume
+from runner.visible import one_line
 
 #: Seconds that a finished supervisor's Job is kept, for its own last lines.
 SUPERVISOR_TTL_S = 300
@@ -84,7 +85,7 @@ def supervisor_job(facts: RunFacts) -> dict[str, Any]:
             "name": facts.run_id,
             "namespace": where.namespace,
             "labels": {**_labels(facts, names.SUPERVISOR), **_queue_of(where.supervisor_queue)},
-            "annotations": {names.STORE: facts.store, names.BY: facts.by},
+            "annotations": {names.STORE: facts.store, names.BY: one_line(facts.by)},
         },
         "spec": {
             "backoffLimit": 100,
@@ -113,7 +114,7 @@ def ray_job(
         "name": names.ray_job(facts.run_id, leg, attempt),
         "namespace": where.namespace,
         "labels": {**_labels(facts), **labels, **_queue(where)},
-        "annotations": {names.STORE: facts.store, names.BY: facts.by},
+        "annotations": {names.STORE: facts.store, names.BY: one_line(facts.by)},
     }
     if owner is not None:
         metadata["ownerReferences"] = [owned_by(owner)]

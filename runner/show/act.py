@@ -21,7 +21,7 @@ from runner.run import Run
 from runner.settings import parse_assignments
 from runner.show.ask import commands_for, look
 from runner.show.attach import Attached, Detached
-from runner.show.console import Commands, Output, console, debugged, interactive, print_json, print_table
+from runner.show.console import Commands, Output, console, debugged, interactive, print_json, print_table, say
 from runner.show.documents import run_document
 from runner.show.errors import print_failure
 from runner.show.plan import print_plan
@@ -103,9 +103,9 @@ def why_run(stage: str, job: str | None, changes: list[str], store: str | None, 
     if output is Output.JSON:
         print_json({"stage": stage, "job": plan.job, "action": found.action, "why": list(found.why)})
         return
-    typer.echo(f"{stage}: {found.action}")
+    say(f"{stage}: {found.action}")
     for words in found.why:
-        typer.echo(f"  {words}")
+        say(f"  {words}")
 
 
 def print_objects(job: str, cluster: str | None, store: str | None, changes: list[str], *, dry_run: bool) -> None:
@@ -124,7 +124,7 @@ def print_objects(job: str, cluster: str | None, store: str | None, changes: lis
         )  # fmt: skip
     run_id = new_run_id(prepared.resolved.job.name)
     made = kube_run.objects(prepared.resolved, prepared.plan, run_id, api.user())
-    typer.echo(yaml.safe_dump_all(made, sort_keys=False), nl=False)
+    say(yaml.safe_dump_all(made, sort_keys=False), nl=False)
 
 
 @dataclass(frozen=True)
@@ -170,7 +170,7 @@ def _is_trusted(run: Run, output: Output) -> bool:
     except NotYours as refused:
         if output is not Output.TEXT or not (interactive(sys.stdin) and interactive(sys.stderr)):
             raise
-        typer.echo(f"{refused.where}: {refused.found}", err=True)
+        say(f"{refused.where}: {refused.found}", err=True)
         if not typer.confirm("start that as yourself?", err=True):
             raise
         return True
@@ -207,12 +207,12 @@ def cancel(run: Run, commands: Commands, output: Output, *, gone: bool = False) 
     if output is Output.JSON:
         print_json(run_document(run, view))
     elif not asked:
-        typer.echo(f"{run.id} has ended already: {view.state}")
+        say(f"{run.id} has ended already: {view.state}")
     elif view.state.ended:
-        typer.echo(f"{run.id} {view.state}")
+        say(f"{run.id} {view.state}")
         print_commands(console(), [commands("resume", run.id)] if view.state is not RunState.SUCCEEDED else [])
     else:
-        typer.echo(f"{run.id} was asked to end, and has not ended yet")
+        say(f"{run.id} was asked to end, and has not ended yet")
         print_commands(console(), [commands("status", run.id)])
 
 

@@ -7,9 +7,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import typer
-
-from runner.show.console import Commands, Output, clean, console, print_json, print_table
+from runner.show.console import Commands, Output, console, print_json, print_table, say
+from runner.visible import log_line
 
 if TYPE_CHECKING:
     from runner.finding import Wanted
@@ -70,7 +69,7 @@ def ps(store: Store, most: int | None, commands: Commands, output: Output, wante
     if output is Output.JSON:
         print_json([line.document() for line in lines])
     elif not lines:
-        typer.echo(f"no such run in {store.url}" if wanted else f"no runs in {store.url}")
+        say(f"no such run in {store.url}" if wanted else f"no runs in {store.url}")
     else:
         from runner.show.tables import runs_table
 
@@ -126,11 +125,11 @@ def logs(
         silent = False
         when = f"{units.iso(line.at or None) or '-':<24} " if timestamps else ""
         who = "" if rank is not None else f"{line.label} | "
-        sys.stdout.write(f"{when}{who}{clean(line.text)}\n")
+        sys.stdout.write(f"{when}{who}{log_line(line.text)}\n")
         if follow:
             sys.stdout.flush()
     if silent:
-        typer.echo("nothing was printed", err=True)
+        say("nothing was printed", err=True)
     if follow:
         look(run, commands)
 
@@ -148,9 +147,9 @@ def metrics(run: Run, stage: str | None, plot: Path | None, commands: Commands, 
 
         print_json({"run": run.id, "plot": str(plot) if plot else None, "rows": [timed(row) for row in rows]})
     elif plot is not None:
-        typer.echo(f"drew {plot}")
+        say(f"drew {plot}")
     elif not rows:
-        typer.echo(f"no training metrics in {run.id}")
+        say(f"no training metrics in {run.id}")
     else:
         from runner.show.metrics import print_metrics
 
@@ -165,7 +164,7 @@ def datasets(store: Store, name: str | None, output: Output) -> None:
     if output is Output.JSON:
         print_json([{name: value for name, value in row.items() if name != "at"} for row in rows])  # "made" says it
     elif not rows:
-        typer.echo(f"no datasets in {store.url}")
+        say(f"no datasets in {store.url}")
     else:
         from runner.show.tables import datasets_table, versions_table
 

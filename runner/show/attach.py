@@ -14,11 +14,11 @@ from runner.lifecycle import RunState, View
 from runner.logs import Tail
 from runner.patience import Patience
 from runner.run import Run
-from runner.show.console import clean
 from runner.show.documents import reasons
 from runner.show.prints import Prints
 from runner.show.progress import Progress
 from runner.show.screens import Screen, shortened
+from runner.visible import log_line
 
 #: Seconds between two looks at a store on this machine, and at one behind a network.
 LOOK_S, REMOTE_LOOK_S = 0.2, 1.0
@@ -116,8 +116,8 @@ class Attached:
         lines = (line.text for line in self._printed.records(final=view.state.ended))
         failed = view.state in (RunState.FAILED, RunState.CANCELLED)
         for line in self._prints.pass_on(lines, now, failed, view.state.ended):
-            self._screen.line(shortened(clean(line), LONGEST_LINE))
-        self._screen.unfinished(shortened(clean(self._printed.unfinished()), LONGEST_LINE))
+            self._screen.line(shortened(log_line(line), LONGEST_LINE))
+        self._screen.unfinished(shortened(log_line(self._printed.unfinished()), LONGEST_LINE))
         self._say_why(view, now)
         self._screen.update(view, self.progress, now)
         return view

@@ -15,7 +15,7 @@ from runner.errors import InputError
 from runner.lifecycle import RunState
 from runner.show import units
 from runner.show.ask import commands_for, look, open_run, open_store
-from runner.show.console import Output, console, print_json, print_table
+from runner.show.console import Output, console, print_json, print_table, say
 from runner.show.documents import timed_reason
 from runner.show.tables import plain_table
 
@@ -62,7 +62,7 @@ def doctor(name: str, output: Output) -> None:
             word, style = _GOOD[finding.good]
             table.add_row(Text(finding.name), Text(word, style), Text(finding.found), Text(finding.todo))
         print_table(console(), table)
-        typer.echo(kube_run.IN_THE_FIRST_POD)
+        say(kube_run.IN_THE_FIRST_POD)
     if any(finding.good is False for finding in findings):
         raise typer.Exit(2)
 
@@ -119,11 +119,11 @@ def gc(name: str, *, yes: bool, everywhere: bool, store: str | None) -> None:
     print_table(console(), table)
     for left in found:
         if left.trouble:
-            typer.echo(f"{left.namespace}/{left.run} in {left.store!a} cannot be judged: {left.trouble!a}", err=True)
+            say(f"{left.namespace}/{left.run} in {left.store!a} cannot be judged: {left.trouble!a}", err=True)
     for words in failed:
-        typer.echo(words, err=True)
+        say(words, err=True)
     if (folders or any(left.removable for left in found)) and not yes:
-        typer.echo("nothing was removed; add --yes to do it")
+        say("nothing was removed; add --yes to do it")
     raise typer.Exit(1 if failed else 0)
 
 
@@ -136,10 +136,10 @@ def tenant(made: Tenant, context: str | None, *, apply: bool) -> None:
     from runner.kube.tenant import objects
 
     if not apply:
-        typer.echo(yaml.safe_dump_all(objects(made), sort_keys=False), nl=False)
+        say(yaml.safe_dump_all(objects(made), sort_keys=False), nl=False)
         return
     for line in tenant_apply.apply(Kube(context, made.name), made):
-        typer.echo(line)
+        say(line)
 
 
 def bytes_of(option: str, words: str) -> int:

@@ -7,14 +7,17 @@ import errno
 import json
 import math
 import os
-import re
 import shlex
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
+
+import typer
+
+from runner.visible import visible
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -47,11 +50,17 @@ def interactive(stream: TextIO) -> bool:
 def console(stream: TextIO | None = None) -> Console:
     """A console on `stream` (standard output by default) without markup, emoji codes and guessed highlights."""
     from rich.console import Console
+    from rich.segment import Segment
 
     class Ours(Console):
         def on_broken_pipe(self) -> None:
             """As any write to a reader that has left; rich would end the process."""
             raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
+        def render(self, renderable: Any, options: Any = None) -> Iterator[Segment]:
+            """Whatever is printed: text keeps no control characters; those of rich itself are segments of their own."""
+            for text, style, control in super().render(renderable, options):
+                yield Segment(text if control else visible(text), style, control)
 
     stream = stream or sys.stdout
     width = None if stream.isatty() or "COLUMNS" in os.environ else WIDTH
@@ -80,20 +89,15 @@ def place(url: str) -> str:
     return str(path.relative_to(Path.cwd())) if path.is_absolute() and path.is_relative_to(Path.cwd()) else url
 
 
-#: Bells, cursor movements and the like; not tabs. A colour is kept, where it is a whole one.
-_CONTROL = re.compile(
-    r"(\x1b\[[0-9;]*m)|\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|[\x00-\x08\x0a-\x1f\x7f-\x9f]"
-)
-
-
-def clean(text: str) -> str:
-    """A line as it may be shown on any terminal: colours stay, whatever else moves the cursor or rings does not."""
-    return _CONTROL.sub(lambda found: found[1] or "", text)
+def say(words: str, *, err: bool = False, nl: bool = True) -> None:
+    """Print words, in which nothing moves the cursor, whoever wrote them; the one way to do so besides a console."""
+    typer.echo(visible(words), err=err, nl=nl)
 
 
 def print_json(document: Any) -> None:
     """The one JSON document of a command with ``-o json``."""
-    sys.stdout.write(json.dumps(plain(document), indent=2, allow_nan=False) + "\n")
+    text = json.dumps(plain(document), indent=2, allow_nan=False)  # ASCII: but for one, controls are written as \\u001b
+    sys.stdout.write(text.replace("\x7f", "\\u007f") + "\n")
     sys.stdout.flush()
 
 

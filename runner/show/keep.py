@@ -15,7 +15,7 @@ from runner.errors import InputError, RunnerError
 from runner.leftovers import Target
 from runner.run import Run
 from runner.show import units
-from runner.show.console import Output, console, interactive, print_json, print_table
+from runner.show.console import Output, console, interactive, print_json, print_table, say
 from runner.show.tables import plain_table
 from runner.store import Store
 
@@ -27,7 +27,7 @@ def checkpoints(run: Run, stage: str | None, output: Output) -> None:
         print_json([dataclasses.asdict(each) for each in found])
         return
     if not found:
-        typer.echo(f"no checkpoints in {run.id}")
+        say(f"no checkpoints in {run.id}")
         return
     names = list(dict.fromkeys(name for each in found for name in each.metrics))
     table = plain_table("stage", "step", "", *names, "size", "path", right=["step", "size", *names])
@@ -58,7 +58,7 @@ def get(run: Run, path: str, dest: Path, stage: str | None, output: Output) -> N
     if output is Output.JSON:
         print_json({"run": run.id, "files": written})
     else:
-        typer.echo("\n".join(written) or "nothing was printed", err=not written)
+        say("\n".join(written) or "nothing was printed", err=not written)
 
 
 def _check_free(target: Path) -> None:
@@ -92,7 +92,7 @@ def rm(store: Store, names: list[str], output: Output, *, yes: bool) -> None:
     for target in found:
         leftovers.remove(store, target)
         if output is Output.TEXT:
-            typer.echo(f"removed {target.kind} {target.name}, {units.size(target.bytes)}")
+            say(f"removed {target.kind} {target.name}, {units.size(target.bytes)}")
     if output is Output.JSON:
         print_json({"removed": [_document(target) for target in found]})
 
@@ -115,11 +115,11 @@ def gc(store: Store, output: Output, *, yes: bool, older: str | None) -> None:
         print_json({"removed": yes, "found": [_document(target) for target in done], "notes": notes})
         return
     for words in notes:
-        typer.echo(words, err=True)
+        say(words, err=True)
     if not found:
-        typer.echo(f"nothing to remove in {store.url}")
+        say(f"nothing to remove in {store.url}")
     else:
-        typer.echo(f"removed {total}" if yes else f"{total}; nothing was removed: add --yes to do it")
+        say(f"removed {total}" if yes else f"{total}; nothing was removed: add --yes to do it")
 
 
 def _removed(store: Store, found: list[Target]) -> tuple[list[Target], list[str]]:

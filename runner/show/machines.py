@@ -8,6 +8,7 @@ import typer
 
 from runner.errors import InputError, listed
 from runner.show.ask import open_run
+from runner.show.console import say
 
 if TYPE_CHECKING:
     from runner.kube.client import Kube
@@ -33,9 +34,9 @@ def port_forward(name: str, port: int, local: int, store: str | None) -> None:
     kube = _kube(run)
     pod = _head(kube, run)["metadata"]["name"]
     forward = Forward(kube, pod, port, local)
-    typer.echo(f"http://127.0.0.1:{forward.local} leads to port {port} of {pod}; Ctrl-C ends it")
+    say(f"http://127.0.0.1:{forward.local} leads to port {port} of {pod}; Ctrl-C ends it")
     if port == DASHBOARD:
-        typer.echo(f"Ray asks for a token: {_token_words(run)}")
+        say(f"Ray asks for a token: {_token_words(run)}")
     try:
         forward.serve()
     finally:

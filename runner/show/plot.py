@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from runner.errors import InputError
 from runner.show.metrics import Rows, by_stage, metric_names
+from runner.visible import one_line
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -48,10 +49,10 @@ def save_plot(path: Path, rows: Rows, title: str) -> None:
     height = max(len(groups) for _, _, groups in columns) + 2
     figure = Figure(figsize=(8.0 * len(columns), 1.0 + 2.1 * height), layout="constrained")
     axes = figure.subplots(height, len(columns), squeeze=False, sharex="col")
-    figure.suptitle(title)
+    figure.suptitle(_label(title))
     for column, (stage, own, groups) in enumerate(columns):
         _draw_stage([axes[row][column] for row in range(height)], own, groups)
-        axes[0][column].set_title(f"stage {stage}", fontsize="medium")
+        axes[0][column].set_title(_label(f"stage {stage}"), fontsize="medium")
     figure.align_ylabels()
     beside = path.with_name(f".{path.name}.part")
     try:
@@ -66,8 +67,8 @@ def save_plot(path: Path, rows: Rows, title: str) -> None:
 def _draw_stage(axes: Sequence[Axes], rows: Rows, groups: Sequence[Sequence[str]]) -> None:
     for axis, names in zip(axes, groups, strict=False):
         for name in names:
-            _draw(axis, rows, name, name, smooth=True)
-        axis.set_ylabel(_SPLIT.sub("", names[0]))
+            _draw(axis, rows, name, _label(name), smooth=True)
+        axis.set_ylabel(_label(_SPLIT.sub("", names[0])))
         if len(names) > 1:
             axis.legend(frameon=False)
     rate, wait = axes[len(groups)], axes[len(groups) + 1]
@@ -99,6 +100,11 @@ def _draw(axis: Axes, rows: Rows, name: str, label: str, scale: float = 1.0, smo
         return
     (line,) = axis.plot(steps, values, linewidth=0.6, alpha=0.3)
     axis.plot(steps, _smooth(values, len(values) // 60), label=label, color=line.get_color(), linewidth=1.6)
+
+
+def _label(words: str) -> str:
+    """Words of the user's in a picture, where dollars would begin a formula."""
+    return one_line(words).replace("$", r"\$")
 
 
 def _smooth(values: Sequence[float], width: int) -> list[float]:

@@ -12,6 +12,7 @@ from runner.lifecycle import StageView, View
 from runner.show import units
 from runner.show.progress import Progress, fit, outcome
 from runner.show.tables import STYLES
+from runner.visible import log_line
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -90,7 +91,7 @@ class PlainScreen:
 
     def line(self, text: str) -> None:
         """See `Screen`."""
-        self._stream.write(text + "\n")
+        self._stream.write(log_line(text) + "\n")
         self._stream.flush()
 
     def unfinished(self, text: str) -> None:
@@ -160,7 +161,7 @@ class LiveScreen:
 
     def line(self, text: str) -> None:
         """See `Screen`. Colours stay; whatever else moves the cursor does not."""
-        self._console.print(Text.from_ansi(text), soft_wrap=True)
+        self._console.print(Text.from_ansi(log_line(text)), soft_wrap=True)
 
     def unfinished(self, text: str) -> None:
         """See `Screen`: the first of the lines that are redrawn, with the next update."""

@@ -128,3 +128,11 @@ def test_definitions_are_no_packages() -> None:
     for folder in ("jobs", "datasets", "clusters"):
         assert not (ROOT / folder / "__init__.py").exists()
         assert list((ROOT / folder).glob("*.py"))
+
+
+def test_words_reach_a_terminal_in_one_way() -> None:
+    """What commands print goes through a console or `say`, which show control characters instead of sending them."""
+    for path in [*(PACKAGE / "show").glob("*.py"), *PACKAGE.glob("cli*.py")]:
+        calls = [node.func for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+        names = {ast.unparse(call) for call in calls}
+        assert not names & {"print", "typer.echo", "typer.secho", "click.echo"} or path.name == "console.py", path

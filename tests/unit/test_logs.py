@@ -16,7 +16,6 @@ from runner.errors import InputError, StoreAway
 from runner.logs import Line, Tail, settled
 from runner.ship import Shipper
 from runner.show import units
-from runner.show.console import clean
 from runner.store import Store
 
 RUN = "r261123-181119k4-tiny-x7"
@@ -222,22 +221,6 @@ def test_a_store_that_fails_in_between_costs_no_line(bundle: Bundle, monkeypatch
 def test_what_was_drawn_over_is_not_shown() -> None:
     """Of a whole line what follows its last carriage return, but for one at its end."""
     assert settled(b"a\rb\r") == b"b"
-
-
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [
-        ("\x1b[31mred\x1b[0m \x1b[2J\x07bell", "\x1b[31mred\x1b[0m bell"),
-        ("nul \0 here\tand a tab", "nul  here\tand a tab"),
-        ("\x1b]0;a title\x07after\x1b[1A\x1b[K", "after"),
-        ("\x1b]8;;http://x\x1b\\link", "link"),
-        ("half \x1b[", "half ["),
-        ("é ✓ \u2028", "é ✓ \u2028"),
-    ],
-)
-def test_what_is_shown_moves_no_cursor(text: str, shown: str) -> None:
-    """Colours stay; bells, titles, other movements and zero bytes go."""
-    assert clean(text) == shown
 
 
 def test_since_takes_spans_and_times() -> None:
