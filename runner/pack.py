@@ -8,6 +8,7 @@ import hashlib
 import io
 import json
 import zipfile
+import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -24,9 +25,12 @@ from runner.listed import listed_files
 from runner.modules import inside_of
 from runner.pack_names import member_of, path_of
 from runner.project import Project, find_project
+from runner.shapes import broken
 from runner.store import Store
 
 LARGEST_BYTES = 64 << 20
+#: Bytes of an archive's files in all (beside the project's there are modules from elsewhere), and of a file's name.
+_MOST_UNPACKED, _LONGEST_NAME = 4 * LARGEST_BYTES, 255
 _PACKAGE = Path(__file__).resolve().parent
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
@@ -152,13 +156,35 @@ def _check_size(files: Mapping[Path, Path], root: Path) -> None:
 
 
 def unpack(bundle: Bundle, folder: Path) -> None:
-    """The project's files of a run, as they were at submission or at the resume that brought newer ones."""
-    with zipfile.ZipFile(io.BytesIO(bundle.read_sealed(bundle.newest_code()))) as archive:
-        for name in archive.namelist():
-            inside = path_of(name)
-            if inside is None:
-                continue
-            target = folder / inside
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(archive.read(name))
+    """The project's files of a run, as they were at submission or at the resume that brought newer ones.
+
+    Raises:
+        StoreBroken: the archive is none, is larger than one may be, or has a file that would lie outside of `folder`.
+            Nothing was written.
+    """
+    key = bundle.newest_code()
+    where, data = bundle.store.path(key), bundle.read_sealed(key)
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            members = {info: inside for info in archive.infolist() if (inside := path_of(info.filename)) is not None}
+            _check_members(members, where)
+            for info, inside in members.items():
+                target = folder / inside
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(archive.read(info))
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, UnicodeError, RuntimeError) as error:
+        raise broken(where, f"no archive of code: {error}") from error
     folder.mkdir(parents=True, exist_ok=True)
+
+
+def _check_members(members: Mapping[zipfile.ZipInfo, str], where: str) -> None:
+    """Every file lies in the folder, none in the place of another's folder, and all of them fit a project."""
+    files = list(members.values())
+    for inside in files:
+        if "\0" in inside or any(part in ("", ".", "..") or len(part) > _LONGEST_NAME for part in inside.split("/")):
+            raise broken(where, f"a file {inside[:80]!a}, which is none of a project")
+    folders = {"/".join(parts[:n]) for parts in (inside.split("/") for inside in files) for n in range(1, len(parts))}
+    if len(set(files)) < len(files) or folders & set(files):
+        raise broken(where, "two files at one place")
+    if sum(info.file_size for info in members) > _MOST_UNPACKED:
+        raise broken(where, f"more than {_MOST_UNPACKED >> 20} MiB of files")

@@ -41,7 +41,7 @@ def print_commands(console: Console, lines: Iterable[str]) -> None:
 
 def _stages(run: Run, view: View, now: float, width: int) -> Table:
     table = plain_table("stage", "state", "time", "outcome", right=["time"])
-    room = width - max(map(len, view.stages)) - len("  running  12 m 34 s  ")
+    room = width - max(map(len, view.stages), default=0) - len("  running  12 m 34 s  ")
     for stage in view.stages.values():
         took = units.seconds((stage.ended or now) - stage.started) if stage.started else ""
         if stage.state == "running":
