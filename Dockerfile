@@ -38,7 +38,7 @@ ARG TORCH_INDEX=""
 ARG TORCH=torch
 RUN if [ -n "$TORCH_INDEX" ]; then \
         version=$(sed -n 's/^torch==\([^ ]*\).*/\1/p' /opt/pins/constraints.txt) \
-        && uv pip install --no-deps --index-url "$TORCH_INDEX" \
+        && uv pip install --no-deps --default-index "$TORCH_INDEX" \
             $(for name in $TORCH; do [ "$name" = torch ] && echo "torch==$version" || echo "$name"; done); \
     fi \
     && uv pip install --constraint /opt/pins/constraints.txt --requirement /opt/pins/requirements.txt
