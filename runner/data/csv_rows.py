@@ -94,7 +94,7 @@ def header(opens: Opens, delimiter: str) -> list[str]:
             if not _too_small(error):
                 raise
             if size >= most:
-                raise beyond("line_bytes", "a header that is longer") from error
+                raise beyond("line_bytes", "a header or a first row that is longer") from error
             size = min(8 * size, most)
     twice = [name for name in names if names.count(name) > 1][:1] if len(set(names)) < len(names) else []
     if twice:

@@ -15,8 +15,8 @@ import numpy as np
 from runner.data.blocks import Places, cut, line_ends, places
 from runner.data.limits import beyond, limits
 
-#: Rows times fields of what is parsed at a time; each takes 14 bytes.
-CELLS = 16 << 20
+#: Rows times fields of what is parsed at a time, each of which takes 14 bytes: with a schema, and without one.
+CELLS, UNKNOWN_CELLS = 16 << 20, 4 << 20
 #: Levels that the parser surely survives.
 _SURVIVED = 1000
 _STEP, _CACHED_BYTES = 1 << 10, 64 << 10
@@ -46,16 +46,16 @@ def pieces(block: bytes) -> Iterator[bytes]:
 
 
 def _last(keys: Places, first: int, before: int, most: int) -> int:
-    """The last line of a piece that begins with line `first`: lines times keys are at most CELLS, and keys `most`.
+    """The last line of a piece that begins with line `first`: lines times keys are few (UNKNOWN_CELLS), keys `most`.
 
     Args:
         keys: up to the end of each line; `before`: up to the piece.
     """
-    low, high = first, min(len(keys), first + CELLS) - 1
+    low, high = first, min(len(keys), first + UNKNOWN_CELLS) - 1
     while low < high:
         middle = (low + high + 1) // 2
         count = int(keys[middle]) - before
-        if count <= most and count * (middle - first + 1) <= CELLS:
+        if count <= most and count * (middle - first + 1) <= UNKNOWN_CELLS:
             low = middle
         else:
             high = middle - 1

@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.json as pajson
 
@@ -31,6 +30,7 @@ class Guess:
 
     def __init__(self, rows: int = 0) -> None:
         self._kind: pa.DataType = pa.struct([])
+        self._settled = False  # whether the last rows that were looked at have shown nothing new
         self.rows, self.bytes = rows, 0
 
     @property
@@ -45,17 +45,35 @@ class Guess:
 
     def add(self, block: bytes) -> None:
         """Looks at a block. Raises DataError where a field contradicts what was seen before, or fields are too many."""
-        ends = line_ends(block)
-        check_depth(block, ends)
-        if not self._kind.num_fields:
-            first = next(pieces(block))
-            self._add(first)
-            block = block[len(first) :]
-            ends = ends[np.searchsorted(ends, len(first)) :] - len(first)
-        for part in rows_at_once(block, ends, count_fields(fields_of(self._kind))):
-            if part and not self._has_nothing_new(part):
-                for piece in pieces(part):
-                    self._add(piece)
+        if block.isspace():
+            return
+        check_depth(block, line_ends(block))
+        done = 0
+        while done < len(block):
+            rest = block[done:] if done else block
+            done += self._add_known(rest) if self._settled else self._add_new(rest)
+
+    def _add_known(self, block: bytes) -> int:
+        """Counts rows of known fields and types. Returns how many bytes of the block they are."""
+        done = 0
+        for part in rows_at_once(block, line_ends(block), count_fields(fields_of(self._kind))):
+            self._settled = self._has_nothing_new(part)
+            if not self._settled:
+                break
+            done += len(part)
+        return done
+
+    def _add_new(self, block: bytes) -> int:
+        """Looks at rows until some show nothing new. Returns how many bytes of the block they are."""
+        done = 0
+        for piece in pieces(block):
+            before = self._kind
+            self._take(*_guess(piece, self.rows))
+            done += len(piece)
+            self._settled = before.num_fields > 0 and before.equals(self._kind)
+            if self._settled:
+                break
+        return done
 
     def _has_nothing_new(self, part: bytes) -> bool:
         """Counts a part whose fields and types are known; False if they are not, or not all."""
@@ -65,9 +83,6 @@ class Guess:
             return False
         self._take(*_exact(part, table, self.rows))
         return True
-
-    def _add(self, piece: bytes) -> None:
-        self._take(*_guess(piece, self.rows))
 
     def _take(self, table: pa.Table, kind: pa.DataType) -> None:
         merged = wider(self._kind, kind, "jsonl")
@@ -110,6 +125,8 @@ def read(stream: Any, schema: pa.Schema, strict: bool) -> Iterator[pa.Table]:
 def _parsable(stream: Any, fields: int) -> Iterator[bytes]:
     """The blocks of a stream, in pieces that the parser survives."""
     for block in blocks(stream):
+        if block.isspace():
+            continue
         ends = line_ends(block)
         check_depth(block, ends)
         yield from rows_at_once(block, ends, fields)
