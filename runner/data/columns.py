@@ -111,7 +111,7 @@ def fill(batch: pa.RecordBatch, wanted: pa.Schema, partitions: Mapping[str, str 
 
 def _pieces(batch: pa.RecordBatch, wanted: pa.Schema) -> Iterator[pa.RecordBatch]:
     """The batch cut so that each piece can be addressed, and grows to PIECE_BYTES at most or is one row."""
-    sizes = row_sizes(batch, wanted)
+    sizes = row_sizes(batch, wanted, PIECE_BYTES)
     if isinstance(sizes, int):
         yield from _halves(batch, sizes)
         return

@@ -20,25 +20,39 @@ from runner.data.types import fields_of, types
 Sizes = np.ndarray[Any, np.dtype[np.int64]]
 
 _OFFSET = 4
-_LEAST, _MOST = 1, 1 << 40  # even a null counts; and sums must not overflow
+_LEAST, _WIDEST = 1, 1 << 40  # even a null counts; and sums must not overflow
 
 
-def row_sizes(batch: pa.RecordBatch, wanted: pa.Schema) -> Sizes | int:
+def row_sizes(batch: pa.RecordBatch, wanted: pa.Schema, enough: int = 0) -> Sizes | int:
     """Bytes of each row of a batch as the wanted columns.
+
+    Args:
+        enough: where what grows cannot become more bytes than that, it does not count.
 
     Returns:
         int64 [rows]; or one number, for each row, where the batch has nothing that grows.
     """
-    absent, total = 0, np.zeros(batch.num_rows, np.int64)
-    growing = False
+    added, growing = 0, []
     for field in wanted:
         index = batch.schema.get_field_index(field.name)
         if index < 0 or types.is_null(batch.schema.field(index).type):
-            absent += width(field.type)
+            added += width(field.type)
         elif grows(batch.schema.field(index).type):
-            growing = True
-            total += _sizes(batch.column(index))
-    return total + absent if growing else absent
+            growing.append(batch.column(index))
+    if not growing or sum(map(_most, growing)) <= enough:
+        return added
+    total = np.full(batch.num_rows, added, np.int64)
+    for column in growing:
+        total += _sizes(column)
+    return total
+
+
+def _most(array: pa.Array) -> int:
+    """Bytes that an array can become at most."""
+    if types.is_dictionary(array.type) or types.is_run_end_encoded(array.type):
+        values = array.dictionary if types.is_dictionary(array.type) else array.values
+        return len(array) * int(_sizes(values).max(initial=_LEAST))
+    return int(_sizes(array).sum())
 
 
 def cuts(sizes: Sizes, most: int) -> Iterable[int]:
@@ -72,7 +86,7 @@ def grows(kind: pa.DataType) -> bool:
 def width(kind: pa.DataType) -> int:
     """Bytes that a null of this type takes."""
     if types.is_fixed_size_list(kind):
-        return min(int(kind.list_size) * width(kind.value_type), _MOST)
+        return min(int(kind.list_size) * width(kind.value_type), _WIDEST)
     if types.is_struct(kind):
         return sum(width(field.type) for field in fields_of(kind))
     try:
