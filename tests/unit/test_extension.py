@@ -20,7 +20,9 @@ from runner.errors import DataError
 from runner.spec import Dataset, Prep
 from runner.worker.pool import InlinePool
 from runner.worker.prep import run_prep
+from runner.worker.prep_dataset import _Reading
 from runner.worker.prep_files import OutputFile
+from runner.worker.prep_tasks import plan_tasks
 from tests import hostile_kit
 from tests.hostile_kit import METADATA, NAME, marked_table, registered, trapped, trapped_columns, write
 from tests.prep_kit import make_scope, rows_of
@@ -210,3 +212,16 @@ def test_a_tensor_of_another_size(tmp_path: Path) -> None:
     write(pa.Table.from_arrays([pa.array([[1], [2, 3, 4]])], schema=pa.schema([field])), tmp_path / "a.parquet")
     with pytest.raises(DataError, match="a tensor that has not the 2 values of its shape"):
         list(build(str(tmp_path)).read(0))
+
+
+@pytest.mark.parametrize("column", COLUMNS)
+def test_what_ray_data_is_given(tmp_path: Path, column: str) -> None:
+    """The blocks that a whole-dataset stage gives to Ray Data hold the storage."""
+    field, array = COLUMNS[column]
+    write(marked_table(field, array), tmp_path / "a.parquet")
+    with registered() as called:
+        manifest = build(str(tmp_path))
+        blocks = [block for task in plan_tasks(manifest, "") for block in _Reading(manifest, task)()]
+        assert "extension" not in str(pa.concat_tables(blocks).schema)
+    assert called == []
+    assert pa.concat_tables(blocks).column("v").to_pylist() == array.to_pylist()

@@ -6,14 +6,22 @@ import base64
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+import runner
+from runner.data.catalog import Catalog, manifest_key
 from runner.data.manifest import Manifest, Shard, Unit
 from runner.errors import DataError
+from runner.spec import Prep
+from runner.store import Store
+from runner.worker.pool import InlinePool
+from runner.worker.prep import run_prep
+from tests.prep_kit import identity, make_scope
 
 SMALL = Manifest.of("/d", [Shard("a", 1, "md5:0", "text", (Unit(0, 1, 1, 0, 1),))], pa.schema([("text", pa.string())]))
 
@@ -125,3 +133,24 @@ def test_other_columns_are_no_manifest() -> None:
     for data in (b"", b"PAR1", parquet_bytes(pa.table({"x": [1]})), parquet_bytes(pa.table({}))):
         with pytest.raises(DataError, match="manifest"):
             Manifest.from_bytes(data)
+
+
+@pytest.mark.parametrize("path", ["../../../../home/credentials", "/home/credentials"])
+def test_a_published_version_that_names_others_files(tmp_path: Path, path: str) -> None:
+    """Whoever publishes a manifest that names a file of the reader's gets nothing of it: no stage reads it."""
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home/credentials").write_text("secret\n")
+    store = Store(str(tmp_path / "store"))
+    catalog = Catalog(store)
+    folder = "_versions/r261123-181119k4-p-x1-1"
+    catalog.publish("corpus", SMALL, {"key": None, "stage": "p", "run": None, "bytes_in": 0}, folder)
+    table = pq.read_table(pa.BufferReader(SMALL.to_bytes()))
+    hostile = parquet_bytes(table.set_column(0, table.schema.field(0), pa.array([path])))
+    store.put(manifest_key("corpus", SMALL.id), hostile)
+    with pytest.raises(DataError, match="a path that leads out of its folder"):
+        catalog.latest("corpus")
+    stage = Prep("clean", fn=identity, source="corpus", sink="clean")
+    with pytest.raises(DataError, match="a path that leads out of its folder"):
+        run_prep(stage, make_scope(tmp_path / "store", stage), InlinePool())
+    with pytest.raises(DataError, match="a path that leads out of its folder"):
+        runner.dataset("corpus", store=store).to_table()
