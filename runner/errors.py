@@ -133,7 +133,7 @@ class StoreBroken(StoreError):
 
 class StoreRefused(StoreError, InputError):
     """The store that was named cannot take a run: it cannot create a file only if it is absent, this user has no right
-    to it, or it has no room.
+    to it, or it has no room. The same of a disk here that is to take a copy.
     """
 
 

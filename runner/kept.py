@@ -5,12 +5,11 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runner import shapes
+from runner import copied, shapes
 from runner.bundle import Bundle
 from runner.errors import InputError, StoreError, listed, suggest
 from runner.lifecycle import View
@@ -114,6 +113,7 @@ def fetch(bundle: Bundle, chosen: Checkpoint, folder: Path | None = None) -> Pat
 
     Raises:
         StoreError: a file is missing, or is not what was published.
+        InputError: the folder cannot be written, or is there.
     """
     manifest = _manifest(bundle.store, chosen)
     if folder is None and bundle.store.kind == LOCAL:
@@ -126,28 +126,26 @@ def fetch(bundle: Bundle, chosen: Checkpoint, folder: Path | None = None) -> Pat
             _verify(target, manifest, chosen)
             return target
         except StoreError:
-            shutil.rmtree(target)  # a copy of ours that somebody has changed
-    _download(bundle.store, chosen, manifest, target)
+            with copied.explained(target):
+                shutil.rmtree(target)  # a copy of ours that somebody has changed
+    try:
+        _download(bundle.store, chosen, manifest, target)
+    except InputError:
+        if folder is not None or not target.is_dir():  # otherwise another process was quicker
+            raise
     return target
 
 
 def _download(store: Store, chosen: Checkpoint, manifest: dict[str, Any], target: Path) -> None:
     """All files or none."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
-        for name in (*manifest["files"], MANIFEST):
-            store.get_file(f"{chosen.key}/{name}", part / name)
-        _verify(part, manifest, chosen)
-        part.chmod(0o755)
-        os.rename(part, target)
+        with copied.whole(target) as part:
+            part.mkdir()
+            for name in (*manifest["files"], MANIFEST):
+                store.get_file(f"{chosen.key}/{name}", part / name)
+            _verify(part, manifest, chosen)
     except FileNotFoundError as error:
         raise StoreError(f"{error}", todo="see `runner checkpoints`", where=chosen.url) from error
-    except OSError:
-        if not target.is_dir():  # another process was quicker
-            raise
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
 
 
 def _cache(bundle: Bundle, chosen: Checkpoint) -> Path:
@@ -208,22 +206,23 @@ def copy(bundle: Bundle, path: str, dest: Path) -> list[str]:
         The files that were written.
 
     Raises:
-        InputError: there is no such path, or something lies where it would go.
+        InputError: there is no such path, something lies where it would go, or it cannot be written there.
+        StoreError: a file has gone in the meantime.
     """
     key = _inside(bundle, path)
     found = bundle.store.find(key)
     if not found:
         raise _nothing(bundle, key)
-    target = dest / key.rpartition("/")[2] if dest.is_dir() else dest
-    if target.exists():
-        raise InputError(f"{target} is there already", allowed="a name that is free", todo="give another, or remove it")
-    written = []
-    for inner in found:
-        file = target / inner.key if inner.key else target
-        file.parent.mkdir(parents=True, exist_ok=True)
-        bundle.store.get_file(f"{key}/{inner.key}" if inner.key else key, file)
-        written.append(str(file))
-    return written
+    target = copied.place(dest, key.rpartition("/")[2])
+    try:
+        with copied.whole(target) as part:
+            for inner in found:
+                file = part / inner.key
+                file.parent.mkdir(parents=True, exist_ok=True)
+                bundle.store.get_file(f"{key}/{inner.key}" if inner.key else key, file)
+    except FileNotFoundError as error:
+        raise StoreError(f"{error}", todo="see whether the run is still there", where=bundle.run_id) from error
+    return [str(target / inner.key) for inner in found]
 
 
 def _inside(bundle: Bundle, path: str) -> str:

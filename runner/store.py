@@ -27,9 +27,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeVar
 
-from runner import credentials
+from runner import copied, credentials
 from runner.errors import StoreAway, StoreBroken, StoreError, StoreRefused, listed
 from runner.names import ENTRY_FILE, KEY, PART, Kind
 from runner.shapes import Misshapen, Shape, anything, broken, mapping, moment, record, text
@@ -53,8 +54,6 @@ _FINAL = (
 )  # fmt: skip
 #: What a disk says of a folder, a socket or a ring of links in the place of a file.
 _NO_FILE = (errno.EISDIR, errno.ENXIO, errno.ELOOP)
-#: What a disk says that has no links, or no more for this file.
-_NO_LINKS = (errno.EMLINK, errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP)
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
@@ -211,7 +210,7 @@ class Store:
             try:
                 os.symlink(target, temporary)
             except OSError as error:
-                if error.errno not in _NO_LINKS:
+                if error.errno not in copied.NO_LINKS:
                     raise
                 return
             os.replace(temporary, self.path(key))
@@ -258,12 +257,18 @@ class Store:
 
     @_patient
     def get_file(self, key: str, local_path: str | os.PathLike[str]) -> None:
-        """Copy ``key`` to a local file, whole or not at all. Raises FileNotFoundError."""
+        """Copy ``key`` to a local file, whole or not at all.
+
+        Raises:
+            FileNotFoundError: there is no such object.
+            StoreRefused: the store, or the disk here, refuses.
+        """
         part = f"{os.fspath(local_path)}.{secrets.token_hex(4)}"
         try:
-            with _explained(self, key):
-                self.fs.get_file(self.path(key), part)
-            os.replace(part, local_path)
+            with copied.explained(Path(local_path), but=FileNotFoundError):
+                with _explained(self, key, part):
+                    self.fs.get_file(self.path(key), part)
+                os.replace(part, local_path)
         finally:
             _unlink(part)
 
@@ -400,7 +405,7 @@ class Store:
             try:
                 os.link(self.path(source), temporary)
             except OSError as error:
-                if error.errno not in _NO_LINKS:
+                if error.errno not in copied.NO_LINKS:
                     raise
                 shutil.copyfile(self.path(source), temporary)
             os.replace(temporary, self.path(key))
@@ -492,13 +497,24 @@ def _is_away(error: BaseException) -> bool:
     return isinstance(error, OSError) and not isinstance(error, refused) and error.errno not in _FINAL
 
 
-class _explained(contextlib.AbstractContextManager[None]):
-    """Turns the operating system's refusals into errors that say what to do."""
+def _is_of(error: OSError, part: str) -> bool:
+    """Whether it is about the local file that is written while an object is read."""
+    return error.filename == part or error.errno in copied.NO_ROOM
 
-    def __init__(self, store: Store, key: str) -> None:
-        self._store, self._key = store, key
+
+class _explained(contextlib.AbstractContextManager[None]):
+    """Turns the operating system's refusals into errors that say what to do.
+
+    Args:
+        part: a local file that is written; what is refused of that is no word of the store's, and stays as it is.
+    """
+
+    def __init__(self, store: Store, key: str, part: str = "") -> None:
+        self._store, self._key, self._part = store, key, part
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if self._part and isinstance(error, OSError) and _is_of(error, self._part):
+            return
         where = f"store {self._store.url}"
         if error is not None and self._store.kind != LOCAL and _is_away(error):
             raise StoreAway(

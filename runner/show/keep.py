@@ -10,7 +10,7 @@ from pathlib import Path
 import typer
 from rich.text import Text
 
-from runner import kept, leftovers
+from runner import copied, kept, leftovers
 from runner.errors import InputError, RunnerError
 from runner.leftovers import Target
 from runner.run import Run
@@ -45,14 +45,11 @@ def get(run: Run, path: str, dest: Path, stage: str | None, output: Output) -> N
     """Copy out of a run's bundle."""
     if path in (kept.BEST, kept.LAST) or path.isdigit():
         chosen = kept.choose(run.checkpoints(stage), path, run.id)
-        target = dest / f"{run.id}-{chosen.stage}-{chosen.step}" if dest.is_dir() else dest
-        _check_free(target)
+        target = copied.place(dest, f"{run.id}-{chosen.stage}-{chosen.step}")
         kept.fetch(run.bundle, chosen, target)
         written = sorted(str(file) for file in target.iterdir())
     elif path == "logs":
-        target = dest / f"{run.id}-logs" if dest.is_dir() else dest
-        _check_free(target)
-        written = _logs(run, stage, target)
+        written = _logs(run, stage, copied.place(dest, f"{run.id}-logs"))
     else:
         written = kept.copy(run.bundle, path, dest)
     if output is Output.JSON:
@@ -61,23 +58,17 @@ def get(run: Run, path: str, dest: Path, stage: str | None, output: Output) -> N
         say("\n".join(written) or "nothing was printed", err=not written)
 
 
-def _check_free(target: Path) -> None:
-    if target.exists():
-        raise InputError(f"{target} is there already", allowed="a name that is free", todo="give another, or remove it")
-
-
 def _logs(run: Run, stage: str | None, target: Path) -> list[str]:
     """A file for each process: what it has printed, whole."""
     lines: dict[str, list[str]] = {}
     for line in run.log_lines(stage):
-        lines.setdefault(line.label, []).append(line.text + "\n")
-    written = []
-    for writer, text in lines.items():
-        file = target / f"{writer.replace('/', '-')}.log"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text("".join(text))
-        written.append(str(file))
-    return written
+        lines.setdefault(f"{line.label.replace('/', '-')}.log", []).append(line.text + "\n")
+    with copied.whole(target) as part:
+        if lines:
+            part.mkdir()
+        for name, text in lines.items():
+            (part / name).write_text("".join(text), encoding="utf-8")
+    return [str(target / name) for name in lines]
 
 
 def rm(store: Store, names: list[str], output: Output, *, yes: bool) -> None:

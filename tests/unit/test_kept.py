@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
+import os
+import resource
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from runner.errors import InputError, StoreError
+from runner import copied
+from runner.errors import InputError, StoreError, StoreRefused
 from runner.run import Run
 from runner.store import Store
 from runner.worker.gang_inline import InlineGang
 from runner.worker.train import run_train
-from tests.cli_kit import call
+from tests.cli_kit import call, write_lines
 from tests.train_kit import RUN, Config, make_scope
 
 
@@ -120,3 +126,114 @@ def test_the_command_line_lists_and_copies(run: Run, tmp_path: Path, monkeypatch
     wrong = call("get", "@last", "artefacts/fit/nte.txt", *store, code=2).stderr
     assert "did you mean 'note.txt'" in wrong
     assert "a path in the run's bundle" in call("get", "@last", "../other", *store, code=2).stderr
+
+
+#: What `get` is asked for, and the name of the copy below a folder.
+COPIES = [("best", "{run}-fit-6"), ("logs", "{run}-logs"), ("artefacts", "artefacts"), ("spec.json", "spec.json")]
+REFUSALS = [
+    (errno.EACCES, "no permission to write to"),
+    (errno.EROFS, "read-only"),
+    (errno.ENOSPC, "no space left while writing"),
+    (errno.ENAMETOOLONG, "too long"),
+    (errno.EIO, "cannot be written: input/output error"),
+]
+
+
+@pytest.fixture
+def printed(run: Run) -> Run:
+    """The run, which has printed a line and has a spec."""
+    run.bundle.store.put("spec.json", b"{}")
+    write_lines(run.bundle, "fit", "logs", "rank0", "hello")
+    return run
+
+
+@pytest.mark.parametrize("asked", [asked for asked, _ in COPIES])
+@pytest.mark.parametrize(("number", "words"), REFUSALS)
+def test_a_destination_that_the_disk_refuses_is_an_error_of_input(
+    printed: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: str, number: int, words: str
+) -> None:
+    """No right, no room, a read-only disk: `get` says which of them it is, what is allowed and what to do."""
+
+    def refuse(**named: Any) -> str:
+        raise OSError(number, os.strerror(number), named["dir"])
+
+    monkeypatch.setattr(tempfile, "mkdtemp", refuse)
+    said = call("get", "@last", asked, str(tmp_path / "copy"), "--store", str(tmp_path / "store"), code=2).stderr
+    assert words in said.replace("\n", " ")
+    assert "allowed:" in said
+    assert "to do:" in said
+
+
+@pytest.mark.parametrize("asked", [asked for asked, _ in COPIES])
+def test_a_file_in_the_place_of_a_folder_and_a_link_to_nowhere_are_left_alone(
+    printed: Run, tmp_path: Path, asked: str
+) -> None:
+    """Below a file nothing can lie, and a link that leads nowhere is something that is there already."""
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    store = ("--store", str(tmp_path / "store"))
+    said = call("get", "@last", asked, str(tmp_path / "file/below/it"), *store, code=2).stderr.replace("\n", "")
+    assert f"{tmp_path}/file is no folder" in said
+    for taken in ("file", "link"):
+        said = call("get", "@last", asked, str(tmp_path / taken), *store, code=2).stderr.replace("\n", " ")
+        assert "is there already" in said
+    assert (tmp_path / "file").read_text() == "mine"
+    assert not (tmp_path / "nowhere").exists()
+
+
+@pytest.mark.parametrize(("asked", "name"), COPIES)
+def test_a_copy_has_its_name_when_it_is_whole(
+    printed: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: str, name: str
+) -> None:
+    """Until then nothing has the name, so that whoever kills a `get` finds no half of it; what can be tidied goes."""
+    out = tmp_path / "out"
+    out.mkdir()
+    target, store = out / name.format(run=printed.id), ("--store", str(tmp_path / "store"))
+    seen: list[bool] = []
+    for kind, method in ((Store, "get_file"), (Path, "write_text")):
+        original = getattr(kind, method)
+
+        def watched(self: Any, *given: Any, _original: Any = original, **named: Any) -> Any:
+            _original(self, *given, **named)
+            seen.append(target.exists())
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(kind, method, watched)
+    call("get", "@last", asked, str(out), *store, code=130)
+    assert seen == [False]
+    assert list(out.iterdir()) == []
+    monkeypatch.undo()
+    call("get", "@last", asked, str(out), *store)
+    assert list(out.iterdir()) == [target]
+
+
+def test_what_came_to_lie_there_while_a_copy_was_made_stays(printed: Run, tmp_path: Path) -> None:
+    """A file takes the place of no other, and a folder of none with something in it."""
+    for make in (Path.touch, Path.mkdir):
+        folder, file = tmp_path / f"{make.__name__}-folder", tmp_path / f"{make.__name__}-file"
+        for target in (folder, file):
+            with contextlib.ExitStack() as stack:
+                make(stack.enter_context(copied.whole(target)))
+                folder.mkdir(exist_ok=True)
+                (folder / "theirs").touch()
+                file.write_text("theirs")
+                with pytest.raises(InputError, match="is there already"):
+                    stack.close()
+        assert [path.name for path in folder.iterdir()] == ["theirs"]
+        assert file.read_text() == "theirs"
+
+
+def test_a_full_disk_here_is_not_taken_for_a_full_store(printed: Run, tmp_path: Path) -> None:
+    """What the disk refuses of a copy names the copy; what it refuses of the store names the store."""
+    store = printed.bundle.store
+    store.put("large", b"x" * (1 << 20))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, before[1]))
+    try:
+        with pytest.raises(StoreRefused, match=f"a file of {tmp_path}/copy is larger"):
+            store.get_file("large", tmp_path / "copy")
+        with pytest.raises(StoreRefused, match="store .*large"):
+            store.put("larger", b"x" * (1 << 20))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not (tmp_path / "copy").exists()
