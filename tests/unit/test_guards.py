@@ -16,7 +16,7 @@ PACKAGE = ROOT / "runner"
 LAYERS = [
     {"code_root", "interrupts", "private", "streams", "visible"},
     {"errors"},
-    {"credentials", "fresh_source", "names", "pack_names", "script", "skipped", "switches", "trust"},
+    {"copied", "credentials", "fresh_source", "names", "pack_names", "script", "skipped", "switches", "trust"},
     {"edited", "shapes", "store_keys", "tracebacks", "usercode"},
     {"entries"},
     {"isolation"},
