@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
+import io
 import os
 import threading
 from collections import OrderedDict
@@ -128,9 +130,50 @@ def read(source: pa.NativeFile) -> Footer:
         raise encrypted("encrypted columns")  # to ask for any facts of such a column ends the process
     if metadata.num_columns > limits().fields:
         raise beyond("fields", f"{metadata.num_columns:,} columns")
+    _check_chunks(metadata, size)
     stored = (metadata.metadata or {}).get(_HIDDEN)
     shown = _shown(hidden, stored) if stored else None
     return Footer(metadata if shown is None else _parsed(shown), length)
+
+
+class _Unread(io.RawIOBase):
+    """A file of `size` bytes of which none can be had."""
+
+    class Asked(OSError):
+        """Somebody wanted some."""
+
+    def __init__(self, size: int) -> None:
+        self._size, self._at = size, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+    def read(self, size: int = -1) -> bytes:
+        raise _Unread.Asked
+
+
+def _check_chunks(metadata: pq.FileMetaData, size: int) -> None:
+    """Raise if what is said of a column chunk contradicts itself: Python that asked for such a chunk would end.
+
+    pyarrow looks at every chunk before it reads the first byte, where it can still raise; no byte is read.
+    """
+    if not metadata.num_row_groups or not metadata.num_columns:
+        return
+    file = pq.ParquetFile(
+        pa.PythonFile(_Unread(size), "r"), metadata=metadata, pre_buffer=True, arrow_extensions_enabled=False
+    )
+    with contextlib.suppress(_Unread.Asked, StopIteration):
+        next(file.iter_batches(1, use_threads=False))
 
 
 def encrypted(found: str) -> DataError:

@@ -6,10 +6,12 @@ import pyarrow as pa
 
 from runner.data.limits import beyond, limits
 from runner.data.types import fields_of, types
+from runner.errors import DataError
 
 
 def check_shape(fields: pa.Schema | list[pa.Field]) -> None:
-    """Raise DataError if columns are nested deeper, or are more, than the limits say."""
+    """Raise DataError if columns are nested deeper, or are more, than the limits say, or a name is no text."""
+    _check_names(fields)
     most = limits()
     depth, name = deepest(fields)
     if depth > most.nesting:
@@ -43,3 +45,26 @@ def count_fields(fields: pa.Schema | list[pa.Field]) -> int:
         if types.is_nested(kind):
             waiting += [field.type for field in fields_of(kind)]
     return count
+
+
+def _check_names(fields: pa.Schema | list[pa.Field]) -> None:
+    """Formats say that names are UTF-8, and pyarrow believes them until it is asked for one."""
+    waiting = [(field.type, _name(field, "")) for field in fields]
+    while waiting:
+        kind, column = waiting.pop()
+        inner = fields_of(kind) if types.is_nested(kind) else []
+        if types.is_struct(kind) or types.is_union(kind):  # the names inside lists and maps are not kept
+            for field in inner:
+                _name(field, column)
+        waiting += [(field.type, column) for field in inner]
+
+
+def _name(field: pa.Field, column: str) -> str:
+    try:
+        return str(field.name)
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{f'column {column!r}: ' if column else ''}a field's name that is no UTF-8: {error.object!r}",
+            allowed="names in UTF-8, as the format says",
+            todo="write the file anew",
+        ) from error
