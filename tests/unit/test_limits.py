@@ -433,15 +433,16 @@ def test_rows_of_nothing(tmp_path: Path) -> None:
     refused(path, "2,147,483,647 rows out of")
 
 
-@pytest.mark.parametrize("cut", [1, 9, 50, 200, 500])
-@pytest.mark.parametrize("ending", ["arrow", "arrows"])
+# of a stream the last bytes are an end mark, which may be missing
+@pytest.mark.parametrize(
+    ("ending", "cut"),
+    [("arrow", 1), *((ending, cut) for ending in ("arrow", "arrows") for cut in (9, 50, 200, 500))],
+)
 def test_truncated_arrow(tmp_path: Path, ending: str, cut: int) -> None:
     """A compressed Arrow file that is cut short is an error with its name."""
     table = pa.table({"v": list(range(1000)), "s": [str(i) for i in range(1000)]})
     path = write(table, tmp_path / f"a.{ending}", "zstd")
     path.write_bytes(path.read_bytes()[:-cut])
-    if ending == "arrows" and cut == 1:
-        pytest.skip("only the end mark is incomplete")
     with pytest.raises(DataError, match=rf"a\.{ending}"):
         read(path)
 
