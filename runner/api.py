@@ -36,7 +36,7 @@ from runner.backends.base import EARLY, open_backend, open_outside, place
 from runner.backends.processes import MARK
 from runner.bundle import CODE, LIVE, LOCK, SPEC, Bundle, Doing, IndexLine, encoded, find_run, new_run_id, read_index
 from runner.code_root import is_installed
-from runner.config import reference_of, settled
+from runner.config import settled
 from runner.errors import (
     ApiError,
     Fenced,
@@ -52,7 +52,7 @@ from runner.errors import (
 from runner.finding import Since, Wanted, select
 from runner.lifecycle import RunState, View, fold, unchanged
 from runner.modules import MAIN, inside_of
-from runner.pack import pack, unpack
+from runner.pack import pack_run, unpack
 from runner.project import Project, find_project, split_reference
 from runner.receipt import end_run
 from runner.resolve import Resolved, resolve
@@ -318,15 +318,13 @@ class Resumption:
     Args:
         view: of the run, as it was checked.
         sealed: what was checked of its bundle.
-        revision: what changes; None where the run goes on as it was.
-        new_code: with the project's files as they are now.
+        revision: what changes, newer code included; None where the run goes on as it was.
         again: trainings that are done, and go on.
     """
 
     view: View
     sealed: trust.Seal
     revision: revise.Revision | None = None
-    new_code: bool = False
     again: tuple[str, ...] = ()
 
 
@@ -360,7 +358,7 @@ def _prepared(
     if new_code or changes or workers is not None:
         revision = _revised(run, spec, new_code=new_code, changes=changes, workers=workers, drop=drop, done=done)
     _check_machines_again(run, spec if revision is None else revision.spec, done)
-    return Resumption(view, sealed, revision, new_code, again)
+    return Resumption(view, sealed, revision, again)
 
 
 def _revised(
@@ -369,15 +367,16 @@ def _revised(
 ) -> revise.Revision:  # fmt: skip
     project = find_project()
 
-    def ask(project: Project, job: str | None, code: str) -> revise.Revision:
+    def ask(project: Project, job: str | None, code: str, path: tuple[str, ...] | None = None) -> revise.Revision:
         question = revise.Question(
-            spec, project, run.bundle.root, job, code, changes, workers, drop, done,
+            spec, project, run.bundle.root, job, code, changes, workers, drop, done, path,
         )  # fmt: skip
         return revise.ask(question)
 
     if new_code:
-        job = spec.get("source")
-        return ask(project, job, job if job is not None else "the project's code now")
+        isolation.leave()  # what an earlier submit has put on the path is not this process's own
+        job, path = spec.get("source"), tuple(map(os.path.abspath, sys.path))
+        return ask(project, job, job if job is not None else "the project's code now", path)
     with tempfile.TemporaryDirectory(prefix="runner-resume-") as folder:
         unpack(run.bundle, Path(folder))
         return ask(dataclasses.replace(project, root=Path(folder).resolve()), None, "the run's code")
@@ -401,12 +400,9 @@ def go_on(run: Run, resumption: Resumption) -> Run:
             entry["spec"] = _create_next(store, "spec-{}.json", spec, made)
             new_spec = entry["spec"], spec
             entry["changed"] = [dataclasses.asdict(line) for line in revision.lines]
-        if resumption.new_code:
-            assert revision is not None
-            project = find_project()
-            code = _packed(project, revision.spec, run.bundle.root)
-            entry["code"] = _create_next(store, "code-{}.zip", code, made)
-            new_code = entry["code"], code
+        if revision is not None and revision.code is not None:
+            entry["code"] = _create_next(store, "code-{}.zip", revision.code, made)
+            new_code = entry["code"], revision.code
         try:
             with origin.acting_on(run.bundle, resumption.sealed):
                 entry["sealed"] = origin.resealed(run.bundle, new_spec, new_code)
@@ -663,7 +659,7 @@ def _write_bundle(prepared: Prepared, *, inline: bool) -> Bundle:
         "start_from": prepared.begins,
         "changes": settings.to_json(prepared.changes),
     }
-    parts = {CODE: _packed(resolved.project, spec, store)}
+    parts = {CODE: pack_run(resolved.project, spec, store)}
     if prepared.lock is not None:
         parts[LOCK] = prepared.lock.encode()
     sealed = trust.seal({SPEC: encoded(spec), **parts})
@@ -702,25 +698,6 @@ def _remove_half_made(bundle: Bundle, job: str) -> None:
                 open_outside(bundle).remove()
         bundle.store.delete_tree("")
         bundle.leave_index()
-
-
-def _packed(project: Project, spec: Mapping[str, Any], store: Store) -> bytes:
-    functions = [reference_of(ref) for ref in _references(spec)]
-    files = [project.root / function.file for function in functions if function.file is not None]
-    cluster = spec["cluster"]
-    remote = cluster["backend"] == "kuberay" or cluster.get("address") is not None
-    return pack(project, files, store, functions, remote=remote)
-
-
-def _references(value: Any) -> Iterator[dict[str, Any]]:
-    if isinstance(value, dict):
-        if value.get("kind") == "FunctionRef":
-            yield value
-        for part in value.values():
-            yield from _references(part)
-    elif isinstance(value, list):
-        for part in value:
-            yield from _references(part)
 
 
 def _lineage(root: Path) -> dict[str, Any]:

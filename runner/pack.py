@@ -9,14 +9,16 @@ import io
 import json
 import zipfile
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from runner.bundle import Bundle
 from runner.capture import FunctionRef
 from runner.code_root import FILES_NOTE, FOLDERS_NOTE, OUTSIDE
 from runner.code_tree import DIGITS
 from runner.codehash import modules_elsewhere, project_files
+from runner.config import reference_of
 from runner.credentials import is_file_of_secrets
 from runner.elsewhere import files_of, only_here, path_entries
 from runner.errors import ProjectError
@@ -82,6 +84,31 @@ def pack(
         _add(archive, f"project/{FOLDERS_NOTE}", folders.to_bytes())
         _add(archive, f"project/{FILES_NOTE}", json.dumps(noted).encode())
     return out.getvalue()
+
+
+def pack_run(project: Project, spec: Mapping[str, Any], store: Store) -> bytes:
+    """The zip of a run that has this spec, in the process that has loaded its job. See `pack`."""
+    functions = functions_of(spec)
+    files = [project.root / function.file for function in functions if function.file is not None]
+    cluster = spec["cluster"]
+    remote = cluster["backend"] == "kuberay" or cluster.get("address") is not None
+    return pack(project, files, store, functions, remote=remote)
+
+
+def functions_of(spec: Any) -> list[FunctionRef]:
+    """The functions and classes that a spec names, wherever in it."""
+    return [reference_of(raw) for raw in _references(spec)]
+
+
+def _references(value: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(value, dict):
+        if value.get("kind") == "FunctionRef":
+            yield value
+        for part in value.values():
+            yield from _references(part)
+    elif isinstance(value, list):
+        for part in value:
+            yield from _references(part)
 
 
 def _elsewhere(files: Iterable[Path], functions: Iterable[FunctionRef], root: Path, *, remote: bool) -> dict[str, Path]:

@@ -20,9 +20,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from runner import capture, plan, records, resolve, settings, wire
+from runner import capture, pack, plan, records, resolve, settings, wire
+from runner.code_root import arranged
 from runner.config import config_from_json
 from runner.errors import InputError, RunFailed, brief, listed, suggest
+from runner.imported import import_folders
 from runner.modules import set_main
 from runner.project import Project
 from runner.resolve import Resolved
@@ -48,6 +50,7 @@ class Question:
         workers: ranks of the training stage.
         dropped: config fields that the code has no more, on purpose.
         done: stages that are done.
+        path: of modules, in the process that asks, where the code is the project's of now; None: it is the run's own.
     """
 
     spec: dict[str, Any]
@@ -59,6 +62,7 @@ class Question:
     workers: int | None = None
     dropped: tuple[str, ...] = ()
     done: tuple[str, ...] = ()
+    path: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -73,10 +77,15 @@ class Line:
 
 @dataclass(frozen=True)
 class Revision:
-    """The spec with which a run goes on, and what differs in it."""
+    """The spec with which a run goes on, and what differs in it.
+
+    Args:
+        code: the archive of the project's files as they are now, where those were asked about.
+    """
 
     spec: dict[str, Any]
     lines: tuple[Line, ...]
+    code: bytes | None = field(default=None, repr=False)
 
 
 def ask(question: Question) -> Revision:
@@ -102,7 +111,7 @@ def ask(question: Question) -> Revision:
 
 def answer(question: Question) -> Revision:
     """Answer a question in this process, which imports the code. See `ask`."""
-    capture.set_code_root(question.project.root)
+    _find_modules(question)
     before = wire.from_json(question.spec["job"])
     if question.job is None:
         resolved, origins = _as_it_was(question), dict[str, str]()
@@ -110,7 +119,28 @@ def answer(question: Question) -> Revision:
         resolved, origins = _from_file(question, before)
     _check_stages(question, before, resolved.job)
     spec = _spec(question, resolved)
-    return Revision(spec, tuple(_lines(question, spec, before, resolved.job, origins)))
+    lines = tuple(_lines(question, spec, before, resolved.job, origins))
+    return Revision(spec, lines, None if question.path is None else _packed(question, spec))
+
+
+def _find_modules(question: Question) -> None:
+    """Have this process find the modules of the code: the run's as its workers do, a job's file as a submit does."""
+    root = question.project.root
+    if question.path is not None:
+        functions = pack.functions_of(question.spec) if question.job is None else []
+        entries = [Path(function.file) for function in functions if function.file is not None]
+        sys.path[:] = question.path
+        sys.path[:] = arranged(sys.path, root, import_folders(root, entries))
+    if question.job is None:
+        capture.set_code_root(root)
+
+
+def _packed(question: Question, spec: Mapping[str, Any]) -> bytes:
+    """The archive, as a submit makes it, in a process that has loaded the job."""
+    if question.job is None:
+        for function in pack.functions_of(spec):
+            capture.resolve(function)
+    return pack.pack_run(question.project, spec, question.store)
 
 
 # -- the job ---------------------------------------------------------------------------------------------------------

@@ -3,27 +3,37 @@
 from __future__ import annotations
 
 import dataclasses
+import io
+import json
+import os
+import subprocess
+import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import runner
-from runner import api, leftovers
+from runner import Cluster, api, leftovers, wire
 from runner.api import go_on, prepare_resume, resume
 from runner.backends.fake import FakeBackend
 from runner.backends.local_outside import LocalOutside
 from runner.bundle import LIVE, read_index
+from runner.code_root import FOLDERS_NOTE, OUTSIDE
 from runner.errors import InputError, RunNotFound
 from runner.lifecycle import RunState
+from runner.project import find_project
 from runner.receipt import end_run
-from runner.revise import FILE, SET, SUBMITTED, fields
+from runner.revise import FILE, SET, SUBMITTED, Question, ask, fields
 from runner.run import Run
 from runner.show import listing
 from tests.cli_kit import lost
+from tests.cli_kit import write_project as write
 from tests.fake_kit import FAKE, project
 
 __all__ = ["project"]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def failed(**config: Any) -> Run:
@@ -169,6 +179,93 @@ def test_a_run_that_succeeded_is_trained_further(project: Path) -> None:
     assert FakeBackend.started[before:] == [(run.id, 1, 2)]
     assert fields(run.spec())["epochs"] == 4
     assert [stage.state for stage in run.view().stages.values()] == ["done", "done"]
+
+
+# -- newer code, as a submit packs it --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def scattered(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The project, whose job imports a sibling, a module of a folder that it puts on the path, one of a folder that
+    only this process has there, and one by a name that no source tells.
+    """
+    write(
+        project,
+        {
+            "jobs/sibling.py": "", "../lib/onpath.py": "", "../own/ofprocess.py": "", "named.py": "",
+            "jobs/tiny.py": (
+                f"import sys, importlib\nsys.path.append({str(project.parent / 'lib')!r})\n"
+                "import sibling, onpath, ofprocess\nimportlib.import_module('na' + 'med')\n"
+                + (project / "jobs/tiny.py").read_text()
+            ),
+            ".gitignore": "named.py\n",
+        },
+    )  # fmt: skip
+    subprocess.run(["git", "init", "-q"], check=True)
+    monkeypatch.setattr(sys, "path", [*sys.path, str(project.parent / "own")])
+    return project
+
+
+def test_newer_code_is_packed_as_a_submit_packs_it(scattered: Path) -> None:
+    """Whatever a job imports, from wherever this process has it: the same files make the same archive."""
+    run = failed()
+    resume(run, new_code=True)
+    first, second = (run.bundle.store.get(name) for name in ("code.zip", "code-2.zip"))
+    assert second == first
+    with zipfile.ZipFile(io.BytesIO(second)) as archive:
+        folders = json.loads(archive.read(f"project/{FOLDERS_NOTE}"))
+        assert "project/named.py" in archive.namelist()
+    assert "jobs" in folders["last"]
+    assert folders["after"] == [str(scattered.parent / "own"), str(scattered.parent / "lib")]
+
+
+def test_modules_from_elsewhere_travel_with_newer_code_to_other_machines(scattered: Path) -> None:
+    """A run that is on a cluster is given copies of what only this process finds, as at submission."""
+    run = failed()
+    cluster = wire.to_json(Cluster(backend="ray", address="http://head:8265"), scattered)
+    spec = {**run.spec(), "cluster": cluster, "legs": [["tokens", "train"]]}
+    path = tuple(map(os.path.abspath, sys.path))
+    asked = Question(spec, find_project(), run.bundle.root, spec["source"], "the file", path=path)
+    code = ask(asked).code
+    assert code is not None
+    with zipfile.ZipFile(io.BytesIO(code)) as archive:
+        brought = {name for name in archive.namelist() if name.startswith(f"project/{OUTSIDE}/")}
+    assert brought == {f"project/{OUTSIDE}/onpath.py", f"project/{OUTSIDE}/ofprocess.py"}
+
+
+#: Submits a job that it has made, whose training fails, and prints its id.
+SCRIPT = """
+import sys
+import runner
+from runner.backends.fake import FakeBackend
+from jobs.tiny import job
+from tests.fake_kit import FAKE
+
+if __name__ == "__main__":
+    FakeBackend.outcomes["tiny"] = {"train": "ValueError: nan"}
+    print(runner.submit(job, cluster=FAKE).id)
+"""
+
+
+def test_newer_code_of_a_job_that_a_script_made_is_imported_and_packed(scattered: Path) -> None:
+    """The run's functions are looked up in the project's files as they are now, with all that these import."""
+    (scattered / "go.py").write_text(SCRIPT)
+    path = os.pathsep.join([str(ROOT), str(scattered.parent / "own"), str(scattered / "jobs")])
+    done = subprocess.run(
+        [sys.executable, "go.py"], capture_output=True, text=True, check=True, env={**os.environ, "PYTHONPATH": path}
+    )
+    run = Run(find_project().store(), done.stdout.strip())
+    assert run.spec()["source"] is None
+    library = scattered.parent / "lib/onpath.py"
+    library.write_text("raise RuntimeError('newer')")
+    with pytest.raises(InputError, match="RuntimeError: newer"):
+        resume(run, new_code=True)
+    library.write_text("NEWER = 1\n")
+    resume(run, new_code=True)
+    with zipfile.ZipFile(io.BytesIO(run.bundle.store.get("code-2.zip"))) as archive:
+        folders = json.loads(archive.read(f"project/{FOLDERS_NOTE}"))
+        assert "project/named.py" in archive.namelist()
+    assert folders["after"] == [str(scattered.parent / "own"), str(scattered.parent / "lib")]
 
 
 # -- two at once -----------------------------------------------------------------------------------------------------
