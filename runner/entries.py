@@ -7,7 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from runner.names import ATTEMPT, CHECKPOINT, CODE_FILE, DATASET, JOB, RUN_ID, SPEC_FILE, STAGE, STEP, VERSION
+from runner.names import (
+    ATTEMPT,
+    CHECKPOINT,
+    CODE_FILE,
+    DATASET,
+    JOB,
+    NAMESPACE,
+    RUN_ID,
+    SPEC_FILE,
+    STAGE,
+    STEP,
+    VERSION,
+)
 from runner.shapes import (
     Misshapen,
     Shape,
@@ -118,8 +130,8 @@ SPEC = record(
                     record(
                         {},
                         {
-                            "context": maybe(text), "namespace": text, "service_account": text, "image": text,
-                            "deadline_s": _span, "queue": maybe(text), "volumes": several(anything),
+                            "context": maybe(text), "namespace": named(NAMESPACE), "service_account": text,
+                            "image": text, "deadline_s": _span, "queue": maybe(text), "volumes": several(anything),
                         },
                     )
                 ),

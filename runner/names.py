@@ -57,6 +57,8 @@ RUN_ID = Kind(
 JOB = Kind("job", _WORD, 40, _WORD_WORDS)
 STAGE = Kind("stage", _WORD, 14, _WORD_WORDS)
 DATASET = Kind("dataset", "[A-Za-z0-9][A-Za-z0-9_.-]*", 60, "letters, digits, '_', '.' and '-'")
+#: Of Kubernetes.
+NAMESPACE = Kind("namespace", "[a-z0-9](?:[a-z0-9-]*[a-z0-9])?", 63, "lower-case letters, digits and '-'")
 #: At a leg, from 1; 0 stands for none so far.
 ATTEMPT = Kind("attempt", "0|[1-9][0-9]*", 6, "a whole number")
 STEP = Kind("step", "[0-9]+", 15, "a whole number")

@@ -190,6 +190,18 @@ def several(shape: Shape) -> Shape:
     return each
 
 
+def tuple_of(*shapes: Shape) -> Shape:
+    """A list of as many parts, each of its own shape."""
+
+    def each(value: Any, at: str) -> None:
+        if not isinstance(value, list) or len(value) != len(shapes):
+            raise _wrong(value, at, f"a list of {len(shapes)} parts")
+        for number, (shape, part) in enumerate(zip(shapes, value, strict=True)):
+            shape(part, f"{at}[{number}]")
+
+    return each
+
+
 def mapping(shape: Shape, keys: Shape = text) -> Shape:
     """An object with any number of these, under keys of that shape."""
 

@@ -17,6 +17,7 @@ from runner.kube.client import JOBS, PODS, RAY_JOBS, Kube, KubeError
 from runner.kube.ledger import Ledger
 from runner.kube.why import Reason, look, reasons
 from runner.lifecycle import View, fold
+from runner.names import NAMESPACE
 
 #: Seconds between two looks at the Job, and after which a run without one counts as lost.
 LOOK_S, TAKE_UP_S = 5.0, 60.0
@@ -182,6 +183,8 @@ def living(where: str) -> set[str] | None:
     """See `base.living`: one request for all runs of a namespace."""
     rest, _, marked = where.rpartition("/")
     context, _, namespace = rest.rpartition("/")
+    if not NAMESPACE.fits(namespace):
+        return None
     try:
         kube = Kube(context or None, namespace)
         if not identity.leads_to(kube, unquote(marked)):

@@ -7,8 +7,14 @@ import time
 from collections.abc import Collection
 from typing import Any
 
-from runner.bundle import Bundle
+from runner.bundle import WORDS_BYTES, Bundle
 from runner.kube import pods
+from runner.shapes import count, mapping, maybe, moment, read, tuple_of
+from runner.skipped import readable
+
+#: uid of a pod -> from, until (seconds since 1970) and GPUs.
+_Held = dict[str, tuple[float, float | None, int]]
+_KEPT = mapping(tuple_of(moment, maybe(moment), count))
 
 
 class Ledger:
@@ -24,7 +30,7 @@ class Ledger:
 
     def __init__(self, named: Collection[str] = (), bundle: Bundle | None = None) -> None:
         self._named, self._bundle = named, bundle
-        self._held: dict[str, tuple[float, float | None, int]] = {}  # uid -> (from, until, GPUs)
+        self._held: _Held = {}
         self._kept = ""
         self._attempt = ""
         self.causes: list[str] = []
@@ -37,15 +43,21 @@ class Ledger:
         Args:
             there: uids of the pods that are there now; others have gone meanwhile.
         """
-        if self._bundle is None:
-            return
-        try:
-            kept = json.loads(self._bundle.store.get(self._key()))
-        except FileNotFoundError:
-            return
+        kept: _Held = readable(self._read_kept, {})
         for uid, (began, until, gpus) in kept.items():
             ended = time.time() if until is None and uid not in there else until
             self._held.setdefault(uid, (began, ended, gpus))
+
+    def _read_kept(self) -> _Held:
+        if self._bundle is None:
+            return {}
+        key = self._key()
+        try:
+            data = self._bundle.store.get(key, WORDS_BYTES)
+        except FileNotFoundError:
+            return {}
+        kept: _Held = read(data, _KEPT, f"{self._bundle.store.url}/{key}")
+        return kept
 
     def keep(self) -> None:
         """Into the bundle, if there is news."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -116,6 +117,21 @@ def test_gpu_seconds_are_held_until_a_pod_is_gone(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("time.time", lambda: AT_S + 15)
     ledger.gone(worker("a", resources=GPUS))
     assert ledger.gpu_seconds(AT_S + 1000) == 30.0
+
+
+def test_kept_seconds_that_cannot_be_read_count_as_none(tmp_path: Path) -> None:
+    """What an earlier supervisor has kept is taken where it is what one keeps, and passed over where it is not."""
+    bundle = Bundle(Store(str(tmp_path)), RUN)
+    for data, seconds in (
+        (b'{"u": [1000, 1010, 2]}', 20.0),
+        (b'{"u": [0, 1e999, 2]}', 0.0),
+        (b"[1]", 0.0),
+        (b"{", 0.0),
+    ):
+        bundle.store.put("ledger/0.json", data)
+        ledger = Ledger(bundle=bundle)
+        ledger.load([])
+        assert ledger.gpu_seconds(AT_S) == seconds
 
 
 def test_a_pod_seen_only_at_its_end_counts(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -162,6 +162,13 @@ def test_a_place_that_cannot_be_asked_says_nothing(store: Store, monkeypatch: py
     assert living(where) is None
 
 
+@pytest.mark.parametrize("namespace", ["", "..", "a?b", "A", "-a", "a" * 64])
+def test_a_place_in_no_namespace_is_not_asked(monkeypatch: pytest.MonkeyPatch, namespace: str) -> None:
+    """A line of the index may name any place; what is no name of a namespace goes into no request."""
+    monkeypatch.setattr(kuberay_outside, "Kube", lambda *where: pytest.fail(f"{where} was asked"))
+    assert living(f"context/{namespace}/mark") is None
+
+
 @pytest.mark.parametrize(("status", "refused"), [(404, False), (500, False), (0, False), (403, True)])
 def test_a_queue_that_has_not_heard_of_the_job_is_no_refusal(
     store: Store, monkeypatch: pytest.MonkeyPatch, status: int, refused: bool
