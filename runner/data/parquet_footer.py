@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import contextlib
 import io
 import os
 import threading
@@ -136,14 +135,14 @@ def read(source: pa.NativeFile) -> Footer:
     return Footer(metadata if shown is None else _parsed(shown), length)
 
 
-class _Unread(io.RawIOBase):
-    """A file of `size` bytes of which none can be had."""
+class _Empty(io.RawIOBase):
+    """A file that claims `size` bytes and gives none.
 
-    class Asked(OSError):
-        """Somebody wanted some."""
+    It raises nothing: pyarrow keeps an exception of a file's with all frames below, in a ring that is never freed.
+    """
 
     def __init__(self, size: int) -> None:
-        self._size, self._at = size, 0
+        self._size, self._at, self.was_read = size, 0, False
 
     def readable(self) -> bool:
         return True
@@ -159,21 +158,24 @@ class _Unread(io.RawIOBase):
         return self._at
 
     def read(self, size: int = -1) -> bytes:
-        raise _Unread.Asked
+        self.was_read = True
+        return b""
 
 
 def _check_chunks(metadata: pq.FileMetaData, size: int) -> None:
     """Raise if what is said of a column chunk contradicts itself: Python that asked for such a chunk would end.
 
-    pyarrow looks at every chunk before it reads the first byte, where it can still raise; no byte is read.
+    pyarrow looks at every chunk before it reads the first byte, where it can still raise.
     """
     if not metadata.num_row_groups or not metadata.num_columns:
         return
-    file = pq.ParquetFile(
-        pa.PythonFile(_Unread(size), "r"), metadata=metadata, pre_buffer=True, arrow_extensions_enabled=False
-    )
-    with contextlib.suppress(_Unread.Asked, StopIteration):
-        next(file.iter_batches(1, use_threads=False))
+    empty = _Empty(size)
+    file = pq.ParquetFile(pa.PythonFile(empty, "r"), metadata=metadata, pre_buffer=True, arrow_extensions_enabled=False)
+    try:
+        next(file.iter_batches(1, use_threads=False), None)
+    except (pa.ArrowException, OSError):
+        if not empty.was_read:
+            raise
 
 
 def encrypted(found: str) -> DataError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import random
+import weakref
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -150,3 +151,18 @@ def test_a_name_that_is_no_text_is_refused(tmp_path: Path, ending: str) -> None:
         else:
             with pytest.raises(DataError, match=f"(?i){refused}.*utf-8"):
                 manifest.build(path)
+
+
+def test_looking_at_a_footer_keeps_nothing_alive(tmp_path: Path) -> None:
+    """What a caller holds while a footer is read goes when the caller goes: a loop left by `break` ends at once."""
+
+    class Held:
+        pass
+
+    def look() -> weakref.ref[Held]:
+        held = Held()
+        manifest.build(tmp_path)
+        return weakref.ref(held)
+
+    pq.write_table(table(), tmp_path / "a.parquet")
+    assert look()() is None

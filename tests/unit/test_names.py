@@ -21,7 +21,7 @@ HOSTILE = [
     "", ".", "..", "../x", "/x", "x/", "a//b", "a/../b", "a/./b", "\\x", "a\\b", "a\0b", "a\nb", "\x1b[2J", "a\u202eb",
     "a\x9bb", "a\u2028b", "*", "a?", "[a]", "\udc80", "datasets", "index", "~", "r261123-181119k4-digits-x7/..",
 ]  # fmt: skip
-PLAIN = ("KEY", "PART", "FILE", "JOB", "STAGE", "DATASET", "WRITER", "ARTEFACT")
+PLAIN = ("KEY", "PART", "FILE", "JOB", "STAGE", "DATASET", "WRITER", "ARTEFACT", "NAMESPACE")
 KINDS = {name: kind for name, kind in vars(names).items() if isinstance(kind, names.Kind)}
 
 
