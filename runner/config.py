@@ -15,6 +15,8 @@ from runner.errors import SpecError, brief
 from runner.values import Writer, decode
 
 WHERE = "Job, field 'config'"
+#: What an object may hold besides the fields that have names.
+_NAMELESS = ("args", "items", "entries", "state", "private", "extra")
 
 
 def settled(config: Any, root: Path) -> Any:
@@ -51,8 +53,10 @@ def config_values(raw: Any, root: Path | None = None) -> dict[str, Any]:
     """
     if raw is None:
         return {}
-    fields = {name: part for name in ("state", "private", "extra") if (part := raw.get(name)) is not None}
-    return {name: _with_code(part, root) for name, part in {**fields, **raw.get("fields", {})}.items()}
+    fields = raw.get("fields", {})
+    others = {name: part for name in _NAMELESS if (part := raw.get(name)) is not None}
+    others = {f"{name} of the object" if name in fields else name: part for name, part in others.items()}
+    return {name: _with_code(part, root) for name, part in {**others, **fields}.items()}
 
 
 def _with_code(raw: Any, root: Path | None) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 
 from runner import credentials, records
 from runner.checks import Fields, checked, object_name
-from runner.errors import SpecError
+from runner.errors import SpecError, listed, suggest
 from runner.names import DATASET, JOB, STAGE, Kind
 from runner.spec_cluster import Cluster, Group, Kubernetes, Volume, package_names
 
@@ -273,7 +273,9 @@ class Job:
         for stage in self.stages:
             for name in (stage.uses or ()) if isinstance(stage, Prep) else ():
                 if name not in known:
-                    Fields(f"Prep '{stage.name}'").one_of("uses", name, known)
+                    allowed = f"fields of the config: {listed(known)}" if known else "none: the config has no fields"
+                    todo = suggest(name, known) or "name the fields that its functions read; without `uses` all count"
+                    raise Fields(f"Prep '{stage.name}'").fail("uses", name, allowed, todo)
 
 
 __all__ = ["Cluster", "Dataset", "Group", "Job", "Kubernetes", "Prep", "Stage", "Train", "Volume"]

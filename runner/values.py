@@ -180,11 +180,18 @@ def _mapping(value: dict[Any, Any], sub: Callable[[Any, str], Any]) -> Any:
 
 
 def attributes(value: Any) -> Iterator[tuple[str, Any]]:
-    """The attributes of an object: of its `__dict__` (but for what a cached_property keeps there), then its slots."""
+    """The attributes of an object: of its `__dict__` (but for what a cached_property keeps there), then fields of a
+    dataclass that its class alone has a value of (``field(init=False, default=1)``), then its slots.
+    """
     cls = type(value)
-    for name, part in (_dict_of(value) or {}).items():
+    own = _dict_of(value)
+    for name, part in ({} if own is None else own).items():
         if name not in _NO_STATE and not isinstance(getattr(cls, name, None), functools.cached_property):
             yield name, part
+    for field in dataclasses.fields(cls) if dataclasses.is_dataclass(cls) else ():
+        by_class = not field.init and getattr(cls, field.name, _MISSING) is field.default
+        if by_class and own is not None and field.name not in own:
+            yield field.name, getattr(value, field.name)
     for name in _slots(cls) if not _is_pydantic(cls) else ():
         part = getattr(value, name, _MISSING)
         if part is not _MISSING:

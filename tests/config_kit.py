@@ -57,6 +57,36 @@ class Pair(NamedTuple):
     right: Any
 
 
+@dataclass
+class Fixed:
+    """A field that only the class has a value of."""
+
+    x: int = 1
+    y: int = field(init=False, default=4)
+
+
+@dataclass
+class Stated:
+    """An object that says itself what is in it."""
+
+    x: int = 1
+    y: int = 2
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"both": (self.x, self.y)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.x, self.y = state["both"]
+
+
+@dataclass
+class Named(dict):  # type: ignore[type-arg]
+    """A dict with fields, one of which is called like what else there is."""
+
+    x: int = 1
+    entries: int = 2
+
+
 class Bag(dict):  # type: ignore[type-arg]
     """A dict whose items are its attributes."""
 

@@ -64,8 +64,13 @@ def stage_code(stage: Prep, root: Path | None = None, config: Any = None) -> Ide
 
 
 def used_config(stage: Prep, values: Mapping[str, Any]) -> dict[str, Any]:
-    """The config fields that the stage's result depends on, as JSON values."""
-    return {name: values[name] for name in (stage.uses if stage.uses is not None else values)}
+    """The config fields that the stage's result depends on, as JSON values.
+
+    A config whose class says itself what is in it (`__getstate__`) counts whole for each field that is not told apart.
+    """
+    if stage.uses is None:
+        return dict(values)
+    return {name: values[name] if name in values else dict(values) for name in stage.uses}
 
 
 def settings_of(stage: Prep) -> dict[str, Any]:

@@ -83,6 +83,8 @@ BAD = {
     "no stages": (lambda: job(stages=[]), "at least one"),
     "a config that is no dataclass": (lambda: job(config={"lr": 1}), "dataclass"),
     "uses of an unknown field": (lambda: job(stages=[prep(uses=("layer",))]), "did you mean 'layers'"),
+    "uses of what is no field": (lambda: job(stages=[prep(uses=("seventy",))]), "without `uses` all count"),
+    "uses without a config": (lambda: job(config=None, stages=[prep(uses=("lr",))]), "the config has no fields"),
     "a dataset without place": (lambda: prep(source=Dataset()), "a url or a make"),
     "a dataset with two places": (lambda: Dataset(url="x", make=transform), "not both"),
     "an unknown format": (lambda: Dataset(url="x", format="parkuet"), "did you mean 'parquet'"),

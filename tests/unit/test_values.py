@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from runner import capture, config
-from runner.data.catalog import code_key
+from runner import capture, config, records
+from runner.data.catalog import code_key, used_config
 from runner.errors import SpecError
-from runner.spec import Prep
+from runner.spec import Job, Prep
 from tests import config_kit as kit
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -164,6 +164,38 @@ def test_keys_of_results_differ_where_values_do() -> None:
         key = code_key(stage, "code", values)
         assert key not in keys, (value, keys[key])
         keys[key] = value
+
+
+def used(value: Any, *uses: str) -> dict[str, Any]:
+    """What of a config counts for a stage that uses these fields; none: all."""
+    job = Job("j", config=value, stages=[Prep("p", fn=check, source="a", sink="b", uses=uses or None)])
+    (stage,) = job.stages
+    assert isinstance(stage, Prep)
+    return used_config(stage, config.config_values(config.config_to_json(config.settled(value, ROOT), ROOT)))
+
+
+def test_whatever_may_be_named_in_uses_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A field counts also where the class alone has its value, or where its object says itself what is in it."""
+    for kind in (kit.Fixed, kit.Stated, kit.Named, kit.Plain):
+        for name in records.names(kind):
+            first, second = kind(), kind()
+            assert used(first, name) == used(second, name)
+            setattr(second, name, 9)
+            assert used(first, name) != used(second, name)
+            assert used(first) != used(second)
+    before = used(kit.Fixed(), "y")
+    monkeypatch.setattr(kit.Fixed, "y", 5)
+    monkeypatch.setattr(kit.Fixed.__dataclass_fields__["y"], "default", 5)
+    assert used(kit.Fixed(), "y") != before
+    assert through(kit.Fixed()).y == 5
+
+
+def test_what_has_no_name_counts_where_all_does() -> None:
+    """Entries of a dict that is a config count besides its fields, whatever those are called."""
+    first, second = kit.Named(), kit.Named()
+    second["a"] = 1
+    assert used(first) != used(second)
+    assert used(first, "entries") == used(second, "entries")
 
 
 def test_numbers_of_numpy_become_what_is_declared() -> None:
