@@ -620,6 +620,11 @@ def beginning(resolved: Resolved, start_from: str, start_with: str) -> dict[str,
     trainings = [stage.name for stage in resolved.job.stages if isinstance(stage, Train)]
     found = run.checkpoints()
     there = list(dict.fromkeys(each.stage for each in found))
+    if not there:
+        raise InputError(
+            f"the run {run.id} has no checkpoints", allowed="a run whose training has published one",
+            todo="see `runner checkpoints` of another run", where="start_from",
+        )  # fmt: skip
     pairs = {stage: stage for stage in trainings if stage in there}
     if not pairs and len(there) == len(trainings) == 1:
         pairs = {trainings[0]: there[0]}

@@ -207,7 +207,7 @@ def why_run(
     )
 )
 def ps(
-    number: Annotated[int, typer.Option("-n", min=0, help="How many of the runs that have ended.")] = 20,
+    number: Annotated[int, typer.Option("-n", min=0, help="How many of the runs that have ended; 0: none.")] = 20,
     everything: Annotated[bool, typer.Option("--all", "-a", help="All of them.")] = False,
     job: Annotated[str | None, typer.Option(help="Only of this job.", autocompletion=complete_ran)] = None,
     state: Annotated[

@@ -79,17 +79,24 @@ def choose(found: list[Checkpoint], which: str | int, where: str) -> Checkpoint:
     step = int(which) if STEP.fits(str(which)) else None
     fits = [c for c in found if (c.step == step if step is not None else getattr(c, str(which), False) is True)]
     fits = [c for c in fits if c.exists] or fits
-    there = listed(f"{c.step}" for c in found if c.exists)
+    steps = [f"{c.step}" for c in found if c.exists]
+    there = f"steps {listed(steps)}"
     if step is None and which not in (BEST, LAST):
         raise InputError(
-            f"checkpoint {which!r}", allowed=f"'{BEST}', '{LAST}' or a step: {there}",
+            f"checkpoint {which!r}", allowed=f"'{BEST}', '{LAST}' or a step" + (f": {listed(steps)}" if steps else ""),
             todo=suggest(str(which), (BEST, LAST)) or "see `runner checkpoints`", where=where,
+        )  # fmt: skip
+    if not steps:
+        gone = "; all that it had are gone" if found else ""
+        raise InputError(
+            f"the run has no checkpoint{gone}", allowed="a run with a checkpoint that is there",
+            todo="see `runner checkpoints` of another run", where=where,
         )  # fmt: skip
     if not fits:
         todo = (
             "name best=(metric, 'min' or 'max') in the stage" if which == BEST and found else "see `runner checkpoints`"
         )
-        raise InputError(f"the run has no checkpoint {which!r}", allowed=f"steps {there}", todo=todo, where=where)
+        raise InputError(f"the run has no checkpoint {which!r}", allowed=there, todo=todo, where=where)
     stages = list(dict.fromkeys(c.stage for c in fits))
     if len(stages) > 1:
         raise InputError(
@@ -98,7 +105,7 @@ def choose(found: list[Checkpoint], which: str | int, where: str) -> Checkpoint:
         )  # fmt: skip
     if not fits[-1].exists:
         raise InputError(
-            f"the checkpoint of step {fits[-1].step} is gone", allowed=f"steps {there}",
+            f"the checkpoint of step {fits[-1].step} is gone", allowed=there,
             todo="choose one of them; Train(keep=N) says how many stay", where=where,
         )  # fmt: skip
     return fits[-1]

@@ -197,8 +197,9 @@ def _changes(question: Question, job: Job) -> dict[str, Any]:
     if question.workers is not None:
         trains = [stage.name for stage in job.stages if isinstance(stage, Train) and stage.name not in question.done]
         if len(trains) != 1:
+            which = f" ({listed(trains)})" if trains else ""
             raise InputError(
-                f"workers={question.workers} for {len(trains)} training stages ({listed(trains)})",
+                f"workers={question.workers} for {len(trains)} training stages{which}",
                 allowed="a run that has one training stage to do", todo="say --set STAGE.workers=N",
             )  # fmt: skip
         changes[f"{trains[0]}.workers"] = question.workers

@@ -69,7 +69,8 @@ def ps(store: Store, most: int | None, commands: Commands, output: Output, wante
     if output is Output.JSON:
         print_json([line.document() for line in lines])
     elif not lines:
-        say(f"no such run in {store.url}" if wanted else f"no runs in {store.url}")
+        which = "such run" if wanted else "runs" if most != 0 else "run"
+        say(f"no {which} {'is going ' if most == 0 else ''}in {store.url}")
     else:
         from runner.show.tables import runs_table
 

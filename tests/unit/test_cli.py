@@ -189,6 +189,16 @@ def test_ps_lists_the_newest_first_and_always_those_that_live() -> None:
     assert all(len(line) <= 80 for line in out)
 
 
+def test_ps_without_those_that_have_ended() -> None:
+    """-n 0 leaves the runs that go on; where there are none it does not say that the store has no runs."""
+    call("submit", "tiny", "-d")
+    assert call_json("ps", "-n", "0") == []
+    assert "no run is going in " in call("ps", "-n", "0").stdout
+    assert "no such run is going in " in call("ps", "-n", "0", "--job", "tiny").stdout
+    alive = unstarted()
+    assert [row["run"] for row in call_json("ps", "-n", "0")] == [alive.id]
+
+
 def test_an_empty_store_has_no_runs_and_no_data() -> None:
     """Nothing to show is no error, and still JSON where JSON was asked for."""
     assert "no runs in" in call("ps").stdout

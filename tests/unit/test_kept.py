@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import json
 import os
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 
-from runner import copied
+from runner import copied, kept
 from runner.errors import InputError, StoreError, StoreRefused
 from runner.run import Run
 from runner.store import Store
@@ -90,6 +91,21 @@ def test_a_checkpoint_that_is_not_there_is_said_with_those_that_are(run: Run, wh
     assert "'6', '9'" in str(caught.value)
     with pytest.raises(InputError, match="no stage 'fitt'"):
         run.checkpoint("best", stage="fitt")
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_a_run_that_has_no_checkpoint_says_so(run: Run, gone: bool) -> None:
+    """Not one was published, or all are gone: no list of steps is offered, and a wrong word is still told."""
+    there = run.checkpoints()
+    found = [dataclasses.replace(each, exists=False) for each in there] if gone else []
+    for which in ("best", "last", 6):
+        with pytest.raises(InputError, match="the run has no checkpoint") as caught:
+            kept.choose(found, which, run.id)
+        assert caught.value.allowed == "a run with a checkpoint that is there"
+        assert ("all that it had are gone" in caught.value.found) is gone
+    with pytest.raises(InputError, match="checkpoint 'bets'") as caught:
+        kept.choose(found, "bets", run.id)
+    assert caught.value.allowed == "'best', 'last' or a step"
 
 
 def test_a_damaged_checkpoint_is_refused(run: Run) -> None:

@@ -385,5 +385,6 @@ def test_a_beginning_that_there_is_not_starts_nothing(project: Path) -> None:
     with pytest.raises(InputError, match="'weights' or 'all'"):
         runner.submit("tiny", cluster=FAKE, start_from=other.id, start_with="optimizer")
     assert len(runner.runs()) == before
-    with pytest.raises(InputError, match="a stage of this job: 'train'"):
+    with pytest.raises(InputError, match="has no checkpoints") as caught:
         runner.submit("tiny", cluster=FAKE, start_from=runner.submit("tiny", cluster=FAKE).id)
+    assert caught.value.allowed == "a run whose training has published one"
