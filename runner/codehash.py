@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from runner import capture
+from runner import capture, optimized
 from runner.capture import FunctionRef
 from runner.code_deps import name_of_module
 from runner.code_files import Finder
@@ -30,7 +30,7 @@ class Identity:
     """The code behind functions.
 
     Args:
-        parts: what they reach, such as ``jobs/a.py:clean`` -> 12 hex digits.
+        parts: what they reach, such as ``jobs/a.py:clean`` -> 12 hex digits; and the level of `python -O`, if any.
         modules: the modules that were looked at: the project's by their labels, others as `code_deps.name_of_module`.
         mentions: files of the project that are no modules, and that the code names in strings.
         packages: top-level names of what it imports from elsewhere.
@@ -66,6 +66,8 @@ def identify(functions: Sequence[Any], root: Path | None = None, config: Any = N
     for cls in _references(config):
         _add_config(cls, reached, values)
     parts = {**reached.parts(), **values.parts, "functions": ", ".join(named)}
+    if optimized.level():
+        parts["python -O"] = str(optimized.level())
     packages = frozenset(reached.packages - {"runner"} - sys.stdlib_module_names)
     modules = frozenset(_label(path, reached.finder) for path in reached.files)
     return Identity(

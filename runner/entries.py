@@ -140,7 +140,7 @@ SPEC = record(
     },
     {
         "datasets": mapping(anything, _dataset), "lineage": record({}, {"packages": mapping(text), "user": text}),
-        "force": several(text), "changes": mapping(anything), "source": maybe(text),
+        "optimized": whole(0, 2), "force": several(text), "changes": mapping(anything), "source": maybe(text),
         "plan": record({}, {"stages": several(record({"name": _stage}))}),
         "start_from": maybe(
             record(

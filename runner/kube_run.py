@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from importlib.metadata import version
 from typing import Any
 
+from runner import optimized, switches
 from runner.backends import kuberay, manifest
 from runner.bundle import new_run_id
 from runner.errors import StoreError
@@ -33,6 +34,7 @@ def check(resolved: Resolved, plan: Plan) -> list[str]:
     Raises:
         InputError: something would not work; nothing was made.
     """
+    _check_level(resolved.cluster)
     made = objects(resolved, plan, new_run_id(resolved.job.name), "")
     # The client makes these two; later RayJobs the supervisor makes, with rights of its own.
     return preflight.check(resolved.cluster, needs(resolved, plan), made[:2])
@@ -82,8 +84,21 @@ def _working_legs(plan: Plan) -> dict[int, tuple[str, ...]]:
 def _facts(cluster: Cluster, store: Store, run_id: str, job: str, by: str) -> manifest.RunFacts:
     return manifest.RunFacts(
         run_id=run_id, job=job, store=store.url, cluster=cluster, options=store.options, ray_version=version("ray"),
-        by=by,
+        by=by, optimized=optimized.level(),
     )  # fmt: skip
+
+
+def _check_level(cluster: Cluster) -> None:
+    """Raise SpecError where the cluster's file says for itself whether pods are started by `python -O`."""
+    where = cluster.kubernetes
+    assert where is not None
+    optimized.refuse(where.environment, "Kubernetes, field 'environment'")
+    groups = {f"group '{name}'": group for name, group in cluster.groups.items()}
+    groups |= {"head": where.head, "supervisor": where.supervisor}
+    templates = {"Kubernetes": where.pod_template} | {name: group.pod_template for name, group in groups.items()}
+    for name, template in templates.items():
+        for environment in switches.environments(template):
+            optimized.refuse(environment, f"{name}, field 'pod_template'")
 
 
 def _check_store(store: Store) -> None:

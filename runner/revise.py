@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import pickle
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from runner import capture, pack, plan, records, resolve, settings, wire
+from runner import capture, optimized, pack, plan, records, resolve, settings, wire
 from runner.code_root import arranged
 from runner.config import config_from_json
 from runner.errors import InputError, RunFailed, brief, listed, suggest
@@ -98,7 +99,10 @@ def ask(question: Question) -> Revision:
         (Path(folder) / "question").write_bytes(pickle.dumps(question))
         # -P: a module of the project that is called like one of the standard library must not stand before that
         words = [sys.executable, "-P", "-m", "runner.revise", folder]
-        done = subprocess.run(words, capture_output=True, text=True, check=False, cwd=question.project.root)
+        done = subprocess.run(
+            words, capture_output=True, text=True, check=False, cwd=question.project.root,
+            env=optimized.environment(os.environ, optimized.level_of(question.spec)),
+        )  # fmt: skip
         answer = Path(folder) / "answer"
         if not answer.exists():
             raise RunFailed(f"the code could not be loaded: {(done.stderr or done.stdout).strip()[-2000:]}")

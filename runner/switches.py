@@ -6,7 +6,7 @@ process reads.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from runner.errors import SpecError
@@ -34,9 +34,15 @@ def check(environment: Mapping[str, str], where: str) -> None:
 
 def check_template(template: Mapping[str, Any], where: str) -> None:
     """As `check`, for what a partial pod template says of its containers' environment."""
+    for environment in environments(template):
+        check(environment, where)
+
+
+def environments(template: Mapping[str, Any]) -> Iterator[dict[str, str]]:
+    """What a partial pod template says of the environment of each of its containers."""
     spec = template.get("spec")
     for kind in ("containers", "initContainers"):
         for container in (spec.get(kind) if isinstance(spec, Mapping) else None) or ():
             given = container.get("env") if isinstance(container, Mapping) else None
             pairs = [each for each in given or () if isinstance(each, Mapping)]
-            check({str(each.get("name")): str(each.get("value", "from elsewhere")) for each in pairs}, where)
+            yield {str(each.get("name")): str(each.get("value", "from elsewhere")) for each in pairs}

@@ -10,7 +10,7 @@ import threading
 import time
 from typing import Any
 
-from runner import wire
+from runner import optimized, wire
 from runner.backends import manifest
 from runner.backends.local import LocalBackend
 from runner.bundle import Bundle
@@ -384,6 +384,7 @@ def run_facts(bundle: Bundle) -> manifest.RunFacts:
         sealed=bundle.sealed,
         ray_version=lineage.get("packages", {}).get("ray", ""),
         by=lineage.get("user", ""),
+        optimized=optimized.level_of(spec),
     )
 
 

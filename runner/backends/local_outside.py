@@ -11,7 +11,7 @@ from typing import Any
 
 import psutil
 
-from runner import private
+from runner import optimized, private
 from runner.backends import processes
 from runner.backends.local import driver_environment
 from runner.bundle import Bundle
@@ -37,6 +37,7 @@ class LocalOutside:
         argument = {"store": root.url, "options": root.options, "run_id": self._bundle.run_id}
         argument["sealed"] = self._bundle.sealed
         environment = driver_environment(self._bundle.run_id)
+        environment = optimized.environment(environment, optimized.level_of(self._bundle.spec()))
         environment.pop(processes.MARK)  # the mark is for what the supervisor ends; it is not among those
         self._resumed = fold(self._bundle.log.read()).resumed
         with open(processes.scratch_folder(self._bundle.run_id) / _OUT, "wb") as out:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from runner import optimized
 from runner.kube import names
 from runner.spec import Cluster, Group, Kubernetes, Volume
 from runner.visible import one_line
@@ -38,6 +39,7 @@ class RunFacts:
         options: of the store, for fsspec; no credentials.
         ray_version: of the Ray that the image has.
         by: who submits.
+        optimized: the level of `python -O`.
     """
 
     run_id: str
@@ -49,6 +51,7 @@ class RunFacts:
     sealed: Mapping[str, str] = field(default_factory=dict)
     ray_version: str = ""
     by: str = ""
+    optimized: int = 0
 
     @property
     def kubernetes(self) -> Kubernetes:
@@ -129,7 +132,7 @@ def ray_job(
         "metadata": metadata,
         "spec": {
             "submissionMode": "HTTPMode",
-            "entrypoint": ENTRYPOINT,
+            "entrypoint": optimized.in_shell(ENTRYPOINT, facts.optimized),
             "shutdownAfterJobFinishes": True,
             "ttlSecondsAfterFinished": 0,
             "backoffLimit": 0,

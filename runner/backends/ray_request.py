@@ -6,7 +6,7 @@ import json
 import re
 from typing import Any
 
-from runner import wire
+from runner import optimized, wire
 from runner.backends import processes
 from runner.backends.manifest import ENTRYPOINT, boot_text
 from runner.backends.ray_api import RayApi
@@ -55,7 +55,8 @@ def start_driver(api: RayApi, bundle: Bundle, leg: int, attempt: int) -> bool:
         "module": "runner.worker.driver", "leg": leg, "attempt": attempt, "parent": None,
         "scratch": str(processes.scratch_path(bundle.run_id)),
     }  # fmt: skip
-    entrypoint = f"export {processes.MARK}={bundle.run_id}; exec {ENTRYPOINT}"
+    level = optimized.level_of(bundle.spec()) or ""  # whatever the cluster's machines have
+    entrypoint = f"export {processes.MARK}={bundle.run_id} {optimized.VARIABLE}={level}; exec {ENTRYPOINT}"
     environment, metadata = _environment(bundle, argument), _metadata(bundle, f"attempt {attempt}")
     return api.submit(driver_id(bundle.run_id, leg, attempt), entrypoint, environment, metadata)
 

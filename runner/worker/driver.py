@@ -17,7 +17,7 @@ from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Any
 
-from runner import capture, packages, switches
+from runner import capture, optimized, packages, switches
 from runner.backends import processes
 from runner.bundle import LOCK, Bundle
 from runner.errors import Fenced, StoreError, WorkerLost, entry_of, to_entry
@@ -75,6 +75,7 @@ def _drive(argument: dict[str, Any], store: Store, bundle: Bundle, scratch: Path
     """Make everything ready, and run the leg."""
     switches.check(os.environ, "the environment of the driver")
     parent = argument.get("parent")
+    optimized.check(bundle.spec(), "the driver")
     backend = bundle.spec()["cluster"]["backend"]
     legs = bundle.spec()["legs"]
     leg = legs[argument["leg"]]

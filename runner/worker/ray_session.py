@@ -9,7 +9,7 @@ import sys
 import threading
 from pathlib import Path
 
-from runner import capture
+from runner import capture, optimized
 from runner.backends import processes
 from runner.data import limits
 from runner.worker.scope import Scope
@@ -50,22 +50,25 @@ def _start(scratch: Path, workers: int) -> bool:
         ray.init(
             address="auto", log_to_driver=False, logging_level=logging.ERROR,
             runtime_env={
-                "working_dir": str(code), "env_vars": {"PYTHONUNBUFFERED": "1", **limits.variables(), **_address()},
-                "worker_process_setup_hook": HOOK,
+                "working_dir": str(code), "worker_process_setup_hook": HOOK,
+                "env_vars": {
+                    "PYTHONUNBUFFERED": "1", **optimized.for_workers(), **limits.variables(), **_address(),
+                },
             },
         )  # fmt: skip
         return True
     cores = max(os.cpu_count() or 1, workers + 1)
-    ray.init(
-        num_cpus=cores,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        configure_logging=False,
-        _temp_dir=str(scratch / "r"),
-        object_store_memory=_object_store_bytes(),
-        runtime_env={"env_vars": _environment(), "worker_process_setup_hook": HOOK},
-    )
+    with optimized.hidden():
+        ray.init(
+            num_cpus=cores,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            configure_logging=False,
+            _temp_dir=str(scratch / "r"),
+            object_store_memory=_object_store_bytes(),
+            runtime_env={"env_vars": _environment(), "worker_process_setup_hook": HOOK},
+        )
     return True
 
 
@@ -91,8 +94,9 @@ def _address() -> dict[str, str]:
 
 
 def _environment() -> dict[str, str]:
-    """What Ray's workers inherit: the run's mark, and where the user's code is."""
+    """What Ray's workers inherit: the run's mark, where the user's code is, and the level of `python -O`."""
     return {
+        **optimized.for_workers(),
         processes.MARK: os.environ.get(processes.MARK, ""),
         capture.ROOT_VARIABLE: str(capture.code_root() or ""),
     }

@@ -17,7 +17,7 @@ LAYERS = [
     {"code_root", "interrupts", "private", "streams", "visible"},
     {"errors"},
     {"copied", "credentials", "fresh_source", "names", "pack_names", "script", "skipped", "switches", "trust"},
-    {"edited", "shapes", "store_keys", "tracebacks", "usercode"},
+    {"edited", "optimized", "shapes", "store_keys", "tracebacks", "usercode"},
     {"entries"},
     {"isolation"},
     {"modules"},
