@@ -133,13 +133,28 @@ def _parsable(stream: Any, fields: int) -> Iterator[bytes]:
 
 
 def _parse(block: bytes, schema: pa.Schema | None, unexpected: str = "infer") -> pa.Table:
-    table = pajson.read_json(
+    table = _parsed(block, schema, unexpected)
+    if schema is None and not _is_whole(table):
+        table = _parsed(block, pa.schema(list(_no_times(pa.struct(list(table.schema))))), unexpected)
+    columns = [recast(one, one.type) if lists_nulls(one.type) else one for one in table.columns]
+    return pa.Table.from_arrays(columns, schema=table.schema)
+
+
+def _parsed(block: bytes, schema: pa.Schema | None, unexpected: str) -> pa.Table:
+    return pajson.read_json(
         pa.BufferReader(block),
         pajson.ReadOptions(use_threads=False, block_size=len(block) + 1),
         pajson.ParseOptions(explicit_schema=schema, unexpected_field_behavior=unexpected),
     )
-    columns = [recast(one, one.type) if lists_nulls(one.type) else one for one in table.columns]
-    return pa.Table.from_arrays(columns, schema=table.schema)
+
+
+def _is_whole(table: pa.Table) -> bool:
+    """Whether all was kept: pyarrow forgets nulls in a list that come before the first value that shows their type."""
+    try:
+        table.validate()
+    except pa.ArrowInvalid:
+        return False
+    return True
 
 
 def _guess(block: bytes, rows: int) -> tuple[pa.Table, pa.DataType]:

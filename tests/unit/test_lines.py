@@ -196,6 +196,16 @@ def test_strings_of_json_stay_strings(tmp_path: Path) -> None:
     ] == values
 
 
+def test_nulls_of_lists_in_json(tmp_path: Path) -> None:
+    """Nulls in a list are kept wherever they stand, also before the first value that shows what the list holds."""
+    data = [
+        {"a": [None, {"b": [None, 1]}], "c": [None, "2020-01-01", None], "d": {"e": [None, [None, [3]]]}, "f": [None]},
+        {"a": [None, None], "c": [], "d": None, "f": [None, None]},
+        {"a": [{"b": None}], "c": None, "d": {"e": None}, "f": None},
+    ]
+    assert read(tmp_path, "a.jsonl", "".join(json.dumps(row) + "\n" for row in data)) == data
+
+
 def test_long_json_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Lines of any length are read, the first and the last too, with byte order marks, '\\r\\n' and blank lines."""
     data = [{"a": "x" * size, "b": size} for size in (300, 1, 0, 1000, 64, 5)]
