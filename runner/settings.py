@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import typing
 from collections.abc import Mapping
@@ -22,6 +23,13 @@ _CLUSTER_FIELDS = ("queue", "priority")
 
 class Text(str):
     """The value of an assignment on the command line: to be read, where a string of Python's may be meant as it is."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Read:
+    """A part of such a value that is read as JSON or Python already, but not yet as the type of its field."""
+
+    part: Any
 
 
 def parse_assignments(assignments: typing.Iterable[str]) -> dict[str, str]:
@@ -176,12 +184,21 @@ def _set_inside(owner: Any, path: str, value: Any, shown: str, hint: Any = Any) 
 def _changed(old: Any, rest: str, value: Any, shown: str, hint: Any) -> Any:
     if rest:
         return _set_inside(old, rest, value, shown, hint)
-    if isinstance(value, Text) and value.strip().startswith("{") and records.is_record(old):
-        given = texts.read(value, dict[str, Any])  # these fields of what is there
-        for name, part in given.items():
-            old = _set_inside(old, name, part, shown, hint)
-        return old
-    return convert(value, hint, shown)
+    given = _fields_in(value) if records.is_record(old) else None
+    if given is None:
+        return convert(value, hint, shown)
+    for name, part in given.items():
+        old = _set_inside(old, name, _Read(part), shown, hint)
+    return old
+
+
+def _fields_in(value: Any) -> dict[str, Any] | None:
+    """``{"layers": 9}``: these fields of what is there."""
+    if isinstance(value, _Read):
+        return value.part if isinstance(value.part, dict) else None
+    if isinstance(value, Text) and value.strip().startswith("{"):
+        return dict(texts.read(value, dict[str, Any]))
+    return None
 
 
 def _set_item(owner: Any, key: str, rest: str, value: Any, shown: str, hint: Any) -> Any:
@@ -193,14 +210,28 @@ def _set_item(owner: Any, key: str, rest: str, value: Any, shown: str, hint: Any
         found = _key_of(owner, key, key_hint, shown)
         if rest and found not in owner:
             raise SpecError(shown, allowed=listed(map(str, owner)), todo="name an entry that is there")
-        return {**owner, found: _changed(owner.get(found), rest, value, shown, part_hint)}
-    if not key.isdigit() or int(key) >= len(owner):
-        raise SpecError(shown, allowed=f"an index from 0 to {len(owner) - 1}" if owner else "no index: it is empty",
-                        todo="name an item that is there")  # fmt: skip
-    at = int(key)
+        changed = copy.copy(owner)  # of its class, which may be one derived from dict
+        changed[found] = _changed(owner.get(found), rest, value, shown, part_hint)
+        return changed
+    names = list(getattr(owner, "_fields", ()))  # of a named tuple
+    indices = [*map(str, range(len(owner)))]
+    if key not in (*names, *indices):
+        allowed = f"an index from 0 to {len(owner) - 1}" if owner else "no index: it is empty"
+        raise SpecError(
+            shown, allowed=listed(names) if names else allowed,
+            todo=suggest(key, names) or "name an item that is there",
+        )  # fmt: skip
+    at = names.index(key) if key in names else indices.index(key)
+    if names:
+        part = _changed(owner[at], rest, value, shown, records.hint(type(owner), names[at]))
+        return owner._replace(**{names[at]: part})
     part_hint = Any if not parts else parts[at] if len(parts) > at and Ellipsis not in parts else parts[0]
     items = [*owner[:at], _changed(owner[at], rest, value, shown, part_hint), *owner[at + 1 :]]
-    return items if isinstance(owner, list) else tuple(items)
+    if isinstance(owner, list):
+        made = copy.copy(owner)
+        made[:] = items
+        return made
+    return tuple(items)
 
 
 def _key_of(owner: dict[Any, Any], text: str, hint: Any, shown: str) -> Any:
@@ -243,6 +274,8 @@ def convert(value: Any, hint: Any, shown: str) -> Any:
     try:
         if isinstance(value, Text):
             return texts.read(str(value), hint)
+        if isinstance(value, _Read):
+            return texts.converted(value.part, hint)
         try:
             return fitted(value, hint)
         except Misfit:

@@ -125,7 +125,8 @@ def _read_one(text: str, hint: Any) -> Any:
         return kind(text)
     if records.is_record_class(kind):
         return _read_record(text, kind)
-    if issubclass(kind, collections.abc.Mapping) or typing.is_typeddict(hint):
+    named = issubclass(kind, tuple) and hasattr(kind, "_fields") and text.strip()[:1] == "{"
+    if issubclass(kind, collections.abc.Mapping) or typing.is_typeddict(hint) or named:
         return _read_mapping(text, hint)
     if issubclass(kind, collections.abc.Collection) or kind is collections.abc.Iterable:
         return _read_items(text, hint)
@@ -277,7 +278,27 @@ def _read_mapping(text: str, hint: Any) -> Any:
 
 
 def _inside(word: str) -> str:
-    return word[1:-1] if word[:1] in _BRACKETS and word.endswith(_BRACKETS[word[0]]) else word
+    """Without the brackets around all of it; those of ``(a,1),(b,2)`` are around its items."""
+    if not (word[:1] in _BRACKETS and word.endswith(_BRACKETS[word[0]])):
+        return word
+    return word[1:-1] if _closes(word) == len(word) - 1 else word
+
+
+def _closes(word: str) -> int:
+    """The place where the first bracket of a text is closed; -1 if it never is."""
+    depth, quote = 0, ""
+    for place, sign in enumerate(word):
+        if quote:
+            quote = "" if sign == quote else quote
+        elif sign in "'\"":
+            quote = sign
+        elif sign in _BRACKETS:
+            depth += 1
+        elif sign in _BRACKETS.values():
+            depth -= 1
+            if depth == 0:
+                return place
+    return -1
 
 
 def _split(text: str) -> Iterator[str]:
@@ -314,6 +335,8 @@ def _converted_one(value: Any, hint: Any) -> Any:
         return kind(value)
     if kind is int and isinstance(value, float) and value.is_integer():
         return int(value)
+    if issubclass(kind, tuple) and hasattr(kind, "_fields"):
+        return _named_tuple(value, kind)
     if isinstance(value, dict):
         return _converted_mapping(value, hint, kind)
     if not isinstance(value, list | tuple | set | frozenset):
@@ -326,6 +349,15 @@ def _converted_one(value: Any, hint: Any) -> Any:
         _found(None, len(parts) == len(items), value)
         return tuple(converted(item, part) for item, part in zip(items, parts, strict=True))
     return made(_item(item, parts[0] if parts else Any) for item in items)
+
+
+def _named_tuple(value: Any, kind: Any) -> Any:
+    """A named tuple of its fields in their order, or by their names; those that are left out have their defaults."""
+    if isinstance(value, list | tuple) and len(value) <= len(kind._fields):
+        value = dict(zip(kind._fields, value, strict=False))
+    if not isinstance(value, dict) or not set(value) <= set(kind._fields):
+        raise Unreadable(value)
+    return kind(**{name: converted(part, records.hint(kind, name)) for name, part in value.items()})
 
 
 def _item(value: Any, hint: Any) -> Any:

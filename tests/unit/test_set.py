@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import collections
 import datetime
 import decimal
 import pathlib
 from dataclasses import dataclass, field
-from typing import Any, Literal, Optional, Union
+from typing import Any, Literal, NamedTuple, Optional, Union
 
 import pytest
 import torch
@@ -22,6 +23,15 @@ from tests.config_kit import Act, Adam, Opt, Sgd
 class Inner:
     layers: int = 2
     drop: float = 0.1
+
+
+class Size(NamedTuple):
+    rows: int = 1
+    unit: str = "m"
+
+
+class Plan(dict[str, int]):
+    pass
 
 
 @dataclass
@@ -64,6 +74,12 @@ class Fields:
     dtype: torch.dtype = torch.float32
     kind: type[Opt] = Opt
     table: Optional[dict[str, list[float]]] = None  # noqa: UP045
+    size: Size = field(default_factory=Size)
+    named: list[tuple[str, int]] = field(default_factory=list)
+    plan: Plan = field(default_factory=lambda: Plan(a=1))
+    ordered: dict[str, int] = field(default_factory=lambda: collections.OrderedDict(a=1))
+    counts: collections.Counter[str] = field(default_factory=lambda: collections.Counter("aab"))
+    missing: collections.defaultdict[str, int] = field(default_factory=lambda: collections.defaultdict(int))
     unknown: "Nowhere" = 1  # type: ignore[name-defined]  # noqa: F821, UP037
 
 
@@ -113,7 +129,10 @@ def at(value: Any, path: str) -> Any:
         ("table.a=1,2", [1.0, 2.0]), ("inner.layers=4", 4), ('inner={"layers": 9}', Inner(9)), ("maybe.layers=4", 4),
         ('maybe={"layers": 4}', Inner(4)), ("maybe=none", None), ("layers.1.drop=0.5", 0.5), ("u=5", 5), ("u=x", "x"),
         ("v=5", 5.0), ("v=x", "x"), ("v=none", None), ("opt.lr=1", 1.0), ("opt=Sgd", Sgd()), ("either=Sgd", Sgd()),
-        ("either.betas=0.8,0.9", (0.8, 0.9)),
+        ("either.betas=0.8,0.9", (0.8, 0.9)), ("named=(a,1),(b,2)", [("a", 1), ("b", 2)]),
+        ("named=[(a,1)]", [("a", 1)]),
+        ("size=5,k", Size(5, "k")), ("size=5", Size(5)), ('size={"unit": "k"}', Size(1, "k")), ("size.rows=5", 5),
+        ("size.1=k", "k"),
     ],
 )  # fmt: skip
 def test_a_text_is_read_as_the_declared_type(text: str, want: Any) -> None:
@@ -130,7 +149,8 @@ def test_a_text_is_read_as_the_declared_type(text: str, want: Any) -> None:
         ("lit=c", "'a', 'b', 3"), ("d=a", "dict[str, int]"), ("d.a=x", "int"), ("un=4", "did you mean 'u'"),
         ("inner.layer=4", "'layers', 'drop'"), ('inner={"layer": 9}', "'layers', 'drop'"),
         ("layers.2.drop=1", "an index from 0 to 1"), ("opt=Nesterov", "Opt"), ("when=soon", "date"),
-        ("dtype=nn", "dtype"), ("kind=int", "Opt"), ("k.x=1", "has no 'x'"),
+        ("dtype=nn", "dtype"), ("kind=int", "Opt"), ("k.x=1", "has no 'x'"), ("two.²=1", "an index from 0 to 1"),
+        ("size.row=1", "did you mean 'rows'"), ("size=1,k,2", "Size"), ('size={"row": 1}', "Size"),
     ],
 )  # fmt: skip
 def test_a_text_that_does_not_fit_is_refused(text: str, words: str) -> None:
@@ -198,3 +218,22 @@ def test_a_string_of_python_is_meant_as_it_is() -> None:
     job = Job("j", config=Fields(), stages=[Prep("p", fn=nothing, source=Dataset(url="x"), sink="o")])
     made = settings.apply(job, {"name": "none", "any": "3", "f": [1, 0.5], "k": "7", "act": "gelu"}).config
     assert kit.same((made.name, made.any, made.f, made.k, made.act), ("none", "3", (1.0, 0.5), 7, Act.GELU))
+
+
+@pytest.mark.parametrize("text", ["plan.b=2", "ordered.b=2", "counts.b=2", "missing.b=2", "size.rows=2"])
+def test_a_container_stays_of_its_class(text: str) -> None:
+    """A changed entry leaves the container what it was: an ordered dict, a counter, a named tuple, a class of yours."""
+    before, name = Fields(), text.partition(".")[0]
+    after = changed(before, text)
+    assert type(getattr(after, name)) is type(getattr(before, name))
+    assert getattr(after, name) != getattr(before, name)
+    assert getattr(before, name) == getattr(Fields(), name)
+    if name == "missing":
+        assert after.missing.default_factory is int
+
+
+def test_several_fields_are_read_as_each_of_them_alone() -> None:
+    """A whole number in a field of fractions is a fraction, also where several fields are given together."""
+    for text in ('inner={"drop": 1}', "inner.drop=1", 'by_number.1={"drop": 1}'):
+        made = changed(Fields(), text)
+        assert kit.same((made.inner if "inner" in text else made.by_number[1]).drop, 1.0)
