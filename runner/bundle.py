@@ -24,6 +24,7 @@ import re
 import secrets
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -32,7 +33,7 @@ from runner.checks import object_name
 from runner.errors import RunNotFound, StoreBroken, StoreError
 from runner.names import ARTEFACT, ATTEMPT, JOB, OFFSET, RUN_ID, SPEC_FILE, STAGE, STEP, WRITER
 from runner.skipped import readable, skipped
-from runner.store import Entry, Log, Store
+from runner.store import LOCAL, Entry, Log, Store
 
 INDEX = "index"
 _ALPHABET = "23456789abcdefghjkmnpqrstuvwxyz"
@@ -48,6 +49,8 @@ SPEC, CODE, LOCK = "spec.json", "code.zip", "packages.lock"
 #: Bytes that are read, at most, of what is recorded in words, and of a segment (those that `ship` writes have 1 MiB).
 WORDS_BYTES, SEGMENT_BYTES = 1 << 20, 16 << 20
 CLUSTER = "cluster.json"
+#: In a folder: what the supervisor has locked while it lives.
+HELD = "supervisor.lock"
 _LAST = re.compile(r"@last(?:~[0-9]{1,6})?")
 
 
@@ -184,6 +187,10 @@ class Bundle:
             return self.read_sealed(LOCK).decode()
         except FileNotFoundError:
             return None
+
+    def held(self) -> Path | None:
+        """The file that the run's supervisor locks; None in an object store, which has no locks."""
+        return Path(self.store.path(HELD)) if self.store.kind == LOCAL else None
 
     def mark_cluster(self, mark: str, address: str) -> None:
         """Record on which Kubernetes the run is, once: what only that one has, and how people know it."""

@@ -81,7 +81,10 @@ ENTRIES: Mapping[str, Shape] = {
     "submitted": record(
         {"job": _job, "legs": _legs}, {"by": maybe(text), "inline": flag, "sealed": anything, "signed": maybe(text)}
     ),
-    "supervisor": record({"host": text, "pid": whole(1, 2**31), "started": number()}, {"inline": flag}),
+    "supervisor": record(
+        {"host": text, "pid": whole(1, 2**31), "started": number()},
+        {"inline": flag, "machine": text, "boot": text, "space": text, "held": flag},
+    ),
     "supervisor-error": record({}, {"message": text, "class": text, "trace": maybe(text)}),
     "attempt": record(_at, {"because": text, "causes": several(text)}),
     "driver": record(_at, {"host": text}),

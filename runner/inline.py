@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 from runner import capture, interrupts, packages
-from runner.backends import processes
+from runner.backends import liveness, processes
 from runner.code_root import code_root_at
 from runner.errors import to_entry
 from runner.lifecycle import RunState
@@ -27,7 +27,7 @@ def run_inline(run: Run, resolved: Resolved) -> None:
     from runner.worker.scope import Scope
 
     log = run.bundle.log
-    log.append("supervisor", {**processes.identity(), "inline": True})
+    log.append("supervisor", {**liveness.identity(run.bundle.held()), "inline": True})
     processes.note_supervisor(run.id, os.getpid())
     lock = run.bundle.lock()
     if lock is not None:
@@ -52,6 +52,7 @@ def run_inline(run: Run, resolved: Resolved) -> None:
             _ship(run, Path(scratch))
             left = int(processes.remove_scratch(run.id))
             end_run(run.bundle, state, error, {"processes": 0, "scratch_folders": left})
+            liveness.release(run.bundle.held())
 
 
 def _ship(run: Run, scratch: Path) -> None:

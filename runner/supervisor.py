@@ -14,7 +14,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any, TypeVar
 
-from runner.backends import processes
+from runner.backends import liveness, processes
 from runner.backends.base import EARLY, Backend, abandon, open_backend, place
 from runner.bundle import LIVE, Bundle, Doing
 from runner.errors import ApiError, Fenced, RunnerError, StoreError, amended, internal, to_entry
@@ -71,13 +71,16 @@ class Supervisor:
 
     def run(self) -> RunState:
         """Observe, decide and act until the run has ended."""
-        self._patiently(self._take_up)
-        while (state := self._patiently(self._step)) is None:
-            pass
-        return state
+        try:
+            self._patiently(self._take_up)
+            while (state := self._patiently(self._step)) is None:
+                pass
+            return state
+        finally:
+            liveness.release(self.bundle.held())
 
     def _take_up(self) -> None:
-        self._number = self.bundle.log.append("supervisor", processes.identity()).number
+        self._number = self.bundle.log.append("supervisor", liveness.identity(self.bundle.held())).number
         begun = fold(self.bundle.log.read())
         if begun.attempt_open or begun.error is not None:
             self.backend.attach(begun.leg, begun.attempt)

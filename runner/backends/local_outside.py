@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 
 from runner import optimized, private
-from runner.backends import processes
+from runner.backends import liveness, processes
 from runner.backends.local import driver_environment
 from runner.bundle import Bundle
 from runner.lifecycle import View, fold
@@ -48,10 +48,10 @@ class LocalOutside:
         processes.note_supervisor(self._bundle.run_id, self._supervisor.pid)
 
     def is_lost(self, view: View) -> bool:
-        """See `Outside`; of a process on another machine nothing is known."""
+        """See `Outside`; of a process on another machine nothing may be known."""
         if view.supervisor is None:
             return self._exit_code(view) is not None or time.time() - (view.resumed or view.created) > TAKE_UP_S
-        return processes.is_alive(view.supervisor) is False
+        return liveness.is_alive(view.supervisor, self._bundle.held()) is False
 
     def _exit_code(self, view: View) -> int | None:
         """Of the run's supervisor, where it was launched here and has ended; not of one before a resume."""
@@ -60,12 +60,12 @@ class LocalOutside:
     def nudge(self, view: View) -> None:
         """See `Outside`."""
         who = view.supervisor
-        if who is not None and processes.is_alive(who) and processes.is_noted(self._bundle.run_id, who["pid"]):
+        if who is not None and liveness.is_here(who) and processes.is_noted(self._bundle.run_id, who["pid"]):
             os.kill(who["pid"], signal.SIGTERM)
 
     def await_change(self, view: View, seconds: float) -> None:
         """See `Outside`; the end of a process of this machine is an event."""
-        if view.supervisor is None or not processes.is_alive(view.supervisor):
+        if view.supervisor is None or not liveness.is_here(view.supervisor):
             time.sleep(seconds)
             return
         with contextlib.suppress(psutil.TimeoutExpired, psutil.NoSuchProcess):

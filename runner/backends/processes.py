@@ -17,7 +17,6 @@ import tempfile
 import threading
 from collections.abc import Container
 from pathlib import Path
-from typing import Any
 
 import psutil
 
@@ -171,23 +170,6 @@ def remove_scratch(run_id: str) -> bool:
         return False
     shutil.rmtree(folder, ignore_errors=True)
     return folder.exists()
-
-
-def identity() -> dict[str, Any]:
-    """What tells this process from any other, on any machine, at any time."""
-    return {"host": os.uname().nodename, "pid": os.getpid(), "started": psutil.Process().create_time()}
-
-
-def is_alive(who: dict[str, Any]) -> bool | None:
-    """Whether the process with that identity lives; None if it is (or was) on another machine."""
-    if who["host"] != os.uname().nodename:
-        return None
-    try:
-        process = psutil.Process(who["pid"])
-        same = abs(process.create_time() - who["started"]) < 1.0
-        return same and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 def adopt_orphans() -> None:

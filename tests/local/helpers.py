@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 import psutil
 
-from runner.backends import processes
+from runner.backends import liveness, processes
 from runner.run import Run
 
 NUMBERS = """
@@ -131,7 +131,7 @@ def remains(run: Run) -> list[str]:
     """What is left of a run on this machine: processes, its scratch folder."""
     left = [_shown(p) for p in {*processes.find(run.id), *_naming(run.id)}]
     who = run.view().supervisor
-    if who is not None and processes.is_alive(who):
+    if who is not None and liveness.is_alive(who):
         left.append(f"supervisor {who['pid']}")
     folder = processes.scratch_path(run.id)
     return left + ([str(folder)] if folder.exists() else [])

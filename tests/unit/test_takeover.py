@@ -17,7 +17,7 @@ import pytest
 
 import runner
 from runner import supervisor
-from runner.backends import kuberay, manifest, processes
+from runner.backends import kuberay, liveness, manifest, processes
 from runner.backends.fake import FakeBackend
 from runner.bundle import Bundle, begun_at, read_index, unfinished
 from runner.errors import ApiError, InternalError, StoreError
@@ -179,7 +179,7 @@ def test_what_a_driver_wrote_while_a_decision_was_made_counts(submitted: runner.
 def test_supervisors_that_fail_again_and_again_end_the_run(submitted: runner.Run) -> None:
     """A few may have had bad luck; after MOST_ERRORS with nothing in between the run has failed, and says with what."""
     for number in range(1, supervisor.MOST_ERRORS + 1):
-        submitted.bundle.log.append("supervisor", processes.identity())
+        submitted.bundle.log.append("supervisor", liveness.identity())
         code = supervisor._failed(submitted.bundle, ApiError(403, "not for you"), None, again=True)
         assert code == (0 if number == supervisor.MOST_ERRORS else 1)
     view = fold(submitted.bundle.log.read())
