@@ -240,8 +240,7 @@ def remove(store: Store, target: Target) -> None:
         bundle.leave_index()
         processes.remove_scratch(target.name)
     elif target.ids:
-        _check_free(living(store).datasets.get(dataset), f"dataset {dataset}")
-        Catalog(store).retract(dataset, target.ids)
+        _retract(store, dataset, target.ids)
     elif target.kind in SHARED:
         _check_free(next(iter(living(store).runs), None), f"{target.kind} {target.name}")
     for key in target.keys:
@@ -249,6 +248,26 @@ def remove(store: Store, target: Target) -> None:
             for name in (each for each in store.list(key) if each != "log"):
                 store.delete_tree(f"{key}/{name}")  # the log is the last to go: what it says of the removal holds
         store.delete_tree(key)
+
+
+def _retract(store: Store, dataset: str, ids: tuple[str, ...]) -> None:
+    """Say that versions go, unless a run that lives may use them.
+
+    A run is seen to live before it looks for its data, and here runs are looked for once more after the versions cannot
+    be found any longer: of a run that begins meanwhile either this sees it, or it does not see the versions.
+    """
+
+    def check() -> None:
+        _check_free(living(store).datasets.get(dataset), f"dataset {dataset}")
+
+    check()
+    catalog = Catalog(store)
+    gone = catalog.retract(dataset, ids)
+    try:
+        check()
+    except BaseException:
+        catalog.restore(dataset, gone)
+        raise
 
 
 def _close(bundle: Bundle) -> None:

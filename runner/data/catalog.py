@@ -47,6 +47,8 @@ _VERSION = 2
 _MOST_SHARDS = 512
 #: The kind of an entry in a dataset's log that takes versions away.
 REMOVED = "removed"
+#: The kind of one that gives them back: a run has begun to use them.
+RESTORED = "restored"
 _THREADS = 16
 
 
@@ -221,9 +223,18 @@ class Catalog:
             self._append(name, history, "version", dict(facts))
         self.show_newest(name)
 
-    def retract(self, name: str, ids: Sequence[str]) -> None:
-        """Say that versions are gone, before they go: from then on nobody finds them."""
-        self._append(name, self._history(name), REMOVED, {"ids": list(ids)})
+    def retract(self, name: str, ids: Sequence[str]) -> list[Entry]:
+        """Say that versions are gone, before they go: from then on nobody finds them. Returns what was said of them."""
+        history = self._history(name)
+        gone = [version for version in history.versions if version.data["id"] in ids]
+        self._append(name, history, REMOVED, {"ids": list(ids)})
+        self.show_newest(name)
+        return gone
+
+    def restore(self, name: str, versions: Iterable[Entry]) -> None:
+        """Take back that they are gone: each has its old place again."""
+        told = [{"number": each.number, "at": each.at, "data": each.data} for each in versions]
+        self._append(name, self._history(name), RESTORED, {"versions": told})
         self.show_newest(name)
 
     def _append(self, name: str, history: _History, kind: str, data: dict[str, Any]) -> None:
@@ -357,7 +368,7 @@ class _History:
         except shapes.Misshapen:  # the log has all of it
             return cls(log)
         number, mark = summary["number"], summary["mark"]
-        versions = [Entry(e["number"], "version", e["at"], e["data"]) for e in summary["versions"]]
+        versions = [_version(told) for told in summary["versions"]]
         return cls(log.after(number), number, mark, versions) if log.mark(number) == mark else cls(log)
 
     def add(self, entry: Entry) -> None:
@@ -367,6 +378,10 @@ class _History:
         self.number, self.mark = entry.number, entry.mark
         if entry.kind == REMOVED:
             self.versions = [version for version in self.versions if version.data["id"] not in entry.data["ids"]]
+        elif entry.kind == RESTORED:
+            known = {version.number for version in self.versions}
+            fresh = [_version(told) for told in entry.data["versions"] if told["number"] not in known]
+            self.versions = sorted([*self.versions, *fresh], key=lambda version: version.number)
         elif entry.kind == "version":
             self.versions.append(entry)
 
@@ -374,6 +389,11 @@ class _History:
         """As JSON."""
         versions = [{"number": each.number, "at": each.at, "data": each.data} for each in self.versions]
         return {"number": self.number, "mark": self.mark, "versions": versions}
+
+
+def _version(told: Mapping[str, Any]) -> Entry:
+    """A version as a summary has it."""
+    return Entry(told["number"], "version", told["at"], told["data"])
 
 
 def has_sinks(record: Mapping[str, Any], sinks: Mapping[str, str]) -> bool:

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -234,6 +235,42 @@ def test_what_a_killed_process_was_making_is_told_from_what_the_user_has(project
     assert all((project / name).exists() for name in mine)
     assert rows_of(project, "out").num_rows == 20
     assert ".tmp-draft.py" in opened.list("datasets"), "it is as any other file there"
+
+
+@pytest.mark.parametrize("version", [0, 1, None])
+def test_of_a_removal_and_a_run_that_begins_one_sees_the_other(
+    project: Path, monkeypatch: pytest.MonkeyPatch, version: int | None
+) -> None:
+    """A run that comes to live after the last look, and may have found the data, keeps it: each version, at its place;
+    one that looks for data later does not find what is going.
+    """
+    store = Store(str(project / ".runner"))
+    for shards, run_id in ((2, R1), (3, R2), (4, R3)):
+        publish(project, Path(store.root), shards, run_id, sink="tokens")
+    before = Catalog(store).versions("tokens")
+    name = "tokens" if version is None else f"tokens@{before[version].data['id']}"
+    (target,) = leftovers.targets(store, [name])
+    files, found = store.find("datasets/tokens/_versions"), []
+
+    def late(self: Catalog, name: str, ids: Sequence[str], _retract: Any = Catalog.retract) -> Any:
+        run = unstarted()
+        gone = _retract(self, name, ids)
+        found.append((run.id, [each.data["id"] for each in Catalog(store).versions(name)]))
+        return gone
+
+    monkeypatch.setattr(Catalog, "retract", late)
+    with pytest.raises(InputError) as caught:
+        leftovers.remove(store, target)
+    ((run_id, seen),) = found
+    assert f"is used by a run that lives, {run_id}" in str(caught.value)
+    assert not set(seen) & set(target.ids)
+    for _ in ("by the summary", "by the log"):
+        after = Catalog(store).versions("tokens")
+        assert [(each.number, each.data) for each in after] == [(each.number, each.data) for each in before]
+        store.delete("datasets/tokens/_summary.json")
+    assert store.find("datasets/tokens/_versions") == files
+    shown = project / ".runner/datasets/tokens/data"
+    assert shown.resolve() == project / ".runner/datasets/tokens" / before[-1].data["folder"]
 
 
 def test_what_is_used_by_now_is_not_removed(project: Path) -> None:
