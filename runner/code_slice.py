@@ -22,7 +22,12 @@ from runner.code_syntax import DOCS, SYNTAX, TEXT, Chain, Import, Module, Statem
 _DYNAMIC = {"globals", "vars", "eval", "exec", "locals"}
 #: Attributes of a module by which all of its names are had.
 _SPACES = {"__dict__", "__getattribute__"}
-_READS_TEXT = {"inspect", "linecache", "getsource", "getsourcelines", "get_source_segment"}
+#: Attributes of functions and frames by which the names of their modules are had.
+_NAMES_OF = {"__globals__", "f_globals"}
+#: What looks at the text of code: of its own module where it does not say more, of all that is reached.
+_READS_TEXT = {"inspect"}
+_READS_ALL_TEXT = {"findsource", "get_source_segment", "getcomments", "getsource", "getsourcelines", "linecache"}
+_VARIABLE = re.compile(r"[A-Za-z_]\w*")
 _READS_DOCS = {"__doc__", "getdoc"}
 _LOOKS = {"exists", "lexists", "isfile", "is_file", "isdir", "is_dir", "access", "stat", "getmtime", "getsize"}
 _FILE_NAME = re.compile(r"[\w@+=%-][\w@+=%. -]*(/[\w@+=%. -]+)*")
@@ -51,7 +56,9 @@ class Slice:
         self._imports: dict[tuple[Path, str], set[str]] = {}
         self._whole: set[Path] = set()
         self._text: set[Path] = set()
-        self._docs = self._subclasses = self._hints = False
+        self._docs = self._subclasses = self._hints = self._all_text = False
+        self._own_docs: set[Path] = set()  # modules whose docstrings are read
+        self._there: set[tuple[Path, str]] = set()  # modules that code would do without
         self._configs: dict[tuple[Path, str], Statement] = {}
         self._seen: set[tuple[object, ...]] = set()
         self._waiting: deque[tuple[Module, Statement]] = deque()
@@ -140,7 +147,11 @@ class Slice:
         """The variables of the environment that the code reads, and that it does not set itself."""
         chosen = [statement.uses for found in self._chosen.values() for statement in found.values()]
         sets = set[str]().union(*(uses.sets for uses in chosen))
-        return set[str]().union(*(uses.variables for uses in chosen)) - sets
+        found = set[str]().union(*(uses.variables for uses in chosen))
+        if any(uses.any_variable for uses in chosen):
+            texts = (text for uses in chosen for text in uses.strings)
+            found |= {text for text in texts if _VARIABLE.fullmatch(text) and text.isupper()}
+        return found - sets
 
     def _module_parts(self, label: str, module: Module) -> Iterator[tuple[str, str]]:
         closely = self._closely(module.path)
@@ -159,11 +170,16 @@ class Slice:
         for (path, name), sources in self._imports.items():
             if path == module.path:
                 yield f"{label}:import {name}", _digest(sorted(sources))
+        for path, name in sorted(self._there):
+            if path == module.path:
+                yield f"{label}:try import {name}", "is there"
+        if module.path in self._own_docs:
+            yield f"{label} (docstring)", _digest([module.doc or ""])
         if len(order) > 1:
             yield f"{label} (order)", _digest(order)
 
     def _closely(self, path: Path) -> int:
-        return TEXT if path in self._text else DOCS if self._docs else SYNTAX
+        return TEXT if self._all_text or path in self._text else DOCS if self._docs else SYNTAX
 
     # -- modules -------------------------------------------------------------------------------------------------
 
@@ -221,6 +237,8 @@ class Slice:
             return
         name, rest = chain[0], chain[1:]
         bound = module.binders.get(name, [])
+        if name == "__doc__":
+            self._own_docs.add(module.path)
         for statement in bound:
             if not statement.is_import:
                 self._choose(module, statement)
@@ -330,10 +348,14 @@ class Slice:
                     self._import(module, inner[name], chain)
                 self._want(module, (name, *chain))
         dynamic = (_DYNAMIC - uses.apart) & uses.names.keys() or ("modules",) in uses.names.get("sys", ())
-        if dynamic:
+        if dynamic or _NAMES_OF & uses.words:
             self._take_whole(module)
         if _READS_TEXT & uses.words:
             self._text.add(module.path)
+        self._all_text = self._all_text or bool(_READS_ALL_TEXT & uses.words)
+        for each in statement.guarded:
+            if self._targets(each, module.path):
+                self._there.add((module.path, str(each)))
         self._docs = self._docs or bool(_READS_DOCS & uses.words)
         if "__subclasses__" in uses.words:
             self._take_subclasses()

@@ -8,6 +8,8 @@ import copy
 import dis
 import functools
 import hashlib
+import io
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +18,8 @@ from types import CodeType
 Chain = tuple[str, ...]
 _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+#: A variable in a text that is expanded.
+_EXPANDED = re.compile(r"\$(?:(\w+)|\{(\w+)\})")
 #: How closely a statement is looked at: its syntax, also its docstrings, or every character of it.
 SYNTAX, DOCS, TEXT = 0, 1, 2
 
@@ -53,6 +57,7 @@ class Uses:
         words: every name and attribute.
         hints: the names in annotations of functions, which are evaluated only by who asks for them.
         variables: of the environment that it reads, by names that are written out.
+        any_variable: whether it reads some by names that are not, so that any string may be one.
         sets: those that it sets.
         apart: 'exec' and 'eval', where they are only called with a namespace that is given.
     """
@@ -63,6 +68,7 @@ class Uses:
     words: set[str] = field(default_factory=set)
     hints: set[Chain] = field(default_factory=set)
     variables: set[str] = field(default_factory=set)
+    any_variable: bool = False
     sets: set[str] = field(default_factory=set)
     apart: set[str] = field(default_factory=set)
 
@@ -89,9 +95,17 @@ class Statement:
         """What it uses, in its functions as well."""
         uses = _uses(_stripped(self.node))
         uses.hints = set(_hints(self.node, ast.arg, *_FUNCTIONS))
-        uses.variables, uses.sets = set(_variables(self.node)), set(_set_variables(self.node))
+        variables = set(_variables(self.node))
+        uses.variables, uses.any_variable = {name for name in variables if name is not None}, None in variables
+        uses.sets = set(_set_variables(self.node))
         uses.apart = {name for name in ("exec", "eval") if _is_apart(self.node, name)}
         return uses
+
+    @functools.cached_property
+    def guarded(self) -> list[Import]:
+        """The imports of a statement that may do without: it catches what they raise, or looks first."""
+        trying = any(isinstance(each, ast.Try) for each in ast.walk(self.node)) or "find_spec" in self.uses.words
+        return list(_imports(ast.walk(self.node))) if trying else []
 
     @property
     def is_import(self) -> bool:
@@ -111,7 +125,7 @@ class Statement:
 
     def _text(self, closely: int) -> str:
         if closely == TEXT:
-            return ast.get_source_segment(self._source, self.node) or ast.unparse(self.node)
+            return "".join(_lines(self._source)[_first_line(self.node) - 1 : self.node.end_lineno])
         return ast.unparse(self.node if closely == DOCS else _stripped(self.node, annotations=True))
 
 
@@ -125,6 +139,7 @@ class Module:
         binders: name -> the statements that bind it.
         imports: those that run when it is imported.
         data: its bytes.
+        doc: its docstring.
     """
 
     path: Path
@@ -132,6 +147,7 @@ class Module:
     binders: dict[str, list[Statement]]
     imports: list[Import]
     data: bytes
+    doc: str | None = None
 
     @functools.cached_property
     def bound_imports(self) -> dict[str, list[Import]]:
@@ -172,7 +188,7 @@ def _parse(path: Path, mtime_ns: int, size: int) -> Module | None:
         for name in statement.bound:
             binders.setdefault(name, []).append(statement)
     imports = [each for statement in statements for each in _imports(_outside_functions(statement.node))]
-    return Module(path, statements, binders, imports, data)
+    return Module(path, statements, binders, imports, data, ast.get_docstring(tree, clean=False))
 
 
 def every_import(path: Path) -> list[Import]:
@@ -220,6 +236,17 @@ def _outside_functions(node: ast.AST) -> Iterator[ast.AST]:
         yield here
         if not isinstance(here, (*_FUNCTIONS, ast.Lambda)):
             waiting.extend(ast.iter_child_nodes(here))
+
+
+@functools.lru_cache(maxsize=64)
+def _lines(source: str) -> list[str]:
+    """Lines as Python counts them."""
+    return io.StringIO(source, newline=None).readlines()
+
+
+def _first_line(node: ast.stmt) -> int:
+    """With its decorators."""
+    return min([node.lineno, *(each.lineno for each in getattr(node, "decorator_list", ()))])
 
 
 # -- names -----------------------------------------------------------------------------------------------------------
@@ -287,19 +314,32 @@ def _is_apart(node: ast.stmt, name: str) -> bool:
     return all(each in given for each in uses)
 
 
-def _variables(node: ast.stmt) -> Iterator[str]:
-    """``os.environ["A"]``, ``os.environ.get("A")``, ``os.getenv("A")``, ``"A" in os.environ``."""
+def _variables(node: ast.stmt) -> Iterator[str | None]:
+    """``os.environ["A"]``, ``os.environ.get("A")``, ``os.getenv("A")``, ``"A" in os.environ``, ``expandvars("$A")``.
+
+    None for each of which the name is not written there.
+    """
     for each in ast.walk(node):
         named: ast.AST | None = None
         if isinstance(each, ast.Call) and each.args:
             chain = chain_of(each.func) or ("",)
+            if chain[-1] == "expandvars":
+                yield from _expanded(each.args[0])
             named = each.args[0] if chain[-1] == "getenv" or chain[-2:] == ("environ", "get") else None
         elif isinstance(each, ast.Subscript) and isinstance(each.ctx, ast.Load):
             named = each.slice if _is_environment(each.value) else None
         elif isinstance(each, ast.Compare):
             named = each.left if _is_environment(each.comparators[0]) else None
-        if isinstance(named, ast.Constant) and isinstance(named.value, str):
-            yield named.value
+        if named is not None:
+            yield named.value if isinstance(named, ast.Constant) and isinstance(named.value, str) else None
+
+
+def _expanded(node: ast.expr) -> Iterator[str | None]:
+    """The variables in a text such as ``$A/${B}``."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        yield from (found[1] or found[2] for found in _EXPANDED.finditer(node.value))
+    else:
+        yield None
 
 
 def _set_variables(node: ast.stmt) -> Iterator[str]:

@@ -36,6 +36,8 @@ def kinds() -> dict[str, dict[str, str]]:
 
 
 KINDS = kinds()
+#: Of these the whole module counts, with the training function.
+WHOLE = ("globals", "exec", "exec in the space of a module", "the globals of a function")
 
 
 def write(root: Path, files: dict[str, str], mark: str = "", value: str = "7") -> None:
@@ -81,7 +83,7 @@ def test_training_code_comments_and_layout_do_not_count(tmp_path: Path, kind: st
         ("    return 1\njob", "    return 2\njob"), ('Job("j"', 'Job("k"'), ("job = ", "# more\n\n\njob  =  "),
         ('Train("t"', 'Train("tt", workers=2'), (HEAD, f'"""About."""\n# {HEAD}\n{HEAD}'),
     ):  # fmt: skip
-        if kind in ("globals", "exec", "exec in the space of a module") and "more" not in new and "About" not in new:
+        if kind in WHOLE and "more" not in new and "About" not in new:
             continue  # the whole module counts there
         assert old in text
         path.write_text(text.replace(old, new))
@@ -336,3 +338,52 @@ def test_identities_are_json(tmp_path: Path) -> None:
     parts = by_value(NOTEBOOK.format(**VALUES), tmp_path).parts
     assert json.loads(json.dumps(parts)) == parts
     assert dataclasses.is_dataclass(Identity)
+
+
+def test_a_module_that_code_would_do_without_counts(tmp_path: Path) -> None:
+    """A module that comes, or goes, changes what code does that tries to import it, though there is nothing in it."""
+    text = "try:\n    import fast\n    V = 1\nexcept ImportError:\n    V = 2\ndef fn(b, config): return V\n"
+    inner = (
+        "def fn(b, config):\n    try:\n        import fast\n    except ImportError:\n        return 2\n    return 1\n"
+    )
+    asked = (
+        "from importlib.util import find_spec\n"
+        "def fn(b, config):\n    if find_spec('fast'):\n        import fast\n    return 1\n"
+    )
+    for number, each in enumerate((text, inner, asked)):
+        root = tmp_path / str(number)
+        write(root, {"jobs/j.py": each})
+        before = identity(root).hash
+        (root / "fast.py").write_text("")
+        there = identity(root).hash
+        assert there != before
+        (root / "fast.py").unlink()
+        assert identity(root).hash == before
+
+
+def test_docstrings_count_for_who_reads_them(tmp_path: Path) -> None:
+    """A module's docstring counts for code that reads it, and only for that."""
+    for number, (used, counts) in enumerate((("__doc__", True), ("1", False))):
+        root = tmp_path / str(number)
+        write(root, {"mine.py": f"'''one'''\ndef fn(b, config): return {used}\n"})
+        before = identify([FunctionRef("fn", file="mine.py")], root).hash
+        write(root, {"mine.py": f"'''two'''\ndef fn(b, config): return {used}\n"})
+        assert (identify([FunctionRef("fn", file="mine.py")], root).hash != before) == counts
+
+
+def test_variables_are_found_by_every_string_where_a_name_is_not_written_out(tmp_path: Path) -> None:
+    """A helper that reads any variable reads those that the code names elsewhere; `expandvars` those in its text."""
+    write(
+        tmp_path,
+        {
+            "jobs/j.py": (
+                "import os\nNAME = 'FROM_CONSTANT'\ndef setting(name): return os.environ.get(name, 1)\n"
+                "def other(): return 'NOT_REACHED'\n"
+                "def fn(b, config): return setting('SCALE'), os.environ[NAME], os.path.expandvars('$ROOT_A/${B_2}/x')\n"
+            )
+        },
+    )
+    assert {"SCALE", "FROM_CONSTANT", "ROOT_A", "B_2"} <= identity(tmp_path).variables
+    assert "NOT_REACHED" not in identity(tmp_path).variables
+    write(tmp_path, {"jobs/j.py": "import os\ndef fn(b, config): return 'SCALE', os.environ['ONLY']\n"})
+    assert identity(tmp_path).variables == {"ONLY"}
