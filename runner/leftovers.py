@@ -7,6 +7,7 @@ lives may use is not among them; a run lives until its log says otherwise.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
 from collections.abc import Collection, Iterable, Mapping
@@ -240,7 +241,7 @@ def remove(store: Store, target: Target) -> None:
         bundle.leave_index()
         processes.remove_scratch(target.name)
     elif target.ids:
-        _retract(store, dataset, target.ids)
+        _withdraw(store, dataset, target.ids)
     elif target.kind in SHARED:
         _check_free(next(iter(living(store).runs), None), f"{target.kind} {target.name}")
     for key in target.keys:
@@ -250,11 +251,11 @@ def remove(store: Store, target: Target) -> None:
         store.delete_tree(key)
 
 
-def _retract(store: Store, dataset: str, ids: tuple[str, ...]) -> None:
-    """Say that versions go, unless a run that lives may use them.
+def _withdraw(store: Store, dataset: str, ids: tuple[str, ...]) -> None:
+    """Have nobody find versions any more, by the dataset's log or by their manifests, unless a run may use them.
 
-    A run is seen to live before it looks for its data, and here runs are looked for once more after the versions cannot
-    be found any longer: of a run that begins meanwhile either this sees it, or it does not see the versions.
+    A run is seen to live before it looks for data, and here runs are looked for once more when there is nothing to be
+    found: of a run that begins meanwhile either this sees it, and gives all back, or it does not see the versions.
     """
 
     def check() -> None:
@@ -262,12 +263,24 @@ def _retract(store: Store, dataset: str, ids: tuple[str, ...]) -> None:
 
     check()
     catalog = Catalog(store)
+    manifests = {key: data for id in ids if (data := _content(store, key := manifest_key(dataset, id))) is not None}
     gone = catalog.retract(dataset, ids)
     try:
+        for key in manifests:
+            store.delete(key)
         check()
     except BaseException:
+        for key, data in manifests.items():
+            store.create(key, data)
         catalog.restore(dataset, gone)
         raise
+
+
+def _content(store: Store, key: str) -> bytes | None:
+    """None of what is not there, or cannot be read."""
+    with contextlib.suppress(FileNotFoundError):
+        return readable(lambda: store.get(key, None), None)
+    return None
 
 
 def _close(bundle: Bundle) -> None:

@@ -82,10 +82,9 @@ class _Stage:
 
     def existing(self) -> dict[str, Any] | None:
         """The result, if it is in the store with all its data; also mends the datasets' logs after a crash."""
-        record = self._reuse.found()
+        record = self._reuse.taken()
         if record is None:
             return None
-        self._catalog.publish_versions(record)
         tasks = record["tasks"]
         self._scope.report(self._stage.name, skipped=True, done=tasks, total=tasks, **_progress(record["counts"]))
         shown = _shown(record, skipped=True, reused=tasks)

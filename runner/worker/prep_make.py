@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from runner.capture import resolve, user_line, user_trace
 from runner.codehash import identify
-from runner.data.catalog import Catalog, make_key
+from runner.data.catalog import make_key
 from runner.errors import DataError, UserCodeError
 from runner.spec import Dataset
 from runner.worker import prep_trace
@@ -42,11 +42,9 @@ def run_make(name: str, dataset: Dataset, scope: Scope, pool: Pool) -> dict[str,
     identity = identify([dataset.make])
     key = make_key(name, identity.hash)
     reuse = Reuse(name, identity, key, scope, {"": name})
-    record = reuse.found()
+    record = reuse.taken()
     skipped = record is not None
-    if record is not None:
-        Catalog(scope.store).publish_versions(record)
-    else:
+    if record is None:
         where = f"Dataset '{name}'"
         ((_, (files, deps, loaded)),) = pool.map(run_making, [Making(name, dataset, key, identity.modules, scope)])
         facts: dict[str, Any] = {"stage": None, "inputs": {}, "config": {}, "settings": {}, "bytes_in": 0}

@@ -63,6 +63,19 @@ class Reuse:
             self.replace = True
         return None
 
+    def taken(self) -> dict[str, Any] | None:
+        """The record that is `found`, whose versions are then the newest of their datasets.
+
+        What somebody removes at the same time is not taken: the removal sees this run, or this sees that the data goes
+        (see `leftovers`).
+        """
+        record = self.found()
+        if record is None:
+            return None
+        self._catalog.publish_versions(record)
+        self.replace = bool(self._catalog.missing(record))
+        return None if self.replace else record
+
     def may_use(self, record: Mapping[str, Any]) -> bool:
         """Whether a record agrees; where the stage is to be made anyway, only what this very run has made."""
         return (not self.forced or record["run"] == self._run) and self._present.agrees(record)

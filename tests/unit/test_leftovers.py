@@ -250,7 +250,8 @@ def test_of_a_removal_and_a_run_that_begins_one_sees_the_other(
     before = Catalog(store).versions("tokens")
     name = "tokens" if version is None else f"tokens@{before[version].data['id']}"
     (target,) = leftovers.targets(store, [name])
-    files, found = store.find("datasets/tokens/_versions"), []
+    kept = ("datasets/tokens/_versions", "datasets/tokens/_manifests")
+    files, found = {file.key: store.get(f"{top}/{file.key}") for top in kept for file in store.find(top)}, []
 
     def late(self: Catalog, name: str, ids: Sequence[str], _retract: Any = Catalog.retract) -> Any:
         run = unstarted()
@@ -268,9 +269,28 @@ def test_of_a_removal_and_a_run_that_begins_one_sees_the_other(
         after = Catalog(store).versions("tokens")
         assert [(each.number, each.data) for each in after] == [(each.number, each.data) for each in before]
         store.delete("datasets/tokens/_summary.json")
-    assert store.find("datasets/tokens/_versions") == files
+    assert {file.key: store.get(f"{top}/{file.key}") for top in kept for file in store.find(top)} == files
     shown = project / ".runner/datasets/tokens/data"
     assert shown.resolve() == project / ".runner/datasets/tokens" / before[-1].data["folder"]
+
+
+def test_a_result_that_goes_while_it_is_taken_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that found a result looks once more after it has published it: what was being removed is not skipped."""
+    store = tmp_path / "s"
+    first = publish(tmp_path, store, 2, R1)
+
+    def late(self: Catalog, record: Any, _publish: Any = Catalog.publish_versions) -> None:
+        monkeypatch.undo()
+        _publish(self, record)
+        (target,) = leftovers.targets(Store(str(store)), ["out"])
+        leftovers.remove(Store(str(store)), target)
+
+    monkeypatch.setattr(Catalog, "publish_versions", late)
+    second = publish(tmp_path, store, 2, R2)
+    assert not second["skipped"]
+    assert second["outputs"] == first["outputs"]
+    assert rows_of(store, "out").num_rows == 20
+    assert publish(tmp_path, store, 2, R3)["skipped"]
 
 
 def test_what_is_used_by_now_is_not_removed(project: Path) -> None:
