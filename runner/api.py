@@ -7,6 +7,7 @@ import dataclasses
 import inspect
 import json
 import os
+import pickle
 import subprocess
 import sys
 import tempfile
@@ -92,11 +93,42 @@ def submit(
     if inline:
         watch_inline(late=isinstance(job, Job))
     given = {**(changes or {}), **config}
+    if not isinstance(job, Job):
+        given = {name: _Carried.of(value) for name, value in given.items()}
     with isolation.isolated(keep=isinstance(job, Job)):
         prepared = prepare(
             job, cluster=cluster, store=store, changes=given, force=force, start_from=start_from, start_with=start_with
         )
         return start(prepared, inline=inline)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Carried:
+    """A value of a process whose modules are about to be imported anew, and its classes with them.
+
+    Args:
+        value: as it is.
+        data: its pickle, which names its classes.
+    """
+
+    value: Any
+    data: bytes
+
+    @classmethod
+    def of(cls, value: Any) -> Any:
+        """`value` itself where it cannot be pickled."""
+        try:
+            data = pickle.dumps(value)
+        except Exception:  # whatever a class says of itself; the checks of the config will name the field
+            return value
+        return cls(value, data)
+
+    def again(self) -> Any:
+        """The value, of the classes that this process has by their names now."""
+        try:
+            return pickle.loads(self.data)
+        except Exception:  # a class that is gone from its file: its old one is refused where it does not fit
+            return self.value
 
 
 class Prepared:
@@ -134,7 +166,8 @@ def prepare(
     project, job = _find(job)
     if cluster is not None:
         changes = {**(changes or {}), "cluster": cluster}
-    changes, placed = settings.of_cluster(job, changes or {})
+    again = {name: v.again() if isinstance(v, _Carried) else v for name, v in (changes or {}).items()}
+    changes, placed = settings.of_cluster(job, again)
     job = settings.apply(job, changes)
     job = dataclasses.replace(job, config=settled(job.config, project.root))
     _check_callables(job, project)

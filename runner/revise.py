@@ -172,9 +172,12 @@ def _from_file(question: Question, before: Job) -> tuple[Resolved, dict[str, str
     assert question.job is not None
     job = question.project.job(question.job)
     _check_fields(question, job.config)
-    told = question.spec.get("changes", {}).items()
-    kept = {name: settings.from_json(value) for name, value in told if name not in question.dropped}
-    job = settings.apply(job, {name: value for name, value in kept.items() if _is_known(name, job)})
+    kept = {name: v for name, v in question.spec.get("changes", {}).items() if name not in question.dropped}
+    told = {name: value for name, value in kept.items() if _is_known(name, job)}
+    was = before
+    if any("made" in value for value in told.values()):
+        was = dataclasses.replace(before, config=config_from_json(question.spec["job"]["config"]))
+    job = settings.apply(job, {name: settings.from_json(name, value, was) for name, value in told.items()})
     job = settings.apply(job, _changes(question, job))
     name, cluster = question.spec["cluster_name"], wire.from_json(question.spec["cluster"])
     if job.name != before.name:

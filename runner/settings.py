@@ -55,14 +55,45 @@ def said(name: str, value: Any) -> str:
 
 
 def to_json(changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Changes as JSON, those that JSON can hold: the others are found in the config and the stages alone."""
-    plain = {name: value for name, value in changes.items() if _is_plain(value)}
-    return {name: {"text": str(v)} if isinstance(v, Text) else {"value": v} for name, v in plain.items()}
+    """Changes as JSON; those that it cannot hold are only named, for they are in the config and the stages."""
+    return {name: _one_to_json(value) for name, value in changes.items()}
 
 
-def from_json(raw: Mapping[str, Any]) -> Any:
-    """One value of `to_json`."""
+def _one_to_json(value: Any) -> dict[str, Any]:
+    if isinstance(value, Text):
+        return {"text": str(value)}
+    return {"value": value} if _is_plain(value) else {"made": True}
+
+
+def from_json(name: str, raw: Mapping[str, Any], job: Job) -> Any:
+    """One value of `to_json`.
+
+    Args:
+        job: that was made with it.
+    """
+    if "made" in raw:
+        return _at(job, name)
     return Text(raw["text"]) if "text" in raw else raw["value"]
+
+
+def _at(job: Job, name: str) -> Any:
+    """The value of a field, by the name that `apply` knows it by."""
+    first, _, rest = name.partition(".")
+    stage = next((stage for stage in job.stages if stage.name == first), None)
+    if stage is not None and rest and first not in records.names(job.config):
+        return getattr(stage, rest)
+    config = first == "config" and rest and first not in records.names(job.config)
+    value = job.config
+    for part in (rest if config else name).split("."):
+        value = getattr(value, part) if records.is_record(value) else _item_of(value, part)
+    return value
+
+
+def _item_of(owner: Any, text: str) -> Any:
+    """An entry of a dict, or an item of a list, tuple or named tuple."""
+    if isinstance(owner, dict):
+        return next(part for key, part in owner.items() if text in (str(getattr(key, "name", key)), str(key)))
+    return owner[int(text)] if text.isdecimal() else getattr(owner, text)
 
 
 def _is_plain(value: Any) -> bool:

@@ -109,6 +109,26 @@ def test_newer_code_brings_its_stages_and_config(project: Path) -> None:
     assert run.bundle.newest_code() == "code-2.zip"
 
 
+def test_values_that_json_lacks_stay_changed_with_newer_code(project: Path) -> None:
+    """A tuple and an enum that the submission was given stay what they are when the file's config is read anew."""
+    edit(
+        project,
+        ("class Config:\n", "class Config:\n    betas: tuple[float, ...] = (0.1,)\n    kind: Kind = Kind.A\n"),
+        (
+            "@dataclass(frozen=True)\nclass Model",
+            "class Kind(enum.Enum):\n    A = 1\n    B = 2\n\n@dataclass(frozen=True)\nclass Model",
+        ),
+        ("from dataclasses", "import enum\nfrom dataclasses"),
+    )
+    kind = runner.project.find_project().job("tiny").config.kind
+    run = failed(betas=(0.5, 0.9), kind=type(kind).B)
+    edit(project, ("lr: float = 0.1", "lr: float = 0.2"))
+    assert lines(run, new_code=True) == {
+        "betas": ("[0.5, 0.9]", "[0.5, 0.9]", SUBMITTED), "kind": ("enum 'B'", "enum 'B'", SUBMITTED),
+        "lr": ("0.1", "0.2", FILE),
+    }  # fmt: skip
+
+
 def test_a_field_that_the_new_code_lacks_is_named(project: Path) -> None:
     """Renamed or removed, also in a nested config: an error, unless it is said that it is meant to be gone."""
     run = failed()
