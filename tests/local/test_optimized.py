@@ -84,11 +84,12 @@ def submit(*words: str) -> Run:
 
 def levels(run: Run) -> list[int]:
     """At which levels its processes were."""
-    assert run.wait(250) is RunState.SUCCEEDED
+    assert run.wait(500) is RunState.SUCCEEDED
     found: list[int] = json.loads(run.artefact("train", "levels.json"))
     return found
 
 
+@pytest.mark.timeout(600)
 def test_every_process_of_a_run_is_of_the_level_of_its_submission(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -104,6 +105,7 @@ def test_every_process_of_a_run_is_of_the_level_of_its_submission(
     assert not any(second.results()[name]["skipped"] for name in ("prep", "again"))
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.ray
 def test_workers_of_a_ray_are_of_that_level(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Those of pools, of Ray Data and of the gang."""

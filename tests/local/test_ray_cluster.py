@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 
 import runner
-from runner import Cluster, Group
+from runner import Cluster, Group, optimized
 from runner.backends import ray_request
 from runner.errors import InputError, PlanError
 from runner.lifecycle import RunState
 from runner.run import Run
 from tests.local.helpers import kill, remains, wait_for
 from tests.local.ray_cluster import OTHER, RayCluster, await_held_nothing, job_pids, jobs_of, serve
+from tests.local.test_optimized import levels, written
 
 pytestmark = pytest.mark.ray
 
@@ -76,6 +77,17 @@ def test_a_run_gives_what_it_gives_locally(
     written = [path for path in (tmp_path / "store" / run.id).rglob("*") if path.is_file()]
     assert written
     assert not [path for path in written if token in path.read_bytes()]
+
+
+@pytest.mark.timeout(600)
+def test_workers_of_a_cluster_are_of_the_level_of_the_submission(
+    cluster: RayCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`python -O` holds for the driver and all workers, though the cluster was started without it."""
+    written(tmp_path, 'with_rows, batch_format="rows"')
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(optimized, "level", lambda: 1)
+    assert levels(runner.submit("levels", cluster=cluster.definition())) == [1]
 
 
 def test_cancel_and_a_killed_driver(
