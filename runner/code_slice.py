@@ -16,7 +16,7 @@ from pathlib import Path
 
 from runner.code_files import Finder, Found
 from runner.code_plain import Plain
-from runner.code_syntax import DOCS, SYNTAX, TEXT, Chain, Import, Module, Statement, chain_of, names_in, parse
+from runner.code_syntax import DOCS, SYNTAX, TEXT, Chain, Import, Module, Statement, Uses, chain_of, names_in, parse
 
 #: Words after which a module's own names cannot be followed.
 _DYNAMIC = {"globals", "vars", "eval", "exec", "locals"}
@@ -57,6 +57,7 @@ class Slice:
         self._whole: set[Path] = set()
         self._text: set[Path] = set()
         self._docs = self._subclasses = self._hints = self._all_text = False
+        self._noted: list[Uses] = []
         self._own_docs: set[Path] = set()  # modules whose docstrings are read
         self._there: set[tuple[Path, str]] = set()  # modules that code would do without
         self._configs: dict[tuple[Path, str], Statement] = {}
@@ -103,6 +104,10 @@ class Slice:
             self._config(owner, (name,))
         self._work()
 
+    def note(self, uses: Uses) -> None:
+        """Take what code uses that lies in no file."""
+        self._noted.append(uses)
+
     # -- what was taken ------------------------------------------------------------------------------------------
 
     def parts(self) -> dict[str, str]:
@@ -132,12 +137,14 @@ class Slice:
         names: set[Path] = set()
         for path, chosen in self._chosen.items():
             for statement in chosen.values():
-                names |= set(self._named_files(statement, path))
+                names |= set(self._named_files(statement.uses, path))
+        for uses in self._noted:
+            names |= set(self._named_files(uses, self.root / "__main__"))
         return {path for path in names if path.suffix != ".py"}
 
     def looked_for(self) -> set[str]:
         """What may be the name of a file, or the end of its path, if code asks whether files are there."""
-        chosen = [statement.uses for found in self._chosen.values() for statement in found.values()]
+        chosen = self._uses()
         if not any(_LOOKS & uses.words for uses in chosen):
             return set()
         texts = (text for uses in chosen for text in uses.strings if len(text) <= _LONGEST_NAME)
@@ -145,13 +152,16 @@ class Slice:
 
     def variables(self) -> set[str]:
         """The variables of the environment that the code reads, and that it does not set itself."""
-        chosen = [statement.uses for found in self._chosen.values() for statement in found.values()]
+        chosen = self._uses()
         sets = set[str]().union(*(uses.sets for uses in chosen))
         found = set[str]().union(*(uses.variables for uses in chosen))
         if any(uses.any_variable for uses in chosen):
             texts = (text for uses in chosen for text in uses.strings)
             found |= {text for text in texts if _VARIABLE.fullmatch(text) and text.isupper()}
         return found - sets
+
+    def _uses(self) -> list[Uses]:
+        return [*(each.uses for found in self._chosen.values() for each in found.values()), *self._noted]
 
     def _module_parts(self, label: str, module: Module) -> Iterator[tuple[str, str]]:
         closely = self._closely(module.path)
@@ -402,14 +412,14 @@ class Slice:
                     for found in self._find(dotted, level, module.path):
                         if not found.rest:
                             self._follow(found, ())
-        for path in self._named_files(statement, module.path):
+        for path in self._named_files(statement.uses, module.path):
             if path.suffix == ".py" and path not in self.files:
                 owner = self._execute_file(path)
                 if owner is not None:
                     self._take_whole(owner)
 
-    def _named_files(self, statement: Statement, path: Path) -> Iterator[Path]:
-        for text in statement.uses.strings:
+    def _named_files(self, uses: Uses, path: Path) -> Iterator[Path]:
+        for text in uses.strings:
             if len(text) > _LONGEST_NAME or "\n" in text or "\0" in text or not ("." in text or "/" in text):
                 continue
             for folder in (self.root, path.parent):

@@ -10,10 +10,11 @@ import functools
 import hashlib
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import CodeType
+from typing import Any
 
 Chain = tuple[str, ...]
 _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
@@ -332,6 +333,24 @@ def _variables(node: ast.stmt) -> Iterator[str | None]:
             named = each.left if _is_environment(each.comparators[0]) else None
         if named is not None:
             yield named.value if isinstance(named, ast.Constant) and isinstance(named.value, str) else None
+
+
+def uses_of(code: CodeType) -> Uses:
+    """What a piece of compiled code uses, but not the code inside it: of what has no syntax any more."""
+    uses = Uses(words=set(code.co_names), strings=set(_texts(code.co_consts)))
+    if uses.words & {"environ", "getenv", "expandvars"}:
+        uses.any_variable = True
+        uses.variables = {text for text in uses.strings if text.isidentifier()}
+        uses.variables |= {found[1] or found[2] for text in uses.strings for found in _EXPANDED.finditer(text)}
+    return uses
+
+
+def _texts(constants: Iterable[Any]) -> Iterator[str]:
+    for each in constants:
+        if isinstance(each, str):
+            yield each
+        elif isinstance(each, tuple | frozenset):
+            yield from _texts(each)
 
 
 def _expanded(node: ast.expr) -> Iterator[str | None]:

@@ -19,6 +19,7 @@ from typing import Any
 
 from runner.code_root import is_installed
 from runner.code_slice import Slice
+from runner.code_syntax import Uses, uses_of
 
 _ATOMS = (type(None), bool, int, float, complex, str, bytes, type(Ellipsis), type(NotImplemented))
 #: Of a class: what its definition gives it besides what was written.
@@ -155,6 +156,8 @@ class Values:
         return found
 
     def _global(self, name: str, value: Any) -> str:
+        if isinstance(value, str):
+            self._slice.note(Uses(strings={value}))
         digest = self._digest(value)
         if not isinstance(value, FunctionType | type | ModuleType):
             self.parts[f"notebook:{name}"] = _short([digest])
@@ -164,6 +167,7 @@ class Values:
         constants = list(code.co_consts)
         if constants and doc is not None and constants[0] == doc and not _loads_first(code):
             constants[0] = None
+        self._slice.note(uses_of(code))
         yield code.co_code.hex()
         yield repr((code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars, code.co_flags))
         yield repr((code.co_argcount, code.co_kwonlyargcount, code.co_posonlyargcount))

@@ -387,3 +387,20 @@ def test_variables_are_found_by_every_string_where_a_name_is_not_written_out(tmp
     assert "NOT_REACHED" not in identity(tmp_path).variables
     write(tmp_path, {"jobs/j.py": "import os\ndef fn(b, config): return 'SCALE', os.environ['ONLY']\n"})
     assert identity(tmp_path).variables == {"ONLY"}
+
+
+def test_what_functions_of_a_notebook_read_is_known(tmp_path: Path) -> None:
+    """Variables of the environment, and files that are named or looked for, count for code that lies in no file too."""
+    (tmp_path / "data.json").write_text("1")
+    cells = (
+        "import os\nNAME = 'FROM_CONSTANT'\n"
+        "def setting(name): return os.environ.get(name, 1)\n"
+        "def inner(b): return [os.environ['lower'] for _ in b]\n"
+        "def other(): return os.environ['NOT_REACHED']\n"
+        "def fn(b, config): return setting('SCALE'), setting(NAME), inner(b), os.path.exists('flag.on'), 'data.json'\n"
+    )
+    found = by_value(cells, tmp_path)
+    assert {"SCALE", "FROM_CONSTANT", "lower"} <= found.variables
+    assert "NOT_REACHED" not in found.variables
+    assert "flag.on" in found.looked_for
+    assert found.mentions == {tmp_path / "data.json"}
