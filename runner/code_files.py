@@ -50,6 +50,7 @@ class Finder:
         self._noted = Folders.of(root)
         self._bases: dict[Path, Path] = {}  # file outside the root -> folder below which its dotted name begins
         self._held: dict[tuple[Path, str], bool] = {}
+        self._nearby: dict[tuple[str, Path | None], tuple[Path, ...]] = {}
         self._outside: dict[str, tuple[Path, ...]] = {}
         self._index: dict[str, list[Path]] | None = None
 
@@ -91,15 +92,19 @@ class Finder:
 
     def _folders(self, top: str, importer: Path | None) -> list[Path]:
         """Where a top-level name may be: in the project, else wherever Python finds it, else deeper in the project."""
-        near = [self.root / folder for folder in ("", *self._noted.first, *self._noted.last, "src")]
-        if importer is not None:
-            near.insert(1, importer.parent)
-        near = [folder for folder in dict.fromkeys(near) if self._holds(folder, top)]
+        near = self._near(top, None if importer is None else importer.parent)
         if near or top in sys.stdlib_module_names:
-            return near
+            return list(near)
         if top not in self._outside:
             self._outside[top] = tuple(self._elsewhere(top))
         return list(self._outside[top])
+
+    def _near(self, top: str, beside: Path | None) -> tuple[Path, ...]:
+        if (top, beside) not in self._nearby:
+            first, *others = (self.root / folder for folder in ("", *self._noted.first, *self._noted.last, "src"))
+            folders = (first, *others) if beside is None else (first, beside, *others)
+            self._nearby[top, beside] = tuple(f for f in dict.fromkeys(folders) if self._holds(f, top))
+        return self._nearby[top, beside]
 
     def _holds(self, folder: Path, top: str) -> bool:
         if (folder, top) not in self._held:

@@ -9,18 +9,22 @@ import dis
 import functools
 import hashlib
 import io
+import operator
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import CodeType
-from typing import Any
+from typing import Any, TypeVar
 
 Chain = tuple[str, ...]
 _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 #: A variable in a text that is expanded.
 _EXPANDED = re.compile(r"\$(?:(\w+)|\{(\w+)\})")
+#: Where statements stand in others.
+_BLOCKS = ("body", "orelse", "finalbody", "handlers", "cases")
+Node = TypeVar("Node", bound=ast.AST)
 #: How closely a statement is looked at: its syntax, also its docstrings, or every character of it.
 SYNTAX, DOCS, TEXT = 0, 1, 2
 
@@ -434,23 +438,41 @@ def _globals(code: CodeType) -> Iterator[str]:
 # -- what does not count ---------------------------------------------------------------------------------------------
 
 
-def _stripped(node: ast.stmt, *, annotations: bool = False) -> ast.stmt:
+def _stripped(node: Node, *, annotations: bool = False) -> Node:
     """Without docstrings; and without the annotations of functions, which run nothing, unless a decorator sees them.
 
     Args:
         annotations: keep them.
+
+    Returns:
+        The node itself where there is nothing to leave out, else one that shares the rest with it.
     """
-    node = copy.deepcopy(node)
-    for each in ast.walk(node):
-        if isinstance(each, _DEFINITIONS):
-            first = each.body[0]
-            if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and len(each.body) > 1:
-                each.body = each.body[1:]
-            elif isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
-                each.body = [ast.copy_location(ast.Pass(), first)]
-        if isinstance(each, _FUNCTIONS) and not annotations and not each.decorator_list:
-            each.returns = None
-            for argument in ast.walk(each.args):
-                if isinstance(argument, ast.arg):
-                    argument.annotation = None
-    return node
+    changes: dict[str, Any] = {}
+    for name in _BLOCKS:
+        block = getattr(node, name, None)
+        if isinstance(block, list):
+            inner = [_stripped(each, annotations=annotations) for each in block]
+            if any(map(operator.is_not, inner, block)):
+                changes[name] = inner
+    if isinstance(node, _DEFINITIONS):
+        first, *others = changes.get("body", node.body)
+        if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
+            changes["body"] = others or [ast.copy_location(ast.Pass(), first)]
+    if isinstance(node, _FUNCTIONS) and not annotations and not node.decorator_list:
+        changes |= {"returns": None, "args": _without_annotations(node.args)}
+    return _changed(node, changes) if changes else node
+
+
+def _without_annotations(args: ast.arguments) -> ast.arguments:
+    def plain(arg: ast.arg | None) -> ast.arg | None:
+        return arg if arg is None or arg.annotation is None else _changed(arg, {"annotation": None})
+
+    several = {name: [plain(arg) for arg in getattr(args, name)] for name in ("posonlyargs", "args", "kwonlyargs")}
+    return _changed(args, {**several, "vararg": plain(args.vararg), "kwarg": plain(args.kwarg)})
+
+
+def _changed(node: Node, changes: dict[str, Any]) -> Node:
+    other = copy.copy(node)
+    for name, value in changes.items():
+        setattr(other, name, value)
+    return other

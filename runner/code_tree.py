@@ -113,6 +113,9 @@ class Tree:
         return sorted(found)
 
     def _is_stores(self, place: str) -> bool:
-        return bool(self._store) and Path(place).is_relative_to(self._store) and (
-            is_own(Path(place).relative_to(self._store).parts)
-        )  # fmt: skip
+        return f"{place}{os.sep}".startswith(self._below) and is_own(Path(place).relative_to(self._store).parts)
+
+    @functools.cached_property
+    def _below(self) -> tuple[str, ...]:
+        """How what lies in the store begins."""
+        return (os.path.join(self._store, ""),) if self._store else ()
