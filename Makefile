@@ -32,13 +32,14 @@ lint: $(READY)  ## Style and types
 	$(BIN)/mypy
 
 unit: $(READY)  ## Tests that start no run
-	$(BIN)/pytest tests/unit
+	$(BIN)/pytest -n logical tests/unit
 
 local: $(READY)  ## Tests with real runs on this machine
 	$(BIN)/pytest tests/local
 
 test: lint  ## Style, types, all tests but those on Kubernetes (of those a short one, where the cluster is up)
-	$(BIN)/pytest tests/unit tests/local
+	$(BIN)/pytest -n logical tests/unit
+	$(BIN)/pytest tests/local
 	@if $(BIN)/python -m runner.onebox status >/dev/null 2>&1; then $(BIN)/pytest tests/cluster -m smoke; \
 		else echo "no one-machine cluster is up, so nothing was tested on Kubernetes: make cluster, make test-cluster"; fi
 
