@@ -19,6 +19,7 @@ from typing import Any
 
 from runner import (
     capture,
+    edited,
     facts,
     interrupts,
     isolation,
@@ -38,6 +39,7 @@ from runner.backends.base import EARLY, open_backend, open_outside, place
 from runner.backends.processes import MARK
 from runner.bundle import CODE, LIVE, LOCK, SPEC, Bundle, Doing, IndexLine, encoded, find_run, new_run_id, read_index
 from runner.code_root import is_installed
+from runner.codehash import identify
 from runner.config import settled
 from runner.errors import (
     ApiError,
@@ -171,6 +173,7 @@ def prepare(
     job = settings.apply(job, changes)
     job = dataclasses.replace(job, config=settled(job.config, project.root))
     _check_callables(job, project)
+    _check_constants(job, project)
     resolved = resolve(job, project, project.store(store))
     resolved = dataclasses.replace(resolved, cluster=settings.place(resolved.cluster, placed))
     if resolved.cluster.kubernetes is None:
@@ -628,6 +631,15 @@ def _check_callables(job: Job, project: Project) -> None:
             _check_arguments(stage.fn, where)
         if isinstance(stage, Prep) and stage.keep is not None:
             capture.reference(stage.keep, project.root, f"Prep '{stage.name}', field 'keep'")
+
+
+def _check_constants(job: Job, project: Project) -> None:
+    """What preparations reach is in this process as workers will import it: with `inline` it makes their results."""
+    for stage in job.stages:
+        if isinstance(stage, Prep):
+            used = [stage.fn] if stage.keep is None else [stage.fn, stage.keep]
+            where = f"Prep '{stage.name}', field 'fn'"
+            edited.refuse_other_constants(identify(used, project.root), project.root, where)
 
 
 def _check_arguments(function: Any, where: str) -> None:
