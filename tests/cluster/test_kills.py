@@ -20,6 +20,7 @@ from runner.kube import names
 from runner.kube.client import JOBS, PODS, RAY_CLUSTERS, RAY_JOBS, SECRETS, SERVICES, Kube
 from runner.kube.watched import Watched
 from runner.lifecycle import RunState, fold
+from runner.names import RUN_ID
 from runner.run import Run
 from runner.store import Store
 from tests.cluster import kit
@@ -106,7 +107,7 @@ def kill_clients(
 
 
 def _runs(store: Store) -> set[str]:
-    return {name for name in store.list() if name.startswith("r")}
+    return {name for name in store.list() if RUN_ID.fits(name)}
 
 
 def phase(kube: Kube, store: Store, run_id: str) -> str:
