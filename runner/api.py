@@ -19,7 +19,7 @@ from typing import Any
 
 from runner import (
     capture,
-    edited,
+    constants,
     facts,
     interrupts,
     isolation,
@@ -639,7 +639,7 @@ def _check_constants(job: Job, project: Project) -> None:
         if isinstance(stage, Prep):
             used = [stage.fn] if stage.keep is None else [stage.fn, stage.keep]
             where = f"Prep '{stage.name}', field 'fn'"
-            edited.refuse_other_constants(identify(used, project.root), project.root, where)
+            constants.refuse_other_constants(identify(used, project.root), project.root, where)
 
 
 def _check_arguments(function: Any, where: str) -> None:

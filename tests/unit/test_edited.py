@@ -12,7 +12,7 @@ import pytest
 
 from runner.capture import FunctionRef
 from runner.codehash import identify
-from runner.edited import refuse_other_constants
+from runner.constants import refuse_other_constants
 from runner.errors import SpecError
 
 HELD = """

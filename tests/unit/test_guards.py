@@ -34,7 +34,7 @@ LAYERS = [
     {"code_slice"},
     {"code_value"},
     {"codehash", "packages", "receipt", "log_why", "finding", "kept"},
-    {"config"},
+    {"config", "constants"},
     {"wire", "data"},
     {"project"},
     {"elsewhere"},
