@@ -35,7 +35,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from runner.code_root import is_installed
+from runner.code_root import code_root, is_installed
 from runner.visible import visible
 
 #: What is said of a bug of ours, wherever it shows.
@@ -311,7 +311,9 @@ def exit_code_of(entry: Mapping[str, Any] | None) -> int:
 
 
 def is_tool(filename: str) -> bool:
-    """Whether a frame is runner's, Python's, or that of a library that calls the user's code."""
+    """Whether a frame is runner's, Python's, or that of a library that calls the user's code or is called by it."""
+    if filename.endswith((".pyx", ".pxi")):  # Cython names them from where the library was built, such as pyarrow/x.pxi
+        return not ((code_root() or Path.cwd()) / filename).is_file()
     return filename.startswith("<frozen ") or is_installed(Path(filename))
 
 

@@ -8,6 +8,7 @@ import sysconfig
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from runner import Group, capture, texts, wire
@@ -130,6 +131,16 @@ def test_user_line_names_the_users_place(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no") as caught:
         module.f()
     assert capture.user_line(caught.value) == "ValueError: no (deep.py:2 in f)"
+
+
+def test_user_line_names_the_users_place_below_a_compiled_library(tmp_path: Path) -> None:
+    """What a library written in Cython raises is the user's at the line that called it, as with libraries in Python."""
+    (tmp_path / "columns.py").write_text("def f(batch):\n    return batch['y']\n")
+    module = capture.load_file(tmp_path / "columns.py", tmp_path)
+    capture.set_code_root(tmp_path)
+    with pytest.raises(KeyError) as caught:
+        module.f(pa.table({"x": [1]}))
+    assert capture.user_line(caught.value).endswith("(columns.py:2 in f)")
 
 
 def test_a_mapping_may_have_the_key_that_marks_definitions() -> None:
