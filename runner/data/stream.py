@@ -85,8 +85,9 @@ class Stream:
         prefetch_bytes: int = PREFETCH_BYTES,
     ) -> None:
         fields = Fields("Stream")
-        batch_size, global_batch_size, epochs = _whole(batch_size), _whole(global_batch_size), _whole(epochs)
-        seed, rank, world_size, start_epoch = _whole(seed), _whole(rank), _whole(world_size), _whole(start_epoch)
+        batch_size, global_batch_size, epochs = as_whole(batch_size), as_whole(global_batch_size), as_whole(epochs)
+        seed, start_epoch = as_whole(seed), as_whole(start_epoch)
+        rank, world_size = as_whole(rank), as_whole(world_size)
         fields.integer("world_size", world_size, 1)
         fields.integer("rank", rank, 0, world_size - 1)
         fields.integer("seed", seed, 0)
@@ -305,7 +306,7 @@ class Stream:
         weakref.finalize(self, Prefetch.close, self._running)
 
 
-def _whole(value: Any) -> Any:
+def as_whole(value: Any) -> Any:
     """Whole numbers of numpy and others as Python's; anything else as it is."""
     return operator.index(value) if hasattr(value, "__index__") and not isinstance(value, bool) else value
 

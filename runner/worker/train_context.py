@@ -105,11 +105,7 @@ class TrainContext(TrainTools):
         Outside a phase the place in the data belongs to the checkpoint, and opening a name again goes on with the next
         epochs.
         """
-        if (batch_size is None) == (global_batch_size is None):
-            raise SpecError(
-                f"batch_size={batch_size}, global_batch_size={global_batch_size}", allowed="one of the two",
-                where=f"ctx.batches('{name}')",
-            )  # fmt: skip
+        whole = self._global_batch(f"ctx.batches('{name}')", batch_size, global_batch_size)
         recorded, left = self._phase is None, None
         if steps is not None:
             if epochs not in (1, None) or not recorded:
@@ -119,7 +115,7 @@ class TrainContext(TrainTools):
             epochs, left = None, lambda: steps - self.step_number
         stream = Stream(
             train_data.pinned(self._stage, name, self._scope),
-            global_batch_size=global_batch_size or (batch_size or 0) * self._stage.workers,
+            global_batch_size=whole,
             seed=self._stage.seed if seed is None else seed,
             rank=self.rank,
             world_size=self.world_size,

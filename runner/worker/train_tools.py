@@ -10,6 +10,8 @@ import torch
 from torch.distributed.fsdp import FSDPModule
 from torch.nn.parallel import DistributedDataParallel
 
+from runner.checks import Fields
+from runner.data.stream import as_whole
 from runner.errors import SpecError
 from runner.spec import Train
 from runner.worker import checkpoint_state, train_data
@@ -40,20 +42,30 @@ class TrainTools:
         Args:
             accumulate: batches of one step. Batches that are left over when the data ends fill no step.
         """
-        if (batch_size is None) == (global_batch_size is None):
-            raise SpecError(
-                f"batch_size={batch_size}, global_batch_size={global_batch_size}", allowed="one of the two",
-                where=f"ctx.total_steps('{name}')",
-            )  # fmt: skip
+        whole = self._global_batch(f"ctx.total_steps('{name}')", batch_size, global_batch_size)
         if accumulate < 1 or epochs < 0:
             raise SpecError(
                 f"accumulate={accumulate}, epochs={epochs}", allowed="accumulate from 1 up, epochs from 0 up",
                 where=f"ctx.total_steps('{name}')",
             )  # fmt: skip
-        whole = global_batch_size or (batch_size or 0) * self._stage.workers
         rows = self.rows(name)
         batches = rows // whole if tail == "drop" else -(-rows // whole)
         return batches * epochs // accumulate
+
+    def _global_batch(self, call: str, batch_size: int | None, global_batch_size: int | None) -> int:
+        """The rows of all ranks, from the one of the two that was given.
+
+        Raises:
+            SpecError: not one of them was given, or no number of rows.
+        """
+        if (batch_size is None) == (global_batch_size is None):
+            raise SpecError(
+                f"batch_size={batch_size}, global_batch_size={global_batch_size}", allowed="one of the two", where=call
+            )
+        field = "batch_size" if batch_size is not None else "global_batch_size"
+        rows = as_whole(batch_size if batch_size is not None else global_batch_size)
+        Fields(call).integer(field, rows, 1)
+        return int(rows) * (self._stage.workers if batch_size is not None else 1)
 
     @contextlib.contextmanager
     def accumulate(self, *models: torch.nn.Module, last: bool) -> Iterator[None]:

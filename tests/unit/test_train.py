@@ -546,6 +546,11 @@ def step_in_phase(ctx: Any) -> None:
     [
         (lambda ctx: ctx.batches("trian", batch_size=8), "did you mean 'train'"),
         (lambda ctx: ctx.batches("train"), "one of the two"),
+        (lambda ctx: ctx.batches("train", batch_size=0), "'train'.*: batch_size=0"),
+        (lambda ctx: ctx.batches("train", batch_size=8.0), "'train'.*: batch_size=8.0"),
+        (lambda ctx: ctx.batches("train", global_batch_size=0), "global_batch_size=0"),
+        (lambda ctx: ctx.total_steps("train", batch_size=0), "'train'.*: batch_size=0"),
+        (lambda ctx: ctx.total_steps("train", global_batch_size=0), "global_batch_size=0"),
         (lambda ctx: ctx.batches("train", batch_size=8, epochs=2, steps=9), "without epochs="),
         (lambda ctx: ctx.step(loss=torch.ones(2)), "one element"),
         (lambda ctx: ctx.step(epoch=1), "any name but"),
