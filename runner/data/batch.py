@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from runner.errors import listed
+
 if TYPE_CHECKING:
     import torch
 
@@ -30,6 +32,10 @@ class Batch(dict[str, Any]):
     mask: torch.Tensor
     weight: float
     epoch: int
+
+    def __missing__(self, name: str) -> Any:
+        """A column that is not there is a KeyError that names those that are."""
+        raise KeyError(f"no column {name!r}; there are {listed(self)}")
 
     def to(self, device: Any, non_blocking: bool = False) -> Batch:
         """The batch with its tensors on another device; `positions` stays where it is."""

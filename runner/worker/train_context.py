@@ -324,6 +324,11 @@ class TrainContext(TrainTools):
 
     def finish(self) -> dict[str, Any]:
         """After the function has returned: the last metrics, the last checkpoint, and the result of the stage."""
+        if self.step_number == 0 and self._streams.batches:
+            self.print(
+                f"runner: {self._streams.batches:,} batches were taken and no step was made, so there are no metrics "
+                "and nothing to go on from; to do: call ctx.step(loss=loss) after optimizer.step()"
+            )
         self._checkpoint(RETURNED, if_changed=self._saver.is_at(self.step_number))
         return {
             "steps": self.step_number,

@@ -329,6 +329,15 @@ def test_other_types(tmp_path: Path) -> None:
     assert batch["nested"] == [[["a"]], [], [["b", "c"]], None]
 
 
+def test_a_column_that_is_not_there_is_named_with_those_that_are(manifest: Manifest) -> None:
+    """A wrong name of a column is a KeyError that names the batch's; `get` and `in` are those of any dict."""
+    batch = next(iter(Stream(manifest, batch_size=4, seed=0)))
+    with pytest.raises(KeyError, match=f"no column 'nope'; there are '{next(iter(batch))}'"):
+        batch["nope"]
+    assert batch.get("nope") is None
+    assert "nope" not in batch
+
+
 def test_to_device(manifest: Manifest) -> None:
     """A batch moves to a device as a whole and keeps what it knows."""
     batch = next(gang(manifest, 1, 20, columns=["id", "text", "ragged"])[0])

@@ -92,6 +92,21 @@ def test_a_function_of_whose_body_nothing_runs_is_no_training(tmp_path: Path) ->
             fit(tmp_path / str(id(fn)), fn)
 
 
+@pytest.mark.parametrize("steps", [0, 1])
+def test_a_training_that_never_says_a_step_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], steps: int
+) -> None:
+    """Batches without one `ctx.step` are no error, but the log says what is missing; one step is enough."""
+
+    def loop(ctx: Any, config: Any) -> None:
+        for i, _ in enumerate(ctx.batches("train", batch_size=8)):
+            if i < steps:
+                ctx.step()
+
+    fit(tmp_path, loop)
+    assert ("12 batches were taken and no step was made" in capsys.readouterr().out) is (steps == 0)
+
+
 def test_row_for_every_step(tmp_path: Path) -> None:
     """Every step has one row, with its loss, epoch, samples so far, rates and the steps that there will be."""
     _, scope = fit(tmp_path, plain, Config(epochs=2))
