@@ -54,6 +54,7 @@ class Facts:
         shards: dataset name at a URL -> path and mark of each file, if they are not many.
         manifests: bundle key -> bytes of the manifests that were built on the way; the run keeps them.
         inside: dataset name at a URL -> the names of its files that lie in the project.
+        forced: stages and datasets that are made although they exist.
     """
 
     data: dict[str, DataFacts] = field(default_factory=dict)
@@ -63,6 +64,7 @@ class Facts:
     shards: dict[str, dict[str, str] | None] = field(default_factory=dict)
     manifests: dict[str, bytes] = field(default_factory=dict)
     inside: dict[str, frozenset[str]] = field(default_factory=dict)
+    forced: frozenset[str] = frozenset()
 
 
 def gather(resolved: Resolved, force: Collection[str] = (), brought: Mapping[str, str] | None = None) -> Facts:
@@ -75,7 +77,7 @@ def gather(resolved: Resolved, force: Collection[str] = (), brought: Mapping[str
     Raises:
         DataError: an input cannot be reached, is empty or is not readable.
     """
-    facts = Facts()
+    facts = Facts(forced=frozenset(force))
     catalog = Catalog(resolved.store)
     tree = _tree(resolved)
     present = Present(tree.root, resolved.job.pin_packages, brought, tree)

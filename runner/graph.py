@@ -66,11 +66,12 @@ def _writers(job: Job) -> dict[str, Stage]:
 def _check_inputs(stage: Stage, writer: dict[str, Stage], exists: list[str]) -> None:
     for key, name in reads(stage).items():
         if name not in writer and name not in exists:
-            known = [*writer, *exists]
+            known = [*(sink for sink, made_by in writer.items() if made_by is not stage), *exists]
+            there = f": {listed(sorted(set(known)))}" if known else "; there is none so far"
             field = f"data[{key!r}]" if isinstance(stage, Train) else "source"
             raise PlanError(
                 f"{field}='{name}': no such dataset",
-                allowed=f"a sink of another stage, a file in datasets/, published data: {listed(sorted(set(known)))}",
+                allowed=f"a sink of another stage, a file in datasets/, published data{there}",
                 todo=suggest(str(name), known) or f"write datasets/{name}.py",
                 where=f"{type(stage).__name__} '{stage.name}'",
             )

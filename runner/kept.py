@@ -92,10 +92,13 @@ def choose(found: list[Checkpoint], which: str | int, where: str) -> Checkpoint:
             f"the run has no checkpoint{gone}", allowed="a run with a checkpoint that is there",
             todo="see `runner checkpoints` of another run", where=where,
         )  # fmt: skip
+    if not fits and which == BEST:
+        raise InputError(
+            "the run has no best checkpoint", allowed=f"'{LAST}', or {there}", where=where,
+            todo="name best=(metric, 'min' or 'max') in the stage, and give the metric to ctx.log in it",
+        )  # fmt: skip
     if not fits:
-        todo = (
-            "name best=(metric, 'min' or 'max') in the stage" if which == BEST and found else "see `runner checkpoints`"
-        )
+        todo = "see `runner checkpoints`"
         raise InputError(f"the run has no checkpoint {which!r}", allowed=there, todo=todo, where=where)
     stages = list(dict.fromkeys(c.stage for c in fits))
     if len(stages) > 1:

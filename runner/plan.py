@@ -176,7 +176,8 @@ def _stage_plan(stage: Stage, resolved: Resolved, facts: Facts, written: set[str
     _check_rows(stage, inputs)
     result = facts.done.get(stage.name)
     known = all(line.id is not None for line in inputs)
-    action = "skip" if result is not None else "run" if known or not _depends(inputs) else "decide"
+    certain = known or not _depends(inputs) or stage.name in facts.forced
+    action = "skip" if result is not None else "run" if certain else "decide"
     if isinstance(stage, Train):
         action = "run"
     price = group.price_per_hour * size["machines"] if group.price_per_hour is not None else None

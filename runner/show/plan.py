@@ -82,5 +82,5 @@ def _notes(plan: Plan) -> list[str]:
     if "skip" in actions:
         notes.append("skip: the result exists in the store, from the same code, config and input.")
     if "decide" in actions:
-        notes.append("run*: skipped after all, if the stage before it makes data that was processed before.")
+        notes.append("run*: skipped after all, if its input, made first, is data that was processed before.")
     return notes

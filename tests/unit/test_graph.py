@@ -58,3 +58,13 @@ def test_two_writers_of_one_dataset_are_refused() -> None:
     """Both stages are named."""
     with pytest.raises(PlanError, match="'one' and 'two' both write the dataset 'a'"):
         names(prep("one", "raw", "a"), prep("two", "raw", "a"))
+
+
+def test_what_a_stage_writes_itself_is_not_offered_as_its_input() -> None:
+    """Of an unknown dataset the error names what could be read, and says so where there is nothing."""
+    with pytest.raises(PlanError) as caught:
+        names(prep("a", "raw", "mid"), exists=())
+    assert "'mid'" not in caught.value.allowed
+    assert caught.value.allowed.endswith("there is none so far")
+    with pytest.raises(PlanError, match="published data: 'other'"):
+        names(prep("a", "raw", "mid"), exists=("other",))

@@ -108,6 +108,16 @@ def test_a_run_that_has_no_checkpoint_says_so(run: Run, gone: bool) -> None:
     assert caught.value.allowed == "'best', 'last' or a step"
 
 
+def test_a_run_without_a_best_checkpoint_says_what_makes_one(run: Run) -> None:
+    """What is asked for is the stage's `best=` and a value that was logged: either may be what is missing."""
+    found = [dataclasses.replace(each, best=False) for each in run.checkpoints()]
+    with pytest.raises(InputError, match="the run has no best checkpoint") as caught:
+        kept.choose(found, "best", run.id)
+    assert caught.value.allowed == "'last', or steps '6', '9'"
+    assert "best=(metric" in caught.value.todo
+    assert "ctx.log" in caught.value.todo
+
+
 def test_a_damaged_checkpoint_is_refused(run: Run) -> None:
     """One byte that is another, or a file that is gone, is named."""
     file = run.checkpoint("best") / "model.safetensors"

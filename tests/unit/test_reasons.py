@@ -113,3 +113,13 @@ def test_why_run_and_force_on_the_command_line(tmp_path: Path, monkeypatch: pyte
     assert "forced" in call("submit", "j", "--force", "p", "--dry-run").output
     assert call("why-run", "q", code=InputError.exit_code)
     assert call("submit", "j", "--force", "q", "--dry-run", code=InputError.exit_code)
+
+
+def test_what_is_forced_is_not_said_to_be_skipped_after_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plan leaves open whether a stage runs while its input is to be made, unless the stage is forced."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "jobs").mkdir()
+    text = JOB.replace("import Job", "import Dataset, Job").replace('source="p"', "source=Dataset(make=made)")
+    (tmp_path / "jobs/j.py").write_text(text.replace("def fn", "def made(): yield {'x': [1]}\ndef fn"))
+    assert "skipped after all" in call("submit", "j", "--dry-run").output
+    assert "skipped after all" not in call("submit", "j", "--dry-run", "--force").output
