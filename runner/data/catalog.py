@@ -20,6 +20,7 @@ Nothing heavy is imported until a manifest is read.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -192,16 +193,25 @@ class Catalog:
         data = dataclasses.replace(manifest, base=folder, options={}).to_bytes()
         if self._store.create(key, data):
             return folder
-        known = self._stored(key)
-        if {shard.path for shard in known.shards} <= set(self._store.list(data_key(name, known.base))):
-            return known.base
+        with contextlib.suppress(DataError):  # one that is damaged is written anew
+            known = self._stored(key)
+            if {shard.path for shard in known.shards} <= set(self._store.list(data_key(name, known.base))):
+                return known.base
         self._store.put(key, data)
         return folder
 
     def _stored(self, key: str) -> Manifest:
         from runner.data.manifest import Manifest
 
-        return Manifest.from_bytes(self._store.get(key))
+        try:
+            return Manifest.from_bytes(self._store.get(key))
+        except DataError as error:
+            raise DataError(
+                error.found,
+                allowed="what runner has written there",
+                todo="make the dataset again (`runner submit --force STAGE`), or restore it from a copy",
+                where=f"{self._store.url}/{key}",
+            ) from error
 
     def publish(self, name: str, manifest: Manifest, record: Mapping[str, Any], folder: str) -> None:
         """Make `manifest` the newest version; nothing is added if it is that already.

@@ -54,6 +54,17 @@ def test_ctrl_c_before_anything_is_there(project: Path, module: str, then: str) 
     assert not (project / ".runner").exists()
 
 
+@pytest.mark.parametrize("module", ["runner.command", "runner.interrupts", "runner.streams"])
+def test_ctrl_c_before_anything_can_say_so(project: Path, tmp_path: Path, module: str) -> None:
+    """From the first line of runner's own on there is an exit code of 130, and no traceback."""
+    (tmp_path / "sitecustomize.py").write_text(f"import sys\n{PRESS.format(module=module, then='raise')}")
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
+    words = [sys.executable, "-m", "runner", "submit", "tiny"]
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False, timeout=120)
+    assert (done.returncode, done.stderr) == (130, "")
+    assert not (project / ".runner").exists()
+
+
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
 def test_closed_streams_are_empty_ones(closed: str) -> None:
     """The run is made, the exit code is its own, and no file takes the place of a stream."""

@@ -185,6 +185,18 @@ def test_absent_data_is_none_or_an_error(tmp_path: Path) -> None:
         catalog.manifest("d", "0" * 32)
 
 
+def test_a_damaged_manifest_is_named_and_written_anew(tmp_path: Path) -> None:
+    """Who reads it learns which object it is and what to do; who makes the dataset again puts it right."""
+    store = Store(str(tmp_path))
+    catalog, made = Catalog(store), manifest("1")
+    catalog.publish("d", made, {}, folder_of(made))
+    store.put(f"datasets/d/_manifests/{made.id}.parquet", b"PAR1")
+    with pytest.raises(DataError, match=rf"(?s){made.id}.*no manifest.*--force STAGE"):
+        catalog.manifest("d", made.id)
+    catalog.publish("d", made, {}, folder_of(made))
+    assert catalog.manifest("d", made.id).id == made.id
+
+
 def test_definitions_beside_published_data_are_none(tmp_path: Path) -> None:
     """Where the store is the project's folder, the files of definitions in `datasets/` are no published datasets."""
     (tmp_path / "datasets").mkdir()
