@@ -171,7 +171,8 @@ def _apply_one(job: Job, name: str, value: Any) -> Job:
         "cluster",
         *(f"cluster.{name}" for name in _CLUSTER_FIELDS),
     ]
-    raise SpecError(said(name, value), allowed=listed(known), todo=suggest(name, known) or "see the job's config")
+    other = "see the job's config" if job.config is not None else "give the job a config: Job(config=...)"
+    raise SpecError(said(name, value), allowed=listed(known), todo=suggest(name, known) or other)
 
 
 def stage_fields(stage: Prep | Train) -> tuple[str, ...]:

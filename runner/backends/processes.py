@@ -224,6 +224,7 @@ def exit_words(code: int) -> str:
     if code >= 0:
         return f"exit code {code}"
     try:
-        return f"signal {-code} ({signal.Signals(-code).name})"
+        name = signal.Signals(-code).name
+        return f"signal {-code} ({name})" + (": out of memory, or killed by hand" if name == "SIGKILL" else "")
     except ValueError:
         return f"signal {-code}"

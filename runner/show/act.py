@@ -157,7 +157,7 @@ def resume(run: Run, url: str | None, wanted: Wanted, *, detach: bool, output: O
     with _cancelled_by_ctrl_c(run, commands, output):
         api.go_on(run, resumption)
         if attached is None:
-            _say_detached(run, commands, output)
+            _say_detached(run, commands, output, "goes on")
             return
         _say(output, f"run {run.id} goes on; Ctrl-C cancels it")
         _follow(attached, commands, output)
@@ -256,11 +256,11 @@ def _warn(words: str) -> None:
     console(sys.stderr).print(Text(f"warning: {words}", "yellow"), soft_wrap=True)
 
 
-def _say_detached(run: Run, commands: Commands, output: Output) -> None:
+def _say_detached(run: Run, commands: Commands, output: Output, what: str = "started") -> None:
     if output is Output.JSON:
         print_json(run_document(run, run.view()))
         return
-    _say(output, f"run {run.id} started")
+    _say(output, f"run {run.id} {what}")
     following = [commands("logs", run.id, "-f"), commands("status", run.id), commands("cancel", run.id)]
     print_commands(console(), following)
 

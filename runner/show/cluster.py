@@ -164,7 +164,10 @@ def _cluster(name: str) -> Cluster:
 
     cluster = find_project().cluster(name)
     if cluster.kubernetes is None:
-        raise InputError(f"cluster '{name}' is of backend '{cluster.backend}'", allowed="one of backend 'kuberay'")
+        raise InputError(
+            f"cluster '{name}' is of backend '{cluster.backend}'", allowed="one of backend 'kuberay'",
+            todo="see `runner submit JOB --dry-run`, which checks a job for any cluster",
+        )  # fmt: skip
     return cluster
 
 

@@ -57,7 +57,10 @@ def _kube(run: Run) -> Kube:
 
     cluster = wire.of_bundle(run.bundle, "cluster")
     if cluster.kubernetes is None:
-        raise InputError(f"{run.id} does not run on Kubernetes", allowed="a run on a cluster of backend 'kuberay'")
+        raise InputError(
+            f"{run.id} does not run on Kubernetes", allowed="a run on a cluster of backend 'kuberay'",
+            todo=f"see `runner status {run.id}` and `runner logs {run.id}`, which show any run",
+        )  # fmt: skip
     return Kube(cluster.kubernetes.context, cluster.kubernetes.namespace)
 
 

@@ -131,8 +131,7 @@ class LocalGang:
         rank.over = True
         if rank.failure is None and rank.result is None:
             how = processes.exit_words(rank.process.exitcode or 0)
-            hint = " (out of memory, or killed by hand)" if rank.process.exitcode == -9 else ""
-            error = WorkerLost(f"rank {rank.number} of {len(self._ranks)} ended without a result: {how}{hint}")
+            error = WorkerLost(f"rank {rank.number} of {len(self._ranks)} ended without a result: {how}")
             rank.failure = Failure(rank.number, time.time(), error)
 
     def _results(self) -> list[dict[str, Any]]:

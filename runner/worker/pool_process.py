@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing.connection
 import os
 import pickle
-import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -174,5 +173,4 @@ def _kill(workers: list[_Worker]) -> None:
 def _death(code: int | None) -> str:
     if code is None:
         return "closed its pipe"
-    hint = ": out of memory, or killed by hand" if code == -signal.SIGKILL else ""
-    return f"died of {exit_words(code)}{hint}"
+    return f"died of {exit_words(code)}"

@@ -123,6 +123,7 @@ def test_resume_goes_on_with_what_is_not_done() -> None:
     FakeBackend.outcomes.clear()
     FakeBackend.started.clear()
     out = call("resume").stdout
+    assert f"{last().id} goes on; Ctrl-C cancels it" in out
     assert "train: done" in out
     assert "tokens: " not in out
     assert f"{last().id} succeeded" in out
@@ -252,6 +253,7 @@ def test_cancel_resume_and_gc_end_a_lost_run(words: list[str], state: str) -> No
     run = lost()
     scratch = processes.scratch_folder(run.id)
     said = call(*words)
+    assert (f"run {run.id} goes on" in said.stdout) is (words[0] == "resume")
     assert not scratch.exists()
     assert run.status == state
     (line,) = read_index(run.bundle.root)

@@ -33,6 +33,9 @@ REFUSED: dict[str, list[str]] = {
     "resume": ["the run is submitted", "cancel it first"],
     "data ls tokens": ["no dataset 'tokens'"],
     "ps -n -1": ["'-n'"],
+    "ssh": ["does not run on Kubernetes", "`runner logs "],
+    "port-forward": ["does not run on Kubernetes", "`runner logs "],
+    "doctor local": ["of backend 'local'", "--dry-run"],
     "init jobs": ["jobs is not empty: ", "tiny.py"],
 }
 

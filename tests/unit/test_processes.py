@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from runner.backends.processes import exit_words
+
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux gives orphans to an ancestor")
 
 #: It stands for a supervisor; `away` starts a child of a child, with a session and an environment of its own.
@@ -103,3 +105,9 @@ if __name__ == "__main__":
         tmp_path / "driver.py",
     )
     assert told == "0 True []"
+
+
+def test_a_process_that_was_killed_is_told_with_what_usually_does_it() -> None:
+    """The one signal that says nothing of why has its usual causes beside it, for ranks, workers and drivers alike."""
+    assert exit_words(-9) == "signal 9 (SIGKILL): out of memory, or killed by hand"
+    assert [exit_words(code) for code in (3, -15, -63)] == ["exit code 3", "signal 15 (SIGTERM)", "signal 63"]

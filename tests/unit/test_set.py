@@ -237,3 +237,11 @@ def test_several_fields_are_read_as_each_of_them_alone() -> None:
     for text in ('inner={"drop": 1}', "inner.drop=1", 'by_number.1={"drop": 1}'):
         made = changed(Fields(), text)
         assert kit.same((made.inner if "inner" in text else made.by_number[1]).drop, 1.0)
+
+
+def test_a_job_without_a_config_is_told_how_to_have_one() -> None:
+    """There is no config to look at: the error says where one is given."""
+    job = Job("j", stages=[Prep("p", fn=len, source="a", sink="b")])
+    with pytest.raises(SpecError) as caught:
+        settings.apply(job, {"epochs": 2})
+    assert "Job(config=" in caught.value.todo
