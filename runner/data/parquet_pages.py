@@ -19,8 +19,6 @@ from runner.data.limits import beyond, limits, shown_bytes
 
 _DATA, _DICTIONARY, _DATA_2 = 0, 2, 3  # kinds of pages
 _IN_DICTIONARY, _SHARED_PREFIX = (2, 8), 7  # encodings
-#: At most so many times larger than compressed; others have no bound that would help.
-_MOST_OF_CODEC = {"UNCOMPRESSED": 1, "SNAPPY": 24, "LZ4": 256, "GZIP": 1040}
 _WIDTHS = {"BOOLEAN": 1, "INT32": 4, "INT64": 8, "INT96": 12, "FLOAT": 4, "DOUBLE": 8}
 _LEVELS = 4  # bytes by which a value says where in its lists and structs it stands
 #: Bytes of a header that are read at first, and at most (as pyarrow has it): it may hold the least and largest value.
@@ -113,8 +111,6 @@ def plan(
     for i in wanted:
         chunk, leaf = group.column(i), leaves[i]
         width = _width(leaf)
-        if width is not None and not leaf.max_repetition_level and _is_small(chunk, most):
-            continue
         pages = _pages(source, size, chunk)
         needed += pages.largest if width is not None and not leaf.max_repetition_level else pages.bytes
         if leaf.max_repetition_level:
@@ -139,12 +135,6 @@ def _take(found: Plan, pages: Pages, path: str, most: int) -> None:
 def _width(leaf: pq.ColumnSchema) -> int | None:
     """Bytes of a value, where they do not vary."""
     return int(leaf.length) if leaf.physical_type == "FIXED_LEN_BYTE_ARRAY" else _WIDTHS.get(leaf.physical_type)
-
-
-def _is_small(chunk: pq.ColumnChunkMetaData, most: int) -> bool:
-    """Whether no page of it can be too large, however it is made."""
-    ratio = _MOST_OF_CODEC.get(chunk.compression)
-    return ratio is not None and chunk.total_compressed_size * ratio <= most
 
 
 def ranges(group: pq.RowGroupMetaData, wanted: Iterable[int]) -> Iterator[tuple[int, int]]:
