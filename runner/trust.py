@@ -14,9 +14,11 @@ import hmac
 import json
 import os
 import secrets
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+from runner import private
 from runner.errors import InputError, StoreRefused
 
 #: The variable that holds the key where a home does not last, as in CI.
@@ -79,7 +81,14 @@ def _key() -> bytes:
                 todo=f"for example {VARIABLE}=$(openssl rand -hex 32), kept as a secret",
             )  # fmt: skip
         return given.encode()
-    path = _path()
+    try:
+        return _made(_path())
+    except (OSError, RuntimeError):  # there is no home, or none that may be written
+        return _made(_temporary())
+
+
+def _made(path: Path) -> bytes:
+    """The key at that path, made if there is none. Raises OSError if that cannot be."""
     try:
         return _kept(path)
     except FileNotFoundError:
@@ -94,6 +103,17 @@ def _key() -> bytes:
         finally:
             beside.unlink(missing_ok=True)
         return _kept(path)
+
+
+def _temporary() -> Path:
+    """In a folder of this user's that may be gone tomorrow: runs from before take --trust then."""
+    parent = Path(tempfile.gettempdir())
+    if private.is_open(parent):
+        raise InputError(
+            f"no home that can be written, and a {parent} where everybody may replace files",
+            allowed="a key that only you can read", todo=f"set {VARIABLE}, for example to $(openssl rand -hex 32)",
+        )  # fmt: skip
+    return private.make_own_folder(parent, f"lake-runner-{os.getuid()}") / "key"
 
 
 def _kept(path: Path) -> bytes:

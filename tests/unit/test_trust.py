@@ -230,6 +230,36 @@ def answers(value: Any) -> Any:
     return lambda *_args, **_options: value
 
 
+@pytest.mark.parametrize("home", ["/proc/1", "/dev/null", "/nonexistent/home"])
+def test_without_a_home_the_key_is_among_the_temporary_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, home: str
+) -> None:
+    """In a folder that is this user's alone; where others could replace that, the variable is asked for."""
+    for name in ("RUNNER_KEY", "XDG_CONFIG_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", home)
+    monkeypatch.setattr(Path, "mkdir", refusing(Path(home), Path.mkdir))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    first = trust.sign("r", {"spec.json": "0"})
+    assert trust.is_mine("r", {"spec.json": "0"}, first)
+    folder = tmp_path / f"lake-runner-{os.getuid()}"
+    assert (stat.S_IMODE(folder.stat().st_mode), stat.S_IMODE((folder / "key").stat().st_mode)) == (0o700, 0o600)
+    tmp_path.chmod(0o777)
+    with pytest.raises(InputError, match="RUNNER_KEY"):
+        trust.sign("r", {"spec.json": "0"})
+
+
+def refusing(home: Path, mkdir: Any) -> Any:
+    """`mkdir` as for somebody who may not write there: root may."""
+
+    def make(path: Path, *arguments: Any, **more: Any) -> None:
+        if path.is_relative_to(home):
+            raise PermissionError(13, "Permission denied", str(path))
+        mkdir(path, *arguments, **more)
+
+    return make
+
+
 @pytest.mark.parametrize("answer", [True, False])
 def test_at_a_terminal_it_is_a_question(run: Run, monkeypatch: pytest.MonkeyPatch, answer: bool) -> None:
     """Where a person is there, the command asks after it has said whose run it is; elsewhere it refuses."""
