@@ -24,6 +24,7 @@ from runner import (
     interrupts,
     isolation,
     kept,
+    local_run,
     optimized,
     origin,
     packages,
@@ -252,6 +253,8 @@ def check_machines(prepared: Prepared) -> list[str]:
         from runner import ray_run
 
         ray_run.check(prepared.resolved, prepared.plan)
+    if prepared.resolved.cluster.one_machine:
+        local_run.check(prepared.plan)
     return []
 
 

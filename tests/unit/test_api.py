@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import runner
-from runner import Dataset, Job, Prep
+from runner import Dataset, Job, Prep, local_run
 from runner.api import prepare, resume
 from runner.backends.fake import FakeBackend
 from runner.bundle import Bundle, find_run, new_run_id, read_index
@@ -91,6 +91,15 @@ def test_more_machines_than_the_group_may_have_are_refused(project: Path) -> Non
         prepare("tiny", cluster=FAKE, changes={"train.workers": 9})
     assert "5 machines" in str(caught.value)
     assert "at most 2 machines, 4 workers" in str(caught.value)
+
+
+def test_more_processes_than_this_machine_can_have_are_refused(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is one more Python here; of a range there are no more than cores, so that any is allowed."""
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    with pytest.raises(PlanError, match="1,000 workers on this machine(.|\n)*at most 64: 32 for each of its 2 cores"):
+        runner.submit("tiny", cluster="local", **{"train.workers": 1000})
+    assert not (project / ".runner").exists()
+    local_run.check(prepare("tiny", cluster="local", changes={"tokens.workers": (1, 1000)}).plan)
 
 
 def test_a_misspelt_group_names_the_near_miss(project: Path) -> None:

@@ -46,7 +46,7 @@ LAYERS = [
     {"backends"},
     {"supervisor"},
     {"worker"},
-    {"run", "kube_run", "ray_run"},
+    {"run", "kube_run", "ray_run", "local_run"},
     {"inline", "origin", "revise"},
     {"api", "leftovers"},
     {"show", "scaffold"},
