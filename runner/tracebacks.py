@@ -11,7 +11,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 
 from runner.code_root import code_root
-from runner.errors import RunnerError, UserCodeError, internal, is_generated, is_tool
+from runner.errors import RunnerError, SpecError, UserCodeError, internal, is_generated, is_tool
 
 _PACKAGE = Path(__file__).resolve().parent
 
@@ -21,7 +21,7 @@ _PACKAGE = Path(__file__).resolve().parent
 def as_users(error: BaseException, *, rank: int | None = None) -> RunnerError:
     """What came out of the user's function: an error of ours as it is, anything else as UserCodeError."""
     if isinstance(error, RunnerError):
-        return error
+        return _placed(error)
     line = user_line(error)
     if isinstance(error, SystemExit):
         place = _last_user_frame(error.__traceback__)
@@ -32,8 +32,16 @@ def as_users(error: BaseException, *, rank: int | None = None) -> RunnerError:
 def as_ours(error: BaseException) -> RunnerError:
     """What came out of a part of ours: the user's where their code is on its way, otherwise a bug of runner."""
     if isinstance(error, RunnerError):
-        return error
+        return _placed(error)
     return as_users(error) if _last_user_frame(error.__traceback__) else internal(error)
+
+
+def _placed(error: RunnerError) -> RunnerError:
+    """A wrong call, such as of `ctx`, with the user's line that made it; any other error as it is."""
+    place = _last_user_frame(error.__traceback__) if isinstance(error, SpecError) else ""
+    if isinstance(error, SpecError) and place and place not in error.where:
+        error.where = f"{error.where} ({place})" if error.where else place
+    return error
 
 
 @contextlib.contextmanager

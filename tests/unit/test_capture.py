@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import subprocess
 import sys
 import sysconfig
@@ -141,6 +142,17 @@ def test_user_line_names_the_users_place_below_a_compiled_library(tmp_path: Path
     with pytest.raises(KeyError) as caught:
         module.f(pa.table({"x": [1]}))
     assert capture.user_line(caught.value).endswith("(columns.py:2 in f)")
+
+
+def test_a_wrong_call_is_told_with_the_users_line(tmp_path: Path) -> None:
+    """An error of ours that the user's call made says where that call is, once, and travels with it."""
+    (tmp_path / "calls.py").write_text("from runner import Job\ndef f():\n    Job(3)\n")
+    module = capture.load_file(tmp_path / "calls.py", tmp_path)
+    capture.set_code_root(tmp_path)
+    with pytest.raises(SpecError) as caught:
+        module.f()
+    told = pickle.loads(pickle.dumps(capture.as_ours(capture.as_users(caught.value))))
+    assert str(told).splitlines()[0] == "Job (calls.py:3 in f): missing a required argument: 'stages'"
 
 
 def test_a_mapping_may_have_the_key_that_marks_definitions() -> None:
