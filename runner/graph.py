@@ -72,7 +72,7 @@ def _check_inputs(stage: Stage, writer: dict[str, Stage], exists: list[str]) -> 
             raise PlanError(
                 f"{field}='{name}': no such dataset",
                 allowed=f"a sink of another stage, a file in datasets/, published data{there}",
-                todo=suggest(str(name), known) or f"write datasets/{name}.py",
+                todo=suggest(str(name), known) or f"write datasets/{name}.py: dataset = Dataset(url=...)",
                 where=f"{type(stage).__name__} '{stage.name}'",
             )
 

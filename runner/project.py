@@ -91,7 +91,12 @@ def find_project(start: Path | None = None) -> Project:
         settings = _settings(candidate)
         if settings is not None or _has_marks(candidate):
             return Project(candidate, found=True, settings=settings or {})
-    return Project(folder, found=False)
+    return Project(_alone(folder), found=False)
+
+
+def _alone(folder: Path) -> Path:
+    """Where there is no project: jobs/x.py of the current folder is that folder's, as the stem x is."""
+    return folder.parent if folder.name == "jobs" and folder.parent == here() else folder
 
 
 def here() -> Path:

@@ -17,6 +17,7 @@ from runner.backends.fake import FakeBackend
 from runner.bundle import Bundle, find_run, new_run_id, read_index
 from runner.errors import InputError, PlanError, ProjectError, RunFailed, RunNotFound, SpecError
 from runner.lifecycle import RunState
+from runner.project import find_project
 from runner.store import Store
 from runner.trust import user
 from tests.fake_kit import FAKE, JOB, project
@@ -128,6 +129,19 @@ def test_an_unknown_job_names_the_near_miss(project: Path) -> None:
     for wrong in ("tinny", "jobs/tinny.py"):
         with pytest.raises(ProjectError, match="tiny"):
             runner.submit(wrong)
+
+
+def test_a_job_file_and_its_stem_are_of_one_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder that has only `jobs/` is the project of `jobs/x.py` and of `x`, so that `ps` there finds the runs."""
+    (tmp_path / "jobs").mkdir()
+    path = tmp_path / "jobs/lone.py"
+    lines = ["from runner import Job, Train", "def f(ctx, config): ...", "job = Job('lone', stages=[Train('t', fn=f)])"]
+    path.write_text("\n".join(lines))
+    monkeypatch.chdir(tmp_path)
+    roots = {prepare(given).resolved.project.root for given in ("jobs/lone.py", str(path), "lone")}
+    assert roots == {find_project().root} == {tmp_path.resolve()}
+    monkeypatch.chdir(tmp_path.parent)
+    assert prepare(str(path)).resolved.project.root == path.parent.resolve()
 
 
 def test_a_job_file_without_a_job_is_refused(project: Path) -> None:
