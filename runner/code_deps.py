@@ -70,6 +70,8 @@ def told(name: str) -> str:
         return f"{what} of the project is new or gone, or there are more than {MOST_FILES:,}"
     if name.startswith(_VARIABLE):
         return f"{name} is not as it was"
+    if name.rpartition("/")[2].startswith(_FOLDER):
+        return f"the list of files {name} is not as it was"
     return f"file {name.removeprefix(_STAMP)} is not as it was"
 
 

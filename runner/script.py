@@ -17,8 +17,15 @@ def defines(file: Path, name: str) -> bool:
     tree = _tree(file)
     if tree is None:
         return True
-    star = any(isinstance(n, ast.ImportFrom) and n.names[0].name == "*" for n in tree.body)
-    return star or any(name in _bound(statement) for statement in _imported(tree.body))
+    return any(name in _bound(statement) or _stars(statement, name) for statement in _imported(tree.body))
+
+
+def _stars(statement: ast.stmt, name: str) -> bool:
+    """Whether it is a ``from x import *`` that may bind `name`; what is relative could be any module."""
+    if not isinstance(statement, ast.ImportFrom) or statement.names[0].name != "*":
+        return False
+    module = sys.modules.get(statement.module or "") if not statement.level else None
+    return module is None or hasattr(module, name)
 
 
 def imported_names(file: Path) -> set[str]:

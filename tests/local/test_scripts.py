@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.fake_kit import JOB, project
 
 __all__ = ["project"]
@@ -45,12 +47,25 @@ def test_a_submit_in_a_function_that_a_script_calls_is_unguarded(tmp_path: Path)
     assert done.stdout == 'put the call below `if __name__ == "__main__":`\nsucceeded\n', done.stderr
 
 
-def test_what_a_script_defines_below_its_guard_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("taken", ["import runner", "from runner import *"])
+def test_what_a_script_defines_below_its_guard_is_refused(tmp_path: Path, taken: str) -> None:
     """Workers import a script and do not run what is guarded, so a function defined there is named at submit."""
     script = tmp_path / "go.py"
     script.write_text(
-        "from pathlib import Path\nfrom runner import capture\n"
+        f"from pathlib import Path\n{taken}\nfrom runner import capture\n"
         "if __name__ == '__main__':\n    def fit(ctx, config): ...\n    capture.reference(fit, Path('.'), 'here')\n"
     )
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False, cwd=tmp_path)
     assert "'fit' is defined below the guard" in done.stderr
+
+
+def test_what_a_script_takes_from_a_module_by_a_star_is_its_own(tmp_path: Path) -> None:
+    """A star binds what the module has, so such a function is found when workers import the script."""
+    (tmp_path / "lib.py").write_text("class Fit:\n    def __call__(self, ctx, config): ...\nfit = Fit()\n")
+    script = tmp_path / "go.py"
+    script.write_text(
+        "from lib import *\nfrom pathlib import Path\nfrom runner import script\n"
+        "print(script.defines(Path(__file__), 'fit'))\n"
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.stdout == "True\n", done.stderr

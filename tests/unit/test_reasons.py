@@ -44,6 +44,8 @@ def test_every_kind_of_change_is_named(tmp_path: Path) -> None:
     unknown = {"": {"dataset": "in", "id": "j", "shards": None}}
     assert changed(tmp_path, inputs=unknown) == ["input source (in) is another version"]
     assert changed(tmp_path, then={"deps": {"table.txt": "0"}}) == ["file table.txt is not as it was"]
+    for listed in ("*", "data/*", "data/*.csv"):
+        assert changed(tmp_path, then={"deps": {listed: "0"}}) == [f"the list of files {listed} is not as it was"]
     (tmp_path / "table.txt").write_text("1")
     assert changed(tmp_path, then={"deps": {"table.txt": digest("table.txt", tmp_path)}}) == []
     packages = {"packages": {"numpy": "0.1"}}
