@@ -219,6 +219,11 @@ def _watch_parent(parent: int, how: signal.Signals) -> None:
     os.kill(os.getpid(), how)
 
 
+def cores() -> int:
+    """How many cores of this machine this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def exit_words(code: int) -> str:
     """How a process ended, in words."""
     if code >= 0:

@@ -12,6 +12,9 @@ from runner.show.tables import plain_table
 
 _ACTIONS = {"run": ("run", "cyan"), "skip": ("skip", "green"), "decide": ("run*", "cyan")}
 
+#: Ranks per core from which on a plan says that they are many.
+_RANKS_PER_CORE = 8
+
 
 def print_plan(console: Console, plan: Plan, inline: bool = False) -> None:
     """Print the plan; `inline`: everything happens in this process."""
@@ -37,6 +40,9 @@ def print_plan(console: Console, plan: Plan, inline: bool = False) -> None:
     print_table(console, table)
     for note in _notes(plan):
         console.print(Text(note, "dim"))
+    if plan.backend == "local" and not inline:
+        for note in _crowded(plan):
+            console.print(Text(note, "yellow"))
 
 
 def _where(stage: StagePlan, machines: bool) -> str:
@@ -84,3 +90,16 @@ def _notes(plan: Plan) -> list[str]:
     if "decide" in actions:
         notes.append("run*: skipped after all, if its input, made first, is data that was processed before.")
     return notes
+
+
+def _crowded(plan: Plan) -> list[str]:
+    """Trainings with so many ranks that one machine hardly gets to its work; what is meant is often another number."""
+    from runner.backends.processes import cores
+
+    here = cores()
+    return [
+        f"{stage.name}: {units.things(stage.workers, 'rank')}, each a process, share the {units.things(here, 'core')} "
+        "and the memory of this machine"
+        for stage in plan.stages
+        if stage.kind == "train" and stage.workers > _RANKS_PER_CORE * here
+    ]

@@ -15,6 +15,7 @@ import torch
 import torch.distributed as dist
 
 from runner import capture
+from runner.backends import processes
 from runner.errors import RunFailed, SpecError
 from runner.spec import Train
 from runner.worker import accelerator, children, own_group
@@ -77,8 +78,7 @@ class Place:
             return self.told
         if self.cores is not None:
             return self.cores
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        return max(1, cores // self.local_world_size)
+        return max(1, processes.cores() // self.local_world_size)
 
     @property
     def device(self) -> torch.device:

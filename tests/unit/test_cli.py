@@ -63,6 +63,14 @@ def test_submit_with_json_prints_one_document_and_tells_the_rest_on_standard_err
     assert "train: done" in result.stderr
 
 
+def test_a_plan_says_where_one_machine_has_very_many_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slip in the number of ranks is seen before it is started; a few on each core are nothing to speak of."""
+    monkeypatch.setattr(processes, "cores", lambda: 2)
+    dry = ("submit", "tiny", "--cluster", "local", "--dry-run", "--set")
+    assert "train: 17 ranks, each a process, share the 2 cores" in call(*dry, "train.workers=17").stdout
+    assert "share the" not in call(*dry, "train.workers=16").stdout
+
+
 def test_detached_submit_prints_the_run_and_the_next_commands() -> None:
     """With --detach the id and what to type next come back at once."""
     out = call("submit", "tiny", "--detach").stdout
