@@ -260,6 +260,8 @@ def _reached(url: str) -> Iterator[None]:
     except DataError:
         raise
     except (FileNotFoundError, NotADirectoryError) as error:
+        if (refused := _refused(error)) is not None:
+            raise _away(refused, url) from error
         raise DataError(
             "no such file or folder",
             allowed="a file, a folder or a glob that exists",
@@ -274,9 +276,24 @@ def _reached(url: str) -> Iterator[None]:
             where=url,
         ) from error
     except Exception as error:  # each file system has its own kinds
-        raise DataError(
-            f"it cannot be reached ({type(error).__name__}: {error})",
-            allowed="a path, or a URL whose scheme fsspec knows and whose package is installed",
-            todo="check the URL, the network, the credentials and the storage options",
-            where=url,
-        ) from error
+        raise _away(error, url) from error
+
+
+def _refused(error: OSError) -> BaseException | None:
+    """What kept a file system from looking, where it says only that the file is absent: that of HTTP does so also
+    where nobody answers, or the answer is no.
+    """
+    cause = error.__cause__
+    if getattr(cause, "status", 404) not in (404, 410):
+        return cause
+    absent = isinstance(cause, FileNotFoundError | NotADirectoryError)
+    return cause if isinstance(cause, OSError) and not absent else None
+
+
+def _away(error: BaseException, url: str) -> DataError:
+    return DataError(
+        f"it cannot be reached ({type(error).__name__}: {error})",
+        allowed="a path, or a URL whose scheme fsspec knows and whose package is installed",
+        todo="check the URL, the network, the credentials and the storage options",
+        where=url,
+    )

@@ -181,8 +181,9 @@ def _number(name: str, value: Any, where: str) -> Any:
                 f"{name} is a whole number beyond what a float can be", allowed="numbers up to 1.7e308",
                 todo="pass a smaller one", where=where,
             ) from None  # fmt: skip
+    shape = f" of shape {tuple(value.shape)}" if isinstance(value, torch.Tensor) else ""
     raise SpecError(
-        f"{name} is a {type(value).__name__}", allowed="numbers and tensors of one element",
+        f"{name} is a {type(value).__name__}{shape}", allowed="numbers and tensors of one element",
         todo="pass its mean, or keep it with ctx.save", where=where,
     )  # fmt: skip
 

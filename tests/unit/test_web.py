@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from typing import Any, ClassVar
@@ -12,6 +13,7 @@ import pytest
 
 from runner.data import lines, ranges
 from runner.data.manifest import build
+from runner.errors import DataError
 
 ROWS = [{"a": i, "b": f"text {i}"} for i in range(500)]
 BODY = "".join(json.dumps(row) + "\n" for row in ROWS).encode()
@@ -34,6 +36,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def _answer(self, with_body: bool) -> None:
         kind, body = self.path.split("/")[1], BODY
+        if kind.isdecimal():
+            self.send_response(int(kind))
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
         asked = self.headers.get("Range", "").removeprefix("bytes=")
         if kind == "ranges" and asked:
             first, _, last = asked.partition("-")
@@ -78,3 +85,18 @@ def test_web_server(server: str, monkeypatch: pytest.MonkeyPatch, kind: str) -> 
 def test_signed_url(server: str) -> None:
     """The query of a URL is no part of the name that the format follows from."""
     assert build(f"{server}/ranges/a.jsonl?signature=x.y", count=True).rows == len(ROWS)
+
+
+@pytest.mark.parametrize(("status", "words"), [(404, "no such file"), (403, "cannot be reached.*403"), (500, "500")])
+def test_an_answer_that_is_no_file_is_told_as_what_it_is(server: str, status: int, words: str) -> None:
+    """Only what a server says is absent is absent; of a refusal the status is told."""
+    with pytest.raises(DataError, match=words):
+        build(f"{server}/{status}/a.jsonl", count=True)
+
+
+def test_a_server_that_does_not_answer_is_not_a_file_that_is_absent() -> None:
+    """The cause is told: a closed port of this machine refuses the connection."""
+    with socket.create_server(("127.0.0.1", 0)) as one:
+        port = one.getsockname()[1]
+    with pytest.raises(DataError, match=r"cannot be reached \(ClientConnector"):
+        build(f"http://127.0.0.1:{port}/a.jsonl", count=True)
