@@ -206,15 +206,20 @@ def _shown(hidden: bytes, stored: bytes) -> bytes | None:
     """The footer with the schema of the writer to be found again, extension types taken out of it.
 
     Nothing but the text of strings changes, and none becomes longer, so it means the same otherwise. None where the
-    schema is not to be found, or not encoded as it should be; the columns then have the types that Parquet has.
+    schema is not to be found; the columns then have the types that Parquet has.
+
+    Raises:
+        pyarrow.ArrowInvalid: the schema is damaged. Without it values could be others: durations would be numbers.
     """
     try:
         schema = base64.b64decode(stored, validate=True)
-    except binascii.Error:
-        return None
+    except binascii.Error as error:
+        raise pa.ArrowInvalid(f"the schema that its writer kept cannot be read: {error}") from error
+    if base64.b64encode(schema) != stored:
+        raise pa.ArrowInvalid("the schema that its writer kept is not encoded as base64 is")
     at = hidden.find(stored)
     key = hidden.rfind(_HIDDEN, max(0, at - len(_HIDDEN) - _BETWEEN), max(at, 0))
-    if at < 0 or key < 0 or base64.b64encode(schema) != stored:
+    if at < 0 or key < 0:
         return None
     value = base64.b64encode(without_types(schema)) if KEY in schema else stored
     after = key + len(_HIDDEN)

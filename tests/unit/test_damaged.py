@@ -153,6 +153,18 @@ def test_a_name_that_is_no_text_is_refused(tmp_path: Path, ending: str) -> None:
                 manifest.build(path)
 
 
+@pytest.mark.parametrize("changed", [b"*", b"="])
+def test_a_damaged_schema_of_the_writer_is_refused(tmp_path: Path, changed: bytes) -> None:
+    """Without it a duration would be read as a number."""
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"duration": pa.array([1, 2], pa.duration("us"))}), path)
+    data = path.read_bytes()
+    at = data.index(b"/////")
+    path.write_bytes(data[: at + 40] + changed + data[at + 41 :])
+    with pytest.raises(DataError, match="schema that its writer kept"):
+        manifest.build(path)
+
+
 def test_looking_at_a_footer_keeps_nothing_alive(tmp_path: Path) -> None:
     """What a caller holds while a footer is read goes when the caller goes: a loop left by `break` ends at once."""
 
