@@ -248,7 +248,8 @@ class Job:
         fields = Fields(f"Job '{self.name}'")
         _name(fields, "name", self.name, JOB)
         if not isinstance(self.stages, list | tuple) or not self.stages:
-            raise fields.fail("stages", self.stages, "a list of at least one Prep or Train")
+            todo = "write stages=[...] around it" if isinstance(self.stages, Prep | Train) else ""
+            raise fields.fail("stages", self.stages, "a list of at least one Prep or Train", todo)
         for stage in self.stages:
             if not isinstance(stage, Prep | Train):
                 raise fields.fail("stages", stage, "Prep and Train values")
@@ -260,7 +261,9 @@ class Job:
                 raise fields.fail("stages", names, allowed, f"rename one of the two '{name}'")
         object.__setattr__(self, "stages", tuple(self.stages))
         if self.config is not None and not records.is_record(self.config):
-            raise fields.fail("config", self.config, f"{records.KINDS}, or None", "write @dataclass above its class")
+            made = f"make one: config={self.config.__name__}()" if isinstance(self.config, type) else ""
+            todo = made or "write @dataclass above its class"
+            raise fields.fail("config", self.config, f"{records.KINDS}, or None", todo)
         if not isinstance(self.cluster, str | Cluster):
             raise fields.fail("cluster", self.cluster, "a cluster's name or a Cluster")
         object.__setattr__(self, "packages", package_names(fields, self.packages))
@@ -320,6 +323,8 @@ def _dataset_reference(fields: Fields, field: str, value: object) -> None:
         return
     if not isinstance(value, str):
         raise fields.fail(field, value, "a dataset's name or a Dataset")
+    if "/" in value or "*" in value:
+        raise fields.fail(field, value, "a dataset's name or a Dataset", f"write Dataset(url={value!r}) for a path")
     check_dataset_name(fields, field, value)
 
 
