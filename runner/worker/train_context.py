@@ -181,6 +181,11 @@ class TrainContext(TrainTools):
             self._tell_untracked()
         late = self._saver.pending  # no batch was asked for since: the function does not read its data by `batches`
         self.step_number += 1
+        if self.step_number == 1 and not self._saver.holds_any:
+            self.print(
+                "runner: nothing is tracked, so checkpoints hold no weights, and a resume has none to go on with; "
+                "to do: call ctx.track(model=model, optimizer=optimizer) before the loop"
+            )
         self._peers.step = self.step_number
         self._add(metrics)
         if late:

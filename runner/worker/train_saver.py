@@ -83,6 +83,11 @@ class Saver:
         if self.start is not None:
             self.start.check(list(self._tracked))
 
+    @property
+    def holds_any(self) -> bool:
+        """Whether anything was tracked, which checkpoints then hold."""
+        return bool(self._tracked)
+
     def track(self, objects: dict[str, Any]) -> None:
         """See `TrainContext.track`."""
         new = [checkpoint_state.tracked(name, value) for name, value in objects.items()]

@@ -107,6 +107,22 @@ def test_a_training_that_never_says_a_step_is_told(
     assert ("12 batches were taken and no step was made" in capsys.readouterr().out) is (steps == 0)
 
 
+@pytest.mark.parametrize("tracks", [False, True])
+def test_a_training_that_tracks_nothing_is_told_at_its_first_step(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], tracks: bool
+) -> None:
+    """Nobody learns after a long training that its checkpoints hold no weights; it is said once."""
+
+    def loop(ctx: Any, config: Any) -> None:
+        if tracks:
+            ctx.track(seen={})
+        for _ in ctx.batches("train", batch_size=8):
+            ctx.step()
+
+    fit(tmp_path, loop)
+    assert capsys.readouterr().out.count("nothing is tracked") == (not tracks)
+
+
 def test_row_for_every_step(tmp_path: Path) -> None:
     """Every step has one row, with its loss, epoch, samples so far, rates and the steps that there will be."""
     _, scope = fit(tmp_path, plain, Config(epochs=2))
