@@ -128,4 +128,6 @@ def _kept(path: Path) -> bytes:
 
 
 def _path() -> Path:
-    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "lake-runner" / "key"
+    """Raises OSError or RuntimeError where there is no home: none is made."""
+    base = os.environ.get("XDG_CONFIG_HOME")
+    return Path(base or Path.home().resolve(strict=True) / ".config") / "lake-runner" / "key"
