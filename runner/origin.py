@@ -67,7 +67,7 @@ def take(bundle: Bundle, *, trusted: bool) -> Origin:
     origin = Origin.of(bundle)
     if not origin.is_mine and not trusted:
         raise NotYours(
-            f"the run is not signed by you ({trust.user()}): its bundle says that it is {origin.by}'s\n"
+            f"the run is not signed with your key ({trust.user()}'s here): its bundle says that it is {origin.by}'s\n"
             + "\n".join(f"  {line}" for line in describe(bundle)),
             allowed="runs that you have submitted or resumed yourself, from here or with the same key",
             todo=f"if you trust whoever wrote that: runner resume {bundle.run_id} --trust (in Python: trust=True)",
