@@ -144,6 +144,19 @@ request.kind.kind == 'Pod' ? [object.spec] : request.kind.kind == 'Job' ? [objec
 [{_CLUSTER}.headGroupSpec.template.spec]
   + {_CLUSTER}.?workerGroupSpecs.orValue([]).map(w, w.template.spec)
 """
+#: Of what pods want to be near to or far from: a pod that must not be beside others' keeps these off all nodes.
+_NEAR = "variables.pods.map(p, [p.?affinity.?podAffinity.orValue({}), p.?affinity.?podAntiAffinity.orValue({})])"
+_TERMS = (
+    "variables.near.all(both, both.all(a, "
+    "(a.?requiredDuringSchedulingIgnoredDuringExecution.orValue([]) + "
+    "a.?preferredDuringSchedulingIgnoredDuringExecution.orValue([]).map(w, w.podAffinityTerm)).all(t, "
+    "!has(t.namespaceSelector) && t.?namespaces.orValue([]).all(n, n == request.namespace))))"
+)
+#: What the node's own agent calls, from the node's network: probes, and what it does when a container begins or ends.
+_CALLS = (
+    "[c.?livenessProbe, c.?readinessProbe, c.?startupProbe, c.?lifecycle.?postStart, c.?lifecycle.?preStop]"
+    ".all(call, call.?httpGet.?host.orValue('') == '' && call.?tcpSocket.?host.orValue('') == '')"
+)
 #: The container that KubeRay puts beside a head, before there is a pod that has it.
 _BESIDE = f"request.kind.kind in ['RayJob', 'RayCluster'] ? [{_CLUSTER}.?autoscalerOptions.orValue({{}})] : []"
 
@@ -159,6 +172,7 @@ def _pods() -> dict[str, Any]:
         "volumes": f"{_list(_VOLUMES)} + (variables.given[?'{HOST_PATHS}'].orValue('') == 'true' ? ['hostPath'] : [])",
         "pods": _TEMPLATES,
         "containers": "variables.pods.map(p, p.containers + p.?initContainers.orValue([]))",
+        "near": _NEAR,
         "beside": f"variables.containers + [{_BESIDE}]",
         # KubeRay's autoscaler has an account of its own, named as the RayCluster that owns the pod
         "own": "request.kind.kind != 'Pod' ? [] : object.metadata.?ownerReferences.orValue([])"
@@ -196,6 +210,11 @@ def _pods() -> dict[str, Any]:
             "c.?securityContext.?capabilities.?add.orValue([]).all(each, each in "
             f"{_list(_CAPABILITIES)}) && c.?ports.orValue([]).all(p, p.?hostPort.orValue(0) == 0)))",
             "'a container of a team has no privileges, ports or capabilities of its node'",
+        ),
+        (_TERMS, "'affinity of a pod of a team is to pods of its own namespace: no namespaceSelector, no namespaces'"),
+        (
+            f"variables.containers.all(all, all.all(c, {_CALLS}))",
+            "'probes and lifecycle hooks of a team call the container itself: no host'",
         ),
     ]
     kinds = [

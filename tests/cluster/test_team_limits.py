@@ -62,6 +62,25 @@ RAY_JOBS: dict[str, tuple[str, Any, str]] = {
     "GPUs of another vendor": (f"{_WORKER} containers 0 resources limits amd.com/gpu", "1", "may ask for"),
     "a part of a GPU": (f"{_WORKER} containers 0 resources limits nvidia.com/mig-1g.10gb", "1", "may ask for"),
     "devices by claims": (f"{_WORKER} resourceClaims", [{"name": "g", "resourceClaimName": "g"}], "resourceClaims"),
+    "to be where nobody else's pods are": (
+        f"{_WORKER} affinity",
+        {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [
+            {"topologyKey": "kubernetes.io/os", "namespaceSelector": {}, "labelSelector": {}}]}},
+        "own namespace",
+    ),
+    "to keep another's pods off": (
+        f"{_POD} affinity",
+        {"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [
+            {"weight": 1, "podAffinityTerm": {"topologyKey": "kubernetes.io/os", "namespaces": ["blue"]}}]}},
+        "own namespace",
+    ),
+    "a probe of another's port": (
+        f"{_POD} containers 0 livenessProbe", {"tcpSocket": {"host": "10.0.0.1", "port": 80}}, "no host",
+    ),
+    "a hook that asks the cloud": (
+        f"{_WORKER} containers 0 lifecycle",
+        {"postStart": {"httpGet": {"host": "169.254.169.254", "path": "/", "port": 80}}}, "no host",
+    ),
     "privileges beside the head": (
         "spec rayClusterSpec autoscalerOptions", {"securityContext": {"privileged": True}}, "privileges",
     ),
