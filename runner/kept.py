@@ -16,7 +16,7 @@ from runner.lifecycle import View
 from runner.names import FILE, STEP
 from runner.shapes import count, mapping, named, record, text
 from runner.skipped import readable
-from runner.store import LOCAL, Store
+from runner.store import LARGEST_BYTES, LOCAL, Store, sha256_of
 
 MANIFEST = "manifest.json"
 #: The files of a checkpoint, as its manifest has them.
@@ -151,8 +151,8 @@ def _download(store: Store, chosen: Checkpoint, manifest: dict[str, Any], target
     try:
         with copied.whole(target) as part:
             part.mkdir()
-            for name in (*manifest["files"], MANIFEST):
-                store.get_file(f"{chosen.key}/{name}", part / name)
+            for name, most in (*((n, f["bytes"]) for n, f in manifest["files"].items()), (MANIFEST, LARGEST_BYTES)):
+                store.get_file(f"{chosen.key}/{name}", part / name, most)
             _verify(part, manifest, chosen)
     except FileNotFoundError as error:
         raise StoreError(f"{error}", todo="see `runner checkpoints`", where=chosen.url) from error
@@ -177,8 +177,7 @@ def _manifest(store: Store, chosen: Checkpoint) -> dict[str, Any]:
 def _verify(folder: Path, manifest: dict[str, Any], chosen: Checkpoint) -> None:
     for name, facts in manifest["files"].items():
         try:
-            with open(folder / name, "rb") as file:
-                found = hashlib.file_digest(file, "sha256").hexdigest()
+            found = sha256_of(folder / name, facts["bytes"])
         except FileNotFoundError:
             raise StoreError(f"{name} is missing", todo="choose another checkpoint", where=chosen.url) from None
         if found != facts["sha256"]:

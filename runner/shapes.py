@@ -19,6 +19,8 @@ Shape = Callable[[Any, str], None]
 
 #: Levels of brackets in JSON. What walks over it calls itself for each, and Python allows a thousand such calls.
 DEEPEST = 200
+#: Commas, colons and brackets in JSON: a value of two bytes takes sixty in memory.
+MOST_SIGNS = 4_000_000
 #: Numbers that count something, or measure a span in seconds; and moments, which are before the year 10,000.
 LARGEST, LAST_MOMENT = 1e18, 253402300799.0
 LARGEST_INTEGER = 2**64
@@ -63,7 +65,11 @@ def broken(where: str, found: str) -> StoreBroken:
 
 
 def loads(data: bytes | str) -> Any:
-    """The value that JSON holds. Raises Misshapen for what is none, and what is nested too deep."""
+    """The value that JSON holds. Raises Misshapen for what is none, what is nested too deep and what has too many
+    parts.
+    """
+    if signs(data) > MOST_SIGNS:
+        raise Misshapen(f"JSON of more than {MOST_SIGNS:,} commas, colons and brackets")
     try:
         value = json.loads(data)
     except RecursionError:
@@ -73,6 +79,12 @@ def loads(data: bytes | str) -> Any:
     if _brackets(data) > DEEPEST and _is_deep(value):
         raise Misshapen(f"JSON that is nested deeper than {DEEPEST} levels")
     return value
+
+
+def signs(data: bytes | str) -> int:
+    """How many values JSON can hold at most, roughly: its commas, colons and opening brackets."""
+    few: int = data.count(",") + data.count(":") if isinstance(data, str) else data.count(b",") + data.count(b":")
+    return few + _brackets(data)
 
 
 def _brackets(data: bytes | str) -> int:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import functools
+import hashlib
 import json
 import logging
 import os
@@ -33,7 +34,7 @@ from typing import Any, TypeVar
 from runner import copied, credentials
 from runner.errors import StoreAway, StoreBroken, StoreError, StoreRefused, listed
 from runner.names import ENTRY_FILE, KEY, PART, Kind
-from runner.shapes import Misshapen, Shape, anything, broken, mapping, moment, record, text
+from runner.shapes import MOST_SIGNS, Misshapen, Shape, anything, broken, mapping, moment, record, signs, text
 from runner.shapes import read as read_json
 from runner.skipped import skipped
 from runner.visible import one_line
@@ -45,6 +46,9 @@ _TEMPORARY = ".tmp-"
 _IS_TEMPORARY = re.compile(re.escape(_TEMPORARY) + r"[0-9a-f]{12}-").match
 #: Bytes that an object may have which is read into memory, and a log's entry.
 LARGEST_BYTES, ENTRY_BYTES = 64 << 20, 16 << 20
+#: Bytes that all entries of a log may have together. A link, or a copy within a bucket, costs its writer nothing.
+LOG_BYTES = 128 << 20
+_AT_ONCE = 1 << 20
 #: Seconds for which the processes of a run go on asking a store that does not answer, and between two tries.
 PATIENCE_S, LONGEST_PAUSE_S = 600.0, 10.0
 #: What an object store, or the disk here, says of a request that will never be right.
@@ -256,18 +260,22 @@ class Store:
             return self._get_s3(key, most)
 
     @_patient
-    def get_file(self, key: str, local_path: str | os.PathLike[str]) -> None:
+    def get_file(self, key: str, local_path: str | os.PathLike[str], most: int | None = None) -> None:
         """Copy ``key`` to a local file, whole or not at all.
+
+        Args:
+            most: bytes that it may have; None: any number.
 
         Raises:
             FileNotFoundError: there is no such object.
+            StoreBroken: it is larger, which is seen before it is copied, or no plain file.
             StoreRefused: the store, or the disk here, refuses.
         """
         part = f"{os.fspath(local_path)}.{secrets.token_hex(4)}"
         try:
             with copied.explained(Path(local_path), but=FileNotFoundError):
                 with _explained(self, key, part):
-                    self.fs.get_file(self.path(key), part)
+                    self._copy_out(key, part, most)
                 os.replace(part, local_path)
         finally:
             _unlink(part)
@@ -371,6 +379,18 @@ class Store:
         # Without a size to cut into parts: one request, also for what is absent.
         return bytes(self.fs.cat_file(path, max_concurrency=1))
 
+    def _copy_out(self, key: str, part: str, most: int | None) -> None:
+        if self.kind == S3:
+            size = self.fs.info(self.path(key))["size"] if most is not None else 0
+            if most is not None and size > most:
+                raise self._too_large(key, size, most)
+            self.fs.get_file(self.path(key), part)
+            return
+        with open(self.path(key), "rb", opener=_open_at_once) as file, open(part, "xb") as out:
+            left = self._size_of(key, os.fstat(file.fileno()), most)
+            while left and (data := file.read(min(left, _AT_ONCE))):
+                left -= out.write(data)
+
     def _temporary(self, key: str) -> str:
         self._check_way(KEY(key))
         folder, name = os.path.split(self.path(key))
@@ -450,6 +470,30 @@ def _code(error: BaseException) -> str:
     """The word by which S3 refused a request; s3fs keeps the answer as the cause of its own error."""
     response = getattr(error.__cause__, "response", None) or {}
     return str(response.get("Error", {}).get("Code", ""))
+
+
+def sha256_of(path: str | os.PathLike[str], most: int) -> str:
+    """The hash of a plain file's content.
+
+    Args:
+        most: bytes that it may have.
+
+    Raises:
+        FileNotFoundError: there is none.
+        StoreBroken: it is larger, which is seen before it is read, or no plain file, for which nobody waits.
+    """
+    try:
+        with open(path, "rb", opener=_open_at_once) as file:
+            found = os.fstat(file.fileno())
+            if not stat.S_ISREG(found.st_mode):
+                raise broken(os.fspath(path), "no plain file")
+            if found.st_size > most:
+                raise broken(os.fspath(path), f"{found.st_size:,} bytes, and {most:,} were published")
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        if error.errno in _NO_FILE:
+            raise broken(os.fspath(path), "no plain file") from error
+        raise
 
 
 def _walk(top: str, links: bool) -> Iterator[str]:
@@ -610,6 +654,7 @@ class Log:
         self._store, self._prefix, self._shapes, self._skipped = store, prefix, dict(shapes or {}), skipped
         self._read: list[Entry] = []
         self._lock = threading.Lock()
+        self._bytes = self._signs = 0  # of the entries that are kept here
 
     def after(self, number: int) -> Log:
         """The same from the entry behind that number on."""
@@ -618,7 +663,7 @@ class Log:
     def mark(self, number: int) -> str | None:
         """That of an entry, by one request; None if it is not there."""
         found = self._fetch(number)
-        return None if found is None else found.mark
+        return None if found is None else self._parsed(number, found).mark
 
     def read(self) -> list[Entry]:
         """All entries so far; those read before are not fetched again."""
@@ -661,7 +706,7 @@ class Log:
             key, text = self._key(entry.number), _encode(entry)
             self._parsed(entry.number, text)  # what no reader would take is not written
             if self._store.create(key, text) or self._holds(key, text):
-                self._take(entry)
+                self._take(entry, text)
                 return entry
 
     def _holds(self, key: str, text: bytes) -> bool:
@@ -675,14 +720,21 @@ class Log:
         return f"{self._prefix}/{number:08d}.json"
 
     def _read_number(self, number: int) -> bool:
-        entry = self._fetch(number) if number == self._next else None
-        if entry is not None:
-            self._take(entry)
-        return entry is not None
+        text = self._fetch(number) if number == self._next else None
+        if text is None:
+            return False
+        if self._bytes + len(text) > LOG_BYTES or self._signs + signs(text) > MOST_SIGNS:
+            raise broken(
+                self._store.path(self._key(number)),
+                f"with the entries before it more than {LOG_BYTES:,} bytes, or {MOST_SIGNS:,} commas, colons and "
+                "brackets, of which a log has less",
+            )
+        self._take(self._parsed(number, text), text)
+        return True
 
-    def _fetch(self, number: int) -> Entry | None:
+    def _fetch(self, number: int) -> bytes | None:
         try:
-            return self._parsed(number, self._store.get(self._key(number), ENTRY_BYTES))
+            return self._store.get(self._key(number), ENTRY_BYTES)
         except FileNotFoundError:
             return None
 
@@ -698,11 +750,12 @@ class Log:
             raise broken(where, f"of an entry '{raw['kind']}' {error}") from None
         return Entry(number, raw["kind"], raw["at"], raw["data"], raw.get("mark", ""), where)
 
-    def _take(self, entry: Entry) -> None:
+    def _take(self, entry: Entry, text: bytes) -> None:
         """Once: an entry that two threads read, or one reads while the other writes it, would leave a hole after it."""
         with self._lock:
             if entry.number == self._next:
                 self._read.append(entry)
+                self._bytes, self._signs = self._bytes + len(text), self._signs + signs(text)
 
 
 def _encode(entry: Entry) -> bytes:

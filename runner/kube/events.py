@@ -10,6 +10,7 @@ from runner.bundle import Bundle
 from runner.errors import StoreError
 from runner.kube import client
 from runner.kube.client import Kube, KubeError
+from runner.shapes import loads
 
 KEY = "events.json"
 
@@ -34,7 +35,7 @@ def keep(kube: Kube, bundle: Bundle) -> None:
 def _kept(bundle: Bundle) -> list[dict[str, Any]]:
     """What is in the bundle; nothing where that is no list of events."""
     try:
-        found = json.loads(bundle.store.get(KEY))
+        found = loads(bundle.store.get(KEY))
     except (FileNotFoundError, ValueError):
         return []
     return found if isinstance(found, list) else []

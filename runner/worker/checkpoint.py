@@ -14,16 +14,17 @@ import contextlib
 import hashlib
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from runner import shapes
-from runner.errors import RunnerError, StoreError
+from runner.errors import RunnerError, StoreBroken, StoreError
 from runner.names import FILE
 from runner.shapes import count, mapping, named, record, text
 from runner.spec import Train
-from runner.store import LOCAL, Store
+from runner.store import LOCAL, Store, sha256_of
 from runner.worker.scope import Scope
 
 MANIFEST = "manifest.json"
@@ -58,7 +59,7 @@ class Loaded:
         return checkpoint_files.read(self._fetched(file), beside)
 
     def _fetched(self, file: str) -> Path:
-        return self.checkpoints.fetch(self.entry["key"], file, self.manifest["files"][file]["sha256"])
+        return self.checkpoints.fetch(self.entry["key"], file, self.manifest["files"][file])
 
 
 class Checkpoints:
@@ -189,7 +190,7 @@ class Checkpoints:
         """The checkpoint of an entry, every file of it hashed. Raises Damaged."""
         loaded = self.opened(entry)
         for name, facts in loaded.manifest["files"].items():
-            self.fetch(entry["key"], name, facts["sha256"])
+            self.fetch(entry["key"], name, facts)
         return loaded
 
     def opened(self, entry: dict[str, Any]) -> Loaded:
@@ -207,19 +208,24 @@ class Checkpoints:
             raise Damaged(f"{MANIFEST}: {error}") from None
         return Loaded(entry, manifest, self)
 
-    def fetch(self, key: str, name: str, sha256: str) -> Path:
-        """A local path of a file, its content verified. Raises Damaged."""
-        from runner.worker.checkpoint_files import sha256 as hash_of
+    def fetch(self, key: str, name: str, facts: Mapping[str, Any]) -> Path:
+        """A local path of a file, its content verified. Raises Damaged.
 
+        Args:
+            facts: of the file in its manifest: its sha256 and bytes.
+        """
         remote = self._store.path(f"{key}/{name}")
         path = Path(remote) if self._store.kind == LOCAL else self._scope.scratch / "fetched" / key / name
+        sha256, most = facts["sha256"], facts["bytes"]
         try:
-            if self._store.kind != LOCAL and not (path.exists() and hash_of(path) == sha256):
+            if self._store.kind != LOCAL and not (path.exists() and sha256_of(path, most) == sha256):
                 path.parent.mkdir(parents=True, exist_ok=True)
-                self._store.get_file(f"{key}/{name}", path)  # several ranks of one machine may
-            found = hash_of(path)
+                self._store.get_file(f"{key}/{name}", path, most)  # several ranks of one machine may
+            found = sha256_of(path, most)
         except FileNotFoundError:
             raise Damaged(f"{name} is missing") from None
+        except StoreBroken as error:
+            raise Damaged(f"{name}: {error.found}") from None
         if found != sha256:
             raise Damaged(f"the sha256 of {name} is not the one in its manifest")
         return path

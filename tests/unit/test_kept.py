@@ -18,7 +18,9 @@ import torch
 from runner import copied, kept
 from runner.errors import InputError, StoreError, StoreRefused
 from runner.run import Run
+from runner.spec import Train
 from runner.store import Store
+from runner.worker.checkpoint import Checkpoints, Damaged
 from runner.worker.gang_inline import InlineGang
 from runner.worker.train import run_train
 from tests.cli_kit import call, write_lines
@@ -128,6 +130,36 @@ def test_a_damaged_checkpoint_is_refused(run: Run) -> None:
     file.unlink()
     with pytest.raises(StoreError, match=r"model\.safetensors is missing"):
         run.checkpoint("best")
+
+
+@pytest.mark.parametrize("kind", ["pipe", "zeros", "larger", "folder"])
+def test_a_file_of_a_checkpoint_that_is_none_is_refused_at_once(run: Run, tmp_path: Path, kind: str) -> None:
+    """A pipe, a device without an end, a larger file, a folder: neither waited for, nor read, nor copied."""
+    file = run.checkpoint("best") / "model.safetensors"
+    size = file.stat().st_size
+    file.unlink()
+    if kind == "pipe":
+        os.mkfifo(file)
+    elif kind == "zeros":
+        file.symlink_to("/dev/zero")
+    elif kind == "larger":
+        file.touch()
+        os.truncate(file, 1 << 40)
+    else:
+        file.mkdir()
+    chosen = kept.choose(run.checkpoints(), "best", run.id)
+    for folder in (None, tmp_path / "copy"):
+        with pytest.raises(StoreError, match=r"no plain file|1,099,511,627,776 bytes"):
+            kept.fetch(run.bundle, chosen, folder)
+    assert not (tmp_path / "copy").exists()
+    _, scope = make_scope(tmp_path, fit)
+    with pytest.raises(Damaged, match=r"model\.safetensors: (no plain file|1,099,511,627,776 bytes)"):
+        Checkpoints(scope, Train("fit", fit), run.bundle.store).fetch(
+            chosen.key, file.name, {"sha256": "", "bytes": size}
+        )
+    if kind in ("pipe", "zeros"):
+        with pytest.raises(StoreError, match="no plain file"):
+            kept.copy(run.bundle, chosen.key, tmp_path)
 
 
 def test_the_command_line_lists_and_copies(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -57,6 +57,13 @@ def test_nothing_new_is_not_written_again(bundle: Bundle, monkeypatch: pytest.Mo
     events.keep(kube, bundle)
 
 
+def test_what_lies_there_and_is_no_list_of_events_holds_nobody_up(bundle: Bundle) -> None:
+    """Whoever may write the store puts JSON there that ends the parser: machines are taken away after this."""
+    bundle.store.put(events.KEY, b"[" * 1_000_000)
+    events.keep(kit.FakeKube(event("a", "first")), bundle)
+    assert words(bundle) == [("first", 1)]
+
+
 def test_without_the_right_to_see_events_what_is_kept_stays(bundle: Bundle) -> None:
     """Where nothing is kept, that is said; what was kept by an older version counts."""
     refused = kit.FakeKube(refused={"/api/v1/namespaces/default/events": kit.forbidden("events")})

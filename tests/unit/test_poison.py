@@ -17,6 +17,7 @@ from runner.errors import RunFailed, StoreBroken, UserCodeError, to_entry
 from runner.kept import checkpoints
 from runner.lifecycle import RunState, fold
 from runner.run import Run
+from runner.shapes import MOST_SIGNS
 from runner.store import ENTRY_BYTES, Log
 from tests.cli_kit import call, call_json, unstarted, write_lines, write_project
 
@@ -123,6 +124,25 @@ def test_an_entry_of_1_gib_is_not_read(good: Run) -> None:
         os.truncate(store.path(key), 1 << 30)
     assert "1,073,741,824 bytes" in call("ps").stderr
     assert "1,073,741,824 bytes" in call("status", good.id, code=1).stderr
+
+
+def test_entries_that_are_one_file_do_not_fill_memory(good: Run) -> None:
+    """A log is no longer read where its entries together are too much, though each is small enough and costs nothing:
+    a link, or a copy within a bucket."""
+    store, log = good.bundle.root, f"{good.id}/log"
+    entry = {"kind": "x", "at": 1.0, "data": {"x": [[]] * (MOST_SIGNS // 8)}}
+    store.put(f"{log}/00000002.json", json.dumps(entry).encode())
+    for number in range(3, 12):
+        store.copy(f"{log}/00000002.json", f"{log}/{number:08d}.json")
+    assert "with the entries before it more than" in call("ps").stderr
+    assert "00000005.json" in call("status", good.id, code=1).stderr
+
+
+def test_json_of_millions_of_lists_is_not_made(good: Run) -> None:
+    """What two bytes say takes sixty in memory: JSON of too many values is refused before it is parsed."""
+    text = b'{"x":[' + b"[]," * (MOST_SIGNS // 2) + b"0]}"
+    good.bundle.root.put(f"{good.id}/spec.json", text)
+    assert "commas, colons and brackets" in call("status", good.id, code=1).stderr
 
 
 SPECS: list[Callable[[dict[str, Any]], Any]] = [
