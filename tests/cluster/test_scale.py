@@ -17,7 +17,7 @@ import pytest
 
 from runner import api
 from runner.backends.base import open_backend
-from runner.backends.processes import identity
+from runner.backends.liveness import identity
 from runner.kube import names
 from runner.kube.client import RAY_JOBS, Kube
 from runner.lifecycle import fold
