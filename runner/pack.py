@@ -198,10 +198,16 @@ def unpack(bundle: Bundle, folder: Path) -> None:
             for info, inside in members.items():
                 target = folder / inside
                 target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_bytes(archive.read(info))
+                target.write_bytes(_content(archive, info))
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, UnicodeError, RuntimeError) as error:
         raise broken(where, f"no archive of code: {error}") from error
     folder.mkdir(parents=True, exist_ok=True)
+
+
+def _content(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
+    """As many bytes as the member says that it has: what says less than it becomes is not unpacked beyond that."""
+    with archive.open(info) as file:
+        return file.read(info.file_size)
 
 
 def _check_members(members: Mapping[zipfile.ZipInfo, str], where: str) -> None:
@@ -213,5 +219,7 @@ def _check_members(members: Mapping[zipfile.ZipInfo, str], where: str) -> None:
     folders = {"/".join(parts[:n]) for parts in (inside.split("/") for inside in files) for n in range(1, len(parts))}
     if len(set(files)) < len(files) or folders & set(files):
         raise broken(where, "two files at one place")
+    if any(info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for info in members):
+        raise broken(where, "a compression that is none of code")  # of others zipfile makes all that they become at once
     if sum(info.file_size for info in members) > _MOST_UNPACKED:
         raise broken(where, f"more than {_MOST_UNPACKED >> 20} MiB of files")

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import io
+import struct
+import tracemalloc
+import zipfile
+import zlib
 from pathlib import Path
 
 import pytest
@@ -54,6 +59,36 @@ def test_no_archive_of_code_leaves_its_folder(tmp_path: Path, count: int) -> Non
         assert all(path.is_relative_to(tmp_path / "out") for path in (tmp_path / "out").rglob("*"))
         assert not [path for path in (tmp_path / "out").rglob("*") if path.is_symlink()]
     assert 0 < refused < count
+
+
+def test_a_member_that_becomes_more_than_it_says_is_not_unpacked_beyond(tmp_path: Path) -> None:
+    """256 KiB that say of themselves to be ten bytes, and become 256 MiB: ten bytes are written, no more are made. What
+    zipfile unpacks at once whatever it becomes (bzip2, lzma) is refused."""
+    bundle, zeros = Bundle(Store(str(tmp_path / "store")), ENDED), b"\0" * (256 << 20)
+    bundle.store.put("code.zip", lying("project/a.txt", zeros, 10))
+    tracemalloc.start()
+    unpack(bundle, tmp_path / "out")
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (tmp_path / "out/a.txt").read_bytes() == zeros[:10]
+    assert most < len(zeros) // 8
+    for kind in (zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
+        packed = io.BytesIO()
+        with zipfile.ZipFile(packed, "w", kind) as archive:
+            archive.writestr("project/a.txt", b"x")
+        bundle.store.put("code.zip", packed.getvalue())
+        with pytest.raises(StoreBroken, match="a compression that is none of code"):
+            unpack(bundle, tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+
+
+def lying(name: str, content: bytes, says: int) -> bytes:
+    """An archive with one file, whose headers say that it has fewer bytes, and their checksum."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(name, content)
+    data = packed.getvalue().replace(struct.pack("<I", len(content)), struct.pack("<I", says))
+    return data.replace(struct.pack("<I", zlib.crc32(content)), struct.pack("<I", zlib.crc32(content[:says])))
 
 
 def test_an_archive_that_is_none_is_refused_by_name(tmp_path: Path) -> None:
