@@ -219,7 +219,8 @@ def _check_members(members: Mapping[zipfile.ZipInfo, str], where: str) -> None:
     folders = {"/".join(parts[:n]) for parts in (inside.split("/") for inside in files) for n in range(1, len(parts))}
     if len(set(files)) < len(files) or folders & set(files):
         raise broken(where, "two files at one place")
-    if any(info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for info in members):
-        raise broken(where, "a compression that is none of code")  # of others zipfile makes all that they become at once
+    kinds = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # of others zipfile makes at once all that they become
+    if any(info.compress_type not in kinds for info in members):
+        raise broken(where, "a compression that is none of code")
     if sum(info.file_size for info in members) > _MOST_UNPACKED:
         raise broken(where, f"more than {_MOST_UNPACKED >> 20} MiB of files")

@@ -17,7 +17,7 @@ from typing import Any
 
 import psutil
 
-#: `struct flock` of Linux on 64 bits, and what is asked with it: who keeps others from locking all of a file.
+#: `struct flock` of Linux on 64 bits, and what is asked with it: who keeps others from sharing a lock of all of a file.
 _FLOCK = "hhqqi4x"
 #: Locks are given up when any descriptor of the file is closed: here they are kept open.
 _held: dict[str, int] = {}
@@ -125,7 +125,10 @@ def _hold(lock: Path) -> bool:
 
 
 def _is_held(lock: Path) -> bool | None:
-    """Whether some process has locked the file; None if that cannot be known."""
+    """Whether some process has locked the file for itself alone; None if that cannot be known.
+
+    A lock that is shared is none of a supervisor's: whoever may only read the file can have one.
+    """
     if os.fspath(lock) in _held:
         return True
     try:
@@ -133,7 +136,7 @@ def _is_held(lock: Path) -> bool | None:
     except OSError:
         return None
     try:
-        asked = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+        asked = struct.pack(_FLOCK, fcntl.F_RDLCK, os.SEEK_SET, 0, 0, 0)
         return struct.unpack(_FLOCK, fcntl.fcntl(file, fcntl.F_GETLK, asked))[0] != fcntl.F_UNLCK
     except OSError:
         return None

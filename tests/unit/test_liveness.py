@@ -133,6 +133,20 @@ def test_a_file_that_cannot_be_locked_is_no_hindrance(tmp_path: Path) -> None:
     assert not (tmp_path / "target").exists()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="locks are asked for on Linux")
+def test_a_shared_lock_keeps_no_dead_run_alive(tmp_path: Path) -> None:
+    """Another user, who may only read the file, can have a lock that is shared: no supervisor has such a one."""
+    (lock := tmp_path / "lock").touch(0o444)
+    words = "import fcntl, sys; f = open(sys.argv[1]); fcntl.lockf(f, fcntl.LOCK_SH); print(flush=True); input()"
+    reader = [sys.executable, "-c", words, str(lock)]
+    with subprocess.Popen(reader, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        assert liveness._is_held(lock) is False
+        assert process.stdin is not None
+        process.stdin.close()
+
+
 def test_a_lock_is_given_up_with_its_run(tmp_path: Path) -> None:
     """A process that runs one after the other keeps none of their files open."""
     before = len(os.listdir("/proc/self/fd"))
