@@ -14,6 +14,9 @@ from runner.rows import row_of, rows_of
 from runner.shapes import Misshapen, count, loads, moment, several
 from runner.skipped import skipped
 
+#: A line that is longer, and still has no end where a segment ends, is shown as several.
+LINE_BYTES = 16 << 20
+
 
 def _mark(value: Any, at: str) -> None:
     """From which byte of a segment on it was printed at which moment."""
@@ -174,6 +177,9 @@ class _Reader:
         if place < len(data):
             self._at = max(self._at, marks[-1][1]) if marks else self._at
             self._begin_line(data[place:])
+        if sum(map(len, self._begun)) > LINE_BYTES:
+            self.ready.append(self._line(b"".join(self._begun)))
+            self._begun, self._mid_line = [], False
 
     def _begin_line(self, rest: bytes) -> None:
         """Keep the beginning of a line. What was drawn over is not needed, and of a progress bar it may be long."""

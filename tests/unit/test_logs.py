@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from runner import ship
+from runner import logs, ship
 from runner.bundle import Bundle
 from runner.errors import InputError, StoreAway
 from runner.logs import Line, Tail, settled
@@ -164,6 +164,18 @@ def test_a_progress_bar_does_not_pile_up(bundle: Bundle) -> None:
     assert list(tail.records()) == []
     assert tail.unfinished() == "99%"
     assert all(sum(map(len, reader._begun)) < 10 for reader in tail._all())
+
+
+@pytest.mark.parametrize("last", [None, 2])
+def test_a_line_without_an_end_does_not_pile_up(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, last: int | None
+) -> None:
+    """Segments that may be one file a thousand times: what is too long for a line is shown as several, none is lost."""
+    monkeypatch.setattr(logs, "LINE_BYTES", 100)
+    write(bundle, *([b"x" * 60] * 7), b"x\nend\n")
+    tail = Tail(bundle, "logs")
+    found = texts(tail) if last is None else [line.text for line in tail.last(last, final=True)]
+    assert found == (["x" * 120] * 3 + ["x" * 61, "end"])[-(last or 9) :]
 
 
 def test_the_last_lines_alone(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
