@@ -9,30 +9,27 @@ from runner.shapes import LARGEST, Misshapen, loads, maybe, moment, number, reco
 from runner.skipped import skipped
 
 #: Of a row of metrics what runner itself writes and reads; the user's own may be anything.
-_number = maybe(number(-LARGEST))
-_ROW = record(
-    {},
-    {
-        "at": moment, "step": number(), "done": number(), "stage": text, "phase": maybe(text),
-        **dict.fromkeys(
-            (
-                "epoch", "samples", "samples_per_s", "wait_share", "steps_total", "seconds", "total",
-                "rows_in", "rows_out", "processed", "filtered", "quarantined", "bytes_in",
-            ),
-            _number,
+_OWN = {
+    "at": moment, "step": number(), "done": number(), "stage": text, "phase": maybe(text),
+    **dict.fromkeys(
+        (
+            "epoch", "samples", "samples_per_s", "wait_share", "steps_total", "seconds", "total",
+            "rows_in", "rows_out", "processed", "filtered", "quarantined", "bytes_in",
         ),
-    },
-)  # fmt: skip
+        maybe(number(-LARGEST)),
+    ),
+}  # fmt: skip
+_ROW = record({}, _OWN)
 
 
 def row_of(line: bytes | str) -> dict[str, Any]:
-    """A row of metrics. Raises Misshapen if the line is none."""
+    """A row of metrics; what runner itself writes is not in it where it is null. Raises Misshapen if it is none."""
     row: dict[str, Any] = loads(line)
     _ROW(row, "")
     for name, part in row.items():
         if isinstance(part, int) and not isinstance(part, bool):
             value(part, name)
-    return row
+    return {name: part for name, part in row.items() if part is not None or name not in _OWN}
 
 
 def rows_of(bundle: Bundle, folder: str, name: str) -> list[dict[str, Any]]:

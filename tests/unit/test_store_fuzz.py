@@ -38,7 +38,7 @@ def test_no_object_harms_who_looks_at_great_length(tmp_path: Path, monkeypatch: 
         fuzz.one(number, commands=len(COMMANDS))
 
 
-@pytest.mark.parametrize("count", [200, pytest.param(20_000, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("count", [200, pytest.param(20_000, marks=[pytest.mark.soak, pytest.mark.timeout(3600)])])
 def test_no_archive_of_code_leaves_its_folder(tmp_path: Path, count: int) -> None:
     """Whatever its members are called, and whatever links they would be."""
     store = Store(str(tmp_path / "store"))
