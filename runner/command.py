@@ -1,4 +1,4 @@
-"""The console script: Ctrl-C counts from here on, standard streams are there, and whoever reads them may leave.
+"""The command as a process: Ctrl-C counts from here on, standard streams are there, and whoever reads them may leave.
 
 It loads nothing before it listens.
 """
