@@ -58,6 +58,13 @@ class Loaded:
         beside = self._fetched(notes) if notes in self.manifest["files"] else None
         return checkpoint_files.read(self._fetched(file), beside)
 
+    def required(self, file: str) -> Any:
+        """The content of a file that a training goes on from. Raises StoreError."""
+        try:
+            return self.read(file)
+        except Damaged as error:
+            raise StoreError(f"checkpoint {self.entry['key']}: {error}", todo="resume again") from None
+
     def _fetched(self, file: str) -> Path:
         return self.checkpoints.fetch(self.entry["key"], file, self.manifest["files"][file])
 

@@ -10,16 +10,19 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from runner.errors import SpecError, listed
 from runner.worker.metrics_rows import Item, Rows, weighted_mean
+from runner.worker.train_hooks import StepHook
 
-__all__ = ["Exchanged", "Item", "Metrics"]
+if TYPE_CHECKING:
+    from runner.worker.checkpoint import Loaded
 
 #: Seconds between exchanges that rank 0 aims at, and the most steps between two of them.
 EXCHANGE_S, MOST_STEPS = 0.5, 1000
@@ -37,22 +40,24 @@ class Exchanged:
     """What every rank knows after an exchange.
 
     Args:
+        step: at which it was.
         latest: reduced values by name, those that this exchange brought.
         samples: consumed by all ranks.
         next_step: of the next exchange, if no earlier one is agreed on.
         clock: seconds that rank 0 has been training.
-        save: rank 0 finds a checkpoint due.
+        announced: by rank 0's hooks, by name.
     """
 
+    step: int
     latest: dict[str, float]
     samples: int
     next_step: int
     clock: float
-    save: bool
+    announced: Mapping[str, Any]
 
 
 @dataclass
-class Metrics:
+class Metrics(StepHook):
     """The metrics of one rank.
 
     Args:
@@ -73,10 +78,15 @@ class Metrics:
     _since: float = field(default_factory=time.monotonic)
     _started: float = field(default_factory=time.monotonic)
 
-    def add_step(self, item: Item) -> None:
-        """Keep the values of a step, which consumed the item's rows. Numbers and tensors of one element only."""
-        item.values = _kept(item.values, "ctx.step")
-        self._steps.append(item)
+    def begin(self, loaded: Loaded | None) -> None:
+        """Go on with the samples and values of a checkpoint."""
+        if loaded is not None:
+            self.samples, self.latest = loaded.manifest["samples"], dict(loaded.manifest["metrics"])
+
+    def after_step(self, step: Item) -> None:
+        """Keep the values of a step, which consumed its rows. Numbers and tensors of one element only."""
+        step.values = _kept(step.values, "ctx.step")
+        self._steps.append(step)
 
     def add_logged(self, item: Item) -> None:
         """Keep values besides those of steps."""
@@ -92,11 +102,11 @@ class Metrics:
             return len(self._steps) >= ALONE_STEPS or time.monotonic() - self._since >= ALONE_S or step <= 1
         return bool(self.peers.reached(step))
 
-    def exchange(self, step: int, save: bool = False, where: str = "ctx.step()") -> Exchanged:
+    def exchange(self, step: int, announced: Mapping[str, Any] | None = None, where: str = "ctx.step()") -> Exchanged:
         """Reduce what ranks have kept and write the rows. Every rank must come.
 
         Args:
-            save: rank 0 wishes for a checkpoint.
+            announced: what rank 0 tells all ranks, by name.
             where: in the training this is, for words about ranks that are elsewhere.
 
         Raises:
@@ -104,7 +114,7 @@ class Metrics:
         """
         kept = [[(i.step, i.rows, _numbers(i.values)) for i in items] for items in (self._steps, self._logged)]
         told: Exchanged = self.peers.meet(
-            where, {"kept": kept, "wait_s": self.wait_s}, lambda theirs: self._reduce(theirs, step, save)
+            where, {"kept": kept, "wait_s": self.wait_s}, lambda theirs: self._reduce(theirs, step, announced or {})
         )
         self.latest.update(told.latest)
         self.samples = told.samples
@@ -113,9 +123,13 @@ class Metrics:
         self._since, self.idle_s, self.wait_s = time.monotonic(), 0.0, 0.0
         return told
 
-    def idle_from(self, started: float) -> None:
-        """The time since `started` (of time.monotonic) was not spent on steps."""
+    def paused(self, what: str, started: float) -> None:
+        """That time does not count in the rates."""
         self.idle_s += time.monotonic() - max(started, self._since)
+
+    def state(self) -> dict[str, Any]:
+        """The latest values are among the fields of every checkpoint anyway."""
+        return {"samples": self.samples}
 
     def event(self, **fields: Any) -> None:
         """A row that no rank but the first has to say (a phase that ended, a checkpoint that was passed over)."""
@@ -123,7 +137,7 @@ class Metrics:
 
     # -- inside --------------------------------------------------------------------------------------------------
 
-    def _reduce(self, theirs: list[dict[str, Any]], step: int, save: bool) -> Exchanged:
+    def _reduce(self, theirs: list[dict[str, Any]], step: int, announced: Mapping[str, Any]) -> Exchanged:
         """On rank 0: write the rows of all ranks, and tell what every rank must know."""
         now = time.monotonic()
         active = max(now - self._since - self.idle_s, 1e-9)
@@ -133,7 +147,7 @@ class Metrics:
         rows.add_steps(self._steps, parts, active, share)
         rows.add_logged([*self._steps, *self._logged], parts, time.time())
         self._write(rows.lines)
-        return Exchanged(rows.latest, rows.samples, self._propose(step, now), now - self._started, save)
+        return Exchanged(step, rows.latest, rows.samples, self._propose(step, now), now - self._started, announced)
 
     def _propose(self, step: int, now: float) -> int:
         made = len(self._steps)

@@ -9,22 +9,32 @@ from typing import Any
 
 import torch
 
+from runner.bundle import Bundle
 from runner.errors import SpecError
 from runner.names import ARTEFACT
 from runner.store import Store
-from runner.worker import checkpoint_files
+from runner.worker import checkpoint_files, checkpoint_state
 from runner.worker.checkpoint_state import MODULE, STATE
 
 
-def file_name(name: str, value: Any) -> str:
-    """The name of the artefact's file. Raises SpecError for a name with odd characters."""
+def keep(bundle: Bundle, stage: str, name: str, value: Any, rank: int) -> str:
+    """Keep rank 0's value as an artefact of a stage; returns its URL. Every rank must call it with a module."""
+    if isinstance(value, torch.nn.Module):
+        value = checkpoint_state.take(checkpoint_state.tracked(name, value), [])
+    key = bundle.artefact(stage, _file_name(name, value))
+    if rank == 0:
+        _write(bundle.store, key, value)
+    return f"{bundle.store.url}/{key}"
+
+
+def _file_name(name: str, value: Any) -> str:
     if not ARTEFACT.fits(name):
         raise SpecError(f"the name {name!r}", allowed=f"{ARTEFACT.words}, at most {ARTEFACT.longest}", where="ctx.save")
     return name if "." in name else name + _ending(value)
 
 
-def write(store: Store, key: str, value: Any) -> None:
-    """Publish the value under `key`; an earlier one is replaced."""
+def _write(store: Store, key: str, value: Any) -> None:
+    """An earlier one is replaced."""
     if isinstance(value, str):
         store.put(key, value.encode())
     elif isinstance(value, bytes):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import nn
+from torch.distributed.fsdp import FSDPModule
 from torch.nn.parallel import DistributedDataParallel
 
 from runner.errors import SpecError
@@ -117,3 +120,32 @@ def settle_buckets(model: DistributedDataParallel) -> None:
         model.module = user
         for parameter in user.parameters():
             parameter.grad = None
+
+
+@contextlib.contextmanager
+def accumulating(models: Sequence[nn.Module], last: bool) -> Iterator[None]:
+    """Gradients are added up on each rank, and meet those of the other ranks at the last batch of a step only."""
+    with contextlib.ExitStack() as stack:
+        for model in () if last else models:
+            stack.enter_context(_unsynchronized(model))
+        yield
+
+
+@contextlib.contextmanager
+def _unsynchronized(model: nn.Module) -> Iterator[None]:
+    """Gradients stay on their rank. DDP may lie under or over `torch.compile`."""
+    inner: Any = model
+    while isinstance(getattr(inner, "_orig_mod", None), nn.Module):
+        inner = inner._orig_mod
+    if isinstance(inner, DistributedDataParallel):
+        with inner.no_sync():
+            yield
+        return
+    sharded = [part for part in inner.modules() if isinstance(part, FSDPModule)]
+    for part in sharded:
+        part.set_requires_gradient_sync(False, recurse=False)
+    try:
+        yield
+    finally:
+        for part in sharded:
+            part.set_requires_gradient_sync(True, recurse=False)

@@ -26,10 +26,13 @@ from runner.worker.train_board import (
     words_of,
 )  # fmt: skip
 from runner.worker.train_early import Early
+from runner.worker.train_hooks import StepHook
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from runner.worker.checkpoint import Loaded
+    from runner.worker.metrics_rows import Item
     from runner.worker.train_values import Store
 
 #: Collectives for CPU tensors beside those of the accelerator.
@@ -44,8 +47,9 @@ _LAST_S = 60.0
 _RULE = "Every rank must make the same steps, phases, checkpoints and sums, and track the same"
 
 
-class Peers:
-    """The ranks of a gang. A rank alone talks to itself, and no process group is needed.
+class Peers(StepHook):
+    """The ranks of a gang, and what each tells the others of where it is. A rank alone talks to itself, and no process
+    group is needed.
 
     Args:
         store: by which the ranks found each other; None for a rank alone.
@@ -69,6 +73,15 @@ class Peers:
             self._server = store  # kept: on rank 0 it goes with its last owner, which must not be the user's group
             self._store = store.clone()  # of this thread alone: a connection serves one call at a time
             self._board = Board(store, rank, world_size, self._now, self._early, on_gpu)
+
+    def begin(self, loaded: Loaded | None) -> None:
+        """Steps of earlier attempts count."""
+        if loaded is not None:
+            self.step = loaded.manifest["step"]
+
+    def after_step(self, step: Item) -> None:
+        """The others are told how far this rank is."""
+        self.step = step.step
 
     def meet(self, where: str, value: Any = None, answer: Callable[[list[Any]], Any] | None = None) -> Any:
         """Wait until every rank has come to the same place.

@@ -1,4 +1,4 @@
-"""A training that begins from another run's checkpoint: with its weights, at step 0, on its own data."""
+"""Where a training begins: at its own newest checkpoint, or at step 0 with the weights of another run's."""
 
 from __future__ import annotations
 
@@ -8,14 +8,39 @@ from typing import Any
 import torch
 
 from runner.bundle import Bundle
-from runner.errors import SpecError, StoreError, listed, suggest
+from runner.errors import RunnerError, SpecError, StoreError, listed, suggest
 from runner.spec import Train
 from runner.worker import checkpoint_state
 from runner.worker.checkpoint import Checkpoints, Damaged, Loaded
 from runner.worker.checkpoint_state import MODULE, Tracked
 from runner.worker.scope import Scope
+from runner.worker.train_peers import Peers
 
 _MOST = 4
+
+
+def newest(checkpoints: Checkpoints, entries: list[dict[str, Any]], peers: Peers) -> tuple[Loaded | None, list[str]]:
+    """The checkpoint to go on from, and words about damaged ones that were passed over. All ranks take rank 0's choice.
+
+    Args:
+        entries: the published ones, newest first.
+
+    Raises:
+        StoreError: all of them are damaged.
+    """
+    if not entries:
+        return None, []
+    found: tuple[Any, ...] | None = None
+    if peers.rank == 0:
+        try:
+            chosen, damaged = checkpoints.newest(entries)
+            found = (chosen and (chosen.entry, chosen.manifest), damaged)
+        except RunnerError as error:
+            found = (error, [])
+    choice, damaged = peers.meet("the start, with its checkpoint", found, lambda told: told[0])
+    if isinstance(choice, RunnerError):
+        raise choice
+    return (None if choice is None else Loaded(choice[0], choice[1], checkpoints)), list(damaged)
 
 
 class Start:

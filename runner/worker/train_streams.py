@@ -13,6 +13,8 @@ from typing import Any
 from runner.data.batch import Batch
 from runner.data.stream import Stream
 from runner.errors import RunFailed
+from runner.worker.checkpoint import Loaded
+from runner.worker.train_hooks import StepHook
 
 
 @dataclass
@@ -33,12 +35,12 @@ class _Open:
 
 
 @dataclass
-class Streams:
+class Streams(StepHook):
     """The recorded streams of one rank.
 
     Args:
         before_batch: called before each batch is asked for: the moment between two steps.
-        restored, restored_loop: what `state` and `loop` were when the checkpoint was made.
+        restored, restored_loop: the places and the loop over `epochs` when the checkpoint was made.
     """
 
     before_batch: Callable[[], None]
@@ -57,6 +59,12 @@ class Streams:
     _last: dict[str, dict[str, Any]] = field(default_factory=dict)  # name -> the occurrence that ended last, and where
     _waited: float = 0.0  # by streams that have ended
     _told: float = 0.0
+
+    def begin(self, loaded: Loaded | None) -> None:
+        """Go on at the places of a checkpoint."""
+        if loaded is not None:
+            made = loaded.manifest
+            self.epoch, self.restored, self.restored_loop = made["epoch"], made["streams"], made["loop"]
 
     def next_epoch(self, name: str) -> int:
         """The epoch at which the next occurrence of `name` begins: behind those of the earlier ones."""
@@ -134,7 +142,7 @@ class Streams:
     def state(self) -> dict[str, Any]:
         """All places at the last step, as JSON values. Rank-independent."""
         names = dict.fromkeys([*self.restored, *self._opened])
-        return {name: self._state_of(name) for name in names}
+        return {"epoch": self.epoch, "streams": {name: self._state_of(name) for name in names}, "loop": self.loop}
 
     def _state_of(self, name: str) -> dict[str, Any]:
         opened = self._opened.get(name, 0)

@@ -52,7 +52,7 @@ def rows(path: Path) -> list[dict[str, Any]]:
 def test_steps_are_means_over_all_rows(tmp_path: Path) -> None:
     """A rank with more rows counts for more, and samples are those of all ranks."""
     metrics = Metrics(Others([(1, True, 10, {"loss": 4.0})]), tmp_path / "rows")
-    metrics.add_step(step(1, 30, loss=2.0))
+    metrics.after_step(step(1, 30, loss=2.0))
     metrics.exchange(1)
     row = rows(tmp_path / "rows")[0]
     assert (row["loss"], row["samples"], row["step"]) == (2.5, 40, 1)
@@ -84,7 +84,7 @@ def test_rows_do_not_depend_on_when_ranks_met(tmp_path: Path) -> None:
         peers = Others([], [])
         metrics = Metrics(peers, path)
         for number, (a, b, c) in enumerate(values, 1):
-            metrics.add_step(step(number, 11, loss=a))
+            metrics.after_step(step(number, 11, loss=a))
             peers.others[0].append((number, True, 11, {"loss": b}))
             peers.others[1].append((number, True, 10, {"loss": c}))
             if number % every == 0 or number == 20:
@@ -99,7 +99,7 @@ def test_rows_do_not_depend_on_when_ranks_met(tmp_path: Path) -> None:
 def test_ranks_out_of_step_are_an_error(tmp_path: Path) -> None:
     """Ranks that made different steps since they last met are told."""
     metrics = Metrics(Others([(1, True, 1, {}), (2, True, 1, {})]), tmp_path / "rows")
-    metrics.add_step(step(1, 1))
+    metrics.after_step(step(1, 1))
     with pytest.raises(RunFailed, match=r"rank 0 called ctx.step\(\) 1 times and rank 1 2 times"):
         metrics.exchange(1)
 
@@ -119,7 +119,7 @@ def test_next_meeting_follows_the_speed(made: int, seconds: float, expected: int
     peers = Others([(n, True, 1, {}) for n in range(1, made + 1)])
     metrics = Metrics(peers, None)
     for number in range(1, made + 1):
-        metrics.add_step(step(number, 1))
+        metrics.after_step(step(number, 1))
     metrics._since = time.monotonic() - seconds
     metrics.exchange(made)
     assert peers.next_step - made == pytest.approx(expected, rel=0.1, abs=1)
@@ -135,7 +135,7 @@ def test_cost_of_a_step_does_not_grow_with_those_it_is_exchanged_with(tmp_path: 
         metrics = Metrics(Others(steps), tmp_path / f"rows-{made}")
         started = time.process_time()
         for number in range(1, made + 1):
-            metrics.add_step(step(number, 1, loss=1.5))
+            metrics.after_step(step(number, 1, loss=1.5))
         metrics.exchange(made)
         return time.process_time() - started
 
@@ -148,9 +148,9 @@ def test_rank_alone_keeps_a_bounded_number_of_steps() -> None:
     """However quick its steps are, a rank alone writes them before there are too many to keep."""
     metrics = Metrics(Others(), None, _since=time.monotonic() + 1000.0)
     for number in range(1, ALONE_STEPS):
-        metrics.add_step(step(number, 1))
+        metrics.after_step(step(number, 1))
         assert number == 1 or not metrics.due(number)
-    metrics.add_step(step(ALONE_STEPS, 1))
+    metrics.after_step(step(ALONE_STEPS, 1))
     assert metrics.due(ALONE_STEPS)
 
 
@@ -171,7 +171,7 @@ def test_rows_are_json_as_python_writes_it(tmp_path: Path) -> None:
     """Names and numbers of any kind come back from a row as they were given."""
     values = {'quoted "name"': 1.5, "é/ü": float("inf"), "small": 5e-324, "third": 1 / 3, "whole": 3, "yes": True}
     metrics = Metrics(Others(), tmp_path / "rows")
-    metrics.add_step(step(1, 1, **values))
+    metrics.after_step(step(1, 1, **values))
     metrics.add_logged(Item(1, 0, 1.0, 1, {"nan": np.float32("nan")}))
     metrics.exchange(1)
     first, second = rows(tmp_path / "rows")
@@ -197,15 +197,15 @@ def test_what_is_no_number_is_refused_where_it_is_given(value: Any) -> None:
     metrics = Metrics(Others(), None)
     shape = r"Tensor of shape \(.*\)" if isinstance(value, torch.Tensor) else ""
     with pytest.raises(SpecError, match=rf"ctx.step: loss is a .*{shape}"):
-        metrics.add_step(step(1, 1, loss=value))
+        metrics.after_step(step(1, 1, loss=value))
     for number in (np.longdouble(0.5), np.array([[0.5]]), torch.tensor([0.5], requires_grad=True), True, np.int8(3)):
-        metrics.add_step(step(1, 1, loss=number))  # type: ignore[arg-type]
+        metrics.after_step(step(1, 1, loss=number))  # type: ignore[arg-type]
 
 
 def test_rates_leave_out_what_was_not_training(tmp_path: Path) -> None:
     """Time of phases and checkpoints does not lower the rate; time waiting for data is its share."""
     metrics = Metrics(Others([(1, True, 100, {})]), tmp_path / "rows")
-    metrics.add_step(step(1, 100))
+    metrics.after_step(step(1, 100))
     metrics._since -= 11.0
     metrics.idle_s, metrics.wait_s = 10.0, 0.25
     metrics.exchange(1)
