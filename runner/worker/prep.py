@@ -29,8 +29,9 @@ from runner.worker.prep_files import OutputFile
 from runner.worker.prep_make import run_make
 from runner.worker.prep_progress import COUNTS, Progress
 from runner.worker.prep_publish import Sink, publish
+from runner.worker.prep_quarantine import too_many
 from runner.worker.prep_reuse import Reuse, traced_here
-from runner.worker.prep_run import Work, run_task, too_many
+from runner.worker.prep_run import Work, run_task
 from runner.worker.prep_tasks import Task, plan_tasks
 from runner.worker.scope import Scope
 

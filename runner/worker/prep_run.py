@@ -5,27 +5,25 @@ from __future__ import annotations
 import dataclasses
 import functools
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
 
 from runner.capture import user_line, user_trace
 from runner.data.catalog import Catalog, task_folder
-from runner.data.formats import read
-from runner.data.limits import limits
 from runner.data.manifest import UNCOUNTED
 from runner.data.python_values import Uncarried
-from runner.data.writer import write_file
 from runner.errors import DataError, UserCodeError
 from runner.names import TASK
 from runner.spec import Prep
 from runner.worker import prep_trace
 from runner.worker.prep_batches import cut
-from runner.worker.prep_files import Gather, OutputFile, slug, store_table, temporary
+from runner.worker.prep_input import TaskInput
+from runner.worker.prep_outputs import Outputs
+from runner.worker.prep_quarantine import Quarantine, too_many
 from runner.worker.prep_reuse import code_root, versions_of
-from runner.worker.prep_schema import Drift, Unwritable, plain
-from runner.worker.prep_tasks import Part, Task
+from runner.worker.prep_tasks import Task
 from runner.worker.prep_user import Applied, Raised, Transform
 from runner.worker.scope import Scope
 
@@ -97,8 +95,8 @@ def run_task(work: Work, task: Task) -> dict[str, Any]:
     started = time.monotonic()
     run = _Run(work, task)
     watch = prep_trace.begin()
-    with watch.at_work(work.scope.store, run.inputs, work.inside):
-        for batch in cut(run.rows(), work.stage.batch_size, run.most_bytes, f"{work.where}, {task}"):
+    with watch.at_work(work.scope.store, run.input.urls, work.inside):
+        for batch in cut(run.input.rows(), work.stage.batch_size, run.input.most_bytes, f"{work.where}, {task}"):
             run.take(batch)
         record = run.finish()
     record["deps"], record["loaded"] = {**work.named, **watch.deps(code_root(), work.modules)}, watch.packages()
@@ -114,49 +112,24 @@ class _Run:
 
     def __init__(self, work: Work, task: Task) -> None:
         self._work, self._task = work, task
-        self._origins: list[tuple[int, Part]] = []  # (first row in the task, part), as they are read
-        self._sinks = {key: Gather() for key in work.stage.sinks}
-        self._files: dict[str, list[OutputFile]] = {key: [] for key in work.stage.sinks}
-        self._bad: list[tuple[int, str, str]] = []  # row of the task, what was raised, traceback
-        self._bad_rows: list[pa.RecordBatch] = []
+        self.input = TaskInput(task, work.base, work.options, work.schema)
+        self._outputs = Outputs(work.stage, work.scope, task)
+        self._quarantine = Quarantine(self.input)
         self._counts = Applied()
         self._row = 0  # of the task: how many went through the transform
-        self._first_rows: dict[str, int] = {}
-
-    @property
-    def inputs(self) -> list[str]:
-        """The URLs of the files that it reads."""
-        return [self._url(part) for part in self._task.parts]
-
-    @property
-    def most_bytes(self) -> int:
-        """That a batch may take."""
-        in_files = sum(part.shard.units[i].within(part.shard.size) for part in self._task.parts for i in part.units)
-        return limits().at_once(in_files)
-
-    def rows(self) -> Iterator[pa.RecordBatch]:
-        """The input, in order."""
-        row = 0
-        for part in self._task.parts:
-            self._origins.append((row, part))
-            for batch in read(self._url(part), part.shard, part.units, None, self._work.options, self._work.schema):
-                row += batch.num_rows
-                yield batch
 
     def take(self, batch: pa.RecordBatch) -> None:
         """Transform a batch and write what is complete."""
         applied = self._apply(batch)
         for key, tables in applied.tables.items():
             for table in tables:
-                self._add(key, table)
+                self._outputs.add(key, table, self._row)
         self._counts.processed += applied.processed
         self._counts.filtered += applied.filtered
         for row, error in applied.bad:
-            self._bad.append((self._row + row, user_line(error), user_trace(error)))
-            self._bad_rows.append(batch.slice(row, 1))
-        if len(self._bad) > self._work.most_bad:
-            row, line, trace = self._bad[0]
-            raise too_many(self._work.stage, len(self._bad), self._work.rows, self._said(row, line), trace)
+            self._quarantine.add(self._row + row, error, batch.slice(row, 1))
+        if len(self._quarantine) > self._work.most_bad:
+            raise too_many(self._work.stage, len(self._quarantine), self._work.rows, *self._quarantine.first)
         self._row += batch.num_rows
 
     def _apply(self, batch: pa.RecordBatch) -> Applied:
@@ -183,138 +156,36 @@ class _Run:
             cause = raised.cause
         found = transform.first_bad(batch)
         if self._work.scope.inline:
-            place = self._place(self._row + found[0]) if found else self._span(batch)
+            place = self.input.place(self._row + found[0]) if found else self._span(batch)
             cause.add_note(f"in stage '{self._work.stage.name}', {place}")
             raise cause
         if found is None:
             message = f"{self._work.where}: {user_line(cause)} at {self._span(batch)}, which raise only together"
             raise UserCodeError(message, trace=user_trace(cause))
         row, error = found
-        raise UserCodeError(
-            f"{self._work.where}: {self._said(self._row + row, user_line(error))}", trace=user_trace(error)
-        )
+        message = f"{self._work.where}: {user_line(error)} at {self.input.place(self._row + row)}"
+        raise UserCodeError(message, trace=user_trace(error))
 
-    def _add(self, key: str, table: pa.Table) -> None:
-        try:
-            for piece in self._sinks[key].add(table):
-                self._write(key, piece)
-        except Drift as drift:
-            sink = self._work.stage.sinks[key]
-            raise DataError(
-                f"schema drift in the column '{drift.field}' of '{sink}': {drift.left} up to row {self._row - 1}, "
-                f"{drift.right} from there on (rows of {self._task})",
-                allowed="one type for a column in every batch",
-                todo=f"make '{drift.field}' the same type in every batch that fn returns",
-                where=self._work.where,
-            ) from None
-
-    def _write(self, key: str, piece: pa.Table) -> None:
-        first = self._task.parts[0]
-        number = len(self._files[key])
-        file = store_table(
-            piece,
-            self._work.scope.store,
-            self._work.stage.sinks[key],
-            f"{slug(first.shard.path)}-{first.units[0]:05d}-{self._task.key}-{number:03d}",
-            folder=self._work.scope.data_folder,
-            scratch=self._work.scope.scratch,
-            source=str(self._task),
-            where=self._work.where,
-        )
-        self._files[key].append(file)
+    def _span(self, batch: pa.RecordBatch) -> str:
+        return self.input.span(self._row, batch.num_rows)
 
     def finish(self) -> dict[str, Any]:
         """Write what is left; the record of the task."""
-        for key, gather in self._sinks.items():
-            for piece in gather.rest():
-                self._write(key, piece)
-        sinks = {
-            key: {"files": [file.to_json() for file in files], "columns": self._empty_schema(key)}
-            for key, files in self._files.items()
-        }
+        sinks, bad = self._outputs.finish(), self._quarantine
+        key = f"{task_folder(self._work.code)}/{TASK(self._task.key)}.quarantine.parquet"
+        if bad:
+            bad.write(self._work.scope.store, key, self._work.scope.scratch)
+        first_error, first_trace = bad.first
         return {
             "key": self._task.key,
             "shards": [part.shard.path for part in self._task.parts],
             "rows_in": self._row,
             "processed": self._counts.processed,
             "filtered": self._counts.filtered,
-            "quarantined": len(self._bad),
+            "quarantined": len(bad),
             "bytes_in": self._task.bytes_in,
-            "quarantine": self._write_bad() if self._bad else None,
-            "first_error": self._said(*self._bad[0][:2]) if self._bad else None,
-            "first_trace": self._bad[0][2] if self._bad else None,
+            "quarantine": key if bad else None,
+            "first_error": first_error,
+            "first_trace": first_trace,
             "sinks": sinks,
         }
-
-    def _empty_schema(self, key: str) -> dict[str, str] | None:
-        schema = self._sinks[key].schema
-        return None if schema is None else {field.name: str(field.type) for field in schema}
-
-    def _write_bad(self) -> str:
-        """The rows set aside, as they came in, with what they raised."""
-        places = [self._locate(row) for row, _, _ in self._bad]
-        table = pa.table(
-            {
-                "shard": [url for url, _ in places],
-                "row": pa.array([row for _, row in places], pa.int64()),
-                "error": [line for _, line, _ in self._bad],
-                "trace": [trace for _, _, trace in self._bad],
-                **_input_column(pa.concat_batches(self._bad_rows)),
-            }
-        )
-        key = f"{task_folder(self._work.code)}/{TASK(self._task.key)}.quarantine.parquet"
-        with temporary(self._work.scope.scratch) as local:
-            write_file(local, table)
-            self._work.scope.store.put_file(key, local)
-        return key
-
-    # -- places --------------------------------------------------------------------------------------------------
-
-    def _url(self, part: Part) -> str:
-        return f"{self._work.base}/{part.shard.path}"
-
-    def _locate(self, row: int) -> tuple[str, int]:
-        """(URL of the shard, row in the shard) of a row of the task."""
-        first, part = next(origin for origin in reversed(self._origins) if origin[0] <= row)
-        return self._url(part), row - first + self._rows_before(part)
-
-    def _rows_before(self, part: Part) -> int:
-        """Rows of the shard's units before the part; lines that nobody counted are counted now."""
-        before = tuple(range(part.units[0]))
-        counts = [part.shard.units[i].rows for i in before]
-        if UNCOUNTED not in counts:
-            return sum(counts)
-        batches = read(self._url(part), part.shard, before, None, self._work.options, self._work.schema)
-        return sum(batch.num_rows for batch in batches)
-
-    def _place(self, row: int) -> str:
-        url, number = self._locate(row)
-        return f"row {number} of {url}"
-
-    def _span(self, batch: pa.RecordBatch) -> str:
-        url, number = self._locate(self._row)
-        return f"the {batch.num_rows} rows from row {number} of {url} on"
-
-    def _said(self, row: int, line: str) -> str:
-        return f"{line} at {self._place(row)}"
-
-
-def _input_column(rows: pa.RecordBatch) -> dict[str, pa.Array]:
-    """The column `input` of rows set aside, without what Parquet cannot hold."""
-    kept = {}
-    for name, column in zip(rows.schema.names, rows.columns, strict=True):
-        try:
-            kept[name] = plain(pa.table({name: column})).column(0).combine_chunks()
-        except Unwritable:
-            continue
-    return {"input": pa.StructArray.from_arrays(list(kept.values()), list(kept))} if kept else {}
-
-
-def too_many(stage: Prep, bad: int, rows: int, first: str, trace: str) -> UserCodeError:
-    """The error for more rows set aside than the stage allows."""
-    share = f" of {rows} ({bad / rows:.2%})" if rows > 0 else ""
-    return UserCodeError(
-        f"Prep '{stage.name}': at least {bad} rows{share} raised, more than max_quarantine="
-        f"{stage.max_quarantine:g} allows; the first: {first}",
-        trace=trace,
-    )
