@@ -6,11 +6,9 @@ import dataclasses
 import functools
 import time
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from runner.data.catalog import (
-    Catalog,
     code_key,
     data_key,
     result_key,
@@ -30,14 +28,13 @@ from runner.worker.prep_make import run_make
 from runner.worker.prep_progress import COUNTS, Progress
 from runner.worker.prep_publish import Sink, publish
 from runner.worker.prep_quarantine import too_many
+from runner.worker.prep_records import TaskRecords
 from runner.worker.prep_reuse import Reuse, traced_here
 from runner.worker.prep_run import Work, run_task
-from runner.worker.prep_tasks import Task, plan_tasks
+from runner.worker.prep_tasks import plan_tasks
 from runner.worker.scope import Scope
 
 __all__ = ["run_make", "run_prep"]
-
-_THREADS = 16
 
 
 def run_prep(stage: Prep, scope: Scope, pool: Pool) -> dict[str, Any]:
@@ -69,7 +66,6 @@ class _Stage:
 
     def __init__(self, stage: Prep, scope: Scope, pool: Pool) -> None:
         self._stage, self._scope, self._pool = stage, scope, pool
-        self._catalog = Catalog(scope.store)
         self._where = f"Prep '{stage.name}'"
         self._inputs: dict[str, Manifest] = {k: scope.manifest(source) for k, source in stage.sources.items()}
         identity = stage_code(stage, config=scope.spec["job"]["config"])
@@ -79,7 +75,6 @@ class _Stage:
         fields = ("counts", "tasks", "quarantine")
         self._reuse = Reuse(stage.name, identity, key, scope, stage.sinks, fields, self._inputs.values())
         self._code = code_key(stage, identity.hash, self._config)
-        self._known: set[str] = set()  # tasks that have a record
 
     def existing(self) -> dict[str, Any] | None:
         """The result, if it is in the store with all its data; also mends the datasets' logs after a crash."""
@@ -127,9 +122,12 @@ class _Stage:
         """The records of all tasks, in the order of the data, and how many were there before."""
         manifest = next(iter(self._inputs.values()))
         tasks = plan_tasks(manifest, self._code)
-        records = self._recorded(tasks)
+        before = TaskRecords(self._stage, self._scope.store, self._code, self._reuse)
+        records = before.of(tasks)
         reused = len(records)
-        todo = [self._as_new(task) for task in tasks if task.key not in records]
+        todo = [
+            dataclasses.replace(task, replace=task.key in before.known) for task in tasks if task.key not in records
+        ]
         work = Work(
             self._stage, self._code, manifest.base, manifest.options, manifest.schema, manifest.rows,
             self._reuse.identity.modules, self._reuse.named, self._reuse.identity.packages, self._reuse.inside,
@@ -141,49 +139,6 @@ class _Stage:
             progress.add(record)
         progress.tell()
         return [records[task.key] for task in tasks], reused
-
-    def _recorded(self, tasks: list[Task]) -> dict[str, dict[str, Any]]:
-        """Task key -> record, of those that are done and whose files are there."""
-        self._known = self._catalog.tasks(self._code)
-        wanted = [task.key for task in tasks if task.key in self._known]
-        if not wanted:
-            return {}
-        with ThreadPoolExecutor(_THREADS) as threads:
-            found = list(threads.map(lambda key: self._catalog.task(self._code, key), wanted))
-            records = [record for record in found if record is not None and self._usable(record)]
-            places = self._places(threads, records)
-        placed = [_placed(record, places) for record in records]
-        return {record["key"]: record for record in placed if record is not None}
-
-    def _places(self, threads: ThreadPoolExecutor, records: list[dict[str, Any]]) -> dict[str, dict[str, str]]:
-        """Sink key -> name of a file -> a folder of the dataset that has it: the name tells its content.
-
-        That in which a task has written it may have gone with its version; versions that share it have it too.
-        """
-        found: dict[str, dict[str, str]] = {}
-        for key, name in self._stage.sinks.items():
-            wanted = {f["path"]: f["folder"] for record in records for f in record["sinks"][key]["files"]}
-            folders = list(dict.fromkeys(wanted.values()))
-            found[key] = self._listed(threads, name, folders)
-            if not wanted.keys() <= found[key].keys():
-                versions = {version.data["folder"] for version in self._catalog.versions(name)}
-                found[key] |= self._listed(threads, name, sorted(versions - set(folders)))
-        return found
-
-    def _listed(self, threads: ThreadPoolExecutor, name: str, folders: list[str]) -> dict[str, str]:
-        """Name of a file -> the folder that has it."""
-        lists = threads.map(lambda folder: self._scope.store.list(data_key(name, folder)), folders)
-        return {file: folder for folder, files in zip(folders, lists, strict=True) for file in files}
-
-    def _usable(self, record: Mapping[str, Any]) -> bool:
-        if record["sinks"].keys() != self._stage.sinks.keys():
-            return False
-        if record["quarantined"] and not self._stage.max_quarantine:
-            return False  # it is run again, to raise as it should
-        return self._reuse.may_use(record)
-
-    def _as_new(self, task: Task) -> Task:
-        return dataclasses.replace(task, replace=True) if task.key in self._known else task
 
     # -- the end -------------------------------------------------------------------------------------------------
 
@@ -231,16 +186,6 @@ class _Stage:
 
 def _sum(records: list[dict[str, Any]]) -> dict[str, int]:
     return {name: sum(record[name] for record in records) for name in COUNTS}
-
-
-def _placed(record: dict[str, Any], places: Mapping[str, Mapping[str, str]]) -> dict[str, Any] | None:
-    """The record of a task with its files where they lie now; None if one is lost."""
-    sinks = {}
-    for key, sink in record["sinks"].items():
-        if any(file["path"] not in places[key] for file in sink["files"]):
-            return None
-        sinks[key] = {**sink, "files": [{**file, "folder": places[key][file["path"]]} for file in sink["files"]]}
-    return {**record, "sinks": sinks}
 
 
 def _progress(counts: Mapping[str, int]) -> dict[str, int]:
