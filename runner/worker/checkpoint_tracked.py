@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from runner.errors import SpecError, listed, suggest
 from runner.names import FILE
 from runner.worker import checkpoint_state
-from runner.worker.checkpoint import Loaded
 from runner.worker.checkpoint_state import MODULE, Tracked
-from runner.worker.metrics_rows import Item
 from runner.worker.train_hooks import StepHook
-from runner.worker.train_loop import Loop
-from runner.worker.train_start import Start
+
+if TYPE_CHECKING:
+    from runner.worker.checkpoint import Loaded
+    from runner.worker.metrics_rows import Item
+    from runner.worker.train_loop import Loop
+    from runner.worker.train_start import Start
 
 
 class TrackedObjects(StepHook):

@@ -12,11 +12,11 @@ from runner.errors import SpecError
 from runner.spec import Train
 from runner.worker import train_data
 from runner.worker.scope import Scope
-from runner.worker.train_loop import Loop
-from runner.worker.train_phases import Phases
 
 if TYPE_CHECKING:
     from runner.worker.rank import Place
+    from runner.worker.train_loop import Loop
+    from runner.worker.train_phases import Phases
 
 
 class Loader:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from runner.worker.checkpoint import Loaded
-from runner.worker.metrics import Metrics
 from runner.worker.metrics_rows import Item
 from runner.worker.train_hooks import StepHook, overriding
 from runner.worker.train_streams import Streams
+
+if TYPE_CHECKING:
+    from runner.worker.checkpoint import Loaded
+    from runner.worker.metrics import Metrics
 
 
 class Loop:

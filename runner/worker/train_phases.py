@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
-from runner.data.batch import Batch
-from runner.data.stream import Stream
 from runner.errors import RunnerError, SpecError
-from runner.worker.train_loop import Loop
 from runner.worker.train_phase import Watchdog
+
+if TYPE_CHECKING:
+    from runner.data.batch import Batch
+    from runner.data.stream import Stream
+    from runner.worker.train_loop import Loop
 
 
 class Phases:

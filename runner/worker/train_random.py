@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from runner.worker.checkpoint import Loaded
 from runner.worker.checkpoint_writer import RANDOM
 from runner.worker.train_hooks import StepHook
-from runner.worker.train_loop import Loop
+
+if TYPE_CHECKING:
+    from runner.worker.checkpoint import Loaded
+    from runner.worker.train_loop import Loop
 
 
 def seed_all(seed: int) -> None:

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import math
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from runner.spec import Train
 from runner.worker import checkpoint_state
-from runner.worker.checkpoint import Checkpoints, Loaded
-from runner.worker.checkpoint_tracked import TrackedObjects
 from runner.worker.checkpoint_writer import RANDOM, Writer
-from runner.worker.metrics import Exchanged
-from runner.worker.metrics_rows import Item
 from runner.worker.train_board import RETURNED
 from runner.worker.train_hooks import StepHook
-from runner.worker.train_loop import Loop
-from runner.worker.train_random import Randomness
 from runner.worker.train_streams import check_places
+
+if TYPE_CHECKING:
+    from runner.worker.checkpoint import Checkpoints, Loaded
+    from runner.worker.checkpoint_tracked import TrackedObjects
+    from runner.worker.metrics import Exchanged
+    from runner.worker.metrics_rows import Item
+    from runner.worker.train_loop import Loop
+    from runner.worker.train_random import Randomness
 
 #: What rank 0 announces when its clock asks for a checkpoint.
 _DUE = "checkpoint"

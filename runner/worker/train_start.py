@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -14,7 +14,9 @@ from runner.worker import checkpoint_state
 from runner.worker.checkpoint import Checkpoints, Damaged, Loaded
 from runner.worker.checkpoint_state import MODULE, Tracked
 from runner.worker.scope import Scope
-from runner.worker.train_peers import Peers
+
+if TYPE_CHECKING:
+    from runner.worker.train_peers import Peers
 
 _MOST = 4
 

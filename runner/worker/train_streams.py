@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from runner.data.batch import Batch
 from runner.data.stream import Stream
 from runner.errors import RunFailed
-from runner.worker.checkpoint import Loaded
 from runner.worker.train_hooks import StepHook
+
+if TYPE_CHECKING:
+    from runner.worker.checkpoint import Loaded
 
 
 @dataclass
