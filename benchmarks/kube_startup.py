@@ -20,11 +20,11 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from runner.backends import manifest
+from runner.backends.kuberay import manifest
 from runner.kube.client import CONFIG_MAPS, PODS, RAY_JOBS, Kube
-from runner.project import find_project
-from runner.spec import Cluster
-from runner.store import Store
+from runner.plan.project import find_project
+from runner.spec.job import Cluster
+from runner.store.store import Store
 
 HERE = Path(__file__).resolve().parent
 PEERS = HERE / "kube_peers"

@@ -27,9 +27,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from runner.data import dense
 from runner.data.manifest import Manifest, build
-from runner.data.stream import Stream
+from runner.data.stream import dense
+from runner.data.stream.stream import Stream
 
 TOKENS = 1024
 KINDS = ("binary", "binary-lz4", "binary-zstd", "list", "list-zstd")

@@ -11,36 +11,36 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from runner.api import get_run, resume, runs, submit
-    from runner.data.stream import Batch, Stream
+    from runner.client.published import dataset
+    from runner.client.run import Run
+    from runner.client.submit import get_run, resume, runs, submit
+    from runner.data.stream.stream import Batch, Stream
     from runner.errors import InputError, RunFailed, RunnerError, UserCodeError
-    from runner.published import dataset
-    from runner.run import Run
-    from runner.spec import Cluster, Dataset, Group, Job, Kubernetes, Prep, Train, Volume
-    from runner.worker.train_context import TrainContext
+    from runner.spec.job import Cluster, Dataset, Group, Job, Kubernetes, Prep, Train, Volume
+    from runner.train.context import TrainContext
 
 _WHERE = {
-    "Batch": "runner.data.stream",
-    "Cluster": "runner.spec",
-    "Dataset": "runner.spec",
-    "Group": "runner.spec",
+    "Batch": "runner.data.stream.stream",
+    "Cluster": "runner.spec.job",
+    "Dataset": "runner.spec.job",
+    "Group": "runner.spec.job",
     "InputError": "runner.errors",
-    "Job": "runner.spec",
-    "Kubernetes": "runner.spec",
-    "Prep": "runner.spec",
-    "Run": "runner.run",
+    "Job": "runner.spec.job",
+    "Kubernetes": "runner.spec.job",
+    "Prep": "runner.spec.job",
+    "Run": "runner.client.run",
     "RunFailed": "runner.errors",
     "RunnerError": "runner.errors",
-    "Stream": "runner.data.stream",
-    "Train": "runner.spec",
-    "TrainContext": "runner.worker.train_context",
+    "Stream": "runner.data.stream.stream",
+    "Train": "runner.spec.job",
+    "TrainContext": "runner.train.context",
     "UserCodeError": "runner.errors",
-    "Volume": "runner.spec",
-    "dataset": "runner.published",
-    "get_run": "runner.api",
-    "resume": "runner.api",
-    "runs": "runner.api",
-    "submit": "runner.api",
+    "Volume": "runner.spec.job",
+    "dataset": "runner.client.published",
+    "get_run": "runner.client.submit",
+    "resume": "runner.client.submit",
+    "runs": "runner.client.submit",
+    "submit": "runner.client.submit",
 }
 
 __all__ = [

@@ -12,7 +12,7 @@ def _leave(number: int, frame: object) -> None:
 if __name__ in ("__main__", "runner.__main__"):  # the console script's too, but not that of a child of this process
     signal.signal(signal.SIGINT, _leave)  # until `interrupts` listens
 
-from runner.command import main  # noqa: E402
+from runner.cli.command import main  # noqa: E402
 
 if __name__ == "__main__":
     sys.exit(main())

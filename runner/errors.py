@@ -35,8 +35,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from runner.code_root import code_root, is_installed
-from runner.visible import visible
+from runner.process.code_root import code_root, is_installed
+from runner.untrusted.visible import visible
 
 #: What is said of a bug of ours, wherever it shows.
 REPORT = "This is a bug of runner, not of your input. Please report it with the lines above and `runner --version`."

@@ -344,6 +344,6 @@ def _mark(part: Any) -> str:
 
 def through_fields(config: Any) -> dict[str, Any]:
     """The fields of a config by name."""
-    from runner import records
+    from runner.values import records
 
     return {name: getattr(config, name) for name in records.names(config)}

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from runner import isolation, skipped
-from runner.store import Store
+from runner.code import isolation
+from runner.store.store import Store
+from runner.untrusted import skipped
 
 
 @pytest.fixture
@@ -25,7 +26,7 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in list(os.environ):
         if name.startswith("RUNNER_"):
             monkeypatch.delenv(name)
-    monkeypatch.setattr("runner.code_root._code_root", None)
+    monkeypatch.setattr("runner.process.code_root._code_root", None)
     monkeypatch.setattr("sys.path", list(sys.path))
     monkeypatch.setenv("RUNNER_CODE_ROOT", "")  # what a test sets goes with it
     monkeypatch.setenv("RUNNER_KEY", "the key of these tests, and of no person")

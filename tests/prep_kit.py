@@ -12,13 +12,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from runner import wire
-from runner.bundle import Bundle
 from runner.data.catalog import Catalog
 from runner.data.manifest import Manifest
-from runner.spec import Job, Prep
-from runner.store import Store
-from runner.worker.pool import InlinePool
+from runner.record.bundle import Bundle
+from runner.spec import wire
+from runner.spec.job import Job, Prep
+from runner.store.store import Store
+from runner.worker.pool.base import InlinePool
 from runner.worker.scope import Scope
 from tests.spec_kit import SPEC
 

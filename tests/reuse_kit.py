@@ -9,14 +9,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from runner import capture
-from runner.bundle import new_run_id
-from runner.capture import FunctionRef
-from runner.codehash import identify
-from runner.spec import Dataset, Prep
-from runner.worker import forkserver, prep_others
-from runner.worker.pool import InlinePool
-from runner.worker.prep import run_make, run_prep
+from runner.code import references
+from runner.code.hashing import identify
+from runner.code.references import FunctionRef
+from runner.prep import others as prep_others
+from runner.prep.stage import run_make, run_prep
+from runner.record.bundle import new_run_id
+from runner.spec.job import Dataset, Prep
+from runner.worker import forkserver
+from runner.worker.pool.base import InlinePool
 from tests.prep_kit import make_scope, rows_of
 
 #: What every sample project has besides: ten rows in two shards.
@@ -70,7 +71,7 @@ def _run(
     if blind:
         prep_others.Opened = _refused  # type: ignore[misc]
     store = root.parent / f"{root.name}-store"
-    capture.set_code_root(root)
+    references.set_code_root(root)
     os.chdir(root)  # as a driver does
     ref = FunctionRef("fn", file="jobs/j.py", module="jobs.j")
     source = Dataset(str(root / "data"), format="jsonl")

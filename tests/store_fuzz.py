@@ -16,11 +16,12 @@ from typing import Any
 
 from typer.main import get_command
 
-from runner import kept, skipped
-from runner.bundle import Bundle
-from runner.cli import app
+from runner.cli.commands import app
 from runner.errors import RunnerError
-from runner.store import Store
+from runner.record import kept
+from runner.record.bundle import Bundle
+from runner.store.store import Store
+from runner.untrusted import skipped
 from tests.spec_kit import SPEC
 
 LIVE, ENDED = "r260101-000000aa-live-aa", "r260101-000001aa-over-bb"

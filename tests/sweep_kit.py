@@ -206,10 +206,10 @@ def by_prep(folder: Path) -> pa.Table:
     import tempfile
 
     from runner.data.catalog import Catalog
-    from runner.spec import Dataset, Prep
-    from runner.store import Store
-    from runner.worker.pool import InlinePool
-    from runner.worker.prep import run_prep
+    from runner.prep.stage import run_prep
+    from runner.spec.job import Dataset, Prep
+    from runner.store.store import Store
+    from runner.worker.pool.base import InlinePool
     from tests.prep_kit import identity, make_scope
 
     store = Path(tempfile.mkdtemp(prefix="sweep-")) / "store"

@@ -170,7 +170,7 @@ def full(ctx: Any, config: Any) -> None:
     """From the second checkpoint on the store has no room."""
     import errno
 
-    from runner.store import Store
+    from runner.store.store import Store
 
     model = ctx.prepare(torch.nn.Linear(4, 1))
     ctx.track(model=model)
@@ -178,7 +178,7 @@ def full(ctx: Any, config: Any) -> None:
 
     def refuse(self: Any, key: str, path: Any) -> None:
         if ctx.step_number > 2 and key.endswith(".safetensors"):
-            from runner.store import _explained
+            from runner.store.store import _explained
 
             with _explained(self, key):
                 raise OSError(errno.ENOSPC, "No space left on device")

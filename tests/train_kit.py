@@ -12,14 +12,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from runner import capture, trust, wire
-from runner.bundle import Bundle
-from runner.capture import FunctionRef
-from runner.spec import Cluster, Dataset, Job, Train
-from runner.store import Store
-from runner.worker.gang_local import LocalGang
+from runner.code import references
+from runner.code.references import FunctionRef
+from runner.record import trust
+from runner.record.bundle import Bundle
+from runner.spec import wire
+from runner.spec.job import Cluster, Dataset, Job, Train
+from runner.store.store import Store
+from runner.train.gang.local import LocalGang
+from runner.train.stage import run_train
 from runner.worker.scope import Scope
-from runner.worker.train import run_train
 from tests.spec_kit import SPEC
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -65,7 +67,7 @@ def make_scope(
     job = Job("test", [given], config=config if config is not None else Config())
     root = Store(store or str(tmp_path / "store"))
     bundle = Bundle(root, RUN)
-    capture.set_code_root(ROOT)
+    references.set_code_root(ROOT)
     shown = {"stages": []} if inline else wire.to_json(job, ROOT)
     spec = {**SPEC, "job": shown, "cluster": wire.to_json(Cluster(), tmp_path), "legs": [["fit"]]}
     bundle.store.put("spec.json", json.dumps(spec).encode())

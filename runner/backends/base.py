@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any, Protocol
 from urllib.parse import quote
 
-from runner.bundle import Bundle
-from runner.lifecycle import DriverState, View
+from runner.record.bundle import Bundle
+from runner.record.history import DriverState, View
 
 
 class Backend(Protocol):
@@ -99,15 +99,15 @@ def open_backend(bundle: Bundle) -> Backend:
     name = _kind(bundle)
     store = bundle.root
     if name == RAY_CLUSTER:
-        from runner.backends.ray_jobs import RayJobsBackend
+        from runner.backends.ray.machines import RayJobsBackend
 
         return RayJobsBackend(bundle)
     if name == "kuberay":
-        from runner.backends.kuberay import KubeRayBackend
+        from runner.backends.kuberay.machines import KubeRayBackend
 
         return KubeRayBackend(bundle)
     if name in ("local", "ray"):
-        from runner.backends.local import LocalBackend
+        from runner.backends.local.machines import LocalBackend
 
         return LocalBackend(store.url, store.options, bundle.run_id, sealed=bundle.sealed)
     from runner.backends.fake import FakeBackend
@@ -121,7 +121,7 @@ def abandon(bundle: Bundle) -> bool:
     Returns:
         Whether that was so: a client that was only slow may have written it at the last moment.
     """
-    from runner.backends import kuberay
+    from runner.backends.kuberay import machines as kuberay
 
     return kuberay.abandon(bundle)
 
@@ -137,7 +137,7 @@ def place(bundle: Bundle) -> str:
 
 def living(where: str) -> set[str] | None:
     """The runs at a `place` whose supervisors live; None where that cannot be asked."""
-    from runner.backends import kuberay_outside
+    from runner.backends.kuberay import client as kuberay_outside
 
     return kuberay_outside.living(where)
 
@@ -146,13 +146,13 @@ def open_outside(bundle: Bundle) -> Outside:
     """The client's side of the same."""
     name = _kind(bundle)
     if name == RAY_CLUSTER:
-        from runner.backends.ray_jobs_outside import RayJobsOutside
+        from runner.backends.ray.client import RayJobsOutside
 
         return RayJobsOutside(bundle)
     if name == "kuberay":
-        from runner.backends.kuberay_outside import KubeRayOutside
+        from runner.backends.kuberay.client import KubeRayOutside
 
         return KubeRayOutside(bundle)
-    from runner.backends.local_outside import LocalOutside
+    from runner.backends.local.client import LocalOutside
 
     return LocalOutside(bundle)

@@ -70,7 +70,7 @@ def refuse_others(folder: Path) -> None:
 
 
 def named(options: dict) -> dict:
-    """Storage options with the variables that they name, as `runner.credentials.resolved` has it."""
+    """Storage options with the variables that they name, as `runner.store.credentials.resolved` has it."""
 
     def value_of(value: object) -> object:
         if isinstance(value, dict):

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from runner.bundle import Bundle
 from runner.errors import UserCodeError, entry_of
-from runner.lifecycle import DriverState, fence, fold
-from runner.store import Store
+from runner.record.bundle import Bundle
+from runner.record.history import DriverState, fence, fold
+from runner.store.store import Store
 
 
 class FakeBackend:

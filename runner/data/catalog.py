@@ -29,15 +29,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runner import shapes
-from runner.code_deps import Present, variant
-from runner.codehash import Identity, identify
+from runner.code.dependencies import Present, variant
+from runner.code.hashing import Identity, identify
 from runner.data.record_shapes import RESULT_RECORD, SUMMARY, TASK_RECORD, VERSIONS
 from runner.errors import UNREADABLE, DataError, listed, suggest
-from runner.names import DATASET, FOLDER, RECORD, RESULT, TASK, VERSION
-from runner.skipped import readable
-from runner.spec import Prep
-from runner.store import LOCAL, Entry, Log, Store
+from runner.spec.job import Prep
+from runner.store.store import LOCAL, Entry, Log, Store
+from runner.untrusted import shapes
+from runner.untrusted.names import DATASET, FOLDER, RECORD, RESULT, TASK, VERSION
+from runner.untrusted.skipped import readable
 
 if TYPE_CHECKING:
     from runner.data.manifest import Manifest

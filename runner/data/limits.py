@@ -13,8 +13,8 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
-from runner.checks import Fields, parse_bytes
 from runner.errors import DataError
+from runner.spec.checks import Fields, parse_bytes
 
 #: Names of the settings in the environment, before the name of the limit.
 _PREFIX = "RUNNER_DATA_"

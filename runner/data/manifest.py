@@ -16,15 +16,17 @@ from typing import Any, TypeAlias
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from runner.data import arrays, formats, stored_manifest
-from runner.data.columns import add_partitions, check_columns, plain, unify
-from runner.data.inside import inner
+from runner.data import stored_manifest
+from runner.data.files.listing import SourceFile, infer_format, list_files
+from runner.data.formats import formats
+from runner.data.formats.columns import add_partitions, check_columns, plain, unify
 from runner.data.layout import layout
 from runner.data.shards import UNCOUNTED as UNCOUNTED
 from runner.data.shards import Shard as Shard
 from runner.data.shards import Unit as Unit
-from runner.data.source import SourceFile, infer_format, list_files
+from runner.data.values import arrays
 from runner.errors import DataError
+from runner.untrusted.paths import inner
 
 Blob: TypeAlias = bytes  # inside Manifest, `bytes` is a property
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from runner.names import DATASET, FILE, FOLDER, RESULT, RUN_ID, TASK, VERSION
-from runner.shapes import (
+from runner.untrusted.names import DATASET, FILE, FOLDER, RESULT, RUN_ID, TASK, VERSION
+from runner.untrusted.shapes import (
     Misshapen,
     Shape,
     anything,

@@ -10,15 +10,15 @@ from typing import Any
 
 import pyarrow as pa
 
-from runner.data import parquet
-from runner.data.columns import plain
-from runner.data.extension import read_schema
-from runner.data.inside import inner
+from runner.data.files.listing import FORMATS
+from runner.data.formats import parquet
+from runner.data.formats.columns import plain
+from runner.data.formats.extension import read_schema
 from runner.data.limits import beyond, limits, shown_bytes
-from runner.data.shape import check_shape
 from runner.data.shards import UNCOUNTED, Shard, Unit
-from runner.data.source import FORMATS
+from runner.data.values.schema_shape import check_shape
 from runner.errors import DataError
+from runner.untrusted.paths import inner
 
 KEY, VERSION = b"runner.manifest", 1
 _COUNTS = {"index": 0, "rows": UNCOUNTED, "bytes": 0, "start": 0, "length": 0}  # the least of each

@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from runner.data.recast import fixed_values, recast
+from runner.data.values.recast import fixed_values, recast
 
 #: Decoded bytes of one file; below the 50 MiB from which s3fs splits an upload, so that an S3 etag is the md5.
 PIECE_BYTES = 48 << 20

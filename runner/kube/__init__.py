@@ -1,1 +1,1 @@
-"""What is known of Kubernetes: the client, names, checks before a run, tenants, and why nothing happens."""
+"""The API of Kubernetes: client, names, pods, events, queues, gc, terminals. What a run is comes from its bundle."""

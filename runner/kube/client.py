@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from runner.errors import ApiError, InputError
-from runner.kube import plain
+from runner.kube import kubeconfig
 
 #: Seconds for the whole of an ordinary request, and between two bytes of a watch.
 TIMEOUT_S, WATCH_TIMEOUT_S = 15.0, 60.0
@@ -106,7 +106,7 @@ class Kube:
     def __init__(self, context: str | None = None, namespace: str = "default") -> None:
         self.namespace, self._context = namespace, context
         self._api: Any = None  # of the `kubernetes` package, where it is needed
-        found = plain.connect(context)
+        found = kubeconfig.connect(context)
         if found is not None:
             self._host, self._pool, self._headers = found.host, found.pool, found.headers
             return

@@ -6,11 +6,11 @@ import json
 import sys
 from typing import Any
 
-from runner.bundle import Bundle
 from runner.errors import StoreError
 from runner.kube import client
 from runner.kube.client import Kube, KubeError
-from runner.shapes import loads
+from runner.record.bundle import Bundle
+from runner.untrusted.shapes import loads
 
 KEY = "events.json"
 

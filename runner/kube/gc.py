@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-from runner.bundle import GIVEN_UP, INDEX, Bundle
 from runner.errors import StoreError
 from runner.kube import client, names, pods
 from runner.kube.client import Kube, KubeError
-from runner.lifecycle import fold
-from runner.names import RUN_ID
-from runner.store import Store
+from runner.record.bundle import GIVEN_UP, INDEX, Bundle
+from runner.record.history import fold
+from runner.store.store import Store
+from runner.untrusted.names import RUN_ID
 
 _KINDS = ((client.JOBS, "Job"), (client.RAY_JOBS, "RayJob"), (client.RAY_CLUSTERS, "RayCluster"), (client.PODS, "pod"))
 #: Seconds for which a new run is left alone, whatever its bundle says: its client may still be writing it.

@@ -7,10 +7,10 @@ import time
 from collections.abc import Collection
 from typing import Any
 
-from runner.bundle import WORDS_BYTES, Bundle
 from runner.kube import pods
-from runner.shapes import count, mapping, maybe, moment, read, tuple_of
-from runner.skipped import readable
+from runner.record.bundle import WORDS_BYTES, Bundle
+from runner.untrusted.shapes import count, mapping, maybe, moment, read, tuple_of
+from runner.untrusted.skipped import readable
 
 #: uid of a pod -> from, until (seconds since 1970) and GPUs.
 _Held = dict[str, tuple[float, float | None, int]]

@@ -6,7 +6,7 @@ import datetime
 from collections.abc import Collection
 from typing import Any
 
-from runner.spec_cluster import VENDORS
+from runner.spec.cluster import VENDORS
 
 Pod = dict[str, Any]
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 
 from runner.errors import InputError
-from runner.kube.tenant import supervisor_objects
+from runner.kube.team.objects import supervisor_objects
 from runner.onebox import build, certs, configs, credentials, images, network, operators, packages, parts, versions
 from runner.onebox.kubectl import apply, await_rollout, get, kubectl
 from runner.onebox.places import BUCKET, GPUS, LOGS, NODE, PIDS, ROOT, S3_DATA

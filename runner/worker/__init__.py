@@ -1,0 +1,1 @@
+"""What every process of a leg has in hand: its scope, its machine, its processes, its pools. No stage is known here."""

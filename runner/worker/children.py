@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Iterator
 from types import ModuleType
 
-from runner.modules import set_main
+from runner.code.modules import set_main
 
 
 def make_ready() -> None:

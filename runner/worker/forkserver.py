@@ -8,7 +8,7 @@ import os
 from multiprocessing import forkserver as stdlib_forkserver
 
 #: Modules that data preparation needs; pyarrow imports pandas at its first array.
-PREP = ("pandas", "pyarrow", "pyarrow.parquet", "runner.worker.prep")
+PREP = ("pandas", "pyarrow", "pyarrow.parquet", "runner.prep.stage")
 
 
 def start(preload: tuple[str, ...]) -> None:

@@ -10,7 +10,7 @@ import os
 import signal
 import warnings
 
-from runner.backends.processes import adopt_orphans, die_with_parent
+from runner.worker.processes import adopt_orphans, die_with_parent
 
 _driver = os.environ.get("RUNNER_FORKSERVER_PARENT")
 if _driver is not None and os.getppid() == int(_driver):

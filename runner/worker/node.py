@@ -11,10 +11,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-import runner
-from runner.bundle import Bundle
-from runner.ship import Shipper
-from runner.store import PATIENCE_S, Store
+from runner.process.package import PACKAGE
+from runner.record.bundle import Bundle
+from runner.record.shipping import Shipper
+from runner.store.store import PATIENCE_S, Store
 from runner.worker import children
 from runner.worker.memory import limit_words, out_of_memory_kills
 from runner.worker.scope import Scope, is_beside
@@ -75,8 +75,7 @@ def _ship(payload: dict[str, Any], scratch: Path, stage: str, writer: str) -> su
         "store": payload["store"], "options": payload["options"], "run_id": payload["run_id"], "stage": stage,
         "attempt": payload["attempt"], "writer": writer, "spool": str(scratch / "spool"),
     }  # fmt: skip
-    folder = Path(runner.__file__).resolve().parents[1]
-    path = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
+    path = os.pathsep.join(filter(None, [str(PACKAGE.parent), os.environ.get("PYTHONPATH")]))
     shipper = subprocess.Popen(
         [sys.executable, "-c", _LEAVE], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
         start_new_session=True, env={**os.environ, "PYTHONPATH": path}, cwd="/",

@@ -9,9 +9,9 @@ import sys
 import threading
 from pathlib import Path
 
-from runner import capture, optimized
-from runner.backends import processes
+from runner.code import optimized, references
 from runner.data import limits
+from runner.worker import processes
 from runner.worker.scope import Scope
 
 #: Runs first in each of Ray's workers.
@@ -44,7 +44,7 @@ def _start(scratch: Path, workers: int) -> bool:
     logging.getLogger("ray").setLevel(logging.ERROR)  # it warns before it looks at what `init` is told
     os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
-    code = capture.code_folder()
+    code = references.code_folder()
     if code is not None:
         os.environ["RAY_RUNTIME_ENV_IGNORE_GITIGNORE"] = "1"  # what was packed is what is needed
         ray.init(
@@ -98,7 +98,7 @@ def _environment() -> dict[str, str]:
     return {
         **optimized.for_workers(),
         processes.MARK: os.environ.get(processes.MARK, ""),
-        capture.ROOT_VARIABLE: str(capture.code_root() or ""),
+        references.ROOT_VARIABLE: str(references.code_root() or ""),
     }
 
 

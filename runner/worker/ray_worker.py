@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 
-from runner import packages, switches
-from runner.code_root import code_folder, code_root, set_code_root
+from runner.code import packages
+from runner.process.code_root import code_folder, code_root, set_code_root
+from runner.untrusted import switches
 
 
 def begin() -> None:

@@ -12,14 +12,15 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runner import capture, config, wire
-from runner.bundle import Bundle
+from runner.code import references
 from runner.errors import DataError, suggest
-from runner.lifecycle import fence, fold
-from runner.ship import SpoolFile
-from runner.spec import Cluster, Dataset, Job
-from runner.store import PATIENCE_S, Entry, Store
-from runner.trust import Seal
+from runner.record.bundle import Bundle
+from runner.record.history import fence, fold
+from runner.record.shipping import SpoolFile
+from runner.record.trust import Seal
+from runner.spec import config, wire
+from runner.spec.job import Cluster, Dataset, Job
+from runner.store.store import PATIENCE_S, Entry, Store
 
 if TYPE_CHECKING:
     from runner.data.manifest import Manifest
@@ -90,7 +91,7 @@ class Scope:
             "scratch": str(self.scratch),
             "spec": self._spec_key,
             "sealed": self.bundle.sealed,
-            "code_root": str(capture.code_root() or ""),
+            "code_root": str(references.code_root() or ""),
             "beside": self._mark,
         }
 
@@ -109,11 +110,11 @@ class Scope:
 
         Elsewhere than beside the driver, the code is where Ray has put it.
         """
-        root, unpacked = payload["code_root"], capture.code_folder()
+        root, unpacked = payload["code_root"], references.code_folder()
         if not is_beside(payload) and unpacked is not None:
             root = str(unpacked / "project")
         if root:
-            capture.set_code_root(Path(root))
+            references.set_code_root(Path(root))
         store = Store(payload["store"], payload["options"], PATIENCE_S)
         place = (payload["run_id"], payload["leg"], payload["attempt"], Path(payload["scratch"]))
         return cls(store, *place, spec=payload["spec"], sealed=payload["sealed"])
@@ -197,7 +198,7 @@ class Scope:
 
     def _foreign(self, dataset: Dataset) -> Manifest:
         """As it was at submission, so that a resume reads the same data."""
-        from runner.data import foreign
+        from runner.data import pinned as foreign
         from runner.data.manifest import Manifest
 
         with contextlib.suppress(FileNotFoundError):

@@ -38,10 +38,13 @@ def _load() -> None:
     import torch
     import yaml  # type: ignore[import-untyped, unused-ignore]
 
-    from runner import api, kube_run, supervisor
-    from runner.backends import kuberay, kuberay_outside
+    from runner.backends.kuberay import check as kube_run
+    from runner.backends.kuberay import client as kuberay_outside
+    from runner.backends.kuberay import machines as kuberay
+    from runner.client import submit
+    from runner.control import supervisor
 
-    assert all((api, kube_run, supervisor, kuberay, kuberay_outside, kubernetes, pyarrow, s3fs, torch, yaml))
+    assert all((submit, kube_run, supervisor, kuberay, kuberay_outside, kubernetes, pyarrow, s3fs, torch, yaml))
 
 
 def _child(kind: str, argument: str) -> None:
@@ -59,14 +62,14 @@ def _child(kind: str, argument: str) -> None:
 
 
 def _submit(cluster: str) -> int:
-    from runner import api
+    from runner.client import submit
 
-    api.submit("solo", cluster=cluster)
+    submit.submit("solo", cluster=cluster)
     return 0
 
 
 def _supervise(argument: str) -> int:
-    from runner import supervisor
+    from runner.control import supervisor
 
     return supervisor.main([argument])
 

@@ -7,9 +7,9 @@ import re
 import time
 from typing import Any
 
+from runner.client.run import Run
 from runner.kube.client import Kube
-from runner.lifecycle import RunState
-from runner.run import Run
+from runner.record.history import RunState
 from tests.cluster import kit
 
 #: The rows of this session.

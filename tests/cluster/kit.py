@@ -18,6 +18,7 @@ import pytest
 import yaml
 
 from runner import Cluster, Group
+from runner.client.run import Run
 from runner.kube import names
 from runner.kube.client import (
     CLUSTER_QUEUES,
@@ -30,9 +31,8 @@ from runner.kube.client import (
     Kube,
     resource,
 )
-from runner.kube.tenant import Tenant, objects
-from runner.project import find_project, load_definition
-from runner.run import Run
+from runner.kube.team.objects import Tenant, objects
+from runner.plan.project import find_project, load_definition
 from tests.local.helpers import NUMBERS
 
 #: Read when the tests are collected, for no test sees the settings of the person who runs it.

@@ -11,18 +11,18 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
-from runner import api
-from runner.bundle import read_index
+from runner.client import submit
+from runner.client.run import Run
 from runner.kube import names
 from runner.kube.client import (
     JOBS,
     WORKLOADS,
     Kube,
 )
-from runner.lifecycle import RunState
 from runner.onebox import processes
-from runner.run import Run
-from runner.store import Log, Store
+from runner.record.bundle import read_index
+from runner.record.history import RunState
+from runner.store.store import Log, Store
 from tests.cluster import kit
 from tests.cluster.conftest import Cluster, onebox
 from tests.cluster.ends import check_end
@@ -47,7 +47,7 @@ def start(cluster: Cluster) -> None:
 
 def test_a_run_is_cancelled_while_the_operator_is_away(kube: Kube, cluster: Cluster, no_operator: None) -> None:
     """Nobody takes KubeRay's finalizer off: the supervisor does, and GPUs are free before the operator is back."""
-    run = api.submit("solo", cluster=kit.cluster_file(), steps=500, pause_s=0.5)
+    run = submit.submit("solo", cluster=kit.cluster_file(), steps=500, pause_s=0.5)
     kit.await_step(run, 2)
     cluster.run("scale", "--replicas=0", *OPERATOR)
     pods_gone = "--for=delete"
@@ -60,7 +60,7 @@ def test_a_run_is_cancelled_while_the_operator_is_away(kube: Kube, cluster: Clus
 
 def test_the_operator_may_restart_under_a_run(kube: Kube, cluster: Cluster) -> None:
     """A new operator takes up the RayJob that is there: the training does not notice."""
-    run = api.submit("solo", cluster=kit.cluster_file(), steps=24, pause_s=0.5)
+    run = submit.submit("solo", cluster=kit.cluster_file(), steps=24, pause_s=0.5)
     kit.await_step(run, 2)
     cluster.run("rollout", "restart", *OPERATOR)
     cluster.run("rollout", "status", "--timeout=120s", *OPERATOR)
@@ -72,7 +72,7 @@ def test_the_store_may_be_away_for_a_while(kube: Kube, cluster: Cluster) -> None
     """No log, row or checkpoint can be written for some seconds: the training waits for it, and nothing is lost."""
     if not cluster.onebox:
         pytest.skip("the S3 server of a given cluster is not ours to stop")
-    run = api.submit("solo", cluster=kit.cluster_file(), steps=24, pause_s=0.5)
+    run = submit.submit("solo", cluster=kit.cluster_file(), steps=24, pause_s=0.5)
     kit.await_step(run, 2)
     processes.stop("s3")
     time.sleep(10)  # the fault itself
@@ -86,7 +86,7 @@ def test_the_store_may_be_away_for_a_while(kube: Kube, cluster: Cluster) -> None
 @pytest.mark.soak
 def test_a_deadline_is_kept_while_the_operator_is_away(kube: Kube, cluster: Cluster, no_operator: None) -> None:
     """KubeRay's deadline passes and nobody is there to keep it: the supervisor does, and removes the machines."""
-    run = api.submit("solo", cluster=kit.cluster_file(deadline_s=75), steps=1000, pause_s=0.5)
+    run = submit.submit("solo", cluster=kit.cluster_file(deadline_s=75), steps=1000, pause_s=0.5)
     kit.await_step(run, 2)
     cluster.run("scale", "--replicas=0", *OPERATOR)
     check_end(kube, run, RunState.FAILED, "the operator is stopped while `deadline_s` of 75 s runs")
@@ -97,7 +97,7 @@ def test_the_api_may_restart_in_the_middle(kube: Kube, cluster: Cluster) -> None
     """The API server killed while a stage trains: the training does not notice, and the run succeeds."""
     if not cluster.onebox:
         pytest.skip("the API server of a given cluster is not ours to kill")
-    run = api.submit("solo", cluster=kit.cluster_file(), steps=30, pause_s=0.5)
+    run = submit.submit("solo", cluster=kit.cluster_file(), steps=30, pause_s=0.5)
     kit.await_step(run, 2)
     (pid,) = subprocess.run(
         ["pgrep", "-x", "kube-apiserver"], capture_output=True, text=True, check=True
@@ -115,7 +115,7 @@ def test_a_node_may_die_under_a_run(kube: Kube, cluster: Cluster) -> None:
     """
     if not cluster.onebox:
         pytest.skip("the kubelet of a given cluster is not ours to stop")
-    run = api.submit("solo", cluster=kit.cluster_file(), steps=40, pause_s=0.5)
+    run = submit.submit("solo", cluster=kit.cluster_file(), steps=40, pause_s=0.5)
     kit.await_step(run, 6)
     worker = kit.pod(kube, run, names.WORKER)["metadata"]["name"]
     processes.stop("kubelet")
@@ -144,9 +144,9 @@ def team(kube: Kube) -> Iterator[Kube]:
 def test_a_run_waits_for_quota_and_starts_when_another_ends(team: Kube) -> None:
     """The second run of a full queue waits, and `why` says for what; it starts when the first has ended."""
     cluster = kit.cluster_file(namespace=team.namespace, queue=team.namespace)
-    first = api.submit("solo", cluster=cluster, steps=40, pause_s=0.5)
+    first = submit.submit("solo", cluster=cluster, steps=40, pause_s=0.5)
     kit.await_step(first, 1)
-    second = api.submit("solo", cluster=cluster, steps=4)
+    second = submit.submit("solo", cluster=cluster, steps=4)
     kit.await_that(lambda: any("insufficient" in r["waits_for"] for r in second.why()), 60, "why names the quota")
     assert not kit.machines(team, second)
     said = tuple(reason["waits_for"] for reason in second.why())
@@ -158,9 +158,9 @@ def test_machines_that_a_quota_refuses_come_when_it_has_room(kube: Kube) -> None
     """Without a queue: `why` names the quota that refuses a run's pods, and the run goes on when another has ended."""
     with kit.team(kube, cpus=2.8, memory=20 * GIB, gpus=2, queue=False) as team:
         cluster = kit.cluster_file(namespace=team.namespace)
-        first = api.submit("solo", cluster=cluster, steps=30, pause_s=0.5)
+        first = submit.submit("solo", cluster=cluster, steps=30, pause_s=0.5)
         kit.await_step(first, 1)
-        second = api.submit("solo", cluster=cluster, steps=4)
+        second = submit.submit("solo", cluster=cluster, steps=4)
         kit.await_that(lambda: any("quota" in r["waits_for"] for r in second.why()), 60, "why names the quota")
         said = tuple(reason["waits_for"] for reason in second.why())
         check_end(team, first, RunState.SUCCEEDED)
@@ -171,7 +171,7 @@ def test_machines_that_a_quota_refuses_come_when_it_has_room(kube: Kube) -> None
 def test_a_queue_may_take_the_machines_away(team: Kube) -> None:
     """An eviction while training: a new attempt waits for the queue, and goes on from the checkpoint."""
     cluster = kit.cluster_file(namespace=team.namespace, queue=team.namespace)
-    run = api.submit("solo", cluster=cluster, steps=24, pause_s=0.5)
+    run = submit.submit("solo", cluster=cluster, steps=24, pause_s=0.5)
     kit.await_step(run, 6)
     (workload,) = team.select(WORKLOADS)
     team.patch(WORKLOADS, workload["metadata"]["name"], {"spec": {"active": False}})
@@ -189,9 +189,9 @@ def test_a_run_that_was_never_submitted_removes_itself(kube: Kube, monkeypatch: 
 
     append = Log.append
     monkeypatch.setattr(Log, "append", die)
-    monkeypatch.setattr(api, "_remove_half_made", lambda *arguments: None)  # one that is dead removes nothing
+    monkeypatch.setattr(submit, "_remove_half_made", lambda *arguments: None)  # one that is dead removes nothing
     with pytest.raises(KeyboardInterrupt):
-        api.submit("solo", cluster=kit.cluster_file())
+        submit.submit("solo", cluster=kit.cluster_file())
     monkeypatch.setattr(Log, "append", append)
     store = Store(os.environ["RUNNER_STORE"])
     (line,) = read_index(store)

@@ -7,13 +7,13 @@ import os
 import time
 from typing import Any
 
-from runner import api
-from runner.backends import kuberay
-from runner.bundle import Bundle
+from runner.backends.kuberay import machines as kuberay
+from runner.client import submit
 from runner.kube import gc, names
 from runner.kube.client import RAY_JOBS, Kube
-from runner.lifecycle import RunState
-from runner.store import Store
+from runner.record.bundle import Bundle
+from runner.record.history import RunState
+from runner.store.store import Store
 from tests.cluster import kit
 from tests.cluster.ends import check_end
 
@@ -34,7 +34,7 @@ def test_leftovers_of_ended_runs_and_of_nobody_go(kube: Kube) -> None:
     """A RayJob that an ended run has left, and those of runs that are in no store or were given up before they began,
     are found and removed; a run at work, also as seen from another store, and one whose store does not answer stay.
     """
-    ended = api.submit("solo", cluster=kit.cluster_file(), steps=1)
+    ended = submit.submit("solo", cluster=kit.cluster_file(), steps=1)
     check_end(kube, ended, RunState.SUCCEEDED)
     body = kuberay.run_facts(ended.bundle)
     stages = ended.spec()["plan"]["stages"]
@@ -46,7 +46,7 @@ def test_leftovers_of_ended_runs_and_of_nobody_go(kube: Kube) -> None:
     assert Bundle(Store(os.environ["RUNNER_STORE"]), GIVEN_UP).give_up()
     for each in (left, nobody, elsewhere, given_up):
         kube.create(RAY_JOBS, each)
-    working = api.submit("solo", cluster=kit.cluster_file(), steps=500, pause_s=0.5)
+    working = submit.submit("solo", cluster=kit.cluster_file(), steps=500, pause_s=0.5)
     kit.await_step(working, 1)
     found = {each.run: each for each in gc.find(kube, gc.by_log({}), time.time() + gc.YOUNG_S)}
     told = [found[run].judgement for run in (ended.id, NOBODY, ELSEWHERE, working.id, GIVEN_UP)]

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from runner import api
+from runner.client import submit
+from runner.client.run import Run
 from runner.kube import pods
 from runner.kube.client import Kube
-from runner.lifecycle import RunState
-from runner.run import Run
+from runner.record.history import RunState
 from tests.cluster import kit
 from tests.cluster.ends import check_end
 
@@ -35,7 +35,7 @@ def test_a_job_learns_the_same_on_kubernetes(
 ) -> None:
     """Data, bundle and checkpoints on S3, two GPUs held only while it trains; every loss equals that of a local run."""
     monkeypatch.chdir(kit.CHECKOUT)
-    run = api.submit(job, cluster=kit.cluster_file(lead_s=0), **changes)
+    run = submit.submit(job, cluster=kit.cluster_file(lead_s=0), **changes)
     seen: dict[str, set[int]] = {}
     while not (view := run.view()).state.ended:
         held = gpus_at(kube, run)
@@ -47,7 +47,7 @@ def test_a_job_learns_the_same_on_kubernetes(
     (prep,) = set(seen) - {"train"}
     assert seen[prep] == {0}
     assert max(seen["train"]) == 2
-    local = api.submit(job, cluster="local", store=str(tmp_path / "store"), **changes)
+    local = submit.submit(job, cluster="local", store=str(tmp_path / "store"), **changes)
     assert local.wait() is RunState.SUCCEEDED
     assert losses(run) == losses(local)
     assert run.bundle.root.url == os.environ["RUNNER_STORE"]

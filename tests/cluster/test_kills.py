@@ -15,14 +15,14 @@ from typing import Any, Protocol
 
 import pytest
 
-from runner.bundle import Bundle, read_index
+from runner.client.run import Run
 from runner.kube import names
 from runner.kube.client import JOBS, PODS, RAY_CLUSTERS, RAY_JOBS, SECRETS, SERVICES, Kube
-from runner.kube.watched import Watched
-from runner.lifecycle import RunState, fold
-from runner.names import RUN_ID
-from runner.run import Run
-from runner.store import Store
+from runner.kube.watch import Watched
+from runner.record.bundle import Bundle, read_index
+from runner.record.history import RunState, fold
+from runner.store.store import Store
+from runner.untrusted.names import RUN_ID
 from tests.cluster import kit
 from tests.cluster.warm import Supervisors, Warm
 

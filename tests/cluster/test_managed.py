@@ -8,13 +8,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from runner import Group, api
+from runner import Group
+from runner.client import submit
 from runner.errors import PlanError
 from runner.kube import names
 from runner.kube.client import RAY_JOBS, WORKLOADS, Kube
-from runner.kube.tenant import Tenant
-from runner.lifecycle import RunState
+from runner.kube.team.objects import Tenant
 from runner.onebox import operators
+from runner.record.history import RunState
 from tests.cluster import kit
 from tests.cluster.conftest import Cluster
 from tests.cluster.ends import check_end
@@ -59,18 +60,18 @@ def test_supervisors_have_a_queue_of_their_own(managed: Kube) -> None:
     """
     team = managed.namespace
     with pytest.raises(PlanError, match="suspends every Job") as refused:
-        api.submit("solo", cluster=kit.cluster_file(namespace=team, queue=team))
+        submit.submit("solo", cluster=kit.cluster_file(namespace=team, queue=team))
     assert "supervisor_queue" in str(refused.value)
     with pytest.raises(PlanError, match="name its queue"):
-        api.submit("solo", cluster=kit.cluster_file(namespace=team, supervisor_queue=f"{team}-supervisors"))
+        submit.submit("solo", cluster=kit.cluster_file(namespace=team, supervisor_queue=f"{team}-supervisors"))
 
     queues = {"queue": team, "supervisor_queue": f"{team}-supervisors"}
     cluster = kit.cluster_file(namespace=team, supervisor=Group(cpu=0.2, memory="512MiB"), **queues)
-    first = api.submit("solo", cluster=cluster, steps=40, pause_s=0.5)
+    first = submit.submit("solo", cluster=cluster, steps=40, pause_s=0.5)
     kit.await_step(first, 1)
     owners = {w["metadata"]["ownerReferences"][0]["kind"]: w["spec"]["queueName"] for w in managed.select(WORKLOADS)}
     assert owners == {"Job": f"{team}-supervisors", "RayJob": team}  # the machines have a place of their own in a queue
-    second = api.submit("solo", cluster=cluster, steps=4)
+    second = submit.submit("solo", cluster=cluster, steps=4)
     kit.await_that(
         lambda: any("for the supervisor" in r["waits_for"] for r in second.why()),
         60,

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from runner import Volume, api
+from runner import Volume
+from runner.client import submit
 from runner.kube.client import Kube
-from runner.lifecycle import RunState
+from runner.record.history import RunState
 from tests.cluster import kit
 from tests.cluster.ends import check_end
 
@@ -40,7 +41,7 @@ job = Job("bring", packages=("humanize<5",), stages=[
 def test_machines_have_what_the_job_brings(kube: Kube) -> None:
     """A package that the image has not is there in each machine, from the lock in the bundle."""
     Path("jobs/bring.py").write_text(BRING)
-    run = api.submit("bring", cluster=_with_index(kit.cluster_file()))
+    run = submit.submit("bring", cluster=_with_index(kit.cluster_file()))
     check_end(kube, run, RunState.SUCCEEDED)
     assert "humanize==4." in (run.bundle.lock() or "")
     told = {line.split(" has ")[0].split()[-1] for line in run.logs() if "/packages/" in line}

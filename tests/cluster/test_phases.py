@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from runner import api
+from runner.client import submit
+from runner.client.run import Run
 from runner.kube import names
 from runner.kube.client import PODS, Kube
-from runner.lifecycle import RunState
-from runner.run import Run
+from runner.record.history import RunState
 from tests.cluster import kit
 from tests.cluster.ends import check_end
 
@@ -65,7 +65,7 @@ def test_machines_follow_the_backlog_and_come_early(kube: Kube) -> None:
     the training are asked for before that ends, and no row is lost or made twice.
     """
     Path("jobs/phases.py").write_text(PHASES)
-    run = api.submit("phases", cluster=kit.cluster_file())
+    run = submit.submit("phases", cluster=kit.cluster_file())
     kit.await_that(lambda: len(workers(kube, run, 0)) == 1, 60, "the first machine")
     kit.await_that(lambda: len(workers(kube, run, 0)) == 2, 120, "the second machine")
     kit.await_that(lambda: len(workers(kube, run, 0)) == 1, 120, "one goes while the last task works")
@@ -85,7 +85,7 @@ def test_a_machine_lost_while_it_may_grow_costs_its_task_alone(kube: Kube) -> No
     """
     text = PHASES.replace("time.sleep(60 if", "time.sleep(5 if")
     Path("jobs/phases.py").write_text(text.removesuffix("])\n") + AFTER)
-    run = api.submit("phases", cluster=kit.cluster_file())
+    run = submit.submit("phases", cluster=kit.cluster_file())
     kit.await_that(lambda: _done(run) >= 2, 150, "two tasks")
     (first, *_) = workers(kube, run, 0)
     kube.delete(PODS, first["metadata"]["name"])

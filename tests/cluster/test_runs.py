@@ -7,12 +7,12 @@ import json
 
 import pytest
 
-from runner import api
+from runner.client import submit
+from runner.client.run import Run
 from runner.errors import PlanError, RunFailed, UserCodeError
 from runner.kube import names
 from runner.kube.client import JOBS, PODS, RAY_JOBS, SECRETS, Kube
-from runner.lifecycle import RunState
-from runner.run import Run
+from runner.record.history import RunState
 from tests.cluster import kit
 from tests.cluster.conftest import Cluster
 from tests.cluster.ends import check_end
@@ -25,7 +25,7 @@ def test_a_run_trains_on_machines_that_come_and_go(kube: Kube, cluster: Cluster)
     """It succeeds, holds two GPUs only while it trains, keeps every rank's lines in the bundle, and shows the store's
     secret key and Ray's token in no object, log, event or file.
     """
-    run = api.submit("solo", cluster=kit.cluster_file(), steps=24, pause_s=0.5)
+    run = submit.submit("solo", cluster=kit.cluster_file(), steps=24, pause_s=0.5)
     kit.await_step(run, 1)
     shown = objects(cluster, run) + written(cluster, run)
     token = token_of_ray(kube, run)
@@ -71,7 +71,7 @@ def token_of_ray(kube: Kube, run: Run) -> str:
 
 def test_an_exception_of_the_user_is_the_users_own(kube: Kube) -> None:
     """The run fails with it and its traceback, and is not tried again."""
-    run = api.submit("solo", cluster=kit.cluster_file(), fail_at=3)
+    run = submit.submit("solo", cluster=kit.cluster_file(), fail_at=3)
     check_end(kube, run, RunState.FAILED, "a rank raises an exception; from the submit on")
     with pytest.raises(UserCodeError, match="rank 1 is unhappy") as caught:
         run.raise_error()
@@ -81,11 +81,11 @@ def test_an_exception_of_the_user_is_the_users_own(kube: Kube) -> None:
 
 def test_a_cancelled_run_goes_at_once_and_can_be_resumed(kube: Kube) -> None:
     """After a cancel its machines go within seconds; a resume goes on at the last checkpoint and ends as if uncut."""
-    run = api.submit("solo", cluster=kit.cluster_file(), steps=24, pause_s=0.5)
+    run = submit.submit("solo", cluster=kit.cluster_file(), steps=24, pause_s=0.5)
     kit.await_step(run, 6)
     run.cancel()
     check_end(kube, run, RunState.CANCELLED, "`runner cancel`")
-    api.resume(run)
+    submit.resume(run)
     check_end(kube, run, RunState.SUCCEEDED, "`runner resume` after it")
     begun = [line for line in run.logs(rank=0) if "begins" in line]
     assert begun[0] == "rank 0 begins at step 0"
@@ -98,7 +98,7 @@ def test_a_cancelled_run_goes_at_once_and_can_be_resumed(kube: Kube) -> None:
 @pytest.mark.parametrize("role", [names.HEAD, names.WORKER])
 def test_a_lost_machine_costs_only_the_steps_since_the_checkpoint(kube: Kube, role: str) -> None:
     """A pod deleted while training: a second attempt begins from the checkpoint, by itself, and the run succeeds."""
-    run = api.submit("solo", cluster=kit.cluster_file(), steps=16, pause_s=0.5)
+    run = submit.submit("solo", cluster=kit.cluster_file(), steps=16, pause_s=0.5)
     kit.await_step(run, 6)
     kube.delete(PODS, kit.pod(kube, run, role)["metadata"]["name"], grace_s=0)
     check_end(kube, run, RunState.SUCCEEDED, f"the pod of a {role} is deleted while it trains")
@@ -112,7 +112,7 @@ def test_a_lost_machine_costs_only_the_steps_since_the_checkpoint(kube: Kube, ro
 
 def test_a_rank_without_memory_is_named_and_not_tried_again(kube: Kube) -> None:
     """The run fails, says OOMKilled and the limit, and keeps what the rank printed."""
-    run = api.submit("solo", cluster=kit.cluster_file(), eat_at=3)
+    run = submit.submit("solo", cluster=kit.cluster_file(), eat_at=3)
     check_end(kube, run, RunState.FAILED, "a rank takes all memory; from the submit on")
     with pytest.raises(RunFailed, match="out of memory"):
         run.raise_error()
@@ -122,7 +122,7 @@ def test_a_rank_without_memory_is_named_and_not_tried_again(kube: Kube) -> None:
 
 def test_the_supervisor_may_die(kube: Kube) -> None:
     """Its pod deleted while a stage runs: another takes up the same attempt, and the run succeeds."""
-    run = api.submit("solo", cluster=kit.cluster_file(), steps=16, pause_s=0.5)
+    run = submit.submit("solo", cluster=kit.cluster_file(), steps=16, pause_s=0.5)
     kit.await_step(run, 2)
     kube.delete(PODS, kit.pod(kube, run, names.SUPERVISOR)["metadata"]["name"], grace_s=0)
     check_end(kube, run, RunState.SUCCEEDED, "the supervisor's pod is deleted")
@@ -136,7 +136,7 @@ def test_an_image_that_does_not_exist_is_what_why_says(kube: Kube) -> None:
     broken = kit.with_group(
         cluster, "gpu", pod_template={"spec": {"containers": [{"name": "main", "image": "localhost/nowhere:1"}]}}
     )
-    run = api.submit("solo", cluster=broken)
+    run = submit.submit("solo", cluster=broken)
 
     def said() -> bool:
         return any("image of worker pod" in reason["waits_for"] for reason in run.why())
@@ -153,15 +153,15 @@ def test_what_no_node_has_is_refused_before_any_pod(kube: Kube) -> None:
     cluster = kit.cluster_file()
     before = {job["metadata"]["name"] for job in kube.select(JOBS)}
     with pytest.raises(PlanError, match=r"nvidia.com/gpu 16 of nvidia.com/gpu 4"):
-        api.submit("solo", cluster=kit.with_group(cluster, "gpu", gpu=16))
+        submit.submit("solo", cluster=kit.with_group(cluster, "gpu", gpu=16))
     with pytest.raises(PlanError, match="no label kind=h100"):
-        api.submit("solo", cluster=kit.with_group(cluster, "gpu", node_selector={"kind": "h100"}))
+        submit.submit("solo", cluster=kit.with_group(cluster, "gpu", node_selector={"kind": "h100"}))
     assert {job["metadata"]["name"] for job in kube.select(JOBS)} == before
 
 
 def test_a_deadline_ends_the_run(kube: Kube) -> None:
     """A stage over the cluster's deadline fails and says so, and its machines go."""
-    run = api.submit("solo", cluster=kit.cluster_file(deadline_s=30), steps=1000, pause_s=1.0)
+    run = submit.submit("solo", cluster=kit.cluster_file(deadline_s=30), steps=1000, pause_s=1.0)
     check_end(kube, run, RunState.FAILED, "`deadline_s` of 30 s; from the submit on")
     with pytest.raises(RunFailed, match="DeadlineExceeded"):
         run.raise_error()

@@ -15,14 +15,14 @@ from typing import Any
 
 import pytest
 
-from runner import api
 from runner.backends.base import open_backend
-from runner.backends.liveness import identity
+from runner.backends.local.liveness import identity
+from runner.client import submit
+from runner.client.run import Run
+from runner.control.supervisor import Supervisor
 from runner.kube import names
 from runner.kube.client import RAY_JOBS, Kube
-from runner.lifecycle import fold
-from runner.run import Run
-from runner.supervisor import Supervisor
+from runner.record.history import fold
 from tests.cluster import kit
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(900)]
@@ -40,9 +40,9 @@ def crowd(kube: Kube, simulated_nodes: int) -> Iterator[list[Run]]:
         Path("clusters").mkdir()
         words = "from runner import Cluster, Group, Kubernetes, Volume"
         Path("clusters/crowded.py").write_text(f"{words}\ncluster = {cluster!r}\n")
-        prepared = api.prepare("solo", cluster="crowded")
+        prepared = submit.prepare("solo", cluster="crowded")
         with ThreadPoolExecutor(8) as pool:
-            runs = list(pool.map(lambda _: api.create(prepared), range(RUNS)))
+            runs = list(pool.map(lambda _: submit.create(prepared), range(RUNS)))
             made = {body["metadata"]["name"] for body in team.select(RAY_JOBS, names.RUN)}
             list(pool.map(lambda run: supervise(run, made), runs))
         kit.await_that(lambda: holding(team) >= GPUS // 2, 120, "the quota is given away")

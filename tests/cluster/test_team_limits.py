@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from runner.backends import manifest
+from runner.backends.kuberay import manifest
 from runner.kube import client, names, quantities
 from runner.kube.client import Kube, KubeError, Resource, resource
-from runner.kube.tenant import Tenant
+from runner.kube.team.objects import Tenant
 from tests.cluster import kit
 from tests.cluster.conftest import Cluster
 

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from runner.backends import manifest
+from runner.backends.kuberay import manifest
 from runner.kube import client, names
 from runner.kube.client import PODS, Kube
-from runner.kube.tenant import Tenant
+from runner.kube.team.objects import Tenant
 from runner.onebox.packages import program
 from runner.onebox.places import API, BRIDGE, GATEWAY, S3_URL
 from tests.cluster import kit

@@ -18,11 +18,11 @@ from typing import Any
 import pytest
 
 from runner import Cluster, Group
+from runner.client.run import Run
 from runner.kube import names
 from runner.kube.client import CLUSTER_QUEUES, JOBS, WORKLOADS, Kube, Resource
-from runner.lifecycle import RunState
-from runner.run import Run
-from runner.store import Store
+from runner.record.history import RunState
+from runner.store.store import Store
 from tests.cluster import conftest, kit
 from tests.cluster.ends import check_end
 

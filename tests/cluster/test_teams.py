@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from runner import api
+from runner.client import submit
 from runner.errors import PlanError
 from runner.kube import names, pods
 from runner.kube.client import CLUSTER_QUEUES, JOBS, PODS, WORKLOADS, Kube, KubeError
-from runner.kube.tenant import Tenant
+from runner.kube.team.objects import Tenant
 from tests.cluster import kit
 from tests.cluster.conftest import Cluster
 
@@ -85,7 +85,7 @@ def test_a_run_over_the_quota_is_refused_with_the_numbers(
     """Two GPUs of a quota of one: the team's user is told so before anything is made."""
     monkeypatch.setenv("KUBECONFIG", str(kit.as_user(kube, cluster.kubeconfig, tmp_path, teams[0])))
     with pytest.raises(PlanError, match=r"needs .*requests.nvidia.com/gpu 2 of 1 \(0 in use\)"):
-        api.submit("solo", cluster=kit.cluster_file(namespace=teams[0]))
+        submit.submit("solo", cluster=kit.cluster_file(namespace=teams[0]))
 
 
 @pytest.mark.parametrize("priority", ["system-cluster-critical", "system-node-critical"])

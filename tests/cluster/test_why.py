@@ -10,12 +10,12 @@ from typing import Any
 
 import psutil
 
-from runner import api
+from runner.client import submit
+from runner.client.run import Run
 from runner.kube import names
 from runner.kube.client import CLUSTER_QUEUES, PODS, SERVICES, WORKLOADS, Kube, KubeError, Resource, resource
-from runner.lifecycle import RunState
-from runner.log_why import BEGINS
-from runner.run import Run
+from runner.record.history import RunState
+from runner.record.why import BEGINS
 from tests.cluster import kit
 from tests.cluster.conftest import Cluster
 from tests.cluster.ends import check_end
@@ -117,7 +117,7 @@ def test_a_policy_and_a_way_that_is_barred_are_told(kube: Kube, cluster: Cluster
     with kit.team(kube, cpus=1.9, memory=20 * GIB, gpus=2, queue=False) as team, contextlib.ExitStack() as barred:
         with no_workers(team):
             small = kit.with_group(kit.cluster_file(namespace=team.namespace), "gpu", cpu=0.1)
-            run = api.submit("solo", cluster=small, steps=2)
+            run = submit.submit("solo", cluster=small, steps=2)
             refused = waits_for(run, WORDS)
             assert refused["since"] is not None
             if cluster.onebox:  # the pods of a given cluster are on other machines
@@ -160,7 +160,7 @@ def test_a_check_of_the_queue_is_told(kube: Kube) -> None:
     """One that is open is named; when it is rejected, that the run is never admitted by itself. It can be cancelled."""
     kit.need_kueue(kube)
     with kit.team(kube, cpus=1.9, memory=20 * GIB, gpus=2) as team, admission_check(team) as check:
-        run = api.submit("solo", cluster=kit.cluster_file(namespace=team.namespace, queue=team.namespace), steps=2)
+        run = submit.submit("solo", cluster=kit.cluster_file(namespace=team.namespace, queue=team.namespace), steps=2)
         pending = waits_for(run, f"admission check '{check}' of queue '{team.namespace}' (Pending)")
         (workload,) = team.select(WORKLOADS)
         rejected = {"name": check, "state": "Rejected", "message": "no such nodes", "lastTransitionTime": _now()}

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from runner.kube import names
 from runner.kube.client import JOBS, PODS, Kube, KubeError
-from runner.kube.watched import Watched
+from runner.kube.watch import Watched
 from tests.cluster import kit
 
 

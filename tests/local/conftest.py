@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.run import Run
+from runner.client.run import Run
 from tests.local.helpers import JOB, NUMBERS, remains, wait_for
 
 

@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator
 
 import psutil
 
-from runner.backends import liveness, processes
-from runner.run import Run
+from runner.backends.local import liveness
+from runner.client.run import Run
+from runner.worker import processes
 
 NUMBERS = """
 import pyarrow as pa
@@ -145,6 +146,6 @@ def kill(pid: int) -> None:
 def driver_pid(run: Run) -> int:
     """The driver of a run that is working."""
     for process in processes.find(run.id):
-        if any("runner.worker.driver" in word for word in process.cmdline()):
+        if any("runner.driver.main" in word for word in process.cmdline()):
             return process.pid
     raise AssertionError("no driver")

@@ -19,8 +19,8 @@ from typing import Any
 import psutil
 
 from runner import Cluster, Group
-from runner.backends.ray_api import TERMINAL, RayApi, RayApiError
-from runner.run import Run
+from runner.backends.ray.api import TERMINAL, RayApi, RayApiError
+from runner.client.run import Run
 from tests.local.helpers import wait_for
 
 _BIN = Path(sys.executable).parent

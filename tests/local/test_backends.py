@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 import runner
-from runner.lifecycle import RunState
-from runner.run import Run
+from runner.client.run import Run
+from runner.record.history import RunState
 from tests.local.helpers import driver_pid, kill, wait_for
 
 NothingLeft = Callable[[Run], None]

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import runner
-from runner.run import Run
+from runner.client.run import Run
 from tests.local.helpers import remains
 
 JOB = """
@@ -125,7 +125,7 @@ def test_refused_before_anything_is_spent(project: Path, name: str) -> None:
     assert done.returncode == 2, said
     for word in words:
         assert word in said
-    assert "runner/api.py" not in said
+    assert "runner/client/submit.py" not in said
     assert not (project / ".runner").exists()
 
 
@@ -193,12 +193,12 @@ def test_no_permission_on_the_store(project: Path, open_folder: Path) -> None:
     script = f"""
 import os, sys
 os.chdir({str(project)!r})
-import runner.cli
+import runner.cli.commands
 
 def submit(store, *more):
     sys.argv = ["runner", "submit", "jobs/x.py", "--store", store, *more]
     try:
-        runner.cli.main()
+        runner.cli.commands.main()
     except SystemExit as left:
         return left.code
 
@@ -272,8 +272,8 @@ job = Job("x", stages=[Prep("copy", fn=grow, source=SOURCE, sink="y")])
     assert done.returncode == 1, said
     assert "no space left" in said
     assert not [path for path in disk.rglob("*") if ".tmp-" in path.name]
-    from runner.bundle import read_index
-    from runner.store import Store
+    from runner.record.bundle import read_index
+    from runner.store.store import Store
 
     store = Store(str(disk / "store"))
     (line,) = read_index(store)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from runner import api
+from runner.client import submit
 from tests.cli_kit import write_project
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -45,7 +45,9 @@ sys.meta_path.insert(0, Press())
 """
 
 
-@pytest.mark.parametrize("module", ["runner.cli", "typer", "typer._adapters", "runner.show.act", "runner.facts"])
+@pytest.mark.parametrize(
+    "module", ["runner.cli.commands", "typer", "typer._adapters", "runner.cli.actions", "runner.plan.facts"]
+)
 @pytest.mark.parametrize("then", ["raise", "raise ImportError(name)", "pass"])
 def test_ctrl_c_before_anything_is_there(project: Path, module: str, then: str) -> None:
     """Exit code 130 and a word that nothing was started, also where an import makes something else of it."""
@@ -54,7 +56,7 @@ def test_ctrl_c_before_anything_is_there(project: Path, module: str, then: str) 
     assert not (project / ".runner").exists()
 
 
-@pytest.mark.parametrize("module", ["runner.command", "runner.interrupts", "runner.streams"])
+@pytest.mark.parametrize("module", ["runner.cli.command", "runner.process.interrupts", "runner.process.streams"])
 def test_ctrl_c_before_anything_can_say_so(project: Path, tmp_path: Path, module: str) -> None:
     """From the first line of runner's own on there is an exit code of 130, and no traceback."""
     (tmp_path / "sitecustomize.py").write_text(f"import sys\n{PRESS.format(module=module, then='raise')}")
@@ -71,7 +73,7 @@ def test_closed_streams_are_empty_ones(closed: str) -> None:
     shell = f"exec {sys.executable} -m runner submit tiny {closed}"
     done = subprocess.run(["bash", "-c", shell], env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False, timeout=120)
     assert done.returncode == 0
-    (run,) = api.runs()
+    (run,) = submit.runs()
     assert run.status == "succeeded"
 
 
@@ -97,7 +99,7 @@ def test_output_that_cannot_be_written_is_an_error_of_its_own(words: list[str], 
     assert done.returncode == 1
     assert done.stderr.count("error: standard output cannot be written: No space left on device") == 1
     assert "Traceback" not in done.stderr
-    assert api.runs() == []
+    assert submit.runs() == []
 
 
 def test_a_folder_that_is_gone_is_no_bug(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,7 +145,7 @@ def test_a_run_in_this_process_ends_with_the_code_of_the_run(project: Path, body
     done = command("submit", "ends", "--inline")
     assert done.returncode == code, done.stderr
     assert words in done.stderr
-    (run,) = api.runs()
+    (run,) = submit.runs()
     assert run.status == ("succeeded" if code == 0 else "failed")
     if code == 1:
         assert run.error is not None

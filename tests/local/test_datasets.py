@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from runner.capture import load_file
+from runner.code.references import load_file
 
 ROOT = Path(__file__).parents[2]
 

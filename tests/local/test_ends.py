@@ -10,11 +10,11 @@ import psutil
 import pytest
 
 import runner
-from runner import api
-from runner.api import resume
+from runner.client import submit
+from runner.client.run import Run
+from runner.client.submit import resume
 from runner.errors import StoreBroken
-from runner.lifecycle import RunState
-from runner.run import Run
+from runner.record.history import RunState
 from tests.local.helpers import driver_pid, kill, wait_for
 
 NothingLeft = Callable[[Run], None]
@@ -129,9 +129,9 @@ def test_kill_9_of_supervisor_and_driver_at_once(project: Path, tmp_path: Path, 
 
 def test_a_driver_that_fails_before_its_stages_says_so(project: Path, nothing_left: NothingLeft) -> None:
     """Code that cannot be unpacked is no error of the user: the run fails and names the object in the store."""
-    run = api.create(api.prepare("tiny"))
+    run = submit.create(submit.prepare("tiny"))
     run.bundle.store.put("code.zip", b"no archive")
-    api.launch(run)
+    submit.launch(run)
     with pytest.raises(StoreBroken, match=r"code\.zip: no archive of code") as caught:
         run.wait(60)
     assert "restore it" in str(caught.value)

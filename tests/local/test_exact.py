@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from runner.errors import WorkerLost
-from runner.worker import gang_server
-from runner.worker.gang_local import LocalGang
-from runner.worker.train import run_train
+from runner.train.gang import server as gang_server
+from runner.train.gang.local import LocalGang
+from runner.train.stage import run_train
 from tests.train_kit import Config, curve, job, make_scope, notes, train
 
 ROWS, BATCH, EPOCHS = 96, 24, 5

@@ -20,9 +20,9 @@ import psutil
 import pytest
 
 from runner.errors import Interrupted, RunFailed, RunnerError, StageTimeout, StoreError, UserCodeError, WorkerLost
-from runner.worker import gang_server
-from runner.worker.gang_local import LocalGang
-from runner.worker.train import run_train
+from runner.train.gang import server as gang_server
+from runner.train.gang.local import LocalGang
+from runner.train.stage import run_train
 from tests.local.helpers import wait_for
 from tests.train_kit import ROOT, Config, curve, job, make_scope, notes, train
 

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from runner.errors import UserCodeError, WorkerLost
-from runner.worker import gang_server, ray_session
-from runner.worker.gang_local import LocalGang
-from runner.worker.gang_ray import RayGang
-from runner.worker.train import run_train
+from runner.train.gang import server as gang_server
+from runner.train.gang.local import LocalGang
+from runner.train.gang.ray import RayGang
+from runner.train.stage import run_train
+from runner.worker import ray_session
 from tests.train_kit import Config, curve, job, make_scope, notes
 
 pytestmark = pytest.mark.ray

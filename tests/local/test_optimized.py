@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 import runner
-from runner.lifecycle import RunState
-from runner.run import Run
+from runner.client.run import Run
+from runner.record.history import RunState
 
 #: Every function, and a child of each kind, says what it was run as.
 JOB = """

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from runner import api, packages
+from runner.client import submit
+from runner.client.run import Run
+from runner.code import packages
 from runner.errors import PlanError
-from runner.lifecycle import RunState
-from runner.run import Run
+from runner.record.history import RunState
 
 #: A small package that nothing here depends on.
 JOB = """
@@ -53,7 +54,7 @@ def test_a_job_brings_its_packages(project: Path) -> None:
     """What is not installed is importable in the workers, on processes and on Ray, from one folder of the cache."""
     with pytest.raises(ModuleNotFoundError):
         import humanize  # type: ignore[import-not-found]  # noqa: F401
-    run = api.submit("bring")
+    run = submit.submit("bring")
     assert made(run) == 8
     lock = run.bundle.lock()
     assert lock is not None
@@ -61,12 +62,12 @@ def test_a_job_brings_its_packages(project: Path) -> None:
     assert "--hash=sha256:" in lock
     (folder,) = (project / ".cache" / "lake-runner" / "packages").glob("*/site-packages")
     assert (folder / "humanize").is_dir()
-    (planned,) = api.prepare("bring").plan.stages
+    (planned,) = submit.prepare("bring").plan.stages
     assert planned.action == "skip", planned.why
     assert not any("humanize" in words for words in planned.why)
     before = folder.stat().st_mtime_ns
     (project / "jobs" / "bring.py").write_text(JOB.replace("apnumber", "ordinal"))
-    assert made(api.submit("bring", cluster="rays")) == 8
+    assert made(submit.submit("bring", cluster="rays")) == 8
     assert folder.stat().st_mtime_ns == before
 
 
@@ -76,7 +77,7 @@ def test_a_package_that_does_not_exist_is_refused(project: Path) -> None:
         text = JOB.replace("humanize<5", wanted)
         (project / "jobs" / "bring.py").write_text(text)
         with pytest.raises(PlanError, match="packages="):
-            api.submit("bring")
+            submit.submit("bring")
     assert not (project / "store").exists() or not list((project / "store").glob("r*"))
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from runner.run import Run
-from runner.store import Store
+from runner.client.run import Run
+from runner.store.store import Store
 from tests.train_kit import ROOT
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]

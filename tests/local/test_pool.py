@@ -18,9 +18,9 @@ import pyarrow as pa
 import pytest
 
 from runner.errors import Interrupted, RunFailed, StageTimeout, UserCodeError, WorkerLost
-from runner.spec import Dataset, Prep
-from runner.worker.pool import InlinePool, ProcessPool
-from runner.worker.prep import run_make, run_prep
+from runner.prep.stage import run_make, run_prep
+from runner.spec.job import Dataset, Prep
+from runner.worker.pool.base import InlinePool, ProcessPool
 from runner.worker.scope import Scope
 from tests.local.helpers import wait_for
 from tests.prep_kit import ROOT, Config, contents, make_scope, rows_of, write_shards

@@ -16,12 +16,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from runner.data.types import plain_type, written_type
+from runner.data.values.types import plain_type, written_type
 from runner.errors import DataError, UserCodeError, WorkerLost
-from runner.spec import Dataset, Prep
-from runner.worker import prep_dataset
-from runner.worker.pool import InlinePool, RayPool
-from runner.worker.prep import run_prep
+from runner.prep import ray_data
+from runner.prep.stage import run_prep
+from runner.spec.job import Dataset, Prep
+from runner.worker.pool.base import InlinePool, RayPool
 from tests.arrow_kit import LEAVES, any_array, any_type, values_of
 from tests.prep_kit import Config, contents, make_scope, rows_of, write_shards
 
@@ -115,7 +115,7 @@ def test_sorted_by_ray_or_here_is_the_same(tmp_path: Path, monkeypatch: pytest.M
     here = run(stage, tmp_path / "here")
     assert (here["rows_in"], here["processed"], here["rows_out"]) == (100, 100, {"": 100})
     assert rows_of(tmp_path / "here", "out").column("x").to_pylist() == list(range(100))
-    monkeypatch.setattr(prep_dataset, "LOCAL_SORT_BYTES", 0)
+    monkeypatch.setattr(ray_data, "LOCAL_SORT_BYTES", 0)
     assert run(stage, tmp_path / "ray")["outputs"] == here["outputs"]
     assert contents(tmp_path / "here", "out") == contents(tmp_path / "ray", "out")
     assert run(stage, tmp_path / "ray")["skipped"]

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from runner.code_deps import digest, name_of
-from runner.code_root import FILES_NOTE
-from runner.store import Store
-from runner.worker.prep_trace import Watch
+from runner.code.dependencies import digest, name_of
+from runner.prep.trace import Watch
+from runner.process.code_root import FILES_NOTE
+from runner.store.store import Store
 from tests.prep_kit import R2
 from tests.reuse_kit import DATA, records, run, write
 

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 import runner
-from runner import Cluster, Group, optimized
-from runner.backends import ray_request
+from runner import Cluster, Group
+from runner.backends.ray import jobs as ray_request
+from runner.client.run import Run
+from runner.code import optimized
 from runner.errors import InputError, PlanError
-from runner.lifecycle import RunState
-from runner.run import Run
+from runner.record.history import RunState
 from tests.local.helpers import kill, remains, wait_for
 from tests.local.ray_cluster import OTHER, RayCluster, await_held_nothing, job_pids, jobs_of, serve
 from tests.local.test_optimized import levels, written

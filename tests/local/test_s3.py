@@ -13,15 +13,16 @@ import pyarrow.parquet as pq
 import pytest
 
 import runner
-from runner import leftovers, published, wire
-from runner.bundle import Bundle
+from runner.client import leftovers, published
+from runner.client.run import Run
 from runner.errors import StoreAway, StoreBroken
-from runner.lifecycle import RunState
-from runner.run import Run
-from runner.spec import Dataset, Job, Prep
-from runner.store import Log, Store
-from runner.worker.pool import InlinePool
-from runner.worker.prep import run_prep
+from runner.prep.stage import run_prep
+from runner.record.bundle import Bundle
+from runner.record.history import RunState
+from runner.spec import wire
+from runner.spec.job import Dataset, Job, Prep
+from runner.store.store import Log, Store
+from runner.worker.pool.base import InlinePool
 from runner.worker.scope import Scope
 from tests.local.s3server import S3Server, at, free_port, serve
 from tests.prep_kit import R2, R3, ROOT, RUNS, write_shards

@@ -11,15 +11,16 @@ from typing import Any
 import pytest
 
 import runner
-from runner import Dataset, Job, Prep, local_run
-from runner.api import prepare, resume
+from runner import Dataset, Job, Prep
 from runner.backends.fake import FakeBackend
-from runner.bundle import Bundle, find_run, new_run_id, read_index
+from runner.backends.local import check as local_run
+from runner.client.submit import prepare, resume
 from runner.errors import InputError, PlanError, ProjectError, RunFailed, RunNotFound, SpecError
-from runner.lifecycle import RunState
-from runner.project import find_project
-from runner.store import Store
-from runner.trust import user
+from runner.plan.project import find_project
+from runner.record.bundle import Bundle, find_run, new_run_id, read_index
+from runner.record.history import RunState
+from runner.record.trust import user
+from runner.store.store import Store
 from tests.fake_kit import FAKE, JOB, project
 
 __all__ = ["project"]
@@ -287,7 +288,7 @@ def test_git_decides_which_files_travel(project: Path) -> None:
     assert "project/helper.py" in names
     assert not {"secret.txt", *hidden} & {name.removeprefix("project/") for name in names}
     assert {f"project/{name}" for name in sources} <= set(names)
-    assert "runner/spec.py" in names
+    assert "runner/spec/job.py" in names
     (project / "large.bin").write_bytes(b"\0" * (65 << 20))
     with pytest.raises(ProjectError, match="large.bin"):
         runner.submit("tiny", cluster=FAKE)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
-from runner.data import arrays
+from runner.data.values import arrays
 
 
 @pytest.mark.parametrize("values", [[], [0], [-(2**63), 2**63 - 1, 7]])

@@ -12,9 +12,12 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from runner import Group, capture, texts, wire
-from runner.code_root import is_installed
+from runner import Group
+from runner.code import references
 from runner.errors import ProjectError, SpecError
+from runner.process.code_root import is_installed
+from runner.spec import wire
+from runner.values import texts
 
 
 def top_level(x: int) -> int:
@@ -29,10 +32,10 @@ def test_a_function_of_a_file_travels_as_its_place(tmp_path: Path) -> None:
     """The reference holds file and name, and another code root loads the function from there."""
     (tmp_path / "jobs").mkdir()
     (tmp_path / "jobs/a.py").write_text("def f(x):\n    return x * 2\n")
-    module = capture.load_file(tmp_path / "jobs/a.py", tmp_path)
-    ref = capture.reference(module.f, tmp_path, "here")
+    module = references.load_file(tmp_path / "jobs/a.py", tmp_path)
+    ref = references.reference(module.f, tmp_path, "here")
     assert (ref.file, ref.name, ref.value) == ("jobs/a.py", "f", None)
-    capture.set_code_root(tmp_path)
+    references.set_code_root(tmp_path)
     assert ref.load()(4) == 8
 
 
@@ -52,15 +55,15 @@ def test_where_a_file_lies_tells_whose_it_is(file: str | Path, installed: bool) 
 
 def test_a_function_of_runners_own_travels_by_its_name() -> None:
     """Also where the project is the folder that runner lies in: its files travel as runner, not as the project's."""
-    ref = capture.reference(texts.read, Path(__file__).parents[2], "here")
-    assert (ref.file, ref.module, ref.name) == (None, "runner.texts", "read")
+    ref = references.reference(texts.read, Path(__file__).parents[2], "here")
+    assert (ref.file, ref.module, ref.name) == (None, "runner.values.texts", "read")
 
 
 @pytest.mark.parametrize("function", [lambda x: x, Tool().method], ids=["a lambda", "a bound method"])
 def test_what_no_other_process_can_import_is_refused(function: Any) -> None:
     """Lambdas and methods are refused with the way out."""
     with pytest.raises(SpecError, match="top level"):
-        capture.reference(function, Path(__file__).parents[2], "Prep 'x', field 'fn'")
+        references.reference(function, Path(__file__).parents[2], "Prep 'x', field 'fn'")
 
 
 def test_a_nested_function_is_refused() -> None:
@@ -70,7 +73,7 @@ def test_a_nested_function_is_refused() -> None:
         return x
 
     with pytest.raises(SpecError, match="inner"):
-        capture.reference(inner, Path(__file__).parents[2], "x")
+        references.reference(inner, Path(__file__).parents[2], "x")
 
 
 def test_a_notebooks_function_travels_by_value(tmp_path: Path) -> None:
@@ -86,7 +89,7 @@ def test_a_notebooks_function_travels_by_value(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-"], input=code, capture_output=True, text=True, check=True)
     import json
 
-    from runner import wire
+    from runner.spec import wire
 
     ref = wire.from_json(json.loads(done.stdout))
     assert ref.file is None
@@ -117,7 +120,7 @@ def test_a_file_that_raises_shows_the_users_traceback(tmp_path: Path) -> None:
     """The error holds the user's frames, none of runner's."""
     (tmp_path / "bad.py").write_text("def g():\n    return 1 / 0\n\nx = g()\n")
     with pytest.raises(ProjectError) as caught:
-        capture.load_file(tmp_path / "bad.py", tmp_path)
+        references.load_file(tmp_path / "bad.py", tmp_path)
     text = str(caught.value)
     assert "ZeroDivisionError" in text
     assert "in g" in text
@@ -127,31 +130,31 @@ def test_a_file_that_raises_shows_the_users_traceback(tmp_path: Path) -> None:
 def test_user_line_names_the_users_place(tmp_path: Path) -> None:
     """One line tells the exception and where the user's code raised it."""
     (tmp_path / "deep.py").write_text("def f():\n    raise ValueError('no')\n")
-    module = capture.load_file(tmp_path / "deep.py", tmp_path)
-    capture.set_code_root(tmp_path)
+    module = references.load_file(tmp_path / "deep.py", tmp_path)
+    references.set_code_root(tmp_path)
     with pytest.raises(ValueError, match="no") as caught:
         module.f()
-    assert capture.user_line(caught.value) == "ValueError: no (deep.py:2 in f)"
+    assert references.user_line(caught.value) == "ValueError: no (deep.py:2 in f)"
 
 
 def test_user_line_names_the_users_place_below_a_compiled_library(tmp_path: Path) -> None:
     """What a library written in Cython raises is the user's at the line that called it, as with libraries in Python."""
     (tmp_path / "columns.py").write_text("def f(batch):\n    return batch['y']\n")
-    module = capture.load_file(tmp_path / "columns.py", tmp_path)
-    capture.set_code_root(tmp_path)
+    module = references.load_file(tmp_path / "columns.py", tmp_path)
+    references.set_code_root(tmp_path)
     with pytest.raises(KeyError) as caught:
         module.f(pa.table({"x": [1]}))
-    assert capture.user_line(caught.value).endswith("(columns.py:2 in f)")
+    assert references.user_line(caught.value).endswith("(columns.py:2 in f)")
 
 
 def test_a_wrong_call_is_told_with_the_users_line(tmp_path: Path) -> None:
     """An error of ours that the user's call made says where that call is, once, and travels with it."""
     (tmp_path / "calls.py").write_text("from runner import Job\ndef f():\n    Job(3)\n")
-    module = capture.load_file(tmp_path / "calls.py", tmp_path)
-    capture.set_code_root(tmp_path)
+    module = references.load_file(tmp_path / "calls.py", tmp_path)
+    references.set_code_root(tmp_path)
     with pytest.raises(SpecError) as caught:
         module.f()
-    told = pickle.loads(pickle.dumps(capture.as_ours(capture.as_users(caught.value))))
+    told = pickle.loads(pickle.dumps(references.as_ours(references.as_users(caught.value))))
     assert str(told).splitlines()[0] == "Job (calls.py:3 in f): missing a required argument: 'stages'"
 
 

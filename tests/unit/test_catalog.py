@@ -10,12 +10,12 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from runner import leftovers
+from runner.client import leftovers
 from runner.data.catalog import Catalog, code_key, make_key, result_key, stage_code, used_config
 from runner.data.manifest import Manifest, Shard, Unit
 from runner.errors import DataError
-from runner.spec import Prep
-from runner.store import Store
+from runner.spec.job import Prep
+from runner.store.store import Store
 
 #: A version's folder, a result's key and a task's.
 FOLDER = "_versions/r260101-000000aa-tiny-aa-1"

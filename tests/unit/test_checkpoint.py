@@ -24,17 +24,19 @@ import numpy as np
 import pytest
 import torch
 
-from runner import capture
+from runner.code import references
+from runner.code.modules import MAIN
 from runner.errors import Fenced, SpecError, StoreError
-from runner.logs import metric_rows
-from runner.modules import MAIN
-from runner.store import Store
-from runner.worker import checkpoint_files, plain_state, train_random
-from runner.worker.checkpoint import Checkpoints, Damaged
-from runner.worker.checkpoint_state import MODULE, STATE, VALUE, put, take, tracked
-from runner.worker.gang_inline import InlineGang
+from runner.record.reading import metric_rows
+from runner.store.store import Store
+from runner.train import randomness
+from runner.train.checkpoint import files as checkpoint_files
+from runner.train.checkpoint import plain as plain_state
+from runner.train.checkpoint.published import Checkpoints, Damaged
+from runner.train.checkpoint.state import MODULE, STATE, VALUE, put, take, tracked
+from runner.train.gang.inline import InlineGang
+from runner.train.stage import run_train
 from runner.worker.scope import Scope
-from runner.worker.train import run_train
 from tests import config_kit
 from tests.train_kit import ROOT, Config, make_scope
 
@@ -197,7 +199,7 @@ class Holder:
 
 @pytest.fixture
 def _code_root() -> None:
-    capture.set_code_root(ROOT)
+    references.set_code_root(ROOT)
 
 
 @pytest.mark.usefixtures("_code_root")
@@ -407,10 +409,10 @@ def test_random_states_come_back(tmp_path: Path) -> None:
 
     device = torch.device("cpu")
     draw()
-    checkpoint_files.write(tmp_path, "r", STATE, train_random.get_state(device))
+    checkpoint_files.write(tmp_path, "r", STATE, randomness.get_state(device))
     expected = draw()
     draw()
-    train_random.set_state(checkpoint_files.read(tmp_path / "r.pt"), device)
+    randomness.set_state(checkpoint_files.read(tmp_path / "r.pt"), device)
     assert draw() == expected
 
 
@@ -537,7 +539,7 @@ def test_newest_is_the_last_published_not_the_highest_step(tmp_path: Path) -> No
 
 def test_remote_files_are_fetched_and_verified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """From a store that is no local folder, files are copied once, verified, and a damaged copy is fetched again."""
-    monkeypatch.setattr("runner.worker.checkpoint.LOCAL", "none is local")
+    monkeypatch.setattr("runner.train.checkpoint.published.LOCAL", "none is local")
     fit(tmp_path)
     result, _ = fit(tmp_path, attempt=2)
     assert result["resumed_from"] == 12

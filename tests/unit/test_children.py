@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from runner.worker.children import ended_on_return
-from runner.worker.pool_worker import answer
+from runner.worker.pool.child import answer
 
 
 def _exit_of(do: Callable[[], None]) -> int:

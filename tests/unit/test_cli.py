@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from runner.backends import processes
 from runner.backends.fake import FakeBackend
-from runner.bundle import find_run, read_index
+from runner.client.run import Run
 from runner.errors import DataError, WorkerLost, to_entry
-from runner.project import find_project
-from runner.run import Run
-from runner.show import units
+from runner.plan.project import find_project
+from runner.record.bundle import find_run, read_index
+from runner.views import units
+from runner.worker import processes
 from tests.cli_kit import call, call_json, lost, unstarted, write_lines, write_project, write_steps
 
 
@@ -440,7 +440,7 @@ def test_a_bug_of_ours_is_told_with_its_traceback(monkeypatch: pytest.MonkeyPatc
     def broken(*_: object) -> None:
         raise KeyError("oops")
 
-    monkeypatch.setattr("runner.show.ask.ps", broken)
+    monkeypatch.setattr("runner.cli.queries.ps", broken)
     result = call("ps", code=1)
     assert "Traceback" in result.stderr
     assert "bug of runner" in result.stderr

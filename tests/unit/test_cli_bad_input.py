@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from runner.bundle import read_index
-from runner.project import find_project
+from runner.plan.project import find_project
+from runner.record.bundle import read_index
 from tests.cli_kit import call, unstarted, write_project
 
 #: What is typed -> words that the error must hold.
@@ -64,13 +64,13 @@ def test_a_job_file_that_raises_shows_the_users_traceback_only(tmp_path: Path) -
     shown = call("submit", "broken", code=2).stderr
     assert "ZeroDivisionError" in shown
     assert 'jobs/broken.py", line 2' in shown
-    assert "runner/capture.py" not in shown
+    assert "runner/code/references.py" not in shown
 
 
 def test_an_unwritable_picture_is_refused_before_anything_is_left(tmp_path: Path) -> None:
     """A format that cannot be drawn names those that can, and leaves no file."""
+    from runner.cli.plot import save_plot
     from runner.errors import InputError
-    from runner.show.plot import save_plot
 
     rows = [{"stage": "train", "step": 1, "loss": 1.0}]
     with pytest.raises(InputError, match=r"\.png, \.svg or \.pdf"):

@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from runner.capture import FunctionRef
-from runner.codehash import identify
+from runner.code.hashing import identify
+from runner.code.references import FunctionRef
 from tests.unit.test_code_reach import KINDS, write
 
 #: Edited in every test; the others by `make soak`.

@@ -14,10 +14,10 @@ from typing import Any
 import cloudpickle
 import pytest
 
-from runner import wire
-from runner.capture import FunctionRef
-from runner.code_library import registers
-from runner.codehash import Identity, identify
+from runner.code.hashing import Identity, identify
+from runner.code.references import FunctionRef
+from runner.code.slicing.library import registers
+from runner.spec import wire
 
 HEAD = "from runner import Dataset, Job, Prep, Train\n"
 TAIL = (

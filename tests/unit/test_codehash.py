@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from runner.capture import FunctionRef
-from runner.codehash import code_hash, project_files
+from runner.code.hashing import code_hash, project_files
+from runner.code.references import FunctionRef
 
 JOB = """
 import math

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from runner import api, interrupts
 from runner.backends.fake import FakeBackend
-from runner.bundle import Bundle
+from runner.client import submit
+from runner.client.run import Run
 from runner.errors import UserCodeError
-from runner.project import find_project
-from runner.run import Run
+from runner.plan.project import find_project
+from runner.process import interrupts
+from runner.record.bundle import Bundle
 from tests.cli_kit import call, write_project
 
 
@@ -41,15 +42,15 @@ def test_ctrl_c_once_the_run_is_there_cancels_it(monkeypatch: pytest.MonkeyPatch
     def press(run: Run, inline: object = None) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(api, "launch", press)
+    monkeypatch.setattr(submit, "launch", press)
     monkeypatch.setattr(Run, "wait", lambda self, timeout_s, check: self.view().state)
     result = call("submit", "tiny", code=130)
-    (run,) = api.runs()
+    (run,) = submit.runs()
     assert run.status == "cancelled"
     assert f"{run.id} cancelled" in result.stdout
     with pytest.raises(KeyboardInterrupt):
-        api.submit("tiny")
-    assert api.runs()[-1].view().cancel == {"by": "Ctrl-C"}
+        submit.submit("tiny")
+    assert submit.runs()[-1].view().cancel == {"by": "Ctrl-C"}
 
 
 def test_what_belongs_together_is_done_whole() -> None:
@@ -77,10 +78,10 @@ def test_a_press_that_comes_twice_is_one(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_two_handles_of_a_run_are_equal_and_one_can_be_sent() -> None:
     """By the run's name and its store; another process finds the same run."""
-    run = api.create(api.prepare("tiny"))
-    other = api.create(api.prepare("tiny"))
+    run = submit.create(submit.prepare("tiny"))
+    other = submit.create(submit.prepare("tiny"))
     sent = pickle.loads(pickle.dumps(run))
-    assert {run, api.get_run(run.id), sent} == {run}
+    assert {run, submit.get_run(run.id), sent} == {run}
     assert sent.status == "submitted"
     assert run != other
 
@@ -88,7 +89,7 @@ def test_two_handles_of_a_run_are_equal_and_one_can_be_sent() -> None:
 def test_a_run_raises_the_class_that_its_log_names() -> None:
     """`wait` and the exit code go by it."""
     FakeBackend.outcomes["tiny"] = {"train": "ValueError: no"}
-    run = api.submit("tiny")
+    run = submit.submit("tiny")
     with pytest.raises(UserCodeError, match="ValueError: no"):
         run.wait()
     assert find_project().store().url == run.bundle.root.url

@@ -10,14 +10,15 @@ from pathlib import Path, PurePath
 
 import pytest
 
-from runner import Dataset, credentials
+from runner import Dataset
 from runner.backends import boot
-from runner.data.source import filesystem, list_files
+from runner.code.archive import left_out, pack
+from runner.data.files.listing import filesystem, list_files
 from runner.errors import InputError, SpecError, StoreRefused
-from runner.pack import left_out, pack
-from runner.project import Project
-from runner.shared_store import check_no_credentials
-from runner.store import Store
+from runner.plan.project import Project
+from runner.store import credentials
+from runner.store.sharing import check_no_credentials
+from runner.store.store import Store
 
 SECRET = (
     "lake.env", "prod.env.txt", "LAKE.ENV", "cert.PEM", "id_ecdsa", "id_dsa", ".aws/config", "aws_credentials",

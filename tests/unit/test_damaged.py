@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from runner.data import formats, manifest
+from runner.data import manifest
+from runner.data.formats import formats
 from runner.data.manifest import Manifest
 from runner.errors import DataError
 

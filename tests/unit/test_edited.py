@@ -10,9 +10,9 @@ from types import ModuleType
 
 import pytest
 
-from runner.capture import FunctionRef
-from runner.codehash import identify
-from runner.constants import refuse_other_constants
+from runner.code.constants import refuse_other_constants
+from runner.code.hashing import identify
+from runner.code.references import FunctionRef
 from runner.errors import SpecError
 
 HELD = """

@@ -9,7 +9,8 @@ from collections.abc import Callable
 
 import pytest
 
-from runner import capture, errors
+from runner import errors
+from runner.code import references
 from runner.errors import (
     NAMES,
     ApiError,
@@ -33,8 +34,8 @@ from runner.errors import (
     to_entry,
 )
 from runner.kube.client import KubeError
-from runner.worker.pool_worker import answer
-from runner.worker.rank_errors import as_runner_error
+from runner.train.failure import as_runner_error
+from runner.worker.pool.child import answer
 
 
 def made(kind: type[RunnerError]) -> RunnerError:
@@ -109,7 +110,7 @@ def test_decisions_go_by_the_class() -> None:
 def raised(code: str, file: str) -> BaseException:
     """What a file of that name raises."""
     try:
-        exec(compile(code, file, "exec"), {"ours": capture.ours})
+        exec(compile(code, file, "exec"), {"ours": references.ours})
     except BaseException as error:
         return error.with_traceback(getattr(error.__traceback__, "tb_next", None))
     raise AssertionError("nothing was raised")
@@ -120,11 +121,11 @@ OURS = errors.__file__
 
 def test_an_error_without_a_line_of_the_user_is_a_bug_of_runner() -> None:
     """Whose it is goes by the frames on its way."""
-    bug = capture.as_ours(raised("{}['x']", OURS))
+    bug = references.as_ours(raised("{}['x']", OURS))
     assert isinstance(bug, InternalError)
     assert bug.message == "KeyError: 'x'"
     assert OURS in bug.trace
-    theirs = capture.as_ours(raised("import json\njson.loads('{')", "/project/jobs/x.py"))
+    theirs = references.as_ours(raised("import json\njson.loads('{')", "/project/jobs/x.py"))
     assert isinstance(theirs, UserCodeError)
     assert "(/project/jobs/x.py:2 in <module>)" in theirs.message
 
@@ -168,9 +169,9 @@ def test_whatever_the_users_function_raises_is_the_users(code: str, words: str) 
 @pytest.mark.parametrize("folder", ["/usr/lib/python3/dist-packages/lib", "/env/lib/python3.11/site-packages/lib"])
 def test_an_installed_library_is_not_the_user(folder: str) -> None:
     """Wherever an environment or a system keeps it: its error without a line of the user is no error of theirs."""
-    assert isinstance(capture.as_ours(raised("{}['x']", f"{folder}/a.py")), InternalError)
+    assert isinstance(references.as_ours(raised("{}['x']", f"{folder}/a.py")), InternalError)
     code = f"exec(compile('def f(): return {{}}[0]', '{folder}/a.py', 'exec'))\nf()"
-    theirs = capture.as_ours(raised(code, "/p/jobs/x.py"))
+    theirs = references.as_ours(raised(code, "/p/jobs/x.py"))
     assert isinstance(theirs, UserCodeError)
     assert "(/p/jobs/x.py:2 in <module>)" in theirs.message
 
@@ -204,11 +205,13 @@ def test_generated_code_is_of_whom_it_was_generated_for() -> None:
     for file in (OURS, "/env/lib/python3.11/site-packages/lib/a.py"):
         error = failing(class_of(file))
         assert any(frame.filename == "<string>" for frame in traceback.extract_tb(error.__traceback__))
-        assert isinstance(capture.as_ours(error), InternalError)
-    theirs = capture.as_ours(failing(class_of("/p/jobs/x.py")))
+        assert isinstance(references.as_ours(error), InternalError)
+    theirs = references.as_ours(failing(class_of("/p/jobs/x.py")))
     assert isinstance(theirs, UserCodeError)
     assert "(/p/jobs/x.py:5 in __post_init__)" in theirs.message
-    misfit = capture.as_ours(raised("import dataclasses\nK = dataclasses.make_dataclass('K', ['x'])\nK()", "/p/x.py"))
+    misfit = references.as_ours(
+        raised("import dataclasses\nK = dataclasses.make_dataclass('K', ['x'])\nK()", "/p/x.py")
+    )
     assert "(/p/x.py:3 in <module>)" in str(misfit)
 
 
@@ -223,6 +226,6 @@ def test_what_is_in_no_file_is_the_users_where_they_typed_it(file: str, name: st
         exec(compile("1 / 0", file, "exec"), names)
     trace = caught.value.__traceback__
     assert trace is not None
-    told = capture.as_ours(caught.value.with_traceback(trace.tb_next))
+    told = references.as_ours(caught.value.with_traceback(trace.tb_next))
     assert isinstance(told, UserCodeError if is_theirs else InternalError)
     assert (f"({file}:1 in <module>)" in str(told)) is is_theirs

@@ -17,12 +17,12 @@ import pytest
 import runner
 from runner.data.manifest import Manifest, build
 from runner.errors import DataError
-from runner.spec import Dataset, Prep
-from runner.worker.pool import InlinePool
-from runner.worker.prep import run_prep
-from runner.worker.prep_dataset import _Reading
-from runner.worker.prep_files import OutputFile
-from runner.worker.prep_tasks import plan_tasks
+from runner.prep.files import OutputFile
+from runner.prep.ray_data import _Reading
+from runner.prep.stage import run_prep
+from runner.prep.tasks import plan_tasks
+from runner.spec.job import Dataset, Prep
+from runner.worker.pool.base import InlinePool
 from tests import hostile_kit
 from tests.hostile_kit import METADATA, NAME, marked_table, registered, trapped, trapped_columns, write
 from tests.prep_kit import make_scope, rows_of

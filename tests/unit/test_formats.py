@@ -16,8 +16,8 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import pytest
 
-from runner.data import lines
-from runner.data.formats import inspect, read
+from runner.data.formats import lines
+from runner.data.formats.formats import inspect, read
 from runner.data.manifest import Manifest, build
 from runner.errors import DataError
 
@@ -279,7 +279,7 @@ def test_inspect_knows_decoded_sizes(tmp_path: Path) -> None:
     """The size of a Parquet unit is that of its values in memory, however well they are compressed."""
     values = pa.FixedSizeListArray.from_arrays(pa.array(np.zeros(64 * 100, np.uint16)), 64)
     pq.write_table(pa.table({"x": values, "f": pa.array([b"ab"] * 100, pa.binary(2))}), tmp_path / "a.parquet")
-    from runner.data.source import list_files
+    from runner.data.files.listing import list_files
 
     units, _ = inspect(list_files(str(tmp_path))[0], "parquet")
     assert units[0].bytes == 100 * (64 * 2 + 2)

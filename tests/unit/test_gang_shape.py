@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from runner import Cluster, Group
-from runner.worker.gang_shape import RankShape, share_of_rank
+from runner.spec.shape import RankShape, share_of_rank
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 
 from runner import Job, Prep, Train
 from runner.errors import PlanError
-from runner.graph import ordered
+from runner.plan.graph import ordered
 
 
 def function(batch: Any, config: Any) -> Any:

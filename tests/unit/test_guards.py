@@ -58,7 +58,7 @@ RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 
 
 def part(module: str) -> str:
-    """The layer's name of a module: 'runner.data.order' -> 'data'."""
+    """The layer's name of a module: 'runner.data.stream.order' -> 'data'."""
     return module.split(".")[1] if "." in module else "__init__"
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from runner import isolation
-from runner.capture import load_file
+from runner.code import isolation
+from runner.code.references import load_file
 from runner.errors import ProjectError
-from runner.project import find_project
+from runner.plan.project import find_project
 
 JOB = "from common import NAME\nfrom runner import Job, Train\ndef fit(ctx, config): return NAME\n"
 JOB += "job = Job('j', stages=[Train('t', fn=fit, data={'train': 'd'})])\n"
@@ -90,4 +90,4 @@ def test_an_installed_package_is_not_hidden_by_a_folder_of_its_name(tmp_path: Pa
     with isolation.isolated():
         module = load_file(root / "yaml/x.py", root)
         assert module.found is yaml.safe_load
-        assert module.__name__ == "runner.usercode.yaml.x"
+        assert module.__name__ == "runner.code.usercode.yaml.x"

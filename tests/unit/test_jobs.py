@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from runner.capture import load_file
-from runner.spec import Prep, Train
+from runner.code.references import load_file
+from runner.spec.job import Prep, Train
 
 ROOT = Path(__file__).resolve().parents[2]
 

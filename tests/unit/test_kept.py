@@ -15,14 +15,15 @@ from typing import Any
 import pytest
 import torch
 
-from runner import copied, kept
+from runner.client.run import Run
 from runner.errors import InputError, StoreError, StoreRefused
-from runner.run import Run
-from runner.spec import Train
-from runner.store import Store
-from runner.worker.checkpoint import Checkpoints, Damaged
-from runner.worker.gang_inline import InlineGang
-from runner.worker.train import run_train
+from runner.record import kept
+from runner.spec.job import Train
+from runner.store import copied
+from runner.store.store import Store
+from runner.train.checkpoint.published import Checkpoints, Damaged
+from runner.train.gang.inline import InlineGang
+from runner.train.stage import run_train
 from tests.cli_kit import call, write_lines
 from tests.train_kit import RUN, Config, make_scope
 

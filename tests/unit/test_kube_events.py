@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from runner.bundle import Bundle
 from runner.errors import StoreAway
 from runner.kube import events
 from runner.kube.client import KubeError
-from runner.store import Store
+from runner.record.bundle import Bundle
+from runner.store.store import Store
 from tests.unit import kube_kit as kit
 from tests.unit.kube_kit import RUN
 

@@ -9,12 +9,14 @@ from typing import Any
 
 import pytest
 
-from runner.bundle import Bundle
 from runner.errors import SpecError
-from runner.kube import client, gc, names, pods, preflight, quantities, queue, tenant
+from runner.kube import client, gc, names, pods, quantities, queue
 from runner.kube.client import KubeError
 from runner.kube.ledger import Ledger
-from runner.store import Store
+from runner.kube.preflight import check as preflight
+from runner.kube.team import objects as tenant
+from runner.record.bundle import Bundle
+from runner.store.store import Store
 from tests.unit import kube_kit as kit
 from tests.unit.kube_kit import AT_S, RUN
 

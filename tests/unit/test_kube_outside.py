@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
-from runner.backends import kuberay_outside
 from runner.backends.base import living, place
-from runner.bundle import Bundle
+from runner.backends.kuberay import client as kuberay_outside
+from runner.client.run import Run
 from runner.errors import InputError
 from runner.kube import identity, names
 from runner.kube.client import JOBS, RAY_JOBS, SERVICE_ACCOUNTS, KubeError
-from runner.lifecycle import RunState, fold
-from runner.run import Run
-from runner.store import Store
+from runner.record.bundle import Bundle
+from runner.record.history import RunState, fold
+from runner.store.store import Store
 from tests import spec_kit
 from tests.unit import kube_kit as kit
 from tests.unit.test_manifest import facts

@@ -11,7 +11,7 @@ import pytest
 import yaml  # type: ignore[import-untyped, unused-ignore]
 
 from runner.errors import InputError
-from runner.kube import plain
+from runner.kube import kubeconfig
 from runner.kube.client import Kube
 
 
@@ -37,10 +37,10 @@ def write(folder: Path, user: dict[str, Any], **cluster: Any) -> str:
 def test_a_token_is_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A kubeconfig with a token is read here, and its token is in every request."""
     monkeypatch.setenv("KUBECONFIG", write(tmp_path, {"token": "secret"}))
-    found = plain.connect(None)
+    found = kubeconfig.connect(None)
     assert found is not None
     assert (found.host, found.headers) == ("https://10.0.0.1:6443", {"Authorization": "Bearer secret"})
-    assert plain.connect("one") is not None
+    assert kubeconfig.connect("one") is not None
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_whatever_needs_more_is_left_to_the_package(
 ) -> None:
     """A program to ask, a proxy, another identity, an unknown context: none of it is guessed at."""
     monkeypatch.setenv("KUBECONFIG", write(tmp_path, user, **cluster))
-    assert plain.connect(context) is None
+    assert kubeconfig.connect(context) is None
 
 
 def test_a_proxy_of_the_environment_is_left_to_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,9 +68,9 @@ def test_a_proxy_of_the_environment_is_left_to_the_package(tmp_path: Path, monke
     monkeypatch.setenv("KUBECONFIG", write(tmp_path, {"token": "secret"}))
     monkeypatch.setenv("https_proxy", "http://proxy:3128")
     monkeypatch.setenv("no_proxy", "")
-    assert plain.connect(None) is None
+    assert kubeconfig.connect(None) is None
     monkeypatch.setenv("no_proxy", "10.0.0.1")
-    assert plain.connect(None) is not None
+    assert kubeconfig.connect(None) is not None
 
 
 def test_an_unknown_context_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,6 +90,6 @@ def test_the_package_is_not_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_a_broken_certificate_is_left_to_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is said of it here."""
     monkeypatch.setenv("KUBECONFIG", write(tmp_path, {"client-certificate": "none.pem", "client-key": "none.key"}))
-    assert plain.connect(None) is None
+    assert kubeconfig.connect(None) is None
     monkeypatch.setenv("KUBECONFIG", write(tmp_path, {"token": "t"}, **{"certificate-authority-data": "bm9uZQ=="}))
-    assert plain.connect(None) is None
+    assert kubeconfig.connect(None) is None

@@ -7,13 +7,15 @@ from typing import Any
 
 import pytest
 
-from runner import Cluster, Group, Kubernetes, Volume, kube_run
+from runner import Cluster, Group, Kubernetes, Volume
+from runner.backends.kuberay import check as kube_run
 from runner.errors import PlanError
-from runner.kube import preflight, tenant
 from runner.kube.client import KubeError
-from runner.kube.preflight import Finding, Need
-from runner.kube.preflight_rights import CLIENT_RIGHTS, COMMAND_RIGHTS, SUPERVISOR_BESIDES, SUPERVISOR_RIGHTS
-from runner.store import Store
+from runner.kube.preflight import check as preflight
+from runner.kube.preflight.check import Finding, Need
+from runner.kube.preflight.rights import CLIENT_RIGHTS, COMMAND_RIGHTS, SUPERVISOR_BESIDES, SUPERVISOR_RIGHTS
+from runner.kube.team import objects as tenant
+from runner.store.store import Store
 from tests.unit import kube_kit as kit
 
 GPU = Group(cpu=1, memory="4GiB", gpu=2)

@@ -6,12 +6,14 @@ from typing import Any
 
 import pytest
 
-from runner import Cluster, Group, Kubernetes, kube_run
+from runner import Cluster, Group, Kubernetes
+from runner.backends.kuberay import check as kube_run
 from runner.errors import PlanError
-from runner.kube import names, preflight
+from runner.kube import names
 from runner.kube.client import KubeError
-from runner.kube.preflight import Need
-from runner.store import Store
+from runner.kube.preflight import check as preflight
+from runner.kube.preflight.check import Need
+from runner.store.store import Store
 from tests.unit import kube_kit as kit
 from tests.unit.test_kube_preflight import GPU, WHOLE, cluster, look, wrong
 

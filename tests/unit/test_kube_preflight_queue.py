@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
-from runner import Group, kube_run
-from runner.kube import preflight
+from runner import Group
+from runner.backends.kuberay import check as kube_run
 from runner.kube.client import KubeError
-from runner.kube.needs import Need
-from runner.store import Store
+from runner.kube.preflight import check as preflight
+from runner.kube.preflight.needs import Need
+from runner.store.store import Store
 from tests.unit import kube_kit as kit
 from tests.unit.test_kube_preflight import GPU, WHOLE, cluster, look, wrong
 from tests.unit.test_kube_preflight_quota import ROOMY

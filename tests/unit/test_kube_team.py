@@ -11,13 +11,17 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from runner.cli import app
+from runner.cli import cluster as show
+from runner.cli.commands import app
 from runner.errors import InputError, SpecError
-from runner.kube import admission, client, names, team_network, tenant, tenant_apply
+from runner.kube import client, names
 from runner.kube.client import KubeError, resource
 from runner.kube.quantities import number
-from runner.kube.team import Destination, Tenant, is_ours
-from runner.show import cluster as show
+from runner.kube.team import admission
+from runner.kube.team import apply as tenant_apply
+from runner.kube.team import network as team_network
+from runner.kube.team import objects as tenant
+from runner.kube.team.team import Destination, Tenant, is_ours
 from tests.unit import kube_kit as kit
 
 RED = Tenant("red", 4, 2**34, gpus=2, users=("ann",))

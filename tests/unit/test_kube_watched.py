@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from runner.kube import names, watched
+from runner.kube import names
+from runner.kube import watch as watched
 from runner.kube.client import PODS, Kube, KubeError, Resource
-from runner.kube.watched import Watched
+from runner.kube.watch import Watched
 from tests.unit import kube_kit as kit
 
 WAIT_S = 5.0

@@ -8,7 +8,7 @@ import pytest
 
 from runner.kube import names
 from runner.kube.client import KubeError
-from runner.kube.why import Reason, Seen, look, reasons
+from runner.kube.why.why import Reason, Seen, look, reasons
 from tests.unit import kube_kit as kit
 from tests.unit.kube_kit import AT, AT_S, RUN
 

@@ -14,19 +14,19 @@ import pyarrow as pa
 import pytest
 
 import runner
-from runner import api, leftovers
-from runner.code_deps import Present
+from runner.cli import keep
+from runner.cli.console import Output
+from runner.client import leftovers, submit
+from runner.client.run import Run
+from runner.code.dependencies import Present
 from runner.data.catalog import Catalog
 from runner.errors import ApiError, DataError, InputError
-from runner.lifecycle import RunState
-from runner.receipt import end_run
-from runner.run import Run
-from runner.show import keep
-from runner.show.console import Output
-from runner.spec import Dataset, Prep
-from runner.store import Store
-from runner.worker.pool import InlinePool
-from runner.worker.prep import run_prep
+from runner.prep.stage import run_prep
+from runner.record.history import RunState
+from runner.record.receipt import end_run
+from runner.spec.job import Dataset, Prep
+from runner.store.store import Store
+from runner.worker.pool.base import InlinePool
 from tests.cli_kit import call, lost, unstarted, write_project
 from tests.prep_kit import R1, R2, R3, RUNS, make_scope, rows_of, write_shards
 
@@ -210,7 +210,7 @@ def test_gc_removes_a_run_that_was_never_submitted_whole(project: Path, monkeypa
     """A folder without a log, an hour old, is what a killed client left; a younger one may come to be yet."""
     opened = Store(str(project / ".runner"))
     opened.put("r200101-000000-tiny-xx/spec.json", b"{}")
-    young = api.new_run_id("tiny")
+    young = submit.new_run_id("tiny")
     opened.put(f"{young}/spec.json", b"{}")
     found, _ = leftovers.leftovers(opened)
     assert [(target.kind, target.name) for target in found] == [("unfinished run", "r200101-000000-tiny-xx")]

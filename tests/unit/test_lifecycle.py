@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from runner.errors import Fenced, InternalError, RunFailed, WorkerLost, entry_of
-from runner.lifecycle import (
+from runner.record.history import (
     EVICTED,
     EXIT_GRACE_S,
     LOST,
@@ -25,7 +25,7 @@ from runner.lifecycle import (
     fence,
     fold,
 )
-from runner.store import Entry
+from runner.store.store import Entry
 
 NONE = Observation(DriverState.NONE, now=100.0)
 RUNNING = Observation(DriverState.RUNNING, now=100.0)

@@ -18,14 +18,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from runner import Stream
-from runner.data import columns, json_shape
+from runner.data.formats import columns, json_shape
 from runner.data.limits import limits, variables
 from runner.data.manifest import Manifest, build
-from runner.data.types import size_of
+from runner.data.values.types import size_of
 from runner.errors import DataError, SpecError
-from runner.spec import Dataset, Prep
-from runner.worker.pool import InlinePool
-from runner.worker.prep import run_prep
+from runner.prep.stage import run_prep
+from runner.spec.job import Dataset, Prep
+from runner.worker.pool.base import InlinePool
 from tests import hostile_kit
 from tests.hostile_kit import parquet_page, plain_strings, write, zeros
 from tests.prep_kit import make_scope

@@ -16,8 +16,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from runner.data import blocks, csv_rows, lines
-from runner.data.long_numbers import DIGITS, suspects
+from runner.data.formats import blocks, csv_rows, lines
+from runner.data.formats.long_numbers import DIGITS, suspects
 from runner.data.manifest import Manifest, build
 from runner.errors import DataError
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from runner.bundle import LIVE, Bundle, Doing, IndexLine, begun_at, find_run, read_index, unfinished
-from runner.show import listing
-from runner.store import Store
+from runner.record.bundle import LIVE, Bundle, Doing, IndexLine, begun_at, find_run, read_index, unfinished
+from runner.store.store import Store
+from runner.views import listing
 
 RUN = "r260101-000000-a-222"
 HERE = Doing("running", "train", "arn:aws:eks:x:cluster/one~two/team")

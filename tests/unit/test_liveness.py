@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from runner.backends import liveness
-from runner.backends.local_outside import LocalOutside
-from runner.lifecycle import fold
+from runner.backends.local import liveness
+from runner.backends.local.client import LocalOutside
+from runner.record.history import fold
 from tests.cli_kit import unstarted, write_project
 
 HERE = {"host": "box", "machine": "m1", "boot": "b1", "space": "s1"}

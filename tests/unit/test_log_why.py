@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from runner import log_why
-from runner.lifecycle import fold
-from runner.run import Run
-from runner.store import Entry
+from runner.client.run import Run
+from runner.record import why as log_why
+from runner.record.history import fold
+from runner.store.store import Entry
 from tests.cli_kit import unstarted, write_lines, write_project
 
 BEGUN = ({"leg": 0, "attempt": 1}, {"leg": 1, "attempt": 1})

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from runner import logs, ship
-from runner.bundle import Bundle
 from runner.errors import InputError, StoreAway
-from runner.logs import Line, Tail, settled
-from runner.ship import Shipper
-from runner.show import units
-from runner.store import Store
+from runner.record import reading, shipping
+from runner.record.bundle import Bundle
+from runner.record.reading import Line, Tail, settled
+from runner.record.shipping import Shipper
+from runner.store.store import Store
+from runner.views import units
 
 RUN = "r261123-181119k4-tiny-x7"
 
@@ -71,7 +71,7 @@ def test_times_do_not_depend_on_how_a_log_was_cut(
     bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A flush of several segments, and a shipper that takes over, keep the time of each line."""
-    monkeypatch.setattr(ship, "SEGMENT_BYTES", 3)
+    monkeypatch.setattr(shipping, "SEGMENT_BYTES", 3)
     writer = Writer(tmp_path / "spool", "rank0")
     for at, data in enumerate([b"one\ntwo\n", b"three\n", b"four"], 1):
         writer.print(data, float(at))
@@ -84,8 +84,8 @@ def test_a_shipper_outlives_what_it_cannot_read(
     bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A file that goes between two looks, or a disk that fails for a moment, ends no shipping: the rest arrives."""
-    monkeypatch.setattr(ship, "LOOK_S", 0.005)
-    monkeypatch.setattr(ship, "FIRST_FLUSH_S", 0.02)
+    monkeypatch.setattr(shipping, "LOOK_S", 0.005)
+    monkeypatch.setattr(shipping, "FIRST_FLUSH_S", 0.02)
     spool, looks, recovered = tmp_path / "spool", itertools.count(), threading.Event()
     writer, gone = Writer(spool, "rank0"), Writer(spool, "rank1")
     writer.print(b"one\n", 100.0)
@@ -171,7 +171,7 @@ def test_a_line_without_an_end_does_not_pile_up(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch, last: int | None
 ) -> None:
     """Segments that may be one file a thousand times: what is too long for a line is shown as several, none is lost."""
-    monkeypatch.setattr(logs, "LINE_BYTES", 100)
+    monkeypatch.setattr(reading, "LINE_BYTES", 100)
     write(bundle, *([b"x" * 60] * 7), b"x\nend\n")
     tail = Tail(bundle, "logs")
     found = texts(tail) if last is None else [line.text for line in tail.last(last, final=True)]
@@ -200,10 +200,10 @@ def test_the_last_lines_alone(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -
 def _match_names(bundle: Bundle) -> None:
     """The times of a segment have its name."""
     for name in ("rank0", "rank1"):
-        logs, times = (bundle.segments("train", 1, kind, name) for kind in ("logs", "times"))
+        reading, times = (bundle.segments("train", 1, kind, name) for kind in ("logs", "times"))
         old = [bundle.store.get(f"{times}/{each}") for each in bundle.store.list(times)]
         bundle.store.delete_tree(times)
-        for segment, content in zip(bundle.store.list(logs), old, strict=True):
+        for segment, content in zip(bundle.store.list(reading), old, strict=True):
             bundle.store.create(f"{times}/{segment}", content)
 
 

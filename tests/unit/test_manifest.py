@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from runner import Cluster, Group, Kubernetes, Volume
-from runner.backends import manifest
+from runner.backends.kuberay import manifest
 from runner.errors import SpecError
 from runner.kube import names
 

@@ -11,10 +11,12 @@ from typing import Any
 
 import pytest
 
-from runner import capture, code_root, isolation, wire
+from runner.code import isolation, references
+from runner.code.imported import import_folders
+from runner.code.modules import inside_of, load_file
 from runner.errors import ProjectError, SpecError
-from runner.imported import import_folders
-from runner.modules import inside_of, load_file
+from runner.process import code_root
+from runner.spec import wire
 
 FUNCTIONS = """
 import functools
@@ -59,11 +61,11 @@ def test_whatever_a_name_stands_for_travels_by_it(tmp_path: Path) -> None:
     (tmp_path / "f.py").write_text(FUNCTIONS)
     with isolation.isolated():
         module = load_file(tmp_path / "f.py", tmp_path)
-        values = [capture._at(module, name) for name in NAMES]
-        refs = [wire.to_json(capture.reference(value, tmp_path, "here"), tmp_path) for value in values]
+        values = [references._at(module, name) for name in NAMES]
+        refs = [wire.to_json(references.reference(value, tmp_path, "here"), tmp_path) for value in values]
         told = [value(1) for value in values[:-1]]
         with pytest.raises(SpecError, match="a lambda in .*f.py is not at the top level"):
-            capture.reference(module.hidden[0], tmp_path, "here")
+            references.reference(module.hidden[0], tmp_path, "here")
     code = (
         "import json, sys\nfrom pathlib import Path\nfrom runner import capture, wire\n"
         "capture.set_code_root(Path('.'))\n"
@@ -108,10 +110,10 @@ def test_children_of_every_start_method_find_what_a_file_defines(tmp_path: Path)
     with isolation.isolated():
         for name, function in (("jobs/my job.py", "dashed"), ("jobs/v2.1.py", "dotted"), ("src/lib/ops.py", "inner")):
             module = load_file(tmp_path / name, tmp_path)
-            refs.append(wire.to_json(capture.reference(getattr(module, function), tmp_path, "here"), tmp_path))
+            refs.append(wire.to_json(references.reference(getattr(module, function), tmp_path, "here"), tmp_path))
         (tmp_path / ".runner-folders.json").write_bytes(import_folders(tmp_path).to_bytes())
     assert [ref["module"] for ref in refs] == ["jobs.my job", "runner.usercode.jobs.v2%2E1", "lib.ops"]
-    refs.append(wire.to_json(capture.FunctionRef("own", file="go.py", module="__mp_main__"), tmp_path))
+    refs.append(wire.to_json(references.FunctionRef("own", file="go.py", module="__mp_main__"), tmp_path))
     found = python(CHILDREN, str(tmp_path), json.dumps(refs), PYTHONPATH="")
     factors = {"dashed": 2, "dotted": 3, "inner": 4, "own": 5}
     assert found == {
@@ -183,10 +185,10 @@ def test_what_was_edited_since_it_was_imported_is_refused(tmp_path: Path, monkey
     monkeypatch.syspath_prepend(tmp_path)
     import held
 
-    assert capture.reference(held.f, tmp_path, "here").name == "f"
+    assert references.reference(held.f, tmp_path, "here").name == "f"
     (tmp_path / "held.py").write_text("def f(x):\n    return -x\n")
     with pytest.raises(SpecError, match="held.py was edited since this process imported 'f'"):
-        capture.reference(held.f, tmp_path, "here")
+        references.reference(held.f, tmp_path, "here")
     del sys.modules["held"]
 
 
@@ -217,7 +219,7 @@ def test_a_project_around_runner_leaves_it_on_the_path(tmp_path: Path, monkeypat
 
 def test_a_module_that_is_called_like_pythons_own_is_refused_where_it_is_meant(tmp_path: Path) -> None:
     """Python's own come first in workers, so a job that imports the project's `queue.py` is told to rename it."""
-    from runner.imported import refuse_shadowed
+    from runner.code.imported import refuse_shadowed
 
     (tmp_path / "queue.py").write_text("X = 1\n")
     (tmp_path / "a.py").write_text("import random\n")

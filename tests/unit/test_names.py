@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from runner import names
-from runner.backends import processes
-from runner.bundle import Bundle, new_run_id
+from runner.client.run import Run
 from runner.data.catalog import data_key, manifest_key, result_folder, task_folder
 from runner.errors import InputError, StoreBroken, StoreRefused
-from runner.run import Run
-from runner.store import Store
+from runner.record.bundle import Bundle, new_run_id
+from runner.store.store import Store
+from runner.untrusted import names
+from runner.worker import processes
 
 RUN = "r261123-181119k4-digits-x7"
 #: What somebody may write in the place of any name.

@@ -13,9 +13,11 @@ from typing import Any
 
 import pytest
 
-from runner import Job, Train, ship, wire
-from runner.bundle import Bundle
-from runner.store import Store
+from runner import Job, Train
+from runner.record import shipping
+from runner.record.bundle import Bundle
+from runner.spec import wire
+from runner.store.store import Store
 from runner.worker import node
 from runner.worker.node import Node
 from runner.worker.scope import Scope
@@ -130,7 +132,7 @@ def test_two_may_ship_the_same_file(store: Store, tmp_path: Path) -> None:
     """A rank that must know its rows safe and the shipper beside it: every byte is in the bundle once, in order."""
     file = tmp_path / "spool" / "fit" / "2" / "metrics" / "rank0.jsonl"
     file.parent.mkdir(parents=True)
-    both = [ship.SpoolFile(file, Bundle(store, RUN)) for _ in range(2)]
+    both = [shipping.SpoolFile(file, Bundle(store, RUN)) for _ in range(2)]
     for row in range(6):
         with open(file, "a") as spool:
             spool.write(f"{row}\n")
@@ -150,9 +152,9 @@ def test_shipping_ends_with_its_input(store: Store, tmp_path: Path, monkeypatch:
     """The shipper's program leaves when its standard input ends, however that happened, and has sent everything."""
     file = tmp_path / "spool" / "fit" / "2" / "logs" / "rank0.log"
     file.parent.mkdir(parents=True)
-    file.write_bytes(b"x" * (ship.SEGMENT_BYTES + 5))
+    file.write_bytes(b"x" * (shipping.SEGMENT_BYTES + 5))
     begin_shipping(store, tmp_path, monkeypatch)
-    assert segments(store, "logs", "rank0") == b"x" * (ship.SEGMENT_BYTES + 5)
+    assert segments(store, "logs", "rank0") == b"x" * (shipping.SEGMENT_BYTES + 5)
     assert len(Bundle(store, RUN).store.list("stages/fit/2/logs/rank0")) == 2
 
 
@@ -173,5 +175,5 @@ def test_shipping_again_repeats_nothing(store: Store, tmp_path: Path) -> None:
     for text in ("one\n", "two\n"):
         with open(file, "a") as spool:
             spool.write(text)
-        ship.Shipper(tmp_path / "spool", Bundle(store, RUN)).close()
+        shipping.Shipper(tmp_path / "spool", Bundle(store, RUN)).close()
     assert segments(store, "logs", "rank0") == b"one\ntwo\n"

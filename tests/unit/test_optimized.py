@@ -13,15 +13,20 @@ from typing import Any
 import pytest
 
 import runner
-from runner import Cluster, Group, Kubernetes, api, kube_run, optimized
-from runner.backends import local_outside, manifest, ray_request
-from runner.backends.kuberay import run_facts
-from runner.backends.local_outside import LocalOutside
-from runner.capture import FunctionRef
-from runner.codehash import identify
+from runner import Cluster, Group, Kubernetes
+from runner.backends.kuberay import check as kube_run
+from runner.backends.kuberay import manifest
+from runner.backends.kuberay.machines import run_facts
+from runner.backends.local import client as local_outside
+from runner.backends.local.client import LocalOutside
+from runner.backends.ray import jobs as ray_request
+from runner.client import submit as api
+from runner.client.revise import Question, ask
+from runner.client.run import Run
+from runner.code import optimized
+from runner.code.hashing import identify
+from runner.code.references import FunctionRef
 from runner.errors import InputError, SpecError
-from runner.revise import Question, ask
-from runner.run import Run
 from tests.cli_kit import write_project
 from tests.fake_kit import FAKE, project
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from runner.data.manifest import build
-from runner.data.order import Order, permutation
+from runner.data.stream.order import Order, permutation
 from runner.errors import DataError
 from tests.data_kit import numbers, some_numbers
 

@@ -10,7 +10,7 @@ import pytest
 import torch.distributed as dist
 
 from runner.errors import SpecError
-from runner.worker import own_group
+from runner.train import own_group
 
 
 @pytest.fixture

@@ -12,19 +12,19 @@ from pathlib import Path
 
 import pytest
 
-from runner import isolation
-from runner.bundle import Bundle
-from runner.capture import FunctionRef, reference
-from runner.code_root import OUTSIDE, Folders
-from runner.codehash import identify
-from runner.imported import import_folders, refuse_shadowed
-from runner.listed import listed_files
-from runner.modules import load_file
-from runner.pack import pack
-from runner.pack_names import path_of
-from runner.project import Project
-from runner.store import Store
-from runner.worker.driver import unpack_code
+from runner.code import isolation
+from runner.code.archive import pack
+from runner.code.archive_names import path_of
+from runner.code.hashing import identify
+from runner.code.imported import import_folders, refuse_shadowed
+from runner.code.listing import listed_files
+from runner.code.modules import load_file
+from runner.code.references import FunctionRef, reference
+from runner.driver.main import unpack_code
+from runner.plan.project import Project
+from runner.process.code_root import OUTSIDE, Folders
+from runner.record.bundle import Bundle
+from runner.store.store import Store
 
 RUN = "r260101-000000aa-tiny-aa"
 GIT = ("git", "-c", "user.name=a", "-c", "user.email=a@b", "-c", "protocol.file.allow=always")

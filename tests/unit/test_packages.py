@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from runner import code_files, code_root, packages
-from runner.worker import prep_trace
+from runner.code import packages
+from runner.code.slicing import files as code_files
+from runner.prep import trace as prep_trace
+from runner.process import code_root
 
 
 def test_what_a_job_brings_counts_as_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

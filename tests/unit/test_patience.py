@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from runner import patience
+from runner.client import patience
+from runner.client.patience import Patience, passes
+from runner.client.run import Run
 from runner.errors import ApiError, RunnerError, StoreAway, StoreError
-from runner.lifecycle import RunState, View
-from runner.patience import Patience, passes
-from runner.run import Run
+from runner.record.history import RunState, View
 from tests.cli_kit import unstarted, write_lines, write_project
 
 AWAY = StoreAway("EndpointConnectionError: no route", where="store s3://lake")
@@ -23,7 +23,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """A run whose supervisor is believed to live elsewhere."""
     monkeypatch.chdir(write_project(tmp_path).resolve())
     monkeypatch.setattr(patience, "FIRST_PAUSE_S", 0.001)
-    monkeypatch.setattr("runner.run.LOOK_S", 0.001)
+    monkeypatch.setattr("runner.client.run.LOOK_S", 0.001)
     return unstarted()
 
 

@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
-from runner import api
-from runner.backends import kuberay
+from runner.backends.kuberay import machines as kuberay
+from runner.client import submit
 from runner.errors import SpecError
 from runner.kube import pods
-from runner.lifecycle import DriverState, Observation, Prepare, StartAttempt, Wait, decide, fold
-from runner.receipt import gpu_seconds_used, teardown
-from runner.spec import Kubernetes, Prep
-from runner.store import Entry
-from runner.worker.prep_progress import seconds_left
+from runner.prep.progress import seconds_left
+from runner.record.history import DriverState, Observation, Prepare, StartAttempt, Wait, decide, fold
+from runner.record.receipt import gpu_seconds_used, teardown
+from runner.spec.job import Kubernetes, Prep
+from runner.store.store import Entry
 from tests.cli_kit import write_project
 from tests.unit.test_kube_run import CLUSTER, on
 from tests.unit.test_lifecycle import ATTEMPT, DONE, GONE, LEG_DONE, STARTED, log
@@ -55,7 +55,7 @@ def planned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         text = CLUSTER.replace('secrets=("lake",)', f'secrets=("lake",){words}')
         (root / "clusters" / f"kube{len(words)}.py").write_text(text)
         changes = {"tokens.workers": "1,6"}
-        return api.prepare("tiny", cluster=f"kube{len(words)}", store=str(tmp_path / "s"), changes=changes)
+        return submit.prepare("tiny", cluster=f"kube{len(words)}", store=str(tmp_path / "s"), changes=changes)
 
     return plan
 
@@ -78,8 +78,8 @@ def test_a_queue_admits_a_stage_whole(planned: Any) -> None:
 
 def test_the_autoscaler_is_admitted_where_the_head_is(planned: Any) -> None:
     """Its container has the head's security context, a limit of cores where that has one, and a place in the quota."""
-    from runner import kube_run
-    from runner.kube.needs import pods_of
+    from runner.backends.kuberay import check as kube_run
+    from runner.kube.preflight.needs import pods_of
 
     strict = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
     main = {"name": "main", "securityContext": strict, "resources": {"limits": {"cpu": "2"}}}
@@ -98,7 +98,7 @@ def test_the_autoscaler_is_admitted_where_the_head_is(planned: Any) -> None:
 
 def test_what_grows_has_an_autoscaler(planned: Any) -> None:
     """Only there the head may ask the API; replicas begin at the fewest, and the autoscaler sees what pods see."""
-    from runner import kube_run
+    from runner.backends.kuberay import check as kube_run
 
     prepared = planned()
     _, grows, fixed = kube_run.objects(on(prepared, "s3://lake/runs"), prepared.plan, "r1-tiny", "ann")

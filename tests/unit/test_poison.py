@@ -10,15 +10,15 @@ from typing import Any
 
 import pytest
 
-from runner import api, leftovers
-from runner.bundle import Bundle, read_index
+from runner.client import leftovers, submit
+from runner.client.run import Run
 from runner.data.catalog import Catalog
 from runner.errors import RunFailed, StoreBroken, UserCodeError, to_entry
-from runner.kept import checkpoints
-from runner.lifecycle import RunState, fold
-from runner.run import Run
-from runner.shapes import MOST_SIGNS
-from runner.store import ENTRY_BYTES, Log
+from runner.record.bundle import Bundle, read_index
+from runner.record.history import RunState, fold
+from runner.record.kept import checkpoints
+from runner.store.store import ENTRY_BYTES, Log
+from runner.untrusted.shapes import MOST_SIGNS
 from tests.cli_kit import call, call_json, unstarted, write_lines, write_project
 
 BAD, OLD = "r260101-000000aa-bad-aa", "r260101-000001aa-good-bb"
@@ -67,14 +67,14 @@ def test_a_bad_log_is_passed_over_in_a_list(good: Run, content: bytes) -> None:
     ]  # fmt: skip
     assert f"passed over: {store.url}/{BAD}/log/00000001.json: " in seen.stderr
     assert [row["state"] for row in call_json("ps")] == ["submitted", "unreadable"]
-    assert call_json("ps", "--user", api.user())[0]["run"] == good.id
+    assert call_json("ps", "--user", submit.user())[0]["run"] == good.id
     assert BAD in call("gc").stderr
     for words in (["status"], ["logs"], ["metrics"], ["why"], ["checkpoints"]):
         call(*words, good.id)
         refused = call(*words, BAD, code=1)
         assert "error: " in refused.stderr
         assert "Traceback" not in refused.stderr
-    assert [run.id for run in api.runs(state="submitted")] == [good.id]
+    assert [run.id for run in submit.runs(state="submitted")] == [good.id]
     call("status")  # @last
 
 
@@ -94,7 +94,7 @@ def test_a_bad_line_of_the_index_disturbs_nobody(good: Run, name: str) -> None:
 
 
 def runner_submits() -> bool:
-    return api.create(api.prepare("tiny")).status == "submitted"
+    return submit.create(submit.prepare("tiny")).status == "submitted"
 
 
 def test_what_follows_a_gap_in_a_log_is_none(good: Run, capfd: pytest.CaptureFixture[str]) -> None:
@@ -323,7 +323,7 @@ def test_a_log_may_not_choose_whom_a_cancel_reaches(good: Run, tmp_path: Path) -
     import subprocess
     import sys
 
-    from runner.backends import processes
+    from runner.worker import processes
 
     victim = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     try:
@@ -344,8 +344,8 @@ def test_a_log_may_not_choose_whom_a_cancel_reaches(good: Run, tmp_path: Path) -
 
 def test_the_temporary_folder_of_another_run_is_not_taken_for_ones_own() -> None:
     """Ids that differ in the job's name alone have one folder: it stays that of the run that made it."""
-    from runner.backends import processes
     from runner.errors import InputError
+    from runner.worker import processes
 
     mine, theirs = "r260101-000000aa-mine-zz", "r260101-000000aa-evil-zz"
     folder = processes.scratch_folder(mine)

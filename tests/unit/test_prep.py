@@ -15,15 +15,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from runner import Stream, wire
+from runner import Stream
 from runner.data.catalog import Catalog, result_key, stage_code, used_config
+from runner.driver.stages import make_sources
 from runner.errors import DataError, StoreError, UserCodeError
-from runner.spec import Dataset, Prep
-from runner.store import Store
-from runner.worker import prep_files
-from runner.worker.pool import InlinePool
-from runner.worker.prep import run_make, run_prep
-from runner.worker.stages import make_sources
+from runner.prep import files as prep_files
+from runner.prep.stage import run_make, run_prep
+from runner.spec import wire
+from runner.spec.job import Dataset, Prep
+from runner.store.store import Store
+from runner.worker.pool.base import InlinePool
 from tests.prep_kit import R1, R2, R3, ROOT, Config, CountingPool, contents, identity, make_scope, rows_of, write_shards
 
 
@@ -576,7 +577,7 @@ class InlinePools:
 
 def test_made_data_stays_as_it_is_for_all_stages_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What `make` has read may change under way: the next stage sees the same, and its folder gets no more files."""
-    monkeypatch.setattr("runner.worker.prep_reuse.Reuse.may_use", lambda *_: False)
+    monkeypatch.setattr("runner.prep.reuse.Reuse.may_use", lambda *_: False)
     scope, store = make_scope(tmp_path / "s", run=R1), tmp_path / "s"
     scope.spec["datasets"]["d"] = wire.to_json(Dataset(make=make_now), ROOT)
     scope.bundle.log.append("attempt", {"leg": scope.leg, "attempt": scope.attempt})

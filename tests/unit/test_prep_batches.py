@@ -9,9 +9,9 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from runner.worker.prep_batches import WrongReturn, cut, to_format, to_mask, to_table
-from runner.worker.prep_files import slug
-from runner.worker.prep_schema import Drift, conform, plain, unify
+from runner.data.schemas import Drift, conform, plain, unify
+from runner.prep.batches import WrongReturn, cut, to_format, to_mask, to_table
+from runner.prep.files import slug
 
 BATCH = pa.record_batch(
     {

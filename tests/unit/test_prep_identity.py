@@ -15,13 +15,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from runner.data.catalog import Catalog
-from runner.data.types import plain_type, written_type
+from runner.data.values.types import plain_type, written_type
 from runner.errors import DataError
-from runner.spec import Dataset, Prep
-from runner.store import Store
-from runner.worker.pool import InlinePool
-from runner.worker.prep import run_prep
-from runner.worker.prep_batches import to_format, to_table
+from runner.prep.batches import to_format, to_table
+from runner.prep.stage import run_prep
+from runner.spec.job import Dataset, Prep
+from runner.store.store import Store
+from runner.worker.pool.base import InlinePool
 from tests.arrow_kit import NAMES, any_array, any_type, values_of
 from tests.prep_kit import identity, make_scope
 

@@ -8,11 +8,11 @@ import pyarrow as pa
 import pytest
 
 from runner.data.manifest import Manifest, Shard, Unit
+from runner.data.schemas import Drift
 from runner.errors import DataError, RunFailed
-from runner.worker.prep_dataset import _TotalOrder
-from runner.worker.prep_files import Gather
-from runner.worker.prep_schema import Drift
-from runner.worker.prep_tasks import PACK_BYTES, TASK_BYTES, plan_tasks
+from runner.prep.files import Gather
+from runner.prep.ray_data import _TotalOrder
+from runner.prep.tasks import PACK_BYTES, TASK_BYTES, plan_tasks
 
 MIB = 1 << 20
 

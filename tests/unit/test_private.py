@@ -12,8 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from runner import private
-from runner.backends import processes
+from runner.process import private
+from runner.worker import processes
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.backends.processes import exit_words
+from runner.worker.processes import exit_words
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux gives orphans to an ancestor")
 

@@ -11,9 +11,9 @@ import pytest
 
 import runner
 from runner.errors import DataError
-from runner.spec import Dataset, Prep
-from runner.worker.pool import InlinePool
-from runner.worker.prep import run_prep
+from runner.prep.stage import run_prep
+from runner.spec.job import Dataset, Prep
+from runner.worker.pool.base import InlinePool
 from tests.prep_kit import R2, R3, RUNS, make_scope, write_shards
 
 

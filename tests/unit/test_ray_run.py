@@ -11,17 +11,19 @@ from typing import Any
 
 import pytest
 
-from runner import Cluster, Group, api, ray_run
-from runner.backends import ray_request
+from runner import Cluster, Group
 from runner.backends.base import open_outside
-from runner.backends.ray_api import RayApi, RayApiError
-from runner.backends.ray_jobs import RayJobsBackend, remove_drivers
-from runner.backends.ray_jobs_outside import RayJobsOutside
-from runner.backends.ray_why import reasons
-from runner.bundle import Bundle
+from runner.backends.ray import check as ray_run
+from runner.backends.ray import jobs as ray_request
+from runner.backends.ray.api import RayApi, RayApiError
+from runner.backends.ray.client import RayJobsOutside
+from runner.backends.ray.machines import RayJobsBackend, remove_drivers
+from runner.backends.ray.why import reasons
+from runner.client import submit as api
 from runner.errors import InputError, PlanError, SpecError, StoreError, WorkerAway, entry_of
-from runner.lifecycle import LOST, DriverState, fold
-from runner.store import Store
+from runner.record.bundle import Bundle
+from runner.record.history import LOST, DriverState, fold
+from runner.store.store import Store
 from tests.cli_kit import write_project
 from tests.spec_kit import SPEC
 
@@ -204,9 +206,9 @@ def test_a_client_sees_what_became_of_the_supervisor(bundle: Bundle) -> None:
 @pytest.fixture
 def backend(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[RayJobsBackend, FakeRay]:
     """With its first attempt begun."""
-    monkeypatch.setattr("runner.backends.processes.scratch_root", lambda: tmp_path)
-    monkeypatch.setattr("runner.backends.ray_jobs.MONITOR_S", 0.0)
-    monkeypatch.setattr("runner.backends.ray_jobs.LOOK_S", 0.0)
+    monkeypatch.setattr("runner.worker.processes.scratch_root", lambda: tmp_path)
+    monkeypatch.setattr("runner.backends.ray.machines.MONITOR_S", 0.0)
+    monkeypatch.setattr("runner.backends.ray.machines.LOOK_S", 0.0)
     ray = FakeRay()
     made = RayJobsBackend(bundle, ray)
     made.start(0, 1)

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from runner import packages
-from runner.code_deps import Present, digest
+from runner.code import packages
+from runner.code.dependencies import Present, digest
 from runner.data.catalog import Catalog
 from runner.errors import InputError
-from runner.reasons import differences, grounds, nearest
-from runner.store import Store
+from runner.plan.reasons import differences, grounds, nearest
+from runner.store.store import Store
 from tests.cli_kit import call
 
 FOLDER = "_versions/r260101-000000aa-tiny-aa-1"

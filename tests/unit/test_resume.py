@@ -15,19 +15,21 @@ from typing import Any
 import pytest
 
 import runner
-from runner import Cluster, api, leftovers, wire
-from runner.api import go_on, prepare_resume, resume
+from runner import Cluster
 from runner.backends.fake import FakeBackend
-from runner.backends.local_outside import LocalOutside
-from runner.bundle import LIVE, read_index
-from runner.code_root import FOLDERS_NOTE, OUTSIDE
+from runner.backends.local.client import LocalOutside
+from runner.client import leftovers, submit
+from runner.client.revise import FILE, SET, SUBMITTED, Question, ask, fields
+from runner.client.run import Run
+from runner.client.submit import go_on, prepare_resume, resume
 from runner.errors import InputError, RunNotFound
-from runner.lifecycle import RunState
-from runner.project import find_project
-from runner.receipt import end_run
-from runner.revise import FILE, SET, SUBMITTED, Question, ask, fields
-from runner.run import Run
-from runner.show import listing
+from runner.plan.project import find_project
+from runner.process.code_root import FOLDERS_NOTE, OUTSIDE
+from runner.record.bundle import LIVE, read_index
+from runner.record.history import RunState
+from runner.record.receipt import end_run
+from runner.spec import wire
+from runner.views import listing
 from tests.cli_kit import lost
 from tests.cli_kit import write_project as write
 from tests.fake_kit import FAKE, project
@@ -322,7 +324,7 @@ def test_a_resume_that_dies_halfway_has_its_log_looked_at(project: Path, monkeyp
         assert line.state == LIVE
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(api, "_take_up", die)
+    monkeypatch.setattr(submit, "_take_up", die)
     with pytest.raises(KeyboardInterrupt):
         resume(run)
     assert [line.state for line in listing.run_lines(run.bundle.root, None)] == ["failed"]

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from runner.cli.scaffold import FILES, project_name, write_project
 from runner.errors import ProjectError
-from runner.scaffold import FILES, project_name, write_project
 from tests.cli_kit import call, call_json
 
 
@@ -46,7 +46,7 @@ def test_the_example_is_short_and_its_data_is_real(here: Path) -> None:
     """A job of less than 60 lines; its dataset needs nothing but what runner needs."""
     call("init", "p")
     assert len((here / "p/jobs/example.py").read_text().splitlines()) < 60
-    from runner.project import find_project
+    from runner.plan.project import find_project
 
     dataset = find_project(here / "p").dataset("example")
     assert dataset is not None

@@ -12,9 +12,9 @@ from typing import Any, Literal, NamedTuple, Optional, Union
 import pytest
 import torch
 
-from runner import settings
 from runner.errors import SpecError
-from runner.spec import Dataset, Job, Prep
+from runner.spec import changes as settings
+from runner.spec.job import Dataset, Job, Prep
 from tests import config_kit as kit
 from tests.config_kit import Act, Adam, Opt, Sgd
 

@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from runner import api, patience
+from runner.cli.actions import exit_code
+from runner.cli.attach import WORKING_WHY_S, Attached, Detached
+from runner.client import patience, submit
+from runner.client.run import Run
 from runner.errors import (
     ApiError,
     DataError,
@@ -21,12 +24,9 @@ from runner.errors import (
     UserCodeError,
     entry_of,
 )  # fmt: skip
-from runner.lifecycle import RunState, View
-from runner.run import Run
-from runner.show.act import exit_code
-from runner.show.attach import WORKING_WHY_S, Attached, Detached
-from runner.show.documents import run_document
-from runner.show.progress import Progress
+from runner.record.history import RunState, View
+from runner.views.documents import run_document
+from runner.views.progress import Progress
 from tests.cli_kit import unstarted, write_lines, write_project
 
 
@@ -204,7 +204,7 @@ def test_a_stage_that_says_nothing_is_what_the_run_waits_for(run: Run) -> None:
 def test_a_run_that_nobody_took_up_is_ended_by_the_client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only once it was asked to end: its machines are removed, and the log says cancelled."""
     monkeypatch.chdir(write_project(tmp_path).resolve())
-    made = api.create(api.prepare("tiny"))
+    made = submit.create(submit.prepare("tiny"))
     assert not made.end_unstarted().state.ended
     made.bundle.log.append("cancel", {"by": "test"})
     assert made.end_unstarted().state is RunState.CANCELLED

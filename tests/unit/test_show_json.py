@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from runner.run import Run
-from runner.show.console import Output, plain
+from runner.cli.console import Output, plain
+from runner.client.run import Run
 from tests.cli_kit import call, unstarted, write_lines, write_project
 
 

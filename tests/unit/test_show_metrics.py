@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from runner.show.metrics import metric_names, print_metrics, sample
-from runner.show.plot import _smooth, panels, save_plot
+from runner.cli.metrics_table import metric_names, print_metrics, sample
+from runner.cli.plot import _smooth, panels, save_plot
 
 
 def rows(steps: int) -> list[dict[str, object]]:

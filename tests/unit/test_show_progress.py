@@ -5,10 +5,10 @@ import io
 import pytest
 from rich.console import Console
 
-from runner.lifecycle import RunState, StageView, View
-from runner.show.prints import HELD_S, Prints
-from runner.show.progress import WINDOW_S, Progress, fit, outcome
-from runner.show.screens import PLAIN_S, LiveScreen, PlainScreen, stage_line
+from runner.cli.rank_output import HELD_S, Prints
+from runner.cli.screens import PLAIN_S, LiveScreen, PlainScreen, stage_line
+from runner.record.history import RunState, StageView, View
+from runner.views.progress import WINDOW_S, Progress, fit, outcome
 
 
 def prep_row(at: float, done: int) -> dict[str, float]:

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from runner.show import units
+from runner.views import units
 
 
 @pytest.mark.parametrize(

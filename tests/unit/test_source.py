@@ -11,9 +11,10 @@ from typing import Any
 import fsspec
 import pytest
 
-from runner.data import etags, local_files
-from runner.data.etags import content_etag
-from runner.data.source import infer_format, list_files, open_input, partitions_of
+from runner.data.files import etags
+from runner.data.files import local as local_files
+from runner.data.files.etags import content_etag
+from runner.data.files.listing import infer_format, list_files, open_input, partitions_of
 from runner.errors import DataError
 from tests.data_kit import RemoteFileSystem, register_remote
 

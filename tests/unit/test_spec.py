@@ -8,7 +8,7 @@ import pytest
 
 from runner import Cluster, Dataset, Group, Job, Prep, Train
 from runner.errors import SpecError
-from runner.settings import apply, parse_assignments
+from runner.spec.changes import apply, parse_assignments
 
 
 def transform(batch: Any, config: Any) -> Any:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from runner.errors import Fenced, StoreError, StoreRefused
-from runner.store import Entry, Log, Store
+from runner.store.store import Entry, Log, Store
 
 
 def test_create_makes_an_object_once(store: Store) -> None:

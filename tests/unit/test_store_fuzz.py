@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from runner.bundle import Bundle
+from runner.code.archive import unpack
 from runner.errors import StoreBroken
-from runner.pack import unpack
-from runner.store import Store
+from runner.record.bundle import Bundle
+from runner.store.store import Store
 from tests.store_fuzz import COMMANDS, ENDED, Fuzz, archives
 
 SEED = 20261129

@@ -17,10 +17,10 @@ import runner
 from runner.data.catalog import Catalog, manifest_key
 from runner.data.manifest import Manifest, Shard, Unit
 from runner.errors import DataError
-from runner.spec import Prep
-from runner.store import Store
-from runner.worker.pool import InlinePool
-from runner.worker.prep import run_prep
+from runner.prep.stage import run_prep
+from runner.spec.job import Prep
+from runner.store.store import Store
+from runner.worker.pool.base import InlinePool
 from tests.prep_kit import identity, make_scope
 
 SMALL = Manifest.of("/d", [Shard("a", 1, "md5:0", "text", (Unit(0, 1, 1, 0, 1),))], pa.schema([("text", pa.string())]))

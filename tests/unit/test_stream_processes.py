@@ -18,8 +18,8 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset
 
 from runner import Stream
-from runner.data import prefetch, steps
-from runner.data.prefetch import Prefetch
+from runner.data.stream import prefetch, steps
+from runner.data.stream.prefetch import Prefetch
 
 
 @pytest.fixture
@@ -103,7 +103,8 @@ def test_forked(data: str) -> None:
 
 def test_locks_in_a_forked_process(data: str) -> None:
     """A lock that a thread of the parent held does not stop its child."""
-    from runner.data import etags, ipc, parquet_footer, ranges
+    from runner.data.files import etags, ranges
+    from runner.data.formats import ipc, parquet_footer
 
     with parquet_footer._lock, etags._lock, ranges._lock, ipc._decoding:
         child = os.fork()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from runner import packages
+from runner.code import packages
 from runner.errors import InputError
 from runner.onebox import build, versions
 
@@ -93,7 +93,7 @@ def test_code_of_another_user_is_not_booted(tmp_path: Path) -> None:
     (evil / "__init__.py").write_text("")
     (evil / "supervisor.py").write_text("print('ran')")
     (tmp_path / "code").symlink_to(evil.parent)
-    argument = f'{{"folder": "{tmp_path}/code", "module": "runner.supervisor", "code": "", "options": {{}}}}'
+    argument = f'{{"folder": "{tmp_path}/code", "module": "runner.control.supervisor", "code": "", "options": {{}}}}'
     boot = ROOT / "runner" / "backends" / "boot.py"
     environment = {**os.environ, "RUNNER_ARGUMENT": argument}
     words = [sys.executable, "-I", str(boot)]

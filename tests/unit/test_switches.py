@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from runner import Cluster, Group, Kubernetes, switches
+from runner import Cluster, Group, Kubernetes
 from runner.errors import SpecError
+from runner.untrusted import switches
 from runner.worker import ray_worker
 
 SWITCHES = (

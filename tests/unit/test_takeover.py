@@ -16,17 +16,20 @@ from typing import Any
 import pytest
 
 import runner
-from runner import supervisor
-from runner.backends import kuberay, liveness, manifest, processes
 from runner.backends.fake import FakeBackend
-from runner.bundle import Bundle, begun_at, read_index, unfinished
+from runner.backends.kuberay import machines as kuberay
+from runner.backends.kuberay import manifest
+from runner.backends.local import liveness
+from runner.control import supervisor
+from runner.control.supervisor import Supervisor
 from runner.errors import ApiError, InternalError, StoreError
 from runner.kube import names
 from runner.kube.client import PODS, RAY_CLUSTERS, RAY_JOBS, KubeError
-from runner.lifecycle import EVICTED, LOST, DriverState, RunState, fold
-from runner.show import listing
-from runner.store import Entry, Log, Store
-from runner.supervisor import Supervisor
+from runner.record.bundle import Bundle, begun_at, read_index, unfinished
+from runner.record.history import EVICTED, LOST, DriverState, RunState, fold
+from runner.store.store import Entry, Log, Store
+from runner.views import listing
+from runner.worker import processes
 from tests.fake_kit import FAKE, project
 from tests.spec_kit import SPEC
 from tests.unit import kube_kit as kit
@@ -96,9 +99,9 @@ def submitted(project: Path, monkeypatch: pytest.MonkeyPatch) -> runner.Run:
     """A run that no supervisor has taken up yet, in a store that counts as one elsewhere."""
     monkeypatch.setattr(supervisor, "LOCAL", "none")
     monkeypatch.setattr(supervisor, "LOOK_S", 0.001)
-    from runner import api
+    from runner.client import submit
 
-    return api.create(api.prepare("tiny", cluster=FAKE))
+    return submit.create(submit.prepare("tiny", cluster=FAKE))
 
 
 def flaky(run: runner.Run, **fails: int) -> Flaky:

@@ -16,12 +16,12 @@ import torch
 import torch.distributed as dist
 
 from runner.errors import DataError, SpecError, StageTimeout
-from runner.store import Entry
-from runner.worker import rank, train_further
-from runner.worker.checkpoint import Checkpoints, Loaded
-from runner.worker.gang_inline import InlineGang
-from runner.worker.train import run_train
-from runner.worker.train_peers import Peers
+from runner.store.store import Entry
+from runner.train import further, rank
+from runner.train.checkpoint.published import Checkpoints, Loaded
+from runner.train.gang.inline import InlineGang
+from runner.train.peers import Peers
+from runner.train.stage import run_train
 from tests.train_kit import RUN, Config, curve, make_scope, rows_of
 
 
@@ -290,12 +290,12 @@ def test_of_several_trainings_one_may_go_no_further() -> None:
         return [Entry(number, kind, 0.0, data) for number, (kind, data) in enumerate(kinds)]
 
     first = [("a", 10), ("b", 20)]
-    train_further.check("a", 10, log(*first), RUN)
-    train_further.check("b", 30, log(*first, ("a", 10)), RUN)
-    train_further.check("b", 20, log(*first, ("a", 11)), RUN)
-    train_further.check("c", 0, log(*first), RUN)
+    further.check("a", 10, log(*first), RUN)
+    further.check("b", 30, log(*first, ("a", 10)), RUN)
+    further.check("b", 20, log(*first, ("a", 11)), RUN)
+    further.check("c", 0, log(*first), RUN)
     with pytest.raises(SpecError, match="'b' was done at step 20"):
-        train_further.check("b", 20, log(*first, ("a", 10)), RUN)
+        further.check("b", 20, log(*first, ("a", 10)), RUN)
 
 
 def test_what_is_not_tracked_any_more_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 import torch.distributed as dist
 
-from runner.worker import train_context
-from runner.worker.gang_inline import InlineGang
-from runner.worker.metrics import Exchanged, Metrics
-from runner.worker.metrics_rows import Item
-from runner.worker.train import run_train
-from runner.worker.train_hooks import StepHook, overriding
-from runner.worker.train_loop import Loop
-from runner.worker.train_peers import Peers
-from runner.worker.train_timers import Timers
+from runner.train import context
+from runner.train.gang.inline import InlineGang
+from runner.train.hooks import StepHook, overriding
+from runner.train.loop import Loop
+from runner.train.metrics import Exchanged, Metrics
+from runner.train.metrics_rows import Item
+from runner.train.peers import Peers
+from runner.train.stage import run_train
+from runner.train.timers import Timers
 from tests.train_kit import Config, make_scope
 
 
@@ -58,7 +58,7 @@ class Recorder(Timers):
 def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
     """What takes part in the trainings of a test."""
     made = Recorder()
-    monkeypatch.setattr(train_context, "Timers", lambda: made)
+    monkeypatch.setattr(context, "Timers", lambda: made)
     return made
 
 

@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from runner.errors import RunFailed, SpecError
-from runner.worker.metrics import ALONE_STEPS, EXCHANGE_S, MOST_GROWTH, MOST_LOGGED, MOST_STEPS, Metrics
-from runner.worker.metrics_rows import Item, weighted_mean
+from runner.train.metrics import ALONE_STEPS, EXCHANGE_S, MOST_GROWTH, MOST_LOGGED, MOST_STEPS, Metrics
+from runner.train.metrics_rows import Item, weighted_mean
 
 
 class Others:

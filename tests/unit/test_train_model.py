@@ -14,11 +14,11 @@ import torch
 import torch.distributed as dist
 
 from runner.errors import StageTimeout, UserCodeError, WorkerLost
-from runner.worker import train_phase
-from runner.worker.gang import Failure, first_failure
-from runner.worker.rank_errors import is_echo
-from runner.worker.train_model import may_settle, settle_buckets
-from runner.worker.train_phase import Watchdog
+from runner.train import watchdog
+from runner.train.failure import is_echo
+from runner.train.gang.base import Failure, first_failure
+from runner.train.parallel import may_settle, settle_buckets
+from runner.train.watchdog import Watchdog
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def test_buckets_are_settled_only_where_ddp_does_not_record_it(options: dict[str
 
 def test_thread_stuck_in_a_call_is_ended_by_force(monkeypatch: pytest.MonkeyPatch) -> None:
     """A call that does not return to Python within the grace is handed to whoever can end the process."""
-    monkeypatch.setattr(train_phase, "GRACE_S", 0.1)
+    monkeypatch.setattr(watchdog, "GRACE_S", 0.1)
     told: list[str] = []
     ended = threading.Event()
 
@@ -135,6 +135,6 @@ def test_echoes_are_known_through_the_users_wrapping() -> None:
 )
 def test_how_a_rank_ended_is_told_in_one_line(cause: str, words: str) -> None:
     """What Ray says of it, without its lists of processes and of documentation."""
-    from runner.worker.gang_ray import _how
+    from runner.train.gang.ray import _how
 
     assert _how(cause) == words

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from runner.errors import SpecError
-from runner.spec import Cluster, Group, Kubernetes, Train
-from runner.worker.gang_inline import InlineGang
-from runner.worker.gang_shape import share_of_rank, told_threads
-from runner.worker.train import run_train
+from runner.spec.job import Cluster, Group, Kubernetes, Train
+from runner.spec.shape import share_of_rank, told_threads
+from runner.train.gang.inline import InlineGang
+from runner.train.stage import run_train
 from tests.train_kit import Config, make_scope
 
 

@@ -14,16 +14,18 @@ from typing import Any
 import pytest
 
 import runner
-from runner import Cluster, Group, api, origin, trust
-from runner.backends import manifest
+from runner import Cluster, Group
 from runner.backends.fake import FakeBackend
-from runner.backends.kuberay import run_facts
-from runner.bundle import CODE, SPEC, Bundle, find_run
+from runner.backends.kuberay import manifest
+from runner.backends.kuberay.machines import run_facts
+from runner.client import submit
+from runner.client.run import Run
+from runner.code.archive import unpack
 from runner.errors import InputError, NotYours, RunNotFound, StoreRefused
-from runner.pack import unpack
-from runner.run import Run
-from runner.spec import Kubernetes
-from runner.store import Store
+from runner.record import origin, trust
+from runner.record.bundle import CODE, SPEC, Bundle, find_run
+from runner.spec.job import Kubernetes
+from runner.store.store import Store
 from runner.worker.scope import Scope
 
 FAKE = Cluster(backend="fake", groups={"cpu": Group(cpu=4)})
@@ -169,8 +171,8 @@ def test_pods_are_told_the_seal(run: Run) -> None:
     spec["cluster"] = runner.wire.to_json(
         Cluster(backend="kuberay", groups={"cpu": Group(memory="1GiB")}, kubernetes=Kubernetes(image="x:1")), Path()
     )
-    bundle = Bundle(run.bundle.root, run.id, trust.seal({SPEC: api.encoded(spec), CODE: b""}))
-    bundle.store.put(SPEC, api.encoded(spec))
+    bundle = Bundle(run.bundle.root, run.id, trust.seal({SPEC: submit.encoded(spec), CODE: b""}))
+    bundle.store.put(SPEC, submit.encoded(spec))
     facts = run_facts(bundle)
     for made in (manifest.supervisor_job(facts), manifest.ray_job(facts, 0, 1, "cpu", (1, 1), None)):
         text = json.dumps(made)
@@ -182,7 +184,7 @@ def test_other_code_is_not_unpacked_in_a_pod(tmp_path: Path) -> None:
     """The first lines in a pod compare the archive with the seal before they open it."""
     (tmp_path / "code.zip").write_bytes(b"anything")
     argument = {
-        "folder": str(tmp_path / "code"), "module": "runner.supervisor", "code": f"file://{tmp_path}/code.zip",
+        "folder": str(tmp_path / "code"), "module": "runner.control.supervisor", "code": f"file://{tmp_path}/code.zip",
         "options": {}, "sealed": {"code.zip": hashlib.sha256(b"what was submitted").hexdigest()},
     }  # fmt: skip
     boot = Path(manifest.__file__).with_name("boot.py")
@@ -264,17 +266,17 @@ def refusing(home: Path, mkdir: Any) -> Any:
 @pytest.mark.parametrize("answer", [True, False])
 def test_at_a_terminal_it_is_a_question(run: Run, monkeypatch: pytest.MonkeyPatch, answer: bool) -> None:
     """Where a person is there, the command asks after it has said whose run it is; elsewhere it refuses."""
-    from runner.show import act
-    from runner.show.console import Output
+    from runner.cli import actions
+    from runner.cli.console import Output
 
     monkeypatch.setenv("RUNNER_KEY", OTHER)
-    monkeypatch.setattr(act, "interactive", answers(False))
+    monkeypatch.setattr(actions, "interactive", answers(False))
     with pytest.raises(NotYours):
-        act._is_trusted(again(run), Output.TEXT)
-    monkeypatch.setattr(act, "interactive", answers(True))
-    monkeypatch.setattr(act.typer, "confirm", answers(answer))
+        actions._is_trusted(again(run), Output.TEXT)
+    monkeypatch.setattr(actions, "interactive", answers(True))
+    monkeypatch.setattr(actions.typer, "confirm", answers(answer))
     if answer:
-        assert act._is_trusted(again(run), Output.TEXT)
+        assert actions._is_trusted(again(run), Output.TEXT)
     else:
         with pytest.raises(NotYours):
-            act._is_trusted(again(run), Output.TEXT)
+            actions._is_trusted(again(run), Output.TEXT)

@@ -13,10 +13,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from runner.data import columns
+from runner.data.formats import columns
 from runner.data.manifest import build
-from runner.data.recast import plain, recast
-from runner.data.types import plain_type, twice, unwritable, widened, written_type
+from runner.data.values.recast import plain, recast
+from runner.data.values.types import plain_type, twice, unwritable, widened, written_type
 from runner.errors import DataError
 
 WORDS = pa.array(["a", None, "b", "a"])

@@ -14,10 +14,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from runner import capture, config, records
+from runner.code import references
 from runner.data.catalog import code_key, used_config
 from runner.errors import SpecError
-from runner.spec import Job, Prep
+from runner.spec import config
+from runner.spec.job import Job, Prep
+from runner.values import records
 from tests import config_kit as kit
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -25,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture(autouse=True)
 def _code_root() -> None:
-    capture.set_code_root(ROOT)
+    references.set_code_root(ROOT)
 
 
 def through(value: Any) -> Any:

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 from rich.text import Text
 
+from runner.cli import console as shown
+from runner.cli.plot import save_plot
+from runner.cli.screens import PlainScreen
+from runner.cli.tables import plain_table
 from runner.errors import DataError, UserCodeError, from_entry, to_entry
-from runner.show import console as shown
-from runner.show.plot import save_plot
-from runner.show.screens import PlainScreen
-from runner.show.tables import plain_table
-from runner.visible import log_line, one_line, visible
+from runner.untrusted.visible import log_line, one_line, visible
 
 #: What sets a clipboard or a title, clears a screen, writes over lines, turns the direction of reading.
 ATTACKS = [

@@ -11,7 +11,8 @@ from typing import Any, ClassVar
 
 import pytest
 
-from runner.data import lines, ranges
+from runner.data.files import ranges
+from runner.data.formats import lines
 from runner.data.manifest import build
 from runner.errors import DataError
 

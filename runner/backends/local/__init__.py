@@ -1,0 +1,1 @@
+"""This machine: plain processes below the supervisor."""

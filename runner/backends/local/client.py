@@ -1,0 +1,97 @@
+"""The client's side of runs on this machine: the supervisor is a process that outlives the one that started it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from typing import Any
+
+import psutil
+
+from runner.backends.local import liveness
+from runner.backends.local.machines import driver_environment
+from runner.code import optimized
+from runner.process import private
+from runner.record.bundle import Bundle
+from runner.record.history import View, fold
+from runner.worker import processes
+
+#: Seconds after which a run that no supervisor has taken up counts as lost.
+TAKE_UP_S = 30.0
+#: A file in the run's scratch folder that takes what its supervisor prints, and how much of its end is told.
+_OUT, _LAST_WORDS = "supervisor.out", 4000
+
+
+class LocalOutside:
+    """See `Outside`."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self._bundle = bundle
+        self._supervisor: subprocess.Popen[bytes] | None = None  # where it was this process that launched it,
+        self._resumed: float | None = None  # for which resume
+
+    def launch(self) -> None:
+        """See `Outside`."""
+        root = self._bundle.root
+        argument = {"store": root.url, "options": root.options, "run_id": self._bundle.run_id}
+        argument["sealed"] = self._bundle.sealed
+        environment = driver_environment(self._bundle.run_id)
+        environment = optimized.environment(environment, optimized.level_of(self._bundle.spec()))
+        environment.pop(processes.MARK)  # the mark is for what the supervisor ends; it is not among those
+        self._resumed = fold(self._bundle.log.read()).resumed
+        with open(processes.scratch_folder(self._bundle.run_id) / _OUT, "wb") as out:
+            self._supervisor = private.start_module(
+                "runner.control.supervisor", argument, self._bundle.run_id, env=environment, cwd="/",
+                stdout=out, stderr=out, start_new_session=True,
+            )  # fmt: skip
+        processes.note_supervisor(self._bundle.run_id, self._supervisor.pid)
+
+    def is_lost(self, view: View) -> bool:
+        """See `Outside`; of a process on another machine nothing may be known."""
+        if view.supervisor is None:
+            return self._exit_code(view) is not None or time.time() - (view.resumed or view.created) > TAKE_UP_S
+        return liveness.is_alive(view.supervisor, self._bundle.held()) is False
+
+    def _exit_code(self, view: View) -> int | None:
+        """Of the run's supervisor, where it was launched here and has ended; not of one before a resume."""
+        return self._supervisor.poll() if self._supervisor is not None and self._resumed == view.resumed else None
+
+    def nudge(self, view: View) -> None:
+        """See `Outside`."""
+        who = view.supervisor
+        if who is not None and liveness.is_here(who) and processes.is_noted(self._bundle.run_id, who["pid"]):
+            os.kill(who["pid"], signal.SIGTERM)
+
+    def await_change(self, view: View, seconds: float) -> None:
+        """See `Outside`; the end of a process of this machine is an event."""
+        if view.supervisor is None or not liveness.is_here(view.supervisor):
+            time.sleep(seconds)
+            return
+        with contextlib.suppress(psutil.TimeoutExpired, psutil.NoSuchProcess):
+            psutil.Process(view.supervisor["pid"]).wait(seconds)
+
+    def why(self) -> list[dict[str, Any]]:
+        """See `Outside`: processes of this machine wait for nothing."""
+        return []
+
+    def is_here(self) -> bool:
+        """See `Outside`."""
+        return True
+
+    def how_lost(self) -> str:
+        """See `Outside`."""
+        code = self._exit_code(fold(self._bundle.log.read()))
+        return "killed, or the machine restarted" if code is None else processes.exit_words(code)
+
+    def last_words(self) -> str:
+        """See `Outside`: it prints nothing but what ends it."""
+        out = processes.scratch_path(self._bundle.run_id) / _OUT
+        return out.read_text(errors="replace").strip()[-_LAST_WORDS:] if out.exists() else ""
+
+    def remove(self) -> dict[str, Any]:
+        """See `Outside`."""
+        left = processes.end_all(self._bundle.run_id, grace_s=2.0)
+        return {"processes": left, "scratch_folders": int(processes.remove_scratch(self._bundle.run_id))}

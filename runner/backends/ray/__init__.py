@@ -1,0 +1,1 @@
+"""A Ray cluster that is there already: jobs of its Jobs API."""

@@ -1,0 +1,1 @@
+"""The command line: commands, and what they print. What is computed is computed below."""

@@ -1,0 +1,1 @@
+"""The supervisor of a run: observe, decide, act. Machines are touched through backends alone."""

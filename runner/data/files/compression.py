@@ -1,0 +1,127 @@
+"""Compressed files of lines: which compression a name tells, and the bytes inside."""
+
+from __future__ import annotations
+
+import lzma
+
+import pyarrow as pa
+
+from runner.data.files.readable import Readable
+from runner.data.limits import beyond, limits, shown_bytes
+
+#: Ending -> compression. All but xz are pyarrow's own.
+_READ = {
+    "gz": "gzip",
+    "gzip": "gzip",
+    "bz2": "bz2",
+    "zst": "zstd",
+    "zstd": "zstd",
+    "lz4": "lz4",
+    "br": "brotli",
+    "xz": "xz",
+}
+_XZ = b"\xfd7zXZ\0"
+_CHUNK = 64 << 10
+#: Endings of compressions and archives that are not read: there is no stream of bytes in them, or no library for it.
+_REFUSED = ("snappy", "sz", "lzo", "deflate", "z", "lzma", "zip", "7z", "rar", "tar", "tgz", "tbz2")
+
+
+def compression_of(path: str) -> str | None:
+    """gzip, bz2, zstd, lz4, brotli, xz or None, by the last ending."""
+    return _READ.get(_last(path))
+
+
+def refused_compression(path: str) -> str | None:
+    """The last ending, where it is that of a compression or an archive that is not read."""
+    return _last(path) if _last(path) in _REFUSED else None
+
+
+def decompressed(source: pa.NativeFile, path: str) -> pa.NativeFile:
+    """The bytes inside a compressed file, from its start; several members in a row are one.
+
+    `source` is closed with it, so it must be one that nobody else reads.
+    """
+    compression = compression_of(path)
+    if compression == "xz":
+        return _Xz(source).native()
+    return pa.CompressedInputStream(source, compression)
+
+
+class Counted(Readable):
+    """The bytes inside a compressed file, as long as they are not far too many.
+
+    Args:
+        source: they are read from.
+        length: of the compressed file.
+    """
+
+    def __init__(self, source: pa.NativeFile, length: int) -> None:
+        super().__init__(source)
+        self._length, self._most, self._seen = length, limits().in_all(length), 0
+
+    def read(self, count: int = -1) -> bytes:
+        data = super().read(self._most + 1 if count < 0 else count)
+        self._seen += len(data)
+        if self._seen > self._most:
+            raise beyond("ratio", f"more than {shown_bytes(self._most)} out of {shown_bytes(self._length)} compressed")
+        return data
+
+
+class _Xz(Readable):
+    """pyarrow has no xz of its own. Several streams in a row are one; what follows and is none does not count."""
+
+    def __init__(self, source: pa.NativeFile) -> None:
+        super().__init__(source)
+        self._most = limits().at_once_bytes
+        self._unpacks: lzma.LZMADecompressor | None = self._begun(lzma.FORMAT_AUTO)
+
+    def read(self, count: int = -1) -> bytes:
+        parts: list[bytes] = []
+        wanted = count
+        while wanted and (data := self._some(wanted if wanted > 0 else _CHUNK)):
+            parts.append(data)
+            wanted -= len(data) if wanted > 0 else 0
+        return b"".join(parts)
+
+    def _some(self, most: int) -> bytes:
+        """At most so many bytes; none at the end."""
+        while self._unpacks is not None:
+            if self._unpacks.eof:
+                packed = self._following(self._unpacks.unused_data)
+                self._unpacks = self._begun(lzma.FORMAT_XZ) if packed else None
+            else:
+                packed = bytes(self._source.read(_CHUNK)) if self._unpacks.needs_input else b""
+                if not packed and self._unpacks.needs_input:
+                    raise EOFError("the compressed data ends before its end mark")
+            if self._unpacks is not None and (data := self._unpack(packed, most)):
+                return data
+        return b""
+
+    def _unpack(self, packed: bytes, most: int) -> bytes:
+        assert self._unpacks is not None
+        try:
+            return self._unpacks.decompress(packed, most)
+        except lzma.LZMAError as error:
+            if "emory usage limit" not in str(error):
+                raise
+            raise beyond("at_once_bytes", "xz that wants more memory to unpack it") from error
+
+    def _following(self, packed: bytes) -> bytes:
+        """What follows a stream, from the beginning of another one on; nothing if there is none."""
+        packed = packed.lstrip(b"\0")
+        while len(packed) < len(_XZ) and (more := self._source.read(_CHUNK)):
+            packed = (packed + bytes(more)).lstrip(b"\0")
+        return packed if packed.startswith(_XZ) else b""
+
+    def _begun(self, format: int) -> lzma.LZMADecompressor:
+        return lzma.LZMADecompressor(format, memlimit=self._most)
+
+
+def file_name(path: str) -> str:
+    """The last part of a path, without the query that a web server's URL may have."""
+    return path.rpartition("/")[2].partition("?")[0]
+
+
+def _last(path: str) -> str:
+    name = file_name(path).lower()
+    return name.rpartition(".")[2] if "." in name else ""

@@ -1,0 +1,299 @@
+"""Files behind a URL: a file, a folder or a glob on any fsspec URL, and how to open one of them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from typing import Any
+from urllib.parse import unquote
+
+import pyarrow as pa
+
+from runner.data.files import local as local_files
+from runner.data.files.compression import compression_of, file_name, refused_compression
+from runner.data.files.etags import content_etag
+from runner.data.files.ranges import RangeFile, keep_whole
+from runner.data.files.readable import lend
+from runner.data.files.tables import refuse_tables
+from runner.data.formats.explain import FileChanged
+from runner.errors import DataError, listed, suggest
+from runner.store import credentials
+
+FORMATS = ("parquet", "ipc", "jsonl", "csv", "text", "files")
+_ENDINGS = {
+    "parquet": "parquet", "pq": "parquet", "arrow": "ipc", "feather": "ipc", "ipc": "ipc", "arrows": "ipc",
+    "jsonl": "jsonl", "ndjson": "jsonl", "json": "jsonl", "csv": "csv", "tsv": "csv",
+    "txt": "text", "text": "text",
+}  # fmt: skip
+_HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
+_THREADS = 16
+#: 'zip://a.csv::s3://bucket/b.zip', 'simplecache::s3://...'; but '::' may also stand in a name.
+_MAGIC = re.compile(r"[*?\[{]")
+_CHAINED = re.compile(r"[^/]*::|.*::[A-Za-z0-9+]+://|(zip|tar|libarchive|dir|reference|\w*cache|cached)://.*::")
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """A file of a dataset: `url` is the base, '/' and `path`; see `Shard` for the other fields."""
+
+    url: str
+    path: str
+    size: int
+    etag: str
+    partitions: Mapping[str, str | None] = field(default_factory=dict)
+
+
+def list_files(
+    url: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    options: Mapping[str, Any] | None = None,
+    format: str | None = None,
+) -> list[SourceFile]:
+    """The data files behind `url`, sorted by relative path.
+
+    Names that begin with '.' or '_' are not data (the custom of Hive, Spark and pyarrow), at any depth below
+    `url`. Folders called ``name=value`` below `url` are hive partitions.
+
+    Args:
+        url: a file, a folder (read with all folders below) or a glob, on any fsspec URL; or several of them, whose
+            paths are then relative to the last folder that they have in common.
+        options: fsspec storage options.
+        format: only checked here; None leaves it to `infer_format`.
+
+    Raises:
+        DataError: nothing is there, it cannot be reached, or it may not be read.
+    """
+    if format is not None and format not in FORMATS:
+        raise DataError(f"format={format!r}", allowed=listed(FORMATS), todo=suggest(format, FORMATS), where=str(url))
+    urls = [url] if isinstance(url, str | os.PathLike) else list(url)
+    files = [file for one in urls for file in _listed(os.fspath(one), options)]
+    return _joined(files) if len(urls) > 1 else sorted(files, key=lambda file: file.path)
+
+
+def _listed(url: str, options: Mapping[str, Any] | None) -> list[SourceFile]:
+    with _reached(url):
+        fs, root = filesystem(url, options)
+        base, found = _find(fs, root)
+        if base not in found:
+            refuse_tables(fs, base, found, url)
+        visible = {path: info for path, info in found.items() if path == base or not _hidden(_relative(path, base))}
+        if not visible:
+            raise _nothing(url, found)
+        for path, info in visible.items():
+            if info["size"] is None:
+                info["size"] = keep_whole(fs, path)
+        with ThreadPoolExecutor(_THREADS) as pool:
+            etags = list(pool.map(lambda item: content_etag(fs, *item), visible.items()))
+    files = []
+    for (path, info), etag in zip(visible.items(), etags, strict=True):
+        relative = _relative(path, base)
+        files.append(SourceFile(_full_url(fs, path), relative, int(info["size"]), etag, partitions_of(relative)))
+    return files
+
+
+def _joined(files: list[SourceFile]) -> list[SourceFile]:
+    """The files of several URLs as those of one dataset, below the last folder that they have in common."""
+    parts = [file.url.split("/") for file in files]
+    common = 0
+    while len({tuple(one[: common + 1]) for one in parts}) == 1 and all(len(one) > common + 1 for one in parts):
+        common += 1
+    joined = {}
+    for file, one in zip(files, parts, strict=True):
+        if file.url in joined:
+            raise DataError("the same file twice", allowed="each file once", todo="check the list", where=file.url)
+        path = "/".join(one[common:])
+        joined[file.url] = replace(file, path=path, partitions=partitions_of(path))
+    return sorted(joined.values(), key=lambda file: file.path)
+
+
+def infer_format(files: list[SourceFile], url: str) -> str:
+    """The one format that the files' endings agree on. Raises DataError where they do not, or say nothing."""
+    endings: dict[str, int] = {}
+    for file in files:
+        endings[_ending(file.path)] = endings.get(_ending(file.path), 0) + 1
+    formats = {_ENDINGS.get(ending) for ending in endings}
+    found = formats.pop()
+    if found is None or formats:
+        shown = ", ".join(f"{count} x '{'.' + ending if ending else 'no ending'}'" for ending, count in endings.items())
+        raise DataError(
+            f"no single format follows from the names ({shown})",
+            allowed=listed(FORMATS),
+            todo="give format=, or a glob that fits only the data files",
+            where=url,
+        )
+    return found
+
+
+def partitions_of(path: str) -> dict[str, str | None]:
+    """Hive partition values in the folders of a relative path."""
+    pairs = [part.split("=", 1) for part in path.split("/")[:-1] if "=" in part]
+    keys = [unquote(key) for key, _ in pairs]
+    if len(set(keys)) < len(keys):
+        raise DataError(
+            f"a partition key twice in {path}", allowed="each key once in a path",
+            todo="rename one of the folders", where=path,
+        )  # fmt: skip
+    values = [None if value == _HIVE_NULL else unquote(value) for _, value in pairs]
+    return dict(zip(keys, values, strict=True))
+
+
+def filesystem(url: str, options: Mapping[str, Any] | None = None) -> tuple[Any, str]:
+    """The fsspec file system of `url` and the path inside it."""
+    import fsspec
+
+    if "://" not in url or url.startswith("file://"):
+        fs = fsspec.filesystem("file", **credentials.resolved(options))
+        return fs, fs._strip_protocol(os.path.expanduser(url))
+    if _CHAINED.match(url):
+        raise DataError("a chained URL", allowed="a plain fsspec URL", todo="unpack the archive first", where=url)
+    kind = fsspec.get_filesystem_class(url.split("://", 1)[0])
+    fs = kind(**{**kind._get_kwargs_from_urls(url), **credentials.resolved(options)})
+    return fs, kind._strip_protocol(url)
+
+
+def open_input(
+    url: str, size: int, options: Mapping[str, Any] | None = None, *, path: str | None = None, mapped: bool = False
+) -> pa.NativeFile:
+    """A file opened for random reads; each read fetches exactly the bytes asked for.
+
+    Args:
+        size: bytes that the file had when it was listed.
+        path: the part of the URL that is relative to the dataset's folder. A link by which somebody else would have
+            this user read a file outside of that folder is refused, as it is when files are listed.
+        mapped: map a local file into memory (reads copy nothing; the file must not shrink meanwhile).
+
+    Raises:
+        OSError: it is absent, may not be read, or (`FileChanged`) has another size.
+        DataError: it is no regular file, or such a link.
+    """
+    fs, place = filesystem(url, options)
+    if _is_local(fs):
+        base = place.removesuffix(f"/{path}")
+        with local_files.opened(place, "" if base == place else base or "/") as (name, found):
+            if found != size:
+                raise FileChanged(f"the file has {found} bytes, {size} were listed")
+            return pa.memory_map(name) if mapped and size else pa.OSFile(name)
+    if fs.protocol in (
+        "memory",
+        ("memory",),
+    ):  # every open() of fsspec's memory file gives the same object, with one position
+        return pa.BufferReader(fs.cat_file(place))
+    return lend(RangeFile(fs, place, size))
+
+
+def _find(fs: Any, root: str) -> tuple[str, dict[str, dict[str, Any]]]:
+    """The base folder (the file itself where `root` is one) and every file found: path -> info."""
+    is_glob = _MAGIC.search(root)
+    if _is_local(fs):
+        return local_files.find(root, _braces(root) if is_glob and not os.path.lexists(root) else None)
+    fs.invalidate_cache()
+    if is_glob and not fs.exists(root):
+        base = root[: is_glob.start()].rpartition("/")[0]
+        found: dict[str, dict[str, Any]] = {}
+        for path, info in sorted(pair for one in _braces(root) for pair in fs.glob(one, detail=True).items()):
+            found.update(fs.find(path, detail=True) if info["type"] == "directory" else {path: info})
+        return base, _only_files(found)
+    info = fs.info(root)
+    if info["type"] != "directory":
+        return root.rstrip("/"), {root.rstrip("/"): info}
+    return root.rstrip("/"), _only_files(fs.find(root, detail=True))
+
+
+def _braces(pattern: str) -> list[str]:
+    """The globs that a glob with ``{a,b}`` stands for."""
+    found = re.search(r"\{([^{}]*)\}", pattern)
+    if found is None:
+        return [pattern]
+    head, tail = pattern[: found.start()], pattern[found.end() :]
+    return [one for word in found[1].split(",") for one in _braces(f"{head}{word}{tail}")]
+
+
+def _is_local(fs: Any) -> bool:
+    protocol = fs.protocol if isinstance(fs.protocol, str) else fs.protocol[0]
+    return protocol in ("file", "local")
+
+
+def _only_files(found: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    return {path: info for path, info in found.items() if info["type"] != "directory" and not path.endswith("/")}
+
+
+def _relative(path: str, base: str) -> str:
+    return path.rpartition("/")[2] if path == base else path[len(base) :].lstrip("/")
+
+
+def _hidden(relative: str) -> bool:
+    parts = relative.split("/")
+    return any(local_files.is_hidden(part) for part in parts)
+
+
+def _ending(path: str) -> str:
+    parts = file_name(path).lower().split(".")
+    if len(parts) > 2 and (compression_of(path) or refused_compression(path)):
+        parts.pop()
+    return parts[-1] if len(parts) > 1 else ""
+
+
+def _full_url(fs: Any, path: str) -> str:
+    url = str(fs.unstrip_protocol(path))
+    return url.removeprefix("file://") if url.startswith("file:///") else url
+
+
+def _nothing(url: str, found: dict[str, Any]) -> DataError:
+    if found:
+        return DataError(
+            f"only hidden files ({listed(sorted(found)[:3])})",
+            allowed="at least one file whose name begins with neither '.' nor '_'",
+            todo="rename the files, or give the URL of one of them",
+            where=url,
+        )
+    return DataError("no files", allowed="at least one file", todo="check the URL or the glob", where=url)
+
+
+@contextlib.contextmanager
+def _reached(url: str) -> Iterator[None]:
+    """Turns whatever a file system raises into a DataError that names the URL and the cause."""
+    try:
+        yield
+    except DataError:
+        raise
+    except (FileNotFoundError, NotADirectoryError) as error:
+        if (refused := _refused(error)) is not None:
+            raise _away(refused, url) from error
+        raise DataError(
+            "no such file or folder",
+            allowed="a file, a folder or a glob that exists",
+            todo="check the URL",
+            where=url,
+        ) from error
+    except PermissionError as error:
+        raise DataError(
+            f"no permission to read it ({error})",
+            allowed="data that this user may read",
+            todo="check its owner, or the credentials in the environment",
+            where=url,
+        ) from error
+    except Exception as error:  # each file system has its own kinds
+        raise _away(error, url) from error
+
+
+def _refused(error: OSError) -> BaseException | None:
+    """What kept a file system from looking, where it says only that the file is absent: that of HTTP does so also
+    where nobody answers, or the answer is no.
+    """
+    cause = error.__cause__
+    if getattr(cause, "status", 404) not in (404, 410):
+        return cause
+    absent = isinstance(cause, FileNotFoundError | NotADirectoryError)
+    return cause if isinstance(cause, OSError) and not absent else None
+
+
+def _away(error: BaseException, url: str) -> DataError:
+    return DataError(
+        f"it cannot be reached ({type(error).__name__}: {error})",
+        allowed="a path, or a URL whose scheme fsspec knows and whose package is installed",
+        todo="check the URL, the network, the credentials and the storage options",
+        where=url,
+    )

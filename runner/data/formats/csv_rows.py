@@ -1,0 +1,265 @@
+"""CSV: names, types and rows of a byte range, or of a whole compressed file."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeAlias
+
+import pyarrow as pa
+import pyarrow.csv as pacsv
+
+from runner.data.files.readable import Readable
+from runner.data.formats.csv_types import changed_numbers, type_of
+from runner.data.formats.guess import wider
+from runner.data.formats.long_numbers import rounded, suspects
+from runner.data.limits import beyond, limits
+from runner.errors import DataError
+
+#: Opens the bytes of a unit anew, from their start.
+Opens: TypeAlias = Callable[[], pa.NativeFile]
+
+#: Bytes parsed at a time; they grow where a row is longer.
+BLOCK_BYTES = 16 << 20
+_BOM = b"\xef\xbb\xbf"
+_COLUMN = re.compile(r"In CSV column #(\d+): ")
+_TOO_SMALL = ("straddling object", "Empty CSV file or block")
+_QUOTED = re.compile(rb'"[^"]*"')
+
+
+class Guess:
+    """The types that the values of a CSV unit show, column by column, and how many rows and decoded bytes it has."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._names = names
+        self._kinds: list[pa.DataType] = [pa.null()] * len(names)
+        self._text = [0] * len(names)
+        self.rows = 0
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The columns with their types."""
+        return pa.schema(list(zip(self._names, self._kinds, strict=True)))
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of all values in memory."""
+        sizes = zip(self._kinds, self._text, strict=True)
+        return sum(text if _is_text(kind) else self.rows * _width(kind) // 8 for kind, text in sizes)
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        """Looks at rows whose values are all text."""
+        self.rows += batch.num_rows
+        for i, column in enumerate(batch.columns):
+            self._text[i] += column.nbytes
+            if not pa.types.is_binary(self._kinds[i]):
+                self._kinds[i] = wider(self._kinds[i], type_of(column, self._kinds[i]), "csv")
+
+
+def is_blank(stream: pa.NativeFile, lines: int = 0) -> bool:
+    """Whether behind the first `lines` lines there is nothing but white space."""
+    first = True
+    while data := stream.read(1 << 16):
+        if first:
+            data, first = data.removeprefix(_BOM), False
+        while lines and data:
+            _, end, data = data.replace(b"\r", b"\n").partition(b"\n")
+            lines -= len(end)
+        if data.strip():
+            return False
+    return True
+
+
+def is_header(opens: Opens) -> bool:
+    """Whether there is one line, with or without a line end."""
+    with opens() as stream:
+        return is_blank(stream, 1)
+
+
+def header(opens: Opens, delimiter: str) -> list[str]:
+    """The names of the columns, of a file that is not blank. Raises DataError where two are the same."""
+    size, most = 1 << 16, limits().line_bytes
+    while True:
+        _check_count(opens, delimiter, size)
+        options = pacsv.ReadOptions(use_threads=False, block_size=size)
+        try:
+            names = list(pacsv.open_csv(_plain(opens)(), options, _parse(delimiter)).schema.names)
+            break
+        except pa.ArrowInvalid as error:
+            if is_header(opens):  # without a line end; only the reader of whole files takes it, given one
+                with opens() as stream:
+                    line = pa.BufferReader(stream.read(most) + b"\n")
+                names = list(pacsv.read_csv(line, parse_options=_parse(delimiter)).schema.names)
+                break
+            if not _too_small(error):
+                raise
+            if size >= most:
+                raise beyond("line_bytes", "a header or a first row that is longer") from error
+            size = min(8 * size, most)
+    twice = [name for name in names if names.count(name) > 1][:1] if len(set(names)) < len(names) else []
+    if twice:
+        raise DataError(
+            f"two columns are called '{twice[0]}'", allowed="each name once", todo="rename one of them in the header"
+        )
+    return names
+
+
+def _check_count(opens: Opens, delimiter: str, size: int) -> None:
+    """Raise DataError for too many columns, of which each would take memory."""
+    most = limits().fields
+    with opens() as stream:
+        head = bytes(stream.read(size))
+    if head.count(delimiter.encode()) >= most:
+        line = _QUOTED.sub(b"", head).replace(b"\r", b"\n").partition(b"\n")[0]
+        if (count := line.count(delimiter.encode())) >= most:
+            raise beyond("fields", f"{count + 1:,} columns or more")
+
+
+def guess(opens: Opens, delimiter: str, names: Sequence[str], first: bool, most: int | None) -> Guess:
+    """Types and rows of a unit.
+
+    Args:
+        first: whether it begins with the header.
+        most: look only at about so many bytes at its start; None looks at all, and then the rows are counted.
+    """
+    found = Guess(names)
+    convert = pacsv.ConvertOptions(column_types=dict.fromkeys(names, pa.binary()), strings_can_be_null=False)
+    for batch in _batches(_plain(opens), delimiter, names, first, convert, most or BLOCK_BYTES):
+        found.add(batch)
+        if most is not None:
+            break
+    return found
+
+
+def read(
+    opens: Opens, delimiter: str, names: Sequence[str], first: bool, schema: pa.Schema
+) -> Iterator[pa.RecordBatch]:
+    """The rows of a unit.
+
+    Args:
+        schema: the columns wanted, in this order, with their types.
+
+    Raises:
+        DataError: a value is not of its column's type, or a whole number in a column of fractions would be rounded.
+    """
+    wanted = list(schema.names) or list(names[:1])
+    types = {field.name: field.type for field in schema}
+    convert = pacsv.ConvertOptions(column_types=types, include_columns=wanted, strings_can_be_null=False)
+    doubles = [field.name for field in schema if pa.types.is_float64(field.type)]
+    watched = _Watched(opens) if doubles else None
+    for batch in _batches(watched or _plain(opens), delimiter, names, first, convert, BLOCK_BYTES):
+        if watched is not None and watched.suspicious:
+            _check_exact(opens, delimiter, names, first, doubles)
+            watched.seen()
+        yield batch.select(schema.names)
+
+
+def _plain(opens: Opens) -> Opens:
+    return lambda: _Blocks(opens()).native()
+
+
+def _batches(
+    opens: Opens,
+    delimiter: str,
+    names: Sequence[str],
+    first: bool,
+    convert: pacsv.ConvertOptions,
+    size: int,
+) -> Iterator[pa.RecordBatch]:
+    """The rows of a unit; where one is longer than a block they are read anew with a larger one."""
+    given = 0
+    while True:
+        options = pacsv.ReadOptions(use_threads=False, block_size=size, column_names=None if first else list(names))
+        passed = 0
+        try:
+            for batch in pacsv.open_csv(opens(), options, _parse(delimiter), convert):
+                new = batch.slice(max(0, given - passed))
+                passed += batch.num_rows
+                if new.num_rows:
+                    given += new.num_rows
+                    yield new
+            return
+        except pa.ArrowInvalid as error:
+            if first and not given and is_header(opens):
+                return
+            if not _too_small(error):
+                raise _said(error, names) from error
+            most = limits().line_bytes
+            if size >= most:
+                raise beyond("line_bytes", f"a row that is longer, after row {given}") from error
+            size = min(4 * size, most)
+
+
+def _check_exact(opens: Opens, delimiter: str, names: Sequence[str], first: bool, doubles: Sequence[str]) -> None:
+    """Raises DataError for a whole number that its column's double would change."""
+    types = dict.fromkeys(doubles, pa.string())
+    convert = pacsv.ConvertOptions(column_types=types, include_columns=list(doubles), strings_can_be_null=False)
+    for batch in _batches(_plain(opens), delimiter, names, first, convert, BLOCK_BYTES):
+        for name, column in zip(doubles, batch.columns, strict=True):
+            for value in changed_numbers(column):
+                raise rounded(name, value)
+
+
+def _parse(delimiter: str) -> pacsv.ParseOptions:
+    return pacsv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
+
+
+def _too_small(error: Exception) -> bool:
+    return any(words in str(error) for words in _TOO_SMALL)
+
+
+def _said(error: Exception, names: Sequence[str]) -> DataError:
+    words = " ".join(str(error).split())
+    column = _COLUMN.search(words)
+    if column is not None and int(column[1]) < len(names):
+        words = f"column '{names[int(column[1])]}': {words[: column.start()]}{words[column.end() :]}"
+    return DataError(
+        f"it cannot be decoded ({words})",
+        allowed="rows with a value for each column, of the types that the file's start shows",
+        todo="mend the row, leave the column out with columns=, or give format= if the ending misleads",
+    )
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_binary(kind))
+
+
+def _width(kind: pa.DataType) -> int:
+    return 0 if pa.types.is_null(kind) else int(kind.bit_width)
+
+
+class _Watched:
+    """Opens a unit's bytes, and looks for long whole numbers in them as they are read."""
+
+    def __init__(self, opens: Opens) -> None:
+        self._opens, self._before = opens, b""
+        self.suspicious = self._checked = False
+
+    def __call__(self) -> pa.NativeFile:
+        return _Blocks(self._opens(), self._look).native()
+
+    def _look(self, data: bytes) -> None:
+        if not self._checked and not self.suspicious:
+            self.suspicious = len(suspects(self._before + data)) > 0  # a number may lie across two reads
+            self._before = data[-64:]
+
+    def seen(self) -> None:
+        """All has been checked."""
+        self.suspicious, self._checked = False, True
+
+
+class _Blocks(Readable):
+    """Reads so that no block ends inside of '\\r\\n': pyarrow would drop the '\\n' there, inside of quotes too."""
+
+    def __init__(self, source: pa.NativeFile, look: Callable[[bytes], None] | None = None) -> None:
+        super().__init__(source)
+        self._look, self._rest = look, b""
+
+    def read(self, count: int = -1) -> bytes:
+        data = self._rest + super().read(max(count - len(self._rest), 1) if count >= 0 else -1)
+        self._rest = b""
+        if data.endswith(b"\r") and len(data) > 1 and count >= 0:
+            data, self._rest = data[:-1], b"\r"
+        if self._look is not None:
+            self._look(data)
+        return data

@@ -1,0 +1,138 @@
+"""One way into every format: `inspect` says what a file holds, `read` gives its rows as record batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from runner.data.files.listing import SourceFile, open_input
+from runner.data.formats import ipc, lines, parquet
+from runner.data.formats.columns import add_partitions, check_columns, fill, unify
+from runner.data.formats.explain import explained
+from runner.data.limits import beyond, limits, shown_bytes
+from runner.data.shards import UNCOUNTED, Shard, Unit
+from runner.data.values.schema_shape import check_shape
+from runner.data.values.types import size_of
+
+FILES_SCHEMA = pa.schema([("path", pa.string()), ("bytes", pa.binary())])
+#: Metadata of a schema that leaves out columns of the files.
+SELECTED = {b"runner.selected": b"1"}
+
+
+def is_selected(schema: pa.Schema) -> bool:
+    """Whether the schema leaves out columns that the files may have."""
+    return SELECTED.items() <= (schema.metadata or {}).items()
+
+
+def inspect(
+    file: SourceFile, format: str, options: Mapping[str, Any] | None = None, whole: bool = False
+) -> tuple[tuple[Unit, ...], pa.Schema | None]:
+    """The units of a file and its schema, without hive partition columns.
+
+    Args:
+        whole: read all of a file of lines, so that rows are counted and types are known for certain.
+
+    Returns:
+        (units, schema); the schema is None for a file of lines that is empty. Without `whole`, row counts of lines
+        are not known, and their types are those that the start of each unit shows.
+
+    Raises:
+        DataError: the file is corrupt, of another format, or cannot be read; the URL is named.
+    """
+    with explained(file.url):
+        if format in ("parquet", "ipc"):
+            units, schema = (parquet if format == "parquet" else ipc).inspect(file, options)
+            check_shape(schema)
+            return units, schema
+        if format == "files":
+            return (Unit(0, 1, file.size, 0, file.size),), FILES_SCHEMA
+        units, schemas = lines.inspect(file, format, options, whole)
+    seen = [(f"{file.url} (unit {unit.index})", schema) for unit, schema in schemas]
+    return units, unify(seen, format) if seen else None
+
+
+def read(
+    url: str,
+    shard: Shard,
+    units: Sequence[int] | None = None,
+    columns: Sequence[str] | None = None,
+    options: Mapping[str, Any] | None = None,
+    schema: pa.Schema | None = None,
+    rows: int | None = None,
+) -> Iterator[pa.RecordBatch]:
+    """The rows of a shard, in file order.
+
+    Args:
+        url: of the file (`Manifest.url(shard)`).
+        units: positions in `shard.units`; None reads all.
+        columns: the columns wanted, in this order; None means all of `schema`.
+        schema: of the manifest, partition columns included; None takes the file's own. Where all of it is read and it
+            is no choice of columns (`is_selected`), a field of JSON lines that it has not is an error.
+        rows: rows of a batch where the format lets one choose (Parquet); None: some 8 MiB.
+
+    Returns:
+        Record batches whose schema is `schema` (or its `columns`); none is empty, none crosses a unit.
+
+    Raises:
+        DataError: a column is unknown, or a unit is corrupt, truncated or of another schema; URL and unit are
+        named.
+    """
+    chosen = [shard.units[i] for i in (range(len(shard.units)) if units is None else units)]
+    if schema is None:
+        source = SourceFile(url, shard.path, shard.size, shard.etag, shard.partitions)
+        found = inspect(source, shard.format, options)[1] or pa.schema([])
+        schema = add_partitions(unify([(url, found)], shard.format), [shard.partitions])
+    if columns is not None:
+        check_columns(columns, schema.names, where=url)
+        wanted = pa.schema([schema.field(name) for name in columns])
+    else:
+        wanted = schema
+    strict = len(wanted) == len(schema) and not is_selected(schema)
+    most = limits()
+    for unit in chosen:
+        with explained(url, unit.index):
+            seen = decoded = 0
+            for batch in _raw(url, shard, unit, wanted, options, rows, strict):
+                if not batch.num_rows:  # pyarrow dies of some questions about empty ones
+                    continue
+                seen += batch.num_rows
+                if unit.rows != UNCOUNTED and seen > unit.rows:
+                    raise ValueError(f"{seen} rows, {unit.rows} were counted")
+                for piece in fill(batch, wanted, shard.partitions):
+                    decoded += max(size_of(piece), piece.num_rows)
+                    if decoded > most.in_all(unit.within(shard.size)):
+                        raise beyond("ratio", f"{shown_bytes(decoded)} of values out of {shown_bytes(shard.size)}")
+                    yield piece
+            if unit.rows not in (UNCOUNTED, seen):
+                raise ValueError(f"{seen} rows, {unit.rows} were counted")
+
+
+def _raw(
+    url: str,
+    shard: Shard,
+    unit: Unit,
+    wanted: pa.Schema,
+    options: Mapping[str, Any] | None,
+    rows: int | None,
+    strict: bool,
+) -> Iterator[pa.RecordBatch]:
+    if shard.format == "parquet":
+        own = set(parquet.footer(url, shard, options).schema.names)
+        return parquet.read(url, shard, unit, [name for name in wanted.names if name in own], options, rows)
+    if shard.format == "ipc":
+        return ipc.read(url, shard, unit, wanted.names, options)
+    if shard.format == "files":
+        return _whole_file(url, shard, wanted, options)
+    return lines.read(url, shard, unit, wanted, options, strict)
+
+
+def _whole_file(
+    url: str, shard: Shard, wanted: pa.Schema, options: Mapping[str, Any] | None
+) -> Iterator[pa.RecordBatch]:
+    content = b""
+    if "bytes" in wanted.names:
+        with open_input(url, shard.size, options, path=shard.path) as source:
+            content = source.read()
+    yield pa.RecordBatch.from_arrays([pa.array([shard.path]), pa.array([content], pa.binary())], schema=FILES_SCHEMA)

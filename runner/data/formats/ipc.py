@@ -1,0 +1,259 @@
+"""Arrow IPC: a unit is a record batch of a file; a stream, which has no index, is one unit."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from runner.data.files.listing import SourceFile, open_input
+from runner.data.files.overlay import Overlay
+from runner.data.formats.arrow_messages import BATCH, SCHEMA, Message, blocks, message
+from runner.data.formats.extension import KEY, plain_batch, plain_schema, without_types
+from runner.data.limits import beyond, limits, shown_bytes
+from runner.data.shards import Shard, Unit
+from runner.data.values.types import has_union, size_of
+from runner.errors import DataError
+
+_FILE_MAGIC = b"ARROW1"
+_FEATHER_1 = b"FEA1"
+
+#: One compressed batch is decoded at a time by those who only look at it: many files are looked at side by side.
+_decoding = threading.Lock()
+
+
+def _unlock() -> None:
+    """In a forked process: the lock may be one that a thread of the parent held."""
+    global _decoding
+    _decoding = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_unlock)
+
+
+def inspect(file: SourceFile, options: Mapping[str, Any] | None) -> tuple[tuple[Unit, ...], pa.Schema]:
+    """Units and schema. A local file is mapped, of a remote one the bodies are read too: the footer has no
+    row counts."""
+    with open_input(file.url, file.size, options, path=file.path, mapped=True) as source:
+        if not _is_file_format(source):
+            return _inspect_stream(source, file.size)
+        opened = _File(source)
+        reader = pa.ipc.open_file(opened.source)
+        schema = plain_schema(reader.schema)
+        opened.check_dictionaries()
+        units = []
+        for i in range(reader.num_record_batches):
+            told = opened.check(i)
+            rows, size = _measured(reader.get_batch, told, i)
+            units.append(Unit(i, rows, size, 0, size))
+        return tuple(unit for unit in units if unit.rows), schema
+
+
+def read(
+    url: str, shard: Shard, unit: Unit, columns: Sequence[str], options: Mapping[str, Any] | None
+) -> Iterator[pa.RecordBatch]:
+    """The record batches of one unit; only the columns wanted are decoded (a mapped file reads only what is used)."""
+    with open_input(url, shard.size, options, path=shard.path, mapped=True) as source:
+        batches = _unit(source, unit, columns) if _is_file_format(source) else _stream(source, columns)
+        for batch in batches:
+            _validate(batch)
+            yield plain_batch(batch)
+
+
+def _unit(source: pa.NativeFile, unit: Unit, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    opened = _File(source)
+    opened.check_dictionaries()
+    opened.check(unit.index)
+    fields = _fields(pa.ipc.open_file(opened.source).schema, columns)
+    reader = pa.ipc.open_file(opened.source, options=pa.ipc.IpcReadOptions(included_fields=fields))
+    yield reader.get_batch(unit.index)
+
+
+def _stream(source: pa.NativeFile, columns: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
+    """The batches of a stream."""
+    opened = _Stream(source)
+    options = None
+    if columns is not None:
+        options = pa.ipc.IpcReadOptions(included_fields=_fields(opened.schema, columns))
+    yield from opened.batches(options)
+
+
+def _validate(batch: pa.RecordBatch) -> None:
+    """pyarrow trusts a file's offsets and indices, and may crash of wrong ones."""
+    for field, column in zip(batch.schema, batch.columns, strict=True):
+        if has_union(field.type):
+            continue  # see `size_of`
+        _checked(field, column, full=True)
+
+
+def _checked(field: pa.Field, column: pa.Array, *, full: bool) -> None:
+    try:
+        column.validate(full=full)
+    except pa.ArrowInvalid as error:
+        raise pa.ArrowInvalid(f"column '{field.name}', {field.type}: {error}") from error
+
+
+def _fields(schema: pa.Schema, columns: Sequence[str]) -> list[int]:
+    """The positions of the columns; none would mean all, so that at least one is read."""
+    return sorted(i for name in columns for i in schema.get_all_field_indices(name)) or [0]
+
+
+def _is_file_format(source: pa.NativeFile) -> bool:
+    start = bytes(source.read(len(_FILE_MAGIC)))
+    source.seek(0)
+    if start.startswith(_FEATHER_1):
+        raise DataError("Feather version 1", allowed="Arrow IPC, which is Feather version 2", todo="write it anew")
+    return start == _FILE_MAGIC
+
+
+def _inspect_stream(source: pa.NativeFile, size: int) -> tuple[tuple[Unit, ...], pa.Schema]:
+    opened = _Stream(source)
+    schema = plain_schema(opened.schema)
+    rows = decoded = 0
+    for batch in opened.batches(None):
+        rows, decoded = rows + batch.num_rows, decoded + _bytes_of(batch)
+    return ((Unit(0, rows, decoded, 0, size),) if rows else ()), schema
+
+
+def _measured(get_batch: Any, told: Message, index: int) -> tuple[int, int]:
+    """Rows and bytes of a batch."""
+    if not told.is_compressed:
+        batch = get_batch(index)
+        return batch.num_rows, _bytes_of(batch)
+    with _decoding:
+        batch = get_batch(index)
+        return batch.num_rows, _bytes_of(batch)
+
+
+def _bytes_of(batch: pa.RecordBatch) -> int:
+    """Bytes of a batch's values. What pyarrow counts by offsets must be looked at before: it follows wrong ones."""
+    for field, column in zip(batch.schema, batch.columns, strict=True):
+        if not has_union(field.type):
+            _checked(field, column, full=False)
+    return size_of(batch)
+
+
+# -- before pyarrow decodes anything ---------------------------------------------------------------------------------
+
+
+class _Checked:
+    """An open file whose messages are looked at before pyarrow decodes them.
+
+    Attributes:
+        source: what pyarrow reads.
+    """
+
+    def __init__(self, source: pa.NativeFile) -> None:
+        self.source, self._raw = source, source
+        self._overlay: Overlay | None = None
+        self._limits = limits()
+        if isinstance(source, pa.PythonFile):
+            self._replace()
+
+    def _replace(self) -> Overlay:
+        """Has pyarrow read through an overlay from now on."""
+        if self._overlay is None:
+            self._overlay = Overlay(self._raw)
+            self.source = self._overlay.native()
+        return self._overlay
+
+    @property
+    def _bytes(self) -> Any:
+        return self._overlay or self._raw
+
+    def _message(self, at: int) -> Message | None:
+        return message(self._bytes, at, self._limits.footer_bytes)
+
+    def _check(self, told: Message, what: str) -> int:
+        """Bytes that the values of a message take. Raises DataError if they are too many."""
+        length = told.end - told.start
+        if told.is_compressed and self._overlay is not None:
+            self._overlay.fetch([(told.body, told.end - told.body)])
+        decoded = told.decoded(self._bytes) if told.is_compressed else 0
+        if decoded > self._limits.at_once(length):
+            raise beyond("at_once_bytes", f"{what}: {shown_bytes(decoded)} out of {shown_bytes(length)}")
+        if told.rows > self._limits.in_all(length):
+            raise beyond("ratio", f"{what}: {told.rows:,} rows out of {shown_bytes(length)}")
+        return decoded
+
+
+class _File(_Checked):
+    """One with a footer."""
+
+    def __init__(self, source: pa.NativeFile) -> None:
+        super().__init__(source)
+        if source.size() > self._limits.footer_bytes and _footer_length(source) > self._limits.footer_bytes:
+            raise beyond("footer_bytes", f"a footer of {shown_bytes(_footer_length(source))}")
+        self._blocks = blocks(source, self._limits.footer_bytes)
+        if self._overlay is not None or KEY in self._blocks.footer:
+            self._replace().keep(self._blocks.start, without_types(self._blocks.footer))
+
+    def check(self, index: int) -> Message:
+        """Look at a record batch. Raises DataError if its values are too many bytes."""
+        told = self._at(*self._blocks.batches[index])
+        self._check(told, f"record batch {index}")
+        return told
+
+    def check_dictionaries(self) -> None:
+        """Look at all dictionaries, which pyarrow reads before any batch."""
+        decoded = sum(self._check(self._at(*place), "a dictionary") for place in self._blocks.dictionaries)
+        if decoded > self._limits.at_once(self._raw.size()):
+            raise beyond(
+                "at_once_bytes", f"dictionaries: {shown_bytes(decoded)} out of {shown_bytes(self._raw.size())}"
+            )
+
+    def _at(self, start: int, length: int) -> Message:
+        if self._overlay is not None:
+            self._overlay.fetch([(start, length)])
+        told = self._message(start)
+        if told is None:
+            raise pa.ArrowInvalid(f"no message at {start}")
+        return told
+
+
+class _Stream(_Checked):
+    """One without a footer: its messages follow each other.
+
+    Attributes:
+        schema: its columns.
+    """
+
+    def __init__(self, source: pa.NativeFile) -> None:
+        super().__init__(source)
+        first = self._message(0)
+        if first is None or first.kind != SCHEMA:
+            raise pa.ArrowInvalid("a stream that does not begin with a schema")
+        self._first = first
+        if self._overlay is not None or KEY in first.metadata:
+            self._keep_schema()
+        self.schema = pa.ipc.open_stream(self.source).schema
+        self.source.seek(0)
+
+    def _keep_schema(self) -> None:
+        self._replace().keep(self._first.start, without_types(self._first.metadata))
+
+    def batches(self, options: pa.ipc.IpcReadOptions | None) -> Iterator[pa.RecordBatch]:
+        """Its record batches, each looked at before it is decoded."""
+        reader = pa.ipc.open_stream(self.source, options=options)
+        at, dictionaries = self._first.end, 0
+        while (told := self._message(at)) is not None:
+            if self._overlay is not None:
+                self._overlay.fetch([(at, told.body - at)])
+            decoded = self._check(told, f"the message at byte {at}")
+            at = told.end
+            if told.kind != BATCH:
+                dictionaries += decoded
+                if dictionaries > self._limits.at_once(at):
+                    raise beyond("at_once_bytes", f"dictionaries: {shown_bytes(dictionaries)} out of {shown_bytes(at)}")
+                continue
+            yield reader.read_next_batch()
+            if self._overlay is not None:
+                self._overlay.forget()
+                self._keep_schema()
+
+
+def _footer_length(source: pa.NativeFile) -> int:
+    return int.from_bytes(source.read_at(4, max(0, source.size() - 10)), "little", signed=True)

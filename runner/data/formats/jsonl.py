@@ -1,0 +1,281 @@
+"""JSON lines: blocks that end at line ends, their types, and their rows."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.json as pajson
+
+from runner.data.formats.blocks import blocks, line_ends
+from runner.data.formats.guess import LONG, contradicts, differing, has_double, wider
+from runner.data.formats.json_shape import check_depth, pieces, rows_at_once
+from runner.data.formats.long_numbers import json_paths, rounded
+from runner.data.values.recast import recast
+from runner.data.values.schema_shape import check_shape, count_fields
+from runner.data.values.types import fields_of, lists_nulls
+from runner.errors import DataError
+
+_ROW = re.compile(r" in row (\d+)$")
+
+
+class Guess:
+    """The types that blocks of JSON lines show, field by field, and how many rows and decoded bytes they have.
+
+    Args:
+        rows: that came before, for errors.
+    """
+
+    def __init__(self, rows: int = 0) -> None:
+        self._kind: pa.DataType = pa.struct([])
+        self._settled = False  # whether the last rows that were looked at have shown nothing new
+        self.rows, self.bytes = rows, 0
+
+    @property
+    def kind(self) -> pa.DataType:
+        """The type of an object."""
+        return self._kind
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The fields seen so far."""
+        return pa.schema([self._kind.field(i) for i in range(self._kind.num_fields)])
+
+    def add(self, block: bytes) -> None:
+        """Looks at a block. Raises DataError where a field contradicts what was seen before, or fields are too many."""
+        if block.isspace():
+            return
+        check_depth(block, line_ends(block))
+        done = 0
+        while done < len(block):
+            rest = block[done:] if done else block
+            done += self._add_known(rest) if self._settled else self._add_new(rest)
+
+    def _add_known(self, block: bytes) -> int:
+        """Counts rows of known fields and types. Returns how many bytes of the block they are."""
+        done = 0
+        for part in rows_at_once(block, line_ends(block), count_fields(fields_of(self._kind))):
+            self._settled = self._has_nothing_new(part)
+            if not self._settled:
+                break
+            done += len(part)
+        return done
+
+    def _add_new(self, block: bytes) -> int:
+        """Looks at rows until some show nothing new. Returns how many bytes of the block they are."""
+        done = 0
+        for piece in pieces(block):
+            before = self._kind
+            self._take(*_guess(piece, self.rows))
+            done += len(piece)
+            self._settled = before.num_fields > 0 and before.equals(self._kind)
+            if self._settled:
+                break
+        return done
+
+    def _has_nothing_new(self, part: bytes) -> bool:
+        """Counts a part whose fields and types are known; False if they are not, or not all."""
+        try:
+            table = _parse(part, self.schema, "error")
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+            return False
+        self._take(*_exact(part, table, self.rows))
+        return True
+
+    def _take(self, table: pa.Table, kind: pa.DataType) -> None:
+        merged = wider(self._kind, kind, "jsonl")
+        if merged is None:
+            found = differing(self._kind, kind, new=False)
+            assert found is not None
+            raise contradicts(*found, rows=(self.rows, self.rows + table.num_rows))
+        if merged is not self._kind:
+            check_shape(fields_of(merged))
+        self._kind = merged
+        self.rows, self.bytes = self.rows + table.num_rows, self.bytes + table.nbytes
+
+
+def read(stream: Any, schema: pa.Schema, strict: bool) -> Iterator[pa.Table]:
+    """The rows of a unit, a table a block.
+
+    Args:
+        schema: the columns wanted, with their types.
+        strict: whether a field that is not in `schema` is an error; if not, it is left out.
+
+    Raises:
+        DataError: a line is no JSON object, or contradicts the schema, or a whole number in a column of fractions
+            would be rounded; the field is named.
+    """
+    kind = pa.struct(list(schema))
+    doubles, fields = has_double(kind), count_fields(schema)
+    rows = 0
+    for block in _parsable(stream, fields):
+        if doubles:
+            _check_exact(block, kind)
+        try:
+            table = _parse(block, schema, "error" if strict else "ignore")
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+            raise _explained(error, block, kind, rows, strict) from error
+        _check_text(table, rows)
+        rows += table.num_rows
+        yield table
+
+
+def _parsable(stream: Any, fields: int) -> Iterator[bytes]:
+    """The blocks of a stream, in pieces that the parser survives."""
+    for block in blocks(stream):
+        if block.isspace():
+            continue
+        ends = line_ends(block)
+        check_depth(block, ends)
+        yield from rows_at_once(block, ends, fields)
+
+
+def _parse(block: bytes, schema: pa.Schema | None, unexpected: str = "infer") -> pa.Table:
+    table = _parsed(block, schema, unexpected)
+    if schema is None and not _is_whole(table):
+        table = _parsed(block, pa.schema(list(_no_times(pa.struct(list(table.schema))))), unexpected)
+    columns = [recast(one, one.type) if lists_nulls(one.type) else one for one in table.columns]
+    return pa.Table.from_arrays(columns, schema=table.schema)
+
+
+def _parsed(block: bytes, schema: pa.Schema | None, unexpected: str) -> pa.Table:
+    return pajson.read_json(
+        pa.BufferReader(block),
+        pajson.ReadOptions(use_threads=False, block_size=len(block) + 1),
+        pajson.ParseOptions(explicit_schema=schema, unexpected_field_behavior=unexpected),
+    )
+
+
+def _is_whole(table: pa.Table) -> bool:
+    """Whether all was kept: pyarrow forgets nulls in a list that come before the first value that shows their type."""
+    try:
+        table.validate()
+    except pa.ArrowInvalid:
+        return False
+    return True
+
+
+def _guess(block: bytes, rows: int) -> tuple[pa.Table, pa.DataType]:
+    """A block's rows, and the type of an object of it; strings that look like times are strings."""
+    try:
+        table = _parse(block, None)
+    except pa.ArrowInvalid as error:
+        raise _said(error, rows) from error
+    check_shape(table.schema)
+    return _exact(block, table, rows)
+
+
+def _exact(block: bytes, table: pa.Table, rows: int) -> tuple[pa.Table, pa.DataType]:
+    """Rows that were parsed, and the type of an object of them that changes no number."""
+    _check_text(table, rows)
+    kind = _no_times(pa.struct(list(table.schema)))
+    if has_double(kind):
+        for path in sorted({path for path, _ in json_paths(block)}):
+            kind = _longer(block, kind, path)
+        _check_exact(block, kind)
+    return table, kind
+
+
+def _longer(block: bytes, kind: pa.DataType, path: str) -> pa.DataType:
+    """The type with whole numbers beyond 64 bit at `path`, if there are only whole numbers."""
+    exact = _replaced(kind, path, "")
+    try:
+        _parse(block, pa.schema(list(exact)), "infer")
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        return kind
+    return exact
+
+
+def _replaced(kind: pa.DataType, path: str, here: str) -> pa.DataType:
+    if pa.types.is_struct(kind):
+        fields = [(f.name, _replaced(f.type, path, f"{here}.{f.name}" if here else f.name)) for f in kind]
+        return pa.struct(fields)
+    if pa.types.is_list(kind):
+        return pa.list_(_replaced(kind.value_type, path, f"{here}[]"))
+    return LONG if here == path and pa.types.is_float64(kind) else kind
+
+
+def _no_times(kind: pa.DataType) -> pa.DataType:
+    """The type with strings where pyarrow saw times: JSON has none, and '2020-01-01' is not '2020-01-01T00:00'."""
+    if pa.types.is_struct(kind):
+        return pa.struct([(f.name, _no_times(f.type)) for f in kind])
+    if pa.types.is_list(kind):
+        return pa.list_(_no_times(kind.value_type))
+    return pa.string() if pa.types.is_temporal(kind) else kind
+
+
+def _check_text(table: pa.Table, rows: int) -> None:
+    for name, column in zip(table.schema.names, table.columns, strict=True):
+        try:
+            column.validate(full=True)
+        except pa.ArrowInvalid as error:
+            words = _words(error).rpartition("Invalid: ")[2]
+            raise DataError(
+                f"column '{name}': {words} (rows {rows} to {rows + table.num_rows - 1})",
+                allowed="text in UTF-8",
+                todo="convert the file to UTF-8",
+            ) from error
+
+
+def _check_exact(block: bytes, kind: pa.DataType) -> None:
+    """Raises DataError for a whole number that its column's double would change."""
+    for path, value in json_paths(block):
+        if pa.types.is_float64(_at(kind, path)):
+            raise rounded(path, value)
+
+
+def _at(kind: pa.DataType, path: str) -> pa.DataType:
+    """The type at a path; null where there is none."""
+    found = [kind]
+    _walk(kind, "", path, found)
+    return found[-1] if len(found) > 1 else pa.null()
+
+
+def _walk(kind: pa.DataType, here: str, path: str, found: list[pa.DataType]) -> None:
+    if here and here == path:
+        found.append(kind)
+    elif pa.types.is_struct(kind):
+        for field in kind:
+            _walk(field.type, f"{here}.{field.name}" if here else field.name, path, found)
+    elif pa.types.is_list(kind):
+        _walk(kind.value_type, f"{here}[]", path, found)
+
+
+# -- what is said ----------------------------------------------------------------------------------------------------
+
+
+def _explained(error: Exception, block: bytes, kind: pa.DataType, rows: int, strict: bool) -> DataError:
+    """What a block has that the schema has not."""
+    guess = Guess(rows)
+    try:
+        guess.add(block)
+    except DataError as said:
+        return said
+    found = differing(kind, guess.kind, new=strict)
+    if found is None:
+        return _said(error, rows)
+    return contradicts(*found, rows=(rows, guess.rows))
+
+
+def _said(error: Exception, rows: int) -> DataError:
+    words = _words(error).removeprefix("JSON parse error: ")
+    row = _ROW.search(words)
+    if row is not None:
+        words = f"{words[: row.start()]} in row {rows + int(row[1])} of the unit"
+    if words.startswith("Column() changed from object"):
+        return DataError(
+            f"a line that is no JSON object ({words})",
+            allowed="a JSON object on each line",
+            todo="write one object a line; a file that is one JSON array must be converted",
+        )
+    return DataError(
+        f"it cannot be decoded (JSON: {words})",
+        allowed="a JSON object on each line, with one type for each field",
+        todo="mend the line, or give format= if the ending misleads",
+    )
+
+
+def _words(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,256 @@
+"""JSON lines, CSV and text: a unit is a byte range that ends at a line end; a compressed file is one unit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from runner.data.files.compression import Counted, compression_of, decompressed, file_name, refused_compression
+from runner.data.files.listing import SourceFile, open_input
+from runner.data.files.readable import Readable
+from runner.data.formats import csv_rows, jsonl
+from runner.data.formats.blocks import blocks, cut, line_ends
+from runner.data.formats.explain import explained
+from runner.data.shards import UNCOUNTED, Shard, Unit
+from runner.errors import DataError
+
+#: Longest byte range of a unit.
+UNIT_BYTES = 64 << 20
+#: Bytes of text parsed at a time.
+BLOCK_BYTES = 16 << 20
+#: Bytes at the start of each unit from which types are guessed, where not all of it is looked at.
+SAMPLE_BYTES = 4 << 20
+_WINDOW = 1 << 16
+
+#: Lines of text that are taken apart at a time.
+_LINES = 2 << 20
+
+TEXT_SCHEMA = pa.schema([("text", pa.string())])
+
+
+def inspect(
+    file: SourceFile, format: str, options: Mapping[str, Any] | None, whole: bool = False
+) -> tuple[tuple[Unit, ...], list[tuple[Unit, pa.Schema]]]:
+    """The units of a file, and the schema that each of them shows; blank ones show none.
+
+    Args:
+        whole: read all of it, so that rows are counted and no later line contradicts the schema; otherwise the start
+            of each unit is looked at.
+    """
+    ending = refused_compression(file.path)
+    if ending is not None:
+        raise DataError(
+            f"it is compressed or packed as '.{ending}'",
+            allowed="gz, bz2, xz, zst, lz4 or br, or no compression",
+            todo="compress it anew, or unpack it",
+        )
+    if not file.size:
+        return (), []
+    opens = partial(open_input, file.url, file.size, options, path=file.path)
+    with opens() as source:
+        units = _units(source, file, format)
+    look = {"text": _look_at_text, "jsonl": _look_at_jsonl, "csv": _look_at_csv}[format]
+    seen: list[_Seen] = []
+    with explained(file.url), _stream(opens, file.path, units[0]) as stream:
+        _check_encoding(bytes(stream.read(2)))
+    for unit in units:
+        with explained(file.url, unit.index):
+            seen.append(look(unit, partial(_stream, opens, file.path, unit), file, opens, whole))
+    counted = tuple(unit for unit, schema in seen if schema is not None and unit.rows)
+    return counted, [(unit, schema) for unit, schema in seen if schema is not None]
+
+
+def read(
+    url: str,
+    shard: Shard,
+    unit: Unit,
+    schema: pa.Schema,
+    options: Mapping[str, Any] | None,
+    strict: bool,
+) -> Iterator[pa.RecordBatch]:
+    """Record batches of one unit.
+
+    Args:
+        schema: the columns wanted, with their types. A partition column that a CSV file does not hold is left out.
+        strict: whether a field of JSON that is not in `schema` is an error; if not, it is left out.
+    """
+    opens = partial(open_input, url, shard.size, options, path=shard.path)
+    stream = partial(_stream, opens, shard.path, unit)
+    if shard.format == "text":
+        with stream() as source:
+            yield from _text(source, first=unit.start == 0)
+    elif shard.format == "jsonl":
+        with stream() as source:
+            for table in jsonl.read(source, schema, strict):
+                yield from table.combine_chunks().to_batches()
+    else:
+        names = _header(opens, shard)
+        held = set(names)
+        own = pa.schema([field for field in schema if field.name in held])
+        yield from csv_rows.read(stream, _delimiter(shard), names, unit.start == 0, own)
+
+
+# -- what a unit shows -----------------------------------------------------------------------------------------------
+
+_Opens = Callable[[], pa.NativeFile]
+_Seen = tuple[Unit, pa.Schema | None]
+
+
+def _look_at_text(unit: Unit, stream: _Opens, file: SourceFile, opens: _Opens, whole: bool) -> _Seen:
+    if not whole:
+        return unit, TEXT_SCHEMA
+    rows = size = 0
+    with stream() as source:
+        for batch in _text(source, first=unit.start == 0):
+            rows, size = rows + batch.num_rows, size + batch.nbytes
+    return replace(unit, rows=rows, bytes=max(unit.bytes, size)), TEXT_SCHEMA
+
+
+def _look_at_jsonl(unit: Unit, stream: _Opens, file: SourceFile, opens: _Opens, whole: bool) -> _Seen:
+    guess, seen = jsonl.Guess(), 0
+    with stream() as source:
+        for block in blocks(source, None if whole else SAMPLE_BYTES):
+            guess.add(block)
+            seen += len(block)
+            if not whole and guess.rows and seen > SAMPLE_BYTES // 2:
+                return unit, guess.schema
+    if not whole:
+        return unit, guess.schema
+    counted = replace(unit, rows=guess.rows, bytes=max(unit.bytes, guess.bytes))
+    return counted, guess.schema if guess.rows else None
+
+
+def _look_at_csv(unit: Unit, stream: _Opens, file: SourceFile, opens: _Opens, whole: bool) -> _Seen:
+    with stream() as source:
+        if csv_rows.is_blank(source):
+            return replace(unit, rows=0), None
+    names = _header(opens, file)
+    guess = csv_rows.guess(stream, _delimiter(file), names, unit.start == 0, None if whole else SAMPLE_BYTES)
+    if not whole:
+        return unit, guess.schema
+    return replace(unit, rows=guess.rows, bytes=max(unit.bytes, guess.bytes)), guess.schema
+
+
+def _check_encoding(start: bytes) -> None:
+    if start in (b"\xff\xfe", b"\xfe\xff"):
+        raise DataError("text in UTF-16", allowed="text in UTF-8", todo="convert the file to UTF-8")
+
+
+def _header(opens: _Opens, file: SourceFile | Shard) -> list[str]:
+    """The names in a CSV file."""
+    whole = Unit(0, UNCOUNTED, file.size, 0, file.size)
+    return csv_rows.header(partial(_stream, opens, file.path, whole), _delimiter(file))
+
+
+def _delimiter(file: SourceFile | Shard) -> str:
+    return "\t" if ".tsv" in file_name(file.path).lower() else ","
+
+
+def _stream(opens: _Opens, path: str, unit: Unit) -> pa.NativeFile:
+    """The bytes of a unit, decompressed. Whoever closes them closes the file."""
+    source = opens()
+    if compression_of(path):
+        return Counted(decompressed(source, path), source.size()).native()
+    if not unit.start and unit.length == source.size():
+        return source
+    return _Range(source, unit.start, unit.length).native()
+
+
+class _Range(Readable):
+    """A byte range of a file; closes the file with it."""
+
+    def __init__(self, source: pa.NativeFile, start: int, length: int) -> None:
+        super().__init__(source)
+        self._left = length
+        source.seek(start)
+
+    def read(self, count: int = -1) -> bytes:
+        data = super().read(self._left if count < 0 else min(count, self._left))
+        self._left -= len(data)
+        return data
+
+
+# -- units -----------------------------------------------------------------------------------------------------------
+
+
+def _units(source: pa.NativeFile, file: SourceFile, format: str) -> tuple[Unit, ...]:
+    ends = [file.size]
+    splittable = compression_of(file.path) is None and file.size > UNIT_BYTES
+    if splittable and (format != "csv" or _no_quoted_newlines(source, file.size, _delimiter(file))):
+        share = UNIT_BYTES * 15 // 16  # a range ends before its share does, so the next may be longer by a line
+        ends = _line_ends(source, file.size, -(-file.size // share))
+    starts = [0, *ends[:-1]]
+    return tuple(
+        Unit(i, UNCOUNTED, end - start, start, end - start)
+        for i, (start, end) in enumerate(zip(starts, ends, strict=True))
+    )
+
+
+def _line_ends(source: pa.NativeFile, size: int, parts: int) -> list[int]:
+    """About `parts` equal ranges; each ends after the first line end at or before its even share, if there is
+    one."""
+    ends: list[int] = []
+    for part in range(1, parts):
+        end = _line_end_before(source, size * part // parts, ends[-1] if ends else 0)
+        if end is not None:
+            ends.append(end)
+    return [*ends, size]
+
+
+def _line_end_before(source: pa.NativeFile, at: int, least: int) -> int | None:
+    """The position after the last newline in [least, at), or None."""
+    while at > least:
+        start = max(least, at - _WINDOW)
+        found = source.read_at(at - start, start).rfind(b"\n")
+        if found >= 0 and start + found + 1 > least:
+            return start + found + 1
+        at = start
+    return None
+
+
+def _no_quoted_newlines(source: pa.NativeFile, size: int, delimiter: str) -> bool:
+    """Whether each newline surely ends a row: before it the number of double quotes is even, and each that opens a
+    value stands at its start (one in the middle of a value is a character as any other)."""
+    quotes, last = 0, ord("\n")
+    for start in range(0, size, BLOCK_BYTES):
+        block = np.frombuffer(source.read_at(min(BLOCK_BYTES, size - start), start), np.uint8)
+        at_quotes = np.flatnonzero(block == ord('"'))
+        newlines = quotes + np.searchsorted(at_quotes, np.flatnonzero(block == ord("\n")))
+        opening = at_quotes[quotes & 1 :: 2]
+        before = np.where(opening > 0, block[opening - 1], last)
+        if (newlines & 1).any() or not np.isin(before, list(b'"\r\n' + delimiter.encode())).all():
+            return False
+        quotes, last = quotes + len(at_quotes), int(block[-1])
+    return True
+
+
+# -- text ------------------------------------------------------------------------------------------------------------
+
+
+def _text(stream: pa.NativeFile, first: bool) -> Iterator[pa.RecordBatch]:
+    """One row a line, without its line end ('\\n' or '\\r\\n'); a last line needs none."""
+    for block in blocks(stream, BLOCK_BYTES, bom=first):
+        for piece in cut(block, line_ends(block), _LINES):
+            yield _lines(piece)
+
+
+def _lines(data: bytes) -> pa.RecordBatch:
+    ends = line_ends(data)
+    size = len(data) - data.endswith(b"\n")
+    if b"\r\n" in data or data.endswith(b"\r"):
+        lines = [line.removesuffix(b"\r") for line in data[:size].split(b"\n")]
+        column = pa.array(lines, pa.binary()).cast(pa.string())
+    else:  # no Python object a line: lines and line ends are cut from one buffer, the lines are taken
+        ends = ends[: len(ends) - (size < len(data))]
+        offsets = np.empty(2 * len(ends) + 2, np.int32)
+        offsets[0], offsets[-1] = 0, size
+        offsets[1:-1:2], offsets[2::2] = ends, ends + 1
+        buffers = [None, pa.py_buffer(offsets), pa.py_buffer(data)]
+        pieces = pa.Array.from_buffers(pa.binary(), len(offsets) - 1, buffers)
+        column = pieces.take(pa.array(np.arange(0, len(offsets) - 1, 2))).cast(pa.string())
+    return pa.RecordBatch.from_arrays([column], schema=TEXT_SCHEMA)

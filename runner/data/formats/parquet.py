@@ -1,0 +1,246 @@
+"""Parquet: a unit is a row group."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from runner.data.files.listing import SourceFile, open_input
+from runner.data.files.overlay import Overlay
+from runner.data.formats.columns import fill
+from runner.data.formats.extension import plain_batch
+from runner.data.formats.parquet_footer import Footer, footer
+from runner.data.formats.parquet_footer import read as read_footer
+from runner.data.formats.parquet_pages import Plan, plan, ranges
+from runner.data.limits import beyond, limits, shown_bytes
+from runner.data.shards import Shard, Unit
+from runner.data.values.types import fields_of, size_of, types
+from runner.errors import listed
+
+#: Decoded bytes of a record batch that `read` gives when the caller does not say how many rows it wants.
+BATCH_BYTES = 8 << 20
+
+
+def inspect(file: SourceFile, options: Mapping[str, Any] | None) -> tuple[tuple[Unit, ...], pa.Schema]:
+    """Units and schema from the footer; two small reads."""
+    found = footer(file.url, file, options)
+    return units_of(found, file.size), found.schema
+
+
+def units_of(found: Footer, size: int) -> tuple[Unit, ...]:
+    """The row groups of a footer, those without rows left out.
+
+    Args:
+        size: bytes of the file.
+
+    Raises:
+        DataError: a row group claims more rows than its bytes can be.
+        pyarrow.ArrowInvalid: what it claims contradicts itself.
+    """
+    widths = _leaf_widths(found.schema)
+    groups = [found.metadata.row_group(i) for i in range(found.metadata.num_row_groups)]
+    units = [_unit(group, i, widths) for i, group in enumerate(groups)]
+    most = limits()
+    for unit, group in zip(units, groups, strict=True):
+        _check_claims(unit, group, size)
+        claimed = max(unit.bytes, unit.rows)
+        if claimed > most.in_all(min(unit.length, size)):
+            raise beyond("ratio", f"row group {unit.index}: {shown_bytes(claimed)} out of {shown_bytes(unit.length)}")
+    return tuple(unit for unit in units if unit.rows)
+
+
+def _check_claims(unit: Unit, group: pq.RowGroupMetaData, size: int) -> None:
+    chunks = [group.column(i) for i in range(group.num_columns)]
+    sizes = [size for chunk in chunks for size in (chunk.total_compressed_size, chunk.total_uncompressed_size)]
+    if min(unit.rows, unit.start, *sizes, 0) < 0 or unit.length > size:
+        raise pa.ArrowInvalid(f"row group {unit.index} claims {unit.rows} rows in {unit.length} bytes, of {size}")
+    if any(chunk.num_values < unit.rows for chunk in chunks):
+        raise pa.ArrowInvalid(f"row group {unit.index} claims {unit.rows} rows, and fewer values in a column")
+
+
+def read(
+    url: str,
+    shard: Shard,
+    unit: Unit,
+    columns: Sequence[str] | None,
+    options: Mapping[str, Any] | None,
+    rows: int | None,
+) -> Iterator[pa.RecordBatch]:
+    """Record batches of one row group, decoded as they are asked for, in this thread; strings may be dictionaries.
+
+    The compressed chunks of the columns are in memory while the row group is read (a remote file's ranges are
+    coalesced and fetched at once); decoded is one batch at a time. Page checksums are verified where they are
+    there.
+    """
+    wanted = None if columns is None else list(columns)
+    try:
+        yield from _read(url, shard, unit, wanted, options, rows)
+    except (pa.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        bad = [name for name in wanted or [] if _fails(url, shard, unit, name, options)]
+        if not bad:
+            raise
+        words = " ".join(str(error).split())
+        raise ValueError(f"column{'s' if len(bad) > 1 else ''} {listed(bad)}: {words}") from error
+
+
+def _read(
+    url: str,
+    shard: Shard,
+    unit: Unit,
+    wanted: list[str] | None,
+    options: Mapping[str, Any] | None,
+    rows: int | None,
+) -> Iterator[pa.RecordBatch]:
+    found = footer(url, shard, options)
+    with open_input(url, shard.size, options, path=shard.path) as source:
+        yield from _decoded(source, found, unit, wanted, rows)
+
+
+def table(source: pa.NativeFile, most_bytes: int | None = None) -> pa.Table:
+    """All of an open file, in the types of the file but without extension types.
+
+    Args:
+        most_bytes: of its values.
+
+    Raises:
+        DataError: it passes a limit.
+        pyarrow.ArrowException, OSError: it is no Parquet file, or damaged.
+    """
+    found, size = read_footer(source), source.size()
+    batches, decoded = [], 0
+    for unit in units_of(found, size):
+        if decoded + unit.bytes > (most_bytes or limits().in_all(size)):
+            raise beyond("ratio", f"{shown_bytes(decoded + unit.bytes)} out of {shown_bytes(size)}")
+        for batch in _decoded(source, found, unit, None, None):
+            for piece in fill(batch, found.schema, {}):
+                decoded += size_of(piece)
+                batches.append(piece)
+                if decoded > (most_bytes or limits().in_all(size)):
+                    raise beyond("ratio", f"{shown_bytes(decoded)} or more out of {shown_bytes(size)}")
+    return pa.Table.from_batches(batches, schema=found.schema)
+
+
+def _decoded(
+    source: pa.NativeFile, found: Footer, unit: Unit, wanted: list[str] | None, rows: int | None
+) -> Iterator[pa.RecordBatch]:
+    leaves = found.leaves_of(wanted)
+    if isinstance(source, pa.PythonFile):
+        overlay = Overlay(source)
+        overlay.fetch(ranges(found.metadata.row_group(unit.index), leaves))
+        source = overlay.native()
+    key = unit.index, tuple(leaves)
+    if key not in found.plans:
+        found.plans[key] = _planned(source, found, unit, leaves)
+    how = found.plans[key]
+    file = _opened(source, found, how.dictionaries)
+    for batch in _batches(file, unit, wanted, rows, how.rows):
+        yield plain_batch(batch) if found.is_marked else batch
+
+
+def _planned(source: pa.NativeFile, found: Footer, unit: Unit, leaves: Sequence[int]) -> Plan:
+    group = found.metadata.row_group(unit.index)
+    how = plan(source, source.size(), group, found.leaves, leaves, unit.length)
+    for path in how.named:
+        how.bounded(_largest_entry(source, found, unit, path), limits().at_once_bytes)
+    return how
+
+
+def _batches(
+    file: pq.ParquetFile, unit: Unit, wanted: list[str] | None, rows: int | None, most: int | None
+) -> Iterator[pa.RecordBatch]:
+    """The row group in batches of `rows`, or of some BATCH_BYTES; never of more than `most` rows."""
+    if rows is None and unit.bytes <= BATCH_BYTES and (most is None or unit.rows <= most):
+        yield from file.read_row_group(unit.index, columns=wanted, use_threads=False).to_batches()
+        return
+    rows = rows or max(1, unit.rows * BATCH_BYTES // max(unit.bytes, 1))
+    rows = rows if most is None else min(rows, most)
+    yield from file.iter_batches(rows, row_groups=[unit.index], columns=wanted, use_threads=False)
+
+
+def _opened(source: pa.NativeFile, found: Footer, dictionaries: Sequence[str]) -> pq.ParquetFile:
+    return pq.ParquetFile(
+        source,
+        metadata=found.metadata,
+        read_dictionary=list(dictionaries) or None,
+        pre_buffer=False,  # of a remote file all that is wanted is there already
+        page_checksum_verification=True,
+        arrow_extensions_enabled=False,
+    )
+
+
+def _largest_entry(source: pa.NativeFile, found: Footer, unit: Unit, path: str) -> int:
+    """Bytes of the largest string in the dictionary of a column chunk."""
+    first = _opened(source, found, [path]).iter_batches(1, row_groups=[unit.index], columns=[path], use_threads=False)
+    largest = 0
+    for array in _dictionaries(next(first).column(0)):
+        largest = max(largest, pc.max(pc.binary_length(array.dictionary)).as_py() or 0)
+    return largest
+
+
+def _dictionaries(array: pa.Array) -> Iterator[pa.DictionaryArray]:
+    """The dictionary inside lists, structs and maps that lead to one column."""
+    if types.is_dictionary(array.type):
+        yield array
+    elif types.is_nested(array.type):
+        inner = array.flatten() if types.is_struct(array.type) else [array.values]
+        for one in inner:
+            yield from _dictionaries(one)
+
+
+def _fails(url: str, shard: Shard, unit: Unit, name: str, options: Mapping[str, Any] | None) -> bool:
+    """Whether a column cannot be decoded by itself either."""
+    try:
+        for _ in _read(url, shard, unit, [name], options, None):
+            pass
+    except (pa.ArrowException, OSError):
+        return True
+    return False
+
+
+def _unit(group: pq.RowGroupMetaData, index: int, widths: list[float | None]) -> Unit:
+    chunks = [group.column(i) for i in range(group.num_columns)]
+    if len(widths) != len(chunks):
+        widths = [None] * len(chunks)
+    size = sum(_decoded_bytes(chunk, width) for chunk, width in zip(chunks, widths, strict=True))
+    starts = [_first_byte(chunk) for chunk in chunks]
+    length = sum(chunk.total_compressed_size for chunk in chunks)
+    return Unit(index, group.num_rows, int(size), min(starts, default=0), length)
+
+
+def _first_byte(chunk: pq.ColumnChunkMetaData) -> int:
+    offsets = (chunk.dictionary_page_offset, chunk.data_page_offset)
+    return int(min(offset for offset in offsets if offset is not None))
+
+
+def _decoded_bytes(chunk: pq.ColumnChunkMetaData, width: float | None) -> float:
+    """Exact for fixed-width values; for others what the pages hold, which is too low for repeated strings."""
+    if width is None:
+        return float(chunk.total_uncompressed_size + 4 * chunk.num_values)
+    return chunk.num_values * width
+
+
+def _leaf_widths(schema: pa.Schema) -> list[float | None]:
+    """Bytes of one value per leaf column, in Parquet's order; None where it varies."""
+    widths: list[float | None] = []
+    for field in schema:
+        _add_leaves(field.type, widths)
+    return widths
+
+
+def _add_leaves(kind: pa.DataType, widths: list[float | None]) -> None:
+    if types.is_dictionary(kind):
+        _add_leaves(kind.value_type, widths)
+    elif types.is_nested(kind):
+        for inner in fields_of(kind):
+            _add_leaves(inner.type, widths)
+    else:
+        try:
+            widths.append(kind.bit_width / 8)
+        except ValueError:  # strings and binary
+            widths.append(None)

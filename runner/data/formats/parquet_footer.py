@@ -1,0 +1,226 @@
+"""What a Parquet file says about itself: read within limits, kept, and without extension types."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from runner.data.files.listing import SourceFile, open_input
+from runner.data.formats.extension import KEY, plain_schema, without_types
+from runner.data.formats.parquet_pages import Plan
+from runner.data.limits import beyond, limits, shown_bytes
+from runner.data.shards import Shard
+from runner.errors import DataError
+
+_MAGIC, _ENCRYPTED = b"PAR1", b"PARE"
+#: Where Arrow's writers keep the schema that they were given, and what the key is called while nobody may read it.
+_SCHEMA, _HIDDEN = b"ARROW:schema", b"arrow:schema"
+#: Bytes that a value can lie behind its key in the footer, whatever the way in which it says their lengths.
+_BETWEEN = 16
+_KEPT, _KEPT_BYTES = 256, 64 << 20
+
+
+@dataclass
+class Footer:
+    """A footer, decoded.
+
+    Args:
+        metadata: whose schema has no extension types.
+        bytes: of it in the file.
+        plans: how row groups of which columns are read, once that is known: (row group, columns) -> plan.
+    """
+
+    metadata: pq.FileMetaData
+    bytes: int
+    plans: dict[tuple[int, tuple[int, ...]], Plan] = field(default_factory=dict)
+
+    @cached_property
+    def schema(self) -> pa.Schema:
+        """The columns."""
+        return plain_schema(self._stored)
+
+    @cached_property
+    def is_marked(self) -> bool:
+        """Whether columns are tensors, which have another form than in the file."""
+        return self.schema is not self._stored
+
+    @cached_property
+    def _stored(self) -> pa.Schema:
+        return self.metadata.schema.to_arrow_schema()
+
+    @cached_property
+    def leaves(self) -> tuple[pq.ColumnSchema, ...]:
+        """The columns as they are stored, fields inside columns apart; in the order of a row group's chunks."""
+        return tuple(self.metadata.schema.column(i) for i in range(self.metadata.num_columns))
+
+    def leaves_of(self, columns: Sequence[str] | None) -> list[int]:
+        """The positions in `leaves` of what columns are made of; None means all."""
+        if columns is None:
+            return list(range(len(self.leaves)))
+        wanted = set(columns)
+        return [i for i, names in enumerate(self._names) if not wanted.isdisjoint(names)]
+
+    @cached_property
+    def _names(self) -> list[list[str]]:
+        """For each of `leaves` the names that its column may have: dots part fields, and may be in a name."""
+        paths = [leaf.path.split(".") for leaf in self.leaves]
+        return [[".".join(parts[:end]) for end in range(1, len(parts) + 1)] for parts in paths]
+
+
+_footers: OrderedDict[tuple[str, str], Footer] = OrderedDict()
+_lock = threading.Lock()
+
+
+def _unlock() -> None:
+    """In a forked process: the lock may be one that a thread of the parent held."""
+    global _lock
+    _lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_unlock)
+
+
+def footer(url: str, file: SourceFile | Shard, options: Mapping[str, Any] | None) -> Footer:
+    """The footer of a file, from memory if it was read before.
+
+    Raises:
+        DataError: the file is encrypted, or its footer passes a limit.
+        pyarrow.ArrowException, OSError: it is no Parquet file, or damaged.
+    """
+    key = url, file.etag
+    with _lock:
+        if key in _footers:
+            _footers.move_to_end(key)
+            return _footers[key]
+    with open_input(url, file.size, options, path=file.path) as source:
+        found = read(source)
+    with _lock:
+        _footers[key] = found
+        while len(_footers) > _KEPT or (len(_footers) > 1 and sum(f.bytes for f in _footers.values()) > _KEPT_BYTES):
+            _footers.popitem(last=False)
+    return found
+
+
+def read(source: pa.NativeFile) -> Footer:
+    """The footer of an open file; errors as for `footer`."""
+    size = source.size()
+    end = bytes(source.read_at(min(8, size), max(0, size - 8)))
+    if end[4:] == _ENCRYPTED:
+        raise encrypted("an encrypted footer")
+    length = int.from_bytes(end[:4], "little")
+    if end[4:] != _MAGIC or length > size - 12:
+        raise pa.ArrowInvalid("no Parquet file: its last bytes are not those of one")
+    if length > limits().footer_bytes:
+        raise beyond("footer_bytes", f"a footer of {shown_bytes(length)}")
+    hidden = bytes(source.read_at(length, size - 8 - length)).replace(_SCHEMA, _HIDDEN)
+    metadata = _parsed(hidden)
+    if length != metadata.serialized_size:  # a signature follows it
+        raise encrypted("encrypted columns")  # to ask for any facts of such a column ends the process
+    if metadata.num_columns > limits().fields:
+        raise beyond("fields", f"{metadata.num_columns:,} columns")
+    _check_chunks(metadata, size)
+    stored = (metadata.metadata or {}).get(_HIDDEN)
+    shown = _shown(hidden, stored) if stored else None
+    return Footer(metadata if shown is None else _parsed(shown), length)
+
+
+class _Empty(io.RawIOBase):
+    """A file that claims `size` bytes and gives none.
+
+    It raises nothing: pyarrow keeps an exception of a file's with all frames below, in a ring that is never freed.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size, self._at, self.was_read = size, 0, False
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+    def read(self, size: int = -1) -> bytes:
+        self.was_read = True
+        return b""
+
+
+def _check_chunks(metadata: pq.FileMetaData, size: int) -> None:
+    """Raise if what is said of a column chunk contradicts itself: Python that asked for such a chunk would end.
+
+    pyarrow looks at every chunk before it reads the first byte, where it can still raise.
+    """
+    if not metadata.num_row_groups or not metadata.num_columns:
+        return
+    empty = _Empty(size)
+    file = pq.ParquetFile(pa.PythonFile(empty, "r"), metadata=metadata, pre_buffer=True, arrow_extensions_enabled=False)
+    try:
+        next(file.iter_batches(1, use_threads=False), None)
+    except (pa.ArrowException, OSError):
+        if not empty.was_read:
+            raise
+
+
+def encrypted(found: str) -> DataError:
+    """The error for encrypted data."""
+    return DataError(
+        found, allowed="Parquet files without encryption", todo="write the data decrypted, where only you can read it"
+    )
+
+
+def _parsed(data: bytes) -> pq.FileMetaData:
+    file = _MAGIC + data + len(data).to_bytes(4, "little") + _MAGIC
+    most = limits()
+    try:
+        return pq.ParquetFile(
+            pa.BufferReader(file),
+            thrift_string_size_limit=max(len(data), 1),
+            thrift_container_size_limit=max(1000, len(data) // 4),  # each takes more bytes than that
+            schema_depth_limit=most.nesting,
+            arrow_extensions_enabled=False,
+        ).metadata
+    except OSError as error:
+        if "too deeply nested" in str(error):
+            raise beyond("nesting", "a schema that is nested deeper") from error
+        raise
+
+
+def _shown(hidden: bytes, stored: bytes) -> bytes | None:
+    """The footer with the schema of the writer to be found again, extension types taken out of it.
+
+    Nothing but the text of strings changes, and none becomes longer, so it means the same otherwise. None where the
+    schema is not to be found; the columns then have the types that Parquet has.
+
+    Raises:
+        pyarrow.ArrowInvalid: the schema is damaged. Without it values could be others: durations would be numbers.
+    """
+    try:
+        schema = base64.b64decode(stored, validate=True)
+    except binascii.Error as error:
+        raise pa.ArrowInvalid(f"the schema that its writer kept cannot be read: {error}") from error
+    if base64.b64encode(schema) != stored:
+        raise pa.ArrowInvalid("the schema that its writer kept is not encoded as base64 is")
+    at = hidden.find(stored)
+    key = hidden.rfind(_HIDDEN, max(0, at - len(_HIDDEN) - _BETWEEN), max(at, 0))
+    if at < 0 or key < 0:
+        return None
+    value = base64.b64encode(without_types(schema)) if KEY in schema else stored
+    after = key + len(_HIDDEN)
+    return hidden[:key] + _SCHEMA + hidden[after:at] + value + hidden[at + len(stored) :]

@@ -1,0 +1,184 @@
+"""What the pages of a Parquet row group become when they are decoded, told by their headers before anything is.
+
+The footer's numbers are only claims: pyarrow takes the memory that the header of a page asks for, and few bytes can
+stand for many values (a dictionary's entry is named again and again; each value may share its beginning with the one
+before).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from runner.data.formats import thrift
+from runner.data.limits import beyond, limits, shown_bytes
+
+_DATA, _DICTIONARY, _DATA_2 = 0, 2, 3  # kinds of pages
+_IN_DICTIONARY, _SHARED_PREFIX = (2, 8), 7  # encodings
+_WIDTHS = {"BOOLEAN": 1, "INT32": 4, "INT64": 8, "INT96": 12, "FLOAT": 4, "DOUBLE": 8}
+_LEVELS = 4  # bytes by which a value says where in its lists and structs it stands
+#: Bytes of a header that are read at first, and at most (as pyarrow has it): it may hold the least and largest value.
+_HEADER_BYTES, _MOST_HEADER_BYTES = 256, 16 << 20
+#: Old files say too little of a chunk's length (PARQUET-816).
+_PADDING = 100
+
+
+class Source(Protocol):
+    """What bytes are read from."""
+
+    def read_at(self, count: int, start: int, /) -> bytes: ...
+
+
+@dataclass
+class Pages:
+    """The pages of a column chunk.
+
+    Args:
+        largest, bytes: of the largest page and of all of them once they are decompressed.
+        values: in data pages, nulls included.
+        named: values in pages whose values are named by a dictionary.
+        dictionary: bytes of the dictionary, decompressed.
+        shared: bytes of the largest page whose values share beginnings; none of its values can be larger.
+    """
+
+    largest: int = 0
+    bytes: int = 0
+    values: int = 0
+    named: int = 0
+    dictionary: int = 0
+    shared: int = 0
+
+    def add(self, header: thrift.Struct) -> None:
+        """The next page. Raises KeyError if its header lacks something."""
+        size = header[2]
+        self.largest, self.bytes = max(self.largest, size), self.bytes + size
+        if header[1] == _DICTIONARY:
+            self.dictionary = size
+        if header[1] not in (_DATA, _DATA_2):
+            return
+        count, encoding = (header[5][1], header[5][2]) if header[1] == _DATA else (header[8][1], header[8][4])
+        if count < 0:
+            raise thrift.Malformed("a page of less than no values")
+        self.values += count
+        if encoding in _IN_DICTIONARY:
+            self.named += count
+        elif encoding == _SHARED_PREFIX:
+            self.shared = max(self.shared, size)
+
+
+@dataclass
+class Plan:
+    """How a row group is read so that it fits into memory.
+
+    Args:
+        rows: the most of a batch, or None where it does not matter.
+        dictionaries: paths of columns that are all named by a dictionary: read as such, which is quicker too.
+        named: paths of columns that are so in part; how large an entry is decides how many rows a batch may have.
+    """
+
+    rows: int | None = None
+    dictionaries: list[str] = field(default_factory=list)
+    named: list[str] = field(default_factory=list)
+
+    def bounded(self, value: int, most: int) -> None:
+        """Batches of which each row may have a value of so many bytes, and all together `most`."""
+        rows = max(1, most // max(value, 1))
+        self.rows = rows if self.rows is None else min(rows, self.rows)
+
+
+def plan(
+    source: Source, size: int, group: pq.RowGroupMetaData, leaves: Sequence[pq.ColumnSchema], wanted: Iterable[int],
+    length: int,
+) -> Plan:  # fmt: skip
+    """Looks at the pages of the wanted columns.
+
+    Args:
+        size: bytes of the file.
+        leaves: the columns as they are stored.
+        wanted: positions of those that are read.
+        length: bytes of the row group in the file, all columns.
+
+    Raises:
+        DataError: what must be in memory at once passes the limit.
+        pyarrow.ArrowInvalid: a header cannot be read.
+    """
+    found, needed, limit = Plan(), 0, limits()
+    most = limit.at_once(min(length, size))
+    for i in wanted:
+        chunk, leaf = group.column(i), leaves[i]
+        width = _width(leaf)
+        pages = _pages(source, size, chunk)
+        needed += pages.largest if width is not None and not leaf.max_repetition_level else pages.bytes
+        if leaf.max_repetition_level:
+            needed += pages.values * (_LEVELS + (width or _LEVELS))
+        if needed > most:
+            raise beyond("at_once_bytes", f"column '{leaf.path}': {shown_bytes(needed)} out of {shown_bytes(length)}")
+        if width is None:
+            _take(found, pages, leaf.path, limit.at_once_bytes)
+    return found
+
+
+def _take(found: Plan, pages: Pages, path: str, most: int) -> None:
+    """Notes how a column of strings is to be read."""
+    if pages.named and pages.named == pages.values:
+        found.dictionaries.append(path)
+    elif pages.named * pages.dictionary > most:
+        found.named.append(path)
+    if pages.shared * pages.values > most:
+        found.bounded(pages.shared, most)
+
+
+def _width(leaf: pq.ColumnSchema) -> int | None:
+    """Bytes of a value, where they do not vary."""
+    return int(leaf.length) if leaf.physical_type == "FIXED_LEN_BYTE_ARRAY" else _WIDTHS.get(leaf.physical_type)
+
+
+def ranges(group: pq.RowGroupMetaData, wanted: Iterable[int]) -> Iterator[tuple[int, int]]:
+    """(start, bytes) of the chunks of the wanted columns."""
+    for i in wanted:
+        chunk = group.column(i)
+        yield _start(chunk), chunk.total_compressed_size + _PADDING
+
+
+def _start(chunk: pq.ColumnChunkMetaData) -> int:
+    """As pyarrow has it."""
+    start = int(chunk.data_page_offset)
+    if chunk.has_dictionary_page and 0 < chunk.dictionary_page_offset < start:
+        start = int(chunk.dictionary_page_offset)
+    return start
+
+
+def _pages(source: Source, size: int, chunk: pq.ColumnChunkMetaData) -> Pages:
+    """The pages of a chunk, as far as pyarrow would read them."""
+    pages, at = Pages(), _start(chunk)
+    end = min(at + chunk.total_compressed_size + _PADDING, size)
+    while at < end and pages.values < chunk.num_values:
+        header, at = _header(source, at, end)
+        try:
+            if min(header[2], header[3]) < 0:
+                raise thrift.Malformed("a page of less than no bytes")
+            pages.add(header)
+            at += header[3]
+        except (KeyError, TypeError, ValueError) as error:
+            raise pa.ArrowInvalid(f"the header of a page: {error!r}") from error
+    return pages
+
+
+def _header(source: Source, at: int, end: int) -> tuple[dict[int, Any], int]:
+    """The header of a page, and the position behind it."""
+    length = _HEADER_BYTES
+    while True:
+        data = bytes(source.read_at(min(length, end - at), at))
+        try:
+            header, used = thrift.struct(data)
+            return header, at + used
+        except thrift.Malformed as error:
+            raise pa.ArrowInvalid(f"the header of a page: {error}") from error
+        except IndexError as error:
+            if length > min(end - at, _MOST_HEADER_BYTES):
+                raise pa.ArrowInvalid("the header of a page does not end") from error
+            length *= 16

@@ -1,0 +1,118 @@
+"""From the order to batches: which positions each step of a rank has, gathered several steps at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from runner.data.stream.order import Ints, Order
+from runner.data.stream.reader import Reader
+
+#: Rows, bytes and steps of one rank that are gathered at once, to spread the cost of a call over small
+#: batches.
+_GATHER_ROWS, _GATHER_BYTES, _GATHER_STEPS = 4096, 8 << 20, 64
+#: What a batch, and a Python value in it, takes besides its content.
+_READY_BYTES, _OBJECT_BYTES = 2048, 64
+
+
+@dataclass
+class Ready:
+    """A batch made ahead, and the place in the order behind it."""
+
+    columns: dict[str, Any]
+    positions: Ints
+    mask: np.ndarray[Any, np.dtype[np.bool_]]
+    weight: float
+    epoch: int
+    after: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Cut:
+    """How a global batch is cut: this rank has its rows [low, high) once they are listed lane by lane."""
+
+    global_batch: int
+    rank: int
+    world_size: int
+    tail: str
+
+    @property
+    def low(self) -> int:
+        return self.global_batch * self.rank // self.world_size
+
+    @property
+    def high(self) -> int:
+        return self.global_batch * (self.rank + 1) // self.world_size
+
+
+def steps_in(rows: int, global_batch: int, tail: str) -> int:
+    """Steps that so many rows give."""
+    return max(rows // global_batch if tail == "drop" else -(-rows // global_batch), 0)
+
+
+def batches(
+    reader: Reader, order: Order, cut: Cut, at: tuple[int, int], end: int | None, share: tuple[int, int] = (0, 1)
+) -> Iterator[tuple[Ready, int]]:
+    """Batches from a place in the order on, each with its size in bytes.
+
+    Args:
+        share: (number, of how many): only each so manieth step from there on.
+    """
+    epoch, seen = at
+    number, parts = share
+    row_bytes = max(1, int(order.unit_bytes.sum()) // order.rows)
+    own = cut.high - cut.low
+    together = max(1, min(_GATHER_STEPS, _GATHER_ROWS // own, _GATHER_BYTES // (own * row_bytes)))
+    passed = 0
+    while end is None or epoch < end:
+        left = steps_in(order.rows - seen, cut.global_batch, cut.tail)
+        mine = seen + np.arange((number - passed) % parts, left, parts, dtype=np.int64) * cut.global_batch
+        for first in range(0, len(mine), together):
+            starts = mine[first : first + together]
+            yield from _gathered(reader, order, cut, epoch, starts)
+            reader.forget(2 + 2 * order.lanes // (len(starts) * cut.global_batch))
+        passed += left
+        epoch, seen = epoch + 1, 0
+
+
+def _gathered(reader: Reader, order: Order, cut: Cut, epoch: int, starts: Ints) -> Iterator[tuple[Ready, int]]:
+    """The steps whose global batches begin at these positions of the epoch."""
+    positions = starts[:, None] + np.arange(cut.global_batch)
+    valid = np.count_nonzero(positions < order.rows, axis=1)
+    lanes, indexes = order.epoch(epoch).locate(positions % order.rows)
+    by_lane = np.argsort(lanes, axis=1, kind="stable")[:, cut.low : cut.high]
+    positions, lanes, indexes = (np.take_along_axis(a, by_lane, axis=1) for a in (positions, lanes, indexes))
+    columns = reader.take(epoch, lanes.ravel(), indexes.ravel())
+    mask = positions < order.rows
+    own = cut.high - cut.low
+    for step, start in enumerate(starts.tolist()):
+        part = {name: values[step * own : (step + 1) * own] for name, values in columns.items()}
+        ready = Ready(
+            part,
+            epoch * order.rows + positions[step] % order.rows,
+            mask[step],
+            float(np.count_nonzero(mask[step]) * cut.world_size / valid[step]),
+            epoch,
+            (epoch, min(start + cut.global_batch, order.rows)),
+        )
+        yield ready, _READY_BYTES + sum(_size(values) for values in part.values())
+
+
+def _size(values: Any) -> int:
+    """Bytes of a column of a batch, those of Python's objects included."""
+    if isinstance(values, np.ndarray):
+        return values.nbytes
+    return sum(map(_size_of, values))
+
+
+def _size_of(value: Any) -> int:
+    if isinstance(value, str | bytes):
+        return len(value) + _OBJECT_BYTES
+    if isinstance(value, dict):
+        return _OBJECT_BYTES + sum(map(_size_of, value.values())) + 2 * _OBJECT_BYTES * len(value)
+    if isinstance(value, list | tuple):
+        return _OBJECT_BYTES + sum(map(_size_of, value)) + 8 * len(value)
+    return _OBJECT_BYTES + int(getattr(value, "nbytes", 0))

@@ -1,0 +1,356 @@
+"""runner.Stream: batches straight from files, in an order that is the same for any number of ranks."""
+
+from __future__ import annotations
+
+import operator
+import os
+import sys
+import weakref
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from runner.data.files.listing import infer_format, list_files
+from runner.data.formats.columns import check_columns
+from runner.data.manifest import Manifest, build, from_files
+from runner.data.stream.batch import Batch, make_batch
+from runner.data.stream.order import Order
+from runner.data.stream.prefetch import Prefetch
+from runner.data.stream.reader import Reader
+from runner.data.stream.steps import Cut, Ready, batches, steps_in
+from runner.errors import DataError
+from runner.spec.checks import Fields
+
+if TYPE_CHECKING:
+    from runner.spec.job import Dataset
+
+    Source: TypeAlias = str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | Dataset | Manifest
+
+#: Decoded bytes that are ready ahead of the trainer.
+PREFETCH_BYTES = 64 << 20
+
+
+class Stream:
+    """An iterator of batches.
+
+    The rows of a step, the global batch, are the next `global_batch` positions of the order; they are cut
+    into `world_size` slices. Every rank gets the same number of steps. Each pass over the stream goes on with
+    the next epochs, so ``for batch in stream`` may be written in a loop.
+
+    A stream may be given to a `DataLoader` (with ``batch_size=None``): its workers take turns, a step each, so that
+    the loader gives the same batches in the same order for any number of them. It can be pickled, and goes on in a
+    forked process at the same place. A stream that is made inside a worker is that worker's alone.
+
+    Args:
+        source: a URL (file, folder or glob) or a list of them, a Dataset with a URL, or a Manifest.
+        batch_size: rows of this rank; the global batch is `world_size` times as large.
+        global_batch_size: rows of all ranks, instead of `batch_size`; ranks may then differ by one row.
+        seed: of the order.
+        rank, world_size: which slice of each global batch is this one's.
+        columns: the columns wanted; None takes all.
+        shuffle: False gives the file order.
+        epochs: of one pass; None never ends.
+        tail: 'drop' leaves out the rows at the end of an epoch that fill no global batch, 'wrap' fills them
+            up with the first rows of the epoch, whose `mask` is False.
+        format, options: of a URL, see `runner.data.manifest.build`.
+        start_epoch: the first epoch.
+        prefetch_bytes: decoded bytes that may be ready ahead.
+
+    Raises:
+        SpecError: an argument is out of its range.
+        DataError: the data cannot be read, is empty, or has not the columns; or it has fewer rows than a
+            global batch and ``tail="drop"``.
+
+    Attributes:
+        manifest: of the data.
+        wait_s: seconds that the consumer waited for data.
+        rows_read, bytes_read: decoded by this rank.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        batch_size: int | None = None,
+        *,
+        global_batch_size: int | None = None,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        columns: Sequence[str] | None = None,
+        shuffle: bool = True,
+        epochs: int | None = 1,
+        tail: str = "drop",
+        format: str | None = None,
+        options: Mapping[str, Any] | None = None,
+        start_epoch: int = 0,
+        prefetch_bytes: int = PREFETCH_BYTES,
+    ) -> None:
+        fields = Fields("Stream")
+        batch_size, global_batch_size, epochs = as_whole(batch_size), as_whole(global_batch_size), as_whole(epochs)
+        seed, start_epoch = as_whole(seed), as_whole(start_epoch)
+        rank, world_size = as_whole(rank), as_whole(world_size)
+        fields.integer("world_size", world_size, 1)
+        fields.integer("rank", rank, 0, world_size - 1)
+        fields.integer("seed", seed, 0)
+        fields.integer("start_epoch", start_epoch, 0)
+        fields.one_of("tail", tail, ("drop", "wrap"))
+        if epochs is not None:
+            fields.integer("epochs", epochs, 1)
+        self.global_batch = _global_batch(fields, batch_size, global_batch_size, world_size)
+        self.rank, self.world_size, self.epochs, self.tail = rank, world_size, epochs, tail
+        self.manifest = resolve(source, format, options, columns)
+        self.columns = tuple(self.manifest.schema.names if columns is None else columns)
+        check_columns(self.columns, self.manifest.schema.names, where=self.manifest.base)
+        self._order = Order(self.manifest, seed, shuffle)
+        self.rows = self._order.rows
+        if tail == "drop" and self.rows < self.global_batch:
+            raise DataError(
+                f"{self.rows} rows, and a global batch of {self.global_batch}",
+                allowed="at least one global batch with tail='drop'",
+                todo="use a smaller batch, or tail='wrap'",
+                where=self.manifest.base,
+            )
+        self._start, self._prefetch_bytes = start_epoch, prefetch_bytes
+        self._at = (start_epoch, 0)  # behind the last batch handed out: epoch, rows of it
+        self._marked: tuple[int, int] | None = None
+        self._end = None if epochs is None else start_epoch + epochs
+        self._running: Prefetch[Ready] | None = None
+        self._finished = False
+        self._begun: tuple[int, int] | None = None  # the place where this pass began, once it has
+        self._process = os.getpid()
+        self._at_home = worker_share() is None  # made outside of a DataLoader's workers
+        self._reader = Reader(self.manifest, self._order, self.columns)
+        self._wait_s = 0.0
+        _make_known()
+
+    # -- iteration
+    # -----------------------------------------------------------------------------------------------
+
+    def __iter__(self) -> Stream:
+        self._arrive()
+        if self._begun is not None and self._share != (0, 1):
+            self._leave_pass()  # workers stand at different steps, so what was broken off cannot be gone on with
+        if self._finished:
+            self._next_pass()
+        return self
+
+    def _next_pass(self) -> None:
+        assert self._end is not None
+        assert self.epochs is not None
+        self._finished, self._at, self._end, self._begun = False, (self._end, 0), self._end + self.epochs, None
+
+    def _leave_pass(self) -> None:
+        """To the next pass; of one that never ends, to where it began."""
+        assert self._begun is not None
+        self.close()
+        if self._end is not None:
+            self._next_pass()
+        else:
+            self._at, self._begun = self._begun, None
+
+    @property
+    def _share(self) -> tuple[int, int]:
+        """(number, of how many): which steps are this process's."""
+        return (worker_share() if self._at_home else None) or (0, 1)
+
+    def __next__(self) -> Batch:
+        if self._finished:
+            raise StopIteration
+        self._arrive()
+        if self._running is None:
+            self._run()
+        assert self._running is not None
+        try:
+            ready = next(self._running)
+        except BaseException as error:
+            self._finished = isinstance(error, StopIteration)
+            self.close()
+            raise
+        self._at = ready.after
+        return make_batch(ready.columns, ready.positions, ready.mask, ready.weight, ready.epoch)
+
+    def __len__(self) -> int:
+        """Steps of a whole pass. Raises TypeError if it never ends."""
+        if self.epochs is None:
+            raise TypeError("a Stream with epochs=None has no length")
+        return self._steps(0) * self.epochs
+
+    @property
+    def steps_left(self) -> int | None:
+        """Steps from here to the end of the pass; None if it never ends."""
+        if self._end is None:
+            return None
+        epoch, seen = self._at
+        return self._steps(seen) + self._steps(0) * (self._end - epoch - 1) if epoch < self._end else 0
+
+    @property
+    def wait_s(self) -> float:
+        """Seconds that the consumer waited for data."""
+        return self._wait_s + (self._running.wait_s if self._running is not None else 0.0)
+
+    @property
+    def rows_read(self) -> int:
+        """Rows decoded by this rank."""
+        return self._reader.rows_read
+
+    @property
+    def bytes_read(self) -> int:
+        """Bytes decoded by this rank."""
+        return self._reader.bytes_read
+
+    def close(self) -> None:
+        """Stops reading ahead. The next batch starts it again at the same place."""
+        self._arrive()
+        if self._running is not None:
+            self._running.close()
+            self._wait_s += self._running.wait_s
+            self._running = None
+            self._reader.rest()
+
+    def _arrive(self) -> None:
+        """In a forked process the parent's thread is gone, and its reader as it stood at that moment is of no use."""
+        if self._process != os.getpid():
+            self._process, self._running, self._begun = os.getpid(), None, None
+            self._reader = Reader(self.manifest, self._order, self.columns)
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = {**self.__dict__, "_wait_s": self.wait_s}
+        del state["_running"], state["_reader"], state["_order"]
+        return {**state, "_seed": self._order.seed, "_shuffle": self._order.shuffle}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        order = Order(state["manifest"], state.pop("_seed"), state.pop("_shuffle"))
+        self.__dict__.update(state, _order=order, _running=None, _begun=None, _process=os.getpid())
+        self._reader = Reader(self.manifest, order, self.columns)
+        _make_known()
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # -- state
+    # ---------------------------------------------------------------------------------------------------
+
+    def mark(self) -> None:
+        """Says that all batches handed out so far are consumed.
+
+        From the first call on, `state_dict` gives the place of the last mark; a loop that never marks counts
+        every batch that it took.
+        """
+        self._marked = self._at
+
+    def state_dict(self) -> dict[str, Any]:
+        """The place in the order, and what the order depends on: a small dict that JSON can hold."""
+        epoch, seen = self._at if self._marked is None else self._marked
+        return {**self._identity(), "epoch": epoch, "samples_seen": seen}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Goes to the place of a state, in constant time. Rank, world size and batch size may be others.
+
+        Raises:
+            DataError: the state is of other data, another seed or another order; what differs is named.
+        """
+        differing = [
+            f"{name} is {state.get(name)!r} in the state and {value!r} here"
+            for name, value in self._identity().items()
+            if state.get(name) != value
+        ]
+        place = [state.get("epoch"), state.get("samples_seen")]
+        if not all(isinstance(value, int) and value >= 0 for value in place):
+            differing.append(f"epoch and samples_seen are {place}")
+        if differing:
+            raise DataError(
+                f"a state of another order: {'; '.join(differing)}",
+                allowed="a state of the same data, seed, shuffle and tail",
+                todo="give the same arguments as the run that wrote the state, or start without it",
+                where=self.manifest.base,
+            )
+        self.close()
+        self._finished, self._marked, self._begun = False, None, None
+        epoch, seen = int(state["epoch"]), int(state["samples_seen"])
+        if self.epochs is not None:
+            passes = max(0, epoch - self._start) // self.epochs
+            self._end = self._start + (passes + 1) * self.epochs
+        self._at = (epoch, seen)
+
+    def _identity(self) -> dict[str, Any]:
+        return {
+            "manifest_id": self.manifest.id,
+            "seed": self._order.seed,
+            "tail": self.tail,
+            **self._order.shape,
+        }
+
+    # -- inside
+    # --------------------------------------------------------------------------------------------------
+
+    def _steps(self, seen: int) -> int:
+        return steps_in(self.rows - seen, self.global_batch, self.tail)
+
+    def _passed(self, begun: tuple[int, int]) -> int:
+        """Steps from a place to here."""
+        (first, start), (epoch, seen) = begun, self._at
+        return self._steps(start) + self._steps(0) * (epoch - first) - self._steps(seen)
+
+    def _run(self) -> None:
+        """Starts the thread. It knows the reader but not the stream, so that a forgotten stream is
+        collected."""
+        cut = Cut(self.global_batch, self.rank, self.world_size, self.tail)
+        if self._begun is None:
+            self._begun = self._at
+        number, parts = self._share
+        share = (number - self._passed(self._begun)) % parts, parts
+        source = batches(self._reader, self._order, cut, self._at, self._end, share)
+        self._running = Prefetch(source, self._prefetch_bytes)
+        weakref.finalize(self, Prefetch.close, self._running)
+
+
+def as_whole(value: Any) -> Any:
+    """Whole numbers of numpy and others as Python's; anything else as it is."""
+    return operator.index(value) if hasattr(value, "__index__") and not isinstance(value, bool) else value
+
+
+def worker_share() -> tuple[int, int] | None:
+    """(number, of how many) where this process is a worker of a DataLoader, else None."""
+    data = sys.modules.get("torch.utils.data")  # whoever is a worker has loaded it
+    info = None if data is None else data.get_worker_info()
+    return None if info is None else (info.id, info.num_workers)
+
+
+def _make_known() -> None:
+    """DataLoader asks whether it is given an IterableDataset."""
+    from torch.utils.data import IterableDataset
+
+    IterableDataset.register(Stream)
+
+
+def resolve(
+    source: Source, format: str | None, options: Mapping[str, Any] | None, columns: Sequence[str] | None = None
+) -> Manifest:
+    """The manifest, rows counted, of anything that `Stream` takes; files need only agree on the wanted columns."""
+    from runner.spec.job import Dataset
+
+    if isinstance(source, Manifest):
+        return source.counted()
+    if isinstance(source, Dataset):
+        if source.url is None:
+            raise DataError(
+                "a Dataset without a URL",
+                allowed="a URL, a Dataset with a URL, or a Manifest",
+                todo="give the manifest of the dataset in the store; ctx.batches does so",
+            )
+        return build(source.url, source.format, source.options, source.columns, count=True)
+    files = list_files(source, options, format)
+    return from_files(files, format or infer_format(files, str(source)), options, True, columns)
+
+
+def _global_batch(fields: Fields, batch_size: int | None, global_batch_size: int | None, world_size: int) -> int:
+    if (batch_size is None) == (global_batch_size is None):
+        raise fields.fail("batch_size", batch_size, "either batch_size or global_batch_size")
+    if batch_size is not None:
+        fields.integer("batch_size", batch_size, 1)
+        return batch_size * world_size
+    fields.integer("global_batch_size", global_batch_size, world_size)
+    assert global_batch_size is not None
+    return global_batch_size

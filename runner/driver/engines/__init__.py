@@ -1,0 +1,1 @@
+"""What serves a stage: no processes, local processes, a Ray, or nothing where all is done."""

@@ -1,0 +1,33 @@
+"""No machines: for a leg whose results all exist, so that its stages only have to say so."""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+from runner.errors import WorkerLost
+from runner.train.gang.base import Gang
+from runner.worker.pool.base import Pool
+from runner.worker.scope import Scope
+
+
+class SkipEngine:
+    """See `Engine`; whoever asks it for processes learns that the leg needs machines after all."""
+
+    def pool(self, stage: str, workers: tuple[int, int], scope: Scope) -> Pool:
+        """See `Engine`."""
+        _needed(stage)
+
+    def gang(self) -> Gang:
+        """See `Engine`."""
+        _needed("a training")
+
+    def ray(self, scope: Scope, workers: int) -> None:
+        """See `Engine`."""
+        _needed("a whole-dataset transform")
+
+    def close(self) -> None:
+        """See `Engine`."""
+
+
+def _needed(what: str) -> NoReturn:
+    raise WorkerLost(f"{what} was to be skipped, and its result is not there any more: it needs machines")

@@ -1,0 +1,93 @@
+"""How a stage is run: which engine serves it on which backend, and what must be made before it."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from runner.record.bundle import Bundle
+from runner.spec import wire
+from runner.spec.job import Dataset, Prep, Stage, Train
+from runner.train.gang.base import Gang
+from runner.worker.pool.base import Pool
+from runner.worker.pool.lazy import LazyPool
+from runner.worker.scope import Scope
+
+
+class Engine(Protocol):
+    """Processes for stages: a pool for Prep, a gang for Train, a Ray where one is needed."""
+
+    def pool(self, stage: str, workers: tuple[int, int], scope: Scope) -> Pool:
+        """A pool of workers, of the fewest and the most, for a Prep stage; the caller closes it."""
+
+    def gang(self) -> Gang:
+        """The launcher of ranks for Train stages."""
+
+    def ray(self, scope: Scope, workers: int) -> None:
+        """Make sure that Ray is initialised in this process, for whole-dataset transforms."""
+
+    def close(self) -> None:
+        """End everything that was started."""
+
+
+def open_engine(backend: str, bundle: Bundle, leg: list[str]) -> Engine:
+    """The engine of a backend for a leg of stages; its slow parts start at once, beside whatever comes next."""
+    specs = [s for s in bundle.spec()["job"]["stages"] if s["name"] in leg]
+    trains = any(spec["kind"] == "Train" for spec in specs)
+    workers = max(_most(spec["workers"]) for spec in specs)
+    if backend in ("ray", "kuberay"):
+        from runner.driver.engines.ray import RayEngine
+
+        return RayEngine(workers, trains=trains)
+    from runner.driver.engines.local import LocalEngine
+
+    return LocalEngine(preps=any(spec["kind"] == "Prep" for spec in specs), trains=trains)
+
+
+def _most(workers: int | list[int]) -> int:
+    return workers if isinstance(workers, int) else workers[1]
+
+
+def run(stage: Stage, scope: Scope, engine: Engine) -> dict[str, Any]:
+    """Run one stage to its end and return what the log keeps of it."""
+    make_sources(stage, scope, engine)
+    if isinstance(stage, Train):
+        from runner.train.stage import run_train
+
+        return run_train(stage, scope, engine.gang())
+    return _run_prep(stage, scope, engine)
+
+
+def _run_prep(stage: Prep, scope: Scope, engine: Engine) -> dict[str, Any]:
+    from runner.prep.stage import run_prep
+
+    with _lazy_pool(engine, stage.name, stage.worker_range, scope) as pool:
+        return run_prep(stage, scope, pool)
+
+
+def _lazy_pool(engine: Engine, stage: str, workers: tuple[int, int], scope: Scope) -> Pool:
+    return LazyPool(lambda: engine.pool(stage, workers, scope), lambda: engine.ray(scope, workers[1]))
+
+
+def make_sources(stage: Stage, scope: Scope, engine: Engine) -> None:
+    """Run `Dataset.make` for the stage's inputs that have one and are not in the store.
+
+    Once a run, or a resume of it: all of its stages see the same data, and its folder gets no other files.
+    """
+    made_before = scope.made_since_resume()
+    references = stage.data if isinstance(stage, Train) else stage.sources
+    for reference in references.values():
+        name, dataset = _definition(reference, scope)
+        if dataset is None or dataset.make is None or name in made_before:
+            continue
+        from runner.prep.stage import run_make
+
+        with _lazy_pool(engine, stage.name, (1, 1), scope) as pool:
+            made = run_make(name, dataset, scope, pool)
+        scope.record("dataset-made", name=name, **made)
+
+
+def _definition(reference: str | Dataset, scope: Scope) -> tuple[str, Dataset | None]:
+    if isinstance(reference, Dataset):
+        raise AssertionError("submit gives every dataset a name")
+    raw = scope.spec["datasets"].get(reference)
+    return reference, wire.from_json(raw) if raw is not None else None

@@ -1,0 +1,1 @@
+"""What is checked of a Kubernetes before any pod is asked for."""

@@ -1,0 +1,1 @@
+"""What a run on Kubernetes waits for, since when, and what helps."""

@@ -1,0 +1,430 @@
+"""Everything a run is, under one folder of the store; every path of it is named here.
+
+<store>/<run id>/
+    spec.json            the job, resolved: what was asked for; spec-2.json ... as later resumes have changed it
+    code.zip             the project's files and runner's own source
+    packages.lock        exact versions of what the job brings besides, if it does
+    log/00000001.json    the truth: what happened, one entry at a time
+    stages/<stage>/<attempt>/{logs,metrics}/<writer>/<byte offset>
+    manifests/<hash>     the foreign data that the run reads, as it was when first seen
+    events.json          what Kubernetes said about the run's objects
+    ledger/<resumes>.json   since when, and until when, its pods held GPUs
+    cluster.json         which Kubernetes it was submitted to
+    checkpoints/<stage>/<step>-<attempt>/
+    artefacts/<stage>/<name>
+<store>/index/<run id>~<job>~<state>~<seconds>   one empty object a run, so that `ps` is one listing; on Kubernetes
+                     a run that lives has besides ~<what it does>~<stage>~<where>, so that its log need not be read
+"""
+
+from __future__ import annotations
+
+import calendar
+import json
+import re
+import secrets
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, unquote
+
+from runner.errors import RunNotFound, StoreBroken, StoreError
+from runner.record import entries, trust
+from runner.spec.checks import object_name
+from runner.store.store import LOCAL, Entry, Log, Store
+from runner.untrusted import shapes
+from runner.untrusted.names import ARTEFACT, ATTEMPT, JOB, OFFSET, RUN_ID, SPEC_FILE, STAGE, STEP, WRITER
+from runner.untrusted.skipped import readable, skipped
+
+INDEX = "index"
+_ALPHABET = "23456789abcdefghjkmnpqrstuvwxyz"
+LIVE = "live"
+#: The first and only entry of a run that was given up before it existed.
+GIVEN_UP = "given-up"
+#: A line of the index: paths are made of its run id, and people are shown the rest.
+_LINE = re.compile(
+    rf"(?P<run>{RUN_ID.pattern})~(?P<job>{JOB.pattern})~(?P<state>[a-z]{{1,20}})~(?P<seconds>[0-9]{{1,15}})"
+    rf"(?:~(?P<doing>[a-z]{{1,20}})~(?P<stage>(?:{STAGE.pattern})?)~(?P<where>[!-~]*))?"
+)
+SPEC, CODE, LOCK = "spec.json", "code.zip", "packages.lock"
+#: Bytes that are read, at most, of what is recorded in words, and of a segment (those that `ship` writes have 1 MiB).
+WORDS_BYTES, SEGMENT_BYTES = 1 << 20, 16 << 20
+CLUSTER = "cluster.json"
+#: In a folder: what the supervisor has locked while it lives.
+HELD = "supervisor.lock"
+_LAST = re.compile(r"@last(?:~[0-9]{1,6})?")
+
+
+def new_run_id(job: str, now: float | None = None) -> str:
+    """A name such as ``r261123-181119k4-digits-x7``: sorts by time (UTC), legible, valid for every Kubernetes object.
+
+    The two letters behind the second tell its fraction, to 1/900; the last two are random.
+    """
+    now = time.time() if now is None else now
+    fraction = int(now % 1 * len(_ALPHABET) ** 2)
+    stamp = time.strftime("r%y%m%d-%H%M%S", time.gmtime(now)) + "".join(
+        _ALPHABET[i] for i in divmod(fraction, len(_ALPHABET))
+    )
+    tail = "".join(secrets.choice(_ALPHABET) for _ in range(2))
+    room = RUN_ID.longest - len(stamp) - len(tail) - 2
+    return f"{stamp}-{object_name(job)[:room].strip('-')}-{tail}"
+
+
+@dataclass(frozen=True)
+class Doing:
+    """What a run that lives does, as its index line tells.
+
+    Args:
+        state: as the log had it.
+        stage: that is running; "" where none is.
+        where: the place whose API can say whether its supervisor lives (see `backends.base.place`).
+    """
+
+    state: str
+    stage: str
+    where: str
+
+
+@dataclass(frozen=True)
+class IndexLine:
+    """One run as the index shows it.
+
+    Args:
+        state: LIVE, or how it ended.
+        seconds: that it took; of a run that lives, since when (seconds since 1970), or 0.
+        doing: of a run that lives; None where only its log can tell.
+    """
+
+    run_id: str
+    job: str
+    state: str
+    seconds: float
+    doing: Doing | None = None
+
+    @property
+    def key(self) -> str:
+        """Its object below the index."""
+        key = f"{self.run_id}~{self.job}~{self.state}~{self.seconds:.0f}"
+        if self.doing is None:
+            return key
+        return f"{key}~{self.doing.state}~{self.doing.stage}~{quote(self.doing.where, safe='')}"
+
+    @classmethod
+    def of(cls, key: str) -> IndexLine | None:
+        """The line that `key` is; None if it is none, whoever wrote it."""
+        found = _LINE.fullmatch(key)
+        if found is None or not (RUN_ID.fits(found["run"]) and JOB.fits(found["job"])):
+            return None
+        if found["stage"] and not STAGE.fits(found["stage"]):
+            return None
+        doing = Doing(found["doing"], found["stage"], unquote(found["where"])) if found["doing"] is not None else None
+        line = cls(found["run"], found["job"], found["state"], float(found["seconds"]), doing)
+        return line if line.key == key else None  # one that is written another way could not be removed by its name
+
+
+def encoded(spec: dict[str, Any]) -> bytes:
+    """A spec as it is kept."""
+    return json.dumps(spec, indent=1, allow_nan=False).encode()
+
+
+class Bundle:
+    """The bundle of one run.
+
+    Args:
+        store: the root store.
+        run_id: the run's name.
+        sealed: what its spec, code and lock must be, for a process that acts on them; see `trust`.
+
+    Raises:
+        InputError: it is no run id.
+    """
+
+    def __init__(self, store: Store, run_id: str, sealed: trust.Seal | None = None) -> None:
+        self.root = store
+        self.sealed: trust.Seal = dict(sealed or {})
+        self.run_id = RUN_ID(run_id)
+        self.store = store.sub(self.run_id)
+        self.log = Log(self.store, "log", entries.ENTRIES)
+
+    def __repr__(self) -> str:
+        return f"Bundle({self.store.url!r})"
+
+    # -- what was asked for --------------------------------------------------------------------------------------
+
+    def write_spec(self, spec: dict[str, Any]) -> bool:
+        """Publish the resolved job, once. Returns False if there is a run of that name already."""
+        return self.store.create(SPEC, encoded(spec))
+
+    def read_sealed(self, key: str) -> bytes:
+        """Spec, code or lock. Raises StoreRefused if it is not what was sealed."""
+        return trust.check(self.sealed, key, self.store.get(key), self.store.url)
+
+    def spec(self, key: str | None = None) -> dict[str, Any]:
+        """The resolved job as JSON.
+
+        Args:
+            key: of which resume; None: the newest.
+
+        Raises:
+            FileNotFoundError: it is not there.
+            StoreBroken: it is no spec.
+        """
+        key = SPEC_FILE(key or self.newest_spec())
+        spec: dict[str, Any] = shapes.read(self.read_sealed(key), entries.SPEC, self.store.path(key))
+        return spec
+
+    def known_spec(self) -> dict[str, Any]:
+        """As `spec`, of a run that exists: without its spec it is broken. Raises StoreBroken."""
+        try:
+            return self.spec()
+        except FileNotFoundError:
+            raise shapes.broken(self.store.path(self.newest_spec()), "it is not there") from None
+
+    # -- paths ---------------------------------------------------------------------------------------------------
+
+    def lock(self) -> str | None:
+        """The packages that the job brings, as they were locked at submission."""
+        try:
+            return self.read_sealed(LOCK).decode()
+        except FileNotFoundError:
+            return None
+
+    def held(self) -> Path | None:
+        """The file that the run's supervisor locks; None in an object store, which has no locks."""
+        return Path(self.store.path(HELD)) if self.store.kind == LOCAL else None
+
+    def mark_cluster(self, mark: str, address: str) -> None:
+        """Record on which Kubernetes the run is, once: what only that one has, and how people know it."""
+        self.store.create(CLUSTER, json.dumps({"mark": mark, "address": address}).encode())
+
+    def cluster(self) -> dict[str, str]:
+        """What was recorded: "mark" and "address"; nothing for runs elsewhere."""
+        try:
+            found = self.store.get(CLUSTER, WORDS_BYTES)
+        except FileNotFoundError:
+            return {}
+        cluster: dict[str, str] = shapes.read(found, entries.CLUSTER, self.store.path(CLUSTER))
+        return cluster
+
+    def newest_code(self) -> str:
+        """The key of the run's code: that of its submission, or of the last resume that brought newer."""
+        return self._brought("code") or CODE
+
+    def newest_spec(self) -> str:
+        """The key of the run's spec: that of its submission, or of the last resume that changed it."""
+        return self._brought("spec") or SPEC
+
+    def _brought(self, what: str) -> str:
+        sealed = [key for key in self.sealed if key.startswith(what)]
+        if sealed:
+            return sealed[0]
+        brought = [e.data[what] for e in self.log.read() if e.kind == "resumed" and e.data.get(what)]
+        return str(brought[-1]) if brought else ""
+
+    def host(self, stage: str, attempt: int, writer: str, host: str) -> None:
+        """Record where a process of a stage runs."""
+        self.store.put(f"{_at(stage, attempt)}/hosts/{WRITER(writer)}", host.encode())
+
+    def hosts(self, stage: str, attempt: int) -> dict[str, str]:
+        """Process of a stage -> the machine (on Kubernetes the pod) where it runs."""
+        folder = f"{_at(stage, attempt)}/hosts"
+        return {writer: self._words(f"{folder}/{writer}") for writer in self._processes(folder)}
+
+    def cause(self, stage: str, attempt: int, writer: str, words: str) -> None:
+        """Record what ended a process of a stage, where somebody beside it knows."""
+        self.store.put(f"{_at(stage, attempt)}/causes/{WRITER(writer)}", words.encode())
+
+    def causes(self, stage: str, attempt: int) -> list[str]:
+        """What was recorded."""
+        folder = f"{_at(stage, attempt)}/causes"
+        return [self._words(f"{folder}/{writer}") for writer in self._processes(folder)]
+
+    def segments(self, stage: str, attempt: int, kind: str, writer: str) -> str:
+        """The folder of a writer's segments; `kind` is 'logs', 'metrics' or 'times'."""
+        return f"{_at(stage, attempt)}/{kind}/{WRITER(writer)}"
+
+    def writers(self, stage: str, attempt: int, kind: str) -> list[str]:
+        """Who wrote logs or metrics of an attempt at a stage."""
+        return self._processes(f"{_at(stage, attempt)}/{kind}")
+
+    def stages(self) -> list[str]:
+        """The stages that have written anything."""
+        return [name for name in self.store.list("stages") if STAGE.fits(name)]
+
+    def offsets(self, folder: str) -> list[str]:
+        """The names of a writer's segments, in order; `folder` is of `segments`."""
+        found = []
+        for name in self.store.list(folder):
+            if OFFSET.fits(name):
+                found.append(name)
+            else:
+                skipped(f"{self.store.url}/{folder}/{name}", "no segment")
+        return found
+
+    def segment(self, folder: str, name: str) -> bytes:
+        """The content of one segment; of one that cannot be read nothing. Raises FileNotFoundError."""
+        try:
+            return self.store.get(f"{folder}/{OFFSET(name)}", SEGMENT_BYTES)
+        except StoreBroken as error:
+            skipped(error.where, error.found)
+            return b""
+
+    def attempts(self, stage: str) -> list[int]:
+        """The attempts at a stage that have written anything, in order."""
+        return sorted(int(name) for name in self.store.list(f"stages/{STAGE(stage)}") if ATTEMPT.fits(name))
+
+    def checkpoint(self, stage: str, step: int, attempt: int) -> str:
+        """The folder of one checkpoint."""
+        return f"{self.checkpoints(stage)}/{int(STEP(step)):09d}-{ATTEMPT(attempt)}"
+
+    def checkpoints(self, stage: str) -> str:
+        """The folder of a stage's checkpoints."""
+        return f"checkpoints/{STAGE(stage)}"
+
+    def artefact(self, stage: str, name: str) -> str:
+        """The key of something that the user saved."""
+        return f"{self.artefacts(stage)}/{ARTEFACT(name)}"
+
+    def artefacts(self, stage: str) -> str:
+        """The folder of what the user saved in a stage."""
+        return f"artefacts/{STAGE(stage)}"
+
+    def _processes(self, folder: str) -> list[str]:
+        return [name for name in self.store.list(folder) if WRITER.fits(name)]
+
+    def _words(self, key: str) -> str:
+        return self.store.get(key, WORDS_BYTES).decode(errors="replace")
+
+    # -- the index -----------------------------------------------------------------------------------------------
+
+    def index(self, job: str, state: str, seconds: float = 0.0, doing: Doing | None = None) -> None:
+        """Show the run as `state`; the line that was there before goes."""
+        new = IndexLine(self.run_id, job, state, seconds, doing)
+        self.root.put(f"{INDEX}/{new.key}", b"")
+        for old in read_index(self.root):
+            if old.run_id == self.run_id and old.key != new.key:
+                self.root.delete(f"{INDEX}/{old.key}")
+
+    def submit(self, data: dict[str, Any]) -> None:
+        """Write the log's first entry, from which on the run exists. Raises StoreError if it has been given up."""
+        self.log.append("submitted", data, self._check_empty)
+
+    def give_up(self) -> bool:
+        """Remove a run that does not exist yet, for good: whoever would still submit it finds the log's first entry
+        taken. Returns False if it exists after all.
+        """
+        try:
+            self.log.append(GIVEN_UP, {}, self._check_empty)
+        except StoreError:
+            if not self.is_given_up():
+                return False
+        self.leave_index()
+        for name in self.store.list():
+            if name != "log":
+                self.store.delete_tree(name)
+        return True
+
+    def is_given_up(self) -> bool:
+        """Whether the run never came to exist."""
+        entries = self.log.read()
+        return not entries or entries[0].kind == GIVEN_UP
+
+    def _check_empty(self, entries: list[Entry]) -> None:
+        if entries:
+            raise StoreError(
+                f"the run {self.run_id} was given up, since its submission took too long", allowed="one minute",
+                todo="submit again", where=f"store {self.root.url}",
+            )  # fmt: skip
+
+    def leave_index(self) -> None:
+        """Remove the run's line, if it has one."""
+        for line in read_index(self.root):
+            if line.run_id == self.run_id:
+                self.root.delete(f"{INDEX}/{line.key}")
+
+
+def _at(stage: str, attempt: int) -> str:
+    return f"stages/{STAGE(stage)}/{ATTEMPT(attempt)}"
+
+
+def read_index(store: Store) -> list[IndexLine]:
+    """All runs of a store, oldest first: one listing. What is no line of it is passed over, and said once."""
+    found = []
+    for name in store.list(INDEX):
+        line = IndexLine.of(name)
+        if line is None:
+            skipped(f"{store.url}/{INDEX}/{name}", "no line of the index")
+        else:
+            found.append(line)
+    return found
+
+
+def unfinished(store: Store, before: float) -> list[str]:
+    """Ids of runs whose client died before it had submitted them: a folder, perhaps with an index line, without a log.
+
+    Args:
+        before: only runs that were begun before that moment, in seconds since 1970; younger ones may come to be yet.
+    """
+    listed = {line.run_id for line in read_index(store) if line.state != LIVE}
+    old = [name for name in store.list() if name not in listed and (begun := begun_at(name)) and begun < before]
+    return [name for name in old if readable(Bundle(store, name).is_given_up, False)]
+
+
+def begun_at(run_id: str) -> float | None:
+    """When a run was begun, as its id tells: seconds since 1970; None if it is no run's id."""
+    if not RUN_ID.fits(run_id):
+        return None
+    try:
+        return float(calendar.timegm(time.strptime(run_id[:14], "r%y%m%d-%H%M%S")))
+    except ValueError:
+        return None
+
+
+def _last(store: Store, ids: list[str], name: str) -> str:
+    """The newest run of this user's, or the one so many before it."""
+    back = name.removeprefix("@last").removeprefix("~")
+    number, mine = int(back) if ATTEMPT.fits(back) else 0, 0
+    for run_id in reversed(ids):
+        head = readable(Bundle(store, run_id).log.head, None)
+        if head is None or head.data.get("by") != trust.user():
+            continue
+        if mine == number:
+            return run_id
+        mine += 1
+    raise RunNotFound(
+        f"'{name}': the store has {mine} of its {len(ids)} runs from you ({trust.user()})",
+        allowed=f"@last to @last~{mine - 1}" if mine else "a run id, or a unique part of one",
+        todo="see `runner ps`; a run of somebody else's is named by its id", where=f"store {store.url}",
+    )  # fmt: skip
+
+
+def find_run(store: Store, name: str) -> str:
+    """The id of the run that `name` means: an id, a unique prefix or part of one, or ``@last``: the
+    newest of this user's (``@last~1`` before it).
+
+    Raises:
+        RunNotFound: none or several fit.
+    """
+    ids = list(dict.fromkeys(line.run_id for line in read_index(store)))
+    where = f"store {store.url}"
+    if not ids:
+        raise RunNotFound(f"no run '{name}': the store has no runs", todo="submit one, or give --store", where=where)
+    if _LAST.fullmatch(name):
+        return _last(store, ids, name)
+    if name in ids:
+        return name
+    for fits in ([i for i in ids if i.startswith(name)], [i for i in ids if name in i]):
+        if len(fits) == 1 and name:
+            return fits[0]
+        if fits and name:
+            raise RunNotFound(
+                f"'{name}' fits {len(fits)} runs: {', '.join(fits[-5:])}",
+                todo="give more of the id",
+                where=where,
+            )
+    from runner.errors import suggest
+
+    raise RunNotFound(
+        f"no run '{name}'", allowed="a run id, a unique part of one, or @last",
+        todo=suggest(name, ids) or "see `runner ps`", where=where,
+    )  # fmt: skip

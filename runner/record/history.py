@@ -1,0 +1,460 @@
+"""The run's life as data: entries of the log fold into a View, and `decide` says what the supervisor does next.
+
+Both are pure, so every path of a run's life can be tested without starting anything. The style (state as an enum, the
+decision apart from the loop that acts) follows the controller of Ray Train v2.
+
+    submitted ── running ──┬── succeeded
+        │           │      ├── failed      (user code, a lost process, a timeout)
+        └─ cancelling ─────┴── cancelled
+    Any of the last three can be resumed; `lost` is what a reader calls a run whose supervisor is gone (see `as_lost`).
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from runner.errors import Fenced, StageTimeout, StoreBroken, WorkerLost, entry_of, is_a
+from runner.store.store import Entry
+from runner.untrusted.shapes import broken
+
+
+class RunState(enum.StrEnum):
+    """Where a run is in its life."""
+
+    SUBMITTED = "submitted"
+    RUNNING = "running"
+    CANCELLING = "cancelling"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    LOST = "lost"
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing of the run works any more."""
+        return self in (RunState.SUCCEEDED, RunState.FAILED, RunState.CANCELLED, RunState.LOST)
+
+
+@dataclass
+class StageView:
+    """One stage as the log tells it."""
+
+    name: str
+    state: str = "waiting"  # waiting, running, done, skipped, failed
+    attempt: int = 0
+    started: float | None = None
+    ended: float | None = None
+    result: dict[str, Any] = field(default_factory=dict)
+    checkpoints: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass
+class View:
+    """What the log says about a run."""
+
+    state: RunState = RunState.SUBMITTED
+    job: str = ""
+    legs: tuple[tuple[str, ...], ...] = ()
+    stages: dict[str, StageView] = field(default_factory=dict)
+    leg: int = 0
+    attempt: int = 0  # of the current leg; 0 before its first attempt
+    attempts: dict[int, int] = field(default_factory=dict)  # leg -> its last attempt
+    attempt_open: bool = False  # begun, and neither done nor failed
+    tries: int = 0  # attempts at this leg since the submission, the last resume or checkpoint; not those a queue ended
+    driver_left: bool = False  # the attempt's driver has written all that it will ever write
+    leg_done: bool = False
+    nearly_done: bool = False  # the current attempt foresees its end, and the next leg's machines may come
+    prepared: int = 0  # the last leg whose machines were asked for early
+    cancel: dict[str, Any] | None = None
+    failing: dict[str, Any] | None = None  # the error with which a supervisor has begun to end the run
+    error: dict[str, Any] | None = None
+    supervisor: dict[str, Any] | None = None
+    supervisor_number: int = 0  # of its entry; 0 before the first supervisor since the submission or the last resume
+    entries: int = 0  # of the log, that this is the fold of
+    heard: float = 0.0  # when the last of them was written
+    receipt: dict[str, Any] | None = None
+    created: float = 0.0
+    ended: float | None = None
+    resumed: float | None = None
+    removed: bool = False  # its removal has begun, and cannot be taken back
+
+    @property
+    def running(self) -> StageView | None:
+        """The stage that is running."""
+        return next((stage for stage in self.stages.values() if stage.state == "running"), None)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all its work is done, and only its end is not written."""
+        return self.leg_done and self.next_leg is None and self.cancel is None and self.error is None
+
+    @property
+    def next_leg(self) -> int | None:
+        """The first leg after the current one that has anything to do."""
+        done = ("done", "skipped")
+        rest = range(self.leg + 1, len(self.legs))
+        return next((i for i in rest if any(self.stages[name].state not in done for name in self.legs[i])), None)
+
+    def seconds(self, now: float) -> float:
+        """From submission (or the last resume) to the end, or to `now`."""
+        return (self.ended or now) - (self.resumed or self.created)
+
+
+def fold(entries: Iterable[Entry]) -> View:
+    """The state that a log describes.
+
+    Raises:
+        StoreBroken: an entry names a stage or a leg that the run does not have.
+    """
+    view = View()
+    for entry in entries:
+        view.entries, view.heard = entry.number, entry.at
+        step = _STEPS.get(entry.kind)
+        if step is not None:
+            step(view, entry)
+    return view
+
+
+def as_lost(view: View, how: str, trace: str = "") -> View:
+    """What a run is whose processes are gone although its log has no end: nothing is written, it is only seen so.
+
+    It ended when it was last heard of; see `end_of_lost` for its error.
+
+    Args:
+        how: its supervisor ended, in words.
+        trace: the last words of that.
+    """
+    words = f"the supervisor of the run is gone ({how})"
+    _, error = end_of_lost(view, entry_of(WorkerLost, words, trace=trace))
+    view.state, view.ended, view.error = RunState.LOST, view.heard, error
+    for stage in view.stages.values():
+        if stage.state == "running":
+            stage.state, stage.ended = view.state.value, view.ended
+    return view
+
+
+def end_of_lost(view: View, error: dict[str, Any]) -> tuple[RunState, dict[str, Any] | None]:
+    """How a run ends whose supervisor is gone, by what was known until then.
+
+    Args:
+        error: that loss, which counts where nothing had failed before.
+    """
+    if view.is_complete:
+        return RunState.SUCCEEDED, None
+    if view.cancel is not None and view.failing is None:
+        return RunState.CANCELLED, None
+    return RunState.FAILED, view.failing or view.error or error
+
+
+def _submitted(view: View, entry: Entry) -> None:
+    view.created = entry.at
+    view.job = entry.data["job"]
+    view.legs = tuple(tuple(leg) for leg in entry.data["legs"])
+    view.stages = {name: StageView(name) for leg in view.legs for name in leg}
+
+
+def _supervisor(view: View, entry: Entry) -> None:
+    view.supervisor, view.supervisor_number = entry.data, entry.number
+
+
+def _broken(entry: Entry, found: str) -> StoreBroken:
+    return broken(entry.where or f"entry {entry.number}", found)
+
+
+def _stage(view: View, entry: Entry, name: str) -> StageView:
+    if name not in view.stages:
+        raise _broken(entry, f"'{entry.kind}' of stage '{name}', which the run does not have")
+    return view.stages[name]
+
+
+def _attempt(view: View, entry: Entry) -> None:
+    if entry.data["leg"] >= max(len(view.legs), 1):
+        raise _broken(entry, f"leg {entry.data['leg']}, of {len(view.legs)} that the run has")
+    if entry.data["leg"] != view.leg:
+        view.tries = 0
+    view.tries += 0 if entry.data.get("because") == EVICTED else 1
+    view.driver_left = view.nearly_done = False
+    view.prepared = min(view.prepared, entry.data["leg"])
+    view.leg, view.attempt = entry.data["leg"], entry.data["attempt"]
+    view.attempts[view.leg] = view.attempt
+    view.attempt_open, view.leg_done, view.error = True, False, None
+    for stage in view.stages.values():
+        if stage.state == "running":  # in the attempt before; the time until it begins again is none of its own
+            stage.state, stage.started = "waiting", None
+    if view.state is RunState.SUBMITTED:
+        view.state = RunState.RUNNING
+
+
+def _stage_started(view: View, entry: Entry) -> None:
+    stage = _stage(view, entry, entry.data["stage"])
+    stage.state, stage.attempt, stage.started, stage.ended = "running", entry.data["attempt"], entry.at, None
+
+
+def _stage_done(view: View, entry: Entry) -> None:
+    stage = _stage(view, entry, entry.data["stage"])
+    stage.result, stage.ended = entry.data["result"], entry.at
+    stage.state = "skipped" if stage.result.get("skipped") else "done"
+
+
+def _stage_failed(view: View, entry: Entry) -> None:
+    stage = _stage(view, entry, entry.data["stage"])
+    stage.state, stage.ended = "failed", entry.at
+    view.error, view.attempt_open = {**entry.data["error"], "stage": stage.name}, False
+
+
+def _driver_failed(view: View, entry: Entry) -> None:
+    """Outside of its stages. What it has done by then is done, and what failed first is what the run fails with."""
+    if view.attempt_open:
+        view.error, view.attempt_open = {**entry.data["error"], "stage": None}, False
+
+
+def _checkpoint(view: View, entry: Entry) -> None:
+    checkpoints = _stage(view, entry, entry.data["stage"]).checkpoints
+    if entry.data["step"] > max((each["step"] for each in checkpoints), default=0):
+        view.tries = min(view.tries, 1)  # it gets on: machines may be lost as often as they like
+    checkpoints.append(entry.data)
+
+
+def _leg_done(view: View, entry: Entry) -> None:
+    view.leg_done, view.attempt_open = True, False
+
+
+def _cancel(view: View, entry: Entry) -> None:
+    if not view.state.ended:
+        view.cancel, view.state = entry.data, RunState.CANCELLING
+
+
+def _resumed(view: View, entry: Entry) -> None:
+    view.state, view.resumed, view.ended = RunState.SUBMITTED, entry.at, None
+    view.cancel = view.failing = view.error = view.receipt = view.supervisor = None
+    view.attempt_open, view.tries, view.supervisor_number = False, 0, 0
+    again = entry.data.get("again") or []
+    for name in again:  # it was done, and is to go on
+        stage = _stage(view, entry, name)
+        view.stages[name] = StageView(name, attempt=stage.attempt, checkpoints=stage.checkpoints)
+    if again:
+        view.leg = min(i for i, leg in enumerate(view.legs) if set(leg) & set(again))
+        view.attempt, view.leg_done = view.attempts.get(view.leg, 0), False
+
+
+def _driver_left(view: View, entry: Entry) -> None:
+    if (entry.data["leg"], entry.data["attempt"]) == (view.leg, view.attempt):
+        view.driver_left = True
+
+
+def _nearly_done(view: View, entry: Entry) -> None:
+    view.nearly_done = True
+
+
+def _prepared(view: View, entry: Entry) -> None:
+    view.prepared = entry.data["leg"]
+
+
+def _failing(view: View, entry: Entry) -> None:
+    view.failing = entry.data["error"]
+
+
+def _ended(view: View, entry: Entry) -> None:
+    view.state, view.ended, view.receipt = RunState(entry.data["state"]), entry.at, entry.data
+    view.error = entry.data.get("error") or view.error
+    for stage in view.stages.values():
+        if stage.state == "running":
+            stage.state, stage.ended = view.state.value, entry.at
+
+
+def _removed(view: View, entry: Entry) -> None:
+    view.removed = True
+
+
+#: A client has begun to remove what a lost run left, and will end it; an ended run is being removed for good.
+REAPING, REMOVED = "reaping", "removed"
+
+_STEPS: dict[str, Callable[[View, Entry], None]] = {
+    "submitted": _submitted,
+    "supervisor": _supervisor,
+    "attempt": _attempt,
+    "stage-started": _stage_started,
+    "stage-done": _stage_done,
+    "stage-failed": _stage_failed,
+    "driver-failed": _driver_failed,
+    "checkpoint": _checkpoint,
+    "leg-done": _leg_done,
+    "driver-left": _driver_left,
+    "nearly-done": _nearly_done,
+    "prepared": _prepared,
+    "cancel": _cancel,
+    "resumed": _resumed,
+    "failing": _failing,
+    "ended": _ended,
+    REMOVED: _removed,
+}
+
+
+def fence(leg: int, attempt: int) -> Callable[[list[Entry]], None]:
+    """A check for `Log.append`: raises Fenced unless (leg, attempt) is still the one that may write."""
+
+    def check(entries: list[Entry]) -> None:
+        for entry in reversed(entries):
+            if entry.kind in ("ended", "resumed"):
+                raise Fenced(f"the run was {entry.kind} while attempt {attempt} was still writing")
+            if entry.kind == "attempt":
+                if (entry.data["leg"], entry.data["attempt"]) != (leg, attempt):
+                    raise Fenced(f"attempt {entry.data['attempt']} has begun; attempt {attempt} writes no more")
+                return
+        raise Fenced("no attempt has begun")
+
+    return check
+
+
+def unchanged(view: View) -> Callable[[list[Entry]], None]:
+    """A check for `Log.append`: raises Fenced if anything has come after what `view` is the fold of."""
+
+    def check(entries: list[Entry]) -> None:
+        if len(entries) != view.entries:
+            raise Fenced(f"the run's log has grown: {entries[-1].kind}")
+
+    return check
+
+
+# -- deciding --------------------------------------------------------------------------------------------------------
+
+
+class DriverState(enum.StrEnum):
+    """What the backend sees of the driver."""
+
+    NONE = "none"
+    RUNNING = "running"
+    EXITED = "exited"
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What the supervisor sees besides the log.
+
+    Args:
+        driver: of the current attempt.
+        exit: how it ended, in words ("exit code 1", "signal 9 (SIGKILL)").
+        now: seconds since 1970.
+        exited_for: seconds since the leg's end was recorded while the driver still runs.
+        loss: LOST or EVICTED if machines of the attempt went away through no fault of the job, or "".
+    """
+
+    driver: DriverState
+    now: float
+    exit: str = ""
+    exited_for: float = 0.0
+    loss: str = ""
+
+
+@dataclass(frozen=True)
+class Wait:
+    """Nothing to do until something changes."""
+
+
+@dataclass(frozen=True)
+class StartAttempt:
+    """Begin attempt `attempt` at leg `leg`; `because` of the loss of the one before."""
+
+    leg: int
+    attempt: int
+    because: str = ""
+
+
+@dataclass(frozen=True)
+class Prepare:
+    """Ask for the machines of the next leg while the current one works."""
+
+    leg: int
+
+
+@dataclass(frozen=True)
+class StopDriver:
+    """End the driver and everything below it."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class End:
+    """Clean up, write the receipt and leave."""
+
+    state: RunState
+    error: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Leave:
+    """The run has ended already (another supervisor saw to it)."""
+
+
+Action = Wait | StartAttempt | Prepare | StopDriver | End | Leave
+
+#: Seconds that a driver may take to exit after it recorded its leg's end.
+EXIT_GRACE_S = 10.0
+#: Machines that were lost (a node, a deleted pod), or that a queue has taken away to give them back later.
+LOST, EVICTED = "lost", "evicted"
+#: Attempts at a leg whose machines are lost again and again without a checkpoint in between. Evictions do not count.
+MOST_TRIES = 4
+
+
+def decide(view: View, seen: Observation, timeouts: dict[str, float] | None = None) -> Action:
+    """The next action for a run.
+
+    Args:
+        view: the fold of its log.
+        seen: the driver's state.
+        timeouts: stage name -> seconds it may take.
+    """
+    if view.state.ended:
+        return Leave()
+    if view.failing is not None:
+        return End(RunState.FAILED, view.failing)
+    running = seen.driver is DriverState.RUNNING
+    if view.cancel is not None:
+        return StopDriver("cancelled") if running else End(RunState.CANCELLED)
+    late = _late_stage(view, seen.now, timeouts or {})
+    if late is not None:
+        return StopDriver("timeout") if running else End(RunState.FAILED, _timeout_error(view, late, timeouts or {}))
+    if running:
+        over = not view.attempt_open and view.attempt > 0 and seen.exited_for > EXIT_GRACE_S
+        if view.nearly_done and view.attempt_open and view.prepared <= view.leg:
+            leg = view.next_leg
+            if leg is not None and leg not in view.attempts:
+                return Prepare(leg)
+        return StopDriver("did not exit") if over else Wait()
+    again = seen.loss == EVICTED or (seen.loss == LOST and view.tries < MOST_TRIES)
+    if view.error is not None:
+        of_machine = is_a(view.error, WorkerLost) or view.error.get("stage") is None  # or of the driver itself
+        if again and of_machine:
+            return StartAttempt(view.leg, view.attempt + 1, seen.loss)
+        return End(RunState.FAILED, view.error)
+    if view.leg_done:
+        leg = view.next_leg
+        return End(RunState.SUCCEEDED) if leg is None else StartAttempt(leg, view.attempts.get(leg, 0) + 1)
+    if view.attempt_open and seen.driver is DriverState.EXITED:
+        if again:
+            return StartAttempt(view.leg, view.attempt + 1, seen.loss)
+        return End(RunState.FAILED, lost_error(view, seen.exit))
+    return StartAttempt(view.leg, view.attempt + 1)
+
+
+def lost_error(view: View, how: str) -> dict[str, Any]:
+    """The error of a run whose driver ended without a word."""
+    stage = next((s.name for s in view.stages.values() if s.state == "running"), None)
+    return entry_of(WorkerLost, f"the driver ended without a result: {how}", stage=stage)
+
+
+def _late_stage(view: View, now: float, timeouts: dict[str, float]) -> StageView | None:
+    for stage in view.stages.values():
+        limit = timeouts.get(stage.name)
+        if limit is not None and stage.state == "running" and now - (stage.started or now) > limit:
+            return stage
+    return None
+
+
+def _timeout_error(view: View, stage: StageView, timeouts: dict[str, float]) -> dict[str, Any]:
+    limit = timeouts[stage.name]
+    return entry_of(StageTimeout, f"stage '{stage.name}' took longer than its timeout_s={limit:g}", stage=stage.name)

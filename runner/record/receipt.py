@@ -1,0 +1,82 @@
+"""The receipt, a run's last entry: how it ended, what it took, and what is left of its machines."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from runner.record.bundle import Bundle
+from runner.record.history import RunState, fold
+from runner.store.store import Entry
+
+#: Entries after which a run needs its machines no more, if it ends then.
+_OVER = ("leg-done", "stage-failed", "cancel")
+
+
+def end_run(
+    bundle: Bundle, state: RunState, error: dict[str, Any] | None, remains: dict[str, Any],
+    cleaned: tuple[float, float] | None = None, check: Callable[[list[Entry]], None] | None = None,
+) -> None:  # fmt: skip
+    """Write the receipt, unless another writer has ended the run, and move its line in the index.
+
+    Args:
+        cleaned: when its machines were asked to go, and when they were gone; seconds since 1970.
+        check: of the log so far; it raises where this writer may not end the run.
+    """
+
+    def only_once(entries: list[Entry]) -> None:
+        if fold(entries).state.ended:
+            raise _AlreadyEnded
+        if check is not None:
+            check(entries)
+
+    entries = bundle.log.read()
+    view = fold(entries)
+    seconds = view.seconds(time.time())
+    stages = {s.name: round((s.ended or time.time()) - s.started, 3) for s in view.stages.values() if s.started}
+    receipt = {
+        "state": state.value, "error": error, "seconds": round(seconds, 3), "stage_seconds": stages, "remains": remains,
+    }  # fmt: skip
+    if cleaned is not None:
+        receipt["teardown_s"] = teardown(entries, *cleaned)
+    if "gpu_seconds" in remains:
+        receipt["gpu_seconds_used"] = gpu_seconds_used(entries, _gpus(bundle.spec()), time.time())
+    try:
+        bundle.log.append("ended", receipt, only_once)
+    except _AlreadyEnded:
+        return
+    bundle.index(view.job, state.value, seconds)
+
+
+def teardown(entries: Iterable[Entry], asked: float, gone: float) -> dict[str, float]:
+    """Seconds from the moment when a run needed its machines no more until they were asked to go, and were gone."""
+    over = max((entry.at for entry in entries if entry.kind in _OVER), default=asked)
+    return {"asked": round(max(0.0, asked - over), 1), "gone": round(max(0.0, gone - over), 1)}
+
+
+def gpu_seconds_used(entries: Iterable[Entry], gpus: Mapping[str, int], now: float) -> float:
+    """GPU seconds in which a stage was at work on them, since the last resume. Those that a run held besides went into
+    coming, loading and going.
+
+    Args:
+        gpus: stage -> the GPUs of its workers.
+    """
+    used, stage, since = 0.0, "", now
+    for entry in entries:
+        if entry.kind == "resumed":
+            used, stage = 0.0, ""
+        if entry.kind not in ("stage-started", "stage-done", "stage-failed", "attempt", "cancel", "ended"):
+            continue
+        used += gpus.get(stage, 0) * (entry.at - since) if stage else 0.0
+        stage, since = (entry.data["stage"], entry.at) if entry.kind == "stage-started" else ("", entry.at)
+    return round(used + (gpus.get(stage, 0) * (now - since) if stage else 0.0), 1)
+
+
+def _gpus(spec: Mapping[str, Any]) -> dict[str, int]:
+    """A worker has one, where its group has any."""
+    return {stage["name"]: stage["workers"] for stage in spec["plan"]["stages"] if stage["shape"]["gpu"]}
+
+
+class _AlreadyEnded(Exception):
+    """Another writer has ended the run."""

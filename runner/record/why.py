@@ -1,0 +1,126 @@
+"""What a run waits for, as far as its bundle tells: a supervisor that fails, a driver to come, a silent stage."""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from runner.record.bundle import Bundle
+from runner.record.history import StageView, View
+from runner.record.reading import last_word
+from runner.record.rows import rows_of
+from runner.store.store import Entry
+
+Reason = dict[str, Any]
+
+#: Seconds without a row of metrics after which a stage is called quiet, and how many of its usual steps that must be.
+QUIET_S, QUIET_STEPS = 30.0, 5
+#: The beginning of what a run waits for that has all its machines and no driver yet.
+BEGINS = "the driver to begin"
+#: Segments of metrics that are read, the last ones, and steps in them that tell how long one takes.
+_SEGMENTS, _STEPS = 3, 20
+
+
+def of_supervisor(entries: list[Entry], run_id: str) -> Reason | None:
+    """A supervisor that failed, and whose successor has not come yet."""
+    errors = 0
+    newest: Entry | None = None
+    for entry in reversed(entries):
+        if entry.kind == "supervisor-error":
+            newest, errors = newest or entry, errors + 1
+        elif newest is None and entry.kind in ("supervisor", "attempt", "resumed", "ended"):
+            return None
+        elif newest is not None and entry.kind != "supervisor":
+            break
+    if newest is None:
+        return None
+    often = f" {errors} times in a row" if errors > 1 else ""
+    words = f"its supervisor, which failed{often}: {' '.join(str(newest.data.get('message', '')).split())}"
+    return _reason(
+        words, newest.at, f"its Job starts another, a few times; `kubectl logs job/{run_id}` shows its trace"
+    )
+
+
+def of_driver(entries: list[Entry], view: View) -> Reason | None:
+    """An attempt whose machines, as far as they can be asked, lack nothing, and whose driver has not said a word."""
+    if not view.attempt_open or view.attempt == 0 or has_begun(entries, view):
+        return None
+    since = next((e.at for e in reversed(entries) if e.kind == "attempt"), None)
+    return _reason(f"{BEGINS}: it fetches the run's code, and the packages that it brings", since, "")
+
+
+def has_begun(entries: list[Entry], view: View) -> bool:
+    """Whether the driver of the current attempt has written anything."""
+    for entry in reversed(entries):
+        if entry.kind == "driver" and (entry.data.get("leg"), entry.data.get("attempt")) == (view.leg, view.attempt):
+            return True
+        if entry.kind == "stage-started":
+            return True
+        if entry.kind in ("attempt", "resumed"):
+            return False
+    return False
+
+
+def of_stage(bundle: Bundle, view: View) -> Reason | None:
+    """A stage that is at work and has said nothing for long, compared with what its steps take."""
+    stage = view.running
+    if stage is None:
+        return None
+    last = last_word(bundle, stage.name, stage.attempt) or stage.started or view.created
+    silent = time.time() - last
+    if silent < QUIET_S or silent < QUIET_STEPS * step_seconds(_recent(bundle, stage)):
+        return None
+    helps = f"`runner logs {bundle.run_id}` shows its last lines"
+    return _reason(f"stage '{stage.name}', which has reported nothing", last, helps)
+
+
+def step_seconds(rows: Iterable[dict[str, Any]]) -> float:
+    """What a step (of a prep: a task) took of late, from the moments of the rows that count them; 0 if none tells."""
+    moments: dict[Any, float] = {}
+    for row in rows:
+        position = row.get("step", row.get("done"))
+        if position is not None and "at" in row:
+            moments.setdefault(position, row["at"])
+    times = list(moments.values())[-_STEPS - 1 :]
+    return statistics.median([b - a for a, b in itertools.pairwise(times)]) if len(times) > 1 else 0.0
+
+
+def _recent(bundle: Bundle, stage: StageView) -> list[dict[str, Any]]:
+    """The last rows of rank 0, or of the prep's driver."""
+    for writer in ("rank0", "driver"):
+        folder = bundle.segments(stage.name, stage.attempt, "metrics", writer)
+        names = bundle.offsets(folder)[-_SEGMENTS:]
+        if names:
+            return [row for name in names for row in rows_of(bundle, folder, name)]
+    return []
+
+
+def until(entries: list[Entry], view: View, spec: dict[str, Any]) -> float | None:
+    """The nearest moment at which the attempt, or the stage that runs, is given up, as the job and the cluster say."""
+    found = []
+    stage = view.running
+    if stage is not None and stage.started is not None:
+        limits = [each.get("timeout_s") for each in spec["job"]["stages"] if each["name"] == stage.name]
+        found += [stage.started + limit for limit in limits if limit is not None]
+    where = spec["cluster"].get("kubernetes") or {}
+    if view.attempt_open and where.get("deadline_s") is not None and where.get("queue") is None:  # time in it is free
+        found += [at + where["deadline_s"] for at in _machines_asked(entries, view)]
+    return min(found, default=None)
+
+
+def _machines_asked(entries: list[Entry], view: View) -> list[float]:
+    """When those of the current attempt were, if the log tells: with it, or early."""
+    for entry in reversed(entries):
+        at = (entry.data.get("leg"), entry.data.get("attempt", 1))
+        if entry.kind == "attempt" and (view.attempt > 1 or view.prepared < view.leg or view.leg == 0):
+            return [entry.at]
+        if entry.kind == "prepared" and at == (view.leg, view.attempt):
+            return [entry.at]
+    return []
+
+
+def _reason(words: str, since: float | None, helps: str) -> Reason:
+    return {"waits_for": words, "since": since, "helps": helps, "until": None}

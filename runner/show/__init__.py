@@ -1,1 +1,0 @@
-"""What the command line prints: tables, live lines, summaries, plots. Nothing here decides anything about a run."""

@@ -1,0 +1,50 @@
+"""What one rank gets of its machine."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from runner.spec.job import Cluster, Group
+
+
+@dataclass(frozen=True)
+class RankShape:
+    """Args:
+    cores: for the threads of a rank; None: what its machine has, shared by its ranks.
+    gpus: of a rank, as the scheduler counts them.
+    pretended: they are only numbers.
+    threads: for one operation, where the user has said how many; None: `cores`.
+    """
+
+    cores: int | None = None
+    gpus: int = 0
+    pretended: bool = False
+    threads: int | None = None
+
+    @property
+    def resources(self) -> dict[str, float] | None:
+        """For Ray's scheduler; None leaves it to Ray Train."""
+        if self.cores is None:
+            return None
+        return {"CPU": float(self.cores), **({"GPU": float(self.gpus)} if self.gpus else {})}
+
+
+def share_of_rank(group: Group, cluster: Cluster) -> RankShape:
+    """A rank has one GPU, or one core, and its share of the machine's cores. On this machine nothing is set apart."""
+    if cluster.one_machine:
+        return RankShape(threads=told_threads(os.environ))
+    ranks = group.gpu or max(1, int(group.cpu))
+    # Ray sets the variable in its processes, so there only what the cluster's file says is the user's word
+    told = told_threads(cluster.kubernetes.environment) if cluster.kubernetes is not None else None
+    return RankShape(max(1, int(group.cpu) // ranks), 1 if group.gpu else 0, group.pretend_gpu, told)
+
+
+def told_threads(environment: Mapping[str, str]) -> int | None:
+    """The number in the user's OMP_NUM_THREADS (of several, the first) or MKL_NUM_THREADS; None where there is none."""
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        first = environment.get(name, "").split(",")[0].strip()
+        if first.isdigit() and int(first) > 0:
+            return int(first)
+    return None

@@ -1,0 +1,1 @@
+"""The training stage: what a rank has in hand, its data, metrics, meetings and watch."""

@@ -1,0 +1,64 @@
+"""What a rank tells of an exception: whose it is, and whether it is a cause or the echo of another rank's end."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from runner.code import references
+from runner.errors import RunnerError
+from runner.train.gang.base import Failure
+
+if TYPE_CHECKING:
+    from runner.train.rank import Place
+
+#: Words of gloo, NCCL and the store for a peer that went away.
+_ECHOES = ("connection closed by peer", "connection reset by peer", "broken pipe", "gloo/", "nccl error", "tcpstore")
+
+
+def failure(rank: int, error: BaseException) -> Failure:
+    """The report of `error`; also prints the whole traceback to the rank's log."""
+    at = time.time()
+    traceback.print_exception(error, file=sys.stderr)
+    return Failure(rank, at, as_runner_error(rank, error), is_echo(error))
+
+
+def as_runner_error(rank: int, error: BaseException) -> RunnerError:
+    """An exception of ours as it is; anything else is the user's, with the user's frames only."""
+    return references.as_users(error, rank=rank)
+
+
+def is_echo(error: BaseException) -> bool:
+    """Whether the exception, or one that it was raised from, tells of a lost connection between ranks."""
+    import torch.distributed as dist
+
+    return any(
+        isinstance(e, dist.DistError)
+        or (isinstance(e, RuntimeError | ConnectionError) and any(word in str(e).lower() for word in _ECHOES))
+        for e in _chain(error)
+    )
+
+
+def end_by_force(place: Place) -> Callable[[RunnerError], None]:
+    """Tell the launcher and end this process: for a rank that is stuck in a call."""
+
+    def end(error: RunnerError) -> None:
+        print(f"runner: {error}; this rank is stuck in a call and is ended", file=sys.stderr, flush=True)
+        if place.reports is not None:
+            place.reports.send(("failure", Failure(place.rank, time.time(), error)))
+        os._exit(1)
+
+    return end
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
+        yield current
+        current = current.__cause__ or current.__context__

@@ -1,0 +1,64 @@
+"""The seam between a training stage and whatever starts its ranks: this process, local processes, or Ray.
+
+A gang starts W ranks of `runner.train.rank`, waits for all of them and returns what rank 0 returned. If one fails, the
+others are ended, and the failure that came first is raised.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from runner.errors import RunnerError
+from runner.spec.job import Train
+from runner.worker.scope import Scope
+
+
+class Gang(Protocol):
+    """What `run_train` needs of a launcher."""
+
+    def run(self, stage: Train, scope: Scope, argument: dict[str, Any]) -> dict[str, Any]:
+        """Run the stage's function on every rank; blocks until all have ended.
+
+        Args:
+            argument: small JSON values for `rank.run_rank`, the same for every rank.
+
+        Returns:
+            The result of rank 0.
+
+        Raises:
+            UserCodeError: the function raised; the first rank that did, with its traceback.
+            WorkerLost: a rank died without a word; says which and how.
+            Interrupted: `scope.stop` was set.
+            RunnerError: whatever else of ours a rank raised (StoreError, StageTimeout, DataError, ...).
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Failure:
+    """How one rank failed.
+
+    Args:
+        at: seconds since 1970. A rank reports before it closes its connections, so what it causes comes later.
+        error: an exception of runner that can be pickled.
+        echo: it looks like the consequence of another rank's end (a lost connection), not like a cause.
+    """
+
+    rank: int
+    at: float
+    error: RunnerError
+    echo: bool = False
+
+
+def first_failure(failures: list[Failure]) -> RunnerError:
+    """The failure to show: the earliest cause; where there are only echoes, the earliest of them."""
+    causes = [failure for failure in failures if not failure.echo]
+    return min(causes or failures, key=lambda failure: failure.at).error
+
+
+def warm_up() -> None:
+    """Begin to import torch in a process of its own, for the local gang. The driver calls it as early as it can."""
+    from runner.train.gang import server as gang_server
+
+    gang_server.warm_up()

@@ -1,0 +1,96 @@
+"""The batches of one rank: which rows they have, and how many there will be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from runner.data.stream.batch import Batch
+from runner.data.stream.stream import Stream, as_whole
+from runner.errors import SpecError
+from runner.spec.checks import Fields
+from runner.spec.job import Train
+from runner.train import inputs
+from runner.worker.scope import Scope
+
+if TYPE_CHECKING:
+    from runner.train.loop import Loop
+    from runner.train.phases import Phases
+    from runner.train.rank import Place
+
+
+class Loader:
+    """Reads the data of a stage for one rank.
+
+    Args:
+        loop: whose steps consume what is read outside of phases.
+    """
+
+    def __init__(self, stage: Train, scope: Scope, place: Place, loop: Loop, phases: Phases) -> None:
+        self._stage, self._scope, self._loop, self._phases = stage, scope, loop, phases
+        self._rank, self._world_size, self._device = place.rank, place.world_size, place.device
+
+    def rows(self, name: str) -> int:
+        """How many rows one of the stage's datasets has."""
+        return inputs.pinned(self._stage, name, self._scope).rows
+
+    def global_batch(self, call: str, batch_size: int | None, global_batch_size: int | None) -> int:
+        """The rows of all ranks, from the one of the two that was given.
+
+        Args:
+            call: of the user's, for words.
+
+        Raises:
+            SpecError: not one of them was given, or no number of rows.
+        """
+        if (batch_size is None) == (global_batch_size is None):
+            raise SpecError(
+                f"batch_size={batch_size}, global_batch_size={global_batch_size}", allowed="one of the two", where=call
+            )
+        field = "batch_size" if batch_size is not None else "global_batch_size"
+        rows = as_whole(batch_size if batch_size is not None else global_batch_size)
+        Fields(call).integer(field, rows, 1)
+        return int(rows) * (self._stage.workers if batch_size is not None else 1)
+
+    def total_steps(self, name: str, global_batch: int, epochs: int, tail: str, accumulate: int) -> int:
+        """How many steps of `accumulate` batches there are in so many epochs."""
+        if accumulate < 1 or epochs < 0:
+            raise SpecError(
+                f"accumulate={accumulate}, epochs={epochs}", allowed="accumulate from 1 up, epochs from 0 up",
+                where=f"ctx.total_steps('{name}')",
+            )  # fmt: skip
+        rows = self.rows(name)
+        batches = rows // global_batch if tail == "drop" else -(-rows // global_batch)
+        return batches * epochs // accumulate
+
+    def batches(
+        self, name: str, global_batch: int, epochs: int | None, steps: int | None, *,
+        shuffle: bool, seed: int | None, columns: Sequence[str] | None, tail: str,
+    ) -> Iterator[Batch]:  # fmt: skip
+        """This rank's slice of every global batch. Those that are read outside of phases have their place in
+        checkpoints.
+
+        Args:
+            steps: that the training has made at the end, as often over the data as it takes.
+        """
+        loop, recorded = self._loop, self._phases.name is None
+        if steps is not None and (epochs not in (1, None) or not recorded):
+            raise SpecError(
+                f"steps={steps}", allowed="without epochs=, and outside a phase", where=f"ctx.batches('{name}')"
+            )
+        epochs = epochs if steps is None else None
+        stream = Stream(
+            inputs.pinned(self._stage, name, self._scope),
+            global_batch_size=global_batch,
+            seed=self._stage.seed if seed is None else seed,
+            rank=self._rank,
+            world_size=self._world_size,
+            columns=columns,
+            shuffle=shuffle,
+            epochs=epochs,
+            tail=tail,
+            start_epoch=loop.streams.next_epoch(name) if recorded else 0,
+        )
+        left = None if steps is None else lambda: steps - loop.step
+        read = loop.streams.read(name, stream, epochs, left) if recorded else self._phases.read(stream)
+        return read if self._device.type == "cpu" else (b.to(self._device, non_blocking=True) for b in read)

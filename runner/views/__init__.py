@@ -1,0 +1,1 @@
+"""What screens show, computed in one place: listings, progress, documents, numbers as people read them."""

@@ -1,0 +1,116 @@
+"""Many runs at a glance: one listing of the index; only runs that live are looked at, many of one place at once."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from runner.backends.base import living
+from runner.record.bundle import LIVE, Doing, IndexLine, begun_at, read_index
+from runner.record.finding import Wanted, select
+from runner.store.store import Store
+from runner.untrusted.skipped import readable
+from runner.views import units
+
+if TYPE_CHECKING:
+    from runner.client.run import Run
+
+
+@dataclass(frozen=True)
+class RunLine:
+    """A run in a list.
+
+    Args:
+        started: when it was submitted, seconds since 1970.
+        seconds: that it took, or has taken so far.
+        stage: that is running.
+    """
+
+    run: str
+    job: str
+    state: str
+    started: float
+    seconds: float
+    stage: str | None = None
+
+    def document(self) -> dict[str, Any]:
+        """The line as JSON."""
+        return {**asdict(self), "started": units.iso(self.started), "seconds": round(self.seconds, 3)}
+
+
+def run_lines(store: Store, most: int | None, wanted: Wanted | None = None) -> list[RunLine]:
+    """The runs of a store, newest first.
+
+    Args:
+        most: how many of those that have ended, at most; every run that lives is listed. None: all.
+        wanted: what they must be.
+
+    A run whose processes are gone is listed as lost, and stays as it is (see `Run.view`).
+    """
+    wanted = wanted or Wanted()
+    lines = select(store, index_lines(store), wanted)
+    if wanted.state is not None:
+        lines = [line for line in lines if line.state in (LIVE, wanted.state)]
+    ended = [line for line in lines if line.state != LIVE]
+    chosen = ended if most is None else ended[len(ended) - min(most, len(ended)) :]
+    found = [_from_index(line) for line in chosen]
+    live = [line for line in lines if line.state == LIVE]
+    working = _working(live)
+    found += [
+        _doing(line, line.doing) if line.run_id in working and line.doing else _look(store, line) for line in live
+    ]
+    chosen_state = [line for line in found if wanted.state in (None, line.state)]
+    return sorted(chosen_state, key=lambda line: line.run, reverse=True)
+
+
+def index_lines(store: Store) -> list[IndexLine]:
+    """The index, oldest first. A run that is between two states may have both lines: then its log is looked at."""
+    by_run: dict[str, IndexLine] = {}
+    for line in read_index(store):
+        other = by_run.get(line.run_id)
+        if other is None:
+            by_run[line.run_id] = line
+        else:
+            state = LIVE if LIVE in (line.state, other.state) else line.state
+            by_run[line.run_id] = IndexLine(line.run_id, line.job, state, line.seconds)
+    return list(by_run.values())
+
+
+def _working(live: list[IndexLine]) -> set[str]:
+    """Runs whose index line can be believed: its supervisor lives, or the place where it is cannot be asked."""
+    found: set[str] = set()
+    for where in {line.doing.where for line in live if line.doing is not None}:
+        there = {line.run_id for line in live if line.doing is not None and line.doing.where == where}
+        alive = living(where)
+        found |= there if alive is None else there & alive
+    return found
+
+
+def _from_index(line: IndexLine) -> RunLine:
+    return RunLine(line.run_id, line.job, line.state, submitted_at(line.run_id), line.seconds)
+
+
+def _doing(line: IndexLine, doing: Doing) -> RunLine:
+    seconds = time.time() - (line.seconds or submitted_at(line.run_id))
+    return RunLine(line.run_id, line.job, doing.state, submitted_at(line.run_id), seconds, doing.stage or None)
+
+
+def _look(store: Store, line: IndexLine) -> RunLine:
+    from runner.client.run import Run
+
+    bad = RunLine(line.run_id, line.job, "unreadable", submitted_at(line.run_id), 0.0)
+    return readable(lambda: _seen(Run(store, line.run_id), line), bad)
+
+
+def _seen(run: Run, line: IndexLine) -> RunLine:
+    if run.bundle.is_given_up():  # its client died in the midst of submitting it, or is about to
+        return RunLine(line.run_id, line.job, "unfinished", submitted_at(line.run_id), 0.0)
+    view = run.view()
+    stage = view.running.name if view.running else None
+    return RunLine(run.id, line.job, str(view.state), submitted_at(run.id), view.seconds(time.time()), stage)
+
+
+def submitted_at(run_id: str) -> float:
+    """When a run was submitted, as its id tells."""
+    return begun_at(run_id) or 0.0

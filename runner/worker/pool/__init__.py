@@ -1,0 +1,1 @@
+"""A function mapped over items by workers: in this process, in local processes, or in Ray actors."""

@@ -1,0 +1,199 @@
+"""The pool of Ray actors. Ray must have been started by the caller; it is imported only here, when a pool is made."""
+
+from __future__ import annotations
+
+import collections
+import os
+import pickle
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from runner.code import references
+from runner.errors import Interrupted, PlanError, StageTimeout, WorkerLost
+from runner.worker.node import Node
+from runner.worker.pool import child as pool_worker
+
+if TYPE_CHECKING:
+    from runner.worker.scope import Scope
+
+_LOOK_S = 0.2
+#: How often an item is begun whose worker dies, in a pool whose machines come and go.
+MOST_TRIES = 3
+
+
+@dataclass
+class _Item:
+    """A piece of work, and where it is being done."""
+
+    index: int
+    value: Any
+    worker: int = -1
+    tries: int = 0
+
+
+class RayPool:
+    """Ray actors, one item at a time each. An item goes to one that is there, never to one that waits for a machine.
+
+    Actors ask Ray for a CPU each, so a cluster that can grow does so while there is more work than actors; of a range,
+    those for which there is no work any more are given back, and an item whose worker died is begun again: machines
+    come and go there, and Ray cannot say at that moment whether one went or the process alone died.
+
+    Args:
+        workers: the fewest and the most actors. Of a fixed number, no more than the cluster has CPUs for.
+        scope: its `stop` event ends a ``map``; its spool takes the actors' output, each on its own machine.
+        stage: for which the pool works.
+
+    Raises:
+        PlanError: the cluster has no CPU, and does not grow.
+    """
+
+    def __init__(self, workers: tuple[int, int], scope: Scope, stage: str) -> None:
+        import ray
+
+        self._fewest, self._most = workers
+        self._grows = self._fewest < self._most
+        if not self._grows:
+            room = int(ray.cluster_resources().get("CPU", 0.0))
+            if room < 1:
+                raise PlanError("the Ray cluster has no CPU for a prep worker", todo="give it one")
+            self._fewest = self._most = min(self._most, room)
+        self._ray, self._scope, self._stage = ray, scope, stage
+        self._actor = ray.remote(num_cpus=1, max_restarts=0, max_task_retries=0)(_Actor)
+        self._actors: dict[int, Any] = {}
+        self._coming: dict[Any, int] = {}  # reference -> actor that has not answered yet
+        self._made = 0
+        self._dead_at_start = 0  # one after the other
+
+    def __enter__(self) -> RayPool:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def map(
+        self, fn: Callable[[Any], Any], items: Iterable[Any], timeout_s: float | None = None
+    ) -> Iterator[tuple[int, Any]]:
+        """See Pool.map."""
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        program = self._ray.put(pickle.dumps(fn))
+        waiting = collections.deque(_Item(index, value) for index, value in enumerate(items))
+        under_way: dict[Any, _Item] = {}
+        try:
+            while waiting or under_way:
+                self._check(deadline, timeout_s)
+                busy = {item.worker for item in under_way.values()}
+                self._fit(len(waiting) + len(under_way), busy)
+                for number in self._free(busy)[: len(waiting)]:
+                    item = waiting.popleft()
+                    item.worker, item.tries = number, item.tries + 1
+                    under_way[self._actors[number].run.remote(program, pickle.dumps(item.value))] = item
+                for reference in self._ray.wait([*under_way, *self._coming], timeout=_LOOK_S)[0]:
+                    if reference in self._coming:
+                        self._came(reference)
+                        continue
+                    item = under_way.pop(reference)
+                    found = self._outcome(reference, item)
+                    if found is None:
+                        waiting.appendleft(item)
+                    else:
+                        yield item.index, found[0]
+        finally:
+            for item in under_way.values():
+                self._kill(item.worker)
+
+    # -- as many actors as there is work for ---------------------------------------------------------------------
+
+    def _fit(self, items: int, busy: set[int]) -> None:
+        wanted = min(self._most, items)
+        while len(self._actors) < wanted:
+            self._start()
+        if self._grows:
+            coming = set(self._coming.values())
+            spare = sorted(set(self._actors) - busy, key=lambda number: number not in coming)
+            for number in spare[: max(0, len(self._actors) - max(wanted, self._fewest))]:
+                self._kill(number)
+
+    def _free(self, busy: set[int]) -> list[int]:
+        away = busy | set(self._coming.values())
+        return [number for number in self._actors if number not in away]
+
+    def _start(self) -> None:
+        """Each has a name of its own, for what it writes is kept under that."""
+        number = self._made
+        self._made += 1
+        actor = self._actor.remote(self._scope.payload(), self._stage, f"prep-{number}")
+        self._actors[number] = actor
+        self._coming[actor.ready.remote()] = number
+
+    def _came(self, reference: Any) -> None:
+        """An actor has its machine, or has died there before it could work."""
+        number = self._coming.pop(reference)
+        try:
+            self._ray.get(reference)
+            self._dead_at_start = 0
+        except (self._ray.exceptions.RayActorError, self._ray.exceptions.RaySystemError) as error:
+            self._kill(number)
+            self._dead_at_start += 1
+            if not self._grows or self._dead_at_start >= MOST_TRIES:
+                raise WorkerLost(f"worker prep-{number} died at its start: {_words(error)}") from None
+
+    def _kill(self, number: int) -> None:
+        actor = self._actors.pop(number, None)
+        self._coming = {reference: other for reference, other in self._coming.items() if other != number}
+        if actor is not None:
+            self._ray.kill(actor)
+
+    def close(self) -> None:
+        """End the actors."""
+        for number in list(self._actors):
+            self._kill(number)
+
+    # -- how an item ended ---------------------------------------------------------------------------------------
+
+    def _check(self, deadline: float | None, timeout_s: float | None) -> None:
+        if self._scope.stop.is_set():
+            raise Interrupted("stopped before all items were done")
+        if deadline is not None and time.monotonic() > deadline:
+            raise StageTimeout(f"not done within {timeout_s:g} s")
+
+    def _outcome(self, reference: Any, item: _Item) -> tuple[Any] | None:
+        """The result; None if the item must be begun again."""
+        try:
+            kind, value = pickle.loads(self._ray.get(reference))
+        except (self._ray.exceptions.RayActorError, self._ray.exceptions.RaySystemError) as error:
+            self._kill(item.worker)
+            if self._grows and item.tries < MOST_TRIES:
+                return None
+            words = f"worker prep-{item.worker} died while it worked on {item.value}: {_words(error)}"
+            raise WorkerLost(words) from None
+        if kind == "error":
+            raise value
+        return (value,)
+
+
+def _words(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+class _Actor:
+    """One worker on Ray."""
+
+    def __init__(self, payload: dict[str, Any], stage: str, writer: str) -> None:
+        self._node = Node(payload, stage, writer)
+        root = references.code_root()
+        if root is not None:
+            os.chdir(root)  # Ray starts it in the folder above, where a path of the project's means nothing
+        pool_worker.redirect(str(self._node.scope.spool(stage, "logs", writer)))
+        self._program = b""
+        self._function: Callable[[Any], Any] | None = None
+
+    def ready(self) -> None:
+        """Answers once the actor is there."""
+
+    def run(self, program: bytes, item: bytes) -> bytes:
+        """The pickled outcome of the program on one item."""
+        if self._function is None or program != self._program:
+            self._program, self._function = program, pickle.loads(program)
+        return pool_worker.answer(self._function, pickle.loads(item))
