@@ -3,7 +3,7 @@
 It is worked out in a process of its own whose project is the code in question: that code is imported whole and anew,
 and nothing of it stays behind in the process that asks.
 
-python -m runner.client.revise FOLDER, where FOLDER has the question and will have the answer, each a pickle of this module's.
+python -m runner.client.revise FOLDER, where FOLDER has the question and gets the answer, each a pickle.
 """
 
 from __future__ import annotations
