@@ -23,20 +23,18 @@ RunnerError
 ├── ApiError              the API of the machines refused or did not answer exit 1
 └── Interrupted           the user pressed Ctrl-C                           exit 130
 
-A failed run exits 1, and 2 where a stage found that the input is wrong (`exit_code_of`). The log keeps an error under
-the name of its class (`to_entry`), and whoever reads it gets the class back (`from_entry`): words decide nothing.
+A failed run exits 1, and 2 where a stage found that the input is wrong. The log keeps an error under the name of its
+class, and whoever reads it gets the class back (`runner.record.failures`): words decide nothing.
 """
 
 from __future__ import annotations
 
 import difflib
 import traceback
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from runner.process.code_root import code_root, is_installed
-from runner.untrusted.visible import visible
 
 #: What is said of a bug of ours, wherever it shows.
 REPORT = "This is a bug of runner, not of your input. Please report it with the lines above and `runner --version`."
@@ -215,96 +213,6 @@ class Interrupted(RunnerError):
     """The user interrupted the run."""
 
     exit_code = 130
-
-
-# -- in the log ------------------------------------------------------------------------------------------------------
-
-#: The classes by the names under which a log keeps them; what is not here is kept as its nearest base.
-NAMES: dict[str, type[RunnerError]] = {
-    each.__name__: each
-    for each in (
-        RunnerError, InputError, SpecError, ProjectError, PlanError, DataError, RunNotFound, NotYours, StoreError,
-        StoreAway, StoreBroken, StoreRefused, RunFailed, UserCodeError, WorkerLost, OutOfMemory, WorkerAway,
-        StageTimeout, Fenced, InternalError, ApiError, Interrupted,
-    )
-}  # fmt: skip
-
-
-#: Characters of an error's words that a log keeps, and of each end where there are more.
-_LONGEST, _KEPT = 200_000, 90_000
-
-
-def entry_of(kind: type[RunnerError], message: str, **more: Any) -> dict[str, Any]:
-    """What a log keeps of an error that nothing raised: "class", "message", "trace", "rank"."""
-    return {"class": kind.__name__, "message": _cut(message), "trace": "", "rank": None, **more}
-
-
-def _cut(words: str) -> str:
-    """Both ends of what is too long for an entry: an exception may hold all of the user's data in its words."""
-    if len(words) <= _LONGEST:
-        return words
-    return f"{words[:_KEPT]}\n... {len(words) - 2 * _KEPT:,} characters ...\n{words[-_KEPT:]}"
-
-
-def to_entry(error: RunnerError) -> dict[str, Any]:
-    """An error as a log keeps it: as `entry_of`, and of one in four parts these as "parts"."""
-    kind = next(each for each in type(error).__mro__ if NAMES.get(each.__name__) is each)
-    message = getattr(error, "message", None) or str(error)
-    entry = entry_of(kind, message, trace=_cut(error.trace), rank=getattr(error, "rank", None))
-    if isinstance(error, Explained):
-        parts = {"found": error.found, "allowed": error.allowed, "todo": error.todo, "where": error.where}
-        entry["parts"] = {name: _cut(words) for name, words in parts.items()}
-    return entry
-
-
-def amended(entry: Mapping[str, Any], *, before: str = "", causes: Iterable[str] = ()) -> dict[str, Any]:
-    """An entry of which more is known than what was raised.
-
-    Args:
-        before: what it was in the midst of.
-        causes: in words, of those who saw it from elsewhere; what the error says itself is not said again.
-    """
-    fresh = [cause for cause in causes if cause not in entry["message"]]
-
-    def said(words: str) -> str:
-        return "\n".join([f"{before}: {words}" if before else words, *fresh])
-
-    told = {**entry, "message": said(entry["message"])}
-    if entry.get("parts"):
-        told["parts"] = {**entry["parts"], "found": said(entry["parts"]["found"])}
-    return told
-
-
-def from_entry(entry: Mapping[str, Any]) -> RunnerError:
-    """The error that a log keeps, of its class. One that only a newer runner knows is a RunFailed."""
-    kind, message = NAMES.get(entry["class"], RunFailed), visible(str(entry["message"]))
-    trace = visible(entry.get("trace") or "")
-    if issubclass(kind, UserCodeError):
-        return kind(message, trace=trace, rank=entry.get("rank"))
-    if issubclass(kind, InternalError):
-        return kind(message, trace=trace)
-    if issubclass(kind, Explained):
-        told = entry.get("parts") or {"found": message}
-        parts = {name: visible(str(told.get(name, ""))) for name in ("found", "allowed", "todo", "where")}
-        error: RunnerError = kind(parts.pop("found"), **parts)
-    else:
-        error = ApiError(0, message) if issubclass(kind, ApiError) else kind(message)
-    if trace:
-        error.trace = trace
-    return error
-
-
-def is_a(entry: Mapping[str, Any] | None, kind: type[RunnerError]) -> bool:
-    """Whether what a log keeps of an error, if there is one, is of that class."""
-    return entry is not None and issubclass(NAMES.get(entry["class"], RunFailed), kind)
-
-
-def exit_code_of(entry: Mapping[str, Any] | None) -> int:
-    """The exit code of a run that failed with that error: 2 where a stage found that the input is wrong (its data, a
-    call of `ctx`, a definition), otherwise 1: also where a store was lost, or filled up, on the way.
-    """
-    found_wrong = is_a(entry, InputError) and not is_a(entry, StoreError)
-    return InputError.exit_code if found_wrong else RunFailed.exit_code
 
 
 # -- words -----------------------------------------------------------------------------------------------------------

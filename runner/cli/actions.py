@@ -21,11 +21,12 @@ from runner.cli.summary import next_commands, print_commands, print_run
 from runner.client import submit as api
 from runner.client.run import Run
 from runner.code.archive import left_out
-from runner.errors import InputError, Interrupted, NotYours, RunnerError, exit_code_of, listed, suggest
+from runner.errors import InputError, Interrupted, NotYours, RunnerError, listed, suggest
 from runner.plan.project import find_project
 from runner.process import interrupts, streams
 from runner.record import origin
 from runner.record.bundle import new_run_id
+from runner.record.failures import exit_code_of
 from runner.record.history import RunState, View, fold
 from runner.spec.changes import parse_assignments
 from runner.spec.job import Job

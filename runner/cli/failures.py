@@ -10,7 +10,8 @@ from rich.text import Text
 
 from runner.cli.console import Commands
 from runner.client.run import Run
-from runner.errors import REPORT, InternalError, RunnerError, is_a
+from runner.errors import REPORT, InternalError, RunnerError
+from runner.record.failures import is_a
 from runner.record.history import RunState, View
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from runner.backends.local import liveness
 from runner.client.run import Run
 from runner.code import packages, references
-from runner.errors import to_entry
 from runner.plan.resolve import Resolved
 from runner.process import interrupts
 from runner.process.code_root import code_root_at
+from runner.record.failures import to_entry
 from runner.record.history import RunState
 from runner.record.receipt import end_run
 from runner.worker import processes

@@ -11,20 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from runner.backends.base import Outside, open_outside
 from runner.client.patience import Patience
-from runner.errors import (
-    ApiError,
-    Fenced,
-    InputError,
-    RunFailed,
-    StoreError,
-    entry_of,
-    from_entry,
-    listed,
-    suggest,
-)
+from runner.errors import ApiError, Fenced, InputError, RunFailed, StoreError, listed, suggest
 from runner.record import kept
 from runner.record import why as log_why
 from runner.record.bundle import Bundle
+from runner.record.failures import entry_of, from_entry
 from runner.record.history import REAPING, RunState, View, as_lost, end_of_lost, fold, unchanged
 from runner.record.kept import Checkpoint
 from runner.record.reading import Line, Tail

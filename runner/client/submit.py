@@ -22,21 +22,10 @@ from runner.backends.local import check as local_run
 from runner.client import revise
 from runner.client.run import Run
 from runner.code import constants, isolation, optimized, packages, references, script
-from runner.code.archive import pack_run, unpack
+from runner.code.archive import pack_run
 from runner.code.hashing import identify
 from runner.code.modules import MAIN, inside_of
-from runner.errors import (
-    ApiError,
-    Fenced,
-    InputError,
-    ProjectError,
-    RunNotFound,
-    StoreError,
-    amended,
-    listed,
-    suggest,
-    to_entry,
-)
+from runner.errors import ApiError, Fenced, InputError, ProjectError, RunNotFound, StoreError, listed, suggest
 from runner.plan import facts, plan
 from runner.plan.project import Project, find_project, split_reference
 from runner.plan.resolve import Resolved, resolve
@@ -57,6 +46,8 @@ from runner.record.bundle import (
     new_run_id,
     read_index,
 )
+from runner.record.code import unpack
+from runner.record.failures import amended, to_entry
 from runner.record.finding import Since, Wanted, select
 from runner.record.history import RunState, View, fold, unchanged
 from runner.record.receipt import end_run

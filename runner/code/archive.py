@@ -11,7 +11,7 @@ import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from runner.code.archive_names import member_of, path_of
 from runner.code.elsewhere import files_of, only_here, path_entries
@@ -22,14 +22,26 @@ from runner.code.modules import inside_of
 from runner.code.references import FunctionRef
 from runner.code.tree import DIGITS
 from runner.errors import ProjectError
-from runner.plan.project import Project, find_project
 from runner.process.code_root import FILES_NOTE, FOLDERS_NOTE, OUTSIDE
 from runner.process.package import NAME, PACKAGE
-from runner.record.bundle import Bundle
-from runner.spec.config import reference_of
 from runner.store.credentials import is_file_of_secrets
 from runner.store.store import Store
 from runner.untrusted.shapes import broken
+
+
+class ProjectFolder(Protocol):
+    """What is packed of: the folder of a project, or one where none was found, of which only single files count."""
+
+    @property
+    def root(self) -> Path:
+        """Of all paths in the archive."""
+        ...
+
+    @property
+    def found(self) -> bool:
+        """Whether it is a project."""
+        ...
+
 
 LARGEST_BYTES = 64 << 20
 #: Bytes of an archive's files in all (beside the project's there are modules from elsewhere), and of a file's name.
@@ -38,7 +50,7 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
 def pack(
-    project: Project, entry_files: Iterable[Path], store: Store | None = None,
+    project: ProjectFolder, entry_files: Iterable[Path], store: Store | None = None,
     functions: Iterable[FunctionRef] = (), *, remote: bool = False,
 ) -> bytes:  # fmt: skip
     """The zip's bytes: ``project/...`` and ``runner/...``; the same files give the same bytes.
@@ -86,7 +98,7 @@ def pack(
     return out.getvalue()
 
 
-def pack_run(project: Project, spec: Mapping[str, Any], store: Store) -> bytes:
+def pack_run(project: ProjectFolder, spec: Mapping[str, Any], store: Store) -> bytes:
     """The zip of a run that has this spec, in the process that has loaded its job. See `pack`."""
     functions = functions_of(spec)
     files = [project.root / function.file for function in functions if function.file is not None]
@@ -97,7 +109,7 @@ def pack_run(project: Project, spec: Mapping[str, Any], store: Store) -> bytes:
 
 def functions_of(spec: Any) -> list[FunctionRef]:
     """The functions and classes that a spec names, wherever in it."""
-    return [reference_of(raw) for raw in _references(spec)]
+    return [FunctionRef.from_json(raw) for raw in _references(spec)]
 
 
 def _references(value: Any) -> Iterator[dict[str, Any]]:
@@ -133,16 +145,16 @@ def _own_source() -> bytes:
     return out.getvalue()
 
 
-def listed_names(root: Path, store: Store | None = None) -> list[str]:
-    """The names of the files of the project at `root` that travel, without modules that only its imports take along."""
-    return [path.as_posix() for path in _listed(find_project(root), store)]
+def listed_names(project: ProjectFolder, store: Store | None = None) -> list[str]:
+    """The names of the files of the project that travel, without modules that only its imports take along."""
+    return [path.as_posix() for path in _listed(project, store)]
 
 
-def _listed(project: Project, store: Store | None) -> set[Path]:
+def _listed(project: ProjectFolder, store: Store | None) -> set[Path]:
     return {f for f in listed_files(project.root, store) if not _stays(project.root, f)} if project.found else set()
 
 
-def left_out(project: Project, store: Store | None = None) -> list[str]:
+def left_out(project: ProjectFolder, store: Store | None = None) -> list[str]:
     """The files of a project that stay behind, though git does not ignore them; see `pack`."""
     listed = listed_files(project.root, store) if project.found else set()
     return sorted(path.as_posix() for path in listed if _stays(project.root, path))
@@ -182,15 +194,16 @@ def _check_size(files: Mapping[Path, Path], root: Path) -> None:
         )
 
 
-def unpack(bundle: Bundle, folder: Path) -> None:
-    """The project's files of a run, as they were at submission or at the resume that brought newer ones.
+def unpack(data: bytes, folder: Path, where: str) -> None:
+    """The project's files of an archive.
+
+    Args:
+        data: of the archive, which lies at `where`.
 
     Raises:
         StoreBroken: the archive is none, is larger than one may be, or has a file that would lie outside of `folder`.
             Nothing was written.
     """
-    key = bundle.newest_code()
-    where, data = bundle.store.path(key), bundle.read_sealed(key)
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             members = {info: inside for info in archive.infolist() if (inside := path_of(info.filename)) is not None}

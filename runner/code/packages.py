@@ -23,12 +23,13 @@ from runner.code import references
 from runner.code.dependencies import normal
 from runner.errors import PlanError, RunFailed
 from runner.process import private
-from runner.record.bundle import LOCK
 
 #: What every environment brings itself, built for its machines.
 BROUGHT = ("torch", "lake-runner")
 #: By this name every part of ours, and of others, knows that what is inside is installed, and no code of the user's.
 FOLDER = "site-packages"
+#: The lock on machines of the run, beside its code.
+_LOCK = "packages.lock"
 
 
 def lock(requirements: Sequence[str]) -> str:
@@ -104,11 +105,18 @@ def _entries(text: str) -> Iterator[tuple[str, str, str]]:
             yield entry, normal(match[1]), match[2]
 
 
+def leave_for_nodes(lock: str) -> None:
+    """Beside the code, which Ray carries to every other machine; see `provide_on_node`."""
+    folder = references.code_folder()
+    if folder is not None:
+        (folder / _LOCK).write_text(lock)
+
+
 def provide_on_node() -> None:
     """As Ray's workers begin: the lock lies beside the code that Ray has brought."""
     folder = references.code_folder()
-    if folder is not None and (folder / LOCK).exists():
-        provide((folder / LOCK).read_text())
+    if folder is not None and (folder / _LOCK).exists():
+        provide((folder / _LOCK).read_text())
 
 
 def is_whole(folder: Path) -> bool:

@@ -11,7 +11,7 @@ import dataclasses
 import functools
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MethodType, ModuleType
 from typing import Any
@@ -57,6 +57,11 @@ class FunctionRef:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.load()(*args, **kwargs)
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> FunctionRef:
+        """The reference that a spec holds, with the name of its kind."""
+        return cls(**{name: part for name, part in raw.items() if name != "kind"})
 
     def load(self) -> Any:
         """The function or class itself."""

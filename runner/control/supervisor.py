@@ -16,9 +16,10 @@ from typing import Any, TypeVar
 
 from runner.backends.base import EARLY, Backend, abandon, open_backend, place
 from runner.backends.local import liveness
-from runner.errors import ApiError, Fenced, RunnerError, StoreError, amended, internal, to_entry
+from runner.errors import ApiError, Fenced, RunnerError, StoreError, internal
 from runner.process.private import argument_of
 from runner.record.bundle import LIVE, Bundle, Doing
+from runner.record.failures import amended, to_entry
 from runner.record.history import (
     Action,
     DriverState,

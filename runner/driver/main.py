@@ -18,13 +18,14 @@ from types import FrameType, ModuleType
 from typing import Any
 
 from runner.code import optimized, packages, references
-from runner.code.archive import unpack
 from runner.code.modules import set_main
 from runner.driver import stages
 from runner.driver.engines.skip import SkipEngine
-from runner.errors import Fenced, StoreError, WorkerLost, entry_of, to_entry
+from runner.errors import Fenced, StoreError, WorkerLost
 from runner.process.private import argument_of
-from runner.record.bundle import LOCK, Bundle
+from runner.record.bundle import Bundle
+from runner.record.code import unpack
+from runner.record.failures import entry_of, to_entry
 from runner.record.history import fence, fold
 from runner.record.shipping import Shipper
 from runner.spec.job import Stage
@@ -112,9 +113,7 @@ def _bring_packages(bundle: Bundle) -> None:
     if lock is None:
         return
     packages.provide(lock)
-    folder = references.code_folder()
-    if folder is not None:
-        (folder / LOCK).write_text(lock)
+    packages.leave_for_nodes(lock)
 
 
 def _is_first(bundle: Bundle, leg: int, attempt: int) -> bool:

@@ -94,8 +94,9 @@ def gather(resolved: Resolved, force: Collection[str] = (), brought: Mapping[str
 
 
 def _tree(resolved: Resolved) -> Tree:
-    root, store = resolved.project.root, resolved.store
-    return Tree(root, functools.partial(listed_names, root, store), store.root if store.kind == LOCAL else "")
+    project, store = resolved.project, resolved.store
+    names = functools.partial(listed_names, project, store)
+    return Tree(project.root, names, store.root if store.kind == LOCAL else "")
 
 
 def _definition_facts(name: str, dataset: Dataset, catalog: Catalog, facts: Facts, present: Present) -> DataFacts:

@@ -15,7 +15,8 @@ from typing import Any
 import pyarrow as pa
 
 from runner.data.catalog import data_key
-from runner.data.files.listing import SourceFile, open_input
+from runner.data.files.listing import SourceFile
+from runner.data.files.opening import open_input
 from runner.data.formats import parquet
 from runner.data.formats.extension import read_schema
 from runner.data.formats.formats import inspect

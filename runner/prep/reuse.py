@@ -14,6 +14,7 @@ from runner.code.hashing import Identity
 from runner.code.tree import Tree, names_inside
 from runner.data.catalog import Catalog, has_sinks
 from runner.data.manifest import Manifest
+from runner.plan.project import find_project
 from runner.prep import trace as prep_trace
 from runner.store.store import LOCAL
 from runner.worker.scope import Scope
@@ -48,7 +49,9 @@ class Reuse:
             names_inside(manifest.base, (shard.path for shard in manifest.shards), self.root) for manifest in inputs
         ))  # fmt: skip
         store = scope.store.root if scope.store.kind == LOCAL else ""
-        tree = Tree(self.root, functools.partial(listed_names, self.root, scope.store), store, self.inside)
+        tree = Tree(
+            self.root, functools.partial(listed_names, find_project(self.root), scope.store), store, self.inside
+        )
         self._present = Present(self.root, scope.job.pin_packages, tree=tree)
         self.named = _named(identity, tree)
 

@@ -16,7 +16,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from runner.errors import Fenced, StageTimeout, StoreBroken, WorkerLost, entry_of, is_a
+from runner.errors import Fenced, StageTimeout, StoreBroken, WorkerLost
+from runner.record.failures import entry_of, is_a
 from runner.store.store import Entry
 from runner.untrusted.shapes import broken
 

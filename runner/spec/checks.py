@@ -124,11 +124,6 @@ class Fields:
             raise self.fail(field, value, "a function without `async`", "call it by `asyncio.run` in another one")
 
 
-def object_name(name: str) -> str:
-    """A name of a job or stage as Kubernetes and folders of any disk take it: lower-case, '-' for '_'."""
-    return name.lower().replace("_", "-")
-
-
 def _nearest_name(value: object, longest: int) -> str:
     if not isinstance(value, str):
         return "give a string"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,7 @@ def settled(config: Any, root: Path) -> Any:
     """
     known: dict[FunctionRef, Any] = {}
     raw = _encoded(config, root, known)
-    return decode(raw, lambda ref: known[reference_of(ref)])
+    return decode(raw, lambda ref: known[FunctionRef.from_json(ref)])
 
 
 def config_to_json(config: Any, root: Path) -> Any:
@@ -44,7 +43,7 @@ def config_to_json(config: Any, root: Path) -> Any:
 
 def config_from_json(raw: Any) -> Any:
     """The config instance; the user's code must be loadable in this process."""
-    return decode(raw, lambda ref: reference_of(ref).load())
+    return decode(raw, lambda ref: FunctionRef.from_json(ref).load())
 
 
 def config_values(raw: Any, root: Path | None = None) -> dict[str, Any]:
@@ -66,14 +65,9 @@ def _with_code(raw: Any, root: Path | None) -> Any:
     if not isinstance(raw, dict):
         return raw
     if raw.get("kind") == "FunctionRef" and "name" in raw:
-        ref = reference_of(raw)
+        ref = FunctionRef.from_json(raw)
         return {"code": code_hash(ref, root), "name": str(ref)}
     return {key: _with_code(part, root) for key, part in raw.items()}
-
-
-def reference_of(raw: Mapping[str, Any]) -> FunctionRef:
-    """The reference in JSON of `values.Writer`."""
-    return FunctionRef(**{name: part for name, part in raw.items() if name != "kind"})
 
 
 def _encoded(config: Any, root: Path, known: dict[FunctionRef, Any]) -> Any:

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from runner.errors import SpecError, listed, suggest
-from runner.spec.checks import Fields, checked, object_name
+from runner.spec.checks import Fields, checked
 from runner.spec.cluster import Cluster, Group, Kubernetes, Volume, package_names
 from runner.store import credentials
-from runner.untrusted.names import DATASET, JOB, STAGE, Kind
+from runner.untrusted.names import DATASET, JOB, STAGE, Kind, object_name
 from runner.values import records
 
 FORMATS = ("parquet", "ipc", "jsonl", "csv", "text", "files")

@@ -36,7 +36,7 @@ from runner.train.timers import Timers
 from runner.worker.scope import Scope
 
 if TYPE_CHECKING:
-    from runner.train.rank import Place
+    from runner.train.place import Place
 
 
 class TrainContext:

@@ -7,17 +7,39 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from runner.code import references
 from runner.errors import RunnerError
-from runner.train.gang.base import Failure
 
 if TYPE_CHECKING:
-    from runner.train.rank import Place
+    from runner.train.place import Place
 
 #: Words of gloo, NCCL and the store for a peer that went away.
 _ECHOES = ("connection closed by peer", "connection reset by peer", "broken pipe", "gloo/", "nccl error", "tcpstore")
+
+
+@dataclass(frozen=True)
+class Failure:
+    """How one rank failed.
+
+    Args:
+        at: seconds since 1970. A rank reports before it closes its connections, so what it causes comes later.
+        error: an exception of runner that can be pickled.
+        echo: it looks like the consequence of another rank's end (a lost connection), not like a cause.
+    """
+
+    rank: int
+    at: float
+    error: RunnerError
+    echo: bool = False
+
+
+def first_failure(failures: list[Failure]) -> RunnerError:
+    """The failure to show: the earliest cause; where there are only echoes, the earliest of them."""
+    causes = [failure for failure in failures if not failure.echo]
+    return min(causes or failures, key=lambda failure: failure.at).error
 
 
 def failure(rank: int, error: BaseException) -> Failure:

@@ -92,3 +92,8 @@ KEY = Kind(
 FILE = Kind("file", rf"(?!\.){_PART}", 200, "a name without '/', wildcards and control codes, that begins with no '.'")
 #: One name of a path.
 PART = Kind("name", _PART, 255, "a name without '/', wildcards and control codes")
+
+
+def object_name(name: str) -> str:
+    """A name of a job or stage as Kubernetes and folders of any disk take it: lower-case, '-' for '_'."""
+    return name.lower().replace("_", "-")

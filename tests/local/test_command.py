@@ -24,7 +24,9 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def command(*words: str, before: str = "", **options: object) -> subprocess.CompletedProcess[str]:
     """A real process of the command line."""
-    code = f"import sys\n{before}\nfrom runner.command import main\nsys.argv[1:] = {list(words)!r}\nsys.exit(main())"
+    code = (
+        f"import sys\n{before}\nfrom runner.cli.command import main\nsys.argv[1:] = {list(words)!r}\nsys.exit(main())"
+    )
     given = {"capture_output": True, "text": True, "check": False, "timeout": 120, **options}
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.run([sys.executable, "-c", code], env=environment, **given)  # type: ignore[call-overload,no-any-return]
@@ -46,7 +48,14 @@ sys.meta_path.insert(0, Press())
 
 
 @pytest.mark.parametrize(
-    "module", ["runner.cli.commands", "typer", "typer._adapters", "runner.cli.actions", "runner.plan.facts"]
+    "module",
+    [
+        "runner.cli.commands",
+        "typer",
+        "typer._adapters",
+        "runner.cli.actions",
+        "runner.plan.facts",
+    ],
 )
 @pytest.mark.parametrize("then", ["raise", "raise ImportError(name)", "pass"])
 def test_ctrl_c_before_anything_is_there(project: Path, module: str, then: str) -> None:

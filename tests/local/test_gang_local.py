@@ -195,10 +195,10 @@ def test_full_disk_keeps_the_last_checkpoint(tmp_path: Path) -> None:
 DRIVER = """
 import sys, time
 from pathlib import Path
-from runner.worker import gang
+from runner.train.gang import base as gang
 from tests.train_kit import Config, job, make_scope
-from runner.worker.gang_local import LocalGang
-from runner.worker.train import run_train
+from runner.train.gang.local import LocalGang
+from runner.train.stage import run_train
 
 if __name__ == "__main__":
     gang.warm_up()

@@ -146,7 +146,7 @@ def test_workers_die_with_their_driver(tmp_path: Path) -> None:
     """After kill -9 of the driver its busy workers are gone within seconds."""
     script = textwrap.dedent("""
         import pathlib, sys, time
-        from runner.worker.pool import ProcessPool
+        from runner.worker.pool.base import ProcessPool
         from tests.prep_kit import make_scope
         if __name__ == "__main__":
             pool = ProcessPool(2, make_scope(pathlib.Path(sys.argv[1])), "p")

@@ -52,7 +52,7 @@ def test_what_a_script_defines_below_its_guard_is_refused(tmp_path: Path, taken:
     """Workers import a script and do not run what is guarded, so a function defined there is named at submit."""
     script = tmp_path / "go.py"
     script.write_text(
-        f"from pathlib import Path\n{taken}\nfrom runner import capture\n"
+        f"from pathlib import Path\n{taken}\nfrom runner.code import references as capture\n"
         "if __name__ == '__main__':\n    def fit(ctx, config): ...\n    capture.reference(fit, Path('.'), 'here')\n"
     )
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False, cwd=tmp_path)
@@ -64,7 +64,7 @@ def test_what_a_script_takes_from_a_module_by_a_star_is_its_own(tmp_path: Path) 
     (tmp_path / "lib.py").write_text("class Fit:\n    def __call__(self, ctx, config): ...\nfit = Fit()\n")
     script = tmp_path / "go.py"
     script.write_text(
-        "from lib import *\nfrom pathlib import Path\nfrom runner import script\n"
+        "from lib import *\nfrom pathlib import Path\nfrom runner.code import script\n"
         "print(script.defines(Path(__file__), 'fit'))\n"
     )
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False, cwd=tmp_path)

@@ -12,7 +12,7 @@ import pytest
 from runner.errors import RunFailed
 from runner.train import accelerator
 from runner.train.accelerator import Seen, Wanted, cuda_version, disagreements, driver_version, faults, summary
-from runner.train.rank import Place
+from runner.train.place import Place
 
 H100 = Seen(
     torch="2.9.1+cu128", cuda="12.8", gpus=1, name="NVIDIA H100 80GB HBM3", driver="570.86.15", driver_cuda=(12, 8),

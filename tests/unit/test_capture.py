@@ -16,6 +16,7 @@ from runner import Group
 from runner.code import references
 from runner.errors import ProjectError, SpecError
 from runner.process.code_root import is_installed
+from runner.process.package import PACKAGE
 from runner.spec import wire
 from runner.values import texts
 
@@ -44,8 +45,8 @@ def test_a_function_of_a_file_travels_as_its_place(tmp_path: Path) -> None:
     [
         ("/any/lib/python3.11/site-packages/numpy/core.py", True), ("/usr/lib/python3/dist-packages/yaml.py", True),
         (json.__file__, True), (os.path.realpath(json.__file__), True),
-        (f"{sysconfig.get_path('scripts')}/pytest", True), (texts.__file__, True), (Path(texts.__file__).parent, True),
-        (__file__, False), (f"{Path(texts.__file__).parent}_tools/a.py", False), ("/home/me/site-packages.py", False),
+        (f"{sysconfig.get_path('scripts')}/pytest", True), (texts.__file__, True), (PACKAGE, True),
+        (__file__, False), (f"{PACKAGE}_tools/a.py", False), ("/home/me/site-packages.py", False),
     ],
 )  # fmt: skip
 def test_where_a_file_lies_tells_whose_it_is(file: str | Path, installed: bool) -> None:
@@ -55,7 +56,7 @@ def test_where_a_file_lies_tells_whose_it_is(file: str | Path, installed: bool) 
 
 def test_a_function_of_runners_own_travels_by_its_name() -> None:
     """Also where the project is the folder that runner lies in: its files travel as runner, not as the project's."""
-    ref = references.reference(texts.read, Path(__file__).parents[2], "here")
+    ref = references.reference(texts.read, PACKAGE.parent, "here")
     assert (ref.file, ref.module, ref.name) == (None, "runner.values.texts", "read")
 
 
@@ -63,7 +64,7 @@ def test_a_function_of_runners_own_travels_by_its_name() -> None:
 def test_what_no_other_process_can_import_is_refused(function: Any) -> None:
     """Lambdas and methods are refused with the way out."""
     with pytest.raises(SpecError, match="top level"):
-        references.reference(function, Path(__file__).parents[2], "Prep 'x', field 'fn'")
+        references.reference(function, PACKAGE.parent, "Prep 'x', field 'fn'")
 
 
 def test_a_nested_function_is_refused() -> None:
@@ -73,14 +74,14 @@ def test_a_nested_function_is_refused() -> None:
         return x
 
     with pytest.raises(SpecError, match="inner"):
-        references.reference(inner, Path(__file__).parents[2], "x")
+        references.reference(inner, PACKAGE.parent, "x")
 
 
 def test_a_notebooks_function_travels_by_value(tmp_path: Path) -> None:
     """What an interactive session defines is pickled with what it uses, and loads in another process."""
     code = (
         "from pathlib import Path\n"
-        "from runner import capture, wire\n"
+        "from runner.code import references as capture; from runner.spec import wire\n"
         "factor = 3\n"
         "def f(x): return x * factor\n"
         f"ref = capture.reference(f, Path({str(tmp_path)!r}), 'x')\n"
@@ -99,12 +100,13 @@ def test_a_notebooks_function_travels_by_value(tmp_path: Path) -> None:
 def test_what_came_by_value_goes_on_by_value(tmp_path: Path) -> None:
     """A resume that changes the config of a notebook's run reads its classes, and writes them again."""
     define = (
-        "import json, sys\nfrom dataclasses import dataclass\nfrom pathlib import Path\nfrom runner import config\n"
+        "import json, sys\nfrom dataclasses import dataclass\nfrom pathlib import Path\n"
+        "from runner.spec import config\n"
         "@dataclass\nclass Config:\n    n: int = 1\n"
         "json.dump(config.config_to_json(Config(5), Path(sys.argv[1])), sys.stdout)"
     )
     again = (
-        "import json, sys\nfrom pathlib import Path\nfrom runner import config\n"
+        "import json, sys\nfrom pathlib import Path\nfrom runner.spec import config\n"
         "made = config.config_from_json(json.load(open(Path(sys.argv[1]) / 'first')))\n"
         "json.dump(config.config_to_json(made, Path(sys.argv[1])), sys.stdout)"
     )

@@ -50,7 +50,7 @@ def test_ps_lists_the_index_once_and_opens_only_runs_that_live(
 #: Runs commands one after the other, in a process that nothing else has loaded modules into.
 COMMANDS = """
 import sys
-from runner.cli import app
+from runner.cli.commands import app
 for words in {commands!r}:
     try:
         app(words, prog_name="runner")

@@ -56,7 +56,7 @@ def test_a_run_and_who_submits_it_see_the_same_files(root: Path, tmp_path: Path)
     assert set(deps) == {TRAVELLING, "tables/a.csv", "big.bin", "venv/y.json"}
 
     def agrees() -> bool:
-        tree = Tree(root, lambda: listed_names(root, store), store.root)
+        tree = Tree(root, lambda: listed_names(find_project(root), store), store.root)
         return Present(root, tree=tree).agrees({"deps": deps})
 
     write(root, {"ignored.bin": "2", "out/new": "2", "jobs/b.py": "", "new.md": "", "tables/.new": ""})

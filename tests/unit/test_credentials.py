@@ -13,7 +13,8 @@ import pytest
 from runner import Dataset
 from runner.backends import boot
 from runner.code.archive import left_out, pack
-from runner.data.files.listing import filesystem, list_files
+from runner.data.files.listing import list_files
+from runner.data.files.opening import filesystem
 from runner.errors import InputError, SpecError, StoreRefused
 from runner.plan.project import Project
 from runner.store import credentials

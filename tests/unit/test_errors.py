@@ -12,7 +12,6 @@ import pytest
 from runner import errors
 from runner.code import references
 from runner.errors import (
-    NAMES,
     ApiError,
     DataError,
     Explained,
@@ -26,14 +25,9 @@ from runner.errors import (
     StoreRefused,
     UserCodeError,
     WorkerLost,
-    amended,
-    entry_of,
-    exit_code_of,
-    from_entry,
-    is_a,
-    to_entry,
 )
 from runner.kube.client import KubeError
+from runner.record.failures import NAMES, amended, entry_of, exit_code_of, from_entry, is_a, to_entry
 from runner.train.failure import as_runner_error
 from runner.worker.pool.child import answer
 

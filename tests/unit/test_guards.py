@@ -58,7 +58,7 @@ RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 
 
 def part(module: str) -> str:
-    """The layer's name of a module: 'runner.data.stream.order' -> 'data'."""
+    """The layer's name of a module: 'runner.data.stream.stream.order' -> 'data'."""
     return module.split(".")[1] if "." in module else "__init__"
 
 
@@ -115,7 +115,7 @@ site = pathlib.Path(tempfile.mkdtemp())
 sys.path.insert(0, {str(ROOT)!r})
 sys.path.append(str(site))
 import runner
-from runner.project import find_project
+from runner.plan.project import find_project
 find_project(pathlib.Path({str(ROOT)!r})).stems(runner.Dataset)
 import datasets
 print(datasets.load_dataset)

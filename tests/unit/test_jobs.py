@@ -36,7 +36,7 @@ def project_on_path(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_jobs_load_neither_torch_nor_ray() -> None:
     """Every job and dataset of the project resolves by its stem, without loading torch, Ray or pandas."""
     code = (
-        "import sys, runner; from runner.project import find_project\n"
+        "import sys, runner; from runner.plan.project import find_project\n"
         "project = find_project()\n"
         "for kind in (runner.Job, runner.Dataset, runner.Cluster):\n"
         "    for stem in project.stems(kind):\n"

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from runner.errors import Fenced, InternalError, RunFailed, WorkerLost, entry_of
+from runner.errors import Fenced, InternalError, RunFailed, WorkerLost
+from runner.record.failures import entry_of
 from runner.record.history import (
     EVICTED,
     EXIT_GRACE_S,

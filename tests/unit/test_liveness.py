@@ -22,7 +22,7 @@ HERE = {"host": "box", "machine": "m1", "boot": "b1", "space": "s1"}
 PROCESS = """
 import json, subprocess, sys
 from pathlib import Path
-from runner.backends import liveness
+from runner.backends.local import liveness
 who = liveness.identity(Path(sys.argv[1]))
 child = subprocess.Popen(["sleep", "60"], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
 print(json.dumps({**who, "child": child.pid}), flush=True)

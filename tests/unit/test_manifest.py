@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from runner import Cluster, Group, Kubernetes, Volume
+from runner.backends import entry
 from runner.backends.kuberay import manifest
 from runner.errors import SpecError
 from runner.kube import names
@@ -101,8 +102,8 @@ def test_the_template_of_the_user_is_laid_over_last() -> None:
 
 def test_the_entrypoint_survives_two_shells() -> None:
     """Nothing in it is expanded by a shell, and it holds no value of the run."""
-    assert not set("$`\\!") & set(manifest.ENTRYPOINT)
-    assert "r1" not in manifest.ENTRYPOINT
+    assert not set("$`\\!") & set(entry.ENTRYPOINT)
+    assert "r1" not in entry.ENTRYPOINT
 
 
 def test_a_queue_is_a_label_and_takes_the_priority() -> None:

@@ -67,8 +67,8 @@ def test_whatever_a_name_stands_for_travels_by_it(tmp_path: Path) -> None:
         with pytest.raises(SpecError, match="a lambda in .*f.py is not at the top level"):
             references.reference(module.hidden[0], tmp_path, "here")
     code = (
-        "import json, sys\nfrom pathlib import Path\nfrom runner import capture, wire\n"
-        "capture.set_code_root(Path('.'))\n"
+        "import json, sys\nfrom pathlib import Path\nfrom runner.code import references\n"
+        "from runner.spec import wire\nreferences.set_code_root(Path('.'))\n"
         "found = [wire.from_json(ref).load() for ref in json.loads(sys.argv[1])]\n"
         "print(json.dumps([f(1) for f in found[:-1]] + [found[-1].__name__]))"
     )
@@ -79,7 +79,7 @@ def test_whatever_a_name_stands_for_travels_by_it(tmp_path: Path) -> None:
 CHILDREN = """
 import json, multiprocessing, pickle, sys
 from pathlib import Path
-from runner import capture, wire
+from runner.code import references as capture; from runner.spec import wire
 if __name__ == "__main__":
     from runner.worker.children import make_ready
     capture.set_code_root(Path(sys.argv[1]))
@@ -127,7 +127,7 @@ SESSION = """
 import sys; sys.path.insert(0, {tests!r})
 import json
 from pathlib import Path
-from runner import capture, wire
+from runner.code import references as capture; from runner.spec import wire
 from runner.errors import SpecError
 K = 3
 def helper(x): return Wrapped(x * K).value

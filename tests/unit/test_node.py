@@ -102,7 +102,7 @@ def test_a_worker_of_ray_is_in_the_projects_folder(payload: dict[str, Any], tmp_
     worker = f"""
 import os, pickle
 from pathlib import Path
-from runner.worker.pool_ray import _Actor
+from runner.worker.pool.ray import _Actor
 made = _Actor({here!r}, "fit", "prep-0")
 Path({str(told)!r}).write_bytes(made.run(pickle.dumps(os.path.abspath), pickle.dumps("params.json")))
 """

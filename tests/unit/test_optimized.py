@@ -14,6 +14,7 @@ import pytest
 
 import runner
 from runner import Cluster, Group, Kubernetes
+from runner.backends import entry
 from runner.backends.kuberay import check as kube_run
 from runner.backends.kuberay import manifest
 from runner.backends.kuberay.machines import run_facts
@@ -88,7 +89,7 @@ def test_a_driver_in_a_pod_has_it_and_tells_its_workers(of_level: Run, level: in
     facts = dataclasses.replace(run_facts(of_level.bundle), cluster=cluster)
     job = manifest.ray_job(facts, 0, 1, "cpu", (1, 1), None)
     assert job["spec"]["entrypoint"].startswith(f"{optimized.VARIABLE}={level} python " if level else "python ")
-    assert optimized.VARIABLE not in json.dumps(job["spec"]["rayClusterSpec"]).replace(manifest.boot_text(), "")
+    assert optimized.VARIABLE not in json.dumps(job["spec"]["rayClusterSpec"]).replace(entry.boot_text(), "")
 
 
 def test_rays_services_are_not_told(level: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,7 +149,7 @@ def test_a_cluster_does_not_say_it_for_itself(tmp_path: Path, monkeypatch: pytes
 
 def test_the_level_is_pythons_own(project: Path) -> None:
     """The flag and the variable mean the same to a submit."""
-    words = ["-c", "from runner import optimized; print(optimized.level())"]
+    words = ["-c", "from runner.code import optimized; print(optimized.level())"]
     for flags, variable, level in ((["-O"], "", "1"), (["-OO"], "", "2"), ([], "1", "1"), ([], "", "0")):
         environment = {**os.environ, optimized.VARIABLE: variable}
         done = subprocess.run([sys.executable, *flags, *words], env=environment, stdout=subprocess.PIPE, check=True)

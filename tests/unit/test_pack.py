@@ -176,8 +176,8 @@ LIB = {
 WORKER = """
 import sys
 from pathlib import Path
-from runner import capture
-from runner.codehash import identify
+from runner.code import references as capture
+from runner.code.hashing import identify
 root = Path(sys.argv[1])
 capture.set_code_root(root)
 print(identify([capture.FunctionRef("fn", "jobs/a.py", "jobs.a")], root).hash)

@@ -13,8 +13,9 @@ import pytest
 from runner.client import leftovers, submit
 from runner.client.run import Run
 from runner.data.catalog import Catalog
-from runner.errors import RunFailed, StoreBroken, UserCodeError, to_entry
+from runner.errors import RunFailed, StoreBroken, UserCodeError
 from runner.record.bundle import Bundle, read_index
+from runner.record.failures import to_entry
 from runner.record.history import RunState, fold
 from runner.record.kept import checkpoints
 from runner.store.store import ENTRY_BYTES, Log

@@ -95,7 +95,7 @@ def test_a_run_finds_its_folder_beside_a_squatter(shared: Path, monkeypatch: pyt
 def test_arguments_are_not_in_the_command_line(tmp_path: Path) -> None:
     """What a program of a run is started with cannot be read in the list of processes, and arrives whole."""
     (tmp_path / "shows.py").write_text(
-        "import json, sys\nfrom runner.private import argument_of\n"
+        "import json, sys\nfrom runner.process.private import argument_of\n"
         "given = argument_of(sys.argv[1:])\nprint(json.dumps(given), flush=True)\nsys.stdin.read()\n"
         "import signal; signal.pause()\n"
     )

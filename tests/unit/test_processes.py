@@ -16,7 +16,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux give
 SUPERVISOR = """
 import os, subprocess, sys, time
 import psutil
-from runner.backends import processes
+from runner.worker import processes
 
 def away(command):
     started = subprocess.run(["setsid", "sh", "-c", command + " & echo $!"], env={"PATH": os.environ["PATH"]},

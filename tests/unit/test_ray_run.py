@@ -20,8 +20,9 @@ from runner.backends.ray.client import RayJobsOutside
 from runner.backends.ray.machines import RayJobsBackend, remove_drivers
 from runner.backends.ray.why import reasons
 from runner.client import submit as api
-from runner.errors import InputError, PlanError, SpecError, StoreError, WorkerAway, entry_of
+from runner.errors import InputError, PlanError, SpecError, StoreError, WorkerAway
 from runner.record.bundle import Bundle
+from runner.record.failures import entry_of
 from runner.record.history import LOST, DriverState, fold
 from runner.store.store import Store
 from tests.cli_kit import write_project

@@ -22,8 +22,8 @@ from runner.errors import (
     StoreAway,
     StoreRefused,
     UserCodeError,
-    entry_of,
-)  # fmt: skip
+)
+from runner.record.failures import entry_of  # fmt: skip
 from runner.record.history import RunState, View
 from runner.views.documents import run_document
 from runner.views.progress import Progress

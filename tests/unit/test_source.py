@@ -14,7 +14,8 @@ import pytest
 from runner.data.files import etags
 from runner.data.files import local as local_files
 from runner.data.files.etags import content_etag
-from runner.data.files.listing import infer_format, list_files, open_input, partitions_of
+from runner.data.files.listing import infer_format, list_files, partitions_of
+from runner.data.files.opening import open_input
 from runner.errors import DataError
 from tests.data_kit import RemoteFileSystem, register_remote
 

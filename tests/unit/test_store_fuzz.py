@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from runner.code.archive import unpack
 from runner.errors import StoreBroken
 from runner.record.bundle import Bundle
+from runner.record.code import unpack
 from runner.store.store import Store
 from tests.store_fuzz import COMMANDS, ENDED, Fuzz, archives
 

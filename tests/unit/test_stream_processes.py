@@ -156,7 +156,7 @@ def test_tensors_survive_the_way(data: str) -> None:
 READING = """
 import sys, time
 import pyarrow.csv
-from runner.data.readable import Readable
+from runner.data.files.readable import Readable
 
 class Slow(Readable):
     def read(self, count=-1):

@@ -15,8 +15,7 @@ import torch.distributed as dist
 
 from runner.errors import StageTimeout, UserCodeError, WorkerLost
 from runner.train import watchdog
-from runner.train.failure import is_echo
-from runner.train.gang.base import Failure, first_failure
+from runner.train.failure import Failure, first_failure, is_echo
 from runner.train.parallel import may_settle, settle_buckets
 from runner.train.watchdog import Watchdog
 

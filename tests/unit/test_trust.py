@@ -20,10 +20,10 @@ from runner.backends.kuberay import manifest
 from runner.backends.kuberay.machines import run_facts
 from runner.client import submit
 from runner.client.run import Run
-from runner.code.archive import unpack
 from runner.errors import InputError, NotYours, RunNotFound, StoreRefused
 from runner.record import origin, trust
 from runner.record.bundle import CODE, SPEC, Bundle, find_run
+from runner.record.code import unpack
 from runner.spec.job import Kubernetes
 from runner.store.store import Store
 from runner.worker.scope import Scope

@@ -14,7 +14,8 @@ from runner.cli import console as shown
 from runner.cli.plot import save_plot
 from runner.cli.screens import PlainScreen
 from runner.cli.tables import plain_table
-from runner.errors import DataError, UserCodeError, from_entry, to_entry
+from runner.errors import DataError, UserCodeError
+from runner.record.failures import from_entry, to_entry
 from runner.untrusted.visible import log_line, one_line, visible
 
 #: What sets a clipboard or a title, clears a screen, writes over lines, turns the direction of reading.

@@ -13,12 +13,13 @@ from typing import Any
 from runner.backends.kuberay import manifest
 from runner.backends.local.machines import LocalBackend
 from runner.code import optimized
-from runner.errors import OutOfMemory, WorkerLost, is_a
+from runner.errors import OutOfMemory, WorkerLost
 from runner.kube import events, names, pods
 from runner.kube.client import JOBS, PODS, RAY_CLUSTERS, RAY_JOBS, Kube, KubeError
 from runner.kube.ledger import Ledger
 from runner.kube.watch import Watched
 from runner.record.bundle import Bundle
+from runner.record.failures import is_a
 from runner.record.history import EVICTED, LOST, DriverState, fold
 from runner.spec import wire
 from runner.spec.cluster import Kubernetes

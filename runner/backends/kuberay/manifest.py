@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
+from runner.backends.entry import ENTRYPOINT, boot_text
 from runner.code import optimized
 from runner.kube import names
 from runner.spec.job import Cluster, Group, Kubernetes, Volume
@@ -19,8 +19,6 @@ SUPERVISOR_TTL_S = 300
 GRACE_S = 5
 #: The name of our container in every pod; a `pod_template` speaks of it by this name.
 CONTAINER = "main"
-#: Runs the text in RUNNER_BOOT. It passes through a shell, so it has no character that one would change.
-ENTRYPOINT = "python -c \"import os; exec(os.environ['RUNNER_BOOT'])\""
 CODE_FOLDER = "/tmp/lake-runner/code"
 #: Seconds without work after which Ray's autoscaler gives a machine back.
 IDLE_S = 15
@@ -161,11 +159,6 @@ def owned_by(owner: Mapping[str, Any]) -> dict[str, Any]:
         "controller": False,
         "blockOwnerDeletion": True,
     }
-
-
-def boot_text() -> str:
-    """The program that fetches the run's code."""
-    return (Path(__file__).parent / "boot.py").read_text()
 
 
 # -- pods ------------------------------------------------------------------------------------------------------------

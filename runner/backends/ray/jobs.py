@@ -6,7 +6,7 @@ import json
 import re
 from typing import Any
 
-from runner.backends.kuberay.manifest import ENTRYPOINT, boot_text
+from runner.backends.entry import ENTRYPOINT, boot_text
 from runner.backends.ray.api import RayApi
 from runner.code import optimized
 from runner.kube import names

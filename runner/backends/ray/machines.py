@@ -15,8 +15,9 @@ from typing import Any
 from runner.backends.ray.api import TERMINAL, RayApi, RayApiError
 from runner.backends.ray.jobs import driver_id, is_driver, start_driver
 from runner.code import references
-from runner.errors import WorkerAway, is_a
+from runner.errors import WorkerAway
 from runner.record.bundle import Bundle
+from runner.record.failures import is_a
 from runner.record.history import LOST, DriverState, fold
 from runner.worker import processes
 

@@ -11,17 +11,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import unquote
 
-import pyarrow as pa
-
 from runner.data.files import local as local_files
 from runner.data.files.compression import compression_of, file_name, refused_compression
 from runner.data.files.etags import content_etag
-from runner.data.files.ranges import RangeFile, keep_whole
-from runner.data.files.readable import lend
+from runner.data.files.opening import filesystem, is_local
+from runner.data.files.ranges import keep_whole
 from runner.data.files.tables import refuse_tables
-from runner.data.formats.explain import FileChanged
 from runner.errors import DataError, listed, suggest
-from runner.store import credentials
 
 FORMATS = ("parquet", "ipc", "jsonl", "csv", "text", "files")
 _ENDINGS = {
@@ -33,7 +29,6 @@ _HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
 _THREADS = 16
 #: 'zip://a.csv::s3://bucket/b.zip', 'simplecache::s3://...'; but '::' may also stand in a name.
 _MAGIC = re.compile(r"[*?\[{]")
-_CHAINED = re.compile(r"[^/]*::|.*::[A-Za-z0-9+]+://|(zip|tar|libarchive|dir|reference|\w*cache|cached)://.*::")
 
 
 @dataclass(frozen=True)
@@ -140,54 +135,10 @@ def partitions_of(path: str) -> dict[str, str | None]:
     return dict(zip(keys, values, strict=True))
 
 
-def filesystem(url: str, options: Mapping[str, Any] | None = None) -> tuple[Any, str]:
-    """The fsspec file system of `url` and the path inside it."""
-    import fsspec
-
-    if "://" not in url or url.startswith("file://"):
-        fs = fsspec.filesystem("file", **credentials.resolved(options))
-        return fs, fs._strip_protocol(os.path.expanduser(url))
-    if _CHAINED.match(url):
-        raise DataError("a chained URL", allowed="a plain fsspec URL", todo="unpack the archive first", where=url)
-    kind = fsspec.get_filesystem_class(url.split("://", 1)[0])
-    fs = kind(**{**kind._get_kwargs_from_urls(url), **credentials.resolved(options)})
-    return fs, kind._strip_protocol(url)
-
-
-def open_input(
-    url: str, size: int, options: Mapping[str, Any] | None = None, *, path: str | None = None, mapped: bool = False
-) -> pa.NativeFile:
-    """A file opened for random reads; each read fetches exactly the bytes asked for.
-
-    Args:
-        size: bytes that the file had when it was listed.
-        path: the part of the URL that is relative to the dataset's folder. A link by which somebody else would have
-            this user read a file outside of that folder is refused, as it is when files are listed.
-        mapped: map a local file into memory (reads copy nothing; the file must not shrink meanwhile).
-
-    Raises:
-        OSError: it is absent, may not be read, or (`FileChanged`) has another size.
-        DataError: it is no regular file, or such a link.
-    """
-    fs, place = filesystem(url, options)
-    if _is_local(fs):
-        base = place.removesuffix(f"/{path}")
-        with local_files.opened(place, "" if base == place else base or "/") as (name, found):
-            if found != size:
-                raise FileChanged(f"the file has {found} bytes, {size} were listed")
-            return pa.memory_map(name) if mapped and size else pa.OSFile(name)
-    if fs.protocol in (
-        "memory",
-        ("memory",),
-    ):  # every open() of fsspec's memory file gives the same object, with one position
-        return pa.BufferReader(fs.cat_file(place))
-    return lend(RangeFile(fs, place, size))
-
-
 def _find(fs: Any, root: str) -> tuple[str, dict[str, dict[str, Any]]]:
     """The base folder (the file itself where `root` is one) and every file found: path -> info."""
     is_glob = _MAGIC.search(root)
-    if _is_local(fs):
+    if is_local(fs):
         return local_files.find(root, _braces(root) if is_glob and not os.path.lexists(root) else None)
     fs.invalidate_cache()
     if is_glob and not fs.exists(root):
@@ -209,11 +160,6 @@ def _braces(pattern: str) -> list[str]:
         return [pattern]
     head, tail = pattern[: found.start()], pattern[found.end() :]
     return [one for word in found[1].split(",") for one in _braces(f"{head}{word}{tail}")]
-
-
-def _is_local(fs: Any) -> bool:
-    protocol = fs.protocol if isinstance(fs.protocol, str) else fs.protocol[0]
-    return protocol in ("file", "local")
 
 
 def _only_files(found: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:

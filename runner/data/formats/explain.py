@@ -7,12 +7,8 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 
+from runner.data.files.opening import FileChanged
 from runner.errors import DataError, RunnerError
-
-
-class FileChanged(OSError):
-    """A file is not what was listed."""
-
 
 #: What wrong code raises, not wrong data.
 _BUGS = (TypeError, AttributeError, AssertionError, NameError, ImportError)

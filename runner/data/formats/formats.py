@@ -7,7 +7,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from runner.data.files.listing import SourceFile, open_input
+from runner.data.files.listing import SourceFile
+from runner.data.files.opening import open_input
 from runner.data.formats import ipc, lines, parquet
 from runner.data.formats.columns import add_partitions, check_columns, fill, unify
 from runner.data.formats.explain import explained

@@ -9,7 +9,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from runner.data.files.listing import SourceFile, open_input
+from runner.data.files.listing import SourceFile
+from runner.data.files.opening import open_input
 from runner.data.files.overlay import Overlay
 from runner.data.formats.arrow_messages import BATCH, SCHEMA, Message, blocks, message
 from runner.data.formats.extension import KEY, plain_batch, plain_schema, without_types

@@ -11,7 +11,8 @@ import numpy as np
 import pyarrow as pa
 
 from runner.data.files.compression import Counted, compression_of, decompressed, file_name, refused_compression
-from runner.data.files.listing import SourceFile, open_input
+from runner.data.files.listing import SourceFile
+from runner.data.files.opening import open_input
 from runner.data.files.readable import Readable
 from runner.data.formats import csv_rows, jsonl
 from runner.data.formats.blocks import blocks, cut, line_ends

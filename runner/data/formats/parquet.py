@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from runner.data.files.listing import SourceFile, open_input
+from runner.data.files.listing import SourceFile
+from runner.data.files.opening import open_input
 from runner.data.files.overlay import Overlay
 from runner.data.formats.columns import fill
 from runner.data.formats.extension import plain_batch

@@ -16,7 +16,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from runner.data.files.listing import SourceFile, open_input
+from runner.data.files.listing import SourceFile
+from runner.data.files.opening import open_input
 from runner.data.formats.extension import KEY, plain_schema, without_types
 from runner.data.formats.parquet_pages import Plan
 from runner.data.limits import beyond, limits, shown_bytes

@@ -20,7 +20,6 @@ from runner.code.modules import MAIN, inside_of
 from runner.code.references import FunctionRef
 from runner.errors import SpecError
 from runner.process.code_root import is_installed
-from runner.spec.config import reference_of
 from runner.values.tagged import TAG
 
 #: Types of Python's that may stand for themselves, as in ``defaultdict(list)``.
@@ -87,7 +86,7 @@ def classes(raw: Any, known: dict[FunctionRef, type] | None = None) -> dict[Func
             raise _refused("the checkpoint", "a functools.partial", _PLAINLY)
         field = _FIELD.get(kind) if isinstance(kind, str) else None
         if field is not None:
-            ref = reference_of(raw[field])
+            ref = FunctionRef.from_json(raw[field])
             known[ref] = found = find(ref)
             if not _FITS[kind](ref, found):
                 raise _refused("the checkpoint", f"{ref} as {kind}", _PLAINLY)

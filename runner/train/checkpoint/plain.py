@@ -15,8 +15,8 @@ from typing import Any
 
 import torch
 
+from runner.code.references import FunctionRef
 from runner.errors import SpecError, brief
-from runner.spec.config import reference_of
 from runner.train.checkpoint import classes as state_classes
 from runner.values import kinds
 from runner.values.tagged import Writer, decode
@@ -61,7 +61,7 @@ def writer() -> Writer:
 def back(raw: Any) -> Any:
     """The value behind JSON of `writer`. Raises SpecError where it names what a checkpoint may not."""
     known = state_classes.classes(raw)
-    return decode(raw, lambda ref: known[reference_of(ref)])
+    return decode(raw, lambda ref: known[FunctionRef.from_json(ref)])
 
 
 def plain(value: Any, where: str, notes: dict[str, Any] | None = None) -> Any:

@@ -6,10 +6,8 @@ others are ended, and the failure that came first is raised.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Protocol
 
-from runner.errors import RunnerError
 from runner.spec.job import Train
 from runner.worker.scope import Scope
 
@@ -33,28 +31,6 @@ class Gang(Protocol):
             RunnerError: whatever else of ours a rank raised (StoreError, StageTimeout, DataError, ...).
         """
         ...
-
-
-@dataclass(frozen=True)
-class Failure:
-    """How one rank failed.
-
-    Args:
-        at: seconds since 1970. A rank reports before it closes its connections, so what it causes comes later.
-        error: an exception of runner that can be pickled.
-        echo: it looks like the consequence of another rank's end (a lost connection), not like a cause.
-    """
-
-    rank: int
-    at: float
-    error: RunnerError
-    echo: bool = False
-
-
-def first_failure(failures: list[Failure]) -> RunnerError:
-    """The failure to show: the earliest cause; where there are only echoes, the earliest of them."""
-    causes = [failure for failure in failures if not failure.echo]
-    return min(causes or failures, key=lambda failure: failure.at).error
 
 
 def warm_up() -> None:

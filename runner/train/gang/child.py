@@ -14,7 +14,7 @@ from typing import Any
 
 from runner.errors import InternalError
 from runner.spec.job import Train
-from runner.train.gang.base import Failure
+from runner.train.failure import Failure
 from runner.worker import children
 from runner.worker.forkserver_child import die_with_server
 
@@ -46,7 +46,8 @@ def start_rank(
     code = 1
     try:
         from runner.spec.shape import told_threads
-        from runner.train.rank import LocalStore, Place, run_rank
+        from runner.train.place import LocalStore, Place
+        from runner.train.rank import run_rank
         from runner.worker.pool.child import redirect
         from runner.worker.scope import Scope
 

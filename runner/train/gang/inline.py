@@ -13,6 +13,7 @@ class InlineGang:
 
     def run(self, stage: Train, scope: Scope, argument: dict[str, Any]) -> dict[str, Any]:
         """See `Gang.run`; the user's exception passes through unchanged."""
-        from runner.train.rank import Place, run_rank
+        from runner.train.place import Place
+        from runner.train.rank import run_rank
 
         return run_rank(Place(), stage, scope, argument)

@@ -18,8 +18,8 @@ from typing import Any
 from runner.errors import Interrupted, WorkerLost
 from runner.spec.job import Train
 from runner.train import pipe_store
+from runner.train.failure import Failure, first_failure
 from runner.train.gang import server as gang_server
-from runner.train.gang.base import Failure, first_failure
 from runner.train.gang.child import start_rank
 from runner.worker import processes
 from runner.worker.scope import Scope

@@ -19,7 +19,7 @@ from runner.errors import Interrupted, OutOfMemory, RunFailed, RunnerError, Work
 from runner.spec.job import Train
 from runner.spec.shape import share_of_rank
 from runner.train import accelerator
-from runner.train.gang.base import Failure, first_failure
+from runner.train.failure import Failure, first_failure
 from runner.worker import ray_session
 from runner.worker.node import Node
 from runner.worker.scope import Scope
@@ -124,7 +124,8 @@ def run_ray_rank(config: dict[str, Any]) -> dict[str, Any]:
     import ray.train
 
     from runner.train.failure import failure
-    from runner.train.rank import Place, run_rank
+    from runner.train.place import Place
+    from runner.train.rank import run_rank
     from runner.worker.pool.child import redirect
 
     context = ray.train.get_context()
