@@ -30,6 +30,7 @@ lint: $(READY)  ## Style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo --no-cache
 
 unit: $(READY)  ## Tests that start no run
 	$(BIN)/pytest -n logical tests/unit

@@ -21,6 +21,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from runner.backends.entry import PROGRAMS, PROGRAMS_FIELD
 from runner.code import archive, optimized, references
 from runner.code.imported import import_folders
 from runner.code.modules import set_main
@@ -39,6 +40,7 @@ from runner.values.tagged import TAG
 
 FILE, BUNDLE, SET, SUBMITTED = "the file now", "the run", "this resume", "--set of the submission"
 ABSENT = "-"
+_PROGRAM = f"{__package__}.revise"
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ def ask(question: Question) -> Revision:
     with tempfile.TemporaryDirectory(prefix="runner-revise-") as folder:
         (Path(folder) / "question").write_bytes(pickle.dumps(question))
         # -P: a module of the project that is called like one of the standard library must not stand before that
-        words = [sys.executable, "-P", "-m", "runner.client.revise", folder]
+        words = [sys.executable, "-P", "-m", _PROGRAM, folder]
         done = subprocess.run(
             words, capture_output=True, text=True, check=False, cwd=question.project.root,
             env=optimized.environment(os.environ, optimized.level_of(question.spec)),
@@ -128,6 +130,8 @@ def answer(question: Question) -> Revision:
     _check_stages(question, before, resolved.job)
     spec = _spec(question, resolved)
     lines = tuple(_lines(question, spec, before, resolved.job, origins))
+    if question.path is not None:
+        spec[PROGRAMS_FIELD] = PROGRAMS  # runner itself travels with the code, this one now
     return Revision(spec, lines, None if question.path is None else _packed(question, spec))
 
 

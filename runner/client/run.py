@@ -252,7 +252,7 @@ class Run:
 
     def resume(self, **options: Any) -> Run:
         """Go on with the run; see `runner.resume` for what may be changed. Returns this run."""
-        above = importlib.import_module("runner.client.submit")  # it starts runs, and knows this module
+        above = importlib.import_module(f"{__package__}.submit")  # it starts runs, and knows this module
         resumed: Run = above.resume(self, **options)
         return resumed
 

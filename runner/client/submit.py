@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.backends.base import EARLY, open_backend, open_outside, place
+from runner.backends.entry import PROGRAMS, PROGRAMS_FIELD
 from runner.backends.local import check as local_run
 from runner.client import revise
 from runner.client.run import Run
@@ -700,6 +701,7 @@ def _write_bundle(prepared: Prepared, *, inline: bool) -> Bundle:
         "cluster": wire.to_json(resolved.cluster, root),
         "force": list(prepared.force),
         optimized.FIELD: optimized.level(),
+        PROGRAMS_FIELD: PROGRAMS,
         "legs": [list(leg) for leg in prepared.plan.legs],
         "plan": prepared.plan.to_json(),
         "lineage": _lineage(root),

@@ -26,8 +26,8 @@ from runner.process.code_root import code_folder
 #: A run's `spec.json` holds it.
 LARGEST_BYTES = 16 << 20
 _MAIN_FILE = """# made by runner: what a session defined, for the children of a worker
-from runner import by_value
-by_value.fill(globals(), {paths!r})
+from {module} import fill
+fill(globals(), {paths!r})
 """
 _loaded: list[str] = []
 
@@ -80,7 +80,7 @@ def load(text: str) -> Any:
         set_main(main)
         _loaded.clear()
     _loaded.append(_write(f"{len(_loaded)}.pickle", base64.b64decode(text)))
-    main.__file__ = _write("main.py", _MAIN_FILE.format(paths=_loaded).encode())
+    main.__file__ = _write("main.py", _MAIN_FILE.format(module=__name__, paths=_loaded).encode())
     _name(vars(main), value)
     return value
 

@@ -49,9 +49,8 @@ class Reuse:
             names_inside(manifest.base, (shard.path for shard in manifest.shards), self.root) for manifest in inputs
         ))  # fmt: skip
         store = scope.store.root if scope.store.kind == LOCAL else ""
-        tree = Tree(
-            self.root, functools.partial(listed_names, find_project(self.root), scope.store), store, self.inside
-        )
+        names = functools.partial(listed_names, find_project(self.root), scope.store)
+        tree = Tree(self.root, names, store, self.inside)
         self._present = Present(self.root, scope.job.pin_packages, tree=tree)
         self.named = _named(identity, tree)
 

@@ -13,6 +13,7 @@ from runner.untrusted.names import (
     CODE_FILE,
     DATASET,
     JOB,
+    MODULE,
     NAMESPACE,
     RUN_ID,
     SPEC_FILE,
@@ -143,7 +144,8 @@ SPEC = record(
     },
     {
         "datasets": mapping(anything, _dataset), "lineage": record({}, {"packages": mapping(text), "user": text}),
-        "optimized": whole(0, 2), "force": several(text), "changes": mapping(anything), "source": maybe(text),
+        "optimized": whole(0, 2), "entry": mapping(named(MODULE)), "force": several(text),
+        "changes": mapping(anything), "source": maybe(text),
         "plan": record({}, {"stages": several(record({"name": _stage}))}),
         "start_from": maybe(
             record(

@@ -7,8 +7,7 @@ import multiprocessing.context
 import os
 from multiprocessing import forkserver as stdlib_forkserver
 
-#: Modules that data preparation needs; pyarrow imports pandas at its first array.
-PREP = ("pandas", "pyarrow", "pyarrow.parquet", "runner.prep.stage")
+from runner.worker import forkserver_child
 
 
 def start(preload: tuple[str, ...]) -> None:
@@ -18,7 +17,7 @@ def start(preload: tuple[str, ...]) -> None:
         preload: modules to import in it. One that cannot be imported there is imported by the workers, who report it.
     """
     os.environ["RUNNER_FORKSERVER_PARENT"] = str(os.getpid())
-    multiprocessing.set_forkserver_preload(["runner.worker.forkserver_child", *preload])
+    multiprocessing.set_forkserver_preload([forkserver_child.__name__, *preload])
     stdlib_forkserver.ensure_running()
 
 

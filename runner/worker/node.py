@@ -22,7 +22,7 @@ from runner.worker.scope import Scope, is_beside
 #: Seconds that the last lines may take into the bundle.
 LAST_LINES_S = 20.0
 #: The shipper's program: it gives up its parent before it loads anything.
-_LEAVE = "import os, sys; os.fork() and os._exit(0); from runner.worker.node import main; main()"
+_LEAVE = f"import os, sys; os.fork() and os._exit(0); from {__name__} import main; main()"
 
 
 class Node:

@@ -11,11 +11,11 @@ from pathlib import Path
 
 from runner.code import optimized, references
 from runner.data import limits
-from runner.worker import processes
+from runner.worker import processes, ray_worker
 from runner.worker.scope import Scope
 
 #: Runs first in each of Ray's workers.
-HOOK = "runner.worker.ray_worker.begin"
+HOOK = f"{ray_worker.begin.__module__}.{ray_worker.begin.__name__}"
 
 
 def start(scratch: Path, workers: int) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from runner.code import isolation, references
+from runner.code import isolation, references, usercode
 from runner.code.imported import import_folders
 from runner.code.modules import inside_of, load_file
 from runner.errors import ProjectError, SpecError
@@ -79,10 +79,11 @@ def test_whatever_a_name_stands_for_travels_by_it(tmp_path: Path) -> None:
 CHILDREN = """
 import json, multiprocessing, pickle, sys
 from pathlib import Path
-from runner.code import references as capture; from runner.spec import wire
+from runner.code import references
+from runner.spec import wire
 if __name__ == "__main__":
     from runner.worker.children import make_ready
-    capture.set_code_root(Path(sys.argv[1]))
+    references.set_code_root(Path(sys.argv[1]))
     make_ready()
     found = {}
     for ref in json.loads(sys.argv[2]):
@@ -112,7 +113,7 @@ def test_children_of_every_start_method_find_what_a_file_defines(tmp_path: Path)
             module = load_file(tmp_path / name, tmp_path)
             refs.append(wire.to_json(references.reference(getattr(module, function), tmp_path, "here"), tmp_path))
         (tmp_path / ".runner-folders.json").write_bytes(import_folders(tmp_path).to_bytes())
-    assert [ref["module"] for ref in refs] == ["jobs.my job", "runner.usercode.jobs.v2%2E1", "lib.ops"]
+    assert [ref["module"] for ref in refs] == ["jobs.my job", f"{usercode.__name__}.jobs.v2%2E1", "lib.ops"]
     refs.append(wire.to_json(references.FunctionRef("own", file="go.py", module="__mp_main__"), tmp_path))
     found = python(CHILDREN, str(tmp_path), json.dumps(refs), PYTHONPATH="")
     factors = {"dashed": 2, "dotted": 3, "inner": 4, "own": 5}
@@ -127,7 +128,8 @@ SESSION = """
 import sys; sys.path.insert(0, {tests!r})
 import json
 from pathlib import Path
-from runner.code import references as capture; from runner.spec import wire
+from runner.code import references
+from runner.spec import wire
 from runner.errors import SpecError
 K = 3
 def helper(x): return Wrapped(x * K).value
@@ -150,9 +152,9 @@ big = bytes(20 << 20)
 def heavy(x): return big
 refs, told = [], []
 for function in (fit, outer(4), lambda x: helper(x), outer):
-    refs.append(wire.to_json(capture.reference(function, Path("."), "here"), Path(".")))
+    refs.append(wire.to_json(references.reference(function, Path("."), "here"), Path(".")))
 for function in (locked, heavy):
-    try: capture.reference(function, Path("."), "here")
+    try: references.reference(function, Path("."), "here")
     except SpecError as error: told.append(str(error))
 print(json.dumps([refs, told]))
 """

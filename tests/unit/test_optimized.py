@@ -28,6 +28,7 @@ from runner.code import optimized
 from runner.code.hashing import identify
 from runner.code.references import FunctionRef
 from runner.errors import InputError, SpecError
+from runner.plan.project import find_project
 from tests.cli_kit import write_project
 from tests.fake_kit import FAKE, project
 
@@ -115,7 +116,7 @@ def test_a_resume_looks_at_the_code_as_the_run_does(of_level: Run, level: int, p
     spec = of_level.spec()
     path = tuple(map(os.path.abspath, sys.path))
     with pytest.raises(InputError, match=f"{level == 0} {'None' if level == 2 else 'Words.'}"):
-        ask(Question(spec, runner.project.find_project(), of_level.bundle.root, "tiny", "the file", path=path))
+        ask(Question(spec, find_project(), of_level.bundle.root, "tiny", "the file", path=path))
 
 
 def test_what_is_made_without_assertions_is_another_result(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -122,7 +122,7 @@ def test_values_that_json_lacks_stay_changed_with_newer_code(project: Path) -> N
         ),
         ("from dataclasses", "import enum\nfrom dataclasses"),
     )
-    kind = runner.project.find_project().job("tiny").config.kind
+    kind = find_project().job("tiny").config.kind
     run = failed(betas=(0.5, 0.9), kind=type(kind).B)
     edit(project, ("lr: float = 0.1", "lr: float = 0.2"))
     assert lines(run, new_code=True) == {

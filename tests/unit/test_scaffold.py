@@ -64,7 +64,7 @@ def test_the_script_guards_its_submit(here: Path) -> None:
 
 def test_templates_and_files_are_one_to_one() -> None:
     """No template without a file, and none that a tool would take for code of this package."""
-    templates = {p.name for p in (resources.files("runner") / "templates").iterdir()}
+    templates = {p.name for p in (resources.files("runner.cli") / "templates").iterdir()}
     assert templates == set(FILES.values())
     assert all(name.endswith(".txt") for name in templates)
 

@@ -21,9 +21,11 @@ from runner.backends.kuberay.machines import run_facts
 from runner.client import submit
 from runner.client.run import Run
 from runner.errors import InputError, NotYours, RunNotFound, StoreRefused
+from runner.process.package import PACKAGE
 from runner.record import origin, trust
 from runner.record.bundle import CODE, SPEC, Bundle, find_run
 from runner.record.code import unpack
+from runner.spec import wire
 from runner.spec.job import Kubernetes
 from runner.store.store import Store
 from runner.worker.scope import Scope
@@ -168,7 +170,7 @@ def test_pods_are_told_the_seal(run: Run) -> None:
     """It stands in what pods are started with, for supervisor and driver, which no writer of the store can change."""
     sealed = origin.Origin.of(run.bundle).sealed
     spec = run.spec()
-    spec["cluster"] = runner.wire.to_json(
+    spec["cluster"] = wire.to_json(
         Cluster(backend="kuberay", groups={"cpu": Group(memory="1GiB")}, kubernetes=Kubernetes(image="x:1")), Path()
     )
     bundle = Bundle(run.bundle.root, run.id, trust.seal({SPEC: submit.encoded(spec), CODE: b""}))
@@ -187,7 +189,7 @@ def test_other_code_is_not_unpacked_in_a_pod(tmp_path: Path) -> None:
         "folder": str(tmp_path / "code"), "module": "runner.control.supervisor", "code": f"file://{tmp_path}/code.zip",
         "options": {}, "sealed": {"code.zip": hashlib.sha256(b"what was submitted").hexdigest()},
     }  # fmt: skip
-    boot = Path(manifest.__file__).with_name("boot.py")
+    boot = PACKAGE / "backends/boot.py"
     environment = {**os.environ, "RUNNER_ARGUMENT": json.dumps(argument)}
     done = subprocess.run([sys.executable, str(boot)], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 1

@@ -10,6 +10,7 @@ import threading
 import time
 from typing import Any
 
+from runner.backends.entry import programs_of
 from runner.backends.kuberay import manifest
 from runner.backends.local.machines import LocalBackend
 from runner.code import optimized
@@ -387,6 +388,7 @@ def run_facts(bundle: Bundle) -> manifest.RunFacts:
         ray_version=lineage.get("packages", {}).get("ray", ""),
         by=lineage.get("user", ""),
         optimized=optimized.level_of(spec),
+        programs=programs_of(spec),
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from runner.backends.entry import ENTRYPOINT, boot_text
+from runner.backends.entry import ENTRYPOINT, PROGRAMS, boot_text
 from runner.code import optimized
 from runner.kube import names
 from runner.spec.job import Cluster, Group, Kubernetes, Volume
@@ -38,6 +38,7 @@ class RunFacts:
         ray_version: of the Ray that the image has.
         by: who submits.
         optimized: the level of `python -O`.
+        programs: of the runner in the bundle, see `entry`.
     """
 
     run_id: str
@@ -50,6 +51,7 @@ class RunFacts:
     ray_version: str = ""
     by: str = ""
     optimized: int = 0
+    programs: Mapping[str, str] = field(default_factory=lambda: PROGRAMS)
 
     @property
     def kubernetes(self) -> Kubernetes:
@@ -62,7 +64,7 @@ def supervisor_job(facts: RunFacts) -> dict[str, Any]:
     """The batch Job that owns everything of the run. A pod of it that dies is replaced, and goes on from the log."""
     where = facts.kubernetes
     argument = {
-        "module": "runner.control.supervisor",
+        "module": facts.programs["supervisor"],
         "store": facts.store,
         "options": dict(facts.options),
         "run_id": facts.run_id,
@@ -185,7 +187,7 @@ def _autoscaler(head: Mapping[str, Any]) -> dict[str, Any]:
 def _head(facts: RunFacts, leg: int, attempt: int, labels: dict[str, str], *, grows: bool) -> dict[str, Any]:
     where = facts.kubernetes
     argument = {
-        "module": "runner.driver.main", "leg": leg, "attempt": attempt, "scratch": "/tmp/lake-runner/scratch",
+        "module": facts.programs["driver"], "leg": leg, "attempt": attempt, "scratch": "/tmp/lake-runner/scratch",
         "parent": None,
     }  # fmt: skip
     container = _container(facts, where.head, argument)

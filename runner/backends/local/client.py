@@ -11,6 +11,7 @@ from typing import Any
 
 import psutil
 
+from runner.backends.entry import PROGRAMS
 from runner.backends.local import liveness
 from runner.backends.local.machines import driver_environment
 from runner.code import optimized
@@ -44,7 +45,7 @@ class LocalOutside:
         self._resumed = fold(self._bundle.log.read()).resumed
         with open(processes.scratch_folder(self._bundle.run_id) / _OUT, "wb") as out:
             self._supervisor = private.start_module(
-                "runner.control.supervisor", argument, self._bundle.run_id, env=environment, cwd="/",
+                PROGRAMS["supervisor"], argument, self._bundle.run_id, env=environment, cwd="/",
                 stdout=out, stderr=out, start_new_session=True,
             )  # fmt: skip
         processes.note_supervisor(self._bundle.run_id, self._supervisor.pid)

@@ -12,6 +12,7 @@ import select
 import subprocess
 from typing import Any
 
+from runner.backends.entry import PROGRAMS
 from runner.process import private
 from runner.process.code_root import ENVIRONMENTS
 from runner.process.package import PACKAGE
@@ -61,7 +62,7 @@ class LocalBackend:
         }  # fmt: skip
         with open(scratch / "driver.out", "ab") as out:
             self._driver = private.start_module(
-                "runner.driver.main", argument, self._run_id, env=driver_environment(self._run_id), cwd=scratch,
+                PROGRAMS["driver"], argument, self._run_id, env=driver_environment(self._run_id), cwd=scratch,
                 stdout=out, stderr=subprocess.STDOUT,
             )  # fmt: skip
 

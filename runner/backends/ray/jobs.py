@@ -6,7 +6,7 @@ import json
 import re
 from typing import Any
 
-from runner.backends.entry import ENTRYPOINT, boot_text
+from runner.backends.entry import ENTRYPOINT, boot_text, programs_of
 from runner.backends.ray.api import RayApi
 from runner.code import optimized
 from runner.kube import names
@@ -41,7 +41,7 @@ def is_driver(run_id: str, submission_id: str) -> bool:
 
 def start_supervisor(api: RayApi, bundle: Bundle) -> bool:
     """Submit the supervisor, once."""
-    environment = _environment(bundle, {"module": "runner.control.supervisor"})
+    environment = _environment(bundle, {"module": programs_of(bundle.spec())["supervisor"]})
     environment["RAY_JOB_STOP_WAIT_TIME_S"] = str(SUPERVISOR_STOP_S)
     return api.submit(supervisor_id(bundle), f"exec {ENTRYPOINT}", environment, _metadata(bundle, "supervisor"))
 
@@ -52,11 +52,12 @@ def start_driver(api: RayApi, bundle: Bundle, leg: int, attempt: int) -> bool:
     It and its children carry the run's mark, but not its Ray workers: Ray ends those, and runs services of the whole
     cluster (such as its AutoscalingCoordinator) in the environment of the job that needed them first.
     """
+    spec = bundle.spec()
     argument = {
-        "module": "runner.driver.main", "leg": leg, "attempt": attempt, "parent": None,
+        "module": programs_of(spec)["driver"], "leg": leg, "attempt": attempt, "parent": None,
         "scratch": str(processes.scratch_path(bundle.run_id)),
     }  # fmt: skip
-    level = optimized.level_of(bundle.spec()) or ""  # whatever the cluster's machines have
+    level = optimized.level_of(spec) or ""  # whatever the cluster's machines have
     entrypoint = f"export {processes.MARK}={bundle.run_id} {optimized.VARIABLE}={level}; exec {ENTRYPOINT}"
     environment, metadata = _environment(bundle, argument), _metadata(bundle, f"attempt {attempt}")
     return api.submit(driver_id(bundle.run_id, leg, attempt), entrypoint, environment, metadata)

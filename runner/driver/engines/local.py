@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from runner.prep.preload import MODULES
 from runner.train.gang import base as gang
 from runner.train.gang.base import Gang
 from runner.worker import forkserver
@@ -24,11 +25,11 @@ class LocalEngine(RayOnDemand):
         if trains:
             gang.warm_up()
         if preps:
-            forkserver.start(forkserver.PREP)
+            forkserver.start(MODULES)
 
     def pool(self, stage: str, workers: tuple[int, int], scope: Scope) -> Pool:
         """See `Engine`: of a range, as many workers as there are cores."""
-        forkserver.start(forkserver.PREP)
+        forkserver.start(MODULES)
         fewest, most = workers
         return ProcessPool(min(most, max(fewest, os.cpu_count() or 1)), scope, stage)
 

@@ -16,8 +16,10 @@ from multiprocessing import forkserver, popen_forkserver, reduction, spawn, util
 from multiprocessing.context import set_spawning_popen
 from typing import Any
 
+from runner.worker import forkserver_child
+
 #: The first makes the server die with the driver; the second imports what every rank needs.
-PRELOAD = ("runner.worker.forkserver_child", "runner.train.gang.preload")
+PRELOAD = (forkserver_child.__name__, f"{__package__}.preload")
 
 _server = forkserver.ForkServer()
 _server.set_forkserver_preload(list(PRELOAD))

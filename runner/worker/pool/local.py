@@ -44,8 +44,7 @@ class ProcessPool:
 
     def __init__(self, workers: int, scope: Scope, stage: str) -> None:
         self._size, self._scope, self._stage = workers, scope, stage
-        # The driver has done this long before. pyarrow imports pandas with its first conversion, so each worker would.
-        forkserver.start((*forkserver.PREP, "pandas"))
+        forkserver.start(("pandas", "pyarrow"))  # unless the driver has done it: each worker would import them
         self._context = forkserver.context()
         self._workers: list[_Worker] = []
         # A daemonic process may not have children, and Python waits at its exit for what is not daemonic.
