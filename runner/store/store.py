@@ -26,7 +26,7 @@ import stat
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -287,24 +287,49 @@ class Store:
             return os.path.exists(self.path(key)) if self.kind == LOCAL else bool(self.fs.exists(self.path(key)))
 
     @_patient
-    def list(self, prefix: str = "") -> list[str]:
+    def list(self, prefix: str = "", begins: str = "") -> list[str]:
         """The names directly below ``prefix``, sorted; an absent folder has none, and what cannot be one is left out
         (see `names.PART`).
+
+        Args:
+            begins: only those that begin so. An object store is asked for these alone.
         """
         with _explained(self, prefix):
+            if self.kind != LOCAL:
+                return sorted(
+                    self._kept(prefix, (f.key for f in self._listed_s3(prefix, begins, folders=True)), begins)
+                )
             try:
-                if self.kind == LOCAL:
-                    with self._files_hold_nothing():
-                        names = os.listdir(self.path(prefix))
-                else:
-                    names = [
-                        p.rstrip("/").rsplit("/", 1)[-1]
-                        for p in self.fs.ls(self.path(prefix), detail=False, refresh=True)
-                    ]
+                with self._files_hold_nothing():
+                    return sorted(self._kept(prefix, os.listdir(self.path(prefix)), begins))
             except FileNotFoundError:
                 return []
-            kept = [n for n in names if n and not _IS_TEMPORARY(n)]
-            return sorted(n for n in kept if self._is_name(PART, prefix, n))
+
+    def _kept(self, prefix: str, names: Iterable[str], begins: str) -> Iterator[str]:
+        for name in names:
+            if name.startswith(begins) and name and not _IS_TEMPORARY(name) and self._is_name(PART, prefix, name):
+                yield name
+
+    @_patient
+    def objects(self, prefix: str) -> tuple[Found, ...]:
+        """Of an object store: what lies directly below ``prefix``, with bytes and tag of each, by one listing."""
+        with _explained(self, prefix):
+            return tuple(self._listed_s3(prefix, "", folders=False))
+
+    @_patient
+    def get_all(self, wanted: Mapping[str, int]) -> dict[str, bytes]:
+        """Of an object store: the content of many objects, asked for at once. One that is not there, is larger than it
+        may be or was cut short is left out.
+
+        Args:
+            wanted: key -> bytes that it may have.
+        """
+        from fsspec.asyn import sync
+
+        with _explained(self, ""):
+            paths = {self.path(key): most for key, most in wanted.items()}
+            found = sync(self.fs.loop, _read_all, self.fs, paths)
+        return {key: data for key, data in zip(wanted, found, strict=True) if isinstance(data, bytes)}
 
     @_patient
     def find(self, prefix: str = "", *, temporary: bool = False) -> tuple[Found, ...]:
@@ -414,6 +439,22 @@ class Store:
                 found = os.lstat(path)
                 yield Found(path[len(top) :].removeprefix("/"), found.st_size, found.st_mtime)
 
+    def _listed_s3(self, prefix: str, begins: str, folders: bool) -> Iterator[Found]:
+        """What lies directly below, page by page. (What fsspec lists of an absent folder is all that is beside it.)"""
+        bucket, _, top = self.path(prefix).partition("/")
+        request: dict[str, Any] = {"Bucket": bucket, "Prefix": f"{top}/{begins}" if top else begins, "Delimiter": "/"}
+        cut = len(top) + 1 if top else 0
+        while True:
+            page = self.fs.call_s3("list_objects_v2", **request)
+            for each in page.get("Contents", ()):
+                at = each["LastModified"].timestamp()
+                yield Found(each["Key"][cut:], int(each["Size"]), at, each.get("ETag", ""))
+            if folders:
+                yield from (Found(each["Prefix"][cut:-1], 0, 0.0) for each in page.get("CommonPrefixes", ()))
+            if not page.get("IsTruncated"):
+                return
+            request["ContinuationToken"] = page["NextContinuationToken"]
+
     def _find_s3(self, prefix: str) -> Iterator[Found]:
         top = self.path(prefix)
         for path, info in self.fs.find(top, detail=True, refresh=True).items():
@@ -506,6 +547,21 @@ def _walk(top: str, links: bool) -> Iterator[str]:
 def _open_at_once(path: str, flags: int) -> int:
     """A pipe without a writer must not hold back who looks at what it is."""
     return os.open(path, flags | os.O_NONBLOCK)
+
+
+async def _read_all(fs: Any, paths: Mapping[str, int]) -> list[bytes | int | None]:
+    """Of each object what `_read_within` gives; None of one that is not there."""
+    import asyncio
+
+    answers = await asyncio.gather(
+        *(_read_within(fs, path, most) for path, most in paths.items()), return_exceptions=True
+    )
+    found: list[bytes | int | None] = []
+    for answer in answers:
+        if isinstance(answer, BaseException) and not isinstance(answer, FileNotFoundError):
+            raise answer
+        found.append(None if isinstance(answer, BaseException) else answer)
+    return found
 
 
 async def _read_within(fs: Any, path: str, most: int) -> bytes | int | None:
@@ -613,12 +669,13 @@ class _explained(contextlib.AbstractContextManager[None]):
 @dataclass(frozen=True)
 class Found:
     """A file: its key below what was asked for ("" for that itself), its bytes, and when it was written (in seconds
-    since 1970).
+    since 1970); in an object store also its tag, which is the MD5 of its content in most of them.
     """
 
     key: str
     bytes: int
     at: float
+    tag: str = ""
 
 
 @dataclass(frozen=True)
@@ -653,6 +710,7 @@ class Log:
     def __init__(self, store: Store, prefix: str, shapes: Mapping[str, Shape] | None = None, skipped: int = 0) -> None:
         self._store, self._prefix, self._shapes, self._skipped = store, prefix, dict(shapes or {}), skipped
         self._read: list[Entry] = []
+        self._texts: list[bytes] = []  # of these, in an object store, where snapshots are made of them
         self._lock = threading.Lock()
         self._bytes = self._signs = 0  # of the entries that are kept here
 
@@ -668,7 +726,7 @@ class Log:
     def read(self) -> list[Entry]:
         """All entries so far; those read before are not fetched again."""
         first = not self._read and not self._skipped
-        listed = self._listed() if first else []
+        listed = self._read_listed() if first else []
         if listed or not first:
             while self._read_number(self._next):
                 pass
@@ -676,8 +734,15 @@ class Log:
             skipped(self._store.path(self._key(number)), f"no entry {self._next} before it")
         return list(self._read)
 
-    def _listed(self) -> list[int]:
-        return [int(name.partition(".")[0]) for name in self._store.list(self._prefix) if ENTRY_FILE.fits(name)]
+    def _read_listed(self) -> list[int]:
+        """The numbers of the entries that a listing shows; in an object store those have been read at once then."""
+        if self._store.kind == LOCAL:
+            names = self._store.list(self._prefix)
+            return [int(name.partition(".")[0]) for name in names if ENTRY_FILE.fits(name)]
+        ahead = Ahead(self._store, self._prefix, self._store.objects(self._prefix))
+        for number, data in enumerate(ahead.texts(), 1):
+            self._take_text(number, data)
+        return ahead.numbers
 
     @property
     def _next(self) -> int:
@@ -707,7 +772,19 @@ class Log:
             self._parsed(entry.number, text)  # what no reader would take is not written
             if self._store.create(key, text) or self._holds(key, text):
                 self._take(entry, text)
+                self._make_snapshot(entry.number)
                 return entry
+
+    def _make_snapshot(self, number: int) -> None:
+        """That of the entries up to this one, if there is to be one and they have been read here."""
+        size, end = width(number), number - self._skipped
+        if not size or size > end or self._store.kind == LOCAL:
+            return
+        with self._lock:
+            data = encode(self._texts[end - size : end])
+        if data is not None:
+            with contextlib.suppress(StoreError):  # a log without it is read all the same
+                self._store.create(snapshot_key(self._prefix, number), data)
 
     def _holds(self, key: str, text: bytes) -> bool:
         """Whether what is there is ours: a request whose answer was lost is sent again, and refused then."""
@@ -717,12 +794,15 @@ class Log:
             return False
 
     def _key(self, number: int) -> str:
-        return f"{self._prefix}/{number:08d}.json"
+        return entry_key(self._prefix, number)
 
     def _read_number(self, number: int) -> bool:
         text = self._fetch(number) if number == self._next else None
-        if text is None:
-            return False
+        if text is not None:
+            self._take_text(number, text)
+        return text is not None
+
+    def _take_text(self, number: int, text: bytes) -> None:
         if self._bytes + len(text) > LOG_BYTES or self._signs + signs(text) > MOST_SIGNS:
             raise broken(
                 self._store.path(self._key(number)),
@@ -730,7 +810,6 @@ class Log:
                 "brackets, of which a log has less",
             )
         self._take(self._parsed(number, text), text)
-        return True
 
     def _fetch(self, number: int) -> bytes | None:
         try:
@@ -755,6 +834,8 @@ class Log:
         with self._lock:
             if entry.number == self._next:
                 self._read.append(entry)
+                if self._store.kind != LOCAL:
+                    self._texts.append(text)
                 self._bytes, self._signs = self._bytes + len(text), self._signs + signs(text)
 
 
@@ -762,3 +843,6 @@ def _encode(entry: Entry) -> bytes:
     """With its mark, so that a writer knows what it has written."""
     body = {"kind": entry.kind, "at": entry.at, "data": entry.data, "mark": entry.mark}
     return json.dumps(body, sort_keys=True).encode()
+
+
+from runner.snapshots import Ahead, encode, entry_key, snapshot_key, width  # noqa: E402 TEMPORARY

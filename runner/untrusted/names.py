@@ -73,6 +73,8 @@ ARTEFACT = Kind("name", "[A-Za-z0-9][A-Za-z0-9._-]*", 100, "letters, digits, '.'
 #: The first byte of a segment of a log or of metrics.
 OFFSET = Kind("offset", "[0-9]{15}", 15, "15 digits")
 ENTRY_FILE = Kind("log entry", r"[0-9]{8,12}\.json", 17, "a name such as 00000001.json")
+#: The snapshot of a log's entries up to that number.
+SNAPSHOT_FILE = Kind("snapshot", r"snapshot-[0-9]{8,12}\.json", 26, "a name such as snapshot-00000032.json")
 SPEC_FILE = Kind("spec", r"spec(?:-[1-9][0-9]*)?\.json", 20, "spec.json, spec-2.json ...")
 CODE_FILE = Kind("code", r"code(?:-[1-9][0-9]*)?\.zip", 20, "code.zip, code-2.zip ...")
 #: Of a result, and of the code behind it; of a task, and of what else a result depended on; of a dataset's version.
