@@ -21,7 +21,8 @@ from runner.errors import DataError, InputError, RunNotFound, listed, suggest
 from runner.record.bundle import INDEX, LIVE, Bundle, begun_at, find_run, read_index, unfinished
 from runner.record.history import REMOVED, RunState, View, fold
 from runner.record.origin import Origin
-from runner.store.store import LOCAL, Entry, Found, Store
+from runner.store.log import Entry
+from runner.store.store import LOCAL, Found, Store
 from runner.untrusted.names import FOLDER, RESULT, VERSION
 from runner.untrusted.skipped import readable
 from runner.worker import processes

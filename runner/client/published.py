@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from runner.errors import DataError, listed, suggest
 from runner.plan.project import find_project
-from runner.store.store import Entry, Store
+from runner.store.log import Entry
+from runner.store.store import Store
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -20,7 +20,8 @@ from runner.record.history import REAPING, RunState, View, as_lost, end_of_lost,
 from runner.record.kept import Checkpoint
 from runner.record.reading import Line, Tail
 from runner.record.receipt import end_run
-from runner.store.store import LOCAL, Entry, Store
+from runner.store.log import Entry
+from runner.store.store import LOCAL, Store
 
 if TYPE_CHECKING:
     import pyarrow as pa

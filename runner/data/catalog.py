@@ -34,7 +34,8 @@ from runner.code.hashing import Identity, identify
 from runner.data.record_shapes import RESULT_RECORD, SUMMARY, TASK_RECORD, VERSIONS
 from runner.errors import UNREADABLE, DataError, listed, suggest
 from runner.spec.job import Prep
-from runner.store.store import LOCAL, Entry, Log, Store
+from runner.store.log import Entry, Log
+from runner.store.store import LOCAL, Store
 from runner.untrusted import shapes
 from runner.untrusted.names import DATASET, FOLDER, RECORD, RESULT, TASK, VERSION
 from runner.untrusted.skipped import readable

@@ -29,7 +29,8 @@ from runner.record.failures import entry_of, to_entry
 from runner.record.history import fence, fold
 from runner.record.shipping import Shipper
 from runner.spec.job import Stage
-from runner.store.store import PATIENCE_S, Entry, Store
+from runner.store.log import Entry
+from runner.store.store import PATIENCE_S, Store
 from runner.untrusted import switches
 from runner.worker import processes
 from runner.worker.scope import Scope

@@ -30,7 +30,8 @@ from urllib.parse import quote, unquote
 
 from runner.errors import RunNotFound, StoreBroken, StoreError
 from runner.record import entries, trust
-from runner.store.store import LOCAL, Entry, Log, Store
+from runner.store.log import Entry, Log
+from runner.store.store import LOCAL, Store
 from runner.untrusted import shapes
 from runner.untrusted.names import ARTEFACT, ATTEMPT, JOB, OFFSET, RUN_ID, SPEC_FILE, STAGE, STEP, WRITER, object_name
 from runner.untrusted.skipped import readable, skipped

@@ -18,7 +18,7 @@ from typing import Any
 
 from runner.errors import Fenced, StageTimeout, StoreBroken, WorkerLost
 from runner.record.failures import entry_of, is_a
-from runner.store.store import Entry
+from runner.store.log import Entry
 from runner.untrusted.shapes import broken
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from runner.record.bundle import Bundle
 from runner.record.history import RunState, fold
-from runner.store.store import Entry
+from runner.store.log import Entry
 
 #: Entries after which a run needs its machines no more, if it ends then.
 _OVER = ("leg-done", "stage-failed", "cancel")

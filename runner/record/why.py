@@ -12,7 +12,7 @@ from runner.record.bundle import Bundle
 from runner.record.history import StageView, View
 from runner.record.reading import last_word
 from runner.record.rows import rows_of
-from runner.store.store import Entry
+from runner.store.log import Entry
 
 Reason = dict[str, Any]
 

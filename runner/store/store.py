@@ -1,4 +1,4 @@
-"""A folder on any fsspec URL that can really create a file only if it is absent, and a numbered log on top.
+"""A folder on any fsspec URL that can really create a file only if it is absent.
 
 Everything that must never be lost or half-written goes through here. Two guarantees, and nothing else:
 
@@ -15,7 +15,6 @@ import contextlib
 import errno
 import functools
 import hashlib
-import json
 import logging
 import os
 import random
@@ -24,18 +23,16 @@ import secrets
 import shutil
 import stat
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from runner.errors import StoreAway, StoreBroken, StoreError, StoreRefused, listed
 from runner.store import copied, credentials
-from runner.untrusted.names import ENTRY_FILE, KEY, PART, Kind
-from runner.untrusted.shapes import MOST_SIGNS, Misshapen, Shape, anything, broken, mapping, moment, record, signs, text
-from runner.untrusted.shapes import read as read_json
+from runner.untrusted.names import KEY, PART, Kind
+from runner.untrusted.shapes import broken
 from runner.untrusted.skipped import skipped
 from runner.untrusted.visible import one_line
 
@@ -44,10 +41,8 @@ _SCHEMES = {"": LOCAL, "file": LOCAL, "local": LOCAL, "s3": S3, "s3a": S3}
 _TEMPORARY = ".tmp-"
 #: What `Store._temporary` names a file while it is written. Users have files of their own that begin like that.
 _IS_TEMPORARY = re.compile(re.escape(_TEMPORARY) + r"[0-9a-f]{12}-").match
-#: Bytes that an object may have which is read into memory, and a log's entry.
-LARGEST_BYTES, ENTRY_BYTES = 64 << 20, 16 << 20
-#: Bytes that all entries of a log may have together. A link, or a copy within a bucket, costs its writer nothing.
-LOG_BYTES = 128 << 20
+#: Bytes that an object may have which is read into memory.
+LARGEST_BYTES = 64 << 20
 _AT_ONCE = 1 << 20
 #: Seconds for which the processes of a run go on asking a store that does not answer, and between two tries.
 PATIENCE_S, LONGEST_PAUSE_S = 600.0, 10.0
@@ -676,173 +671,3 @@ class Found:
     bytes: int
     at: float
     tag: str = ""
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One entry of a log: its number from 1, what happened, when (seconds since 1970) and the details; and a mark that
-    no other entry has.
-    """
-
-    number: int
-    kind: str
-    at: float
-    data: dict[str, Any]
-    mark: str = field(default="", compare=False)
-    where: str = field(default="", compare=False, repr=False)  # its full path, for errors
-
-
-#: What is in an entry's file.
-_ENTRY = record({"kind": text, "at": moment, "data": mapping(anything)}, {"mark": text})
-
-
-class Log:
-    """A series of numbered entries, each created if absent and never rewritten.
-
-    An entry that is not what a writer of the log may write makes all of the log unreadable, for what follows means
-    nothing without it: whoever reads gets StoreBroken, which names it. An entry behind one that is not there is none.
-
-    Args:
-        shapes: kind -> what the data of such an entry must be.
-        skipped: how many of the first entries are there and known elsewhere: this one begins behind them.
-    """
-
-    def __init__(self, store: Store, prefix: str, shapes: Mapping[str, Shape] | None = None, skipped: int = 0) -> None:
-        self._store, self._prefix, self._shapes, self._skipped = store, prefix, dict(shapes or {}), skipped
-        self._read: list[Entry] = []
-        self._texts: list[bytes] = []  # of these, in an object store, where snapshots are made of them
-        self._lock = threading.Lock()
-        self._bytes = self._signs = 0  # of the entries that are kept here
-
-    def after(self, number: int) -> Log:
-        """The same from the entry behind that number on."""
-        return Log(self._store, self._prefix, self._shapes, number)
-
-    def mark(self, number: int) -> str | None:
-        """That of an entry, by one request; None if it is not there."""
-        found = self._fetch(number)
-        return None if found is None else self._parsed(number, found).mark
-
-    def read(self) -> list[Entry]:
-        """All entries so far; those read before are not fetched again."""
-        first = not self._read and not self._skipped
-        listed = self._read_listed() if first else []
-        if listed or not first:
-            while self._read_number(self._next):
-                pass
-        for number in [number for number in listed if number > self._next]:
-            skipped(self._store.path(self._key(number)), f"no entry {self._next} before it")
-        return list(self._read)
-
-    def _read_listed(self) -> list[int]:
-        """The numbers of the entries that a listing shows; in an object store those have been read at once then."""
-        if self._store.kind == LOCAL:
-            names = self._store.list(self._prefix)
-            return [int(name.partition(".")[0]) for name in names if ENTRY_FILE.fits(name)]
-        ahead = Ahead(self._store, self._prefix, self._store.objects(self._prefix))
-        for number, data in enumerate(ahead.texts(), 1):
-            self._take_text(number, data)
-        return ahead.numbers
-
-    @property
-    def _next(self) -> int:
-        return self._skipped + len(self._read) + 1
-
-    def head(self) -> Entry | None:
-        """The first entry, by one request; None if there is none."""
-        return self._read[0] if self._read or self._read_number(1) else None
-
-    def append(
-        self,
-        kind: str,
-        data: dict[str, Any] | None = None,
-        check: Callable[[list[Entry]], None] | None = None,
-    ) -> Entry:
-        """Add an entry after the last one.
-
-        Args:
-            check: called with all entries before each try; it raises (``Fenced``) where this writer may write no more.
-        """
-        while True:
-            entries = self.read()
-            if check is not None:
-                check(entries)
-            entry = Entry(self._skipped + len(entries) + 1, kind, time.time(), data or {}, secrets.token_hex(4))
-            key, text = self._key(entry.number), _encode(entry)
-            self._parsed(entry.number, text)  # what no reader would take is not written
-            if self._store.create(key, text) or self._holds(key, text):
-                self._take(entry, text)
-                self._make_snapshot(entry.number)
-                return entry
-
-    def _make_snapshot(self, number: int) -> None:
-        """That of the entries up to this one, if there is to be one and they have been read here."""
-        size, end = width(number), number - self._skipped
-        if not size or size > end or self._store.kind == LOCAL:
-            return
-        with self._lock:
-            data = encode(self._texts[end - size : end])
-        if data is not None:
-            with contextlib.suppress(StoreError):  # a log without it is read all the same
-                self._store.create(snapshot_key(self._prefix, number), data)
-
-    def _holds(self, key: str, text: bytes) -> bool:
-        """Whether what is there is ours: a request whose answer was lost is sent again, and refused then."""
-        try:
-            return self._store.get(key) == text
-        except FileNotFoundError:
-            return False
-
-    def _key(self, number: int) -> str:
-        return entry_key(self._prefix, number)
-
-    def _read_number(self, number: int) -> bool:
-        text = self._fetch(number) if number == self._next else None
-        if text is not None:
-            self._take_text(number, text)
-        return text is not None
-
-    def _take_text(self, number: int, text: bytes) -> None:
-        if self._bytes + len(text) > LOG_BYTES or self._signs + signs(text) > MOST_SIGNS:
-            raise broken(
-                self._store.path(self._key(number)),
-                f"with the entries before it more than {LOG_BYTES:,} bytes, or {MOST_SIGNS:,} commas, colons and "
-                "brackets, of which a log has less",
-            )
-        self._take(self._parsed(number, text), text)
-
-    def _fetch(self, number: int) -> bytes | None:
-        try:
-            return self._store.get(self._key(number), ENTRY_BYTES)
-        except FileNotFoundError:
-            return None
-
-    def _parsed(self, number: int, text: bytes) -> Entry:
-        where = self._store.path(self._key(number))
-        if len(text) > ENTRY_BYTES:
-            raise broken(where, f"an entry of {len(text):,} bytes, and at most {ENTRY_BYTES:,} are read")
-        raw = read_json(text, _ENTRY, where)
-        shape = self._shapes.get(raw["kind"], anything)
-        try:
-            shape(raw["data"], "data")
-        except Misshapen as error:
-            raise broken(where, f"of an entry '{raw['kind']}' {error}") from None
-        return Entry(number, raw["kind"], raw["at"], raw["data"], raw.get("mark", ""), where)
-
-    def _take(self, entry: Entry, text: bytes) -> None:
-        """Once: an entry that two threads read, or one reads while the other writes it, would leave a hole after it."""
-        with self._lock:
-            if entry.number == self._next:
-                self._read.append(entry)
-                if self._store.kind != LOCAL:
-                    self._texts.append(text)
-                self._bytes, self._signs = self._bytes + len(text), self._signs + signs(text)
-
-
-def _encode(entry: Entry) -> bytes:
-    """With its mark, so that a writer knows what it has written."""
-    body = {"kind": entry.kind, "at": entry.at, "data": entry.data, "mark": entry.mark}
-    return json.dumps(body, sort_keys=True).encode()
-
-
-from runner.snapshots import Ahead, encode, entry_key, snapshot_key, width  # noqa: E402 TEMPORARY

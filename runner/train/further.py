@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from runner.errors import SpecError
-from runner.store.store import Entry
+from runner.store.log import Entry
 
 
 def check(stage: str, steps: int, entries: Iterable[Entry], run_id: str) -> None:

@@ -12,7 +12,8 @@ from runner.data.catalog import Catalog
 from runner.errors import ApiError, InputError, StoreError
 from runner.record import kept
 from runner.record.history import StageView, View
-from runner.store.store import Entry, Store
+from runner.store.log import Entry
+from runner.store.store import Store
 from runner.views import units
 from runner.views.now import progress_now
 

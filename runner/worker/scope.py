@@ -20,7 +20,8 @@ from runner.record.shipping import SpoolFile
 from runner.record.trust import Seal
 from runner.spec import config, wire
 from runner.spec.job import Cluster, Dataset, Job
-from runner.store.store import PATIENCE_S, Entry, Store
+from runner.store.log import Entry
+from runner.store.store import PATIENCE_S, Store
 
 if TYPE_CHECKING:
     from runner.data.manifest import Manifest

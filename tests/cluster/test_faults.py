@@ -22,7 +22,8 @@ from runner.kube.client import (
 from runner.onebox import processes
 from runner.record.bundle import read_index
 from runner.record.history import RunState
-from runner.store.store import Log, Store
+from runner.store.log import Log
+from runner.store.store import Store
 from tests.cluster import kit
 from tests.cluster.conftest import Cluster, onebox
 from tests.cluster.ends import check_end

@@ -21,7 +21,8 @@ from runner.record.bundle import Bundle
 from runner.record.history import RunState
 from runner.spec import wire
 from runner.spec.job import Dataset, Job, Prep
-from runner.store.store import Log, Store
+from runner.store.log import Log
+from runner.store.store import Store
 from runner.worker.pool.base import InlinePool
 from runner.worker.scope import Scope
 from tests.local.s3server import S3Server, at, free_port, serve

@@ -26,7 +26,7 @@ from runner.record.history import (
     fence,
     fold,
 )
-from runner.store.store import Entry
+from runner.store.log import Entry
 
 NONE = Observation(DriverState.NONE, now=100.0)
 RUNNING = Observation(DriverState.RUNNING, now=100.0)

@@ -11,7 +11,7 @@ import pytest
 from runner.client.run import Run
 from runner.record import why as log_why
 from runner.record.history import fold
-from runner.store.store import Entry
+from runner.store.log import Entry
 from tests.cli_kit import unstarted, write_lines, write_project
 
 BEGUN = ({"leg": 0, "attempt": 1}, {"leg": 1, "attempt": 1})

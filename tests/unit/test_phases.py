@@ -16,7 +16,7 @@ from runner.prep.progress import seconds_left
 from runner.record.history import DriverState, Observation, Prepare, StartAttempt, Wait, decide, fold
 from runner.record.receipt import gpu_seconds_used, teardown
 from runner.spec.job import Kubernetes, Prep
-from runner.store.store import Entry
+from runner.store.log import Entry
 from tests.cli_kit import write_project
 from tests.unit.test_kube_run import CLUSTER, on
 from tests.unit.test_lifecycle import ATTEMPT, DONE, GONE, LEG_DONE, STARTED, log

@@ -18,7 +18,7 @@ from runner.record.bundle import Bundle, read_index
 from runner.record.failures import to_entry
 from runner.record.history import RunState, fold
 from runner.record.kept import checkpoints
-from runner.store.store import ENTRY_BYTES, Log
+from runner.store.log import ENTRY_BYTES, Log
 from runner.untrusted.shapes import MOST_SIGNS
 from tests.cli_kit import call, call_json, unstarted, write_lines, write_project
 

@@ -9,11 +9,12 @@ from collections.abc import Callable
 
 import pytest
 
-from runner import snapshots
-from runner.bundle import Bundle
 from runner.errors import StoreBroken, StoreError
-from runner.snapshots import EVERY, snapshot_key
-from runner.store import Entry, Log, Store
+from runner.record.bundle import Bundle
+from runner.store import snapshots
+from runner.store.log import Entry, Log
+from runner.store.snapshots import EVERY, snapshot_key
+from runner.store.store import Store
 from tests.s3_kit import MemoryS3, memory_store
 
 SEED = 20261130
@@ -239,7 +240,7 @@ def test_a_log_that_fills_memory_is_left_off_early(monkeypatch: pytest.MonkeyPat
     where the log is too large.
     """
     store, memory = memory_store()
-    monkeypatch.setattr("runner.store.LOG_BYTES", 4 << 20)
+    monkeypatch.setattr("runner.store.log.LOG_BYTES", 4 << 20)
     monkeypatch.setattr(snapshots, "BYTES_AT_ONCE", 2 << 20)
     entry = json.dumps({"kind": "x", "at": 1.0, "data": {"x": "y" * (1 << 20)}}).encode()
     for number in range(1, 50):

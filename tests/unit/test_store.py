@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from runner.errors import Fenced, StoreError, StoreRefused
-from runner.store.store import Entry, Log, Store
+from runner.store.log import Entry, Log
+from runner.store.store import Store
 
 
 def test_create_makes_an_object_once(store: Store) -> None:

@@ -27,7 +27,8 @@ from runner.kube import names
 from runner.kube.client import PODS, RAY_CLUSTERS, RAY_JOBS, KubeError
 from runner.record.bundle import Bundle, begun_at, read_index, unfinished
 from runner.record.history import EVICTED, LOST, DriverState, RunState, fold
-from runner.store.store import Entry, Log, Store
+from runner.store.log import Entry, Log
+from runner.store.store import Store
 from runner.views import listing
 from runner.worker import processes
 from tests.fake_kit import FAKE, project

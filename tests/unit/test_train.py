@@ -16,7 +16,7 @@ import torch
 import torch.distributed as dist
 
 from runner.errors import DataError, SpecError, StageTimeout
-from runner.store.store import Entry
+from runner.store.log import Entry
 from runner.train import further, rank
 from runner.train.checkpoint.published import Checkpoints, Loaded
 from runner.train.gang.inline import InlineGang

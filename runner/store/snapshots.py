@@ -16,15 +16,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from runner.errors import StoreBroken
-from runner.names import ENTRY_FILE, SNAPSHOT_FILE
-from runner.shapes import read, record, several, text
-from runner.skipped import skipped
-from runner.store import ENTRY_BYTES, Found, Store
+from runner.store.store import Found, Store
+from runner.untrusted.names import ENTRY_FILE, SNAPSHOT_FILE
+from runner.untrusted.shapes import read, record, several, text
+from runner.untrusted.skipped import skipped
 
 #: A snapshot is made of so many entries or more: a power of two.
 EVERY = 32
-#: Bytes that a snapshot may have, and objects and bytes that are asked for at once.
-SNAPSHOT_BYTES = ENTRY_BYTES
+#: Bytes that an entry of a log may have, and a snapshot; objects and bytes that are asked for at once.
+ENTRY_BYTES = SNAPSHOT_BYTES = 16 << 20
 AT_ONCE, BYTES_AT_ONCE = 64, 32 << 20
 
 _SNAPSHOT = record({"entries": several(text)})
@@ -104,7 +104,7 @@ class Ahead:
     def _parts(self, done: int) -> list[_Part]:
         """The objects that bring what is behind the entries that are done."""
         parts, last = [], done
-        while last + 1 in self._entries:
+        while last + 1 in self._entries and self._entries[last + 1].bytes <= ENTRY_BYTES:
             last += 1
         while last > done:
             snapshot, size = self._snapshots.get(last), width(last)
