@@ -14,7 +14,7 @@ from runner.code.hashing import identify
 from runner.code.references import FunctionRef
 from runner.prep import others as prep_others
 from runner.prep.stage import run_make, run_prep
-from runner.record.bundle import new_run_id
+from runner.record.index import new_run_id
 from runner.spec.job import Dataset, Prep
 from runner.worker import forkserver
 from runner.worker.pool.base import InlinePool

@@ -25,9 +25,9 @@ from runner.errors import InputError, Interrupted, NotYours, RunnerError, listed
 from runner.plan.project import find_project
 from runner.process import interrupts, streams
 from runner.record import origin
-from runner.record.bundle import new_run_id
 from runner.record.failures import exit_code_of
 from runner.record.history import RunState, View, fold
+from runner.record.index import new_run_id
 from runner.spec.changes import parse_assignments
 from runner.spec.job import Job
 from runner.views.documents import run_document

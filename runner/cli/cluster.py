@@ -14,7 +14,8 @@ from runner.cli.console import Output, console, print_json, print_table, say
 from runner.cli.queries import commands_for, look, open_run, open_store
 from runner.cli.tables import plain_table
 from runner.errors import InputError
-from runner.record.bundle import Bundle, unfinished
+from runner.record.bundle import Bundle
+from runner.record.finding import unfinished
 from runner.record.history import RunState
 from runner.views import units
 from runner.views.documents import timed_reason

@@ -12,17 +12,21 @@ import typer
 from runner.errors import RunnerError
 
 if TYPE_CHECKING:
+    from runner.record.index import IndexLine
     from runner.store.store import Store
 
 Items = list[tuple[str, str]]
+#: Runs that are offered, or whose jobs are, before anything of one's id has been typed.
+_MOST = 1000
 
 
 def complete_run(ctx: typer.Context, incomplete: str) -> Items:
     """Runs, newest first."""
     with _quietly():
-        from runner.views.listing import index_lines
+        from runner.record.index import Index, merged
 
-        lines = index_lines(_store(ctx))
+        store = _store(ctx)
+        lines = _newest(store) if len(incomplete) < len("r2611") else merged(Index(store).lines(incomplete))
         return [(line.run_id, line.state) for line in reversed(lines) if line.run_id.startswith(incomplete)]
     return []
 
@@ -56,7 +60,8 @@ def complete_cluster(ctx: typer.Context, incomplete: str) -> Items:
 def complete_stage(ctx: typer.Context, incomplete: str) -> Items:
     """Stages of the run that the command line names."""
     with _quietly():
-        from runner.record.bundle import Bundle, find_run
+        from runner.record.bundle import Bundle
+        from runner.record.finding import find_run
 
         store = _store(ctx)
         stages = Bundle(store, find_run(store, ctx.params.get("run") or "@last")).spec()["job"]["stages"]
@@ -67,9 +72,7 @@ def complete_stage(ctx: typer.Context, incomplete: str) -> Items:
 def complete_ran(ctx: typer.Context, incomplete: str) -> Items:
     """Jobs that have run."""
     with _quietly():
-        from runner.views.listing import index_lines
-
-        jobs = dict.fromkeys(line.job for line in index_lines(_store(ctx)))
+        jobs = dict.fromkeys(line.job for line in _newest(_store(ctx)))
         return [(job, "") for job in sorted(jobs) if job.startswith(incomplete)]
     return []
 
@@ -93,6 +96,13 @@ def complete_dataset(ctx: typer.Context, incomplete: str) -> Items:
 
         return [(name, "") for name in Catalog(_store(ctx)).folders() if name.startswith(incomplete)]
     return []
+
+
+def _newest(store: Store) -> list[IndexLine]:
+    """The runs that are worth a look where nothing is known of which."""
+    from runner.record.finding import Wanted, select
+
+    return select(store, Wanted(), _MOST)
 
 
 def _store(ctx: typer.Context) -> Store:

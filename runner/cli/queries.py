@@ -27,7 +27,7 @@ def open_store(url: str | None) -> Store:
 def open_run(name: str, url: str | None) -> Run:
     """The run that the user means. Raises RunNotFound."""
     from runner.client.run import Run
-    from runner.record.bundle import find_run
+    from runner.record.finding import find_run
 
     store = open_store(url)
     return Run(store, find_run(store, name))

@@ -18,8 +18,10 @@ from typing import Any
 from runner.client.run import Run
 from runner.data.catalog import Catalog, data_key, manifest_key
 from runner.errors import DataError, InputError, RunNotFound, listed, suggest
-from runner.record.bundle import INDEX, LIVE, Bundle, begun_at, find_run, read_index, unfinished
+from runner.record.bundle import Bundle
+from runner.record.finding import find_run, unfinished
 from runner.record.history import REMOVED, RunState, View, fold
+from runner.record.index import INDEX, Index, begun_at, merged
 from runner.record.origin import Origin
 from runner.store.log import Entry
 from runner.store.store import LOCAL, Found, Store
@@ -81,9 +83,7 @@ class Living:
 def living(store: Store) -> Living:
     """The runs of a store that have not ended, by their logs. One that was lost is among them until it was ended."""
     found = Living()
-    for line in read_index(store):
-        if line.state != LIVE:
-            continue
+    for line in merged(Index(store).live()):
         bundle = Bundle(store, line.run_id)
         known: bool | None = readable(lambda bundle=bundle: _take_in(found, bundle), None)  # type: ignore[misc]
         if known is None:
@@ -147,7 +147,7 @@ def _target(store: Store, name: str, alive: Living) -> Target:
         run_id = find_run(store, name) if not name.startswith(DATASET) else None
     except RunNotFound:
         if not is_dataset:
-            ids = [line.run_id for line in read_index(store)]
+            ids = list(Index(store).newest_ids())
             raise InputError(
                 f"no run and no dataset '{name}'", allowed=f"a run of `runner ps`; a dataset: {listed(known)}",
                 todo=suggest(given, [*known, *ids]) or "see `runner ps` and `runner data ls`",
@@ -343,7 +343,7 @@ def _is_lost(run: Run) -> bool:
 
 def _half_removed(store: Store, now: float, others: set[str]) -> list[Target]:
     """Folders of runs that the index does not have, and of which only the log is left, or whose log is over."""
-    known = {line.run_id for line in read_index(store)} | others
+    known = {*Index(store).newest_ids(), *others}
     names = [n for n in store.list() if n not in known and (begun := begun_at(n)) and now - begun > UNFINISHED_S]
     gone = [n for n in names if readable(lambda n=n: _is_half_removed(store, n), False)]  # type: ignore[misc]
     return [Target(HALF, n, (n,), _size(store, [n]), "its removal was cut") for n in gone]

@@ -34,23 +34,12 @@ from runner.process import interrupts
 from runner.process.code_root import is_installed
 from runner.process.package import PACKAGE
 from runner.record import kept, origin, trust
-from runner.record.bundle import (
-    CODE,
-    LIVE,
-    LOCK,
-    SPEC,
-    Bundle,
-    Doing,
-    IndexLine,
-    encoded,
-    find_run,
-    new_run_id,
-    read_index,
-)
+from runner.record.bundle import CODE, LOCK, SPEC, Bundle, encoded
 from runner.record.code import unpack
 from runner.record.failures import amended, to_entry
-from runner.record.finding import Since, Wanted, select
+from runner.record.finding import Since, Wanted, find_run, select
 from runner.record.history import RunState, View, fold, unchanged
+from runner.record.index import LIVE, Doing, IndexLine, new_run_id
 from runner.record.receipt import end_run
 from runner.record.trust import user
 from runner.spec import changes as settings
@@ -297,11 +286,8 @@ def runs(
         InputError: a state or a time that is none.
     """
     opened, wanted = find_project().store(store), Wanted.of(job, state, user, since)
-    lines = {line.run_id: line for line in read_index(opened)}
-    found = [Run(opened, line.run_id) for line in select(opened, list(lines.values()), wanted)]
-    if state is None:
-        return found
-    return [run for run in found if _state_of(run, lines[run.id]) == state]
+    found = [(Run(opened, line.run_id), line) for line in select(opened, wanted)]
+    return [run for run, line in found if state is None or _state_of(run, line) == state]
 
 
 def _state_of(run: Run, line: IndexLine) -> str:

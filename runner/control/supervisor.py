@@ -18,7 +18,7 @@ from runner.backends.base import EARLY, Backend, abandon, open_backend, place
 from runner.backends.local import liveness
 from runner.errors import ApiError, Fenced, RunnerError, StoreError, internal
 from runner.process.private import argument_of
-from runner.record.bundle import LIVE, Bundle, Doing
+from runner.record.bundle import Bundle
 from runner.record.failures import amended, to_entry
 from runner.record.history import (
     Action,
@@ -35,6 +35,7 @@ from runner.record.history import (
     fold,
     unchanged,
 )
+from runner.record.index import LIVE, Doing
 from runner.record.receipt import end_run
 from runner.record.shipping import Shipper
 from runner.store.store import LOCAL, LONGEST_PAUSE_S, PATIENCE_S, Store

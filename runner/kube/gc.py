@@ -15,8 +15,9 @@ from urllib.parse import urlsplit
 from runner.errors import StoreError
 from runner.kube import client, names, pods
 from runner.kube.client import Kube, KubeError
-from runner.record.bundle import GIVEN_UP, INDEX, Bundle
+from runner.record.bundle import GIVEN_UP, Bundle
 from runner.record.history import fold
+from runner.record.index import Index
 from runner.store.store import Store
 from runner.untrusted.names import RUN_ID
 
@@ -169,7 +170,7 @@ def by_log(options: Mapping[str, Any], scheme: str | None = None) -> Callable[[s
         try:
             entries = Bundle(store, run_id).log.read()
             if not entries:  # where there is no run at all, it may be another store of that name that is looked at
-                return "nobody" if store.list(INDEX) else "unknown"
+                return "nobody" if any(Index(store).newest_ids()) else "unknown"
         except StoreError:
             return "unknown"
         if entries[0].kind == GIVEN_UP:

@@ -12,114 +12,32 @@
     cluster.json         which Kubernetes it was submitted to
     checkpoints/<stage>/<step>-<attempt>/
     artefacts/<stage>/<name>
-<store>/index/<run id>~<job>~<state>~<seconds>   one empty object a run, so that `ps` is one listing; on Kubernetes
-                     a run that lives has besides ~<what it does>~<stage>~<where>, so that its log need not be read
+<store>/index/       one empty object a run, so that a list of runs is a few listings; see `index`
 """
 
 from __future__ import annotations
 
-import calendar
 import json
-import re
-import secrets
-import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, unquote
 
-from runner.errors import RunNotFound, StoreBroken, StoreError
-from runner.record import entries, trust
+from runner.errors import StoreBroken, StoreError
+from runner.record import entries, index, trust
+from runner.record.index import Doing, IndexLine
 from runner.store.log import Entry, Log
 from runner.store.store import LOCAL, Store
 from runner.untrusted import shapes
-from runner.untrusted.names import ARTEFACT, ATTEMPT, JOB, OFFSET, RUN_ID, SPEC_FILE, STAGE, STEP, WRITER, object_name
-from runner.untrusted.skipped import readable, skipped
+from runner.untrusted.names import ARTEFACT, ATTEMPT, OFFSET, RUN_ID, SPEC_FILE, STAGE, STEP, WRITER
+from runner.untrusted.skipped import skipped
 
-INDEX = "index"
-_ALPHABET = "23456789abcdefghjkmnpqrstuvwxyz"
-LIVE = "live"
 #: The first and only entry of a run that was given up before it existed.
 GIVEN_UP = "given-up"
-#: A line of the index: paths are made of its run id, and people are shown the rest.
-_LINE = re.compile(
-    rf"(?P<run>{RUN_ID.pattern})~(?P<job>{JOB.pattern})~(?P<state>[a-z]{{1,20}})~(?P<seconds>[0-9]{{1,15}})"
-    rf"(?:~(?P<doing>[a-z]{{1,20}})~(?P<stage>(?:{STAGE.pattern})?)~(?P<where>[!-~]*))?"
-)
 SPEC, CODE, LOCK = "spec.json", "code.zip", "packages.lock"
 #: Bytes that are read, at most, of what is recorded in words, and of a segment (those that `ship` writes have 1 MiB).
 WORDS_BYTES, SEGMENT_BYTES = 1 << 20, 16 << 20
 CLUSTER = "cluster.json"
 #: In a folder: what the supervisor has locked while it lives.
 HELD = "supervisor.lock"
-_LAST = re.compile(r"@last(?:~[0-9]{1,6})?")
-
-
-def new_run_id(job: str, now: float | None = None) -> str:
-    """A name such as ``r261123-181119k4-digits-x7``: sorts by time (UTC), legible, valid for every Kubernetes object.
-
-    The two letters behind the second tell its fraction, to 1/900; the last two are random.
-    """
-    now = time.time() if now is None else now
-    fraction = int(now % 1 * len(_ALPHABET) ** 2)
-    stamp = time.strftime("r%y%m%d-%H%M%S", time.gmtime(now)) + "".join(
-        _ALPHABET[i] for i in divmod(fraction, len(_ALPHABET))
-    )
-    tail = "".join(secrets.choice(_ALPHABET) for _ in range(2))
-    room = RUN_ID.longest - len(stamp) - len(tail) - 2
-    return f"{stamp}-{object_name(job)[:room].strip('-')}-{tail}"
-
-
-@dataclass(frozen=True)
-class Doing:
-    """What a run that lives does, as its index line tells.
-
-    Args:
-        state: as the log had it.
-        stage: that is running; "" where none is.
-        where: the place whose API can say whether its supervisor lives (see `backends.base.place`).
-    """
-
-    state: str
-    stage: str
-    where: str
-
-
-@dataclass(frozen=True)
-class IndexLine:
-    """One run as the index shows it.
-
-    Args:
-        state: LIVE, or how it ended.
-        seconds: that it took; of a run that lives, since when (seconds since 1970), or 0.
-        doing: of a run that lives; None where only its log can tell.
-    """
-
-    run_id: str
-    job: str
-    state: str
-    seconds: float
-    doing: Doing | None = None
-
-    @property
-    def key(self) -> str:
-        """Its object below the index."""
-        key = f"{self.run_id}~{self.job}~{self.state}~{self.seconds:.0f}"
-        if self.doing is None:
-            return key
-        return f"{key}~{self.doing.state}~{self.doing.stage}~{quote(self.doing.where, safe='')}"
-
-    @classmethod
-    def of(cls, key: str) -> IndexLine | None:
-        """The line that `key` is; None if it is none, whoever wrote it."""
-        found = _LINE.fullmatch(key)
-        if found is None or not (RUN_ID.fits(found["run"]) and JOB.fits(found["job"])):
-            return None
-        if found["stage"] and not STAGE.fits(found["stage"]):
-            return None
-        doing = Doing(found["doing"], found["stage"], unquote(found["where"])) if found["doing"] is not None else None
-        line = cls(found["run"], found["job"], found["state"], float(found["seconds"]), doing)
-        return line if line.key == key else None  # one that is written another way could not be removed by its name
 
 
 def encoded(spec: dict[str, Any]) -> bytes:
@@ -299,11 +217,7 @@ class Bundle:
 
     def index(self, job: str, state: str, seconds: float = 0.0, doing: Doing | None = None) -> None:
         """Show the run as `state`; the line that was there before goes."""
-        new = IndexLine(self.run_id, job, state, seconds, doing)
-        self.root.put(f"{INDEX}/{new.key}", b"")
-        for old in read_index(self.root):
-            if old.run_id == self.run_id and old.key != new.key:
-                self.root.delete(f"{INDEX}/{old.key}")
+        index.show(self.root, IndexLine(self.run_id, job, state, seconds, doing))
 
     def submit(self, data: dict[str, Any]) -> None:
         """Write the log's first entry, from which on the run exists. Raises StoreError if it has been given up."""
@@ -338,93 +252,8 @@ class Bundle:
 
     def leave_index(self) -> None:
         """Remove the run's line, if it has one."""
-        for line in read_index(self.root):
-            if line.run_id == self.run_id:
-                self.root.delete(f"{INDEX}/{line.key}")
+        index.leave(self.root, self.run_id)
 
 
 def _at(stage: str, attempt: int) -> str:
     return f"stages/{STAGE(stage)}/{ATTEMPT(attempt)}"
-
-
-def read_index(store: Store) -> list[IndexLine]:
-    """All runs of a store, oldest first: one listing. What is no line of it is passed over, and said once."""
-    found = []
-    for name in store.list(INDEX):
-        line = IndexLine.of(name)
-        if line is None:
-            skipped(f"{store.url}/{INDEX}/{name}", "no line of the index")
-        else:
-            found.append(line)
-    return found
-
-
-def unfinished(store: Store, before: float) -> list[str]:
-    """Ids of runs whose client died before it had submitted them: a folder, perhaps with an index line, without a log.
-
-    Args:
-        before: only runs that were begun before that moment, in seconds since 1970; younger ones may come to be yet.
-    """
-    listed = {line.run_id for line in read_index(store) if line.state != LIVE}
-    old = [name for name in store.list() if name not in listed and (begun := begun_at(name)) and begun < before]
-    return [name for name in old if readable(Bundle(store, name).is_given_up, False)]
-
-
-def begun_at(run_id: str) -> float | None:
-    """When a run was begun, as its id tells: seconds since 1970; None if it is no run's id."""
-    if not RUN_ID.fits(run_id):
-        return None
-    try:
-        return float(calendar.timegm(time.strptime(run_id[:14], "r%y%m%d-%H%M%S")))
-    except ValueError:
-        return None
-
-
-def _last(store: Store, ids: list[str], name: str) -> str:
-    """The newest run of this user's, or the one so many before it."""
-    back = name.removeprefix("@last").removeprefix("~")
-    number, mine = int(back) if ATTEMPT.fits(back) else 0, 0
-    for run_id in reversed(ids):
-        head = readable(Bundle(store, run_id).log.head, None)
-        if head is None or head.data.get("by") != trust.user():
-            continue
-        if mine == number:
-            return run_id
-        mine += 1
-    raise RunNotFound(
-        f"'{name}': the store has {mine} of its {len(ids)} runs from you ({trust.user()})",
-        allowed=f"@last to @last~{mine - 1}" if mine else "a run id, or a unique part of one",
-        todo="see `runner ps`; a run of somebody else's is named by its id", where=f"store {store.url}",
-    )  # fmt: skip
-
-
-def find_run(store: Store, name: str) -> str:
-    """The id of the run that `name` means: an id, a unique prefix or part of one, or ``@last``: the
-    newest of this user's (``@last~1`` before it).
-
-    Raises:
-        RunNotFound: none or several fit.
-    """
-    ids = list(dict.fromkeys(line.run_id for line in read_index(store)))
-    where = f"store {store.url}"
-    if not ids:
-        raise RunNotFound(f"no run '{name}': the store has no runs", todo="submit one, or give --store", where=where)
-    if _LAST.fullmatch(name):
-        return _last(store, ids, name)
-    if name in ids:
-        return name
-    for fits in ([i for i in ids if i.startswith(name)], [i for i in ids if name in i]):
-        if len(fits) == 1 and name:
-            return fits[0]
-        if fits and name:
-            raise RunNotFound(
-                f"'{name}' fits {len(fits)} runs: {', '.join(fits[-5:])}",
-                todo="give more of the id",
-                where=where,
-            )
-    from runner.errors import suggest
-
-    raise RunNotFound(
-        f"no run '{name}'", allowed="a run id, a unique part of one, or @last",
-        todo=suggest(name, ids) or "see `runner ps`", where=where,
-    )  # fmt: skip

@@ -13,7 +13,7 @@ def is_own(parts: tuple[str, ...]) -> bool:
     if top in ("results", "tasks"):
         return RESULT.fits(second)
     if top == "index":
-        return RUN_ID.fits(second.partition("~")[0])
+        return RUN_ID.fits((third or second).partition("~")[0])
     if top == "datasets":
         return third in _OF_DATASET or parts[2:] == ("data",)
     return RUN_ID.fits(top)

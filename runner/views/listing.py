@@ -1,20 +1,25 @@
-"""Many runs at a glance: one listing of the index; only runs that live are looked at, many of one place at once."""
+"""Many runs at a glance: a few listings of the index; only runs that live are looked at, many of one place at once."""
 
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from runner.backends.base import living
-from runner.record.bundle import LIVE, Doing, IndexLine, begun_at, read_index
 from runner.record.finding import Wanted, select
+from runner.record.index import LIVE, Doing, IndexLine, begun_at
 from runner.store.store import Store
 from runner.untrusted.skipped import readable
 from runner.views import units
 
 if TYPE_CHECKING:
     from runner.client.run import Run
+
+
+#: Runs whose logs are read at once.
+_THREADS = 16
 
 
 @dataclass(frozen=True)
@@ -49,32 +54,16 @@ def run_lines(store: Store, most: int | None, wanted: Wanted | None = None) -> l
     A run whose processes are gone is listed as lost, and stays as it is (see `Run.view`).
     """
     wanted = wanted or Wanted()
-    lines = select(store, index_lines(store), wanted)
-    if wanted.state is not None:
-        lines = [line for line in lines if line.state in (LIVE, wanted.state)]
-    ended = [line for line in lines if line.state != LIVE]
-    chosen = ended if most is None else ended[len(ended) - min(most, len(ended)) :]
-    found = [_from_index(line) for line in chosen]
+    lines = select(store, wanted, most)
     live = [line for line in lines if line.state == LIVE]
     working = _working(live)
-    found += [
-        _doing(line, line.doing) if line.run_id in working and line.doing else _look(store, line) for line in live
-    ]
-    chosen_state = [line for line in found if wanted.state in (None, line.state)]
-    return sorted(chosen_state, key=lambda line: line.run, reverse=True)
-
-
-def index_lines(store: Store) -> list[IndexLine]:
-    """The index, oldest first. A run that is between two states may have both lines: then its log is looked at."""
-    by_run: dict[str, IndexLine] = {}
-    for line in read_index(store):
-        other = by_run.get(line.run_id)
-        if other is None:
-            by_run[line.run_id] = line
-        else:
-            state = LIVE if LIVE in (line.state, other.state) else line.state
-            by_run[line.run_id] = IndexLine(line.run_id, line.job, state, line.seconds)
-    return list(by_run.values())
+    found = [_from_index(line) for line in lines if line.state != LIVE]
+    found += [_doing(line, line.doing) for line in live if line.run_id in working and line.doing]
+    unknown = [line for line in live if line.run_id not in working or not line.doing]
+    with ThreadPoolExecutor(_THREADS) as threads:
+        found += threads.map(lambda line: _look(store, line), unknown)
+    chosen = [line for line in found if wanted.state in (None, line.state)]
+    return sorted(chosen, key=lambda line: line.run, reverse=True)
 
 
 def _working(live: list[IndexLine]) -> set[str]:

@@ -20,8 +20,8 @@ from runner.kube.client import (
     Kube,
 )
 from runner.onebox import processes
-from runner.record.bundle import read_index
 from runner.record.history import RunState
+from runner.record.index import read_index
 from runner.store.log import Log
 from runner.store.store import Store
 from tests.cluster import kit

@@ -19,8 +19,9 @@ from runner.client.run import Run
 from runner.kube import names
 from runner.kube.client import JOBS, PODS, RAY_CLUSTERS, RAY_JOBS, SECRETS, SERVICES, Kube
 from runner.kube.watch import Watched
-from runner.record.bundle import Bundle, read_index
+from runner.record.bundle import Bundle
 from runner.record.history import RunState, fold
+from runner.record.index import read_index
 from runner.store.store import Store
 from runner.untrusted.names import RUN_ID
 from tests.cluster import kit

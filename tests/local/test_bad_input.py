@@ -272,7 +272,7 @@ job = Job("x", stages=[Prep("copy", fn=grow, source=SOURCE, sink="y")])
     assert done.returncode == 1, said
     assert "no space left" in said
     assert not [path for path in disk.rglob("*") if ".tmp-" in path.name]
-    from runner.record.bundle import read_index
+    from runner.record.index import read_index
     from runner.store.store import Store
 
     store = Store(str(disk / "store"))

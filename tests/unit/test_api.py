@@ -17,8 +17,10 @@ from runner.backends.local import check as local_run
 from runner.client.submit import prepare, resume
 from runner.errors import InputError, PlanError, ProjectError, RunFailed, RunNotFound, SpecError
 from runner.plan.project import find_project
-from runner.record.bundle import Bundle, find_run, new_run_id, read_index
+from runner.record.bundle import Bundle
+from runner.record.finding import find_run
 from runner.record.history import RunState
+from runner.record.index import new_run_id, read_index
 from runner.record.trust import user
 from runner.store.store import Store
 from tests.fake_kit import FAKE, JOB, project

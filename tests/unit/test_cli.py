@@ -9,8 +9,9 @@ from runner.backends.fake import FakeBackend
 from runner.client.run import Run
 from runner.errors import DataError, WorkerLost
 from runner.plan.project import find_project
-from runner.record.bundle import find_run, read_index
 from runner.record.failures import to_entry
+from runner.record.finding import find_run
+from runner.record.index import read_index
 from runner.views import units
 from runner.worker import processes
 from tests.cli_kit import call, call_json, lost, unstarted, write_lines, write_project, write_steps

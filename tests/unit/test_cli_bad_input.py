@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from runner.plan.project import find_project
-from runner.record.bundle import read_index
+from runner.record.index import read_index
 from tests.cli_kit import call, unstarted, write_project
 
 #: What is typed -> words that the error must hold.

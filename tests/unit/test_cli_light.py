@@ -17,21 +17,22 @@ ENDED = 2000
 
 @pytest.fixture
 def crowded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A store with 2,000 runs that have ended and one that lives."""
+    """A store with 2,000 runs that have ended, on 200 days, and one that lives."""
     monkeypatch.chdir(write_project(tmp_path).resolve())
     unstarted()
-    index = tmp_path / ".runner/index"
     for number in range(ENDED):
-        began = time.strftime("r%y%m%d-%H%M%S", time.gmtime(1735689600 + 60 * number))
-        (index / f"{began}-tiny-abc~tiny~succeeded~{number}").touch()
+        began = time.strftime("r%y%m%d-%H%M%S", time.gmtime(1735689600 + 86400 // 10 * number))
+        folder = tmp_path / f".runner/index/{began[1:7]}"
+        folder.mkdir(exist_ok=True)
+        (folder / f"{began}-tiny-abc~tiny~succeeded~{number}").touch()
     return tmp_path
 
 
-@pytest.mark.parametrize("words", [["ps"], ["ps", "--all"]])
-def test_ps_lists_the_index_once_and_opens_only_runs_that_live(
-    crowded: Path, monkeypatch: pytest.MonkeyPatch, words: list[str]
+@pytest.mark.parametrize(("words", "days"), [(["ps"], 2), (["ps", "--all"], 200), (["ps", "--state", "running"], 0)])
+def test_ps_lists_the_newest_days_and_opens_only_runs_that_live(
+    crowded: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], days: int
 ) -> None:
-    """The work of `ps` does not grow with the runs that have ended: one listing, and the live run's few entries."""
+    """The work of `ps` does not grow with the runs that have ended: a few listings, and the live run's few entries."""
     calls: collections.Counter[str] = collections.Counter()
     for name in ("list", "get", "exists", "create", "put"):
         original = getattr(Store, name)
@@ -42,9 +43,9 @@ def test_ps_lists_the_index_once_and_opens_only_runs_that_live(
 
         monkeypatch.setattr(Store, name, counted)
     rows = call_json(*words)
-    assert len(rows) == (ENDED + 1 if "--all" in words else 21)
-    assert calls["list index"] == 1
-    assert sum(calls.values()) <= 8, calls
+    assert len(rows) == {0: 0, 2: 21, 200: ENDED + 1}[days]
+    assert calls["list index"] == 3 + days
+    assert sum(calls.values()) <= 10 + days, calls
 
 
 #: Runs commands one after the other, in a process that nothing else has loaded modules into.
@@ -90,7 +91,7 @@ def test_runs_jobs_clusters_and_stages_complete(crowded: Path, monkeypatch: pyte
         monkeypatch.setenv("COMP_CWORD", str(len(line.split(" ")) - 1))
         return call().stdout.split()
 
-    assert complete("runner status r250101-001") == [f"r250101-001{n}00-tiny-abc" for n in range(9, -1, -1)]
+    assert complete("runner status r250101-1") == [f"r250101-{n}00-tiny-abc" for n in ("1912", "1648", "1424", "1200")]
     assert complete("runner submit t") == ["tiny"]
     assert complete("runner submit jobs/t") == ["jobs/tiny.py"]
     assert complete("runner submit tiny --cluster ") == ["fake", "local", "ray_local"]

@@ -12,8 +12,8 @@ import runner
 from runner.backends.fake import FakeBackend
 from runner.client import submit
 from runner.errors import InputError, UserCodeError
-from runner.record.bundle import new_run_id
 from runner.record.finding import moment
+from runner.record.index import new_run_id
 from tests.cli_kit import call, call_json, unstarted, write_project
 
 

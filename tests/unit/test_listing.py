@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from runner.record.bundle import LIVE, Bundle, Doing, IndexLine, begun_at, find_run, read_index, unfinished
+from runner.record.bundle import Bundle
+from runner.record.finding import find_run, unfinished
+from runner.record.index import LIVE, Doing, IndexLine, begun_at, read_index
 from runner.store.store import Store
 from runner.views import listing
 

@@ -10,7 +10,8 @@ import pytest
 from runner.client.run import Run
 from runner.data.catalog import data_key, manifest_key, result_folder, task_folder
 from runner.errors import InputError, StoreBroken, StoreRefused
-from runner.record.bundle import Bundle, new_run_id
+from runner.record.bundle import Bundle
+from runner.record.index import new_run_id
 from runner.store.store import Store
 from runner.untrusted import names
 from runner.worker import processes

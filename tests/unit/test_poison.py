@@ -14,9 +14,10 @@ from runner.client import leftovers, submit
 from runner.client.run import Run
 from runner.data.catalog import Catalog
 from runner.errors import RunFailed, StoreBroken, UserCodeError
-from runner.record.bundle import Bundle, read_index
+from runner.record.bundle import Bundle
 from runner.record.failures import to_entry
 from runner.record.history import RunState, fold
+from runner.record.index import read_index
 from runner.record.kept import checkpoints
 from runner.store.log import ENTRY_BYTES, Log
 from runner.untrusted.shapes import MOST_SIGNS

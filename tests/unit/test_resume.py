@@ -25,8 +25,8 @@ from runner.client.submit import go_on, prepare_resume, resume
 from runner.errors import InputError, RunNotFound
 from runner.plan.project import find_project
 from runner.process.code_root import FOLDERS_NOTE, OUTSIDE
-from runner.record.bundle import LIVE, read_index
 from runner.record.history import RunState
+from runner.record.index import LIVE, read_index
 from runner.record.receipt import end_run
 from runner.spec import wire
 from runner.views import listing

@@ -25,8 +25,10 @@ from runner.control.supervisor import Supervisor
 from runner.errors import ApiError, InternalError, StoreError
 from runner.kube import names
 from runner.kube.client import PODS, RAY_CLUSTERS, RAY_JOBS, KubeError
-from runner.record.bundle import Bundle, begun_at, read_index, unfinished
+from runner.record.bundle import Bundle
+from runner.record.finding import unfinished
 from runner.record.history import EVICTED, LOST, DriverState, RunState, fold
+from runner.record.index import begun_at, read_index
 from runner.store.log import Entry, Log
 from runner.store.store import Store
 from runner.views import listing

@@ -23,8 +23,9 @@ from runner.client.run import Run
 from runner.errors import InputError, NotYours, RunNotFound, StoreRefused
 from runner.process.package import PACKAGE
 from runner.record import origin, trust
-from runner.record.bundle import CODE, SPEC, Bundle, find_run
+from runner.record.bundle import CODE, SPEC, Bundle
 from runner.record.code import unpack
+from runner.record.finding import find_run
 from runner.spec import wire
 from runner.spec.job import Kubernetes
 from runner.store.store import Store

@@ -15,7 +15,7 @@ from runner.kube.preflight import check as preflight
 from runner.kube.preflight.check import Finding
 from runner.plan.plan import Plan
 from runner.plan.resolve import Resolved
-from runner.record.bundle import new_run_id
+from runner.record.index import new_run_id
 from runner.spec.job import Cluster
 from runner.store.sharing import check_no_credentials, check_reachable
 from runner.store.store import Store
