@@ -13,7 +13,7 @@ where its writer died, but never none. Then its log tells what it is.
 
 from __future__ import annotations
 
-import calendar
+import datetime
 import functools
 import heapq
 import itertools
@@ -60,9 +60,11 @@ def begun_at(run_id: str) -> float | None:
     """When a run was begun, as its id tells: seconds since 1970; None if it is no run's id."""
     if not RUN_ID.fits(run_id):
         return None
+    year, month, day, hour, minute, second = (int(run_id[at : at + 2]) for at in (1, 3, 5, 8, 10, 12))
+    year += 2000 if year < 69 else 1900  # as %y is read
     try:
-        return float(calendar.timegm(time.strptime(run_id[:14], "r%y%m%d-%H%M%S")))
-    except ValueError:
+        return datetime.datetime(year, month, day, hour, minute, second, tzinfo=datetime.UTC).timestamp()
+    except ValueError:  # of a day that its month does not have
         return None
 
 

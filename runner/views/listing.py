@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from runner.backends.base import living
@@ -41,7 +41,7 @@ class RunLine:
 
     def document(self) -> dict[str, Any]:
         """The line as JSON."""
-        return {**asdict(self), "started": units.iso(self.started), "seconds": round(self.seconds, 3)}
+        return {**vars(self), "started": units.iso(self.started), "seconds": round(self.seconds, 3)}
 
 
 def run_lines(store: Store, most: int | None, wanted: Wanted | None = None) -> list[RunLine]:
