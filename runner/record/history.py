@@ -50,6 +50,7 @@ class StageView:
     ended: float | None = None
     result: dict[str, Any] = field(default_factory=dict)
     checkpoints: list[dict[str, Any]] = field(default_factory=list)
+    furthest: int = 0  # step of a checkpoint
 
 
 @dataclass
@@ -213,10 +214,11 @@ def _driver_failed(view: View, entry: Entry) -> None:
 
 
 def _checkpoint(view: View, entry: Entry) -> None:
-    checkpoints = _stage(view, entry, entry.data["stage"]).checkpoints
-    if entry.data["step"] > max((each["step"] for each in checkpoints), default=0):
+    stage = _stage(view, entry, entry.data["stage"])
+    if entry.data["step"] > stage.furthest:
+        stage.furthest = entry.data["step"]
         view.tries = min(view.tries, 1)  # it gets on: machines may be lost as often as they like
-    checkpoints.append(entry.data)
+    stage.checkpoints.append(entry.data)
 
 
 def _leg_done(view: View, entry: Entry) -> None:
@@ -235,7 +237,9 @@ def _resumed(view: View, entry: Entry) -> None:
     again = entry.data.get("again") or []
     for name in again:  # it was done, and is to go on
         stage = _stage(view, entry, name)
-        view.stages[name] = StageView(name, attempt=stage.attempt, checkpoints=stage.checkpoints)
+        view.stages[name] = StageView(
+            name, attempt=stage.attempt, checkpoints=stage.checkpoints, furthest=stage.furthest
+        )
     if again:
         view.leg = min(i for i, leg in enumerate(view.legs) if set(leg) & set(again))
         view.attempt, view.leg_done = view.attempts.get(view.leg, 0), False

@@ -19,9 +19,11 @@ from runner.errors import StoreAway, StoreBroken
 from runner.prep.stage import run_prep
 from runner.record.bundle import Bundle
 from runner.record.history import RunState
+from runner.record.index import LIVE, IndexLine, leave, lines_of, read_index, show
 from runner.spec import wire
 from runner.spec.job import Dataset, Job, Prep
 from runner.store.log import Log
+from runner.store.snapshots import EVERY
 from runner.store.store import Store
 from runner.worker.pool.base import InlinePool
 from runner.worker.scope import Scope
@@ -106,6 +108,35 @@ def test_the_log_loses_nothing(server: S3Server, s3: Store) -> None:
         thread.join()
     entries = Log(s3, "log").read()
     assert [e.number for e in entries] == list(range(1, 21))
+
+
+def test_a_long_log_is_read_in_a_handful_of_requests(s3: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A real server tells the MD5 of what it holds, so that snapshots count: one that lies does not."""
+    log = Log(s3, "log")
+    for number in range(EVERY + 3):
+        log.append("note", {"n": number})
+    asked: list[str] = []
+    get_all = Store.get_all
+    monkeypatch.setattr(Store, "get_all", lambda self, wanted: asked.extend(wanted) or get_all(self, wanted))
+    assert Log(s3, "log").read() == log.read()
+    snapshot = f"log/snapshot-{EVERY:08d}.json"
+    assert asked == [snapshot, *(f"log/{EVERY + number:08d}.json" for number in (1, 2, 3))]
+    s3.put(snapshot, s3.get(snapshot).replace(b"note", b"lies"))
+    assert Log(s3, "log").read() == log.read()
+
+
+def test_a_runs_line_is_found_among_those_of_others(s3: Store) -> None:
+    """The server lists what begins with a run's id, and nothing beside it; a line that moves leaves none behind."""
+    others = [IndexLine(f"r26010{day}-000000-a-222", "a", "failed", 1.0) for day in range(1, 5)]
+    for line in others:
+        show(s3, line)
+    for state in (LIVE, "succeeded", LIVE):
+        new = IndexLine("r260102-000001-a-222", "a", state, 2.0)
+        show(s3, new)
+        assert lines_of(s3, new.run_id) == [new]
+        assert sorted(read_index(s3), key=lambda line: line.run_id) == [*others[:2], new, *others[2:]]
+    leave(s3, new.run_id)
+    assert read_index(s3) == others
 
 
 def test_an_object_is_refused_by_its_size_before_it_is_read(s3: Store) -> None:
