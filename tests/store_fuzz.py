@@ -103,7 +103,7 @@ def good() -> dict[str, bytes]:
     }  # fmt: skip
     return {
         **{place: json.dumps(document).encode() for place, document in documents.items()},
-        f"index/{LIVE}~tiny~live~0": b"", f"index/{ENDED}~tiny~succeeded~1": b"",
+        f"index/live/{LIVE}~tiny~live~0": b"", f"index/260101/{ENDED}~tiny~succeeded~1": b"",
         f"{LIVE}/stages/train/1/logs/rank0/000000000000000": b"hello\n", f"datasets/d/{NAME}/p": b"x",
         f"{ENDED}/{key}/m.pt": b"xyz",
     }  # fmt: skip
@@ -187,6 +187,8 @@ class Fuzz:
         """A file whose name is anything, in a folder whose names are read."""
         folders = [
             "index",
+            "index/live",
+            "index/260101",
             "datasets",
             "results",
             "tasks",
@@ -199,7 +201,7 @@ class Fuzz:
             "datasets/d/_versions",
         ]
         folder = self.random.choice(folders)
-        name = "~".join(self._word() for _ in range(self.random.randint(1, 7))) if folder == "index" else self._word()
+        name = "~".join(self._word() for _ in range(self.random.randint(1, 7))) if "index" in folder else self._word()
         name = name.replace("/", "").replace("\0", "")[:120]
         if name in ("", ".", "..") or (self.root / folder / name).exists():
             name = "a~b~c~d"

@@ -348,7 +348,7 @@ def test_of_a_resume_and_a_removal_one_comes_first(project: Path) -> None:
     leftovers.remove(run.bundle.root, target)
     with pytest.raises(RunNotFound, match="the run has been removed"):
         go_on(run, dataclasses.replace(resumption, view=dataclasses.replace(run.view(), removed=False)))
-    assert run.bundle.root.list("index") == []
+    assert read_index(run.bundle.root) == []
     assert run.id not in run.bundle.root.list()
 
 
