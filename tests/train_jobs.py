@@ -178,9 +178,9 @@ def full(ctx: Any, config: Any) -> None:
 
     def refuse(self: Any, key: str, path: Any) -> None:
         if ctx.step_number > 2 and key.endswith(".safetensors"):
-            from runner.store.store import _explained
+            from runner.store.refusals import explained
 
-            with _explained(self, key):
+            with explained(self, key):
                 raise OSError(errno.ENOSPC, "No space left on device")
         put_file(self, key, path)
 

@@ -13,7 +13,8 @@ from runner.errors import InputError, StoreError, listed, suggest
 from runner.record.bundle import Bundle
 from runner.record.history import View
 from runner.store import copied
-from runner.store.store import LARGEST_BYTES, LOCAL, Store, sha256_of
+from runner.store.folder import sha256_of
+from runner.store.store import LARGEST_BYTES, LOCAL, Store
 from runner.untrusted import shapes
 from runner.untrusted.names import FILE, STEP
 from runner.untrusted.shapes import count, mapping, named, record, text

@@ -16,7 +16,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from runner.errors import StoreBroken
-from runner.store.store import Found, Store
+from runner.store.place import Found
+from runner.store.store import Store
 from runner.untrusted.names import ENTRY_FILE, SNAPSHOT_FILE
 from runner.untrusted.shapes import read, record, several, text
 from runner.untrusted.skipped import skipped

@@ -29,6 +29,7 @@ from runner.record.bundle import Bundle
 from runner.record.finding import unfinished
 from runner.record.history import EVICTED, LOST, DriverState, RunState, fold
 from runner.record.index import begun_at, read_index
+from runner.store.folder import Folder
 from runner.store.log import Entry, Log
 from runner.store.store import Store
 from runner.views import listing
@@ -69,7 +70,7 @@ def test_whatever_a_store_refuses_is_an_error_of_the_store(
     def fail(*arguments: Any) -> None:
         raise error
 
-    monkeypatch.setattr(Store, "_create_local", fail)
+    monkeypatch.setattr(Folder, "create", fail)
     with pytest.raises(StoreError, match=type(error).__name__):
         store.create("a", b"x")
 

@@ -21,7 +21,8 @@ from typing import Any
 
 from runner.errors import RunnerError, StoreBroken, StoreError
 from runner.spec.job import Train
-from runner.store.store import LOCAL, Store, sha256_of
+from runner.store.folder import sha256_of
+from runner.store.store import LOCAL, Store
 from runner.untrusted import shapes
 from runner.untrusted.names import FILE
 from runner.untrusted.shapes import count, mapping, named, record, text
