@@ -420,7 +420,7 @@ def test_open_blocks_are_bounded(tmp_path: Path) -> None:
     stream = Stream(manifest, 64, rank=1, world_size=4, prefetch_bytes=1)
     held = []
     for _ in stream:
-        held.append(sum(one.block.rows for one in list(stream._reader._open.values())))
+        held.append(sum(one.block.rows for one in list(stream._ahead.reader._open.values())))
     assert max(held) <= (8 / 4 + 2) * 2 * 500
 
 

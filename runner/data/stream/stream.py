@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+import copy
 import operator
 import os
 import sys
-import weakref
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from runner.data.files.listing import infer_format, list_files
 from runner.data.formats.columns import check_columns
 from runner.data.manifest import Manifest, build, from_files
+from runner.data.stream.ahead import ReadAhead
 from runner.data.stream.batch import Batch, make_batch
 from runner.data.stream.order import Order
-from runner.data.stream.prefetch import Prefetch
-from runner.data.stream.reader import Reader
-from runner.data.stream.steps import Cut, Ready, batches, steps_in
+from runner.data.stream.passes import Passes
+from runner.data.stream.steps import Cut
 from runner.errors import DataError
 from runner.spec.checks import Fields
 
 if TYPE_CHECKING:
+    from runner.data.stream.prefetch import Prefetch
+    from runner.data.stream.steps import Ready
     from runner.spec.job import Dataset
 
     Source: TypeAlias = str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | Dataset | Manifest
@@ -109,43 +111,21 @@ class Stream:
                 todo="use a smaller batch, or tail='wrap'",
                 where=self.manifest.base,
             )
-        self._start, self._prefetch_bytes = start_epoch, prefetch_bytes
-        self._at = (start_epoch, 0)  # behind the last batch handed out: epoch, rows of it
-        self._marked: tuple[int, int] | None = None
-        self._end = None if epochs is None else start_epoch + epochs
-        self._running: Prefetch[Ready] | None = None
-        self._finished = False
-        self._begun: tuple[int, int] | None = None  # the place where this pass began, once it has
-        self._process = os.getpid()
+        self._passes = Passes(self.rows, self.global_batch, tail, start_epoch, epochs)
         self._at_home = worker_share() is None  # made outside of a DataLoader's workers
-        self._reader = Reader(self.manifest, self._order, self.columns)
-        self._wait_s = 0.0
+        self._ahead = ReadAhead(self.manifest, self._order, self.columns, prefetch_bytes)
         _make_known()
 
-    # -- iteration
-    # -----------------------------------------------------------------------------------------------
+    # -- iteration -----------------------------------------------------------------------------------------------
 
     def __iter__(self) -> Stream:
         self._arrive()
-        if self._begun is not None and self._share != (0, 1):
-            self._leave_pass()  # workers stand at different steps, so what was broken off cannot be gone on with
-        if self._finished:
-            self._next_pass()
+        if self._passes.begun is not None and self._share != (0, 1):
+            self.close()
+            self._passes.leave()  # workers stand at different steps, so what was broken off cannot be gone on with
+        if self._passes.over:
+            self._passes.begin_next()
         return self
-
-    def _next_pass(self) -> None:
-        assert self._end is not None
-        assert self.epochs is not None
-        self._finished, self._at, self._end, self._begun = False, (self._end, 0), self._end + self.epochs, None
-
-    def _leave_pass(self) -> None:
-        """To the next pass; of one that never ends, to where it began."""
-        assert self._begun is not None
-        self.close()
-        if self._end is not None:
-            self._next_pass()
-        else:
-            self._at, self._begun = self._begun, None
 
     @property
     def _share(self) -> tuple[int, int]:
@@ -153,74 +133,75 @@ class Stream:
         return (worker_share() if self._at_home else None) or (0, 1)
 
     def __next__(self) -> Batch:
-        if self._finished:
+        if self._passes.over:
             raise StopIteration
         self._arrive()
-        if self._running is None:
-            self._run()
-        assert self._running is not None
+        running = self._ahead.running or self._run()
         try:
-            ready = next(self._running)
+            ready = next(running)
         except BaseException as error:
-            self._finished = isinstance(error, StopIteration)
+            self._passes.over = isinstance(error, StopIteration)
             self.close()
             raise
-        self._at = ready.after
+        self._passes.at = ready.after
         return make_batch(ready.columns, ready.positions, ready.mask, ready.weight, ready.epoch)
+
+    def _run(self) -> Prefetch[Ready]:
+        passes, (number, parts) = self._passes, self._share
+        if passes.begun is None:
+            passes.begun = passes.at
+        share = (number - passes.steps_made) % parts, parts
+        cut = Cut(self.global_batch, self.rank, self.world_size, self.tail)
+        return self._ahead.start(cut, passes.at, passes.end, share)
 
     def __len__(self) -> int:
         """Steps of a whole pass. Raises TypeError if it never ends."""
-        if self.epochs is None:
+        steps = self._passes.steps
+        if steps is None:
             raise TypeError("a Stream with epochs=None has no length")
-        return self._steps(0) * self.epochs
+        return steps
 
     @property
     def steps_left(self) -> int | None:
         """Steps from here to the end of the pass; None if it never ends."""
-        if self._end is None:
-            return None
-        epoch, seen = self._at
-        return self._steps(seen) + self._steps(0) * (self._end - epoch - 1) if epoch < self._end else 0
+        return self._passes.steps_left
 
     @property
     def wait_s(self) -> float:
         """Seconds that the consumer waited for data."""
-        return self._wait_s + (self._running.wait_s if self._running is not None else 0.0)
+        return self._ahead.wait_s
 
     @property
     def rows_read(self) -> int:
         """Rows decoded by this rank."""
-        return self._reader.rows_read
+        return self._ahead.reader.rows_read
 
     @property
     def bytes_read(self) -> int:
         """Bytes decoded by this rank."""
-        return self._reader.bytes_read
+        return self._ahead.reader.bytes_read
 
     def close(self) -> None:
         """Stops reading ahead. The next batch starts it again at the same place."""
         self._arrive()
-        if self._running is not None:
-            self._running.close()
-            self._wait_s += self._running.wait_s
-            self._running = None
-            self._reader.rest()
+        self._ahead.stop()
 
     def _arrive(self) -> None:
-        """In a forked process the parent's thread is gone, and its reader as it stood at that moment is of no use."""
-        if self._process != os.getpid():
-            self._process, self._running, self._begun = os.getpid(), None, None
-            self._reader = Reader(self.manifest, self._order, self.columns)
+        """In a forked process the steps are shared out anew from here on."""
+        if self._ahead.arrive():
+            self._passes.begun = None
 
     def __getstate__(self) -> dict[str, Any]:
-        state = {**self.__dict__, "_wait_s": self.wait_s}
-        del state["_running"], state["_reader"], state["_order"]
-        return {**state, "_seed": self._order.seed, "_shuffle": self._order.shuffle}
+        kept = {name: value for name, value in self.__dict__.items() if name not in ("_ahead", "_order")}
+        reading = self._order.seed, self._order.shuffle, self._ahead.most_bytes, self.wait_s
+        return {**kept, "_passes": copy.copy(self._passes), "_reading": reading}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        order = Order(state["manifest"], state.pop("_seed"), state.pop("_shuffle"))
-        self.__dict__.update(state, _order=order, _running=None, _begun=None, _process=os.getpid())
-        self._reader = Reader(self.manifest, order, self.columns)
+        seed, shuffle, most_bytes, waited_s = state.pop("_reading")
+        self.__dict__.update(state)
+        self._order = Order(self.manifest, seed, shuffle)
+        self._ahead = ReadAhead(self.manifest, self._order, self.columns, most_bytes, waited_s)
+        self._passes.begun = None
         _make_known()
 
     def __enter__(self) -> Stream:
@@ -229,8 +210,7 @@ class Stream:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    # -- state
-    # ---------------------------------------------------------------------------------------------------
+    # -- state ---------------------------------------------------------------------------------------------------
 
     def mark(self) -> None:
         """Says that all batches handed out so far are consumed.
@@ -238,11 +218,11 @@ class Stream:
         From the first call on, `state_dict` gives the place of the last mark; a loop that never marks counts
         every batch that it took.
         """
-        self._marked = self._at
+        self._passes.mark()
 
     def state_dict(self) -> dict[str, Any]:
         """The place in the order, and what the order depends on: a small dict that JSON can hold."""
-        epoch, seen = self._at if self._marked is None else self._marked
+        epoch, seen = self._passes.consumed
         return {**self._identity(), "epoch": epoch, "samples_seen": seen}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -267,12 +247,7 @@ class Stream:
                 where=self.manifest.base,
             )
         self.close()
-        self._finished, self._marked, self._begun = False, None, None
-        epoch, seen = int(state["epoch"]), int(state["samples_seen"])
-        if self.epochs is not None:
-            passes = max(0, epoch - self._start) // self.epochs
-            self._end = self._start + (passes + 1) * self.epochs
-        self._at = (epoch, seen)
+        self._passes.go_to(int(state["epoch"]), int(state["samples_seen"]))
 
     def _identity(self) -> dict[str, Any]:
         return {
@@ -281,29 +256,6 @@ class Stream:
             "tail": self.tail,
             **self._order.shape,
         }
-
-    # -- inside
-    # --------------------------------------------------------------------------------------------------
-
-    def _steps(self, seen: int) -> int:
-        return steps_in(self.rows - seen, self.global_batch, self.tail)
-
-    def _passed(self, begun: tuple[int, int]) -> int:
-        """Steps from a place to here."""
-        (first, start), (epoch, seen) = begun, self._at
-        return self._steps(start) + self._steps(0) * (epoch - first) - self._steps(seen)
-
-    def _run(self) -> None:
-        """Starts the thread. It knows the reader but not the stream, so that a forgotten stream is
-        collected."""
-        cut = Cut(self.global_batch, self.rank, self.world_size, self.tail)
-        if self._begun is None:
-            self._begun = self._at
-        number, parts = self._share
-        share = (number - self._passed(self._begun)) % parts, parts
-        source = batches(self._reader, self._order, cut, self._at, self._end, share)
-        self._running = Prefetch(source, self._prefetch_bytes)
-        weakref.finalize(self, Prefetch.close, self._running)
 
 
 def as_whole(value: Any) -> Any:

@@ -1,0 +1,69 @@
+"""The reading of one stream in one process: a reader, and a thread that is ahead of the consumer."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Sequence
+
+from runner.data.manifest import Manifest
+from runner.data.stream.order import Order
+from runner.data.stream.passes import Place
+from runner.data.stream.prefetch import Prefetch
+from runner.data.stream.reader import Reader
+from runner.data.stream.steps import Cut, Ready, batches
+
+
+class ReadAhead:
+    """Reads rows in their order, some bytes ahead.
+
+    Args:
+        most_bytes: decoded, that may be ready.
+        waited_s: that the consumer has waited before.
+
+    Attributes:
+        running: the batches that are being made.
+    """
+
+    def __init__(
+        self, manifest: Manifest, order: Order, columns: Sequence[str], most_bytes: int, waited_s: float = 0.0
+    ) -> None:
+        self._manifest, self._order, self._columns = manifest, order, columns
+        self.most_bytes, self._waited_s = most_bytes, waited_s
+        self._begin()
+
+    def _begin(self) -> None:
+        self._process = os.getpid()
+        self.reader = Reader(self._manifest, self._order, self._columns)
+        self.running: Prefetch[Ready] | None = None
+
+    def arrive(self) -> bool:
+        """Whether this process was forked since the last call: the parent's thread is gone here, and its reader as it
+        stood at that moment is of no use."""
+        if self._process == os.getpid():
+            return False
+        self._begin()
+        return True
+
+    def start(self, cut: Cut, at: Place, end: int | None, share: tuple[int, int]) -> Prefetch[Ready]:
+        """Start to read at a place. The thread knows the reader but not this, so that a forgotten stream is collected.
+
+        Args:
+            end, share: see `batches`.
+        """
+        self.running = Prefetch(batches(self.reader, self._order, cut, at, end, share), self.most_bytes)
+        weakref.finalize(self, Prefetch.close, self.running)
+        return self.running
+
+    def stop(self) -> None:
+        """Read no more, and let go of what is open."""
+        if self.running is not None:
+            self.running.close()
+            self._waited_s += self.running.wait_s
+            self.running = None
+            self.reader.rest()
+
+    @property
+    def wait_s(self) -> float:
+        """Seconds that the consumer waited for data."""
+        return self._waited_s + (self.running.wait_s if self.running is not None else 0.0)
