@@ -52,19 +52,8 @@ class RayPool:
     def __init__(self, workers: tuple[int, int], scope: Scope, stage: str) -> None:
         import ray
 
-        self._fewest, self._most = workers
-        self._grows = self._fewest < self._most
-        if not self._grows:
-            room = int(ray.cluster_resources().get("CPU", 0.0))
-            if room < 1:
-                raise PlanError("the Ray cluster has no CPU for a prep worker", todo="give it one")
-            self._fewest = self._most = min(self._most, room)
-        self._ray, self._scope, self._stage = ray, scope, stage
-        self._actor = ray.remote(num_cpus=1, max_restarts=0, max_task_retries=0)(_Actor)
-        self._actors: dict[int, Any] = {}
-        self._coming: dict[Any, int] = {}  # reference -> actor that has not answered yet
-        self._made = 0
-        self._dead_at_start = 0  # one after the other
+        self._ray, self._scope = ray, scope
+        self._actors = _Actors(workers, scope, stage)
 
     def __enter__(self) -> RayPool:
         return self
@@ -76,7 +65,7 @@ class RayPool:
         self, fn: Callable[[Any], Any], items: Iterable[Any], timeout_s: float | None = None
     ) -> Iterator[tuple[int, Any]]:
         """See Pool.map."""
-        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        actors, deadline = self._actors, None if timeout_s is None else time.monotonic() + timeout_s
         program = self._ray.put(pickle.dumps(fn))
         waiting = collections.deque(_Item(index, value) for index, value in enumerate(items))
         under_way: dict[Any, _Item] = {}
@@ -84,14 +73,14 @@ class RayPool:
             while waiting or under_way:
                 self._check(deadline, timeout_s)
                 busy = {item.worker for item in under_way.values()}
-                self._fit(len(waiting) + len(under_way), busy)
-                for number in self._free(busy)[: len(waiting)]:
+                actors.fit(len(waiting) + len(under_way), busy)
+                for number in actors.free(busy)[: len(waiting)]:
                     item = waiting.popleft()
                     item.worker, item.tries = number, item.tries + 1
-                    under_way[self._actors[number].run.remote(program, pickle.dumps(item.value))] = item
-                for reference in self._ray.wait([*under_way, *self._coming], timeout=_LOOK_S)[0]:
-                    if reference in self._coming:
-                        self._came(reference)
+                    under_way[actors.run(number, program, item.value)] = item
+                for reference in self._ray.wait([*under_way, *actors.coming], timeout=_LOOK_S)[0]:
+                    if reference in actors.coming:
+                        actors.came(reference)
                         continue
                     item = under_way.pop(reference)
                     found = self._outcome(reference, item)
@@ -101,56 +90,11 @@ class RayPool:
                         yield item.index, found[0]
         finally:
             for item in under_way.values():
-                self._kill(item.worker)
-
-    # -- as many actors as there is work for ---------------------------------------------------------------------
-
-    def _fit(self, items: int, busy: set[int]) -> None:
-        wanted = min(self._most, items)
-        while len(self._actors) < wanted:
-            self._start()
-        if self._grows:
-            coming = set(self._coming.values())
-            spare = sorted(set(self._actors) - busy, key=lambda number: number not in coming)
-            for number in spare[: max(0, len(self._actors) - max(wanted, self._fewest))]:
-                self._kill(number)
-
-    def _free(self, busy: set[int]) -> list[int]:
-        away = busy | set(self._coming.values())
-        return [number for number in self._actors if number not in away]
-
-    def _start(self) -> None:
-        """Each has a name of its own, for what it writes is kept under that."""
-        number = self._made
-        self._made += 1
-        actor = self._actor.remote(self._scope.payload(), self._stage, f"prep-{number}")
-        self._actors[number] = actor
-        self._coming[actor.ready.remote()] = number
-
-    def _came(self, reference: Any) -> None:
-        """An actor has its machine, or has died there before it could work."""
-        number = self._coming.pop(reference)
-        try:
-            self._ray.get(reference)
-            self._dead_at_start = 0
-        except (self._ray.exceptions.RayActorError, self._ray.exceptions.RaySystemError) as error:
-            self._kill(number)
-            self._dead_at_start += 1
-            if not self._grows or self._dead_at_start >= MOST_TRIES:
-                raise WorkerLost(f"worker prep-{number} died at its start: {_words(error)}") from None
-
-    def _kill(self, number: int) -> None:
-        actor = self._actors.pop(number, None)
-        self._coming = {reference: other for reference, other in self._coming.items() if other != number}
-        if actor is not None:
-            self._ray.kill(actor)
+                actors.kill(item.worker)
 
     def close(self) -> None:
         """End the actors."""
-        for number in list(self._actors):
-            self._kill(number)
-
-    # -- how an item ended ---------------------------------------------------------------------------------------
+        self._actors.close()
 
     def _check(self, deadline: float | None, timeout_s: float | None) -> None:
         if self._scope.stop.is_set():
@@ -163,14 +107,95 @@ class RayPool:
         try:
             kind, value = pickle.loads(self._ray.get(reference))
         except (self._ray.exceptions.RayActorError, self._ray.exceptions.RaySystemError) as error:
-            self._kill(item.worker)
-            if self._grows and item.tries < MOST_TRIES:
+            self._actors.kill(item.worker)
+            if self._actors.grows and item.tries < MOST_TRIES:
                 return None
             words = f"worker prep-{item.worker} died while it worked on {item.value}: {_words(error)}"
             raise WorkerLost(words) from None
         if kind == "error":
             raise value
         return (value,)
+
+
+class _Actors:
+    """As many actors as there is work for, by their numbers.
+
+    Attributes:
+        grows: whether it is a range of actors, on machines that come and go.
+        coming: reference -> actor that has not answered yet.
+    """
+
+    def __init__(self, workers: tuple[int, int], scope: Scope, stage: str) -> None:
+        import ray
+
+        self._fewest, self._most = workers
+        self.grows = self._fewest < self._most
+        if not self.grows:
+            room = int(ray.cluster_resources().get("CPU", 0.0))
+            if room < 1:
+                raise PlanError("the Ray cluster has no CPU for a prep worker", todo="give it one")
+            self._fewest = self._most = min(self._most, room)
+        self._ray, self._scope, self._stage = ray, scope, stage
+        self._class = ray.remote(num_cpus=1, max_restarts=0, max_task_retries=0)(_Actor)
+        self._there: dict[int, Any] = {}
+        self.coming: dict[Any, int] = {}
+        self._made = 0
+        self._dead_at_start = 0  # one after the other
+
+    def __len__(self) -> int:
+        return len(self._there)
+
+    def fit(self, items: int, busy: set[int]) -> None:
+        """Start actors while there are more items; of a range, give back those that have none."""
+        wanted = min(self._most, items)
+        while len(self._there) < wanted:
+            self._start()
+        if self.grows:
+            coming = set(self.coming.values())
+            spare = sorted(set(self._there) - busy, key=lambda number: number not in coming)
+            for number in spare[: max(0, len(self._there) - max(wanted, self._fewest))]:
+                self.kill(number)
+
+    def free(self, busy: set[int]) -> list[int]:
+        """Those that have answered and are not busy."""
+        away = busy | set(self.coming.values())
+        return [number for number in self._there if number not in away]
+
+    def run(self, number: int, program: Any, value: Any) -> Any:
+        """Have an actor work on a value; returns the reference of its answer."""
+        return self._there[number].run.remote(program, pickle.dumps(value))
+
+    def _start(self) -> None:
+        """Each has a name of its own, for what it writes is kept under that."""
+        number = self._made
+        self._made += 1
+        actor = self._class.remote(self._scope.payload(), self._stage, f"prep-{number}")
+        self._there[number] = actor
+        self.coming[actor.ready.remote()] = number
+
+    def came(self, reference: Any) -> None:
+        """An actor has its machine, or has died there before it could work."""
+        number = self.coming.pop(reference)
+        try:
+            self._ray.get(reference)
+            self._dead_at_start = 0
+        except (self._ray.exceptions.RayActorError, self._ray.exceptions.RaySystemError) as error:
+            self.kill(number)
+            self._dead_at_start += 1
+            if not self.grows or self._dead_at_start >= MOST_TRIES:
+                raise WorkerLost(f"worker prep-{number} died at its start: {_words(error)}") from None
+
+    def kill(self, number: int) -> None:
+        """End an actor, whatever it does."""
+        actor = self._there.pop(number, None)
+        self.coming = {reference: other for reference, other in self.coming.items() if other != number}
+        if actor is not None:
+            self._ray.kill(actor)
+
+    def close(self) -> None:
+        """End them all."""
+        for number in list(self._there):
+            self.kill(number)
 
 
 def _words(error: Exception) -> str:
