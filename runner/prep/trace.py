@@ -18,8 +18,9 @@ from typing import Any
 
 from runner.code import dependencies, references
 from runner.code.tree import Tree
+from runner.prep.loaded import LoadedModules
 from runner.prep.others import ByOthers
-from runner.process.code_root import is_installed, is_outside
+from runner.process.code_root import is_installed
 from runner.store.keys import is_own
 from runner.store.store import LOCAL, Store
 
@@ -56,8 +57,7 @@ class Watch:
         self._written: set[str] = set()
         self._inputs: set[str] = set()
         self._stores: set[str] = set()
-        self._before = set(sys.modules)
-        self._of_others: set[str] = set()  # modules that are not the user's; there are thousands
+        self._modules = LoadedModules()
         self._quiet = threading.local()
         self._by_others = ByOthers(late)
 
@@ -145,12 +145,11 @@ class Watch:
                 if Path(place).is_relative_to(root) and not self._is_apart(place):
                     found[dependencies.name_of_folder(place, root)] = names
             others = self._by_others.deps(lambda path: path in self._opened or self._is_apart(path))
-            return {**others, **found, **self._modules(root, known)}
+            return {**others, **found, **self._modules.deps(root, known)}
 
     def packages(self) -> list[str]:
         """The top-level names of what was imported since, and is neither the user's nor Python's."""
-        fresh = {name.split(".")[0] for name in set(sys.modules) - self._before}
-        return sorted(name for name in fresh - sys.stdlib_module_names - {"runner"} if not name.startswith("_"))
+        return self._modules.packages()
 
     def _of_the_user(self, root: Path) -> list[str]:
         return [
@@ -187,31 +186,6 @@ class Watch:
             return dependencies.digest_file(Path(path))
         except OSError:
             return dependencies.CHANGED
-
-    def _modules(self, root: Path, known: frozenset[str]) -> dict[str, str]:
-        """Those that were loaded though the code did not say so in a way that could be followed."""
-        found = {}
-        for name, module in list(sys.modules.items()):
-            if name in self._of_others:
-                continue
-            file = getattr(module, "__file__", None)
-            path = Path(file) if isinstance(file, str) and file.endswith(".py") and name != "__main__" else None
-            inside = path is not None and not is_outside(path, root)
-            if path is None or not self._is_users(name, path, inside):
-                self._of_others.add(name)
-                continue
-            label = dependencies.name_of(path, root) if inside else dependencies.name_of_module(name.replace(".", "/"))
-            if label in known or f"{label}.py" in known or f"{label}/__init__.py" in known:
-                continue
-            named = label if inside else dependencies.name_of_module(name)
-            found[named] = dependencies.digest(named, root)
-        return found
-
-    def _is_users(self, name: str, path: Path, inside: bool) -> bool:
-        """Whether a module is the project's, or one from elsewhere that came while this watched."""
-        if is_installed(path) or not (inside or name not in self._before):
-            return False
-        return inside or not is_installed(path.resolve())
 
 
 _watch: Watch | None = None
