@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 import time
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from types import FrameType
 from typing import Any
@@ -26,23 +27,39 @@ class Terminated(BaseException):
     """SIGTERM reached the rank."""
 
 
-def start_rank(
-    number: int, world_size: int, meeting: str, pipes: tuple[Connection, ...], reports: Connection,
-    environment: dict[str, str], payload: dict[str, Any], stage_name: str, argument: dict[str, Any],
-) -> None:  # fmt: skip
-    """Run one rank and report ("result", dict) or ("failure", Failure); the process ends with it.
+@dataclass(frozen=True)
+class RankJob:
+    """What the process of a rank is given.
 
     Args:
+        rank: of `world_size`.
         meeting: the file by which ranks find each other's sockets, in the run's own folder.
         pipes: to what ranks tell each other; see `gang_store`.
+        reports: where the launcher reads ("result", dict) or ("failure", Failure).
         environment: of the driver, now; the server forked from it earlier.
-        payload: of the scope.
+        scope: its payload.
+        stage: its name.
+        argument: see `run_rank`.
     """
+
+    rank: int
+    world_size: int
+    meeting: str
+    pipes: tuple[Connection, ...]
+    reports: Connection
+    environment: dict[str, str]
+    scope: dict[str, Any]
+    stage: str
+    argument: dict[str, Any]
+
+
+def start_rank(job: RankJob) -> None:
+    """Run one rank and report how it ended; the process ends with it."""
     die_with_server()
     children.make_ready()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the driver decides
     signal.signal(signal.SIGTERM, _terminated)
-    _set_environment(environment, number, world_size)
+    _set_environment(job.environment, job.rank, job.world_size)
     code = 1
     try:
         from runner.spec.shape import told_threads
@@ -51,19 +68,19 @@ def start_rank(
         from runner.worker.pool.child import redirect
         from runner.worker.scope import Scope
 
-        scope = Scope.attach(payload)
-        stage = next(s for s in scope.job.stages if isinstance(s, Train) and s.name == stage_name)
-        redirect(str(scope.spool(stage_name, "logs", f"rank{number}")))
+        scope = Scope.attach(job.scope)
+        stage = next(s for s in scope.job.stages if isinstance(s, Train) and s.name == job.stage)
+        redirect(str(scope.spool(job.stage, "logs", f"rank{job.rank}")))
         place = Place(
-            number, world_size, number, world_size, store=LocalStore(meeting, pipes), reports=reports,
-            told=told_threads(environment),
+            job.rank, job.world_size, job.rank, job.world_size, store=LocalStore(job.meeting, job.pipes),
+            reports=job.reports, told=told_threads(job.environment),
         )  # fmt: skip
-        reports.send(("result", run_rank(place, stage, scope, argument)))
+        job.reports.send(("result", run_rank(place, stage, scope, job.argument)))
         code = 0
     except Terminated:
         code = 128 + signal.SIGTERM
     except BaseException as error:
-        _report(reports, number, error)
+        _report(job.reports, job.rank, error)
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it is leaving
         sys.stdout.flush()

@@ -20,7 +20,7 @@ from runner.spec.job import Train
 from runner.train import pipe_store
 from runner.train.failure import Failure, first_failure
 from runner.train.gang import server as gang_server
-from runner.train.gang.child import start_rank
+from runner.train.gang.child import RankJob, start_rank
 from runner.worker import processes
 from runner.worker.scope import Scope
 
@@ -71,14 +71,18 @@ class LocalGang:
         for number in range(stage.workers):
             reader, writer = multiprocessing.connection.Pipe(duplex=False)
             pipes = server.pipes()
-            process = gang_server.RankProcess(
-                target=start_rank,
-                name=f"{stage.name}-rank{number}",
-                args=(
-                    number, stage.workers, str(meeting), pipes, writer, dict(os.environ), scope.payload(), stage.name,
-                    argument,
-                ),
-            )  # fmt: skip
+            job = RankJob(
+                rank=number,
+                world_size=stage.workers,
+                meeting=str(meeting),
+                pipes=pipes,
+                reports=writer,
+                environment=dict(os.environ),
+                scope=scope.payload(),
+                stage=stage.name,
+                argument=argument,
+            )
+            process = gang_server.RankProcess(target=start_rank, name=f"{stage.name}-rank{number}", args=(job,))
             process.start()
             for end in (writer, *pipes):
                 end.close()
