@@ -13,6 +13,7 @@ from runner.code import references
 from runner.code.hashing import identify
 from runner.code.references import FunctionRef
 from runner.prep import others as prep_others
+from runner.prep.preload import MODULES
 from runner.prep.stage import run_make, run_prep
 from runner.record.index import new_run_id
 from runner.spec.job import Dataset, Prep
@@ -40,7 +41,7 @@ def run(root: Path, **options: Any) -> dict[str, Any]:
     Returns:
         The stage's result, with `table`: the rows of the newest version.
     """
-    forkserver.start(forkserver.PREP)
+    forkserver.start(MODULES)
     context = forkserver.context()
     ours, theirs = context.Pipe()
     process = context.Process(target=_main, args=(theirs, str(root), options))

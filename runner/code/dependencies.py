@@ -4,7 +4,7 @@ A dependency has a name and a digest: ``params.json`` (of the project), ``/data/
 names in a folder), ``tables/*.csv`` (those with that ending), ``**/x.json`` (the files of that name),
 ``import a.b`` (a module outside the project), ``environment variable A``. The digest of what is not there is ABSENT, so
 that a file that was looked for and comes later counts as well. Where nobody could watch, every data file counts, and
-which there are (see `code_tree`).
+which there are (see `tree`).
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ class Identity:
 
     Args:
         parts: what they reach, such as ``jobs/a.py:clean`` -> 12 hex digits; and the level of `python -O`, if any.
-        modules: the modules that were looked at: the project's by their labels, others as `code_deps.name_of_module`.
+        modules: those that were looked at: the project's by their labels, others as `dependencies.name_of_module`.
         mentions: files of the project that are no modules, and that the code names in strings.
         packages: top-level names of what it imports from elsewhere.
         looked_for: ends of paths of files that need not be there.

@@ -278,8 +278,8 @@ class Catalog:
         """The records of a key, the newest first; they differ in what else they depended on.
 
         Each has: key, at (seconds since 1970), stage, inputs, code (part -> hash), config, settings, deps (see
-        `code_deps`), packages, pinned (whether they count), counts, bytes_in, run, versions, and sinks: sink key ->
-        {dataset, id, folder, rows, bytes, files (how many), schema, data: [{path, rows, bytes, md5, sha256}]}.
+        `code.dependencies`), packages, pinned (whether they count), counts, bytes_in, run, versions, and sinks: sink
+        key -> {dataset, id, folder, rows, bytes, files (how many), schema, data: [{path, rows, bytes, md5, sha256}]}.
         """
         folder = result_folder(key)
         records = [name for name in self._store.list(folder) if RECORD.fits(name)]

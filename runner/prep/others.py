@@ -1,6 +1,6 @@
 """What is read where no hook of this process sees it: by libraries of C, by children, in processes elsewhere.
 
-Where the machine tells which files are opened (see `prep_opened`), those of the project count. Where nothing tells,
+Where the machine tells which files are opened (see `opened`), those of the project count. Where nothing tells,
 every data file of the project counts. And as nobody sees which files a child has looked for that were not there, it
 counts which there are as soon as one has been started.
 """

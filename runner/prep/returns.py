@@ -79,7 +79,7 @@ def _from_flat(values: Values, hint: pa.DataType | None) -> pa.Array:
 
 
 def _from_fractions(values: Values, *, missing_is_nan: bool) -> pa.Array:
-    """Fractions whose marks (see `prep_forms`) are taken out again."""
+    """Fractions whose marks (see `forms`) are taken out again."""
     nan = np.isnan(values)
     if not nan.any() or values.itemsize not in MARKS:
         return pa.array(values)

@@ -132,6 +132,6 @@ def code_root() -> Path:
 
 
 def traced_here(modules: frozenset[str]) -> tuple[dict[str, str], list[str]]:
-    """(dependencies, packages) of what this process has done so far; see `prep_trace`."""
+    """(dependencies, packages) of what this process has done so far; see `trace`."""
     watch = prep_trace.begin()
     return watch.deps(code_root(), modules), watch.packages()

@@ -133,7 +133,7 @@ class Watch:
     # -- what it comes to ----------------------------------------------------------------------------------------
 
     def deps(self, root: Path, known: frozenset[str]) -> dict[str, str]:
-        """Name -> digest of what has been read; see `code_deps`.
+        """Name -> digest of what has been read; see `code.dependencies`.
 
         Args:
             root: the project's folder.

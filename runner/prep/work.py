@@ -86,7 +86,7 @@ def run_task(work: Work, task: Task) -> dict[str, Any]:
     Returns:
         The record: key, shards, rows_in, processed, filtered, quarantined, bytes_in, seconds, first_error, quarantine
         (key of the rows set aside, or None), sinks: sink key -> {files, schema of an empty sink or None}, deps (what
-        its process has read, see `code_deps`), loaded (top-level names), packages (their versions) and run.
+        its process has read, see `code.dependencies`), loaded (top-level names), packages (their versions) and run.
 
     Raises:
         UserCodeError: the user's code raised (inline: what it raised).

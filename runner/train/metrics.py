@@ -2,7 +2,7 @@
 
 A step itself adds no collective. Ranks agree beforehand on the step of the next exchange: rank 0 proposes it from the
 speed of the last steps, and the proposal travels with the exchange, as do rank 0's clock and its wish for a checkpoint.
-Where steps become slow after that, they agree on an earlier one (see `train_early`).
+Where steps become slow after that, they agree on an earlier one (see `early`).
 Values are summed in the order of ranks in double precision, so a row does not depend on when it was exchanged.
 """
 

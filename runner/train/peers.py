@@ -1,7 +1,7 @@
 """Meetings of the ranks: small Python values that go to rank 0, and its answer that goes to all.
 
 They go over the gang's store, not over its process group. So they never mix with collectives of the user's, a rank
-that waits can look around (see `train_board`), and ranks that come to different meetings are told apart at once.
+that waits can look around (see `board`), and ranks that come to different meetings are told apart at once.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Peers(StepHook):
     Args:
         store: by which the ranks found each other; None for a rank alone.
         on_gpu: whether the function works on one.
-        secret: of the gang; see `train_values`.
+        secret: of the gang; see `exchange`.
 
     Attributes:
         step: steps made, for words about where ranks are.
@@ -174,7 +174,7 @@ class Peers(StepHook):
         self._early.agreed(step, next_step)
 
     def reached(self, step: int) -> bool:
-        """Whether ranks meet at this step; see `train_early`."""
+        """Whether ranks meet at this step; see `early`."""
         return self._early.reached(step)
 
     def sum(self, values: Tensor) -> Tensor:

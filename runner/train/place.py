@@ -19,7 +19,7 @@ class LocalStore:
 
     Args:
         file: of the process group, in a folder that only this user enters.
-        pipes: for meetings; see `gang_store`.
+        pipes: for meetings; see `pipe_store`.
     """
 
     file: str

@@ -1,6 +1,6 @@
 """A training stage, from the driver's side: fix its data, start its gang, hand back its result.
 
-The function's side is `train_context.TrainContext`. Nothing here imports torch: the driver stays light.
+The function's side is `context.TrainContext`. Nothing here imports torch: the driver stays light.
 """
 
 from __future__ import annotations

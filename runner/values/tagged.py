@@ -3,7 +3,7 @@
 JSON's own values stand for themselves; anything else is an object with the key ``$``, which names its kind:
 
     1, 0.5, "x", null, [1, 2], {"a": 1}                  as JSON has them
-    {"$": "tuple", "items": [1, 2]}                      see `values_kinds`: what Python, numpy and torch bring
+    {"$": "tuple", "items": [1, 2]}                      see `kinds`: what Python, numpy and torch bring
     {"$": "enum", "class": {...}, "name": "GELU"}        a class is a reference, as a function of a job is
     {"$": "object", "class": {...}, "fields": {...}}     an instance of a class: dataclass, pydantic, attrs, any other
 

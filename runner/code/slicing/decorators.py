@@ -22,7 +22,7 @@ _CHANGERS = ("functools.update_wrapper",)
 
 
 class World(Protocol):
-    """See `code_plain.World`."""
+    """See `plain.World`."""
 
     def full_name(self, module: Module, chain: Chain) -> str | None: ...
 

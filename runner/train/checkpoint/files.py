@@ -1,6 +1,6 @@
 """States as files that are read without running code: safetensors, torch.save with weights_only, JSON of `values`.
 
-The JSON may name classes of the run's own code; see `state_classes`.
+The JSON may name classes of the run's own code; see `classes`.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 A state is written in the nearest form that any PyTorch reads without running code: a number for a numpy scalar, a dict
 for a defaultdict. What that leaves out (the class, the factory) is noted beside it, by place, and put back on reading:
-without a pickle, and with no class but those of `state_classes`.
+without a pickle, and with no class but those of `classes`.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ class RankJob:
     Args:
         rank: of `world_size`.
         meeting: the file by which ranks find each other's sockets, in the run's own folder.
-        pipes: to what ranks tell each other; see `gang_store`.
+        pipes: to what ranks tell each other; see `pipe_store`.
         reports: where the launcher reads ("result", dict) or ("failure", Failure).
         environment: of the driver, now; the server forked from it earlier.
         scope: its payload.
