@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from runner.client.lookup import get_run, runs
     from runner.client.published import dataset
+    from runner.client.resume import resume
     from runner.client.run import Run
-    from runner.client.submit import get_run, resume, runs, submit
+    from runner.client.submit import submit
     from runner.data.stream.stream import Batch, Stream
     from runner.errors import InputError, RunFailed, RunnerError, UserCodeError
     from runner.spec.job import Cluster, Dataset, Group, Job, Kubernetes, Prep, Train, Volume
@@ -37,9 +39,9 @@ _WHERE = {
     "UserCodeError": "runner.errors",
     "Volume": "runner.spec.job",
     "dataset": "runner.client.published",
-    "get_run": "runner.client.submit",
-    "resume": "runner.client.submit",
-    "runs": "runner.client.submit",
+    "get_run": "runner.client.lookup",
+    "resume": "runner.client.resume",
+    "runs": "runner.client.lookup",
     "submit": "runner.client.submit",
 }
 

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from runner.backends.base import DriverState
 from runner.errors import UserCodeError
 from runner.record.bundle import Bundle
 from runner.record.failures import entry_of
-from runner.record.history import DriverState, fence, fold
+from runner.record.history import fence, fold
 from runner.store.store import Store
 
 

@@ -18,8 +18,10 @@ from runner.cli.plan_table import print_plan
 from runner.cli.queries import commands_for, look
 from runner.cli.screens import LiveScreen, PlainScreen, Screen
 from runner.cli.summary import next_commands, print_commands, print_run
-from runner.client import submit as api
+from runner.client.prepare import prepare
+from runner.client.resume import go_on, prepare_resume
 from runner.client.run import Run
+from runner.client.submit import check_machines, create, launch, watch_inline
 from runner.code.archive import left_out
 from runner.errors import InputError, Interrupted, NotYours, RunnerError, listed, suggest
 from runner.plan.project import find_project
@@ -28,6 +30,7 @@ from runner.record import origin
 from runner.record.failures import exit_code_of
 from runner.record.history import RunState, View, fold
 from runner.record.index import new_run_id
+from runner.record.trust import user
 from runner.spec.changes import parse_assignments
 from runner.spec.job import Job
 from runner.views.documents import run_document
@@ -58,8 +61,8 @@ def submit(
     if inline and detach:
         raise InputError("--inline and --detach", allowed="one of the two", todo="leave one out")
     if inline:
-        api.watch_inline(late=False)
-    prepared = api.prepare(
+        watch_inline(late=False)
+    prepared = prepare(
         job, cluster=cluster, store=store, changes=parse_assignments(changes), force=force,
         start_from=begins.start_from, start_with="all" if begins.everything else "weights",
     )  # fmt: skip
@@ -71,18 +74,18 @@ def submit(
     elif dry_run:
         print_json({**prepared.plan.to_json(), "stay_behind": stay})
     if dry_run:
-        for words in api.check_machines(prepared):
+        for words in check_machines(prepared):
             _warn(words)
         if output is Output.TEXT and stay:
             _say(output, f"stay behind, as credentials or as links out of the project: {', '.join(stay)}")
         return
     commands = commands_for(prepared.resolved.store, store)
     interrupts.check()
-    run = api.create(prepared, inline=inline, say=_warn)
+    run = create(prepared, inline=inline, say=_warn)
     if inline:
         _run_inline(run, prepared.resolved, commands, output)
     with _cancelled_by_ctrl_c(run, commands, output):
-        api.launch(run)
+        launch(run)
         if detach:
             _say_detached(run, commands, output)
             return
@@ -97,7 +100,7 @@ def why_run(stage: str, job: str | None, changes: list[str], store: str | None, 
         if len(stems) != 1:
             raise InputError("no job", allowed=listed(stems), todo=f"say `runner why-run {stage} JOB`")
         job = stems[0]
-    plan = api.prepare(job, store=store, changes=parse_assignments(changes)).plan
+    plan = prepare(job, store=store, changes=parse_assignments(changes)).plan
     preps = {each.name: each for each in plan.stages if each.kind == "prep"}
     if stage not in preps:
         where = f"Job '{plan.job}'"
@@ -119,20 +122,20 @@ def print_objects(job: str, cluster: str | None, store: str | None, changes: lis
 
     if not dry_run:
         raise InputError("-o yaml without --dry-run", allowed="-o yaml with --dry-run", todo="add --dry-run")
-    prepared = api.prepare(job, cluster=cluster, store=store, changes=parse_assignments(changes))
+    prepared = prepare(job, cluster=cluster, store=store, changes=parse_assignments(changes))
     if prepared.resolved.cluster.backend != "kuberay":
         raise InputError(
             f"-o yaml on a cluster of backend '{prepared.resolved.cluster.backend}'", allowed="backend 'kuberay'",
             todo="name such a cluster with --cluster; `-o json` prints the plan of any",
         )  # fmt: skip
     run_id = new_run_id(prepared.resolved.job.name)
-    made = kube_run.objects(prepared.resolved, prepared.plan, run_id, api.user())
+    made = kube_run.objects(prepared.resolved, prepared.plan, run_id, user())
     say(yaml.safe_dump_all(made, sort_keys=False), nl=False)
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a resume is to change; see `api.resume`."""
+    """What a resume is to change; see `runner.resume`."""
 
     new_code: bool
     changes: list[str]
@@ -149,7 +152,7 @@ def resume(run: Run, url: str | None, wanted: Wanted, *, detach: bool, output: O
     if run.view().state is RunState.LOST:
         _say_ended(run)
     until = parse_assignments(wanted.until)
-    resumption = api.prepare_resume(
+    resumption = prepare_resume(
         run, new_code=wanted.new_code, changes=parse_assignments(wanted.changes), workers=wanted.workers, until=until,
         drop=wanted.drop, trusted=trusted,
     )  # fmt: skip
@@ -158,7 +161,7 @@ def resume(run: Run, url: str | None, wanted: Wanted, *, detach: bool, output: O
     attached = None if detach else Attached(run, _screen(output), from_now=True)
     interrupts.check()
     with _cancelled_by_ctrl_c(run, commands, output):
-        api.go_on(run, resumption)
+        go_on(run, resumption)
         if attached is None:
             _say_detached(run, commands, output, "goes on")
             return
@@ -202,7 +205,7 @@ def cancel(run: Run, commands: Commands, output: Output, *, gone: bool = False) 
         _say_ended(run)
     asked = not fold(run.bundle.log.read()).state.ended
     if gone:
-        run.write_off(api.user())
+        run.write_off(user())
     elif run.cancel(by="runner cancel"):
         run.wait(timeout_s=CANCEL_WAIT_S, check=False)
         run.end_unstarted()
@@ -290,7 +293,7 @@ def _run_inline(run: Run, resolved: Resolved, commands: Commands, output: Output
     aside = contextlib.redirect_stdout(sys.stderr) if output is Output.JSON else contextlib.nullcontext()
     try:
         with aside:
-            api.launch(run, resolved)
+            launch(run, resolved)
     except RunnerError:
         if run.view().error is None:
             raise

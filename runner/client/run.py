@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runner.backends.base import Outside, open_outside
+from runner.backends.base import Outside
+from runner.backends.registry import open_outside
 from runner.client.patience import Patience
 from runner.errors import ApiError, Fenced, InputError, RunFailed, StoreError, listed, suggest
 from runner.record import kept
@@ -253,7 +254,7 @@ class Run:
 
     def resume(self, **options: Any) -> Run:
         """Go on with the run; see `runner.resume` for what may be changed. Returns this run."""
-        above = importlib.import_module(f"{__package__}.submit")  # it starts runs, and knows this module
+        above = importlib.import_module(f"{__package__}.resume")  # it starts runs, and knows this module
         resumed: Run = above.resume(self, **options)
         return resumed
 

@@ -14,27 +14,15 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any, TypeVar
 
-from runner.backends.base import EARLY, Backend, abandon, open_backend, place
+from runner.backends.base import Backend, DriverState
 from runner.backends.local import liveness
+from runner.backends.registry import EARLY, abandon, open_backend, place
+from runner.control.decide import Action, End, Leave, Observation, Prepare, StartAttempt, StopDriver, decide
 from runner.errors import ApiError, Fenced, RunnerError, StoreError, internal
 from runner.process.private import argument_of
 from runner.record.bundle import Bundle
 from runner.record.failures import amended, to_entry
-from runner.record.history import (
-    Action,
-    DriverState,
-    End,
-    Leave,
-    Observation,
-    Prepare,
-    RunState,
-    StartAttempt,
-    StopDriver,
-    View,
-    decide,
-    fold,
-    unchanged,
-)
+from runner.record.history import RunState, View, fold, unchanged
 from runner.record.index import LIVE, Doing
 from runner.record.receipt import end_run
 from runner.record.shipping import Shipper

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from runner.backends.base import living
+from runner.backends.registry import living
 from runner.record.finding import Wanted, select
 from runner.record.index import LIVE, Doing, IndexLine, begun_at
 from runner.store.store import Store

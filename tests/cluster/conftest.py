@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.client import submit
+from runner.client import lookup
 from runner.kube.client import Kube, resource
 from runner.kube.team.objects import supervisor_objects
 from runner.onebox import build, images, versions
@@ -121,7 +121,7 @@ def kube(cluster: Cluster, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> I
     monkeypatch.setenv("RUNNER_STORE", f"{cluster.environment['RUNNER_STORE']}/test-{uuid.uuid4().hex[:8]}")
     monkeypatch.chdir(kit.write_project(tmp_path / "project"))
     yield Kube(None, "default")
-    for run in submit.runs():  # what a failed test has left would keep the next one from its machines
+    for run in lookup.runs():  # what a failed test has left would keep the next one from its machines
         if run.bundle.log.read() and not run.view().state.ended:
             run.cancel()
 

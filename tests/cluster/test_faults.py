@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
-from runner.client import submit
+from runner.client import bundling, submit
 from runner.client.run import Run
 from runner.kube import names
 from runner.kube.client import (
@@ -190,7 +190,7 @@ def test_a_run_that_was_never_submitted_removes_itself(kube: Kube, monkeypatch: 
 
     append = Log.append
     monkeypatch.setattr(Log, "append", die)
-    monkeypatch.setattr(submit, "_remove_half_made", lambda *arguments: None)  # one that is dead removes nothing
+    monkeypatch.setattr(bundling, "_remove_half_made", lambda *arguments: None)  # one that is dead removes nothing
     with pytest.raises(KeyboardInterrupt):
         submit.submit("solo", cluster=kit.cluster_file())
     monkeypatch.setattr(Log, "append", append)

@@ -7,7 +7,7 @@ import os
 import time
 from typing import Any
 
-from runner.backends.kuberay import machines as kuberay
+from runner.backends.kuberay import objects
 from runner.client import submit
 from runner.kube import gc, names
 from runner.kube.client import RAY_JOBS, Kube
@@ -36,9 +36,9 @@ def test_leftovers_of_ended_runs_and_of_nobody_go(kube: Kube) -> None:
     """
     ended = submit.submit("solo", cluster=kit.cluster_file(), steps=1)
     check_end(kube, ended, RunState.SUCCEEDED)
-    body = kuberay.run_facts(ended.bundle)
+    body = objects.run_facts(ended.bundle)
     stages = ended.spec()["plan"]["stages"]
-    left = kuberay.leg_body(body, stages, 0, 9, None)
+    left = objects.leg_body(body, stages, 0, 9, None)
     left["spec"]["suspend"] = True  # an object is enough: no pods
     nobody = _like(left, NOBODY, os.environ["RUNNER_STORE"])
     elsewhere = _like(left, ELSEWHERE, "s3://no-such-bucket-of-anybody/runs")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from runner.backends.kuberay import check as kube_run
-from runner.client import submit
+from runner.client import lookup, prepare, submit
 from runner.errors import PlanError
 from runner.kube import client
 from runner.kube.client import JOBS, NAMESPACES, RAY_JOBS, Kube, KubeError, resource
@@ -95,7 +95,7 @@ def test_a_policy_judges_what_a_submit_makes(team: Kube, policy: str) -> None:
     with pytest.raises(PlanError, match=MESSAGE) as raised:
         submit.submit("solo", cluster=kit.cluster_file(namespace=team.namespace))
     assert "pod_template" in str(raised.value)
-    assert submit.runs() == []
+    assert lookup.runs() == []
     assert not team.select(JOBS)
     assert not team.select(RAY_JOBS)
 
@@ -103,7 +103,7 @@ def test_a_policy_judges_what_a_submit_makes(team: Kube, policy: str) -> None:
     findings = found(team, pod_template=LABELS)
     assert not wrong(findings)
     assert {finding.name for finding in findings if finding.good} >= judged
-    submit.check_machines(submit.prepare("solo", cluster=labelled))
+    submit.check_machines(prepare.prepare("solo", cluster=labelled))
 
 
 def test_pod_security_is_seen_before_any_pod(team: Kube) -> None:
@@ -139,4 +139,4 @@ def test_who_may_do_little_may_still_submit(
     assert findings["RayJob of group 'gpu'"].good
     assert "rights of runner" not in findings
     assert "'get pods/exec', 'create pods/exec'" in findings["rights for ssh"].found
-    submit.check_machines(submit.prepare("solo", cluster=kit.cluster_file(namespace=team.namespace)))
+    submit.check_machines(prepare.prepare("solo", cluster=kit.cluster_file(namespace=team.namespace)))

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from runner.client import submit
+from runner.client import resume, submit
 from runner.client.run import Run
 from runner.errors import PlanError, RunFailed, UserCodeError
 from runner.kube import names
@@ -85,7 +85,7 @@ def test_a_cancelled_run_goes_at_once_and_can_be_resumed(kube: Kube) -> None:
     kit.await_step(run, 6)
     run.cancel()
     check_end(kube, run, RunState.CANCELLED, "`runner cancel`")
-    submit.resume(run)
+    resume.resume(run)
     check_end(kube, run, RunState.SUCCEEDED, "`runner resume` after it")
     begun = [line for line in run.logs(rank=0) if "begins" in line]
     assert begun[0] == "rank 0 begins at step 0"

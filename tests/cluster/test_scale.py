@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from runner.backends.base import open_backend
 from runner.backends.local.liveness import identity
-from runner.client import submit
+from runner.backends.registry import open_backend
+from runner.client import prepare, submit
 from runner.client.run import Run
 from runner.control.supervisor import Supervisor
 from runner.kube import names
@@ -40,7 +40,7 @@ def crowd(kube: Kube, simulated_nodes: int) -> Iterator[list[Run]]:
         Path("clusters").mkdir()
         words = "from runner import Cluster, Group, Kubernetes, Volume"
         Path("clusters/crowded.py").write_text(f"{words}\ncluster = {cluster!r}\n")
-        prepared = submit.prepare("solo", cluster="crowded")
+        prepared = prepare.prepare("solo", cluster="crowded")
         with ThreadPoolExecutor(8) as pool:
             runs = list(pool.map(lambda _: submit.create(prepared), range(RUNS)))
             made = {body["metadata"]["name"] for body in team.select(RAY_JOBS, names.RUN)}

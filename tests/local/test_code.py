@@ -103,7 +103,7 @@ def test_a_session_uses_modules_that_it_has_put_on_its_path(tmp_path: Path) -> N
             "print(runner.prepare(job).plan.stages[0].action)\nrun = runner.submit(job)\n"
             "print(run.wait(), run.view().stages['p'].state, runner.dataset('o').to_table()['x'].to_pylist())\n"
         )
-        .replace("runner.prepare", "runner.client.submit.prepare")
+        .replace("runner.prepare", "runner.client.prepare.prepare")
         .replace("import runner,", "import runner.client.submit, runner,")
     )
     (tmp_path / "lib").mkdir()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.client import submit
+from runner.client import lookup
 from tests.cli_kit import write_project
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -82,7 +82,7 @@ def test_closed_streams_are_empty_ones(closed: str) -> None:
     shell = f"exec {sys.executable} -m runner submit tiny {closed}"
     done = subprocess.run(["bash", "-c", shell], env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False, timeout=120)
     assert done.returncode == 0
-    (run,) = submit.runs()
+    (run,) = lookup.runs()
     assert run.status == "succeeded"
 
 
@@ -108,7 +108,7 @@ def test_output_that_cannot_be_written_is_an_error_of_its_own(words: list[str], 
     assert done.returncode == 1
     assert done.stderr.count("error: standard output cannot be written: No space left on device") == 1
     assert "Traceback" not in done.stderr
-    assert submit.runs() == []
+    assert lookup.runs() == []
 
 
 def test_a_folder_that_is_gone_is_no_bug(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,7 +154,7 @@ def test_a_run_in_this_process_ends_with_the_code_of_the_run(project: Path, body
     done = command("submit", "ends", "--inline")
     assert done.returncode == code, done.stderr
     assert words in done.stderr
-    (run,) = submit.runs()
+    (run,) = lookup.runs()
     assert run.status == ("succeeded" if code == 0 else "failed")
     if code == 1:
         assert run.error is not None

@@ -10,9 +10,9 @@ import psutil
 import pytest
 
 import runner
-from runner.client import submit
+from runner.client import prepare, submit
+from runner.client.resume import resume
 from runner.client.run import Run
-from runner.client.submit import resume
 from runner.errors import StoreBroken
 from runner.record.history import RunState
 from tests.local.helpers import driver_pid, kill, wait_for
@@ -129,7 +129,7 @@ def test_kill_9_of_supervisor_and_driver_at_once(project: Path, tmp_path: Path, 
 
 def test_a_driver_that_fails_before_its_stages_says_so(project: Path, nothing_left: NothingLeft) -> None:
     """Code that cannot be unpacked is no error of the user: the run fails and names the object in the store."""
-    run = submit.create(submit.prepare("tiny"))
+    run = submit.create(prepare.prepare("tiny"))
     run.bundle.store.put("code.zip", b"no archive")
     submit.launch(run)
     with pytest.raises(StoreBroken, match=r"code\.zip: no archive of code") as caught:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.client import submit
+from runner.client import prepare, submit
 from runner.client.run import Run
 from runner.code import packages
 from runner.errors import PlanError
@@ -62,7 +62,7 @@ def test_a_job_brings_its_packages(project: Path) -> None:
     assert "--hash=sha256:" in lock
     (folder,) = (project / ".cache" / "lake-runner" / "packages").glob("*/site-packages")
     assert (folder / "humanize").is_dir()
-    (planned,) = submit.prepare("bring").plan.stages
+    (planned,) = prepare.prepare("bring").plan.stages
     assert planned.action == "skip", planned.why
     assert not any("humanize" in words for words in planned.why)
     before = folder.stat().st_mtime_ns

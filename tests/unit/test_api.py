@@ -14,7 +14,8 @@ import runner
 from runner import Dataset, Job, Prep
 from runner.backends.fake import FakeBackend
 from runner.backends.local import check as local_run
-from runner.client.submit import prepare, resume
+from runner.client.prepare import prepare
+from runner.client.resume import resume
 from runner.errors import InputError, PlanError, ProjectError, RunFailed, RunNotFound, SpecError
 from runner.plan.project import find_project
 from runner.record.bundle import Bundle

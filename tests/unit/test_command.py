@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from runner.backends.fake import FakeBackend
-from runner.client import submit
+from runner.cli import actions
+from runner.client import lookup, prepare, submit
 from runner.client.run import Run
 from runner.errors import UserCodeError
 from runner.plan.project import find_project
@@ -42,15 +43,16 @@ def test_ctrl_c_once_the_run_is_there_cancels_it(monkeypatch: pytest.MonkeyPatch
     def press(run: Run, inline: object = None) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(submit, "launch", press)
+    for module in (submit, actions):
+        monkeypatch.setattr(module, "launch", press)
     monkeypatch.setattr(Run, "wait", lambda self, timeout_s, check: self.view().state)
     result = call("submit", "tiny", code=130)
-    (run,) = submit.runs()
+    (run,) = lookup.runs()
     assert run.status == "cancelled"
     assert f"{run.id} cancelled" in result.stdout
     with pytest.raises(KeyboardInterrupt):
         submit.submit("tiny")
-    assert submit.runs()[-1].view().cancel == {"by": "Ctrl-C"}
+    assert lookup.runs()[-1].view().cancel == {"by": "Ctrl-C"}
 
 
 def test_what_belongs_together_is_done_whole() -> None:
@@ -78,10 +80,10 @@ def test_a_press_that_comes_twice_is_one(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_two_handles_of_a_run_are_equal_and_one_can_be_sent() -> None:
     """By the run's name and its store; another process finds the same run."""
-    run = submit.create(submit.prepare("tiny"))
-    other = submit.create(submit.prepare("tiny"))
+    run = submit.create(prepare.prepare("tiny"))
+    other = submit.create(prepare.prepare("tiny"))
     sent = pickle.loads(pickle.dumps(run))
-    assert {run, submit.get_run(run.id), sent} == {run}
+    assert {run, lookup.get_run(run.id), sent} == {run}
     assert sent.status == "submitted"
     assert run != other
 

@@ -10,10 +10,10 @@ import pytest
 
 import runner
 from runner.backends.fake import FakeBackend
-from runner.client import submit
 from runner.errors import InputError, UserCodeError
 from runner.record.finding import moment
 from runner.record.index import new_run_id
+from runner.record.trust import user
 from tests.cli_kit import call, call_json, unstarted, write_project
 
 
@@ -35,7 +35,7 @@ def test_runs_are_chosen_by_job_state_and_user(project: Path) -> None:
     for wanted, expected in (
         ({}, [good, bad, living.id]), ({"job": "other"}, [bad]), ({"state": "failed"}, [bad]),
         ({"state": "submitted"}, [living.id]), ({"job": "tiny", "state": "succeeded"}, [good]),
-        ({"user": submit.user()}, [good, bad, living.id]), ({"user": "nobody"}, []),
+        ({"user": user()}, [good, bad, living.id]), ({"user": "nobody"}, []),
         ({"since": "1h"}, [good, bad, living.id]), ({"job": "tiny", "state": "failed"}, []),
     ):  # fmt: skip
         assert [run.id for run in runner.runs(**wanted)] == expected
@@ -81,7 +81,7 @@ def test_a_notebook_shows_the_users_lines_and_the_words() -> None:
         runner.submit("tny")
     shown = "\n".join(caught.value._render_traceback_())
     assert 'runner.submit("tny")' in shown
-    assert "runner/client/submit.py" not in shown
+    assert "runner/client/" not in shown
     assert "did you mean 'tiny'" in shown
     lines = UserCodeError("ValueError: x", trace='File "jobs/a.py", line 3, in fit\nValueError: x')._render_traceback_()
     assert lines[0] == 'File "jobs/a.py", line 3, in fit'

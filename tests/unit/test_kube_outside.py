@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from runner.backends.base import living, place
 from runner.backends.kuberay import client as kuberay_outside
+from runner.backends.registry import living, place
 from runner.client.run import Run
 from runner.errors import InputError
 from runner.kube import identity, names

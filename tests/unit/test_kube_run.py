@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from runner.backends.kuberay import check as kube_run
-from runner.client import submit
+from runner.client import prepare
 from runner.driver import main as driver
 from runner.errors import InputError, SpecError, StoreAway, StoreError
 from runner.kube import names
@@ -30,15 +30,15 @@ cluster = Cluster(backend="kuberay", groups=groups, kubernetes=Kubernetes(image=
 
 
 @pytest.fixture
-def prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> submit.Prepared:
+def prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> prepare.Prepared:
     """A job of a prep on 'cpu' and a training of two ranks on 'gpu'."""
     root = write_project(tmp_path / "project")
     (root / "clusters" / "kube.py").write_text(CLUSTER)
     monkeypatch.chdir(root)
-    return submit.prepare("tiny", cluster="kube", store=str(tmp_path / "store"))
+    return prepare.prepare("tiny", cluster="kube", store=str(tmp_path / "store"))
 
 
-def on(prepared: submit.Prepared, url: str, options: dict[str, Any] | None = None) -> Any:
+def on(prepared: prepare.Prepared, url: str, options: dict[str, Any] | None = None) -> Any:
     """The resolved job with another store."""
     return dataclasses.replace(prepared.resolved, store=Store(url, options))
 
@@ -51,7 +51,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[list[preflight.Need]]:
     return needs
 
 
-def test_a_store_on_this_machine_is_refused(prepared: submit.Prepared, asked: list[Any]) -> None:
+def test_a_store_on_this_machine_is_refused(prepared: prepare.Prepared, asked: list[Any]) -> None:
     """Pods cannot reach a folder of the client, and nothing is asked of the cluster then."""
     with pytest.raises(StoreError, match="RUNNER_STORE"):
         kube_run.check(prepared.resolved, prepared.plan)
@@ -70,7 +70,7 @@ def test_a_store_on_this_machine_is_refused(prepared: submit.Prepared, asked: li
     ],
 )
 def test_credentials_are_refused(
-    prepared: submit.Prepared, asked: list[Any], options: dict[str, Any], name: str
+    prepared: prepare.Prepared, asked: list[Any], options: dict[str, Any], name: str
 ) -> None:  # fmt: skip
     """Credentials in storage options would be readable in the pods' specs; the error says the option and no value."""
     with pytest.raises(InputError) as raised:
@@ -81,7 +81,7 @@ def test_credentials_are_refused(
 
 
 def test_a_resume_is_checked_for_what_is_left_to_do(
-    prepared: submit.Prepared, asked: list[list[preflight.Need]]
+    prepared: prepare.Prepared, asked: list[list[preflight.Need]]
 ) -> None:
     """A plan that was read back is the plan, and legs whose stages are done ask for nothing."""
     read = Plan.from_json(json.loads(json.dumps(prepared.plan.to_json())))
@@ -91,10 +91,10 @@ def test_a_resume_is_checked_for_what_is_left_to_do(
         assert [need.group for need in asked.pop()] == groups
 
 
-def test_one_run_may_have_another_turn(prepared: submit.Prepared) -> None:
+def test_one_run_may_have_another_turn(prepared: prepare.Prepared) -> None:
     """A queue and a priority of one run stand in its plan and in what would be applied, and in no other's."""
     before = prepared.resolved.cluster.kubernetes
-    made = submit.prepare("tiny", cluster="kube", changes={"cluster.queue": "night", "cluster.priority": "low"})
+    made = prepare.prepare("tiny", cluster="kube", changes={"cluster.queue": "night", "cluster.priority": "low"})
     assert (made.plan.queue, made.plan.priority) == ("night", "low")
     where = made.resolved.cluster.kubernetes
     assert (where, before) == (dataclasses.replace(before, queue="night", priority="low"), before)  # type: ignore[type-var]
@@ -104,17 +104,17 @@ def test_one_run_may_have_another_turn(prepared: submit.Prepared) -> None:
         assert (labels[names.QUEUE], labels[names.QUEUE_PRIORITY]) == ("night", "low")
 
 
-def test_another_turn_is_refused_where_there_is_none(prepared: submit.Prepared) -> None:
+def test_another_turn_is_refused_where_there_is_none(prepared: prepare.Prepared) -> None:
     """Other backends have no queues; a name that no queue can have, and other fields of a cluster, are refused too."""
     with pytest.raises(SpecError, match=r"cluster\.queue=night\n.*'kuberay'; this one is 'local'"):
-        submit.prepare("tiny", cluster="local", changes={"cluster.queue": "night"})
+        prepare.prepare("tiny", cluster="local", changes={"cluster.queue": "night"})
     with pytest.raises(SpecError, match="Night Shift"):
-        submit.prepare("tiny", cluster="kube", changes={"cluster.queue": "Night Shift"})
+        prepare.prepare("tiny", cluster="kube", changes={"cluster.queue": "Night Shift"})
     with pytest.raises(SpecError, match=r"cluster\.namespace.*\n.*cluster\.queue"):
-        submit.prepare("tiny", cluster="kube", changes={"cluster.namespace": "other"})
+        prepare.prepare("tiny", cluster="kube", changes={"cluster.namespace": "other"})
 
 
-def test_each_stage_is_a_need_of_its_group(prepared: submit.Prepared, asked: list[Any]) -> None:
+def test_each_stage_is_a_need_of_its_group(prepared: prepare.Prepared, asked: list[Any]) -> None:
     """With a store that pods can reach, the cluster is asked for each stage's machines; other options are allowed."""
     options = {"client_kwargs": {"endpoint_url": "http://10.244.0.1:7070"}}
     kube_run.check(on(prepared, "s3://lake/runs", options), prepared.plan)
@@ -123,7 +123,7 @@ def test_each_stage_is_a_need_of_its_group(prepared: submit.Prepared, asked: lis
     assert (train.stage, train.group, train.shape.gpu, train.machines) == ("stage 'train'", "gpu", 1, 2)
 
 
-def test_what_a_submit_would_apply(prepared: submit.Prepared) -> None:
+def test_what_a_submit_would_apply(prepared: prepare.Prepared) -> None:
     """One supervisor's Job, and the first attempt at each leg as a RayJob with that leg's machines."""
     job, *ray_jobs = kube_run.objects(on(prepared, "s3://lake/runs"), prepared.plan, RUN, "ann")
     assert (job["kind"], job["metadata"]["name"]) == ("Job", RUN)
@@ -136,7 +136,7 @@ def test_what_a_submit_would_apply(prepared: submit.Prepared) -> None:
         assert body["metadata"]["annotations"] == {names.STORE: "s3://lake/runs", names.BY: "ann"}
 
 
-def planned(prepared: submit.Prepared, **actions: str) -> Any:
+def planned(prepared: prepare.Prepared, **actions: str) -> Any:
     """The plan with other actions of its stages."""
     stages = tuple(
         dataclasses.replace(stage, action=actions.get(stage.name, stage.action)) for stage in prepared.plan.stages
@@ -144,7 +144,7 @@ def planned(prepared: submit.Prepared, **actions: str) -> Any:
     return dataclasses.replace(prepared.plan, stages=stages)
 
 
-def test_legs_that_are_done_ask_for_nothing(prepared: submit.Prepared) -> None:
+def test_legs_that_are_done_ask_for_nothing(prepared: prepare.Prepared) -> None:
     """A leg whose results are there gets no RayJob and needs no machines; the others keep their numbers."""
     resolved = on(prepared, "s3://lake/runs")
     plan = planned(prepared, tokens="skip")
@@ -163,7 +163,7 @@ def test_legs_that_are_done_ask_for_nothing(prepared: submit.Prepared) -> None:
     [("s3://lake/runs", {"key": "AKIA", "secret": "x"}, "'key'"), ("/some/folder", {}, "RUNNER_STORE")],
 )
 def test_nothing_is_printed_that_would_be_refused(
-    prepared: submit.Prepared, url: str, options: dict[str, Any], words: str
+    prepared: prepare.Prepared, url: str, options: dict[str, Any], words: str
 ) -> None:
     """What would be applied is not shown with credentials in it, nor with a store that no pod could reach."""
     with pytest.raises(StoreError) as raised:
@@ -172,7 +172,7 @@ def test_nothing_is_printed_that_would_be_refused(
     assert "AKIA" not in str(raised.value)
 
 
-def test_a_submit_tries_what_it_makes_itself(prepared: submit.Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_submit_tries_what_it_makes_itself(prepared: prepare.Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
     """The Job and the first RayJob of the run; the supervisor makes the others, with rights of its own."""
     tried: list[Any] = []
     monkeypatch.setattr(preflight, "check", lambda cluster, wanted, objects: tried.extend(objects))
@@ -312,7 +312,7 @@ def test_a_driver_that_is_fenced_ends_with_an_error(bundle: Bundle) -> None:
 
 @pytest.mark.parametrize(("good", "code"), [(True, 0), (None, 0), (False, 2)])
 def test_doctor_prints_what_was_found(
-    prepared: submit.Prepared, monkeypatch: pytest.MonkeyPatch, good: bool | None, code: int
+    prepared: prepare.Prepared, monkeypatch: pytest.MonkeyPatch, good: bool | None, code: int
 ) -> None:
     """Its exit code tells whether something is wrong, and it says what only the first pod of a run can show."""
     seen: list[Any] = []

@@ -8,7 +8,8 @@ import pytest
 
 from runner.kube import names
 from runner.kube.client import KubeError
-from runner.kube.why.why import Reason, Seen, look, reasons
+from runner.kube.why.seen import Reason, Seen, look
+from runner.kube.why.why import reasons
 from tests.unit import kube_kit as kit
 from tests.unit.kube_kit import AT, AT_S, RUN
 

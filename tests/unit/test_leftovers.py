@@ -16,13 +16,14 @@ import pytest
 import runner
 from runner.cli import keep
 from runner.cli.console import Output
-from runner.client import leftovers, submit
+from runner.client import leftovers
 from runner.client.run import Run
 from runner.code.dependencies import Present
 from runner.data.catalog import Catalog
 from runner.errors import ApiError, DataError, InputError
 from runner.prep.stage import run_prep
 from runner.record.history import RunState
+from runner.record.index import new_run_id
 from runner.record.receipt import end_run
 from runner.spec.job import Dataset, Prep
 from runner.store.store import Store
@@ -210,7 +211,7 @@ def test_gc_removes_a_run_that_was_never_submitted_whole(project: Path, monkeypa
     """A folder without a log, an hour old, is what a killed client left; a younger one may come to be yet."""
     opened = Store(str(project / ".runner"))
     opened.put("r200101-000000-tiny-xx/spec.json", b"{}")
-    young = submit.new_run_id("tiny")
+    young = new_run_id("tiny")
     opened.put(f"{young}/spec.json", b"{}")
     found, _ = leftovers.leftovers(opened)
     assert [(target.kind, target.name) for target in found] == [("unfinished run", "r200101-000000-tiny-xx")]

@@ -5,27 +5,21 @@ from typing import Any
 
 import pytest
 
-from runner.errors import Fenced, InternalError, RunFailed, WorkerLost
-from runner.record.failures import entry_of
-from runner.record.history import (
-    EVICTED,
+from runner.backends.base import DriverState
+from runner.control.decide import (
     EXIT_GRACE_S,
-    LOST,
     MOST_TRIES,
-    DriverState,
     End,
     Leave,
     Observation,
-    RunState,
     StartAttempt,
     StopDriver,
     Wait,
-    as_lost,
     decide,
-    end_of_lost,
-    fence,
-    fold,
 )
+from runner.errors import Fenced, InternalError, RunFailed, WorkerLost
+from runner.record.failures import entry_of
+from runner.record.history import EVICTED, LOST, RunState, as_lost, end_of_lost, fence, fold
 from runner.store.log import Entry
 
 NONE = Observation(DriverState.NONE, now=100.0)

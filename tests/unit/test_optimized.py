@@ -17,11 +17,11 @@ from runner import Cluster, Group, Kubernetes
 from runner.backends import entry
 from runner.backends.kuberay import check as kube_run
 from runner.backends.kuberay import manifest
-from runner.backends.kuberay.machines import run_facts
+from runner.backends.kuberay.objects import run_facts
 from runner.backends.local import client as local_outside
 from runner.backends.local.client import LocalOutside
 from runner.backends.ray import jobs as ray_request
-from runner.client import submit as api
+from runner.client import prepare
 from runner.client.revise import Question, ask
 from runner.client.run import Run
 from runner.code import optimized
@@ -143,7 +143,7 @@ def test_a_cluster_does_not_say_it_for_itself(tmp_path: Path, monkeypatch: pytes
     cluster = Cluster(
         backend="kuberay", groups={"cpu": group, "gpu": group}, kubernetes=Kubernetes(image="a:1", **given)
     )
-    prepared = api.prepare("tiny", cluster=cluster, store=str(tmp_path / "store"))
+    prepared = prepare.prepare("tiny", cluster=cluster, store=str(tmp_path / "store"))
     with pytest.raises(SpecError, match=f"{optimized.VARIABLE}='1'"):
         kube_run.check(prepared.resolved, prepared.plan)
 

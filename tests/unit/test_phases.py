@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 
+from runner.backends.base import DriverState
 from runner.backends.kuberay import machines as kuberay
-from runner.client import submit
+from runner.client import prepare
+from runner.control.decide import Observation, Prepare, StartAttempt, Wait, decide
 from runner.errors import SpecError
 from runner.kube import pods
 from runner.prep.progress import seconds_left
-from runner.record.history import DriverState, Observation, Prepare, StartAttempt, Wait, decide, fold
+from runner.record.history import fold
 from runner.record.receipt import gpu_seconds_used, teardown
 from runner.spec.job import Kubernetes, Prep
 from runner.store.log import Entry
@@ -55,7 +57,7 @@ def planned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         text = CLUSTER.replace('secrets=("lake",)', f'secrets=("lake",){words}')
         (root / "clusters" / f"kube{len(words)}.py").write_text(text)
         changes = {"tokens.workers": "1,6"}
-        return submit.prepare("tiny", cluster=f"kube{len(words)}", store=str(tmp_path / "s"), changes=changes)
+        return prepare.prepare("tiny", cluster=f"kube{len(words)}", store=str(tmp_path / "s"), changes=changes)
 
     return plan
 

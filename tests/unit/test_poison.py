@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from runner.client import leftovers, submit
+from runner.client import leftovers, lookup, prepare, submit
 from runner.client.run import Run
 from runner.data.catalog import Catalog
 from runner.errors import RunFailed, StoreBroken, UserCodeError
@@ -19,6 +19,7 @@ from runner.record.failures import to_entry
 from runner.record.history import RunState, fold
 from runner.record.index import read_index
 from runner.record.kept import checkpoints
+from runner.record.trust import user
 from runner.store.log import ENTRY_BYTES, Log
 from runner.untrusted.shapes import MOST_SIGNS
 from tests.cli_kit import call, call_json, unstarted, write_lines, write_project
@@ -69,14 +70,14 @@ def test_a_bad_log_is_passed_over_in_a_list(good: Run, content: bytes) -> None:
     ]  # fmt: skip
     assert f"passed over: {store.url}/{BAD}/log/00000001.json: " in seen.stderr
     assert [row["state"] for row in call_json("ps")] == ["submitted", "unreadable"]
-    assert call_json("ps", "--user", submit.user())[0]["run"] == good.id
+    assert call_json("ps", "--user", user())[0]["run"] == good.id
     assert BAD in call("gc").stderr
     for words in (["status"], ["logs"], ["metrics"], ["why"], ["checkpoints"]):
         call(*words, good.id)
         refused = call(*words, BAD, code=1)
         assert "error: " in refused.stderr
         assert "Traceback" not in refused.stderr
-    assert [run.id for run in submit.runs(state="submitted")] == [good.id]
+    assert [run.id for run in lookup.runs(state="submitted")] == [good.id]
     call("status")  # @last
 
 
@@ -96,7 +97,7 @@ def test_a_bad_line_of_the_index_disturbs_nobody(good: Run, name: str) -> None:
 
 
 def runner_submits() -> bool:
-    return submit.create(submit.prepare("tiny")).status == "submitted"
+    return submit.create(prepare.prepare("tiny")).status == "submitted"
 
 
 def test_what_follows_a_gap_in_a_log_is_none(good: Run, capfd: pytest.CaptureFixture[str]) -> None:

@@ -12,18 +12,20 @@ from typing import Any
 import pytest
 
 from runner import Cluster, Group
-from runner.backends.base import open_outside
+from runner.backends.base import DriverState
 from runner.backends.ray import check as ray_run
 from runner.backends.ray import jobs as ray_request
 from runner.backends.ray.api import RayApi, RayApiError
 from runner.backends.ray.client import RayJobsOutside
 from runner.backends.ray.machines import RayJobsBackend, remove_drivers
 from runner.backends.ray.why import reasons
+from runner.backends.registry import open_outside
+from runner.client import prepare, resume
 from runner.client import submit as api
 from runner.errors import InputError, PlanError, SpecError, StoreError, WorkerAway
 from runner.record.bundle import Bundle
 from runner.record.failures import entry_of
-from runner.record.history import LOST, DriverState, fold
+from runner.record.history import LOST, fold
 from runner.store.store import Store
 from tests.cli_kit import write_project
 from tests.spec_kit import SPEC
@@ -82,16 +84,16 @@ class FakeRay(RayApi):
 
 
 @pytest.fixture
-def prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> api.Prepared:
+def prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> prepare.Prepared:
     """A job of a prep on 'cpu' and a training of two ranks on 'gpu', on a Ray cluster elsewhere."""
     monkeypatch.chdir(write_project(tmp_path / "project"))
     groups = {"cpu": Group(cpu=2), "gpu": Group(cpu=4, gpu=1)}
     cluster = Cluster(backend="ray", address="http://head:8265/", groups=groups)
-    return api.prepare("tiny", cluster=cluster, store=str(tmp_path / "store"))
+    return prepare.prepare("tiny", cluster=cluster, store=str(tmp_path / "store"))
 
 
 @pytest.fixture
-def on_s3(prepared: api.Prepared) -> Callable[..., None]:
+def on_s3(prepared: prepare.Prepared) -> Callable[..., None]:
     """Checks the job with a store on S3, or one with options."""
 
     def check(ray: RayApi, **options: Any) -> None:
@@ -102,7 +104,7 @@ def on_s3(prepared: api.Prepared) -> Callable[..., None]:
 
 
 @pytest.fixture
-def bundle(store: Store, prepared: api.Prepared) -> Bundle:
+def bundle(store: Store, prepared: prepare.Prepared) -> Bundle:
     """A run that was submitted."""
     made = Bundle(store, RUN)
     made.write_spec({**SPEC, "cluster": {"kind": "Cluster", "backend": "ray", "address": "http://head:8265"}})
@@ -128,14 +130,14 @@ def test_an_address_is_the_url_of_a_dashboard(fields: dict[str, str], words: str
     assert "hidden" not in str(raised.value)
 
 
-def test_all_stages_are_one_leg_and_have_shapes(prepared: api.Prepared) -> None:
+def test_all_stages_are_one_leg_and_have_shapes(prepared: prepare.Prepared) -> None:
     """One driver serves all stages, and machines are counted from the group's shape."""
     assert prepared.plan.legs == (("tokens", "train"),)
     assert [stage.machines for stage in prepared.plan.stages] == [1, 2]
     assert prepared.resolved.cluster.address == "http://head:8265"
 
 
-def test_a_folder_is_refused_for_a_cluster_elsewhere(prepared: api.Prepared) -> None:
+def test_a_folder_is_refused_for_a_cluster_elsewhere(prepared: prepare.Prepared) -> None:
     """Its machines could not reach it; for one here it is allowed, unless some machine of it is elsewhere."""
     with pytest.raises(StoreError, match="every machine of the Ray cluster"):
         ray_run.check(prepared.resolved, prepared.plan, FakeRay())
@@ -290,14 +292,15 @@ def test_nothing_but_json_of_a_dashboard_is_an_answer() -> None:
 
 
 def test_a_run_that_could_not_be_started_has_failed_and_can_be_resumed(
-    prepared: api.Prepared, monkeypatch: pytest.MonkeyPatch
+    prepared: prepare.Prepared, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The cluster's answer is raised and is in the run's error; with the cluster back, and room in it for what is left
     to do, a resume starts a supervisor.
     """
     ray = FakeRay()
     monkeypatch.setattr(RayApi, "outside", lambda address: ray)
-    monkeypatch.setattr(api, "check_machines", lambda prepared: [])
+    for module in (api, resume):
+        monkeypatch.setattr(module, "check_machines", lambda prepared: [])
     run = api.create(prepared)
     with monkeypatch.context() as away:
         away.setattr(ray, "submit", lambda *_, **__: _fail(RayApiError(0, "the head is away")))
@@ -311,15 +314,15 @@ def test_a_run_that_could_not_be_started_has_failed_and_can_be_resumed(
     assert run.status == "failed"
     before = run.bundle.log.read()
     with monkeypatch.context() as smaller:
-        smaller.setattr(api, "check_machines", _refused)
+        smaller.setattr(resume, "check_machines", _refused)
         with pytest.raises(PlanError, match="no room for \\['tokens', 'train'\\]"):
-            api.resume(run)
+            resume.resume(run)
     assert run.bundle.log.read() == before
-    api.resume(run)
+    resume.resume(run)
     assert list(ray.held) == [f"{run.id}-s2"]
 
 
-def _refused(prepared: api.Prepared) -> None:
+def _refused(prepared: prepare.Prepared) -> None:
     raise PlanError(f"no room for {[stage.name for stage in prepared.plan.stages if stage.action == 'run']}")
 
 

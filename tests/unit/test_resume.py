@@ -18,10 +18,11 @@ import runner
 from runner import Cluster
 from runner.backends.fake import FakeBackend
 from runner.backends.local.client import LocalOutside
-from runner.client import leftovers, submit
+from runner.client import leftovers
+from runner.client import resume as resuming
+from runner.client.resume import go_on, prepare_resume, resume
 from runner.client.revise import FILE, SET, SUBMITTED, Question, ask, fields
 from runner.client.run import Run
-from runner.client.submit import go_on, prepare_resume, resume
 from runner.errors import InputError, RunNotFound
 from runner.plan.project import find_project
 from runner.process.code_root import FOLDERS_NOTE, OUTSIDE
@@ -324,7 +325,7 @@ def test_a_resume_that_dies_halfway_has_its_log_looked_at(project: Path, monkeyp
         assert line.state == LIVE
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(submit, "_take_up", die)
+    monkeypatch.setattr(resuming, "_take_up", die)
     with pytest.raises(KeyboardInterrupt):
         resume(run)
     assert [line.state for line in listing.run_lines(run.bundle.root, None)] == ["failed"]

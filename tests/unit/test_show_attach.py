@@ -10,7 +10,7 @@ import pytest
 
 from runner.cli.actions import exit_code
 from runner.cli.attach import WORKING_WHY_S, Attached, Detached
-from runner.client import patience, submit
+from runner.client import patience, prepare, submit
 from runner.client.run import Run
 from runner.errors import (
     ApiError,
@@ -204,7 +204,7 @@ def test_a_stage_that_says_nothing_is_what_the_run_waits_for(run: Run) -> None:
 def test_a_run_that_nobody_took_up_is_ended_by_the_client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only once it was asked to end: its machines are removed, and the log says cancelled."""
     monkeypatch.chdir(write_project(tmp_path).resolve())
-    made = submit.create(submit.prepare("tiny"))
+    made = submit.create(prepare.prepare("tiny"))
     assert not made.end_unstarted().state.ended
     made.bundle.log.append("cancel", {"by": "test"})
     assert made.end_unstarted().state is RunState.CANCELLED

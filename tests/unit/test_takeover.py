@@ -16,10 +16,12 @@ from typing import Any
 import pytest
 
 import runner
+from runner.backends.base import DriverState
 from runner.backends.fake import FakeBackend
 from runner.backends.kuberay import machines as kuberay
-from runner.backends.kuberay import manifest
+from runner.backends.kuberay import manifest, objects
 from runner.backends.local import liveness
+from runner.client import prepare
 from runner.control import supervisor
 from runner.control.supervisor import Supervisor
 from runner.errors import ApiError, InternalError, StoreError
@@ -27,7 +29,7 @@ from runner.kube import names
 from runner.kube.client import PODS, RAY_CLUSTERS, RAY_JOBS, KubeError
 from runner.record.bundle import Bundle
 from runner.record.finding import unfinished
-from runner.record.history import EVICTED, LOST, DriverState, RunState, fold
+from runner.record.history import EVICTED, LOST, RunState, fold
 from runner.record.index import begun_at, read_index
 from runner.store.folder import Folder
 from runner.store.log import Entry, Log
@@ -105,7 +107,7 @@ def submitted(project: Path, monkeypatch: pytest.MonkeyPatch) -> runner.Run:
     monkeypatch.setattr(supervisor, "LOOK_S", 0.001)
     from runner.client import submit
 
-    return submit.create(submit.prepare("tiny", cluster=FAKE))
+    return submit.create(prepare.prepare("tiny", cluster=FAKE))
 
 
 def flaky(run: runner.Run, **fails: int) -> Flaky:
@@ -461,7 +463,7 @@ def test_machines_of_others_stay_when_the_operator_is_away() -> None:
     owned = kit.ray_cluster("owned")
     owned["metadata"] |= {"annotations": {}, "ownerReferences": [{"uid": f"uid-{NAME}"}]}
     kube = kit.FakeKube(kit.ray_cluster(), other, owned)
-    kuberay._without_operator(kube, of_run(), [kit.ray_job()])
+    objects._without_operator(kube, of_run(), [kit.ray_job()])
     gone = [path.rsplit("/", 1)[1] for method, path in kube.sent if method == "DELETE"]
     assert gone == [kit.ray_cluster()["metadata"]["name"], "owned"]
 
@@ -471,6 +473,6 @@ def test_an_operator_that_comes_back_in_between_is_no_error() -> None:
     kube = kit.FakeKube()
     body = ray_job()
     body["metadata"]["finalizers"] = ["ray.io/rayjob-finalizer"]
-    kuberay._without_operator(kube, of_run(), [body])
+    objects._without_operator(kube, of_run(), [body])
     assert {path for _, path in kube.sent} == {RAY_CLUSTERS.path("default"), RAY_JOBS.path("default", NAME)}
     assert not any(method == "PATCH" for method, _ in kube.sent)

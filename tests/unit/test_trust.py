@@ -17,13 +17,12 @@ import runner
 from runner import Cluster, Group
 from runner.backends.fake import FakeBackend
 from runner.backends.kuberay import manifest
-from runner.backends.kuberay.machines import run_facts
-from runner.client import submit
+from runner.backends.kuberay.objects import run_facts
 from runner.client.run import Run
 from runner.errors import InputError, NotYours, RunNotFound, StoreRefused
 from runner.process.package import PACKAGE
 from runner.record import origin, trust
-from runner.record.bundle import CODE, SPEC, Bundle
+from runner.record.bundle import CODE, SPEC, Bundle, encoded
 from runner.record.code import unpack
 from runner.record.finding import find_run
 from runner.spec import wire
@@ -174,8 +173,8 @@ def test_pods_are_told_the_seal(run: Run) -> None:
     spec["cluster"] = wire.to_json(
         Cluster(backend="kuberay", groups={"cpu": Group(memory="1GiB")}, kubernetes=Kubernetes(image="x:1")), Path()
     )
-    bundle = Bundle(run.bundle.root, run.id, trust.seal({SPEC: submit.encoded(spec), CODE: b""}))
-    bundle.store.put(SPEC, submit.encoded(spec))
+    bundle = Bundle(run.bundle.root, run.id, trust.seal({SPEC: encoded(spec), CODE: b""}))
+    bundle.store.put(SPEC, encoded(spec))
     facts = run_facts(bundle)
     for made in (manifest.supervisor_job(facts), manifest.ray_job(facts, 0, 1, "cpu", (1, 1), None)):
         text = json.dumps(made)

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from importlib.metadata import version
 from typing import Any
 
-from runner.backends.kuberay import machines as kuberay
 from runner.backends.kuberay import manifest
+from runner.backends.kuberay.objects import leg_body
 from runner.code import optimized
 from runner.errors import StoreError
 from runner.kube.preflight import check as preflight
@@ -69,8 +69,7 @@ def objects(resolved: Resolved, plan: Plan, run_id: str, by: str) -> list[dict[s
     facts = _facts(resolved.cluster, resolved.store, run_id, resolved.job.name, by)
     planned = {stage["name"]: stage for stage in plan.to_json()["stages"]}
     stages = [
-        kuberay.leg_body(facts, [planned[name] for name in leg], number, 1, None)
-        for number, leg in _working_legs(plan).items()
+        leg_body(facts, [planned[name] for name in leg], number, 1, None) for number, leg in _working_legs(plan).items()
     ]
     return [manifest.supervisor_job(facts), *stages]
 

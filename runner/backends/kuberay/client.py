@@ -9,12 +9,13 @@ from typing import Any
 from urllib.parse import unquote
 
 from runner.backends.kuberay import manifest
-from runner.backends.kuberay.machines import leg_body, remove_machines, run_facts
+from runner.backends.kuberay.objects import leg_body, remove_machines, run_facts
 from runner.errors import InputError
 from runner.kube import identity, names
 from runner.kube.client import JOBS, PODS, RAY_JOBS, Kube, KubeError
 from runner.kube.ledger import Ledger
-from runner.kube.why.why import Reason, look, reasons
+from runner.kube.why.seen import Reason, look
+from runner.kube.why.why import reasons
 from runner.record.bundle import Bundle
 from runner.record.history import View, fold
 from runner.untrusted.names import NAMESPACE

@@ -12,11 +12,11 @@ import select
 import subprocess
 from typing import Any
 
+from runner.backends.base import DriverState
 from runner.backends.entry import PROGRAMS
 from runner.process import private
 from runner.process.code_root import ENVIRONMENTS
 from runner.process.package import PACKAGE
-from runner.record.history import DriverState
 from runner.record.trust import Seal
 from runner.worker import processes
 

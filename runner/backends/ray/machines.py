@@ -12,13 +12,14 @@ import threading
 import time
 from typing import Any
 
+from runner.backends.base import DriverState
 from runner.backends.ray.api import TERMINAL, RayApi, RayApiError
 from runner.backends.ray.jobs import driver_id, is_driver, start_driver
 from runner.code import references
 from runner.errors import WorkerAway
 from runner.record.bundle import Bundle
 from runner.record.failures import is_a
-from runner.record.history import LOST, DriverState, fold
+from runner.record.history import LOST, fold
 from runner.worker import processes
 
 #: Seconds between two looks at the job.

@@ -1,0 +1,108 @@
+"""Writing a run's bundle: whole, or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from runner.backends.entry import PROGRAMS, PROGRAMS_FIELD
+from runner.backends.registry import EARLY, open_outside, place
+from runner.client.prepare import Prepared
+from runner.code import optimized
+from runner.code.archive import pack_run
+from runner.errors import ApiError, StoreError
+from runner.record import trust
+from runner.record.bundle import CODE, LOCK, SPEC, Bundle, encoded
+from runner.record.history import RunState
+from runner.record.index import LIVE, Doing, new_run_id
+from runner.record.trust import user
+from runner.spec import changes as settings
+from runner.spec import wire
+
+
+def write_bundle(prepared: Prepared, *, inline: bool) -> Bundle:
+    """Everything that the run is, then its first log entry: it exists from that on, whole, or not at all."""
+    resolved = prepared.resolved
+    root = resolved.project.root
+    store = resolved.store
+    spec = {
+        "job": wire.to_json(resolved.job, root),
+        "datasets": wire.to_json(resolved.datasets, root),
+        "cluster_name": resolved.cluster_name,
+        "cluster": wire.to_json(resolved.cluster, root),
+        "force": list(prepared.force),
+        optimized.FIELD: optimized.level(),
+        PROGRAMS_FIELD: PROGRAMS,
+        "legs": [list(leg) for leg in prepared.plan.legs],
+        "plan": prepared.plan.to_json(),
+        "lineage": _lineage(root),
+        "source": prepared.source,
+        "start_from": prepared.begins,
+        "changes": settings.to_json(prepared.changes),
+    }
+    parts = {CODE: pack_run(resolved.project, spec, store)}
+    if prepared.lock is not None:
+        parts[LOCK] = prepared.lock.encode()
+    sealed = trust.seal({SPEC: encoded(spec), **parts})
+    while True:
+        bundle = Bundle(store, new_run_id(resolved.job.name), sealed)
+        signed = trust.sign(bundle.run_id, sealed)
+        try:
+            if not bundle.write_spec(spec):
+                continue  # the name of another run
+            for key, data in parts.items():
+                bundle.store.put(key, data)
+            for key, manifest in prepared.facts.manifests.items():
+                bundle.store.put(key, manifest)
+            submitted = {"job": resolved.job.name, "legs": spec["legs"], "by": user(), "inline": inline}
+            submitted.update(sealed=sealed, signed=signed)
+            if resolved.cluster.backend in EARLY and not inline:
+                open_outside(bundle).launch()
+            where = "" if inline else place(bundle)
+            doing = Doing(str(RunState.SUBMITTED), "", where) if where else None
+            bundle.index(resolved.job.name, LIVE, time.time() if doing else 0.0, doing)
+            bundle.submit(submitted)
+        except BaseException:
+            _remove_half_made(bundle, resolved.job.name)
+            raise
+        return bundle
+
+
+def _remove_half_made(bundle: Bundle, job: str) -> None:
+    """Nothing of a run stays that could not be written whole. A store that refuses even that keeps what it has.
+
+    Where its machines' API does not answer, its supervisor may be there, and removes all of it.
+    """
+    with contextlib.suppress(StoreError, ApiError):
+        with contextlib.suppress(FileNotFoundError):
+            if bundle.spec()["cluster"]["backend"] in EARLY and bundle.cluster():
+                open_outside(bundle).remove()
+        bundle.store.delete_tree("")
+        bundle.leave_index()
+
+
+def _lineage(root: Path) -> dict[str, Any]:
+    """Who ran what with which versions."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    versions = {}
+    for name in ("torch", "ray", "pyarrow", "fsspec", "numpy"):
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    done = subprocess.run(
+        ["git", "-C", str(root), "describe", "--always", "--dirty"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return {
+        "python": sys.version.split()[0], "packages": versions, "git": done.stdout.strip() or None,
+        "host": os.uname().nodename, "user": user(),
+    }  # fmt: skip
