@@ -58,7 +58,7 @@ JOB = Kind("job", _WORD, 40, _WORD_WORDS)
 STAGE = Kind("stage", _WORD, 14, _WORD_WORDS)
 DATASET = Kind("dataset", "[A-Za-z0-9][A-Za-z0-9_.-]*", 60, "letters, digits, '_', '.' and '-'")
 #: Of a program of runner.
-MODULE = Kind("module", r"[a-z_][a-z0-9_]*(?:\.[a-z_][a-z0-9_]*)*", 100, "names with dots between")
+MODULE = Kind("module", r"[a-z_][a-z0-9_]*(?:\.[a-z_][a-z0-9_]*)+", 100, "names with dots between")
 #: Of Kubernetes.
 NAMESPACE = Kind("namespace", "[a-z0-9](?:[a-z0-9-]*[a-z0-9])?", 63, "lower-case letters, digits and '-'")
 #: At a leg, from 1; 0 stands for none so far.
