@@ -192,6 +192,29 @@ def test_files_are_found_and_copied_within_the_store(s3: Store) -> None:
         s3.copy("f/none", "g/c")
 
 
+def test_snapshots_go_with_their_log(s3: Store) -> None:
+    """rm takes them with the run; one that comes behind, of a writer that was late, is found by gc."""
+    bundle = Bundle(s3, "r260101-000000-a-222")
+    bundle.write_spec(SPEC)
+    bundle.log.append("submitted", {"job": "a", "legs": [["train"]], "by": "ann"})
+    for _ in range(EVERY - 2):
+        bundle.log.append("nearly-done")
+    bundle.log.append("ended", {"state": "succeeded", "error": None})
+    bundle.index("a", "succeeded", 1.0)
+    snapshot = f"{bundle.run_id}/log/snapshot-{EVERY:08d}.json"
+    data = s3.get(snapshot)
+    (target,) = leftovers.targets(s3, [bundle.run_id])
+    assert target.bytes == sum(file.bytes for file in s3.find(bundle.run_id))
+    leftovers.remove(s3, target)
+    assert s3.find() == ()
+    s3.put(snapshot, data)
+    assert Bundle(s3, bundle.run_id).log.read() == []
+    found, _ = leftovers.leftovers(s3)
+    for target in found:
+        leftovers.remove(s3, target)
+    assert s3.find() == ()
+
+
 def double(batch: pa.RecordBatch, config: object) -> dict[str, object]:
     return {"y": batch.column("x").to_numpy() * 2}
 

@@ -13,7 +13,7 @@ from runner.errors import RunNotFound
 from runner.record import finding
 from runner.record.bundle import Bundle
 from runner.record.finding import Wanted, find_run, select
-from runner.record.index import LIVE, Doing, Index, IndexLine, leave, lines_of, read_index, show
+from runner.record.index import LIVE, Doing, Index, IndexLine, begun_at, leave, lines_of, read_index, show
 from runner.store.keys import is_own
 from runner.store.store import Store
 from tests.s3_kit import MemoryS3, memory_store
@@ -201,3 +201,11 @@ def test_a_line_of_the_index_is_the_stores_own() -> None:
     for folder in ("index", "index/live", "index/260101"):
         assert is_own((*folder.split("/"), f"{RUN}~a~live~0"))
         assert not is_own((*folder.split("/"), "notes.py"))
+
+
+def test_an_id_tells_when_its_run_was_begun() -> None:
+    """In UTC, of this century or the end of the last; one of a day that there is not tells nothing."""
+    assert begun_at("r260101-000001-a-222") == 1767225601.0
+    assert begun_at("r991231-235959aa-a-22") == 946684799.0
+    assert begun_at("r260230-000000aa-a-22") is None
+    assert begun_at("lake") is None
