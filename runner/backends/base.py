@@ -6,6 +6,7 @@ import enum
 from typing import Any, Protocol
 
 from runner.record.history import View
+from runner.record.reasons import Reason
 
 
 class DriverState(enum.StrEnum):
@@ -71,11 +72,8 @@ class Outside(Protocol):
     def await_change(self, view: View, seconds: float) -> None:
         """Return when the supervisor ends, where that can be seen, or after so many seconds."""
 
-    def why(self) -> list[dict[str, Any]]:
-        """What its machines wait for, the most telling first: "waits_for", "since", "until" (a deadline), "helps".
-
-        Times are seconds since 1970.
-        """
+    def why(self) -> list[Reason]:
+        """What its machines wait for, the most telling first."""
 
     def is_here(self) -> bool:
         """Whether what the run is on can be asked from here."""

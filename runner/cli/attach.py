@@ -134,7 +134,7 @@ class Attached:
         found = reasons(self.run, view)
         took = time.monotonic() - asked  # an API that does not answer must not keep the screen from what the run does
         self._next_why = now + max(WORKING_WHY_S if "running" in states else WHY_S, 5 * took)
-        words = found[0]["waits_for"].replace(f"{self.run.id}-", "") if found else ""  # of its own objects, in short
+        words = found[0].waits_for.replace(f"{self.run.id}-", "") if found else ""  # of its own objects, in short
         self._screen.waits(" ".join(words.split()))
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:

@@ -39,11 +39,11 @@ def why(name: str, store: str | None, output: Output) -> None:
     out = console()
     out.print(Text(f"{run.id} {view.state}"), soft_wrap=True)
     for reason in reasons:
-        since = f", for {units.seconds(time.time() - reason['since'])}" if reason["since"] else ""
-        until = f", given up in {units.seconds(max(0.0, reason['until'] - time.time()))}" if reason.get("until") else ""
-        out.print(Text(f"  waits for {reason['waits_for']}{since}{until}"), soft_wrap=True)
-        if reason["helps"]:
-            out.print(Text(f"    {reason['helps']}", "dim"), soft_wrap=True)
+        since = f", for {units.seconds(time.time() - reason.since)}" if reason.since else ""
+        until = f", given up in {units.seconds(max(0.0, reason.until - time.time()))}" if reason.until else ""
+        out.print(Text(f"  waits for {reason.waits_for}{since}{until}"), soft_wrap=True)
+        if reason.helps:
+            out.print(Text(f"    {reason.helps}", "dim"), soft_wrap=True)
     if not reasons:
         words = "it has ended" if view.state.ended else "it waits for nothing"
         words = "its supervisor is gone" if view.state is RunState.LOST else words

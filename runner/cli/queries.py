@@ -96,7 +96,7 @@ def status(run: Run, commands: Commands, output: Output) -> None:
 
     print_run(console(), run, view)
     for reason in reasons(run, view):
-        console().print(Text(f"waits for {reason['waits_for']}", "yellow"), soft_wrap=True)
+        console().print(Text(f"waits for {reason.waits_for}", "yellow"), soft_wrap=True)
     if view.error is not None:
         print_failure(console(), run, view, commands)
     else:

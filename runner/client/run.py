@@ -20,6 +20,7 @@ from runner.record.failures import entry_of, from_entry
 from runner.record.history import REAPING, RunState, View, as_lost, end_of_lost, fold, unchanged
 from runner.record.kept import Checkpoint
 from runner.record.reading import Line, Tail
+from runner.record.reasons import Reason
 from runner.record.receipt import end_run
 from runner.store.log import Entry
 from runner.store.store import LOCAL, Store
@@ -181,11 +182,8 @@ class Run:
         """What `ctx.save(name, ...)` kept. Raises FileNotFoundError."""
         return self.bundle.store.get(self.bundle.artefact(stage, name))
 
-    def why(self, view: View | None = None) -> list[dict[str, Any]]:
-        """What the run waits for, the most telling first: "waits_for", "since", "until" (a deadline), "helps".
-
-        Times are seconds since 1970.
-        """
+    def why(self, view: View | None = None) -> list[Reason]:
+        """What the run waits for, the most telling first, each since when, until when and what would help."""
         view = view or self.view()
         if view.state.ended:
             return []
@@ -196,12 +194,12 @@ class Run:
             told = log_why.of_stage(self.bundle, view) or log_why.of_driver(entries, view)
             found = [told] if told is not None else []
         until = log_why.until(entries, view, self.spec()) if found else None
-        return [_ended_by(reason, until) for reason in found]
+        return [reason.ended_by(until) for reason in found]
 
-    def _of_machines(self, entries: list[Entry], view: View) -> list[dict[str, Any]]:
+    def _of_machines(self, entries: list[Entry], view: View) -> list[Reason]:
         """What the backend says. That a driver was not heard of is for the log to say, where it has one."""
         begun = log_why.has_begun(entries, view)
-        return [each for each in self._outside.why() if not (begun and each["waits_for"].startswith(log_why.BEGINS))]
+        return [each for each in self._outside.why() if not (begun and each.waits_for.startswith(log_why.BEGINS))]
 
     # -- doing ---------------------------------------------------------------------------------------------------
 
@@ -372,9 +370,3 @@ def _check_last_claim(claim: int, entries: list[Entry]) -> None:
     """Of several clients that end a lost run the last one that began does it, when it has removed what is left."""
     if any(entry.kind == REAPING and entry.number > claim for entry in entries):
         raise Fenced("another client has begun to end the run")
-
-
-def _ended_by(reason: dict[str, Any], until: float | None) -> dict[str, Any]:
-    """The reason with the nearer one of its deadline and that of the run."""
-    known = [each for each in (reason.get("until"), until) if each is not None]
-    return {**reason, "until": min(known, default=None)}

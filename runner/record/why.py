@@ -11,10 +11,9 @@ from typing import Any
 from runner.record.bundle import Bundle
 from runner.record.history import StageView, View
 from runner.record.reading import last_word
+from runner.record.reasons import Reason
 from runner.record.rows import rows_of
 from runner.store.log import Entry
-
-Reason = dict[str, Any]
 
 #: Seconds without a row of metrics after which a stage is called quiet, and how many of its usual steps that must be.
 QUIET_S, QUIET_STEPS = 30.0, 5
@@ -39,9 +38,7 @@ def of_supervisor(entries: list[Entry], run_id: str) -> Reason | None:
         return None
     often = f" {errors} times in a row" if errors > 1 else ""
     words = f"its supervisor, which failed{often}: {' '.join(str(newest.data.get('message', '')).split())}"
-    return _reason(
-        words, newest.at, f"its Job starts another, a few times; `kubectl logs job/{run_id}` shows its trace"
-    )
+    return Reason(words, newest.at, f"its Job starts another, a few times; `kubectl logs job/{run_id}` shows its trace")
 
 
 def of_driver(entries: list[Entry], view: View) -> Reason | None:
@@ -49,7 +46,7 @@ def of_driver(entries: list[Entry], view: View) -> Reason | None:
     if not view.attempt_open or view.attempt == 0 or has_begun(entries, view):
         return None
     since = next((e.at for e in reversed(entries) if e.kind == "attempt"), None)
-    return _reason(f"{BEGINS}: it fetches the run's code, and the packages that it brings", since, "")
+    return Reason(f"{BEGINS}: it fetches the run's code, and the packages that it brings", since)
 
 
 def has_begun(entries: list[Entry], view: View) -> bool:
@@ -74,7 +71,7 @@ def of_stage(bundle: Bundle, view: View) -> Reason | None:
     if silent < QUIET_S or silent < QUIET_STEPS * step_seconds(_recent(bundle, stage)):
         return None
     helps = f"`runner logs {bundle.run_id}` shows its last lines"
-    return _reason(f"stage '{stage.name}', which has reported nothing", last, helps)
+    return Reason(f"stage '{stage.name}', which has reported nothing", last, helps)
 
 
 def step_seconds(rows: Iterable[dict[str, Any]]) -> float:
@@ -120,7 +117,3 @@ def _machines_asked(entries: list[Entry], view: View) -> list[float]:
         if entry.kind == "prepared" and at == (view.leg, view.attempt):
             return [entry.at]
     return []
-
-
-def _reason(words: str, since: float | None, helps: str) -> Reason:
-    return {"waits_for": words, "since": since, "helps": helps, "until": None}

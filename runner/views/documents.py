@@ -12,6 +12,7 @@ from runner.data.catalog import Catalog
 from runner.errors import ApiError, InputError, StoreError
 from runner.record import kept
 from runner.record.history import StageView, View
+from runner.record.reasons import Reason
 from runner.store.log import Entry
 from runner.store.store import Store
 from runner.views import units
@@ -38,7 +39,7 @@ def run_document(run: Run, view: View) -> dict[str, Any]:
     }
 
 
-def reasons(run: Run, view: View) -> list[dict[str, Any]]:
+def reasons(run: Run, view: View) -> list[Reason]:
     """As `Run.why`; none where the machines cannot be asked from here: it is no fault of who asks for the bundle."""
     try:
         return run.why(view)
@@ -53,9 +54,9 @@ def timed(row: dict[str, Any]) -> dict[str, Any]:
     return {**row, "at": units.iso(row["at"])} if "at" in row else row
 
 
-def timed_reason(reason: dict[str, Any]) -> dict[str, Any]:
+def timed_reason(reason: Reason) -> dict[str, Any]:
     """What a run waits for, with its times as all documents have them."""
-    return {**reason, **{name: units.iso(reason.get(name)) for name in ("since", "until")}}
+    return {**asdict(reason), "since": units.iso(reason.since), "until": units.iso(reason.until)}
 
 
 def _stage(run: Run, view: View, stage: StageView) -> dict[str, Any]:

@@ -71,7 +71,7 @@ def check_end(kube: Kube, run: Run, state: RunState, fault: str = "", said: tupl
     """
     since, deadline, answers = time.time(), time.monotonic() + 300, list(said)
     while not run.wait(timeout_s=3, check=False).ended and time.monotonic() < deadline:
-        answers += [reason["waits_for"] for reason in run.why()]
+        answers += [reason.waits_for for reason in run.why()]
     view = run.view()
     assert view.state is state, "\n".join(kit.story(run))
     receipt = view.receipt

@@ -148,9 +148,9 @@ def test_a_run_waits_for_quota_and_starts_when_another_ends(team: Kube) -> None:
     first = submit.submit("solo", cluster=cluster, steps=40, pause_s=0.5)
     kit.await_step(first, 1)
     second = submit.submit("solo", cluster=cluster, steps=4)
-    kit.await_that(lambda: any("insufficient" in r["waits_for"] for r in second.why()), 60, "why names the quota")
+    kit.await_that(lambda: any("insufficient" in r.waits_for for r in second.why()), 60, "why names the quota")
     assert not kit.machines(team, second)
-    said = tuple(reason["waits_for"] for reason in second.why())
+    said = tuple(reason.waits_for for reason in second.why())
     check_end(team, first, RunState.SUCCEEDED)
     check_end(team, second, RunState.SUCCEEDED, "another run holds the quota", said)
 
@@ -162,8 +162,8 @@ def test_machines_that_a_quota_refuses_come_when_it_has_room(kube: Kube) -> None
         first = submit.submit("solo", cluster=cluster, steps=30, pause_s=0.5)
         kit.await_step(first, 1)
         second = submit.submit("solo", cluster=cluster, steps=4)
-        kit.await_that(lambda: any("quota" in r["waits_for"] for r in second.why()), 60, "why names the quota")
-        said = tuple(reason["waits_for"] for reason in second.why())
+        kit.await_that(lambda: any("quota" in r.waits_for for r in second.why()), 60, "why names the quota")
+        said = tuple(reason.waits_for for reason in second.why())
         check_end(team, first, RunState.SUCCEEDED)
         check_end(team, second, RunState.SUCCEEDED, "a ResourceQuota refuses its pods while another run is there", said)
         assert len(kit.attempts(second)) == 1

@@ -73,7 +73,7 @@ def test_supervisors_have_a_queue_of_their_own(managed: Kube) -> None:
     assert owners == {"Job": f"{team}-supervisors", "RayJob": team}  # the machines have a place of their own in a queue
     second = submit.submit("solo", cluster=cluster, steps=4)
     kit.await_that(
-        lambda: any("for the supervisor" in r["waits_for"] for r in second.why()),
+        lambda: any("for the supervisor" in r.waits_for for r in second.why()),
         60,
         "why names the supervisors' queue",
     )

@@ -139,13 +139,13 @@ def test_an_image_that_does_not_exist_is_what_why_says(kube: Kube) -> None:
     run = submit.submit("solo", cluster=broken)
 
     def said() -> bool:
-        return any("image of worker pod" in reason["waits_for"] for reason in run.why())
+        return any("image of worker pod" in reason.waits_for for reason in run.why())
 
     kit.await_that(said, 90, "why names the image")
-    reason = next(reason for reason in run.why() if "image of worker pod" in reason["waits_for"])
-    assert "pull secret" in reason["helps"]
+    reason = next(reason for reason in run.why() if "image of worker pod" in reason.waits_for)
+    assert "pull secret" in reason.helps
     run.cancel()
-    check_end(kube, run, RunState.CANCELLED, "an image does not exist; cancelled", (reason["waits_for"],))
+    check_end(kube, run, RunState.CANCELLED, "an image does not exist; cancelled", (reason.waits_for,))
 
 
 def test_what_no_node_has_is_refused_before_any_pod(kube: Kube) -> None:

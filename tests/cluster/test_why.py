@@ -15,6 +15,7 @@ from runner.client.run import Run
 from runner.kube import names
 from runner.kube.client import CLUSTER_QUEUES, PODS, SERVICES, WORKLOADS, Kube, KubeError, Resource, resource
 from runner.record.history import RunState
+from runner.record.reasons import Reason
 from runner.record.why import BEGINS
 from tests.cluster import kit
 from tests.cluster.conftest import Cluster
@@ -95,12 +96,12 @@ def _process(pod: str) -> int | None:
     return None
 
 
-def waits_for(run: Run, words: str) -> dict[str, Any]:
+def waits_for(run: Run, words: str) -> Reason:
     """The reason that has these words, when there is one."""
-    said: dict[str, dict[str, Any]] = {}
+    said: dict[str, Reason] = {}
 
     def told() -> bool:
-        said.update({reason["waits_for"]: reason for reason in run.why()})
+        said.update({reason.waits_for: reason for reason in run.why()})
         return any(words in each for each in said)
 
     try:
@@ -119,17 +120,17 @@ def test_a_policy_and_a_way_that_is_barred_are_told(kube: Kube, cluster: Cluster
             small = kit.with_group(kit.cluster_file(namespace=team.namespace), "gpu", cpu=0.1)
             run = submit.submit("solo", cluster=small, steps=2)
             refused = waits_for(run, WORDS)
-            assert refused["since"] is not None
+            assert refused.since is not None
             if cluster.onebox:  # the pods of a given cluster are on other machines
                 barred.enter_context(no_way_in(team, run))
-        said = [refused["waits_for"]]
+        said = [refused.waits_for]
         if cluster.onebox:
             unheard = waits_for(run, f"{BEGINS}: KubeRay's operator has not submitted it")
-            named = [name for name in _services(team) if f"(service {name}, port 8265)" in unheard["waits_for"]]
+            named = [name for name in _services(team) if f"(service {name}, port 8265)" in unheard.waits_for]
             assert len(named) == 1, unheard
-            assert "network policies" in unheard["helps"]
-            assert 0 < unheard["until"] - unheard["since"] <= 600
-            said.append(unheard["waits_for"])
+            assert "network policies" in unheard.helps
+            assert 0 < unheard.until - unheard.since <= 600
+            said.append(unheard.waits_for)
             barred.close()
         fault = "a policy refuses its workers, then the operator cannot reach its head"
         check_end(team, run, RunState.SUCCEEDED, fault, tuple(said))
@@ -168,10 +169,10 @@ def test_a_check_of_the_queue_is_told(kube: Kube) -> None:
         over = waits_for(
             run, f"nothing: queue '{team.namespace}' has deactivated it: The workload is deactivated due to"
         )
-        assert "no such nodes" in over["waits_for"]
-        assert "never admitted by itself" in over["helps"]
+        assert "no such nodes" in over.waits_for
+        assert "never admitted by itself" in over.helps
         run.cancel()
-        said = (pending["waits_for"], over["waits_for"])
+        said = (pending.waits_for, over.waits_for)
         check_end(team, run, RunState.CANCELLED, "an admission check of its queue is rejected; cancelled", said)
 
 

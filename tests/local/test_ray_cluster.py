@@ -146,7 +146,7 @@ def test_a_lost_machine_begins_the_attempt_again(
     begun = [entry.data for entry in run.bundle.log.read() if entry.kind == "attempt"][-1]
     assert begun["because"] == "lost"
     assert "of the Ray cluster died" in begun["causes"][0]
-    wait_for(lambda: any("2 x {CPU: 1} on the Ray cluster" in each["waits_for"] for each in run.why()), 60, "why")
+    wait_for(lambda: any("2 x {CPU: 1} on the Ray cluster" in each.waits_for for each in run.why()), 60, "why")
     mark.unlink()
     cluster.add_other()
     wait_for(mark.exists, 90, "the training goes on")

@@ -74,7 +74,7 @@ def test_a_run_is_not_lost_on_a_cluster_where_it_never_was(store: Store, monkeyp
     outside = kuberay_outside.KubeRayOutside(bundle)
     assert living(place(bundle)) is None
     assert not outside.is_lost(view)
-    assert "10.0.0.1" in outside.why()[0]["waits_for"]
+    assert "10.0.0.1" in outside.why()[0].waits_for
     with pytest.raises(InputError, match=r"the run is on the cluster https://10.0.0.1"):
         outside.remove()
     assert not any(method == "DELETE" for method, _ in elsewhere.sent)

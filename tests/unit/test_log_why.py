@@ -11,6 +11,7 @@ import pytest
 from runner.client.run import Run
 from runner.record import why as log_why
 from runner.record.history import fold
+from runner.record.reasons import Reason
 from runner.store.log import Entry
 from tests.cli_kit import unstarted, write_lines, write_project
 
@@ -43,21 +44,21 @@ def test_a_supervisor_that_fails_says_with_what() -> None:
     supervisor: tuple[str, dict[str, Any]] = ("supervisor", {})
     told = log_why.of_supervisor(log(supervisor, error("pods is\nforbidden")), "r1")
     assert told is not None
-    assert (told["waits_for"], told["since"]) == ("its supervisor, which failed: pods is forbidden", 3.0)
+    assert (told.waits_for, told.since) == ("its supervisor, which failed: pods is forbidden", 3.0)
     told = log_why.of_supervisor(log(error(), supervisor, error(), ("cancel", {})), "r1")
     assert told is not None
-    assert told["waits_for"] == "its supervisor, which failed 2 times in a row: no room"
+    assert told.waits_for == "its supervisor, which failed 2 times in a row: no room"
     for after in (supervisor, ("attempt", BEGUN[0]), ("resumed", {})):
         assert log_why.of_supervisor(log(error(), after), "r1") is None
     told = log_why.of_supervisor(log(error(), ("attempt", BEGUN[0]), error()), "r1")
     assert told is not None
-    assert "times in a row" not in told["waits_for"]
+    assert "times in a row" not in told.waits_for
 
 
 def test_a_failing_supervisor_is_the_first_reason(run: Run) -> None:
     """`why` tells it before what the machines lack."""
     run.bundle.log.append(*error())
-    assert run.why()[0]["waits_for"] == "its supervisor, which failed: no room"
+    assert run.why()[0].waits_for == "its supervisor, which failed: no room"
 
 
 def test_a_driver_that_has_said_nothing() -> None:
@@ -65,7 +66,7 @@ def test_a_driver_that_has_said_nothing() -> None:
     begun = log(("attempt", BEGUN[0]))
     told = log_why.of_driver(begun, fold(begun))
     assert told is not None
-    assert (told["waits_for"].startswith(log_why.BEGINS), told["since"]) == (True, 2.0)
+    assert (told.waits_for.startswith(log_why.BEGINS), told.since) == (True, 2.0)
     for more in (("driver", BEGUN[0]), ("stage-started", {"stage": "tokens", "attempt": 1})):
         entries = log(("attempt", BEGUN[0]), more)
         assert log_why.of_driver(entries, fold(entries)) is None
@@ -77,7 +78,7 @@ def test_a_driver_that_has_said_nothing() -> None:
 
 def test_a_driver_that_the_log_knows_is_not_waited_for(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """The operator may be behind: what it has not heard of is told only where the log has no driver either."""
-    outside = [{"waits_for": f"{log_why.BEGINS}: x", "since": 1.0, "helps": "", "until": None}]
+    outside = [Reason(f"{log_why.BEGINS}: x", since=1.0)]
     monkeypatch.setattr(run._outside, "why", lambda: outside)
     run.bundle.log.append("attempt", BEGUN[0])
     assert run.why() == outside
@@ -118,4 +119,4 @@ def test_a_stage_of_slow_steps_is_not_called_quiet(run: Run, step_s: float, quie
     found = run.why()
     assert bool(found) == quiet
     if quiet:
-        assert "stage 'train', which has reported nothing" in found[0]["waits_for"]
+        assert "stage 'train', which has reported nothing" in found[0].waits_for

@@ -278,10 +278,10 @@ def test_why_names_what_ray_has_no_room_for(backend: tuple[RayJobsBackend, FakeR
     assert reasons(ray, bundle, fold(bundle.log.read())) == []
     ray.groups = [{"state": "PENDING", "bundles": [{"unit_resources": {"CPU": 4.0, "GPU": 1.0}}] * 2}]
     (reason,) = reasons(ray, bundle, fold(bundle.log.read()))
-    assert reason["waits_for"] == "2 x {CPU: 4, GPU: 1} on the Ray cluster (8 of 8 CPU in use)"
+    assert reason.waits_for == "2 x {CPU: 4, GPU: 1} on the Ray cluster (8 of 8 CPU in use)"
     ray.held[f"{RUN}-0-1"].update(status="PENDING", message="setting up")
     (reason,) = reasons(ray, bundle, fold(bundle.log.read()))
-    assert reason["waits_for"] == f"Ray to start job {RUN}-0-1: setting up"
+    assert reason.waits_for == f"Ray to start job {RUN}-0-1: setting up"
 
 
 def test_nothing_but_json_of_a_dashboard_is_an_answer() -> None:

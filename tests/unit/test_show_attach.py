@@ -25,6 +25,7 @@ from runner.errors import (
 )
 from runner.record.failures import entry_of  # fmt: skip
 from runner.record.history import RunState, View
+from runner.record.reasons import Reason
 from runner.views.documents import run_document
 from runner.views.progress import Progress
 from tests.cli_kit import unstarted, write_lines, write_project
@@ -195,8 +196,8 @@ def test_a_stage_that_says_nothing_is_what_the_run_waits_for(run: Run) -> None:
     """Its last row of metrics tells since when; one that has just reported is not mentioned."""
     write_lines(run.bundle, "train", "metrics", "rank0", json.dumps({"at": time.time() - 100, "step": 1}))
     (reason,) = run.why()
-    assert "stage 'train', which has reported nothing" in reason["waits_for"]
-    assert 99 < time.time() - reason["since"] < 110
+    assert "stage 'train', which has reported nothing" in reason.waits_for
+    assert 99 < time.time() - reason.since < 110
     write_lines(run.bundle, "train", "metrics", "rank1", json.dumps({"at": time.time(), "step": 2}))
     assert run.why() == []
 
@@ -241,7 +242,7 @@ def test_what_a_run_waits_for_is_shown_while_a_stage_works(run: Run, monkeypatch
     """On one line, asked for now and then; where nobody can say, there is none."""
     asked: list[float] = []
     answers: list[object] = [
-        [{"waits_for": f"a node for pod {run.id}-0-1-x:\nnone fits"}],
+        [Reason(f"a node for pod {run.id}-0-1-x:\nnone fits")],
         [],
         ApiError(0, "x"),
         InputError("no kubeconfig"),
@@ -266,10 +267,10 @@ def test_what_a_run_waits_for_is_shown_while_a_stage_works(run: Run, monkeypatch
 
 def test_a_document_tells_what_the_run_waits_for(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """With times as the other ones of a document are; none where the machines cannot be asked."""
-    reason = {"waits_for": "a node", "since": 0.0, "until": None, "helps": ""}
-    monkeypatch.setattr(run, "why", lambda view: [reason])
+    monkeypatch.setattr(run, "why", lambda view: [Reason("a node", since=0.0)])
     document = run_document(run, run.view())
-    assert document["reasons"] == [{**reason, "since": "1970-01-01T00:00:00.000Z"}]
+    told = {"waits_for": "a node", "since": "1970-01-01T00:00:00.000Z", "helps": "", "until": None}
+    assert document["reasons"] == [told]
 
     def refused(view: View) -> object:
         raise InputError("no Kubernetes to speak to")

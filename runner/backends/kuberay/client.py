@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import threading
 import time
 from typing import Any
@@ -14,10 +13,11 @@ from runner.errors import InputError
 from runner.kube import identity, names
 from runner.kube.client import JOBS, PODS, RAY_JOBS, Kube, KubeError
 from runner.kube.ledger import Ledger
-from runner.kube.why.seen import Reason, look
+from runner.kube.why.seen import look
 from runner.kube.why.why import reasons
 from runner.record.bundle import Bundle
 from runner.record.history import View, fold
+from runner.record.reasons import Reason
 from runner.untrusted.names import NAMESPACE
 
 #: Seconds between two looks at the Job, and after which a run without one counts as lost.
@@ -102,13 +102,12 @@ class KubeRayOutside:
         """See `Outside`."""
         time.sleep(seconds)
 
-    def why(self) -> list[dict[str, Any]]:
+    def why(self) -> list[Reason]:
         """See `Outside`."""
         if not self.is_here():
             words = f"nothing that can be seen from here: {self._elsewhere()}"
-            return [dataclasses.asdict(Reason(words, None, _GO_THERE))]
-        seen = look(self._kube, self._bundle.run_id)
-        return [dataclasses.asdict(reason) for reason in reasons(seen)]
+            return [Reason(words, None, _GO_THERE)]
+        return reasons(look(self._kube, self._bundle.run_id))
 
     def how_lost(self) -> str:
         """See `Outside`."""

@@ -18,6 +18,7 @@ from runner.code import optimized
 from runner.process import private
 from runner.record.bundle import Bundle
 from runner.record.history import View, fold
+from runner.record.reasons import Reason
 from runner.worker import processes
 
 #: Seconds after which a run that no supervisor has taken up counts as lost.
@@ -74,7 +75,7 @@ class LocalOutside:
         with contextlib.suppress(psutil.TimeoutExpired, psutil.NoSuchProcess):
             psutil.Process(view.supervisor["pid"]).wait(seconds)
 
-    def why(self) -> list[dict[str, Any]]:
+    def why(self) -> list[Reason]:
         """See `Outside`: processes of this machine wait for nothing."""
         return []
 

@@ -10,6 +10,7 @@ from runner.backends.ray.api import TERMINAL, RayApi, RayApiError
 from runner.backends.ray.machines import remove_drivers
 from runner.record.bundle import Bundle
 from runner.record.history import View, fold
+from runner.record.reasons import Reason
 
 #: Seconds between two looks at the job, and for which a client may have written to the log and not yet submitted.
 LOOK_S, SUBMIT_S = 2.0, 30.0
@@ -76,7 +77,7 @@ class RayJobsOutside:
         """See `Outside`."""
         time.sleep(seconds)
 
-    def why(self) -> list[dict[str, Any]]:
+    def why(self) -> list[Reason]:
         """See `Outside`."""
         from runner.backends.ray.why import reasons
 

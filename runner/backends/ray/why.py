@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from typing import Any
 
 from runner.backends.ray import jobs as ray_request
 from runner.backends.ray.api import RayApi
 from runner.record.bundle import Bundle
 from runner.record.history import View
+from runner.record.reasons import Reason
 
 _SHOWN = ("CPU", "GPU")
 
 
-def reasons(api: RayApi, bundle: Bundle, view: View) -> list[dict[str, Any]]:
+def reasons(api: RayApi, bundle: Bundle, view: View) -> list[Reason]:
     """As `Outside.why`."""
     name = ray_request.supervisor_id(bundle)
     if view.attempt_open:
@@ -25,13 +25,13 @@ def reasons(api: RayApi, bundle: Bundle, view: View) -> list[dict[str, Any]]:
     since = (job.get("start_time") or time.time() * 1000) / 1000
     if job["status"] == "PENDING":
         words = f"Ray to start job {name}: {(job.get('message') or '').strip()[:300]}"
-        return [{"waits_for": words, "since": since, "helps": f"see the job in the dashboard at {api.address}"}]
+        return [Reason(words, since, f"see the job in the dashboard at {api.address}")]
     wanted = _wanted(api, job["job_id"]) if job.get("job_id") else []
     if not wanted:
         return []
     used = ", ".join(f"{have[0]:g} of {have[1]:g} {kind} in use" for kind, have in _usage(api))
     helps = "wait until others are done, add machines to the Ray cluster, or ask for fewer workers"
-    return [{"waits_for": f"{', '.join(wanted)} on the Ray cluster ({used})", "since": since, "helps": helps}]
+    return [Reason(f"{', '.join(wanted)} on the Ray cluster ({used})", since, helps)]
 
 
 def _wanted(api: RayApi, job_id: str) -> list[str]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from runner.kube import names, pods
-from runner.kube.why.seen import Body, Reason, Seen, help_for, is_running, role_of, since_of, when_of, words_of
+from runner.kube.why.seen import Body, Seen, help_for, is_running, role_of, since_of, when_of, words_of
+from runner.record.reasons import Reason
 from runner.record.why import BEGINS
 
 

@@ -9,7 +9,6 @@ from runner.kube import pods
 from runner.kube.why.seen import (
     SCALING,
     Body,
-    Reason,
     Seen,
     events_about,
     help_for,
@@ -19,6 +18,7 @@ from runner.kube.why.seen import (
     when_of,
     words_of,
 )
+from runner.record.reasons import Reason
 
 _IMAGE_WAITS = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable")
 _CONFIG_WAITS = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from runner.kube import names, pods
-from runner.kube.why.seen import Body, Reason, Seen, is_queued, owner_of, since_of
+from runner.kube.why.seen import Body, Seen, is_queued, owner_of, since_of
+from runner.record.reasons import Reason
 
 #: What Kueue does with a workload whose admission check is in that state.
 _CHECKS = {

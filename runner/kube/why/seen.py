@@ -1,4 +1,4 @@
-"""What is seen of a run on Kubernetes, and the form of an answer about it."""
+"""What is seen of a run on Kubernetes, and how its objects are read."""
 
 from __future__ import annotations
 
@@ -17,21 +17,6 @@ SCALING = {
     "Nominated": "a node is coming",
 }
 _PULLS = ("Pulling", "Pulled")
-
-
-@dataclass(frozen=True)
-class Reason:
-    """Args:
-    waits_for: what must happen first, in a sentence.
-    since: seconds since 1970.
-    helps: what would unblock it; empty where only time does.
-    until: seconds since 1970 when a deadline ends the waiting.
-    """
-
-    waits_for: str
-    since: float | None = None
-    helps: str = ""
-    until: float | None = None
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ from runner.kube.why.operator import is_unsubmitted, of_cluster, of_denied, of_o
 from runner.kube.why.pods import of_pods
 from runner.kube.why.queue import of_queue
 from runner.kube.why.seen import (
-    Reason,
     Seen,
     condition_that_holds,
     is_queued,
@@ -21,6 +20,7 @@ from runner.kube.why.seen import (
     role_of,
     since_of,
 )
+from runner.record.reasons import Reason
 
 # -- the answer ------------------------------------------------------------------------------------------------------
 
