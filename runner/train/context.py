@@ -192,7 +192,8 @@ class TrainContext:
             SpecError: in a phase, whose streams no checkpoint knows; or something is no number.
             RunFailed: ranks have not made the same steps.
         """
-        self._phases.refuse_step()
+        if self._phases.name is not None:
+            raise self._phases.step_refused()
         self._loop.make_step(metrics)
 
     def log(self, **values: Any) -> None:

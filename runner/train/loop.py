@@ -72,7 +72,7 @@ class Loop:
 
     def exchange(self, where: str) -> None:
         """Meet the other ranks: metrics are reduced, and what rank 0 announces is told."""
-        self.metrics.wait_s += self.streams.take_wait_s()
+        self.metrics.pace.wait_s += self.streams.take_wait_s()
         announced: dict[str, Any] = {}
         for hook in self._hooks:
             announced.update(hook.announce())

@@ -1,7 +1,7 @@
 """Metrics of a training: kept per rank, exchanged a few times a second, reduced over ranks, written as a row per step.
 
 A step itself adds no collective. Ranks agree beforehand on the step of the next exchange: rank 0 proposes it from the
-speed of the last steps, and the proposal travels with the exchange, as do rank 0's clock and its wish for a checkpoint.
+speed of the last steps, and the proposal travels with the exchange, as do rank 0's clock and what its hooks announce.
 Where steps become slow after that, they agree on an earlier one (see `early`).
 Values are summed in the order of ranks in double precision, so a row does not depend on when it was exchanged.
 """
@@ -20,19 +20,17 @@ import torch
 from runner.errors import SpecError, listed
 from runner.train.hooks import StepHook
 from runner.train.metrics_rows import Item, Rows, weighted_mean
+from runner.train.pace import Pace
 
 if TYPE_CHECKING:
     from runner.train.checkpoint.published import Loaded
 
-#: Seconds between exchanges that rank 0 aims at, and the most steps between two of them.
-EXCHANGE_S, MOST_STEPS = 0.5, 1000
-#: By how much the number of steps between two exchanges may grow at once: the first steps may be quicker than the rest.
-MOST_GROWTH = 10
 #: Seconds between the writes of a rank that has nobody to meet, and the most steps that it keeps for one.
 ALONE_S, ALONE_STEPS = 0.25, 5000
 #: Logged values that a rank keeps before it puts those of one name and step together.
 MOST_LOGGED = 4096
 RESERVED = ("at", "step", "epoch", "samples", "samples_per_s", "wait_share", "steps_total", "phase", "seconds")
+_RESERVED = frozenset(RESERVED)  # every value of every step is looked for there
 
 
 @dataclass
@@ -62,21 +60,18 @@ class Metrics(StepHook):
 
     Args:
         path: the file that takes the rows; only rank 0 has one.
-        samples: that had been consumed by all ranks before this attempt.
+        samples: consumed by all ranks, earlier attempts included.
+        latest: the newest reduced values by name.
     """
 
     peers: Any
     path: Path | None
     samples: int = 0
     latest: dict[str, float] = field(default_factory=dict)
-    idle_s: float = 0.0  # time since the last exchange that was not spent on steps (phases, checkpoints)
-    wait_s: float = 0.0  # time since the last exchange that was spent waiting for data
-    _step_s: float = EXCHANGE_S  # of the last steps
+    pace: Pace = field(default_factory=Pace)
     _steps: list[Item] = field(default_factory=list)
     _logged: list[Item] = field(default_factory=list)
     _joined: int = 0  # of those logged, put together already
-    _since: float = field(default_factory=time.monotonic)
-    _started: float = field(default_factory=time.monotonic)
 
     def begin(self, loaded: Loaded | None) -> None:
         """Go on with the samples and values of a checkpoint."""
@@ -99,7 +94,7 @@ class Metrics(StepHook):
     def due(self, step: int) -> bool:
         """Whether ranks exchange at this step. The same on every rank; a rank alone asks its clock."""
         if self.peers.world_size == 1:
-            return len(self._steps) >= ALONE_STEPS or time.monotonic() - self._since >= ALONE_S or step <= 1
+            return len(self._steps) >= ALONE_STEPS or time.monotonic() - self.pace.since >= ALONE_S or step <= 1
         return bool(self.peers.reached(step))
 
     def exchange(self, step: int, announced: Mapping[str, Any] | None = None, where: str = "ctx.step()") -> Exchanged:
@@ -113,19 +108,18 @@ class Metrics(StepHook):
             RunFailed: ranks have not made the same steps, or are at different places.
         """
         kept = [[(i.step, i.rows, _numbers(i.values)) for i in items] for items in (self._steps, self._logged)]
-        told: Exchanged = self.peers.meet(
-            where, {"kept": kept, "wait_s": self.wait_s}, lambda theirs: self._reduce(theirs, step, announced or {})
-        )
+        mine = {"kept": kept, "wait_s": self.pace.wait_s}
+        told: Exchanged = self.peers.meet(where, mine, lambda theirs: self._reduce(theirs, step, announced or {}))
         self.latest.update(told.latest)
         self.samples = told.samples
         self.peers.agreed(step, told.next_step)
         self._steps, self._logged, self._joined = [], [], 0
-        self._since, self.idle_s, self.wait_s = time.monotonic(), 0.0, 0.0
+        self.pace.begin()
         return told
 
     def paused(self, what: str, started: float) -> None:
         """That time does not count in the rates."""
-        self.idle_s += time.monotonic() - max(started, self._since)
+        self.pace.idle_from(started)
 
     def state(self) -> dict[str, Any]:
         """The latest values are among the fields of every checkpoint anyway."""
@@ -139,21 +133,15 @@ class Metrics(StepHook):
 
     def _reduce(self, theirs: list[dict[str, Any]], step: int, announced: Mapping[str, Any]) -> Exchanged:
         """On rank 0: write the rows of all ranks, and tell what every rank must know."""
-        now = time.monotonic()
-        active = max(now - self._since - self.idle_s, 1e-9)
+        active = self.pace.active_s()
         share = min(1.0, sum(part["wait_s"] for part in theirs) / len(theirs) / active)
         rows = Rows(self.samples)
         parts = [part["kept"] for part in theirs]
         rows.add_steps(self._steps, parts, active, share)
         rows.add_logged([*self._steps, *self._logged], parts, time.time())
         self._write(rows.lines)
-        return Exchanged(step, rows.latest, rows.samples, self._propose(step, now), now - self._started, announced)
-
-    def _propose(self, step: int, now: float) -> int:
-        made = len(self._steps)
-        if made:
-            self._step_s = max(now - self._since - self.idle_s, 1e-6) / made
-        return step + max(1, min(MOST_STEPS, MOST_GROWTH * max(made, 1), int(EXCHANGE_S / self._step_s)))
+        following = self.pace.next_exchange(step, len(self._steps), active)
+        return Exchanged(step, rows.latest, rows.samples, following, self.pace.clock, announced)
 
     def _write(self, lines: list[str]) -> None:
         if self.path is not None and lines:
@@ -169,7 +157,7 @@ def _kept(values: dict[str, Any], where: str) -> dict[str, Any]:
     """
     kept = {}
     for name, value in values.items():
-        if name in RESERVED:
+        if name in _RESERVED:
             raise SpecError(
                 f"the name '{name}'", allowed=f"any name but {listed(RESERVED)}", todo="rename it", where=where
             )

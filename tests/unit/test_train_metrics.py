@@ -14,8 +14,9 @@ import pytest
 import torch
 
 from runner.errors import RunFailed, SpecError
-from runner.train.metrics import ALONE_STEPS, EXCHANGE_S, MOST_GROWTH, MOST_LOGGED, MOST_STEPS, Metrics
+from runner.train.metrics import ALONE_STEPS, MOST_LOGGED, Metrics
 from runner.train.metrics_rows import Item, weighted_mean
+from runner.train.pace import EXCHANGE_S, MOST_GROWTH, MOST_STEPS, Pace
 
 
 class Others:
@@ -120,7 +121,7 @@ def test_next_meeting_follows_the_speed(made: int, seconds: float, expected: int
     metrics = Metrics(peers, None)
     for number in range(1, made + 1):
         metrics.after_step(step(number, 1))
-    metrics._since = time.monotonic() - seconds
+    metrics.pace.since = time.monotonic() - seconds
     metrics.exchange(made)
     assert peers.next_step - made == pytest.approx(expected, rel=0.1, abs=1)
     assert not metrics.due(peers.next_step - 1)
@@ -146,7 +147,7 @@ def test_cost_of_a_step_does_not_grow_with_those_it_is_exchanged_with(tmp_path: 
 
 def test_rank_alone_keeps_a_bounded_number_of_steps() -> None:
     """However quick its steps are, a rank alone writes them before there are too many to keep."""
-    metrics = Metrics(Others(), None, _since=time.monotonic() + 1000.0)
+    metrics = Metrics(Others(), None, pace=Pace(since=time.monotonic() + 1000.0))
     for number in range(1, ALONE_STEPS):
         metrics.after_step(step(number, 1))
         assert number == 1 or not metrics.due(number)
@@ -206,8 +207,8 @@ def test_rates_leave_out_what_was_not_training(tmp_path: Path) -> None:
     """Time of phases and checkpoints does not lower the rate; time waiting for data is its share."""
     metrics = Metrics(Others([(1, True, 100, {})]), tmp_path / "rows")
     metrics.after_step(step(1, 100))
-    metrics._since -= 11.0
-    metrics.idle_s, metrics.wait_s = 10.0, 0.25
+    metrics.pace.since -= 11.0
+    metrics.pace.idle_s, metrics.pace.wait_s = 10.0, 0.25
     metrics.exchange(1)
     row = rows(tmp_path / "rows")[0]
     assert row["samples_per_s"] == pytest.approx(200, rel=0.1)
