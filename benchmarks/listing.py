@@ -31,7 +31,7 @@ from runner.record.finding import Wanted, find_run, select  # noqa: E402
 from runner.record.index import LIVE, IndexLine, new_run_id  # noqa: E402
 from runner.store.store import LOCAL, Store  # noqa: E402
 from tests.local.s3server import serve  # noqa: E402
-from tests.spec_kit import SPEC  # noqa: E402
+from tests.unit.record.spec_kit import SPEC  # noqa: E402
 
 NEWEST = 20
 BEGAN = time.time() - 400 * 86400

@@ -19,12 +19,12 @@ from runner.kube.client import Kube, resource
 from runner.kube.team.objects import supervisor_objects
 from runner.onebox import build, images, versions
 from runner.onebox.places import BUCKET
+from tests import ROOT as CHECKOUT
 from tests.cluster import ends, kit
 
 #: What says where the lake of a cluster that is given is, and its keys.
 AWS = ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "SESSION_TOKEN", "ENDPOINT_URL", "REGION", "DEFAULT_REGION")
 LAKE = {f"AWS_{name}": os.environ[f"AWS_{name}"] for name in AWS if f"AWS_{name}" in os.environ}
-CHECKOUT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True)

@@ -33,11 +33,11 @@ from runner.kube.client import (
 )
 from runner.kube.team.objects import Tenant, objects
 from runner.plan.project import find_project, load_definition
+from tests import ROOT as CHECKOUT
 from tests.local.helpers import NUMBERS
 
 #: Read when the tests are collected, for no test sees the settings of the person who runs it.
 GIVEN = {name: value for name, value in os.environ.items() if name.startswith("RUNNER_TEST_")}
-CHECKOUT = Path(__file__).resolve().parents[2]
 GIB = 1 << 30
 #: The Secret with the lake's keys.
 CREDENTIALS = "lake-credentials"

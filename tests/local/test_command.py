@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 
 from runner.client import lookup
-from tests.cli_kit import write_project
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests import ROOT
+from tests.unit.cli.kit import write_project
 
 
 @pytest.fixture(autouse=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -11,8 +10,7 @@ import pyarrow as pa
 import pytest
 
 from runner.code.references import load_file
-
-ROOT = Path(__file__).parents[2]
+from tests import ROOT
 
 
 def load(path: str) -> ModuleType:

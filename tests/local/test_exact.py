@@ -15,7 +15,7 @@ from runner.errors import WorkerLost
 from runner.train.gang import server as gang_server
 from runner.train.gang.local import LocalGang
 from runner.train.stage import run_train
-from tests.train_kit import Config, curve, job, make_scope, notes, train
+from tests.unit.train.kit import Config, curve, job, make_scope, notes, train
 
 ROWS, BATCH, EPOCHS = 96, 24, 5
 STEPS = ROWS // BATCH * EPOCHS

@@ -24,7 +24,7 @@ from runner.train.gang import server as gang_server
 from runner.train.gang.local import LocalGang
 from runner.train.stage import run_train
 from tests.local.helpers import wait_for
-from tests.train_kit import ROOT, Config, curve, job, make_scope, notes, train
+from tests.unit.train.kit import ROOT, Config, curve, job, make_scope, notes, train
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -91,7 +91,7 @@ def test_gradients_meet_at_the_last_batch_of_a_step(
 
 
 def whole_gradient(data: Path, rows: int) -> list[float]:
-    """The gradient of `accumulate` of tests/train_jobs.py over the first rows at once, by plain PyTorch."""
+    """The gradient of `accumulate` of tests/unit/train/jobs.py over the first rows at once, by plain PyTorch."""
     import pyarrow.parquet as pq
     import torch
 
@@ -108,7 +108,7 @@ def test_rank_that_raises_is_told_first(tmp_path: Path) -> None:
     error = misbehave(tmp_path, "raise", UserCodeError)
     assert error.rank == 1
     assert "ValueError: rank 1 is unhappy" in error.message
-    assert "tests/train_jobs.py" in error.trace
+    assert "tests/unit/train/jobs.py" in error.trace
     assert "in misbehave" in error.trace
     assert "runner/worker" not in error.trace
 
@@ -137,7 +137,7 @@ def test_rank_that_leaves_its_loop_early_is_told(tmp_path: Path) -> None:
     """A rank that returns, while another waits for it in DDP's backward, fails the training, and both are named."""
     words = str(misbehave(tmp_path, "leave", RunFailed))
     assert "rank 1 has returned from the train function after 2 steps" in words
-    assert re.search(r"rank 0 is at tests/train_jobs.py:\d+ \(.*\), after [23] steps, in a collective", words)
+    assert re.search(r"rank 0 is at tests/unit/train/jobs.py:\d+ \(.*\), after [23] steps, in a collective", words)
 
 
 def test_rank_that_tracks_alone_is_told(tmp_path: Path) -> None:
@@ -196,7 +196,7 @@ DRIVER = """
 import sys, time
 from pathlib import Path
 from runner.train.gang import base as gang
-from tests.train_kit import Config, job, make_scope
+from tests.unit.train.kit import Config, job, make_scope
 from runner.train.gang.local import LocalGang
 from runner.train.stage import run_train
 

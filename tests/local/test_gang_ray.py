@@ -13,7 +13,7 @@ from runner.train.gang.local import LocalGang
 from runner.train.gang.ray import RayGang
 from runner.train.stage import run_train
 from runner.worker import ray_session
-from tests.train_kit import Config, curve, job, make_scope, notes
+from tests.unit.train.kit import Config, curve, job, make_scope, notes
 
 pytestmark = pytest.mark.ray
 

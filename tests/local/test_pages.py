@@ -11,7 +11,7 @@ import pytest
 
 from runner.client.run import Run
 from runner.store.store import Store
-from tests.train_kit import ROOT
+from tests.unit.train.kit import ROOT
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
 

@@ -23,7 +23,7 @@ from runner.spec.job import Dataset, Prep
 from runner.worker.pool.base import InlinePool, ProcessPool
 from runner.worker.scope import Scope
 from tests.local.helpers import wait_for
-from tests.prep_kit import ROOT, Config, contents, make_scope, rows_of, write_shards
+from tests.unit.prep.kit import ROOT, Config, contents, make_scope, rows_of, write_shards
 
 
 @pytest.fixture
@@ -147,7 +147,7 @@ def test_workers_die_with_their_driver(tmp_path: Path) -> None:
     script = textwrap.dedent("""
         import pathlib, sys, time
         from runner.worker.pool.base import ProcessPool
-        from tests.prep_kit import make_scope
+        from tests.unit.prep.kit import make_scope
         if __name__ == "__main__":
             pool = ProcessPool(2, make_scope(pathlib.Path(sys.argv[1])), "p")
             for _ in pool.map(time.sleep, [0, 600, 600]):

@@ -22,8 +22,8 @@ from runner.prep import ray_data
 from runner.prep.stage import run_prep
 from runner.spec.job import Dataset, Prep
 from runner.worker.pool.base import InlinePool, RayPool
-from tests.arrow_kit import LEAVES, any_array, any_type, values_of
-from tests.prep_kit import Config, contents, make_scope, rows_of, write_shards
+from tests.unit.data.arrow_kit import LEAVES, any_array, any_type, values_of
+from tests.unit.prep.kit import Config, contents, make_scope, rows_of, write_shards
 
 pytestmark = pytest.mark.ray
 

@@ -13,8 +13,8 @@ from runner.code.dependencies import digest, name_of
 from runner.prep.trace import Watch
 from runner.process.code_root import FILES_NOTE
 from runner.store.store import Store
-from tests.prep_kit import R2
-from tests.reuse_kit import DATA, records, run, write
+from tests.unit.prep.kit import R2
+from tests.unit.prep.reuse_kit import DATA, records, run, write
 
 #: What the code reads -> (job file, other files, {edit of a file that counts: its new text}).
 READS: dict[str, tuple[str, dict[str, str], dict[str, str]]] = {

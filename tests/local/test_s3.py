@@ -28,8 +28,8 @@ from runner.store.store import Store
 from runner.worker.pool.base import InlinePool
 from runner.worker.scope import Scope
 from tests.local.s3server import S3Server, at, free_port, serve
-from tests.prep_kit import R2, R3, ROOT, RUNS, write_shards
-from tests.spec_kit import SPEC
+from tests.unit.prep.kit import R2, R3, ROOT, RUNS, write_shards
+from tests.unit.record.spec_kit import SPEC
 
 pytestmark = pytest.mark.timeout(900)  # the server is compiled the first time
 

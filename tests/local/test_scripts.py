@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fake_kit import JOB, project
+from tests.unit.backends.fake_kit import JOB, project
 
 __all__ = ["project"]
 

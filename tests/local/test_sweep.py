@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from tests import sweep_others, sweep_pyarrow
-from tests.sweep_kit import Verdict, sweep
+from tests.local import sweep_others, sweep_pyarrow
+from tests.local.sweep_kit import Verdict, sweep
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(1800)]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.sweep_kit import sweep
-from tests.sweep_pyarrow import damaged_cases, ipc_cases, parquet_cases, write
+from tests.local.sweep_kit import sweep
+from tests.local.sweep_pyarrow import damaged_cases, ipc_cases, parquet_cases, write
 
 _SOME = ("parquet-version-2.6-page-2.0", "ipc-file-lz4")
 

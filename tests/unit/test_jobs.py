@@ -16,8 +16,7 @@ import pytest
 
 from runner.code.references import load_file
 from runner.spec.job import Prep, Train
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests import ROOT
 
 
 def load(path: str) -> ModuleType:
