@@ -2,7 +2,7 @@
 # runner itself and your project travel with each run, so a change of code needs no new image (docs/kubernetes.md).
 #
 #   docker build -t IMAGE .
-#   docker build -t IMAGE --build-arg EXTRAS=examples .                    optional dependencies of pyproject.toml
+#   docker build -t IMAGE --build-arg EXTRAS=examples .                    further optional dependencies than `all`
 #   docker build -t IMAGE --build-arg PACKAGES="tokenizers pillow" .       whatever else your jobs import
 #   docker build -t IMAGE --build-arg TORCH_INDEX=URL .                    PyTorch for the CPU alone, or for ROCm with
 #                         --build-arg TORCH="torch triton-rocm"            what else comes from there, and only that
@@ -15,8 +15,8 @@ FROM ${BASE} AS pins
 ARG EXTRAS=""
 WORKDIR /pins
 COPY pyproject.toml constraints.txt ./
-RUN python3 -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"], sep="\n")' \
-        > requirements.txt \
+RUN python3 -c 'import tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
+        print(*project["dependencies"], *project["optional-dependencies"]["all"], sep="\n")' > requirements.txt \
     && python3 -c 'import sys, tomllib; groups = tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]; \
         print(*(line for name in sys.argv[1].split(",") if name for line in groups[name]), sep="\n")' "$EXTRAS" > extras.txt
 

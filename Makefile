@@ -20,7 +20,7 @@ $(READY): pyproject.toml constraints.txt
 	sed -n '/^uv==/,/[^\\]$$/p' constraints.txt | \
 		$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement /dev/stdin
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt \
-		--build-constraint constraints.txt --compile-bytecode --editable '.[examples,dev,onebox]'
+		--build-constraint constraints.txt --compile-bytecode --editable '.[all,examples,dev,onebox]'
 	@touch $(READY)
 
 demo: $(READY)  ## The main job on this machine: the standard library's source -> tokens -> a small GPT
@@ -67,7 +67,7 @@ wheel: $(READY)  ## The distribution, in dist/
 	$(BIN)/uv build --quiet --wheel --no-build-isolation --python $(BIN)/python
 
 lock: $(READY)  ## Newer versions of everything, pinned
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --upgrade --editable '.[examples,dev,onebox,sweep]'
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --upgrade --editable '.[all,examples,dev,onebox,sweep]'
 	{ echo '# Every package that an environment of runner holds, pinned with the hashes of its files; `make lock` writes it anew.'; \
 	  $(BIN)/uv pip freeze --python $(BIN)/python --exclude-editable | $(BIN)/uv pip compile --quiet --no-deps --universal \
 		--python-version 3.11 --generate-hashes --no-header --no-annotate -; } > constraints.new

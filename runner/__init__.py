@@ -44,6 +44,8 @@ _WHERE = {
     "runs": "runner.client.lookup",
     "submit": "runner.client.submit",
 }
+#: Names whose module imports what an extra brings.
+_NEEDS = {"TrainContext": "train"}
 
 __all__ = [
     "Batch", "Cluster", "Dataset", "Group", "InputError", "Job", "Kubernetes", "Prep", "Run", "RunFailed",
@@ -55,6 +57,10 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _WHERE:
         raise AttributeError(f"module 'runner' has no attribute '{name}'")
+    if name in _NEEDS:
+        from runner.code import extras
+
+        extras.need(_NEEDS[name], f"runner.{name}")
     value = getattr(importlib.import_module(_WHERE[name]), name)
     globals()[name] = value
     return value

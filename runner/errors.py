@@ -7,6 +7,7 @@ RunnerError
 │   ├── PlanError         the stages do not fit together
 │   ├── DataError         data is missing, empty, unreadable or of another schema
 │   ├── RunNotFound       no run, or several, by that name
+│   ├── MissingPackage    an optional package that this needs is not installed
 │   └── StoreRefused      (also a StoreError) the store that was named cannot take a run: no right, no room
 ├── StoreError            the store could not be read or written            exit 1
 │   ├── StoreAway         it does not answer now
@@ -111,6 +112,10 @@ class DataError(InputError):
 
 class RunNotFound(InputError):
     """A name of a run fits none, or more than one."""
+
+
+class MissingPackage(InputError):
+    """A package that one of runner's extras brings is needed, and is not installed; see `runner.code.extras`."""
 
 
 class NotYours(InputError):

@@ -22,6 +22,7 @@ from runner.client.prepare import prepare
 from runner.client.resume import go_on, prepare_resume
 from runner.client.run import Run
 from runner.client.submit import check_machines, create, launch, watch_inline
+from runner.code import extras
 from runner.code.archive import left_out
 from runner.errors import InputError, Interrupted, NotYours, RunnerError, listed, suggest
 from runner.plan.project import find_project
@@ -116,6 +117,7 @@ def why_run(stage: str, job: str | None, changes: list[str], store: str | None, 
 
 def print_objects(job: str, cluster: str | None, store: str | None, changes: list[str], *, dry_run: bool) -> None:
     """Print what a submit would apply to Kubernetes, and apply nothing."""
+    extras.need("kube", "-o yaml")
     import yaml
 
     from runner.backends.kuberay import check as kube_run

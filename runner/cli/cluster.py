@@ -13,6 +13,7 @@ from rich.text import Text
 from runner.cli.console import Output, console, print_json, print_table, say
 from runner.cli.queries import commands_for, look, open_run, open_store
 from runner.cli.tables import plain_table
+from runner.code import extras
 from runner.errors import InputError
 from runner.record.bundle import Bundle
 from runner.record.finding import unfinished
@@ -130,6 +131,7 @@ def gc(name: str, *, yes: bool, everywhere: bool, store: str | None) -> None:
 
 def tenant(made: Tenant, context: str | None, *, apply: bool) -> None:
     """Print a tenant's objects as YAML, or apply them and remove those that are no part of it any more."""
+    extras.need("kube", "runner admin tenant")
     import yaml
 
     from runner.kube.client import Kube

@@ -137,6 +137,10 @@ def logs(
 
 def metrics(run: Run, stage: str | None, plot: Path | None, commands: Commands, output: Output) -> None:
     """Print or draw the metrics of a run's training."""
+    if plot is not None:
+        from runner.code import extras
+
+        extras.need("plot", "runner metrics --plot")
     look(run, commands)
     rows = list(run.rows(stage, "rank0"))
     if plot is not None:

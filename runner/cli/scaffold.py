@@ -8,6 +8,7 @@ import shlex
 from importlib import resources
 from pathlib import Path
 
+from runner.code import extras
 from runner.errors import ProjectError
 from runner.plan.project import here
 
@@ -55,8 +56,10 @@ def project_name(folder: Path) -> str:
 
 def next_words(folder: Path) -> list[str]:
     """What to type after the project is written."""
+    absent = extras.lacking("train", "plot")
+    install = [extras.command(*absent)] if absent else []
     enter = [] if folder.resolve() == Path.cwd() else ["cd " + shlex.quote(str(folder))]
-    return ["next:", *(f"  {words}" for words in [*enter, "runner submit example", "python run.py"])]
+    return ["next:", *(f"  {words}" for words in [*install, *enter, "runner submit example", "python run.py"])]
 
 
 def _check(folder: Path) -> None:

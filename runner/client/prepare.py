@@ -74,6 +74,11 @@ class Prepared:
         self.resolved, self.facts, self.plan, self.lock = resolved, found, made, lock
         self.source, self.changes, self.begins, self.force = source, dict(changes or {}), begins, force
 
+    @property
+    def brought(self) -> dict[str, str]:
+        """Normal name -> version of the packages that the job brings."""
+        return packages.versions(self.lock) if self.lock is not None else {}
+
 
 def prepare(
     job: Job | str | Path, *, cluster: str | Cluster | None = None, store: str | None = None,

@@ -216,7 +216,7 @@ def _removed(run: Run) -> InputError:
 def _check_machines_again(run: Run, spec: Mapping[str, Any], done: Collection[str]) -> None:
     """As at submission, of what is left to do: it may be other workers, and the cluster another than it was."""
     cluster = wire.from_json(spec["cluster"])
-    if cluster.backend not in EARLY and cluster.address is None:
+    if cluster.backend not in EARLY and cluster.address is None and not cluster.one_machine:
         return
     if not run.is_here():
         raise InputError(
@@ -226,7 +226,7 @@ def _check_machines_again(run: Run, spec: Mapping[str, Any], done: Collection[st
     job, datasets = wire.from_json(spec["job"]), wire.from_json(spec["datasets"])
     resolved = Resolved(job, spec["cluster_name"], cluster, datasets, find_project(), run.bundle.root)
     left = plan.Plan.from_json(spec["plan"]).without(done)
-    check_machines(Prepared(resolved, facts.Facts({}), left))
+    check_machines(Prepared(resolved, facts.Facts({}), left, run.bundle.lock()))
 
 
 def _check_resumable(run: Run, view: View, until: Mapping[str, Any] | None) -> None:

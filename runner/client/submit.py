@@ -93,6 +93,7 @@ def create(prepared: Prepared, *, inline: bool = False, say: Callable[[str], Any
         say(words)
     if inline:
         switches.check(os.environ, "your environment")
+        local_run.check_packages(prepared.resolved, prepared.plan, prepared.brought, inline=True)
     bundle = write_bundle(prepared, inline=inline)
     return Run(prepared.resolved.store, bundle.run_id)
 
@@ -113,6 +114,7 @@ def check_machines(prepared: Prepared) -> list[str]:
         ray_run.check(prepared.resolved, prepared.plan)
     if prepared.resolved.cluster.one_machine:
         local_run.check(prepared.plan)
+        local_run.check_packages(prepared.resolved, prepared.plan, prepared.brought)
     return []
 
 

@@ -166,7 +166,7 @@ class Present:
 
     def other_versions(self, packages: Mapping[str, str]) -> dict[str, tuple[str, str]]:
         """Distribution -> (version then, version now) of those that differ; "absent" where there is none now."""
-        now = {name: self._brought.get(normal(name)) or _version(name) or ABSENT for name in packages}
+        now = {name: self._brought.get(normal(name)) or version_of(name) or ABSENT for name in packages}
         return {name: (then, now[name]) for name, then in packages.items() if now[name] != then}
 
     def _digest(self, name: str) -> str:
@@ -207,8 +207,8 @@ def versions_of(modules: Iterable[str]) -> dict[str, str]:
     """Distribution -> version, of those that hold top-level modules."""
     found: dict[str, str] = {}
     for module in sorted(set(modules)):
-        names = [module] if _version(module) else _distributions().get(module, [])
-        found |= {name.lower(): version for name in names if (version := _version(name))}
+        names = [module] if version_of(module) else _distributions().get(module, [])
+        found |= {name.lower(): version for name in names if (version := version_of(name))}
     return found
 
 
@@ -223,7 +223,8 @@ def normal(distribution: str) -> str:
     return re.sub(r"[-_.]+", "-", distribution).lower()
 
 
-def _version(distribution: str) -> str | None:
+def version_of(distribution: str) -> str | None:
+    """The version of a distribution that is installed here; None if it is not."""
     try:
         return importlib.metadata.version(distribution)
     except (importlib.metadata.PackageNotFoundError, ValueError):

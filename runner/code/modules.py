@@ -17,9 +17,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
-from runner.code import isolation, usercode
-from runner.code.traces import user_trace
-from runner.errors import ProjectError, SpecError
+from runner.code import extras, isolation, usercode
+from runner.code.traces import raised_at, user_trace
+from runner.errors import MissingPackage, ProjectError, SpecError
 from runner.process.code_root import Folders, code_root
 
 #: The name of a script in a process that did not start it.
@@ -153,11 +153,28 @@ def _importing(file: Path, load: Callable[[], ModuleType]) -> ModuleType:
             return load()
         except (ProjectError, SpecError, KeyboardInterrupt):
             raise
+        except MissingPackage as error:
+            error.where = error.where or raised_at(error) or str(file)
+            error.todo = error.todo or "or, if only machines of a cluster need it, import it where those alone do"
+            raise
         except BaseException as error:
+            extra = extras.extra_for(error)
+            if extra:
+                raise _not_installed(error, extra, file) from None
             raise ProjectError(
                 f"{file} cannot be imported\n{user_trace(error)}".rstrip(),
                 todo="mend the file; nothing was started",
             ) from error
+
+
+def _not_installed(error: BaseException, extra: str, file: Path) -> MissingPackage:
+    """Of a file that imports what this environment need not have: often its functions alone use it, elsewhere."""
+    module = extras.missing_module(error)
+    return MissingPackage(
+        f"imports {module}, which is not installed: {extras.command(extra)}",
+        todo=f"or, if only machines of a cluster need it, write `import {module}` into the functions that use it",
+        where=raised_at(error) or str(file),
+    )
 
 
 @contextlib.contextmanager

@@ -19,7 +19,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from runner.code import references
+from runner.code import extras, references
 from runner.code.dependencies import normal
 from runner.errors import PlanError, RunFailed
 from runner.process import private
@@ -165,6 +165,7 @@ def _install(body: str, folder: Path) -> None:
 
 
 def _uv(command: str, *arguments: str, stdin: str) -> subprocess.CompletedProcess[str]:
+    extras.need("packages", "a job that brings packages")
     environment = {**os.environ, "UV_CACHE_DIR": os.environ.get("UV_CACHE_DIR", str(_root() / "uv"))}
     return subprocess.run(
         [sys.executable, "-m", "uv", "pip", command, *arguments], input=stdin, env=environment, capture_output=True,

@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Iterable, Iterator
 from types import FrameType, TracebackType
 
+from runner.code import extras
 from runner.errors import RunnerError, SpecError, UserCodeError, internal, is_generated, is_tool
 from runner.process.code_root import code_root
 from runner.process.package import PACKAGE
@@ -87,18 +88,28 @@ def _is_ours(filename: str) -> bool:
 
 
 def user_line(error: BaseException) -> str:
-    """One line: the exception and the user's place that raised it, such as ``ValueError: x (jobs/a.py:12 in f)``."""
+    """One line: the exception and the user's place that raised it, such as ``ValueError: x (jobs/a.py:12 in f)``.
+
+    Of an import of what an extra of runner brings it says what to type, too.
+    """
     shown = traceback.TracebackException.from_exception(error)
     shown.__notes__ = None
     text = list(shown.format_exception_only())[-1].strip()
     frame = _last_user_frame(error.__traceback__)
-    return f"{text} ({frame})" if frame else text
+    extra = extras.extra_for(error)
+    more = "; ".join(filter(None, [frame, extras.command(extra) if extra else ""]))
+    return f"{text} ({more})" if more else text
 
 
 def _last_user_frame(trace: TracebackType | None) -> str:
     """The user's innermost place; one in a file, if there is one."""
     found = _innermost(reversed(list(traceback.walk_tb(trace))))
     return f"{_shown_path(found[0].f_code.co_filename)}:{found[1]} in {found[0].f_code.co_name}" if found else ""
+
+
+def raised_at(error: BaseException) -> str:
+    """The line of the user's that raised an error, such as ``jobs/a.py:12``; "" if none of theirs did."""
+    return _last_user_frame(error.__traceback__).rpartition(" in ")[0]
 
 
 def user_place(frame: FrameType | None) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+from runner.code import extras
 from runner.record.bundle import Bundle
 from runner.spec import wire
 from runner.spec.job import Dataset, Prep, Stage, Train
@@ -51,6 +52,7 @@ def run(stage: Stage, scope: Scope, engine: Engine) -> dict[str, Any]:
     """Run one stage to its end and return what the log keeps of it."""
     make_sources(stage, scope, engine)
     if isinstance(stage, Train):
+        extras.need("train", f"Train '{stage.name}'")
         from runner.train.stage import run_train
 
         return run_train(stage, scope, engine.gang())

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
+from runner.code import extras
 from runner.errors import ApiError, InputError
 from runner.kube import kubeconfig
 
@@ -100,10 +101,12 @@ class Kube:
         namespace: of everything that is asked for without naming another.
 
     Raises:
+        MissingPackage: the package that speaks to it is not installed.
         InputError: there is no kubeconfig, or no such context.
     """
 
     def __init__(self, context: str | None = None, namespace: str = "default") -> None:
+        extras.need("kube", "speaking to Kubernetes")
         self.namespace, self._context = namespace, context
         self._api: Any = None  # of the `kubernetes` package, where it is needed
         found = kubeconfig.connect(context)

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runner.errors import InputError
 from runner.onebox.places import API, FIRST_SERVICE, GATEWAY, KUBECONFIG, NODE, PKI, kubeconfig
 
 if TYPE_CHECKING:
@@ -66,12 +65,6 @@ def key(name: str) -> Path:
 
 def ensure() -> None:
     """Make all that is not there yet."""
-    try:
-        import cryptography  # noqa: F401
-    except ImportError as error:
-        raise InputError(
-            "the Python package `cryptography` is not installed", todo="pip install cryptography"
-        ) from error
     PKI.mkdir(parents=True, exist_ok=True)
     PKI.chmod(0o700)
     for name in ("ca", "front-proxy-ca"):

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 
+from runner.code import extras
 from runner.errors import InputError
 from runner.kube.team.objects import supervisor_objects
 from runner.onebox import build, certs, configs, credentials, images, network, operators, packages, parts, versions
@@ -41,6 +42,7 @@ def prepare(*, kueue: bool, say: Say) -> None:
 def up(*, kueue: bool, say: Say) -> None:
     """Bring all of it up, and return when all of it answers."""
     check_machine()
+    extras.need("onebox", "a one-machine cluster")
     check_alone()
     prepare(kueue=kueue, say=say)
     began = time.monotonic()

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from runner.code import extras
 from runner.code.references import resolve, user_line, user_trace
 from runner.errors import DataError, UserCodeError, listed, suggest
 from runner.prep.batches import BATCHES, WrongReturn, to_format, to_mask, to_table
@@ -58,11 +59,14 @@ class Transform:
 
     Raises:
         UserCodeError: the class cannot be made, or the code cannot be loaded.
+        MissingPackage: batches of pandas are asked for, and it is not installed.
     """
 
     def __init__(self, stage: Prep, config: Any, inline: bool = False) -> None:
         self._stage, self._config = stage, config
         self._where = f"Prep '{stage.name}'"
+        if stage.batch_format == "pandas":
+            extras.need("pandas", self._where)
         self._several = not isinstance(stage.sink, str)
         function = resolve(stage.fn)
         self._keep = resolve(stage.keep) if stage.keep is not None else None

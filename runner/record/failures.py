@@ -13,6 +13,7 @@ from runner.errors import (
     InputError,
     InternalError,
     Interrupted,
+    MissingPackage,
     NotYours,
     OutOfMemory,
     PlanError,
@@ -36,8 +37,8 @@ from runner.untrusted.visible import visible
 NAMES: dict[str, type[RunnerError]] = {
     each.__name__: each
     for each in (
-        RunnerError, InputError, SpecError, ProjectError, PlanError, DataError, RunNotFound, NotYours, StoreError,
-        StoreAway, StoreBroken, StoreRefused, RunFailed, UserCodeError, WorkerLost, OutOfMemory, WorkerAway,
+        RunnerError, InputError, SpecError, ProjectError, PlanError, DataError, RunNotFound, MissingPackage, NotYours,
+        StoreError, StoreAway, StoreBroken, StoreRefused, RunFailed, UserCodeError, WorkerLost, OutOfMemory, WorkerAway,
         StageTimeout, Fenced, InternalError, ApiError, Interrupted,
     )
 }  # fmt: skip

@@ -9,7 +9,7 @@ import sys
 import threading
 from pathlib import Path
 
-from runner.code import optimized, references
+from runner.code import extras, optimized, references
 from runner.data import limits
 from runner.worker import processes, ray_worker
 from runner.worker.scope import Scope
@@ -24,7 +24,11 @@ def start(scratch: Path, workers: int) -> bool:
     Args:
         scratch: the run's temporary folder; a Ray of our own keeps its session there, so that it goes with the run.
         workers: how many workers must find a CPU; a laptop has fewer cores than a job may name.
+
+    Raises:
+        MissingPackage: this machine has no Ray.
     """
+    extras.need("ray", "a Ray for the run")
     import ray
 
     if ray.is_initialized():

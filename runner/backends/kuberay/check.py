@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator
-from importlib.metadata import version
 from typing import Any
 
 from runner.backends.kuberay import manifest
 from runner.backends.kuberay.objects import leg_body
-from runner.code import optimized
+from runner.code import extras, optimized
+from runner.code.dependencies import version_of
 from runner.errors import StoreError
 from runner.kube.preflight import check as preflight
 from runner.kube.preflight.check import Finding
@@ -36,6 +36,7 @@ def check(resolved: Resolved, plan: Plan) -> list[str]:
     Raises:
         InputError: something would not work; nothing was made.
     """
+    extras.need("kube", f"cluster '{resolved.cluster_name}'")
     _check_level(resolved.cluster)
     made = objects(resolved, plan, new_run_id(resolved.job.name), "")
     # The client makes these two; later RayJobs the supervisor makes, with rights of its own.
@@ -84,8 +85,8 @@ def _working_legs(plan: Plan) -> dict[int, tuple[str, ...]]:
 
 def _facts(cluster: Cluster, store: Store, run_id: str, job: str, by: str) -> manifest.RunFacts:
     return manifest.RunFacts(
-        run_id=run_id, job=job, store=store.url, cluster=cluster, options=store.options, ray_version=version("ray"),
-        by=by, optimized=optimized.level(),
+        run_id=run_id, job=job, store=store.url, cluster=cluster, options=store.options,
+        ray_version=version_of("ray") or manifest.RAY_VERSION, by=by, optimized=optimized.level(),
     )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from urllib.parse import unquote
 
 from runner.backends.kuberay import manifest
 from runner.backends.kuberay.objects import leg_body, remove_machines, run_facts
-from runner.errors import InputError
+from runner.errors import InputError, MissingPackage
 from runner.kube import identity, names
 from runner.kube.client import JOBS, PODS, RAY_JOBS, Kube, KubeError
 from runner.kube.ledger import Ledger
@@ -134,6 +134,8 @@ class KubeRayOutside:
         """See `Outside`: this kubeconfig leads to the cluster of the run. What is not on another is not lost."""
         try:
             return identity.leads_to(self._kube, self._bundle.cluster().get("mark", ""))
+        except MissingPackage:
+            raise
         except InputError:
             return False  # this machine has no way to any
 

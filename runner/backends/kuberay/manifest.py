@@ -22,6 +22,8 @@ CONTAINER = "main"
 CODE_FOLDER = "/tmp/lake-runner/code"
 #: Seconds without work after which Ray's autoscaler gives a machine back.
 IDLE_S = 15
+#: The Ray of an image that constraints.txt makes: what a client says that has none.
+RAY_VERSION = "2.60.0"
 #: Of the autoscaler's container beside the head, which appears where a leg can grow.
 AUTOSCALER = {"requests": {"cpu": "0.1", "memory": "512Mi"}, "limits": {"memory": "1Gi"}}
 

@@ -34,7 +34,7 @@ def run_facts(bundle: Bundle) -> manifest.RunFacts:
         options=bundle.root.options,
         code=bundle.newest_code(),
         sealed=bundle.sealed,
-        ray_version=lineage.get("packages", {}).get("ray", ""),
+        ray_version=lineage.get("packages", {}).get("ray", manifest.RAY_VERSION),
         by=lineage.get("user", ""),
         optimized=optimized.level_of(spec),
         programs=programs_of(spec),

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection, Iterator
 
+from runner.code import extras
 from runner.errors import PlanError
 from runner.plan.plan import Plan
+from runner.plan.resolve import Resolved
+from runner.spec.job import Stage, Train
 
 #: More processes than that on a core make nothing quicker, and take the memory that others work with.
 PER_CORE = 32
@@ -24,3 +28,26 @@ def check(plan: Plan) -> None:
                 allowed=f"at most {PER_CORE * cores:,}: {PER_CORE} for each of its {cores} cores",
                 todo="ask for fewer, or choose a cluster (--cluster)", where=f"stage '{stage.name}'",
             )  # fmt: skip
+
+
+def check_packages(resolved: Resolved, plan: Plan, brought: Collection[str] = (), *, inline: bool = False) -> None:
+    """Raise MissingPackage where stages that are to run on this machine need what is not installed here.
+
+    Args:
+        brought: normal names of what the job brings.
+        inline: they run in this process, whatever the cluster.
+    """
+    skipped = {stage.name for stage in plan.stages if stage.action == "skip"}
+    stages = [stage for stage in resolved.job.stages if stage.name not in skipped]
+    for stage in stages:
+        for extra in _extras(stage):
+            extras.need(extra, f"{type(stage).__name__} '{stage.name}'", brought=brought)
+    if stages and resolved.cluster.backend == "ray" and not inline:
+        extras.need("ray", f"cluster '{resolved.cluster_name}'", brought=brought)
+
+
+def _extras(stage: Stage) -> Iterator[str]:
+    if isinstance(stage, Train):
+        yield "train"
+    elif stage.batch_format in ("dataset", "pandas"):
+        yield "ray" if stage.batch_format == "dataset" else "pandas"

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import socket
 import sys
-from importlib.metadata import version
 from typing import Any
 from urllib.parse import urlsplit
 
 from runner.backends.ray.api import TOKEN, RayApi, RayApiError
+from runner.code.dependencies import version_of
 from runner.errors import InputError, PlanError
 from runner.plan.plan import Plan, StagePlan
 from runner.plan.resolve import Resolved
@@ -69,13 +69,13 @@ def _no_answer(error: RayApiError, where: str) -> InputError:
 
 
 def _check_versions(metadata: dict[str, Any], where: str) -> None:
-    """Functions of notebooks travel as pickles, and the code of a run knows one Ray."""
+    """Functions of notebooks travel as pickles, and the code of a run knows one Ray: that of a client that has one."""
     pairs = (
-        ("Ray", metadata.get("rayVersion"), version("ray")),
+        ("Ray", metadata.get("rayVersion"), version_of("ray")),
         ("Python", metadata.get("pythonVersion"), ".".join(map(str, sys.version_info[:3]))),
     )
     for what, there, here in pairs:
-        if there and there.split(".")[:2] != here.split(".")[:2]:
+        if there and here and there.split(".")[:2] != here.split(".")[:2]:
             minor = ".".join(there.split(".")[:2])
             raise InputError(
                 f"it runs {what} {there}, and this client has {what} {here}", allowed=f"{what} {minor} on both",

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from runner.code import extras
 from runner.data.files.listing import infer_format, list_files
 from runner.data.formats.columns import check_columns
 from runner.data.manifest import Manifest, build, from_files
@@ -58,6 +59,7 @@ class Stream:
         prefetch_bytes: decoded bytes that may be ready ahead.
 
     Raises:
+        MissingPackage: torch is not installed.
         SpecError: an argument is out of its range.
         DataError: the data cannot be read, is empty, or has not the columns; or it has fewer rows than a
             global batch and ``tail="drop"``.
@@ -86,6 +88,7 @@ class Stream:
         start_epoch: int = 0,
         prefetch_bytes: int = PREFETCH_BYTES,
     ) -> None:
+        extras.need("train", "runner.Stream, which gives batches of torch's tensors,", module="torch")
         fields = Fields("Stream")
         batch_size, global_batch_size, epochs = as_whole(batch_size), as_whole(global_batch_size), as_whole(epochs)
         seed, start_epoch = as_whole(seed), as_whole(start_epoch)
