@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
+import functools
+import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -14,6 +17,43 @@ from runner.untrusted.names import KEY
 
 #: There already; another conditional write of the same key is under way.
 _TAKEN = ("PreconditionFailed", "412", "ConditionalRequestConflict", "409")
+
+
+def connect(options: Mapping[str, Any]) -> Any:
+    """The fsspec file system of S3.
+
+    Args:
+        options: of its storage, without names of variables.
+    """
+    import fsspec
+
+    logging.getLogger("aiobotocore").setLevel(logging.WARNING)  # it tells where credentials come from
+    kept = {name: value for name, value in options.items() if name != "profile"}
+    kept.setdefault("use_listings_cache", False)  # another process writes beside us
+    kept.setdefault("session", _session(options.get("profile"), os.getpid()))
+    return fsspec.filesystem("s3", **kept)
+
+
+@functools.cache
+def _session(profile: str | None, process: int) -> Any:
+    """One for all stores of a process, that reads moments quickly: of what botocore does with a listing, four fifths is
+    to try every form of one for each object.
+    """
+    from aiobotocore.session import AioSession
+
+    session = AioSession(profile=profile)
+    session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_moment)
+    return session
+
+
+def _moment(told: str | int | float) -> datetime.datetime:
+    """A moment in the form of a listing, or in any other that botocore knows."""
+    from botocore.utils import parse_timestamp
+
+    try:
+        return datetime.datetime.fromisoformat(str(told))
+    except ValueError:
+        return parse_timestamp(told)
 
 
 class Bucket(Place):

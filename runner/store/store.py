@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import logging
 import os
 import random
 import secrets
@@ -110,15 +109,11 @@ class Store:
 
     @property
     def fs(self) -> Any:
-        """The fsspec file system, made when first used."""
+        """The fsspec file system of an object store, made when first used."""
         if self._fs is None:
-            import fsspec
+            from runner.store.bucket import connect
 
-            options = credentials.resolved(self.options)
-            if self.kind == S3:
-                options.setdefault("use_listings_cache", False)  # another process writes beside us
-                logging.getLogger("aiobotocore").setLevel(logging.WARNING)  # it tells where credentials come from
-            self._fs = fsspec.filesystem(self.kind, **options)
+            self._fs = connect(credentials.resolved(self.options))
         return self._fs
 
     @property

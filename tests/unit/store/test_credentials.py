@@ -140,3 +140,12 @@ def test_no_file_system_caches_a_name(tmp_path: Path, monkeypatch: pytest.Monkey
     (tmp_path / "a.txt").write_text("x")
     monkeypatch.setenv("MKDIR", "1")
     assert len(list_files(str(tmp_path), {"auto_mkdir": "env:MKDIR"})) == 1
+
+
+def test_a_profile_names_whose_credentials_a_store_uses() -> None:
+    """Stores of one profile share what they know of it."""
+    stores = [Store("s3://bucket/x", {"profile": profile}) for profile in ("mine", "mine", "others")]
+    mine, again, others = (store.fs.session for store in stores)
+    assert (mine.profile, others.profile) == ("mine", "others")
+    assert again is mine
+    assert stores[0].options == {"profile": "mine"}

@@ -6,8 +6,10 @@ import threading
 from pathlib import Path
 
 import pytest
+from botocore.utils import parse_timestamp
 
 from runner.errors import Fenced, StoreError, StoreRefused
+from runner.store import bucket
 from runner.store.log import Entry, Log
 from runner.store.store import Store
 
@@ -153,3 +155,11 @@ def test_an_entry_that_another_thread_reads_first_is_taken_once(store: Store, mo
     monkeypatch.setattr(store, "create", seen_at_once)
     assert [log.append("one").number, log.append("two").number] == [1, 2]
     assert [entry.number for entry in Log(store, "log").read()] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    "told", ["2026-11-30T01:43:54.000Z", "Mon, 30 Nov 2026 01:43:54 GMT", "1796002338", 1796002338, 1796002338.5]
+)
+def test_moments_of_answers_are_those_that_botocore_reads(told: str | float) -> None:
+    """In whichever form a server tells them."""
+    assert bucket._moment(told) == parse_timestamp(told)
