@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
@@ -35,6 +36,7 @@ from runner.record.trust import user
 from runner.spec.changes import parse_assignments
 from runner.spec.job import Job
 from runner.views.documents import run_document
+from runner.views.run import see
 
 if TYPE_CHECKING:
     from runner.client.revise import Revision
@@ -213,7 +215,7 @@ def cancel(run: Run, commands: Commands, output: Output, *, gone: bool = False) 
         run.end_unstarted()
     view = look(run, commands)
     if output is Output.JSON:
-        print_json(run_document(run, view))
+        print_json(run_document(see(run, view, time.time())))
     elif not asked:
         say(f"{run.id} has ended already: {view.state}")
     elif view.state.ended:
@@ -266,7 +268,7 @@ def _warn(words: str) -> None:
 
 def _say_detached(run: Run, commands: Commands, output: Output, what: str = "started") -> None:
     if output is Output.JSON:
-        print_json(run_document(run, run.view()))
+        print_json(run_document(see(run, run.view(), time.time())))
         return
     _say(output, f"run {run.id} {what}")
     following = [commands("logs", run.id, "-f"), commands("status", run.id), commands("cancel", run.id)]
@@ -310,14 +312,15 @@ def _run_inline(run: Run, resolved: Resolved, commands: Commands, output: Output
 
 def _end(run: Run, view: View, commands: Commands, output: Output, *, interrupted: bool = False) -> NoReturn:
     """Say how a run ended and leave with its code."""
+    seen = see(run, view, time.time())
     if output is Output.JSON:
-        print_json(run_document(run, view))
+        print_json(run_document(seen))
     else:
-        print_run(console(), run, view)
-        if view.error is None:
-            print_commands(console(), next_commands(run, view, commands))
-    if view.error is not None:
-        print_failure(console(sys.stderr), run, view, commands)
+        print_run(console(), seen)
+        if seen.failure is None:
+            print_commands(console(), next_commands(seen, commands))
+    if seen.failure is not None:
+        print_failure(console(sys.stderr), seen, commands)
     raise typer.Exit(exit_code(view, interrupted))
 
 

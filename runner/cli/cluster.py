@@ -19,7 +19,7 @@ from runner.record.bundle import Bundle
 from runner.record.finding import unfinished
 from runner.record.history import RunState
 from runner.views import units
-from runner.views.documents import timed_reason
+from runner.views.documents import reason_document
 
 if TYPE_CHECKING:
     from runner.kube.client import Kube
@@ -35,7 +35,7 @@ def why(name: str, store: str | None, output: Output) -> None:
     view = look(run, commands_for(run.bundle.root, store))
     reasons = run.why(view)
     if output is Output.JSON:
-        print_json({"run": run.id, "state": view.state.value, "reasons": [timed_reason(each) for each in reasons]})
+        print_json({"run": run.id, "state": view.state.value, "reasons": [reason_document(each) for each in reasons]})
         return
     out = console()
     out.print(Text(f"{run.id} {view.state}"), soft_wrap=True)

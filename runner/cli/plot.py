@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runner.cli.metrics_table import Rows, by_stage, metric_names
 from runner.errors import InputError
 from runner.untrusted.visible import one_line
+from runner.views.metrics import Rows, by_stage, metric_names
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

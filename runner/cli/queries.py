@@ -82,25 +82,26 @@ def ps(store: Store, most: int | None, commands: Commands, output: Output, wante
 
 def status(run: Run, commands: Commands, output: Output) -> None:
     """Show one run."""
-    view = look(run, commands)
+    from runner.views.run import see
+
+    seen = see(run, look(run, commands), time.time())
     if output is Output.JSON:
         from runner.views.documents import run_document
 
-        print_json(run_document(run, view))
+        print_json(run_document(seen))
         return
     from rich.text import Text
 
     from runner.cli.failures import print_failure
     from runner.cli.summary import next_commands, print_commands, print_run
-    from runner.views.documents import reasons
 
-    print_run(console(), run, view)
-    for reason in reasons(run, view):
+    print_run(console(), seen)
+    for reason in seen.reasons:
         console().print(Text(f"waits for {reason.waits_for}", "yellow"), soft_wrap=True)
-    if view.error is not None:
-        print_failure(console(), run, view, commands)
+    if seen.failure is not None:
+        print_failure(console(), seen, commands)
     else:
-        print_commands(console(), next_commands(run, view, commands))
+        print_commands(console(), next_commands(seen, commands))
 
 
 def logs(
@@ -163,14 +164,16 @@ def metrics(run: Run, stage: str | None, plot: Path | None, commands: Commands, 
 
 def datasets(store: Store, name: str | None, output: Output) -> None:
     """List what was published in a store, or the versions of one dataset."""
-    from runner.views.documents import dataset_rows
+    from runner.views.datasets import newest_versions, versions_of
 
-    rows = dataset_rows(store, name)
+    lines = newest_versions(store) if name is None else versions_of(store, name)
     if output is Output.JSON:
-        print_json([{name: value for name, value in row.items() if name != "at"} for row in rows])  # "made" says it
-    elif not rows:
+        from runner.views.documents import version_document
+
+        print_json([version_document(line) for line in lines])
+    elif not lines:
         say(f"no datasets in {store.url}")
     else:
         from runner.cli.tables import datasets_table, versions_table
 
-        print_table(console(), datasets_table(rows) if name is None else versions_table(rows))
+        print_table(console(), datasets_table(lines) if name is None else versions_table(lines))

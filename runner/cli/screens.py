@@ -108,7 +108,7 @@ def _changed(stage: StageView, now: float) -> str:
         return f"{stage.name}: started" + (f" (attempt {stage.attempt})" if stage.attempt > 1 else "")
     if stage.state in ("done", "skipped"):
         words = "done before" if stage.state == "skipped" else f"done in {units.seconds(_took(stage, now))}"
-        return " · ".join([f"{stage.name}: {words}", *outcome(stage)])
+        return " · ".join([f"{stage.name}: {words}", *outcome(stage.result)])
     return f"{stage.name}: {stage.state} after {units.seconds(_took(stage, now))}"
 
 
@@ -184,7 +184,7 @@ def stage_line(stage: StageView, progress: Progress, names: int, width: int, now
     elif stage.state in ("done", "skipped"):
         took = "done before" if stage.state == "skipped" else units.seconds(_took(stage, now))
         line.append(took.ljust(_SLOT), style)
-        words = outcome(stage)
+        words = outcome(stage.result)
     else:
         line.append(stage.state.ljust(_SLOT), style)
         words = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 from rich.text import Text
@@ -13,6 +13,7 @@ from runner.views import units
 
 if TYPE_CHECKING:
     from runner.client.revise import Revision
+    from runner.views.datasets import VersionLine
     from runner.views.listing import RunLine
 
 STYLES = {
@@ -53,24 +54,24 @@ def runs_table(lines: Iterable[RunLine], now: float | None = None) -> Table:
     return table
 
 
-def datasets_table(rows: Iterable[dict[str, Any]], now: float | None = None) -> Table:
+def datasets_table(lines: Iterable[VersionLine], now: float | None = None) -> Table:
     """The table of `data ls`: the newest version of each dataset."""
     table = plain_table("dataset", "rows", "size", "files", "versions", "made", "id", right=_NUMBERS)
-    for row in rows:
+    for line in lines:
         table.add_row(
-            Text(row["dataset"]), units.count(row["rows"]), units.size(row["bytes"]), units.count(row["files"]),
-            units.count(row["versions"]), units.moment(row["at"], now), row["id"][:12],
+            Text(line.dataset), units.count(line.rows), units.size(line.bytes), units.count(line.files),
+            units.count(line.number), units.moment(line.made, now), line.id[:12],
         )  # fmt: skip
     return table
 
 
-def versions_table(rows: Iterable[dict[str, Any]], now: float | None = None) -> Table:
+def versions_table(lines: Iterable[VersionLine], now: float | None = None) -> Table:
     """The table of `data ls NAME`: the versions of one dataset, the newest first."""
     table = plain_table("id", "rows", "size", "files", "made", "by", right=_NUMBERS)
-    for row in rows:
+    for line in lines:
         table.add_row(
-            row["id"][:12], units.count(row["rows"]), units.size(row["bytes"]), units.count(row["files"]),
-            units.moment(row["at"], now), Text(row["run"] or ""),
+            line.id[:12], units.count(line.rows), units.size(line.bytes), units.count(line.files),
+            units.moment(line.made, now), Text(line.run or ""),
         )  # fmt: skip
     return table
 

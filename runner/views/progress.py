@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from runner.record.history import StageView
 from runner.views import units
 
 #: Rates are taken over this many seconds, so that they follow what happens now.
@@ -108,9 +107,8 @@ class Progress:
         return parts
 
 
-def outcome(stage: StageView) -> list[str]:
-    """What to say of a stage that has ended, the most important first."""
-    result = stage.result
+def outcome(result: Mapping[str, Any]) -> list[str]:
+    """What to say of a stage that has this result, the most important first."""
     if "rows_in" in result:
         out = sum(result.get("rows_out", {}).values())
         parts = [f"{units.things(result['rows_in'] or 0, 'row')} -> {units.count(out)}"]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from runner.cli.actions import exit_code
-from runner.cli.attach import WORKING_WHY_S, Attached, Detached
+from runner.cli.attach import Attached, Detached
 from runner.client import patience, prepare, submit
 from runner.client.run import Run
 from runner.errors import (
@@ -27,7 +27,9 @@ from runner.record.failures import entry_of  # fmt: skip
 from runner.record.history import RunState, View
 from runner.record.reasons import Reason
 from runner.views.documents import run_document
+from runner.views.following import WORKING_WHY_S
 from runner.views.progress import Progress
+from runner.views.run import see
 from tests.unit.cli.kit import unstarted, write_lines, write_project
 
 
@@ -268,7 +270,7 @@ def test_what_a_run_waits_for_is_shown_while_a_stage_works(run: Run, monkeypatch
 def test_a_document_tells_what_the_run_waits_for(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """With times as the other ones of a document are; none where the machines cannot be asked."""
     monkeypatch.setattr(run, "why", lambda view: [Reason("a node", since=0.0)])
-    document = run_document(run, run.view())
+    document = run_document(see(run, run.view(), 0.0))
     told = {"waits_for": "a node", "since": "1970-01-01T00:00:00.000Z", "helps": "", "until": None}
     assert document["reasons"] == [told]
 
@@ -276,4 +278,4 @@ def test_a_document_tells_what_the_run_waits_for(run: Run, monkeypatch: pytest.M
         raise InputError("no Kubernetes to speak to")
 
     monkeypatch.setattr(run, "why", refused)
-    assert run_document(run, run.view())["reasons"] == []
+    assert run_document(see(run, run.view(), 0.0))["reasons"] == []

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from runner.cli.metrics_table import metric_names, print_metrics, sample
+from runner.cli.metrics_table import print_metrics
 from runner.cli.plot import _smooth, panels, save_plot
+from runner.views.metrics import metric_names, sample
 
 
 def rows(steps: int) -> list[dict[str, object]]:

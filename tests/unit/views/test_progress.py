@@ -90,10 +90,10 @@ def test_an_outcome_tells_rows_or_metrics() -> None:
         "quarantined": 3,
         "filtered": 0,
     }
-    assert outcome(StageView("p", result=prep)) == ["2.00 M rows -> 30", "2.50 MB/s", "3 quarantined"]
+    assert outcome(prep) == ["2.00 M rows -> 30", "2.50 MB/s", "3 quarantined"]
     train = {"steps": 1, "metrics": {"loss": 0.12345}}
-    assert outcome(StageView("t", result=train)) == ["1 step", "loss 0.1235"]
-    assert outcome(StageView("f", result={"fake": True})) == []
+    assert outcome(train) == ["1 step", "loss 0.1235"]
+    assert outcome({"fake": True}) == []
 
 
 def test_a_line_takes_what_fits() -> None:
