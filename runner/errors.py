@@ -31,6 +31,7 @@ class, and whoever reads it gets the class back (`runner.record.failures`): word
 from __future__ import annotations
 
 import difflib
+import enum
 import traceback
 from collections.abc import Iterable
 from pathlib import Path
@@ -43,10 +44,55 @@ REPORT = "This is a bug of runner, not of your input. Please report it with the 
 _TYPED = ("<stdin>", "<python-input", "<ipython-input")
 
 
+class Cause(enum.StrEnum):
+    """What ended something, or holds it up: decisions are made by these, never by words.
+
+    What others say in words of their own (S3, disks, Kubernetes, Ray, gloo) becomes one of these where it comes in.
+    """
+
+    USER_ERROR = "user-error"  # the user's function raised
+    BAD_INPUT = "bad-input"  # data, a definition or an argument is wrong
+    OUT_OF_MEMORY = "out-of-memory"
+    MACHINE_LOST = "machine-lost"  # a process or its machine is gone
+    PEER_AWAY = "peer-away"  # a process does not answer, or its connection broke: nobody knows yet why
+    PREEMPTED = "preempted"  # the machine was given to somebody else
+    EVICTED = "evicted"  # a queue, or a node without room, took the machine away
+    TIMEOUT = "timeout"
+    CANCELLED = "cancelled"
+    FENCED = "fenced"  # a newer attempt has taken over
+    STORE = "store"  # it could not be read or written
+    STORE_AWAY = "store-away"  # it does not answer, or has too much to do
+    STORE_BROKEN = "store-broken"  # what lies there is not what runner writes
+    STORE_REFUSED = "store-refused"  # no right, no room, no such bucket
+    API_AWAY = "api-away"  # the machines' API does not answer, or fails now
+    API_BUSY = "api-busy"  # it has done nothing of what was asked for, and may do it in a moment
+    API_REFUSED = "api-refused"  # it will never take that request
+    POLICY = "policy"  # nor will a policy of the cluster, or a webhook
+    POD_SECURITY = "pod-security"  # nor will the namespace's Pod Security standard
+    DENIED = "denied"  # a right is missing
+    QUOTA = "quota"  # others hold what there is, and give it back
+    QUEUE = "queue"  # it waits for its turn
+    NO_ROOM = "no-room"  # no machine has room for it now
+    NO_NODE = "no-node"  # no machine is of the kind that is asked for
+    IMAGE = "image"  # a container's image cannot be had
+    VOLUME = "volume"  # a volume cannot be mounted
+    CONFIG = "config"  # what a pod names is not there, or its container ends again and again
+    OPERATOR = "operator"  # a program of the cluster has not acted yet
+    STARTING = "starting"  # only time is needed
+    QUIET = "quiet"  # a stage has reported nothing for long
+    FAILED = "failed"  # and nobody says more
+    INTERNAL = "internal"  # a bug of runner
+
+
+#: Causes that pass by themselves: the same may succeed in a moment.
+PASSING = frozenset({Cause.STORE_AWAY, Cause.API_AWAY, Cause.API_BUSY, Cause.QUOTA})
+
+
 class RunnerError(Exception):
     """The root of the tree. All of them can be pickled, whatever their constructors take."""
 
     exit_code = 1
+    cause = Cause.FAILED
     trace = ""  # a traceback that belongs to it and was made elsewhere, as text
 
     def _render_traceback_(self) -> list[str]:
@@ -92,6 +138,7 @@ class InputError(Explained):
     """Wrong input."""
 
     exit_code = 2
+    cause = Cause.BAD_INPUT
 
 
 class SpecError(InputError):
@@ -125,19 +172,27 @@ class NotYours(InputError):
 class StoreError(Explained):
     """The store could not be read or written."""
 
+    cause = Cause.STORE
+
 
 class StoreAway(StoreError):
     """The store does not answer, or has too much to do: the same may succeed in a moment."""
 
+    cause = Cause.STORE_AWAY
+
 
 class StoreBroken(StoreError):
     """An object of the store is not what runner writes: somebody else made it, or something has damaged it."""
+
+    cause = Cause.STORE_BROKEN
 
 
 class StoreRefused(StoreError, InputError):
     """The store that was named cannot take a run: it cannot create a file only if it is absent, this user has no right
     to it, or it has no room. The same of a disk here that is to take a copy.
     """
+
+    cause = Cause.STORE_REFUSED
 
 
 #: What is wrong with one object, where others of the same store could be read.
@@ -157,6 +212,8 @@ class UserCodeError(RunFailed):
         rank: the rank that raised first, if it was a training stage.
     """
 
+    cause = Cause.USER_ERROR
+
     def __init__(self, message: str, *, trace: str = "", rank: int | None = None) -> None:
         super().__init__(message)
         self.message, self.trace, self.rank = message, trace, rank
@@ -165,21 +222,31 @@ class UserCodeError(RunFailed):
 class WorkerLost(RunFailed):
     """A process of the run died without reporting an error (killed, out of memory, segmentation fault)."""
 
+    cause = Cause.MACHINE_LOST
+
 
 class OutOfMemory(WorkerLost):
     """A process of the run was ended because its machine, or its share of it, had no memory left."""
+
+    cause = Cause.OUT_OF_MEMORY
 
 
 class WorkerAway(WorkerLost):
     """A process of the run does not answer; whether it or its machine is gone is not known yet."""
 
+    cause = Cause.PEER_AWAY
+
 
 class StageTimeout(RunFailed):
     """A stage, or a phase inside one, took longer than its timeout."""
 
+    cause = Cause.TIMEOUT
+
 
 class Fenced(RunFailed):
     """A newer attempt has begun; whatever this one would write is refused."""
+
+    cause = Cause.FENCED
 
 
 class InternalError(RunnerError):
@@ -189,6 +256,8 @@ class InternalError(RunnerError):
         message: one line that says what was raised.
         trace: the whole traceback as text.
     """
+
+    cause = Cause.INTERNAL
 
     def __init__(self, message: str, *, trace: str = "") -> None:
         super().__init__(message)
@@ -201,16 +270,32 @@ def internal(error: BaseException) -> InternalError:
     return InternalError(words, trace="".join(traceback.format_exception(error)).rstrip("\n"))
 
 
+#: Statuses of requests that will never be taken as they are. Others pass: what is absent or in the way comes and goes.
+_NEVER = (400, 405, 406, 411, 413, 414, 415, 422, 501)
+
+
+def cause_of_status(status: int) -> Cause:
+    """What an API tells by its status of HTTP alone; 0: there was no answer."""
+    if status in (401, 403):
+        return Cause.DENIED
+    if status == 429:
+        return Cause.API_BUSY
+    return Cause.API_REFUSED if status in _NEVER else Cause.API_AWAY
+
+
 class ApiError(RunnerError):
     """The API of the machines (Kubernetes, Ray) refused a request, or did not answer.
 
     Args:
         status: of HTTP; 0 where there was no answer.
         message: its sentence.
+        cause: what its words tell beyond the status.
     """
 
-    def __init__(self, status: int, message: str) -> None:
-        self.status, self.message = status, message
+    cause = Cause.API_AWAY
+
+    def __init__(self, status: int, message: str, cause: Cause | None = None) -> None:
+        self.status, self.message, self.cause = status, message, cause or cause_of_status(status)
         super().__init__(message)
 
 
@@ -218,6 +303,12 @@ class Interrupted(RunnerError):
     """The user interrupted the run."""
 
     exit_code = 130
+    cause = Cause.CANCELLED
+
+
+def passes(error: RunnerError) -> bool:
+    """Whether the same may succeed in a moment. A right that is missing stays missing."""
+    return error.cause in PASSING
 
 
 # -- words -----------------------------------------------------------------------------------------------------------

@@ -12,7 +12,6 @@ from runner.cli.rank_output import Prints
 from runner.cli.screens import Screen, shortened
 from runner.client.patience import Patience
 from runner.client.run import Run
-from runner.errors import ApiError, StoreError
 from runner.process.interrupts import presses
 from runner.record.history import RunState, View
 from runner.untrusted.visible import log_line
@@ -39,12 +38,13 @@ class Attached:
 
     def __init__(self, run: Run, screen: Screen, from_now: bool = False) -> None:
         self.run, self._screen = run, screen
-        self._patience = Patience(run.id, screen.line)
+        self._woken: list[int] = []  # the end of a pipe that Ctrl-C writes to, while the run is followed
+        self._patience = Patience(run.id, screen.line, self._pause)
         stages = self._patience.through(run.spec)["job"]["stages"]
         self._following = Following(run, {stage["name"]: stage["kind"].lower() for stage in stages}, from_now)
         self._prints = Prints()
         self._presses = 0
-        self._cancelled = False
+        self._cancelled = self._is_told = False
 
     @property
     def interrupted(self) -> bool:
@@ -59,39 +59,40 @@ class Attached:
             RunnerError: the store, or the API of the machines, has not answered for 10 minutes; the run goes on.
         """
         woken, self._wake = os.pipe()
+        self._woken = [woken]
         os.set_blocking(self._wake, False)
         before = signal.signal(signal.SIGINT, self._interrupt)
         try:
             with self._screen:
-                return self._until_the_end(woken)
+                return self._until_the_end()
         except KeyboardInterrupt:
             raise Detached from None
         finally:
             signal.signal(signal.SIGINT, before)
+            self._woken = []
             os.close(woken)
             os.close(self._wake)
 
-    def _until_the_end(self, woken: int) -> View:
+    def _until_the_end(self) -> View:
         pause = LOOK_S if self.run.bundle.root.kind == "file" else REMOTE_LOOK_S
-        told = False
-        while True:
-            try:
-                if self._presses and not self._cancelled:
-                    if not told:
-                        self._screen.line("cancelling; Ctrl-C again leaves at once")
-                    told = True
-                    self.run.cancel(by="Ctrl-C")
-                    self._cancelled = True
-                view = self.look(time.time())
-            except (StoreError, ApiError) as error:
-                wait = self._patience.pause(error)
-            else:
-                self._patience.answered()
-                wait = pause
-                if view.state.ended:
-                    return view
-            if select.select([woken], [], [], wait)[0]:
-                os.read(woken, 1)
+        while not (view := self._patience.through(self._round)).state.ended:
+            self._pause(pause)
+        return view
+
+    def _round(self) -> View:
+        """Cancel the run if that was asked for, and look."""
+        if self._presses and not self._cancelled:
+            if not self._is_told:
+                self._screen.line("cancelling; Ctrl-C again leaves at once")
+            self._is_told = True
+            self.run.cancel(by="Ctrl-C")
+            self._cancelled = True
+        return self.look(time.time())
+
+    def _pause(self, seconds: float) -> None:
+        """For so long, or until Ctrl-C is pressed."""
+        for woken in select.select(self._woken, [], [], seconds)[0]:
+            os.read(woken, 1)
 
     def look(self, now: float) -> View:
         """Read what is new and draw it. What a run prints is complete when its log says that it has ended."""

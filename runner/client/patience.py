@@ -2,31 +2,18 @@
 
 from __future__ import annotations
 
-import errno
-import sys
-import time
+import logging
 from collections.abc import Callable
 from typing import TypeVar
 
-from runner.errors import ApiError, RunnerError, StoreAway, StoreError
-from runner.store.store import LONGEST_PAUSE_S, PATIENCE_S
+from runner.errors import RunnerError, StoreError, passes
+from runner.store.retry import PATIENCE_S, Retry
 from runner.untrusted.visible import one_line
 
 T = TypeVar("T")
-#: Seconds before the second try.
-FIRST_PAUSE_S = 0.5
-#: What a folder on another machine says while that does not answer.
-_AWAY = (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EHOSTDOWN, errno.EHOSTUNREACH)
-
-
-def passes(error: RunnerError) -> bool:
-    """Whether the same may succeed in a moment. A right that is missing stays missing."""
-    if isinstance(error, ApiError):
-        return error.status not in (401, 403)
-    if isinstance(error, StoreAway):
-        return True
-    cause = error.__cause__
-    return isinstance(error, StoreError) and isinstance(cause, OSError) and cause.errno in _AWAY
+_log = logging.getLogger(__name__)
+#: How long a client goes on asking.
+POLICY = Retry(PATIENCE_S)
 
 
 class Patience:
@@ -34,49 +21,53 @@ class Patience:
 
     Args:
         run_id: of the run.
-        say: takes the notice that there is trouble, once each time; standard error by default.
+        say: takes the notice that there is trouble, once each time; the logger by default.
+        pause: waits for so many seconds, or until there is something else to do.
     """
 
-    def __init__(self, run_id: str, say: Callable[[str], None] | None = None) -> None:
-        self._run_id, self._say = run_id, say or _to_standard_error
-        self._since: float | None = None
-        self._pause = FIRST_PAUSE_S
+    def __init__(
+        self, run_id: str, say: Callable[[str], None] | None = None, pause: Callable[[float], None] | None = None
+    ) -> None:
+        self._run_id, self._say = run_id, say or _warn
+        self._trouble = POLICY.trouble(pause=pause, tell=self._tell)
+        self._is_told = False
 
-    def answered(self) -> None:
+    def over(self) -> None:
         """The trouble, if there was any, is over."""
-        self._since, self._pause = None, FIRST_PAUSE_S
+        self._trouble.over()
+        self._is_told = False
 
-    def pause(self, error: RunnerError) -> float:
-        """Seconds until the next try.
+    def wait(self, error: RunnerError) -> None:
+        """Return when it is time for another try.
 
         Raises:
             RunnerError: it has lasted too long; or `error` itself, which another try would meet again.
         """
-        if not passes(error):
-            raise error
-        now, words = time.monotonic(), _words(error)
-        if self._since is None:
-            self._since = now
-            self._say(f"{words}; the run goes on, trying again")
-        if now - self._since > PATIENCE_S:
-            minutes = f"{PATIENCE_S / 60:g} minutes"
+        try:
+            self._trouble.wait(error)
+        except RunnerError:
+            if not passes(error):
+                raise
             raise RunnerError(
-                f"{words}, for {minutes} now. The run goes on without this command.\n"
+                f"{_words(error)}, for {POLICY.for_s / 60:g} minutes now. The run goes on without this command.\n"
                 f"  to do:   `runner status {self._run_id}` shows it when there is an answer"
             ) from error
-        chosen, self._pause = self._pause, min(2 * self._pause, LONGEST_PAUSE_S)
-        return chosen
 
     def through(self, act: Callable[[], T]) -> T:
-        """What `act` returns, tried again while there is no answer. Raises as `pause`."""
+        """What `act` returns, tried again while there is no answer. Raises as `wait`."""
         while True:
             try:
                 done = act()
-            except (StoreError, ApiError) as error:
-                time.sleep(self.pause(error))
+            except RunnerError as error:
+                self.wait(error)
             else:
-                self.answered()
+                self.over()
                 return done
+
+    def _tell(self, error: RunnerError) -> None:
+        if not self._is_told:
+            self._say(f"{_words(error)}; the run goes on, trying again")
+        self._is_told = True
 
 
 def _words(error: RunnerError) -> str:
@@ -85,5 +76,5 @@ def _words(error: RunnerError) -> str:
     return " ".join(str(error).split())
 
 
-def _to_standard_error(words: str) -> None:
-    print(f"runner: {one_line(words)}", file=sys.stderr, flush=True)
+def _warn(words: str) -> None:
+    _log.warning("%s", one_line(words))

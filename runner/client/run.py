@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -132,9 +133,9 @@ class Run:
                 if not follow:
                     raise
                 over = False  # what is left is read when there is an answer
-                time.sleep(patience.pause(error))
+                patience.wait(error)
             else:
-                patience.answered()
+                patience.over()
 
     def rows(self, stage: str | None = None, writer: str | None = None) -> Iterator[dict[str, Any]]:
         """The rows of metrics as they were written, of the latest attempt that has any for each step."""
@@ -226,23 +227,22 @@ class Run:
 
     def _until_ended(self, deadline: float | None) -> View:
         """The run's end, or what was seen last when the time ran out."""
-        patience, view = Patience(self.id), None
+        patience, view = Patience(self.id, pause=functools.partial(_pause, deadline)), None
         while True:
             try:
                 view = self.view()
-                if view.state.ended or (deadline is not None and time.monotonic() >= deadline):
+                if view.state.ended or _is_past(deadline):
                     return view
                 self.await_change(deadline)
             except (StoreError, ApiError) as error:
-                pause = patience.pause(error)
-                left = None if deadline is None else deadline - time.monotonic()
-                if left is not None and left <= 0:
-                    if view is None:
-                        raise
+                if not _is_past(deadline):
+                    patience.wait(error)
+                elif view is None:
+                    raise
+                else:
                     return view
-                time.sleep(pause if left is None else max(0.1, min(pause, left)))
             else:
-                patience.answered()
+                patience.over()
 
     def raise_error(self, view: View | None = None) -> None:
         """Raise what made the run fail, if it did."""
@@ -370,3 +370,13 @@ def _check_last_claim(claim: int, entries: list[Entry]) -> None:
     """Of several clients that end a lost run the last one that began does it, when it has removed what is left."""
     if any(entry.kind == REAPING and entry.number > claim for entry in entries):
         raise Fenced("another client has begun to end the run")
+
+
+def _is_past(deadline: float | None) -> bool:
+    return deadline is not None and time.monotonic() >= deadline
+
+
+def _pause(deadline: float | None, seconds: float) -> None:
+    """For so long, but not beyond a deadline."""
+    left = seconds if deadline is None else min(seconds, deadline - time.monotonic())
+    threading.Event().wait(max(0.0, left))

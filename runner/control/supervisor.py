@@ -10,31 +10,33 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable
 from types import FrameType
-from typing import Any, TypeVar
+from typing import Any
 
 from runner.backends.base import Backend, DriverState
 from runner.backends.local import liveness
 from runner.backends.registry import EARLY, abandon, open_backend, place
 from runner.control.decide import Action, End, Leave, Observation, Prepare, StartAttempt, StopDriver, decide
-from runner.errors import ApiError, Fenced, RunnerError, StoreError, internal
+from runner.errors import Fenced, RunnerError, internal
 from runner.process.private import argument_of
+from runner.process.wakeup import Wakeup
 from runner.record.bundle import Bundle
 from runner.record.failures import amended, to_entry
 from runner.record.history import RunState, View, fold, unchanged
 from runner.record.index import LIVE, Doing
 from runner.record.receipt import end_run
 from runner.record.shipping import Shipper
-from runner.store.store import LOCAL, LONGEST_PAUSE_S, PATIENCE_S, Store
+from runner.store.retry import PATIENCE_S, Retry
+from runner.store.store import Store
 from runner.worker import processes
 
-T = TypeVar("T")
 #: Seconds between looks at the log while nothing happens (another machine may have written to it).
 LOOK_S = 0.5
 STOP_GRACE_S = 3.0
 #: Seconds that a client may take between making the supervisor and the first entry of the log.
 SUBMIT_S = 60.0
+#: A store, or an API, that does not answer is no fault of the run.
+POLICY = Retry(PATIENCE_S)
 #: Supervisors that may fail one after the other without anything having happened in between.
 MOST_ERRORS = 6
 
@@ -57,14 +59,15 @@ class Supervisor:
         self._over_since: float | None = None
         self._interrupted: str | None = None
         self._to_start: tuple[int, int] | None = None  # begun in the log, and not yet on the machines
-        self._failing_since: float | None = None
         self._number = 0  # of our entry in the log
+        self._woken = Wakeup()
 
     def run(self) -> RunState:
         """Observe, decide and act until the run has ended."""
         try:
-            self._patiently(self._take_up)
-            while (state := self._patiently(self._step)) is None:
+            trouble = POLICY.trouble(pause=self._woken.wait)
+            POLICY(self._take_up, trouble)
+            while (state := POLICY(self._step, trouble)) is None:
                 pass
             return state
         finally:
@@ -114,30 +117,11 @@ class Supervisor:
             return False
         return True
 
-    def _patiently(self, act: Callable[[], T]) -> T:
-        """Try again for a while where a store or an API elsewhere does not answer: it is no fault of the run."""
-        pause = LOOK_S
-        while True:
-            try:
-                done = act()
-            except (StoreError, ApiError) as error:
-                now = time.monotonic()
-                self._failing_since = self._failing_since or now
-                refused = isinstance(error, ApiError) and error.status in (401, 403)
-                refused = refused and "exceeded quota" not in str(error)  # what others hold, they give back
-                if refused or self.bundle.root.kind == LOCAL or now - self._failing_since > PATIENCE_S:
-                    raise
-                print(f"trying again: {error}", file=sys.stderr, flush=True)
-                time.sleep(pause)  # nobody tells when it answers again
-                pause = min(2 * pause, LONGEST_PAUSE_S)
-            else:
-                self._failing_since = None
-                return done
-
     def interrupt(self, by: str) -> None:
         """Ask for the run's end, as `runner cancel` does; safe in a signal handler."""
         self._interrupted = by
         self.backend.wake()
+        self._woken.wake()
 
     def _show(self, view: View) -> None:
         """Tell the index what the run does, where a list of runs need not read its log then."""

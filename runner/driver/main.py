@@ -30,7 +30,8 @@ from runner.record.history import fence, fold
 from runner.record.shipping import Shipper
 from runner.spec.job import Stage
 from runner.store.log import Entry
-from runner.store.store import PATIENCE_S, Store
+from runner.store.retry import PATIENCE_S
+from runner.store.store import Store
 from runner.untrusted import switches
 from runner.worker import processes
 from runner.worker.scope import Scope

@@ -7,21 +7,18 @@ from __future__ import annotations
 
 import copy
 import json
-import random
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
 from runner.code import extras
-from runner.errors import ApiError, InputError
-from runner.kube import kubeconfig
+from runner.errors import ApiError, Cause, InputError, RunnerError
+from runner.kube import kubeconfig, words
+from runner.store.retry import Retry
 
 #: Seconds for the whole of an ordinary request, and between two bytes of a watch.
 TIMEOUT_S, WATCH_TIMEOUT_S = 15.0, 60.0
-#: Seconds for which a request is sent again that the API has put off, and the longest pause between two tries.
-PATIENCE_S, LONGEST_PAUSE_S = 15.0, 2.0
 
 
 class KubeError(ApiError):
@@ -34,15 +31,19 @@ class KubeError(ApiError):
     """
 
     def __init__(self, status: int, reason: str, message: str) -> None:
-        super().__init__(status, message or f"{status} {reason}")
+        super().__init__(status, message or f"{status} {reason}", words.of_refusal(status, message))
         self.reason, self.message = reason, message
 
-    @property
-    def is_put_off(self) -> bool:
-        """Whether nothing was done, and the same request may do better in a moment: the API has too much to do, or a
-        webhook that it must ask (Kueue's, say) is being replaced.
-        """
-        return self.status == 429 or "failed calling webhook" in self.message
+
+def _is_put_off(error: RunnerError) -> bool:
+    """Whether nothing was done, and the same request may do better in a moment: the API has too much to do, or a
+    webhook that it must ask (Kueue's, say) is being replaced.
+    """
+    return error.cause is Cause.API_BUSY
+
+
+#: Any request is sent again that the API has put off; what else went wrong may have been carried out.
+PUT_OFF = Retry(for_s=15.0, first_s=0.25, longest_s=2.0, again=_is_put_off)
 
 
 @dataclass(frozen=True)
@@ -262,8 +263,8 @@ class Kube:
             headers["Content-Type"] = content_type or "application/json"
         if self._api is not None:
             self._api.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
-        words = {key: value for key, value in (query or {}).items() if value}
-        url = f"{self._host}{path}" + (f"?{urlencode(words)}" if words else "")
+        asked = {key: value for key, value in (query or {}).items() if value}
+        url = f"{self._host}{path}" + (f"?{urlencode(asked)}" if asked else "")
         data = None if body is None else json.dumps(body).encode()
 
         def once() -> Any:
@@ -278,20 +279,7 @@ class Kube:
                 raise _refused(response.status, response.data if not stream else response.read())
             return response
 
-        return _patiently(once)
-
-
-def _patiently(send: Callable[[], Any]) -> Any:
-    """What `send` returns, tried again for PATIENCE_S while the API puts it off."""
-    deadline, pause = time.monotonic() + PATIENCE_S, 0.25
-    while True:
-        try:
-            return send()
-        except KubeError as error:
-            if not error.is_put_off or time.monotonic() + pause > deadline:
-                raise
-        time.sleep(pause * random.uniform(0.5, 1.0))  # nobody tells when; not all at the same moment
-        pause = min(2 * pause, LONGEST_PAUSE_S)
+        return PUT_OFF(once)
 
 
 def _configuration(context: str | None) -> Any:

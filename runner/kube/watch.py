@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-import sys
+import contextlib
+import logging
+import math
 import threading
 import traceback
 from collections.abc import Callable
 from typing import Any
 
+from runner.errors import RunnerError
 from runner.kube.client import Kube, KubeError, Resource
+from runner.store.retry import Retry
+from runner.untrusted.visible import one_line, visible
 
-#: Seconds before the next try when the API does not answer.
-RETRY_S = 1.0
+#: Whatever happens, the watch goes on: without it nobody would see anything any more, and nobody would say so.
+POLICY = Retry(math.inf, first_s=1.0, longest_s=5.0, again=lambda error: True)
+_log = logging.getLogger(__name__)
 
 
 class Watched:
@@ -54,13 +60,13 @@ class Watched:
     # -- the thread ----------------------------------------------------------------------------------------------
 
     def _loop(self) -> None:
-        """Whatever happens, this goes on: without it nobody would see anything any more, and nobody would say so."""
-        told = ""
+        trouble, told = POLICY.trouble(stop=self._stop, tell=_tell), ""
         while not self._stop.is_set():
             try:
                 if self.error is not None:
                     self._refresh()  # what was missed may be too old to be told again
                     self.error = None
+                    trouble.over()
                 self._follow()
                 self._refresh()
             except KubeError as error:
@@ -69,10 +75,11 @@ class Watched:
                 self.error = KubeError(0, type(error).__name__, f"{type(error).__name__}: {error}")
                 words = "".join(traceback.format_exception(error))
                 if words != told:
-                    print(f"watching {self._what.plural} again after:\n{words}", file=sys.stderr, flush=True)
+                    _log.warning("watching %s again after:\n%s", self._what.plural, visible(words))
                 told = words
             if self.error is not None:
-                self._stop.wait(RETRY_S)
+                with contextlib.suppress(KubeError):  # it is to stop
+                    trouble.wait(self.error)
 
     def _follow(self) -> None:
         for event in self._kube.watch(self._what, self._labels, self._version):
@@ -110,3 +117,8 @@ class Watched:
 def _age(body: dict[str, Any]) -> tuple[str, bool]:
     """Greater for what is younger; of two of one second, for the one that is not on its way out."""
     return body["metadata"]["creationTimestamp"], "deletionTimestamp" not in body["metadata"]
+
+
+def _tell(error: RunnerError) -> None:
+    """The API may be away for minutes, which the supervisor says itself where it matters."""
+    _log.info("watching again: %s", one_line(str(error)))

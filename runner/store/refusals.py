@@ -21,6 +21,8 @@ _FINAL = (
     errno.EINVAL, errno.EPERM, errno.ENOSYS, errno.ENAMETOOLONG, errno.EMSGSIZE,
     errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENOTDIR,
 )  # fmt: skip
+#: What a folder on another machine says while that does not answer.
+_AWAY = (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EHOSTDOWN, errno.EHOSTUNREACH)
 
 
 def _is_away(error: BaseException) -> bool:
@@ -100,6 +102,11 @@ def _of_files(error: OSError, path: str, where: str) -> StoreError:
         return StoreRefused(
             f"no space left while writing {path}", allowed="a store with room for the run",
             todo="free space, or choose another store with --store or RUNNER_STORE; then `runner resume`", where=where,
+        )  # fmt: skip
+    if error.errno in _AWAY or isinstance(error, ConnectionError | TimeoutError):
+        return StoreAway(
+            f"{type(error).__name__} at {path}: {' '.join(str(error).split())}", allowed="a folder that answers",
+            todo="see whether the machine that has it is up, and try again", where=where,
         )  # fmt: skip
     if error.errno in (errno.EROFS, errno.ENOTDIR):
         return StoreRefused(

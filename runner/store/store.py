@@ -14,22 +14,19 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import random
 import secrets
-import sys
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from runner.errors import StoreAway, StoreRefused, listed
+from runner.errors import StoreRefused, listed
 from runner.store import copied, credentials
 from runner.store.folder import Folder, is_temporary, unlink
 from runner.store.place import LOCAL, S3, Found, Place
 from runner.store.refusals import explained
+from runner.store.retry import Retry
 from runner.untrusted.names import KEY, PART, Kind
 from runner.untrusted.skipped import skipped
-from runner.untrusted.visible import one_line
 
 if TYPE_CHECKING:
     from runner.store.bucket import Bucket
@@ -37,8 +34,6 @@ if TYPE_CHECKING:
 _SCHEMES = {"": LOCAL, "file": LOCAL, "local": LOCAL, "s3": S3, "s3a": S3}
 #: Bytes that an object may have which is read into memory.
 LARGEST_BYTES = 64 << 20
-#: Seconds for which the processes of a run go on asking a store that does not answer, and between two tries.
-PATIENCE_S, LONGEST_PAUSE_S = 600.0, 10.0
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
@@ -48,16 +43,7 @@ def _patient(method: Method) -> Method:
 
     @functools.wraps(method)
     def patiently(store: Store, *arguments: Any, **named: Any) -> Any:
-        deadline, pause = time.monotonic() + store.patience_s, 0.5
-        while True:
-            try:
-                return method(store, *arguments, **named)
-            except StoreAway as error:
-                if time.monotonic() + pause > deadline:
-                    raise
-                print(f"runner: trying again: {one_line(f'{error.where}: {error.found}')}", file=sys.stderr, flush=True)
-            time.sleep(pause * random.uniform(0.5, 1.0))  # nobody tells when; not all ranks at the same moment
-            pause = min(2 * pause, LONGEST_PAUSE_S)
+        return Retry(store.patience_s)(lambda: method(store, *arguments, **named))
 
     return patiently  # type: ignore[return-value]
 
@@ -68,8 +54,8 @@ class Store:
     Args:
         url: a local path, ``file://`` or ``s3://bucket/prefix``.
         options: fsspec storage options (endpoint, profile, ...). Credentials are better left to the environment.
-        patience_s: seconds for which a request is tried again that an object store does not answer. A person at a
-            terminal wants to know at once; a process of a run has time.
+        patience_s: seconds for which a request is tried again that the store does not answer. A person at a terminal
+            wants to know at once; a process of a run has time.
 
     Raises:
         StoreRefused: the scheme cannot create a file only if it is absent, or its package is missing.

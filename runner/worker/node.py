@@ -14,7 +14,8 @@ from typing import Any
 from runner.process.package import PACKAGE
 from runner.record.bundle import Bundle
 from runner.record.shipping import Shipper
-from runner.store.store import PATIENCE_S, Store
+from runner.store.retry import PATIENCE_S
+from runner.store.store import Store
 from runner.worker import children
 from runner.worker.memory import limit_words, out_of_memory_kills
 from runner.worker.scope import Scope, is_beside

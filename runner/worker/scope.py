@@ -21,7 +21,8 @@ from runner.record.trust import Seal
 from runner.spec import config, wire
 from runner.spec.job import Cluster, Dataset, Job
 from runner.store.log import Entry
-from runner.store.store import PATIENCE_S, Store
+from runner.store.retry import PATIENCE_S
+from runner.store.store import Store
 
 if TYPE_CHECKING:
     from runner.data.manifest import Manifest

@@ -22,6 +22,7 @@ from runner.record.bundle import Bundle
 from runner.record.failures import is_a
 from runner.record.history import EVICTED, LOST, fold
 from runner.spec.cluster import Kubernetes
+from runner.store.retry import PATIENCE_S, Retry
 
 #: Seconds after which a deadline that KubeRay should keep is kept by us.
 DEADLINE_SLACK_S = 20.0
@@ -31,8 +32,8 @@ DRIVER_SLACK_S = 60.0
 CLOCKS_S = 5.0
 #: Seconds for which pods that were asked to go may stay before their node is taken for dead.
 NODE_S = 45.0
-#: Seconds for which the API may not answer while a run that never was is removed.
-ABANDON_S = 600.0
+#: Whatever the API says while a run that never was is removed: without its bundle, nobody would know what to do.
+ABANDON = Retry(PATIENCE_S, longest_s=2.0, again=lambda error: True)
 #: How KubeRay says that a job ended, where it was not by a decision of its own (a deadline, a refusal).
 _BY_ITSELF = ("", "AppFailed", "JobDeploymentStatusTransitionGracePeriodExceeded")
 _TERMINAL = ("Complete", "Failed", "ValidationFailed")
@@ -355,12 +356,5 @@ def abandon(bundle: Bundle) -> bool:
     kube = Kube(None, facts.kubernetes.namespace)
     if not bundle.give_up():
         return False
-    deadline = time.monotonic() + ABANDON_S
-    while True:
-        try:
-            kube.delete(JOBS, facts.run_id)
-            return True
-        except KubeError:
-            if time.monotonic() > deadline:
-                raise
-        time.sleep(1.0)  # without its bundle, another supervisor would not know what to do
+    ABANDON(lambda: kube.delete(JOBS, facts.run_id))
+    return True

@@ -20,12 +20,13 @@ from runner.errors import WorkerAway
 from runner.record.bundle import Bundle
 from runner.record.failures import is_a
 from runner.record.history import LOST, fold
+from runner.store.retry import Retry
 from runner.worker import processes
 
 #: Seconds between two looks at the job.
 LOOK_S = 1.0
-#: Seconds for which a dashboard may not answer while an attempt is to be started.
-PATIENCE_S = 60.0
+#: A dashboard may not answer for a minute while an attempt is to be started.
+START = Retry(60.0, longest_s=LOOK_S)
 #: Seconds after which what is left is counted as left.
 LONGEST_CLEAN_S = 60.0
 #: Seconds after a job's end in which Ray's monitor of it may look once more, and would write a deleted one down anew.
@@ -67,15 +68,7 @@ class RayJobsBackend:
 
     def start(self, leg: int, attempt: int) -> None:
         """See `Backend`; a job of that id that exists already is the one. The one before is stopped."""
-        deadline = time.monotonic() + PATIENCE_S
-        while True:
-            try:
-                self._start(leg, attempt)
-                return
-            except RayApiError as error:
-                if error.status in (401, 403) or time.monotonic() > deadline:
-                    raise
-            self.wait(LOOK_S)
+        START(lambda: self._start(leg, attempt), START.trouble(pause=self.wait))
 
     def _start(self, leg: int, attempt: int) -> None:
         name = driver_id(self._bundle.run_id, leg, attempt)

@@ -26,6 +26,7 @@ from runner.errors import (
 from runner.record.failures import entry_of  # fmt: skip
 from runner.record.history import RunState, View
 from runner.record.reasons import Reason
+from runner.store.retry import Retry
 from runner.views.documents import run_document
 from runner.views.following import WORKING_WHY_S
 from runner.views.progress import Progress
@@ -220,7 +221,7 @@ AWAY = StoreAway("no route", where="store s3://lake")
 @pytest.mark.parametrize("error", [AWAY, ApiError(0, "no answer")], ids=["store", "API"])
 def test_a_moment_without_an_answer_ends_nobody(run: Run, monkeypatch: pytest.MonkeyPatch, error: RunnerError) -> None:
     """It is told once, Ctrl-C is remembered, and the run's end is shown when there is an answer."""
-    monkeypatch.setattr(patience, "FIRST_PAUSE_S", 0.001)
+    monkeypatch.setattr(patience, "POLICY", Retry(600.0, longest_s=0.001))
     screen = Recorder()
     attached = Attached(run, screen)
     seen, left = run.view, [error] * 3

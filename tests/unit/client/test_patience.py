@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
-import errno
-import time
 from pathlib import Path
 
 import pytest
 
 from runner.client import patience
-from runner.client.patience import Patience, passes
+from runner.client.patience import Patience
 from runner.client.run import Run
 from runner.errors import ApiError, RunnerError, StoreAway, StoreError
 from runner.record.history import RunState, View
+from runner.store.retry import Retry
 from tests.unit.cli.kit import unstarted, write_lines, write_project
+from tests.unit.store.clock import Clock, fake_clock
 
 AWAY = StoreAway("EndpointConnectionError: no route", where="store s3://lake")
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return fake_clock(monkeypatch)
 
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """A run whose supervisor is believed to live elsewhere."""
     monkeypatch.chdir(write_project(tmp_path).resolve())
-    monkeypatch.setattr(patience, "FIRST_PAUSE_S", 0.001)
+    monkeypatch.setattr(patience, "POLICY", Retry(600.0, longest_s=0.001))
     monkeypatch.setattr("runner.client.run.LOOK_S", 0.001)
     return unstarted()
 
@@ -41,53 +46,44 @@ def stumble(run: Run, monkeypatch: pytest.MonkeyPatch, error: RunnerError, times
     monkeypatch.setattr(run, "view", look)
 
 
-def caused(number: int) -> StoreError:
-    error = StoreError("OSError at x", where="store /mnt")
-    error.__cause__ = OSError(number, "x")
-    return error
-
-
 @pytest.mark.parametrize(
     ("error", "again"),
-    [
-        (AWAY, True), (ApiError(0, "no answer"), True), (ApiError(503, "busy"), True), (ApiError(403, "no"), False),
-        (caused(errno.ESTALE), True), (caused(errno.EACCES), False), (StoreError("no such bucket"), False),
-    ],
-)  # fmt: skip
-def test_what_another_try_may_help(error: RunnerError, again: bool) -> None:
-    """Silence passes; a right that is missing, or a store that is wrong, does not."""
-    assert passes(error) == again
+    [(AWAY, True), (ApiError(0, "no answer"), True), (ApiError(403, "no"), False), (StoreError("no bucket"), False)],
+)
+def test_what_another_try_may_help(clock: Clock, error: RunnerError, again: bool) -> None:
+    """Silence passes; a right that is missing, or a store that is wrong, does not, and nothing is said of that."""
     said: list[str] = []
     if again:
-        assert Patience("r1", said.append).pause(error) == patience.FIRST_PAUSE_S
+        Patience("r1", said.append).wait(error)
     else:
         with pytest.raises(type(error)):
-            Patience("r1", said.append).pause(error)
-    assert bool(said) == again
+            Patience("r1", said.append).wait(error)
+    assert bool(said) == bool(clock.pauses) == again
 
 
-def test_trouble_is_told_once_and_pauses_grow() -> None:
+def test_trouble_is_told_once(clock: Clock) -> None:
     """Until there is an answer: the next trouble is another one."""
     said: list[str] = []
     patient = Patience("r1", said.append)
-    pauses = [patient.pause(AWAY) for _ in range(7)]
-    assert pauses == [0.5, 1.0, 2.0, 4.0, 8.0, 10.0, 10.0]
+    for _ in range(7):
+        patient.wait(AWAY)
     told = "the store does not answer: EndpointConnectionError: no route; the run goes on, trying again"
     assert said == [told]
-    patient.answered()
-    assert patient.pause(ApiError(0, "no answer from\nthe API")) == 0.5
+    patient.over()
+    patient.wait(ApiError(0, "no answer from\nthe API"))
     assert said[1:] == ["no answer from the API; the run goes on, trying again"]
 
 
-def test_at_last_it_ends_as_no_fault_of_the_input(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_at_last_it_ends_as_no_fault_of_the_input(clock: Clock) -> None:
     """With exit code 1, and words that say how to look again."""
-    patient = Patience("r1", lambda _: None)
-    patient.pause(AWAY)
-    now = time.monotonic()
-    monkeypatch.setattr(time, "monotonic", lambda: now + 601)
+
+    def look() -> None:
+        raise AWAY
+
     with pytest.raises(RunnerError, match="for 10 minutes now. The run goes on") as raised:
-        patient.pause(AWAY)
+        Patience("r1", lambda _: None).through(look)
     assert (raised.value.exit_code, "`runner status r1`" in str(raised.value)) == (1, True)
+    assert clock.waited == pytest.approx(600.0)
 
 
 @pytest.mark.parametrize("error", [AWAY, ApiError(0, "no answer")])

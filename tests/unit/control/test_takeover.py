@@ -33,6 +33,7 @@ from runner.record.history import EVICTED, LOST, RunState, fold
 from runner.record.index import begun_at, read_index
 from runner.store.folder import Folder
 from runner.store.log import Entry, Log
+from runner.store.retry import Retry
 from runner.store.store import Store
 from runner.views import listing
 from runner.worker import processes
@@ -102,9 +103,9 @@ class Flaky(FakeBackend):
 
 @pytest.fixture
 def submitted(project: Path, monkeypatch: pytest.MonkeyPatch) -> runner.Run:
-    """A run that no supervisor has taken up yet, in a store that counts as one elsewhere."""
-    monkeypatch.setattr(supervisor, "LOCAL", "none")
+    """A run that no supervisor has taken up yet."""
     monkeypatch.setattr(supervisor, "LOOK_S", 0.001)
+    monkeypatch.setattr(supervisor, "POLICY", Retry(600.0, longest_s=0.001))
     from runner.client import submit
 
     return submit.create(prepare.prepare("tiny", cluster=FAKE))
@@ -126,7 +127,7 @@ def test_a_start_that_fails_for_a_moment_is_the_same_attempt(submitted: runner.R
 def test_patience_has_an_end_and_a_refusal_none(submitted: runner.Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """What fails for too long is raised, and what will not be allowed at once."""
     with monkeypatch.context() as impatient:
-        impatient.setattr(supervisor, "PATIENCE_S", 0.0)
+        impatient.setattr(supervisor, "POLICY", Retry(0.0))
         with pytest.raises(ApiError, match="trouble"):
             Supervisor(submitted.bundle, flaky(submitted, start=1000)).run()
     refusing = flaky(submitted, start=1)
@@ -138,7 +139,7 @@ def test_patience_has_an_end_and_a_refusal_none(submitted: runner.Run, monkeypat
 def test_an_end_that_was_begun_is_finished(submitted: runner.Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """A driver died, and the supervisor dies while it removes the machines: the next one does not begin anew."""
     FakeBackend.outcomes["tiny"] = {"train": None}
-    monkeypatch.setattr(supervisor, "PATIENCE_S", 0.0)
+    monkeypatch.setattr(supervisor, "POLICY", Retry(0.0))
     with pytest.raises(ApiError):
         Supervisor(submitted.bundle, flaky(submitted, clean=1000)).run()
     assert submitted.view().state is RunState.RUNNING

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from runner.kube import client
 from runner.kube.client import JOBS, Kube, KubeError
+from tests.unit.store.clock import Clock, fake_clock
 
 NO_WEBHOOK = (
     'Internal error occurred: failed calling webhook "mjob.kb.io": failed to call webhook: Post '
@@ -23,24 +23,9 @@ class Answer:
         self.status, self.data = status, json.dumps(body).encode()
 
 
-class Clock:
-    """In place of the module `time`: sleeping takes none."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
-
-
 @pytest.fixture(autouse=True)
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    one = Clock()
-    monkeypatch.setattr(client, "time", one)
-    return one
+def paused(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return fake_clock(monkeypatch)
 
 
 class Pool:
@@ -72,13 +57,13 @@ def test_what_the_api_puts_off_is_sent_again(put_off: Answer) -> None:
     assert pool.asked == 3
 
 
-def test_it_is_not_sent_for_ever(clock: Clock) -> None:
-    """After PATIENCE_S the refusal is the caller's, in the API's own words."""
+def test_it_is_not_sent_for_ever(paused: Clock) -> None:
+    """After 15 seconds the refusal is the caller's, in the API's own words."""
     pool = Pool(refusal(500, NO_WEBHOOK))
     with pytest.raises(KubeError, match="failed calling webhook"):
         kube_of(pool).get(JOBS, "one")
     assert pool.asked > 1
-    assert client.PATIENCE_S - client.LONGEST_PAUSE_S <= clock.now <= client.PATIENCE_S
+    assert paused.waited == pytest.approx(15.0)
 
 
 @pytest.mark.parametrize("answer", [refusal(500, "etcdserver: request timed out"), refusal(403, "quota exceeded")])

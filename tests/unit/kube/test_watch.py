@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import queue
 import threading
 from collections.abc import Iterator
@@ -66,7 +67,7 @@ class Story:
 
 @pytest.fixture
 def kube(monkeypatch: pytest.MonkeyPatch) -> Iterator[Scripted]:
-    monkeypatch.setattr(watched, "RETRY_S", 0.001)
+    monkeypatch.setattr(watched, "POLICY", dataclasses.replace(watched.POLICY, longest_s=0.001))
     made = Scripted(pod("a"))
     yield made
     made.events.put({"type": "MODIFIED", "object": pod("end")})  # a watch that was closed ends with the next change
