@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+import fsspec
 from fsspec.asyn import sync
 
 from runner.store.place import Found, Place
@@ -25,8 +26,6 @@ def connect(options: Mapping[str, Any]) -> Any:
     Args:
         options: of its storage, without names of variables.
     """
-    import fsspec
-
     logging.getLogger("aiobotocore").setLevel(logging.WARNING)  # it tells where credentials come from
     kept = {name: value for name, value in options.items() if name != "profile"}
     kept.setdefault("use_listings_cache", False)  # another process writes beside us

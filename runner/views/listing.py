@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from runner.backends.registry import living
 from runner.record.finding import Wanted, select
 from runner.record.index import LIVE, Doing, IndexLine, begun_at
-from runner.store.store import Store
+from runner.store.store import LOCAL, Store
 from runner.untrusted.skipped import readable
 from runner.views import units
 
@@ -60,8 +60,7 @@ def run_lines(store: Store, most: int | None, wanted: Wanted | None = None) -> l
     found = [_from_index(line) for line in lines if line.state != LIVE]
     found += [_doing(line, line.doing) for line in live if line.run_id in working and line.doing]
     unknown = [line for line in live if line.run_id not in working or not line.doing]
-    with ThreadPoolExecutor(_THREADS) as threads:
-        found += threads.map(lambda line: _look(store, line), unknown)
+    found += _looks(store, unknown)
     chosen = [line for line in found if wanted.state in (None, line.state)]
     return sorted(chosen, key=lambda line: line.run, reverse=True)
 
@@ -83,6 +82,14 @@ def _from_index(line: IndexLine) -> RunLine:
 def _doing(line: IndexLine, doing: Doing) -> RunLine:
     seconds = time.time() - (line.seconds or submitted_at(line.run_id))
     return RunLine(line.run_id, line.job, doing.state, submitted_at(line.run_id), seconds, doing.stage or None)
+
+
+def _looks(store: Store, lines: list[IndexLine]) -> list[RunLine]:
+    """By their logs: in an object store at many at once, when the first has loaded what a look takes."""
+    alone = lines if store.kind == LOCAL else lines[:1]
+    found = [_look(store, line) for line in alone]
+    with ThreadPoolExecutor(_THREADS) as threads:
+        return [*found, *threads.map(lambda line: _look(store, line), lines[len(alone) :])]
 
 
 def _look(store: Store, line: IndexLine) -> RunLine:

@@ -11,6 +11,7 @@ from runner.record.finding import find_run, unfinished
 from runner.record.index import LIVE, Doing, IndexLine, begun_at, read_index
 from runner.store.store import Store
 from runner.views import listing
+from tests.unit.store.s3_kit import memory_store
 
 RUN = "r260101-000000-a-222"
 HERE = Doing("running", "train", "arn:aws:eks:x:cluster/one~two/team")
@@ -86,6 +87,21 @@ def test_many_runs_of_one_place_are_asked_for_once(store: Store, monkeypatch: py
     monkeypatch.setattr(listing, "_look", lambda *_: pytest.fail("a log was read"))
     assert [line.run for line in listing.run_lines(store, None)] == runs[::-1]
     assert asked == [HERE.where]
+
+
+def test_runs_that_must_be_looked_at_are_looked_at_at_once() -> None:
+    """In an object store, where each look is a wait: all are listed as their logs say, newest first."""
+    store, memory = memory_store()
+    runs = [f"r260101-0000{n:02d}-a-222" for n in range(30)]
+    for run_id in runs:
+        bundle = Bundle(store, run_id)
+        bundle.log.append("submitted", {"job": "a", "legs": [["train"]], "by": "ann"})
+        bundle.log.append("ended", {"state": "succeeded", "error": None})
+        bundle.index("a", LIVE, 1000.0)
+    memory.at_once = 0
+    lines = listing.run_lines(store, None)
+    assert [(line.run, line.state) for line in lines] == [(run_id, "succeeded") for run_id in runs[::-1]]
+    assert memory.at_once > 4
 
 
 def test_folders_of_clients_that_died_are_told_from_runs(store: Store, ended: Bundle) -> None:
