@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,17 @@ from typing import Any
 import pytest
 
 from runner.backends.kuberay.manifest import RAY_VERSION
+from runner.backends.registry import place
 from runner.code.extras import EXTRAS
+from runner.plan.project import find_project
 from runner.process.package import PACKAGE
-from tests.cli_kit import FILES, unstarted, write_project
+from runner.record.bundle import Bundle
+from runner.record.index import LIVE, Doing
+from runner.spec import wire
+from tests import ROOT
+from tests.unit.cli.kit import FILES, unstarted, write_project
+from tests.unit.record import spec_kit
 
-ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 #: The extras that bring what their modules are for, and nothing else.
 PLAIN = ("train", "ray", "kube", "plot", "pandas", "packages")
@@ -163,6 +170,20 @@ def test_what_needs_no_extra_works_without_any(project: Path) -> None:
     assert [(end["words"], end["code"], end["loaded"]) for end in ends] == [(words, 0, []) for words in commands]
     assert "".join(end["err"] for end in ends) == "nothing was printed\n"
     assert "pip install 'lake-runner[train,plot]'" in ends[1]["out"]
+
+
+def test_a_run_on_kubernetes_is_looked_at_without_its_client(project: Path) -> None:
+    """Its log, its state and its list need no `kube`; what only the cluster can tell says that it does."""
+    bundle = Bundle(find_project().store(None), "r260101-000000aa-tiny-aa")
+    bundle.write_spec({**spec_kit.SPEC, "cluster": wire.to_json(find_project().cluster("kube"), project)})
+    bundle.mark_cluster("a-uid", "https://10.0.0.1")
+    bundle.index("tiny", LIVE, time.time(), Doing("running", "", place(bundle)))
+    bundle.submit({"job": "tiny", "legs": [["train"]], "by": "ann", "inline": False})
+    commands = [["ps"], *([name, bundle.run_id] for name in ("status", "logs", "metrics", "checkpoints"))]
+    ends = without(set(EXTRAS["kube"]), COMMANDS, commands=[*commands, ["why", bundle.run_id], ["ssh", bundle.run_id]])
+    assert [end["code"] for end in ends] == [0, 0, 0, 0, 0, 2, 2], [end["err"] for end in ends]
+    assert bundle.run_id in ends[0]["out"]
+    assert all(end["err"].endswith("pip install 'lake-runner[kube]'\n") for end in ends[5:])
 
 
 def test_python_says_which_extra_it_misses(project: Path) -> None:
