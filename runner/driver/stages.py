@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any, Protocol
 
 from runner.code import extras
@@ -52,7 +53,7 @@ def run(stage: Stage, scope: Scope, engine: Engine) -> dict[str, Any]:
     """Run one stage to its end and return what the log keeps of it."""
     make_sources(stage, scope, engine)
     if isinstance(stage, Train):
-        extras.need("train", f"Train '{stage.name}'")
+        extras.need("train", f"Train '{stage.name}' on {os.uname().nodename}")
         from runner.train.stage import run_train
 
         return run_train(stage, scope, engine.gang())

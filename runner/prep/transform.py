@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bdb
 import inspect
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -66,7 +67,7 @@ class Transform:
         self._stage, self._config = stage, config
         self._where = f"Prep '{stage.name}'"
         if stage.batch_format == "pandas":
-            extras.need("pandas", self._where)
+            extras.need("pandas", f"{self._where} on {os.uname().nodename}")
         self._several = not isinstance(stage.sink, str)
         function = resolve(stage.fn)
         self._keep = resolve(stage.keep) if stage.keep is not None else None

@@ -28,7 +28,7 @@ def start(scratch: Path, workers: int) -> bool:
     Raises:
         MissingPackage: this machine has no Ray.
     """
-    extras.need("ray", "a Ray for the run")
+    extras.need("ray", f"a Ray for the run on {os.uname().nodename}")
     import ray
 
     if ray.is_initialized():

@@ -4,24 +4,34 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import re
 import subprocess
 import sys
 import time
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from runner.backends.kuberay.manifest import RAY_VERSION
 from runner.backends.registry import place
+from runner.code import extras
 from runner.code.extras import EXTRAS
+from runner.driver import stages
+from runner.driver.engines.skip import SkipEngine
+from runner.errors import MissingPackage
 from runner.plan.project import find_project
+from runner.prep.transform import Transform
 from runner.process.package import PACKAGE
 from runner.record.bundle import Bundle
+from runner.record.failures import exit_code_of, to_entry
 from runner.record.index import LIVE, Doing
 from runner.spec import wire
+from runner.spec.job import Prep, Train
+from runner.worker import ray_session
 from tests import ROOT
 from tests.unit.cli.kit import FILES, unstarted, write_project
 from tests.unit.record import spec_kit
@@ -221,6 +231,20 @@ def test_a_function_that_imports_it_says_so_too(project: Path) -> None:
     (end,) = without({"pandas"}, COMMANDS, commands=[["submit", "late", "--inline"]])
     assert end["code"] == 1
     assert "jobs/late.py:3 in f; pip install 'lake-runner[pandas]')" in end["err"]
+
+
+def test_a_machine_of_a_run_that_lacks_a_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of other machines a client knows nothing: there the stage fails with what misses what, and where."""
+    monkeypatch.setattr(extras, "_is_there", lambda module: False)
+    here = f" on {os.uname().nodename} needs "
+    scope: Any = SimpleNamespace(made_since_resume=set)
+    with pytest.raises(MissingPackage, match=f"^Train 'fit'{here}torch and safetensors, which are not installed: pip"):
+        stages.run(Train("fit", fn=print), scope, SkipEngine())
+    with pytest.raises(MissingPackage, match=f"^Prep 'frames'{here}pandas, "):
+        Transform(Prep("frames", fn=print, source="a", sink="b", batch_format="pandas"), None)
+    with pytest.raises(MissingPackage, match=f"^a Ray for the run{here}ray, "):
+        ray_session.start(tmp_path, 1)
+    assert exit_code_of(to_entry(MissingPackage("torch"))) == 2
 
 
 def test_a_folder_of_that_name_is_no_package(project: Path) -> None:
