@@ -1,4 +1,4 @@
-"""The commands that speak to Kubernetes: why, doctor, queue, gc, admin. They are added to the command line by `cli`."""
+"""The commands that speak to Kubernetes: why, doctor, queue, gc, admin. They are added to the command line by `commands`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The commands for what runs have kept: checkpoints, get, rm. They are added to the command line by `cli`."""
+"""The commands for what runs have kept: checkpoints, get, rm. They are added to the command line by `commands`."""
 
 from __future__ import annotations
 

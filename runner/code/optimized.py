@@ -2,7 +2,7 @@
 
 The spec has the level, and each process that runs the user's code is told it by the variable that Python reads. Ray's
 own services are not, for then all of Ray would have to be compiled anew. What a function gives without its assertions
-is another result, so the level is a part of the code (see `codehash`).
+is another result, so the level is a part of the code (see `hashing`).
 """
 
 from __future__ import annotations

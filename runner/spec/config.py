@@ -33,7 +33,7 @@ def settled(config: Any, root: Path) -> Any:
 
 
 def config_to_json(config: Any, root: Path) -> Any:
-    """The config as JSON that says what its values are; see `values`.
+    """The config as JSON that says what its values are; see `values.tagged`.
 
     Raises:
         SpecError: as `settled`.

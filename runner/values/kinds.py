@@ -1,4 +1,4 @@
-"""The kinds of values that `values` knows by name: those of Python's library, of numpy and of torch.
+"""The kinds of values that `tagged` knows by name: those of Python's library, of numpy and of torch.
 
 Each is known by its exact class, so that no value of another class is taken for one. numpy and torch are imported only
 to read such a value back.

@@ -106,7 +106,7 @@ def ray_job(
     """One attempt at a leg: a RayJob of fixed size, or one that Ray's autoscaler lets grow.
 
     HTTPMode: the operator submits the driver by one request, so no pod or container besides has to load Ray first. That
-    it submits again after the loss of a head is harmless: the second driver of an attempt leaves (worker/driver.py).
+    it submits again after the loss of a head is harmless: the second driver of an attempt leaves (driver/main.py).
 
     Args:
         group: the name of the machines' group.
