@@ -1,4 +1,4 @@
-"""The commands that speak to Kubernetes: why, doctor, queue, gc, admin. They are added to the command line by `commands`."""
+"""The commands that speak to Kubernetes: why, doctor, queue, gc, admin. `commands` adds them to the command line."""
 
 from __future__ import annotations
 

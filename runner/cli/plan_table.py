@@ -12,9 +12,6 @@ from runner.views import units
 
 _ACTIONS = {"run": ("run", "cyan"), "skip": ("skip", "green"), "decide": ("run*", "cyan")}
 
-#: Ranks per core from which on a plan says that they are many.
-_RANKS_PER_CORE = 8
-
 
 def print_plan(console: Console, plan: Plan, inline: bool = False) -> None:
     """Print the plan; `inline`: everything happens in this process."""
@@ -93,13 +90,11 @@ def _notes(plan: Plan) -> list[str]:
 
 
 def _crowded(plan: Plan) -> list[str]:
-    """Trainings with so many ranks that one machine hardly gets to its work; what is meant is often another number."""
+    from runner.backends.local.check import crowded
     from runner.worker.processes import cores
 
-    here = cores()
     return [
-        f"{stage.name}: {units.things(stage.workers, 'rank')}, each a process, share the {units.things(here, 'core')} "
-        "and the memory of this machine"
-        for stage in plan.stages
-        if stage.kind == "train" and stage.workers > _RANKS_PER_CORE * here
+        f"{stage.name}: {units.things(stage.workers, 'rank')}, each a process, share the "
+        f"{units.things(cores(), 'core')} and the memory of this machine"
+        for stage in crowded(plan)
     ]

@@ -33,7 +33,7 @@ from runner.untrusted.skipped import skipped
 #: The first and only entry of a run that was given up before it existed.
 GIVEN_UP = "given-up"
 SPEC, CODE, LOCK = "spec.json", "code.zip", "packages.lock"
-#: Bytes that are read, at most, of what is recorded in words, and of a segment (those that a `Shipper` writes have 1 MiB).
+#: Bytes that are read, at most, of what is recorded in words, and of a segment (a `Shipper` writes 1 MiB).
 WORDS_BYTES, SEGMENT_BYTES = 1 << 20, 16 << 20
 CLUSTER = "cluster.json"
 #: In a folder: what the supervisor has locked while it lives.

@@ -1,4 +1,4 @@
-"""Small checks that the definitions of this package are made of; each raises SpecError: field, value, allowed, what to do."""
+"""Small checks that definitions are made of; each raises SpecError: field, value, allowed, what to do."""
 
 from __future__ import annotations
 

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Iterator
 
 from runner.code import extras
 from runner.errors import PlanError
-from runner.plan.plan import Plan
+from runner.plan.plan import Plan, StagePlan
 from runner.plan.resolve import Resolved
 from runner.spec.job import Stage, Train
+from runner.worker import processes
 
-#: More processes than that on a core make nothing quicker, and take the memory that others work with.
-PER_CORE = 32
+#: Processes on a core: from more ranks than the first a plan says that they are many (what is meant is often another
+#: number), and more than the second make nothing quicker, and take the memory that others work with.
+MANY_PER_CORE, PER_CORE = 8, 32
+
+
+def crowded(plan: Plan) -> list[StagePlan]:
+    """Trainings with so many ranks that this machine would hardly get to its work."""
+    return [each for each in plan.stages if each.kind == "train" and each.workers > MANY_PER_CORE * processes.cores()]
 
 
 def check(plan: Plan) -> None:
@@ -20,7 +26,7 @@ def check(plan: Plan) -> None:
 
     Of a range of workers there are never more than cores.
     """
-    cores = os.cpu_count() or 1
+    cores = processes.cores()
     for stage in plan.stages:
         if stage.fewest_workers > PER_CORE * cores:
             raise PlanError(

@@ -1,4 +1,4 @@
-"""States as files that are read without running code: safetensors, torch.save with weights_only, JSON of `values.tagged`.
+"""States as files that are read without running code: safetensors, torch.save with weights_only, JSON of `tagged`.
 
 The JSON may name classes of the run's own code; see `classes`.
 """
