@@ -8,13 +8,17 @@ stages are never called. What happens to a stage can be told beforehand:
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from runner.backends.base import DriverState
+from runner.backends.base import DriverState, Outside
+from runner.backends.kind import Kind
 from runner.errors import UserCodeError
 from runner.record.bundle import Bundle
 from runner.record.failures import entry_of
 from runner.record.history import fence, fold
+from runner.spec.cluster import Cluster
 from runner.store.store import Store
 
 
@@ -90,3 +94,26 @@ class FakeBackend:
     def clean(self) -> dict[str, Any]:
         """See `Backend`."""
         return {"processes": 0, "scratch_folders": 0}
+
+
+class FakeKind(Kind):
+    """Machines of any shape that are only counted; the supervisor is the process that submits."""
+
+    supervised_here = True
+
+    def environment(self, cluster: Cluster) -> Mapping[str, str]:
+        """See `Kind`."""
+        return os.environ
+
+    def open(self, bundle: Bundle) -> FakeBackend:
+        """See `Kind`."""
+        return FakeBackend(bundle.root.url, bundle.root.options, bundle.run_id)
+
+    def outside(self, bundle: Bundle) -> Outside:
+        """See `Kind`: this process is on this machine."""
+        from runner.backends.local.client import LocalOutside
+
+        return LocalOutside(bundle)
+
+
+FAKE = FakeKind()

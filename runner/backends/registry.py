@@ -1,82 +1,85 @@
-"""Which kind of machines a run is on, and what knows that kind."""
+"""Which kind of machines a run is on. A kind is loaded when it is asked for, and nothing heavy with it."""
 
 from __future__ import annotations
 
-from urllib.parse import quote
+import functools
+import importlib
+from importlib.metadata import entry_points
 
 from runner.backends.base import Backend, Outside
+from runner.backends.kind import Kind
+from runner.errors import InputError, listed
 from runner.record.bundle import Bundle
+from runner.spec.backends import GROUP, is_known, known
+from runner.spec.cluster import Cluster
 
-#: Backends whose supervisor is made before the run exists: it waits for the first entry of the log, or leaves.
-EARLY = ("kuberay",)
-#: Backend 'ray' with the address of a cluster that is there already.
-RAY_CLUSTER = "ray-cluster"
+#: The kinds of this package: where each is, below this folder. A cluster that is there already, at an address, is of
+#: another kind than one that is started for the run.
+_BUILT_IN = {
+    "local": "local.kind:LOCAL",
+    "ray": "ray.kind:RAY_HERE",
+    "ray, at an address": "ray.kind:RAY_CLUSTER",
+    "kuberay": "kuberay.kind:KUBERAY",
+    "fake": "fake:FAKE",
+}
+#: Between the name of a backend and one of its places. Lines of an index that have none are of the only backend that
+#: had places before their names were written.
+_AT, _UNSAID = "@", "kuberay"
 
 
-def _kind(bundle: Bundle) -> str:
-    cluster = bundle.known_spec()["cluster"]
-    return RAY_CLUSTER if cluster.get("address") is not None else str(cluster["backend"])
+def kind_of(cluster: Cluster) -> Kind:
+    """The kind of machines that a cluster file describes."""
+    return _kind(cluster.backend, cluster.address)
+
+
+def kind_of_run(bundle: Bundle) -> Kind:
+    """The kind of machines that a run is on, whatever else its spec says."""
+    return _kind(*_named(bundle))
 
 
 def open_backend(bundle: Bundle) -> Backend:
-    """The backend that the run's cluster file names."""
-    name = _kind(bundle)
-    store = bundle.root
-    if name == RAY_CLUSTER:
-        from runner.backends.ray.machines import RayJobsBackend
-
-        return RayJobsBackend(bundle)
-    if name == "kuberay":
-        from runner.backends.kuberay.machines import KubeRayBackend
-
-        return KubeRayBackend(bundle)
-    if name in ("local", "ray"):
-        from runner.backends.local.machines import LocalBackend
-
-        return LocalBackend(store.url, store.options, bundle.run_id, sealed=bundle.sealed)
-    from runner.backends.fake import FakeBackend
-
-    return FakeBackend(store.url, store.options, bundle.run_id)
+    """The machines of a run, for its supervisor."""
+    return kind_of_run(bundle).open(bundle)
 
 
-def abandon(bundle: Bundle) -> bool:
-    """Remove all of a run that never came to exist: its client died before it wrote the first entry of the log.
-
-    Returns:
-        Whether that was so: a client that was only slow may have written it at the last moment.
-    """
-    from runner.backends.kuberay import machines as kuberay
-
-    return kuberay.abandon(bundle)
+def open_outside(bundle: Bundle) -> Outside:
+    """A run as a client sees it."""
+    return kind_of_run(bundle).outside(bundle)
 
 
 def place(bundle: Bundle) -> str:
     """Where the supervisor of a run is, for `living`; "" where only its log tells how it can be found."""
-    cluster = bundle.spec()["cluster"]
-    if cluster["backend"] != "kuberay":
-        return ""
-    where = cluster["kubernetes"]
-    return f"{where['context'] or ''}/{where['namespace']}/{quote(bundle.cluster().get('mark', ''), safe='')}"
+    found = kind_of_run(bundle).place(bundle)
+    return f"{_named(bundle)[0]}{_AT}{found}" if found else ""
 
 
 def living(where: str) -> set[str] | None:
     """The runs at a `place` whose supervisors live; None where that cannot be asked."""
-    from runner.backends.kuberay import client as kuberay_outside
+    name, _, rest = where.partition(_AT)
+    if not is_known(name):  # somebody else's word, or a line without a name, whose place may have the sign in it
+        name, rest = _UNSAID, where
+    return _kind(name, None).living(rest)
 
-    return kuberay_outside.living(where)
+
+def _named(bundle: Bundle) -> tuple[str, str | None]:
+    cluster = bundle.known_spec()["cluster"]
+    return cluster["backend"], cluster.get("address")
 
 
-def open_outside(bundle: Bundle) -> Outside:
-    """The client's side of the same."""
-    name = _kind(bundle)
-    if name == RAY_CLUSTER:
-        from runner.backends.ray.client import RayJobsOutside
+def _kind(backend: str, address: str | None) -> Kind:
+    return _load(backend if address is None else f"{backend}, at an address")
 
-        return RayJobsOutside(bundle)
-    if name == "kuberay":
-        from runner.backends.kuberay.client import KubeRayOutside
 
-        return KubeRayOutside(bundle)
-    from runner.backends.local.client import LocalOutside
-
-    return LocalOutside(bundle)
+@functools.cache
+def _load(name: str) -> Kind:
+    if name in _BUILT_IN:
+        module, _, attribute = _BUILT_IN[name].partition(":")
+        found: Kind = getattr(importlib.import_module(f"{__package__}.{module}"), attribute)
+        return found
+    for entry in entry_points(group=GROUP, name=name):
+        found = entry.load()
+        return found
+    raise InputError(
+        f"backend '{name}'", allowed=listed(known()),
+        todo="install the package that adds it here, and wherever the run's processes are",
+    )  # fmt: skip

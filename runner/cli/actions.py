@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 import typer
 from rich.text import Text
 
+from runner.backends.kuberay.kind import kubernetes_of
 from runner.cli.attach import Attached, Detached
 from runner.cli.console import Commands, Output, console, debugged, interactive, print_json, print_table, say
 from runner.cli.failures import print_failure
@@ -127,11 +128,9 @@ def print_objects(job: str, cluster: str | None, store: str | None, changes: lis
     if not dry_run:
         raise InputError("-o yaml without --dry-run", allowed="-o yaml with --dry-run", todo="add --dry-run")
     prepared = prepare(job, cluster=cluster, store=store, changes=parse_assignments(changes))
-    if prepared.resolved.cluster.backend != "kuberay":
-        raise InputError(
-            f"-o yaml on a cluster of backend '{prepared.resolved.cluster.backend}'", allowed="backend 'kuberay'",
-            todo="name such a cluster with --cluster; `-o json` prints the plan of any",
-        )  # fmt: skip
+    cluster_file = prepared.resolved.cluster
+    todo = "name such a cluster with --cluster; `-o json` prints the plan of any"
+    kubernetes_of(cluster_file, f"-o yaml on a cluster of backend '{cluster_file.backend}'", todo)
     run_id = new_run_id(prepared.resolved.job.name)
     made = kube_run.objects(prepared.resolved, prepared.plan, run_id, user())
     say(yaml.safe_dump_all(made, sort_keys=False), nl=False)

@@ -10,11 +10,11 @@ from urllib.parse import urlsplit
 import typer
 from rich.text import Text
 
+from runner.backends.kuberay.kind import kubernetes_of
 from runner.cli.console import Output, console, print_json, print_table, say
 from runner.cli.queries import commands_for, look, open_run, open_store
 from runner.cli.tables import plain_table
 from runner.code import extras
-from runner.errors import InputError
 from runner.record.bundle import Bundle
 from runner.record.finding import unfinished
 from runner.record.history import RunState
@@ -166,19 +166,16 @@ def _cluster(name: str) -> Cluster:
     from runner.plan.project import find_project
 
     cluster = find_project().cluster(name)
-    if cluster.kubernetes is None:
-        raise InputError(
-            f"cluster '{name}' is of backend '{cluster.backend}'", allowed="one of backend 'kuberay'",
-            todo="see `runner submit JOB --dry-run`, which checks a job for any cluster",
-        )  # fmt: skip
+    todo = "see `runner submit JOB --dry-run`, which checks a job for any cluster"
+    kubernetes_of(cluster, f"cluster '{name}' is of backend '{cluster.backend}'", todo)
     return cluster
 
 
 def _kube(cluster: Cluster) -> Kube:
     from runner.kube.client import Kube
 
-    assert cluster.kubernetes is not None
-    return Kube(cluster.kubernetes.context, cluster.kubernetes.namespace)
+    where = kubernetes_of(cluster)
+    return Kube(where.context, where.namespace)
 
 
 def _amount(resource: str, value: float) -> str:

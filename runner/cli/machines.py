@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from runner.backends.kuberay.kind import kubernetes_of
 from runner.cli.console import say
 from runner.cli.queries import open_run
 from runner.errors import InputError, listed
@@ -55,13 +56,10 @@ def _kube(run: Run) -> Kube:
     from runner.kube.client import Kube
     from runner.spec import wire
 
+    todo = f"see `runner status {run.id}` and `runner logs {run.id}`, which show any run"
     cluster = wire.of_bundle(run.bundle, "cluster")
-    if cluster.kubernetes is None:
-        raise InputError(
-            f"{run.id} does not run on Kubernetes", allowed="a run on a cluster of backend 'kuberay'",
-            todo=f"see `runner status {run.id}` and `runner logs {run.id}`, which show any run",
-        )  # fmt: skip
-    return Kube(cluster.kubernetes.context, cluster.kubernetes.namespace)
+    where = kubernetes_of(cluster, f"{run.id} does not run on Kubernetes, but on backend '{cluster.backend}'", todo)
+    return Kube(where.context, where.namespace)
 
 
 def _head(kube: Kube, run: Run) -> dict[str, Any]:

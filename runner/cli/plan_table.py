@@ -18,7 +18,7 @@ def print_plan(console: Console, plan: Plan, inline: bool = False) -> None:
     turn = "".join(f", {what} {name}" for what, name in (("queue", plan.queue), ("priority", plan.priority)) if name)
     console.print(Text.assemble(("plan ", "bold"), plan.job, f" on {plan.cluster}{turn}, store ", place(plan.store)))
     prices = [stage.price_per_hour for stage in plan.stages]
-    machines = plan.backend not in ("local", "ray")
+    machines = not plan.one_leg
     priced = ["price"] if any(price is not None for price in prices) else []
     table = plain_table("stage", "does", "on", "reads", "writes", *priced)
     for stage in plan.stages:
@@ -37,7 +37,7 @@ def print_plan(console: Console, plan: Plan, inline: bool = False) -> None:
     print_table(console, table)
     for note in _notes(plan):
         console.print(Text(note, "dim"))
-    if plan.backend == "local" and not inline:
+    if plan.one_machine and not inline:
         for note in _crowded(plan):
             console.print(Text(note, "yellow"))
 

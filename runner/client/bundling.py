@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.backends.entry import PROGRAMS, PROGRAMS_FIELD
-from runner.backends.registry import EARLY, open_outside, place
+from runner.backends.registry import kind_of, kind_of_run, open_outside, place
 from runner.client.prepare import Prepared
 from runner.code import optimized
 from runner.code.archive import pack_run
@@ -45,7 +45,7 @@ def write_bundle(prepared: Prepared, *, inline: bool) -> Bundle:
         "start_from": prepared.begins,
         "changes": settings.to_json(prepared.changes),
     }
-    parts = {CODE: pack_run(resolved.project, spec, store)}
+    parts = {CODE: pack_run(resolved.project, spec, store, remote=kind_of(resolved.cluster).remote)}
     if prepared.lock is not None:
         parts[LOCK] = prepared.lock.encode()
     sealed = trust.seal({SPEC: encoded(spec), **parts})
@@ -61,7 +61,7 @@ def write_bundle(prepared: Prepared, *, inline: bool) -> Bundle:
                 bundle.store.put(key, manifest)
             submitted = {"job": resolved.job.name, "legs": spec["legs"], "by": user(), "inline": inline}
             submitted.update(sealed=sealed, signed=signed)
-            if resolved.cluster.backend in EARLY and not inline:
+            if kind_of(resolved.cluster).launches_early and not inline:
                 open_outside(bundle).launch()
             where = "" if inline else place(bundle)
             doing = Doing(str(RunState.SUBMITTED), "", where) if where else None
@@ -80,7 +80,7 @@ def _remove_half_made(bundle: Bundle, job: str) -> None:
     """
     with contextlib.suppress(StoreError, ApiError):
         with contextlib.suppress(FileNotFoundError):
-            if bundle.spec()["cluster"]["backend"] in EARLY and bundle.cluster():
+            if bundle.cluster() and kind_of_run(bundle).launches_early:
                 open_outside(bundle).remove()
         bundle.store.delete_tree("")
         bundle.leave_index()

@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from runner.backends.registry import kind_of
 from runner.client.guards import caller_file, check_callables, check_constants, refuse_while_loading
 from runner.client.start_from import beginning
 from runner.code import isolation, packages, references
@@ -100,13 +101,14 @@ def prepare(
     check_constants(job, project)
     resolved = resolve(job, project, project.store(store))
     resolved = dataclasses.replace(resolved, cluster=settings.place(resolved.cluster, placed))
-    if resolved.cluster.kubernetes is None:
+    kind = kind_of(resolved.cluster)
+    if not kind.remote:
         switches.check(os.environ, "your environment")
     forced = _forced(resolved, force)
     wanted = dict.fromkeys((*resolved.job.packages, *resolved.cluster.packages))
     lock = packages.lock(list(wanted)) if wanted else None
     found = facts.gather(resolved, forced, packages.versions(lock) if lock is not None else {})
-    made = plan.make_plan(resolved, found)
+    made = plan.make_plan(resolved, found, kind.layout(resolved.cluster))
     begins = None if start_from is None else beginning(resolved, start_from, start_with)
     return Prepared(resolved, found, made, lock, _source(given, project), changes, begins, forced)
 

@@ -12,7 +12,6 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from runner.backends.registry import EARLY
 from runner.client import revise
 from runner.client.prepare import Prepared
 from runner.client.run import Run
@@ -216,8 +215,6 @@ def _removed(run: Run) -> InputError:
 def _check_machines_again(run: Run, spec: Mapping[str, Any], done: Collection[str]) -> None:
     """As at submission, of what is left to do: it may be other workers, and the cluster another than it was."""
     cluster = wire.from_json(spec["cluster"])
-    if cluster.backend not in EARLY and cluster.address is None and not cluster.one_machine:
-        return
     if not run.is_here():
         raise InputError(
             f"the run is on {run.bundle.cluster().get('address', 'another cluster')}, which does not answer here",

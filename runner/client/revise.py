@@ -22,6 +22,7 @@ from types import ModuleType
 from typing import Any
 
 from runner.backends.entry import PROGRAMS, PROGRAMS_FIELD
+from runner.backends.registry import kind_of
 from runner.code import archive, optimized, references
 from runner.code.imported import import_folders
 from runner.code.modules import set_main
@@ -152,7 +153,8 @@ def _packed(question: Question, spec: Mapping[str, Any]) -> bytes:
     if question.job is None:
         for function in archive.functions_of(spec):
             references.resolve(function)
-    return archive.pack_run(question.project, spec, question.store)
+    remote = kind_of(wire.from_json(spec["cluster"])).remote
+    return archive.pack_run(question.project, spec, question.store, remote=remote)
 
 
 # -- the job ---------------------------------------------------------------------------------------------------------
@@ -286,7 +288,8 @@ def _check_stages(question: Question, before: Job, now: Job) -> None:
 
 def _spec(question: Question, resolved: Resolved) -> dict[str, Any]:
     root = question.project.root
-    legs = plan.legs(resolved)
+    layout = kind_of(resolved.cluster).layout(resolved.cluster)
+    legs = plan.legs(resolved, layout)
     if [list(leg) for leg in legs] != question.spec["legs"]:
         raise InputError(
             f"the stages would share machines in another way: {listed(map('+'.join, legs))}",
@@ -297,7 +300,7 @@ def _spec(question: Question, resolved: Resolved) -> dict[str, Any]:
         **question.spec,
         "job": wire.to_json(resolved.job, root),
         "datasets": wire.to_json(resolved.datasets, root),
-        "plan": plan.resized(question.spec["plan"], resolved),
+        "plan": plan.resized(question.spec["plan"], resolved, layout),
         "changes": {**question.spec.get("changes", {}), **settings.to_json(question.changes)},
     }
 

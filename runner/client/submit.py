@@ -8,8 +8,8 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from runner.backends.local import check as local_run
-from runner.backends.registry import EARLY, open_backend
+from runner.backends.local import check as this_machine
+from runner.backends.registry import kind_of, kind_of_run, open_backend
 from runner.client.bundling import write_bundle
 from runner.client.prepare import Carried, Prepared, prepare
 from runner.client.run import Run
@@ -93,7 +93,7 @@ def create(prepared: Prepared, *, inline: bool = False, say: Callable[[str], Any
         say(words)
     if inline:
         switches.check(os.environ, "your environment")
-        local_run.check_packages(prepared.resolved, prepared.plan, prepared.brought, inline=True)
+        this_machine.check_packages(prepared.resolved, prepared.plan, prepared.brought)
     bundle = write_bundle(prepared, inline=inline)
     return Run(prepared.resolved.store, bundle.run_id)
 
@@ -104,22 +104,11 @@ def check_machines(prepared: Prepared) -> list[str]:
     Returns:
         What is no hindrance and should be known, in sentences.
     """
-    if prepared.resolved.cluster.backend == "kuberay":
-        from runner.backends.kuberay import check as kube_run
-
-        return kube_run.check(prepared.resolved, prepared.plan)
-    if prepared.resolved.cluster.address is not None:
-        from runner.backends.ray import check as ray_run
-
-        ray_run.check(prepared.resolved, prepared.plan)
-    if prepared.resolved.cluster.one_machine:
-        local_run.check(prepared.plan)
-        local_run.check_packages(prepared.resolved, prepared.plan, prepared.brought)
-    return []
+    return kind_of(prepared.resolved.cluster).check(prepared.resolved, prepared.plan, prepared.brought)
 
 
 def launch(run: Run, inline: Resolved | None = None) -> None:
-    """Set a run going, where making its bundle has not done so already (Kubernetes).
+    """Set a run going, where making its bundle has not done so already.
 
     Args:
         inline: the resolved job, to run its stages in this process; None starts a supervisor, which outlives it.
@@ -131,11 +120,13 @@ def launch(run: Run, inline: Resolved | None = None) -> None:
         from runner.client.inline import run_inline
 
         run_inline(run, inline)
-    elif run.spec()["cluster"]["backend"] == "fake":
+        return
+    kind = kind_of_run(run.bundle)
+    if kind.supervised_here:
         from runner.control.supervisor import Supervisor
 
         Supervisor(run.bundle, open_backend(run.bundle)).run()
-    elif run.spec()["cluster"]["backend"] not in EARLY or fold(run.bundle.log.read()).resumed:
+    elif not kind.launches_early or fold(run.bundle.log.read()).resumed:
         try:
             with interrupts.held():
                 run.launch()
@@ -143,9 +134,3 @@ def launch(run: Run, inline: Resolved | None = None) -> None:
             told = amended(to_entry(error), before="no supervisor could be started")
             end_run(run.bundle, RunState.FAILED, told, {})
             raise
-
-
-# -- checks ----------------------------------------------------------------------------------------------------------
-
-
-# -- the bundle ------------------------------------------------------------------------------------------------------

@@ -98,12 +98,10 @@ def pack(
     return out.getvalue()
 
 
-def pack_run(project: ProjectFolder, spec: Mapping[str, Any], store: Store) -> bytes:
+def pack_run(project: ProjectFolder, spec: Mapping[str, Any], store: Store, *, remote: bool) -> bytes:
     """The zip of a run that has this spec, in the process that has loaded its job. See `pack`."""
     functions = functions_of(spec)
     files = [project.root / function.file for function in functions if function.file is not None]
-    cluster = spec["cluster"]
-    remote = cluster["backend"] == "kuberay" or cluster.get("address") is not None
     return pack(project, files, store, functions, remote=remote)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from runner.backends.base import Backend, DriverState
 from runner.backends.local import liveness
-from runner.backends.registry import EARLY, abandon, open_backend, place
+from runner.backends.registry import kind_of_run, open_backend, place
 from runner.control.decide import Action, End, Leave, Observation, Prepare, StartAttempt, StopDriver, decide
 from runner.errors import Fenced, RunnerError, internal
 from runner.process.private import argument_of
@@ -117,9 +117,9 @@ class Supervisor:
             return False
         return True
 
-    def interrupt(self, by: str) -> None:
-        """Ask for the run's end, as `runner cancel` does; safe in a signal handler."""
-        self._interrupted = by
+    def interrupted(self, number: int, frame: FrameType | None) -> None:
+        """Ask for the run's end, as `runner cancel` does; a signal handler."""
+        self._interrupted = signal.Signals(number).name
         self.backend.wake()
         self._woken.wake()
 
@@ -194,20 +194,20 @@ def main(argv: list[str]) -> int:
     argument = argument_of(argv)
     store = Store(argument["store"], argument["options"])
     bundle = Bundle(store, argument["run_id"], argument.get("sealed"))
-    early = bundle.spec()["cluster"]["backend"] in EARLY
-    if early and not _submitted(bundle) and abandon(bundle):
+    kind = kind_of_run(bundle)
+    if kind.launches_early and not _submitted(bundle) and kind.abandon(bundle):
         return 0
     supervisor = None
     try:
         supervisor = Supervisor(bundle, open_backend(bundle))
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, _leave if early else lambda n, _frame: supervisor.interrupt(signal.Signals(n).name))
+            signal.signal(number, _leave if kind.restarts else supervisor.interrupted)
         state = supervisor.run()
     except Exception as error:
         print("".join(traceback.format_exception(error)), file=sys.stderr, flush=True)
         told = error if isinstance(error, RunnerError) else internal(error)  # no code of the user runs here
-        return _failed(bundle, told, supervisor, again=early)
-    return 0 if early or state is RunState.SUCCEEDED else 1
+        return _failed(bundle, told, supervisor, again=kind.restarts)
+    return 0 if kind.restarts or state is RunState.SUCCEEDED else 1
 
 
 def _failed(bundle: Bundle, error: RunnerError, supervisor: Supervisor | None, *, again: bool) -> int:

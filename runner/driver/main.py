@@ -80,11 +80,10 @@ def _drive(argument: dict[str, Any], store: Store, bundle: Bundle, scratch: Path
     switches.check(os.environ, "the environment of the driver")
     parent = argument.get("parent")
     optimized.check(bundle.spec(), "the driver")
-    backend = bundle.spec()["cluster"]["backend"]
     legs = bundle.spec()["legs"]
     leg = legs[argument["leg"]]
     _bring_packages(bundle)
-    engine = SkipEngine() if argument.get("skip") else stages.open_engine(backend, bundle, leg)
+    engine = SkipEngine() if argument.get("skip") else stages.open_engine(bundle, leg)
     unpacked = references.code_folder()
     code = scratch / "code" if unpacked is None else unpacked / "project"
     if unpacked is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any, Protocol
 
+from runner.backends.registry import kind_of_run
 from runner.code import extras
 from runner.record.bundle import Bundle
 from runner.spec import wire
@@ -31,12 +32,12 @@ class Engine(Protocol):
         """End everything that was started."""
 
 
-def open_engine(backend: str, bundle: Bundle, leg: list[str]) -> Engine:
-    """The engine of a backend for a leg of stages; its slow parts start at once, beside whatever comes next."""
+def open_engine(bundle: Bundle, leg: list[str]) -> Engine:
+    """The engine of a run's backend for a leg of stages; its slow parts start at once, beside whatever comes next."""
     specs = [s for s in bundle.spec()["job"]["stages"] if s["name"] in leg]
     trains = any(spec["kind"] == "Train" for spec in specs)
     workers = max(_most(spec["workers"]) for spec in specs)
-    if backend in ("ray", "kuberay"):
+    if kind_of_run(bundle).on_ray:
         from runner.driver.engines.ray import RayEngine
 
         return RayEngine(workers, trains=trains)

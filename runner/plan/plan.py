@@ -11,6 +11,7 @@ from typing import Any
 from runner.errors import PlanError
 from runner.plan import graph
 from runner.plan.facts import DataFacts, Facts
+from runner.plan.layout import Layout
 from runner.plan.resolve import Resolved
 from runner.spec.job import Group, Prep, Stage, Train
 
@@ -63,7 +64,8 @@ class Plan:
     Args:
         legs: names of stages that one driver runs, one tuple a driver.
         early: for each leg whether its machines are asked for shortly before the leg before ends.
-        queue, priority: of its machines, on Kubernetes.
+        queue, priority: of its machines, where they are queued for.
+        one_machine, one_leg: of the machines, see `Layout`.
     """
 
     job: str
@@ -76,6 +78,8 @@ class Plan:
     early: tuple[bool, ...] = ()
     queue: str | None = None
     priority: str | None = None
+    one_machine: bool = False
+    one_leg: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """The plan as JSON."""
@@ -100,16 +104,18 @@ class Plan:
         return replace(self, stages=tuple(stages))
 
 
-def make_plan(resolved: Resolved, facts: Facts) -> Plan:
+def make_plan(resolved: Resolved, facts: Facts, layout: Layout) -> Plan:
     """The plan for a resolved job.
+
+    Args:
+        layout: of the machines that the job names.
 
     Raises:
         PlanError: a stage does not fit its group, or its input has no rows.
     """
     written = {name for stage in resolved.job.stages for name in graph.writes(stage)}
-    stages = tuple(_stage_plan(stage, resolved, facts, written) for stage in resolved.job.stages)
-    cut = legs(resolved)
-    where = resolved.cluster.kubernetes
+    stages = tuple(_stage_plan(stage, resolved, facts, written, layout) for stage in resolved.job.stages)
+    cut = legs(resolved, layout)
     return Plan(
         job=resolved.job.name,
         cluster=resolved.cluster_name,
@@ -118,24 +124,26 @@ def make_plan(resolved: Resolved, facts: Facts) -> Plan:
         currency=resolved.cluster.currency,
         stages=stages,
         legs=cut,
-        early=_early(resolved, cut),
-        queue=where.queue if where is not None else None,
-        priority=where.priority if where is not None else None,
+        early=_early(resolved, cut, layout),
+        queue=layout.queue,
+        priority=layout.priority,
+        one_machine=layout.one_machine,
+        one_leg=layout.one_leg,
     )
 
 
-def legs(resolved: Resolved) -> tuple[tuple[str, ...], ...]:
-    """Consecutive stages of one shape are one leg; on one machine, or on one Ray, every stage has the same.
+def legs(resolved: Resolved, layout: Layout) -> tuple[tuple[str, ...], ...]:
+    """Consecutive stages of one shape are one leg; where all share what is there, every stage has the same.
 
     Those whose machines come and go with their work are apart: a gang needs all of its own, for good.
     """
     names = [stage.name for stage in resolved.job.stages]
-    if resolved.cluster.backend in ("local", "ray"):
+    if layout.one_leg:
         return (tuple(names),)
     cut: list[list[str]] = []
     shape = None
     for stage in resolved.job.stages:
-        fewest, most = _range(stage, resolved)
+        fewest, most = _range(stage, layout)
         if (stage.on, fewest < most) != shape:
             cut.append([])
         cut[-1].append(stage.name)
@@ -143,22 +151,21 @@ def legs(resolved: Resolved) -> tuple[tuple[str, ...], ...]:
     return tuple(tuple(leg) for leg in cut)
 
 
-def resized(raw: dict[str, Any], resolved: Resolved) -> dict[str, Any]:
+def resized(raw: dict[str, Any], resolved: Resolved, layout: Layout) -> dict[str, Any]:
     """A plan as JSON with the workers and machines of a job that was changed since.
 
     Raises:
         PlanError: a stage does not fit its group.
     """
     stages = {stage.name: stage for stage in resolved.job.stages}
-    return {**raw, "stages": [{**line, **_size(stages[line["name"]], resolved)} for line in raw["stages"]]}
+    return {**raw, "stages": [{**line, **_size(stages[line["name"]], resolved, layout)} for line in raw["stages"]]}
 
 
-def _early(resolved: Resolved, legs: tuple[tuple[str, ...], ...]) -> tuple[bool, ...]:
+def _early(resolved: Resolved, legs: tuple[tuple[str, ...], ...], layout: Layout) -> tuple[bool, ...]:
     """It pays where machines take their time to come, nobody else is kept from them by a quota held twice, the end of
     the leg before can be foreseen (tasks are counted), and the leg is certain to need them (training always does).
     """
-    where = resolved.cluster.kubernetes
-    if where is None or where.queue is not None or not where.lead_s:
+    if not layout.lead_s:
         return (False,) * len(legs)
     stages = {stage.name: stage for stage in resolved.job.stages}
     found = [False]
@@ -169,9 +176,9 @@ def _early(resolved: Resolved, legs: tuple[tuple[str, ...], ...]) -> tuple[bool,
     return tuple(found)
 
 
-def _stage_plan(stage: Stage, resolved: Resolved, facts: Facts, written: set[str]) -> StagePlan:
+def _stage_plan(stage: Stage, resolved: Resolved, facts: Facts, written: set[str], layout: Layout) -> StagePlan:
     group = resolved.cluster.groups[stage.on]
-    size = _size(stage, resolved)
+    size = _size(stage, resolved, layout)
     inputs = tuple(_input_line(str(n), facts, resolved, written) for n in graph.reads(stage).values())
     _check_rows(stage, inputs)
     result = facts.done.get(stage.name)
@@ -194,16 +201,16 @@ def _stage_plan(stage: Stage, resolved: Resolved, facts: Facts, written: set[str
     )
 
 
-def _size(stage: Stage, resolved: Resolved) -> dict[str, Any]:
+def _size(stage: Stage, resolved: Resolved, layout: Layout) -> dict[str, Any]:
     """The fields of a StagePlan that say how many of which machines."""
     group = resolved.cluster.groups[stage.on]
-    fewest, most = _range(stage, resolved)
+    fewest, most = _range(stage, layout)
     return {
         "group": stage.on,
         "workers": most,
-        "machines": _machines(stage, most, group, resolved),
+        "machines": _machines(stage, most, group, layout),
         "fewest_workers": fewest,
-        "fewest_machines": _machines(stage, fewest, group, resolved),
+        "fewest_machines": _machines(stage, fewest, group, layout),
         "shape": {"cpu": group.cpu, "memory": group.memory, "gpu": group.gpu},
     }
 
@@ -241,16 +248,15 @@ def _check_rows(stage: Stage, inputs: tuple[DataLine, ...]) -> None:
             )  # fmt: skip
 
 
-def _range(stage: Stage, resolved: Resolved) -> tuple[int, int]:
-    """The fewest and the most workers. A queue admits a stage whole, so it does not grow there."""
+def _range(stage: Stage, layout: Layout) -> tuple[int, int]:
+    """The fewest and the most workers."""
     fewest, most = stage.worker_range
-    where = resolved.cluster.kubernetes
-    return (most, most) if where is not None and where.queue is not None else (fewest, most)
+    return (fewest, most) if layout.grows else (most, most)
 
 
-def _machines(stage: Stage, workers: int, group: Group, resolved: Resolved) -> int:
+def _machines(stage: Stage, workers: int, group: Group, layout: Layout) -> int:
     """Workers per machine follow from its shape: one per GPU, or else one per core."""
-    if resolved.cluster.one_machine:
+    if layout.one_machine:
         return 1
     per_machine = group.gpu or max(1, int(group.cpu))
     machines = math.ceil(workers / per_machine)

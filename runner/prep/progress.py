@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from runner.backends.registry import kind_of
 from runner.worker.scope import Scope
 
 COUNTS = ("rows_in", "processed", "filtered", "quarantined", "bytes_in")
@@ -66,5 +67,4 @@ def lead_s(scope: Scope, stage: str) -> float:
     early = (scope.spec.get("plan") or {}).get("early") or ()
     if following >= len(early) or not early[following] or scope.spec["legs"][scope.leg][-1] != stage:
         return 0.0
-    where = scope.cluster.kubernetes
-    return where.lead_s if where is not None else 0.0
+    return kind_of(scope.cluster).layout(scope.cluster).lead_s

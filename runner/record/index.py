@@ -75,7 +75,7 @@ class Doing:
     Args:
         state: as the log had it.
         stage: that is running; "" where none is.
-        where: the place whose API can say whether its supervisor lives (see `backends.base.place`).
+        where: the place whose API can say whether its supervisor lives (see `backends.registry.place`).
     """
 
     state: str

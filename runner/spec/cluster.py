@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
+from runner.spec import backends
 from runner.spec.checks import Fields, checked, parse_bytes
 from runner.untrusted import switches
 
-BACKENDS = ("local", "ray", "kuberay", "fake")
 VENDORS = {"nvidia": "nvidia.com/gpu", "amd": "amd.com/gpu"}
 
 _NAME_WORDS = "lower-case letters, digits and '-', a letter first"
@@ -220,7 +220,8 @@ class Cluster:
 
     Args:
         backend: 'local' (plain processes on this machine), 'ray' (a Ray started on this machine for the run, or
-            the one at `address`), 'kuberay' (RayJobs on Kubernetes) or 'fake' (nothing is started; for tests).
+            the one at `address`), 'kuberay' (RayJobs on Kubernetes), 'fake' (nothing is started; for tests), or one
+            that an installed package adds (entry points of the group `runner.backends`).
         groups: name -> Group; a stage asks for one with ``on=``.
         currency: of the prices, shown with them.
         kubernetes: for 'kuberay'.
@@ -239,7 +240,8 @@ class Cluster:
     def __post_init__(self) -> None:
         fields = Fields("Cluster")
         object.__setattr__(self, "packages", package_names(fields, self.packages))
-        fields.one_of("backend", self.backend, BACKENDS)
+        if not backends.is_known(self.backend):
+            fields.one_of("backend", self.backend, backends.known())
         if not isinstance(self.groups, Mapping) or not self.groups:
             raise fields.fail("groups", self.groups, "a mapping such as {'cpu': Group(cpu=4), 'gpu': Group(gpu=1)}")
         for name, group in self.groups.items():
@@ -254,11 +256,6 @@ class Cluster:
             self._check_machines(fields)
         if self.address is not None:
             self._check_address(fields)
-
-    @property
-    def one_machine(self) -> bool:
-        """Whether everything happens on the machine of who submits, where no scheduler sets anything apart."""
-        return self.backend == "local" or (self.backend == "ray" and self.address is None)
 
     @property
     def gpu_resources(self) -> frozenset[str]:

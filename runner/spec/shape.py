@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from runner.spec.job import Cluster, Group
+from runner.spec.job import Group
 
 
 @dataclass(frozen=True)
@@ -31,14 +30,17 @@ class RankShape:
         return {"CPU": float(self.cores), **({"GPU": float(self.gpus)} if self.gpus else {})}
 
 
-def share_of_rank(group: Group, cluster: Cluster) -> RankShape:
-    """A rank has one GPU, or one core, and its share of the machine's cores. On this machine nothing is set apart."""
-    if cluster.one_machine:
-        return RankShape(threads=told_threads(os.environ))
+def share_of_rank(group: Group, told: Mapping[str, str], *, one_machine: bool) -> RankShape:
+    """A rank has one GPU, or one core, and its share of the machine's cores.
+
+    Args:
+        told: the variables that the user has set for the rank's process; Ray sets some of its own, which say nothing.
+        one_machine: where no scheduler sets anything apart.
+    """
+    if one_machine:
+        return RankShape(threads=told_threads(told))
     ranks = group.gpu or max(1, int(group.cpu))
-    # Ray sets the variable in its processes, so there only what the cluster's file says is the user's word
-    told = told_threads(cluster.kubernetes.environment) if cluster.kubernetes is not None else None
-    return RankShape(max(1, int(group.cpu) // ranks), 1 if group.gpu else 0, group.pretend_gpu, told)
+    return RankShape(max(1, int(group.cpu) // ranks), 1 if group.gpu else 0, group.pretend_gpu, told_threads(told))
 
 
 def told_threads(environment: Mapping[str, str]) -> int | None:

@@ -182,7 +182,7 @@ class KubeRayOutside:
 
 
 def living(where: str) -> set[str] | None:
-    """See `base.living`: one request for all runs of a namespace."""
+    """See `Kind.living`: one request for all runs of a namespace."""
     rest, _, marked = where.rpartition("/")
     context, _, namespace = rest.rpartition("/")
     if not NAMESPACE.fits(namespace):

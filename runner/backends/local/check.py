@@ -36,20 +36,16 @@ def check(plan: Plan) -> None:
             )  # fmt: skip
 
 
-def check_packages(resolved: Resolved, plan: Plan, brought: Collection[str] = (), *, inline: bool = False) -> None:
+def check_packages(resolved: Resolved, plan: Plan, brought: Collection[str] = ()) -> None:
     """Raise MissingPackage where stages that are to run on this machine need what is not installed here.
 
     Args:
         brought: normal names of what the job brings.
-        inline: they run in this process, whatever the cluster.
     """
     skipped = {stage.name for stage in plan.stages if stage.action == "skip"}
-    stages = [stage for stage in resolved.job.stages if stage.name not in skipped]
-    for stage in stages:
-        for extra in _extras(stage):
+    for stage in resolved.job.stages:
+        for extra in () if stage.name in skipped else _extras(stage):
             extras.need(extra, f"{type(stage).__name__} '{stage.name}'", brought=brought)
-    if stages and resolved.cluster.backend == "ray" and not inline:
-        extras.need("ray", f"cluster '{resolved.cluster_name}'", brought=brought)
 
 
 def _extras(stage: Stage) -> Iterator[str]:

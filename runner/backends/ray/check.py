@@ -99,7 +99,7 @@ def _check_all_here(nodes: list[dict[str, Any]], store: str) -> None:
 
 def _check_fits(stage: StagePlan, cluster: Cluster, nodes: list[dict[str, Any]], where: str) -> None:
     """All ranks of a gang must have room at once when the cluster is empty; a prep makes do with one worker."""
-    share = share_of_rank(cluster.groups[stage.group], cluster).resources or {}
+    share = share_of_rank(cluster.groups[stage.group], {}, one_machine=False).resources or {}
     train = stage.kind == "train"
     each, count = (share, stage.workers) if train else ({"CPU": 1.0}, 1)
     room = sum(_room(node["resources_total"], each) for node in nodes)

@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from runner.backends.registry import kind_of
 from runner.code import references
 from runner.errors import Interrupted, OutOfMemory, RunFailed, RunnerError, WorkerAway, WorkerLost
 from runner.spec.job import Train
@@ -59,8 +60,8 @@ class RayGang:
 
     def run(self, stage: Train, scope: Scope, argument: dict[str, Any]) -> dict[str, Any]:
         """See `Gang.run`."""
-        shared = scope.cluster.address is not None
-        for name, value in {**_SETTINGS, **(_SHARED_SETTINGS if shared else {})}.items():
+        shared = _SHARED_SETTINGS if kind_of(scope.cluster).shared else {}
+        for name, value in {**_SETTINGS, **shared}.items():
             os.environ.setdefault(name, value)
         ray_session.start(scope.scratch, stage.workers)
         outcome: dict[str, Any] = {}
@@ -90,9 +91,11 @@ def _trainer(stage: Train, scope: Scope, argument: dict[str, Any]) -> Any:
 
     from runner.train.peers import COLLECTIVE_TIMEOUT_S, CPU_BACKEND, GPU_BACKEND
 
-    shape = share_of_rank(scope.cluster.groups[stage.on], scope.cluster)
+    kind, cluster = kind_of(scope.cluster), scope.cluster
+    one_machine = kind.layout(cluster).one_machine
+    shape = share_of_rank(cluster.groups[stage.on], kind.environment(cluster), one_machine=one_machine)
     gpu = shape.gpus > 0
-    if scope.cluster.one_machine:
+    if one_machine:
         gpu = ray.cluster_resources().get("GPU", 0) >= stage.workers
     return TorchTrainer(
         run_ray_rank,

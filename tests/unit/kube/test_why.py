@@ -8,8 +8,9 @@ import pytest
 
 from runner.kube import names
 from runner.kube.client import KubeError
-from runner.kube.why.seen import Reason, Seen, look
+from runner.kube.why.seen import Seen, look
 from runner.kube.why.why import reasons
+from runner.record.reasons import Reason
 from tests.unit.kube import kit
 from tests.unit.kube.kit import AT, AT_S, RUN
 

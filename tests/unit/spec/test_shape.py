@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from runner import Cluster, Group
+from runner import Group
 from runner.spec.shape import RankShape, share_of_rank
 
 
@@ -19,13 +19,11 @@ from runner.spec.shape import RankShape, share_of_rank
 )
 def test_a_rank_has_its_share_of_a_machine(group: Group, shape: RankShape) -> None:
     """On a cluster a rank has one GPU, or one core, and an equal share of the cores, at least one."""
-    assert share_of_rank(group, Cluster(backend="ray", address="http://head:8265")) == shape
+    assert share_of_rank(group, {}, one_machine=False) == shape
     assert shape.resources == {"CPU": float(shape.cores or 0), **({"GPU": 1.0} if shape.gpus else {})}
 
 
-def test_on_this_machine_nothing_is_set_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A group says nothing of a rank of another backend."""
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-        monkeypatch.delenv(name, raising=False)
-    assert share_of_rank(Group(cpu=8, gpu=2), Cluster(backend="ray")) == RankShape()
+def test_on_this_machine_nothing_is_set_apart() -> None:
+    """A group says nothing of a rank where all is on one machine."""
+    assert share_of_rank(Group(cpu=8, gpu=2), {}, one_machine=True) == RankShape()
     assert RankShape().resources is None

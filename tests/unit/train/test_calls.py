@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from runner.backends.registry import kind_of
 from runner.errors import SpecError
 from runner.spec.job import Cluster, Group, Kubernetes, Train
 from runner.spec.shape import share_of_rank, told_threads
@@ -126,8 +127,10 @@ def test_the_users_number_of_threads_wins(
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     assert told_threads(environment) == threads
-    assert share_of_rank(Group(cpu=8), Cluster(backend="ray")).threads == threads
-    assert share_of_rank(Group(cpu=8), Cluster(backend="ray", address="http://head:8265")).threads is None
     group = Group(cpu=8, memory="8GiB")
     pods = Cluster(backend="kuberay", groups={"cpu": group}, kubernetes=Kubernetes("image", environment=environment))
-    assert share_of_rank(group, pods).threads == threads
+    ray = Cluster(backend="ray", address="http://head:8265")
+    for cluster, expected in ((Cluster(backend="ray"), threads), (ray, None), (pods, threads)):
+        kind = kind_of(cluster)
+        shape = share_of_rank(group, kind.environment(cluster), one_machine=kind.layout(cluster).one_machine)
+        assert shape.threads == expected

@@ -1,0 +1,68 @@
+"""What there is to know of a Ray: one that is started on this machine for a run, or a cluster that is there already."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING
+
+from runner.backends.kind import Kind
+from runner.backends.local.kind import LocalKind
+from runner.plan.layout import Layout
+
+if TYPE_CHECKING:
+    from runner.backends.base import Backend, Outside
+    from runner.plan.plan import Plan
+    from runner.plan.resolve import Resolved
+    from runner.record.bundle import Bundle
+    from runner.spec.cluster import Cluster
+
+
+class RayHere(LocalKind):
+    """As plain processes on this machine, but that the driver starts a Ray for the run."""
+
+    on_ray = True
+
+    def check(self, resolved: Resolved, plan: Plan, brought: Collection[str] = ()) -> list[str]:
+        """See `Kind`."""
+        from runner.code import extras
+
+        told = super().check(resolved, plan, brought)
+        if any(stage.action != "skip" for stage in plan.stages):
+            extras.need("ray", f"cluster '{resolved.cluster_name}'", brought=brought)
+        return told
+
+
+class RayCluster(Kind):
+    """A cluster that others use too; supervisor and drivers are jobs of its Jobs API."""
+
+    remote = shared = on_ray = True
+
+    def layout(self, cluster: Cluster) -> Layout:
+        """See `Kind`."""
+        return Layout(one_leg=True)
+
+    def environment(self, cluster: Cluster) -> Mapping[str, str]:
+        """See `Kind`: that of the cluster's machines is nobody's wish."""
+        return {}
+
+    def check(self, resolved: Resolved, plan: Plan, brought: Collection[str] = ()) -> list[str]:
+        """See `Kind`."""
+        from runner.backends.ray.check import check
+
+        check(resolved, plan)
+        return []
+
+    def open(self, bundle: Bundle) -> Backend:
+        """See `Kind`."""
+        from runner.backends.ray.machines import RayJobsBackend
+
+        return RayJobsBackend(bundle)
+
+    def outside(self, bundle: Bundle) -> Outside:
+        """See `Kind`."""
+        from runner.backends.ray.client import RayJobsOutside
+
+        return RayJobsOutside(bundle)
+
+
+RAY_HERE, RAY_CLUSTER = RayHere(), RayCluster()
