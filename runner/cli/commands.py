@@ -21,7 +21,8 @@ from runner.cli.complete import (
     complete_state,
 )
 from runner.cli.console import Output, SubmitOutput, console, debugged, print_json, say
-from runner.errors import InternalError, Interrupted, RunnerError, internal
+from runner.code import extras
+from runner.errors import Interrupted, RunnerError, internal
 from runner.process import interrupts, streams
 
 #: Commands of which one wants to know whether they have started anything when they are interrupted.
@@ -68,8 +69,9 @@ class _Group(TyperGroup):
                 return self._interrupted(ctx)
             from runner.cli.failures import print_error
 
-            print_error(console(sys.stderr), internal(error))
-            raise typer.Exit(InternalError.exit_code) from None
+            found = extras.missed(error) or internal(error)
+            print_error(console(sys.stderr), found)
+            raise typer.Exit(found.exit_code) from None
 
     def _interrupted(self, ctx: Any) -> NoReturn:
         if ctx.invoked_subcommand in (None, *_STARTING):

@@ -6,6 +6,7 @@ What submitting, watching and reading need is installed with runner; these are i
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 from collections.abc import Collection, Mapping
 
@@ -56,6 +57,13 @@ def extra_for(error: BaseException) -> str:
     module = missing_module(error)
     found = (extra for extra, modules in EXTRAS.items() if module in modules)
     return "" if not module or _is_there(module) else next(found, "")
+
+
+def missed(error: BaseException) -> MissingPackage | None:
+    """The failed import of such a package, by a part of runner that nobody asked before; None for any other error."""
+    extra = extra_for(error)
+    words = f"this needs {missing_module(error)}, which is not installed on {os.uname().nodename}: "
+    return MissingPackage(words + command(extra)) if extra else None
 
 
 def missing_module(error: BaseException) -> str:

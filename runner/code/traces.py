@@ -32,7 +32,7 @@ def as_ours(error: BaseException) -> RunnerError:
     """What came out of a part of ours: the user's where their code is on its way, otherwise a bug of runner."""
     if isinstance(error, RunnerError):
         return _placed(error)
-    return as_users(error) if _last_user_frame(error.__traceback__) else internal(error)
+    return as_users(error) if _last_user_frame(error.__traceback__) else extras.missed(error) or internal(error)
 
 
 def _placed(error: RunnerError) -> RunnerError:

@@ -20,6 +20,7 @@ from runner.backends.kuberay.manifest import RAY_VERSION
 from runner.backends.registry import place
 from runner.code import extras
 from runner.code.extras import EXTRAS
+from runner.code.traces import as_ours
 from runner.driver import stages
 from runner.driver.engines.skip import SkipEngine
 from runner.errors import MissingPackage
@@ -33,7 +34,7 @@ from runner.spec import wire
 from runner.spec.job import Prep, Train
 from runner.worker import ray_session
 from tests import ROOT
-from tests.unit.cli.kit import FILES, unstarted, write_project
+from tests.unit.cli.kit import FILES, call, unstarted, write_project
 from tests.unit.record import spec_kit
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -203,8 +204,8 @@ def test_python_says_which_extra_it_misses(project: Path) -> None:
         "from runner import Job, Prep, Train, Cluster, Batch, Run, runs; runs()",
     ]  # fmt: skip
     ends = without({"torch", "safetensors"}, CALLS, calls=calls)
-    for call, kind, words in ends[:3]:
-        assert kind == "MissingPackage", (call, kind, words)
+    for line, kind, words in ends[:3]:
+        assert kind == "MissingPackage", (line, kind, words)
         assert words.endswith("pip install 'lake-runner[train]'"), words
     assert ends[3][1:] == ["", ""]
 
@@ -245,6 +246,22 @@ def test_a_machine_of_a_run_that_lacks_a_package_is_named(tmp_path: Path, monkey
     with pytest.raises(MissingPackage, match=f"^a Ray for the run{here}ray, "):
         ray_session.start(tmp_path, 1)
     assert exit_code_of(to_entry(MissingPackage("torch"))) == 2
+
+
+def test_an_import_that_nobody_foresaw_is_no_bug(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever in runner it fails, of a command and of a run: what is missing, and what to install; not a traceback."""
+
+    def fails(*_: Any) -> None:
+        raise ModuleNotFoundError("No module named 'kubernetes'", name="kubernetes.client")
+
+    monkeypatch.setattr(extras, "_is_there", lambda module: False)
+    monkeypatch.setattr("runner.cli.queries.open_run", fails)
+    words = "this needs kubernetes, which is not installed on .*: pip install 'lake-runner.kube.'"
+    assert re.fullmatch(f"error: {words}\n", call("status", code=2).stderr)
+    with pytest.raises(ModuleNotFoundError) as raised:
+        fails()
+    raised.value.__traceback__ = None  # none of it is the user's
+    assert re.fullmatch(words, str(as_ours(raised.value)))
 
 
 def test_a_folder_of_that_name_is_no_package(project: Path) -> None:
