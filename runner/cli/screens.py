@@ -65,7 +65,7 @@ class PlainScreen:
         """Nothing to put away."""
 
     def update(self, view: View, progress: Mapping[str, Progress], now: float) -> None:
-        """See `Screen`."""
+        """Draw how far every stage is."""
         for stage in view.stages.values():
             said = f"{stage.state} {stage.attempt}"
             if view.resumed is not None and stage.ended is not None and stage.ended < view.resumed:
@@ -90,7 +90,7 @@ class PlainScreen:
         self._waits = words
 
     def line(self, text: str) -> None:
-        """See `Screen`."""
+        """Write a line; what would move a cursor is shown, not obeyed."""
         self._stream.write(log_line(text) + "\n")
         self._stream.flush()
 
@@ -141,7 +141,7 @@ class LiveScreen:
         self._live.stop()
 
     def update(self, view: View, progress: Mapping[str, Progress], now: float) -> None:
-        """See `Screen`."""
+        """Draw how far every stage is."""
         names = max((len(name) for name in view.stages), default=0)
         lines = [
             stage_line(stage, progress[stage.name], names, self._console.width, now) for stage in view.stages.values()
@@ -160,7 +160,7 @@ class LiveScreen:
         self._waits = words
 
     def line(self, text: str) -> None:
-        """See `Screen`. Colours stay; whatever else moves the cursor does not."""
+        """Write a line; what would move a cursor is shown, not obeyed."""
         self._console.print(Text.from_ansi(log_line(text)), soft_wrap=True)
 
     def unfinished(self, text: str) -> None:

@@ -35,7 +35,7 @@ class Finder:
     def find_spec(
         cls, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """See importlib.abc.MetaPathFinder."""
+        """A file of the user's, by the name that `name_of` gives its path."""
         top = root or code_root.code_root()
         if not fullname.startswith(f"{__name__}.") or top is None:
             return None

@@ -21,7 +21,7 @@ class Loader(SourceFileLoader):
     """Python's own, but for young sources."""
 
     def get_code(self, fullname: str) -> CodeType | None:
-        """See importlib.abc.InspectLoader."""
+        """The code of a module, compiled from its source as it is now."""
         if time.time() - os.stat(self.path).st_mtime > _YOUNG_S:
             return super().get_code(fullname)
         return self.source_to_code(self.get_data(self.path), self.path)
@@ -40,7 +40,7 @@ class Finder:
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """See importlib.abc.MetaPathFinder."""
+        """A module below the folder, with the loader that does not trust the clock of a young source."""
         spec = PathFinder.find_spec(fullname, path, target)
         if spec is None or type(spec.loader) is not SourceFileLoader:
             return None

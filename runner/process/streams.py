@@ -75,7 +75,7 @@ class _Watched(io.FileIO):
     refused: OSError | None = None
 
     def write(self, data: Any) -> Any:
-        """See `io.FileIO`."""
+        """Write, and remember what the stream was refused with."""
         try:
             return super().write(data)
         except OSError as error:

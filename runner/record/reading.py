@@ -208,7 +208,7 @@ class _Reader:
 
     @property
     def unfinished(self) -> str:
-        """See `Tail.unfinished`."""
+        """What stands on the last line, which has no end yet."""
         return "" if self._mid_line else settled(b"".join(self._begun)).decode(errors="replace")
 
     def wind(self, number: int) -> None:
@@ -221,7 +221,7 @@ class _Reader:
         self._mid_line = self._offset > 0
 
     def skip(self) -> None:
-        """See `Tail.skip`."""
+        """Pass over what has been written so far."""
         names = self._bundle.offsets(self._folder)
         if names:
             self._offset = int(names[-1]) + len(self._bundle.segment(self._folder, names[-1]))

@@ -86,7 +86,7 @@ class RayOnDemand:
         self._began = start(scope.scratch, workers) or self._began
 
     def close(self) -> None:
-        """See `Engine`."""
+        """End the Ray, if one was started."""
         if self._began:
             stop()
 

@@ -22,7 +22,7 @@ _CHANGERS = ("functools.update_wrapper",)
 
 
 class World(Protocol):
-    """See `plain.World`."""
+    """What is needed to know of other modules: which names lead where."""
 
     def full_name(self, module: Module, chain: Chain) -> str | None: ...
 

@@ -460,7 +460,7 @@ class Slice:
     # -- for Plain -----------------------------------------------------------------------------------------------
 
     def full_name(self, module: Module, chain: Chain) -> str | None:
-        """See `World`."""
+        """``numpy.array`` for what an import brought from elsewhere; None for what is the user's own, or unknown."""
         bound = module.bound_imports.get(chain[0], [])
         if not bound or any(not s.is_import for s in module.binders.get(chain[0], []) if not _guarded(s)):
             return None
@@ -472,7 +472,7 @@ class Slice:
         return ".".join((*base, *attribute, *chain[1:]))
 
     def definitions(self, module: Module, chain: Chain) -> list[tuple[Module, Statement]]:
-        """See `World`."""
+        """The user's own functions, classes and assignments that a chain of names leads to."""
         return list(self._definitions(module, chain, set()))
 
     def _definitions(

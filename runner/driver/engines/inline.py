@@ -12,11 +12,11 @@ class InlineEngine(RayOnDemand):
     """An `Engine` for this process."""
 
     def pool(self, stage: str, workers: tuple[int, int], scope: Scope) -> Pool:
-        """See `Engine`."""
+        """The calling process, which does one item after another."""
         return InlinePool(scope.stop)
 
     def gang(self) -> Gang:
-        """See `Engine`."""
+        """The calling process, as the only rank."""
         from runner.train.gang.inline import InlineGang
 
         return InlineGang()

@@ -34,7 +34,7 @@ class LocalEngine(RayOnDemand):
         return ProcessPool(min(most, max(fewest, os.cpu_count() or 1)), scope, stage)
 
     def gang(self) -> Gang:
-        """See `Engine`."""
+        """The launcher of ranks that are forked from a server with torch imported."""
         from runner.train.gang.local import LocalGang
 
         return LocalGang()

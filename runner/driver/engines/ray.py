@@ -21,20 +21,20 @@ class RayEngine:
         self._started = threading.Lock()
 
     def pool(self, stage: str, workers: tuple[int, int], scope: Scope) -> Pool:
-        """See `Engine`."""
+        """Actors of Ray: of a range as many as there is room for."""
         self.ray(scope, workers[1])
         return RayPool(workers, scope, stage)
 
     def gang(self) -> Gang:
-        """See `Engine`."""
+        """The launcher of ranks by Ray Train."""
         from runner.train.gang.ray import RayGang
 
         return RayGang()
 
     def ray(self, scope: Scope, workers: int) -> None:
-        """See `Engine`."""
+        """Start the run's own Ray, or join that of the cluster."""
         ray_session.start(scope.scratch, max(workers, self._workers))
 
     def close(self) -> None:
-        """See `Engine`."""
+        """Leave the Ray; one that was started here ends."""
         ray_session.stop()

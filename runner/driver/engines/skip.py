@@ -14,19 +14,19 @@ class SkipEngine:
     """See `Engine`; whoever asks it for processes learns that the leg needs machines after all."""
 
     def pool(self, stage: str, workers: tuple[int, int], scope: Scope) -> Pool:
-        """See `Engine`."""
+        """None: whoever asks for one learns that the leg needs machines after all."""
         _needed(stage)
 
     def gang(self) -> Gang:
-        """See `Engine`."""
+        """None: whoever asks for one learns that the leg needs machines after all."""
         _needed("a training")
 
     def ray(self, scope: Scope, workers: int) -> None:
-        """See `Engine`."""
+        """None: whoever asks for one learns that the leg needs machines after all."""
         _needed("a whole-dataset transform")
 
     def close(self) -> None:
-        """See `Engine`."""
+        """Nothing was started."""
 
 
 def _needed(what: str) -> NoReturn:

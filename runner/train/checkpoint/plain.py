@@ -37,13 +37,13 @@ class _StateWriter(Writer):
         super().__init__(state_classes.reference, "ctx.track")
 
     def encode(self, value: Any, path: str) -> Any:
-        """See `Writer.encode`."""
+        """JSON of a value; a partial is refused, since to make it again would call a function."""
         if type(value) is functools.partial:
             raise self.refused(path, value, "calls a function", "")
         return super().encode(value, path)
 
     def refused(self, path: str, value: Any, why: str, todo: str) -> SpecError:
-        """See `Writer.refused`."""
+        """The error of a value that cannot be kept, with what a state may hold."""
         found = super().refused(path, value, why, todo)
         return SpecError(found.found, allowed=_ALLOWED, todo="keep plain values of it in the state", where=found.where)
 

@@ -49,7 +49,7 @@ class LocalGang:
     _ranks: list[_Rank] = field(default_factory=list)
 
     def run(self, stage: Train, scope: Scope, argument: dict[str, Any]) -> dict[str, Any]:
-        """See `Gang.run`."""
+        """Fork the ranks from a server that has imported torch, and wait for all of them."""
         gang_server.warm_up()
         self._ranks = []
         try:

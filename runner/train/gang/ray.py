@@ -59,7 +59,7 @@ class RayGang:
     """Ranks as actors of Ray Train. The caller ends the Ray, or its own process, and they go with it."""
 
     def run(self, stage: Train, scope: Scope, argument: dict[str, Any]) -> dict[str, Any]:
-        """See `Gang.run`."""
+        """Start the ranks by Ray Train on the machines of the cluster, and wait for all of them."""
         shared = _SHARED_SETTINGS if kind_of(scope.cluster).shared else {}
         for name, value in {**_SETTINGS, **shared}.items():
             os.environ.setdefault(name, value)

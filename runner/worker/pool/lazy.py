@@ -24,7 +24,7 @@ class LazyPool:
     def map(
         self, fn: Callable[[Any], Any], items: Iterable[Any], timeout_s: float | None = None
     ) -> Iterator[tuple[int, Any]]:
-        """See `Pool.map`."""
+        """As of every pool; the first item starts it."""
         waiting = list(items)
         if not waiting:
             return iter(())
@@ -33,7 +33,7 @@ class LazyPool:
         return self._pool.map(fn, waiting, timeout_s)
 
     def close(self) -> None:
-        """See `Pool.close`."""
+        """End the pool, if an item has started it."""
         if self._pool is not None:
             self._pool.close()
 

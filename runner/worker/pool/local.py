@@ -61,7 +61,7 @@ class ProcessPool:
     def map(
         self, fn: Callable[[Any], Any], items: Iterable[Any], timeout_s: float | None = None
     ) -> Iterator[tuple[int, Any]]:
-        """See Pool.map."""
+        """As of every pool, by processes: each has one item at a time."""
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         program = pickle.dumps(fn)
         told: set[int] = set()

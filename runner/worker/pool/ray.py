@@ -64,7 +64,7 @@ class RayPool:
     def map(
         self, fn: Callable[[Any], Any], items: Iterable[Any], timeout_s: float | None = None
     ) -> Iterator[tuple[int, Any]]:
-        """See Pool.map."""
+        """As of every pool, by actors: each has one item at a time."""
         actors, deadline = self._actors, None if timeout_s is None else time.monotonic() + timeout_s
         program = self._ray.put(pickle.dumps(fn))
         waiting = collections.deque(_Item(index, value) for index, value in enumerate(items))
