@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from runner.backends.base import Outside
 from runner.backends.registry import open_outside
 from runner.client.patience import Patience
-from runner.errors import ApiError, Fenced, InputError, RunFailed, StoreError, listed, suggest
+from runner.errors import ApiError, Cause, Fenced, InputError, RunFailed, StoreError, listed, suggest
 from runner.record import kept
 from runner.record import why as log_why
 from runner.record.bundle import Bundle
@@ -80,7 +80,7 @@ class Run:
 
     @property
     def error(self) -> dict[str, Any] | None:
-        """What failed: "class" (its name in `runner.errors`), "message", "stage", "rank", "trace"."""
+        """What failed: "class" and "cause" (as `runner.errors` has them), "message", "stage", "rank", "trace"."""
         error = self.view().error
         return None if error is None else {"stage": None, "rank": None, "trace": "", **error}
 
@@ -248,7 +248,8 @@ class Run:
         """Raise what made the run fail, if it did."""
         view = view or self.view()
         if view.state is not RunState.SUCCEEDED and not view.is_complete:
-            raise from_entry(view.error or entry_of(RunFailed, f"the run {self.id} ended as {view.state}"))
+            cause = Cause.CANCELLED if view.state is RunState.CANCELLED else None
+            raise from_entry(view.error or entry_of(RunFailed, f"the run {self.id} ended as {view.state}", cause))
 
     def resume(self, **options: Any) -> Run:
         """Go on with the run; see `runner.resume` for what may be changed. Returns this run."""
@@ -301,7 +302,7 @@ class Run:
                 allowed="a run on a Kubernetes that is gone", todo="cancel it without --gone", where=self.id,
             )  # fmt: skip
         words = f"{by} says that its cluster {address} is gone"
-        end_run(self.bundle, RunState.CANCELLED, entry_of(RunFailed, words), {"unknown": words})
+        end_run(self.bundle, RunState.CANCELLED, entry_of(RunFailed, words, Cause.CANCELLED), {"unknown": words})
         return fold(self.bundle.log.read())
 
     def reap(self) -> View:

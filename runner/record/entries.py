@@ -56,7 +56,7 @@ def checkpoint_key(value: object, at: str) -> None:
 ERROR = record(
     {"class": text, "message": text},
     {
-        "trace": maybe(text), "rank": maybe(count), "stage": maybe(text), "causes": several(text),
+        "cause": text, "trace": maybe(text), "rank": maybe(count), "stage": maybe(text), "causes": several(text),
         "parts": maybe(record({"found": text}, {"allowed": text, "todo": text, "where": text})),
     },
 )  # fmt: skip

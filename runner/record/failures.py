@@ -7,6 +7,7 @@ from typing import Any
 
 from runner.errors import (
     ApiError,
+    Cause,
     DataError,
     Explained,
     Fenced,
@@ -42,13 +43,19 @@ NAMES: dict[str, type[RunnerError]] = {
         StageTimeout, Fenced, InternalError, ApiError, Interrupted,
     )
 }  # fmt: skip
+_CAUSES = frozenset(map(str, Cause))
 #: Characters of an error's words that a log keeps, and of each end where there are more.
 _LONGEST, _KEPT = 200_000, 90_000
 
 
-def entry_of(kind: type[RunnerError], message: str, **more: Any) -> dict[str, Any]:
-    """What a log keeps of an error that nothing raised: "class", "message", "trace", "rank"."""
-    return {"class": kind.__name__, "message": _cut(message), "trace": "", "rank": None, **more}
+def entry_of(kind: type[RunnerError], message: str, cause: Cause | None = None, **more: Any) -> dict[str, Any]:
+    """What a log keeps of an error that nothing raised: "class", "cause", "message", "trace", "rank".
+
+    Args:
+        cause: that of the class if it is not given.
+    """
+    told = str(cause or kind.cause)
+    return {"class": kind.__name__, "cause": told, "message": _cut(message), "trace": "", "rank": None, **more}
 
 
 def _cut(words: str) -> str:
@@ -62,7 +69,7 @@ def to_entry(error: RunnerError) -> dict[str, Any]:
     """An error as a log keeps it: as `entry_of`, and of one in four parts these as "parts"."""
     kind = next(each for each in type(error).__mro__ if NAMES.get(each.__name__) is each)
     message = getattr(error, "message", None) or str(error)
-    entry = entry_of(kind, message, trace=_cut(error.trace), rank=getattr(error, "rank", None))
+    entry = entry_of(kind, message, error.cause, trace=_cut(error.trace), rank=getattr(error, "rank", None))
     if isinstance(error, Explained):
         parts = {"found": error.found, "allowed": error.allowed, "todo": error.todo, "where": error.where}
         entry["parts"] = {name: _cut(words) for name, words in parts.items()}
@@ -88,7 +95,14 @@ def amended(entry: Mapping[str, Any], *, before: str = "", causes: Iterable[str]
 
 
 def from_entry(entry: Mapping[str, Any]) -> RunnerError:
-    """The error that a log keeps, of its class. One that only a newer runner knows is a RunFailed."""
+    """The error that a log keeps, of its class and cause. One that only a newer runner knows is a RunFailed."""
+    error, cause = _of_class(entry), cause_of(entry)
+    if error.cause is not cause:
+        error.cause = cause
+    return error
+
+
+def _of_class(entry: Mapping[str, Any]) -> RunnerError:
     kind, message = NAMES.get(entry["class"], RunFailed), visible(str(entry["message"]))
     trace = visible(entry.get("trace") or "")
     if issubclass(kind, UserCodeError):
@@ -104,6 +118,12 @@ def from_entry(entry: Mapping[str, Any]) -> RunnerError:
     if trace:
         error.trace = trace
     return error
+
+
+def cause_of(entry: Mapping[str, Any]) -> Cause:
+    """What made it fail; that of its class in an entry of before there were causes, and one that is not known."""
+    named = entry.get("cause")
+    return Cause(named) if named in _CAUSES else NAMES.get(entry["class"], RunFailed).cause
 
 
 def is_a(entry: Mapping[str, Any] | None, kind: type[RunnerError]) -> bool:

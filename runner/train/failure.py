@@ -6,18 +6,16 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from runner.code import references
-from runner.errors import RunnerError
+from runner.errors import Cause, RunnerError
+from runner.train import peer_words
 
 if TYPE_CHECKING:
     from runner.train.place import Place
-
-#: Words of gloo, NCCL and the store for a peer that went away.
-_ECHOES = ("connection closed by peer", "connection reset by peer", "broken pipe", "gloo/", "nccl error", "tcpstore")
 
 
 @dataclass(frozen=True)
@@ -27,18 +25,28 @@ class Failure:
     Args:
         at: seconds since 1970. A rank reports before it closes its connections, so what it causes comes later.
         error: an exception of runner that can be pickled.
-        echo: it looks like the consequence of another rank's end (a lost connection), not like a cause.
+        cause: what made it fail; that of the error if nothing else is known.
     """
 
     rank: int
     at: float
     error: RunnerError
-    echo: bool = False
+    cause: Cause
+
+    @classmethod
+    def now(cls, rank: int, error: RunnerError) -> Failure:
+        """At this moment, for the error's own cause."""
+        return cls(rank, time.time(), error, error.cause)
+
+    @property
+    def is_echo(self) -> bool:
+        """Whether it tells of another rank's end (a lost connection), and not why that one ended."""
+        return self.cause is Cause.PEER_AWAY
 
 
 def first_failure(failures: list[Failure]) -> RunnerError:
     """The failure to show: the earliest cause; where there are only echoes, the earliest of them."""
-    causes = [failure for failure in failures if not failure.echo]
+    causes = [failure for failure in failures if not failure.is_echo]
     return min(causes or failures, key=lambda failure: failure.at).error
 
 
@@ -46,23 +54,13 @@ def failure(rank: int, error: BaseException) -> Failure:
     """The report of `error`; also prints the whole traceback to the rank's log."""
     at = time.time()
     traceback.print_exception(error, file=sys.stderr)
-    return Failure(rank, at, as_runner_error(rank, error), is_echo(error))
+    told = as_runner_error(rank, error)
+    return Failure(rank, at, told, peer_words.of_exception(error) or told.cause)
 
 
 def as_runner_error(rank: int, error: BaseException) -> RunnerError:
     """An exception of ours as it is; anything else is the user's, with the user's frames only."""
     return references.as_users(error, rank=rank)
-
-
-def is_echo(error: BaseException) -> bool:
-    """Whether the exception, or one that it was raised from, tells of a lost connection between ranks."""
-    import torch.distributed as dist
-
-    return any(
-        isinstance(e, dist.DistError)
-        or (isinstance(e, RuntimeError | ConnectionError) and any(word in str(e).lower() for word in _ECHOES))
-        for e in _chain(error)
-    )
 
 
 def end_by_force(place: Place) -> Callable[[RunnerError], None]:
@@ -71,16 +69,7 @@ def end_by_force(place: Place) -> Callable[[RunnerError], None]:
     def end(error: RunnerError) -> None:
         print(f"runner: {error}; this rank is stuck in a call and is ended", file=sys.stderr, flush=True)
         if place.reports is not None:
-            place.reports.send(("failure", Failure(place.rank, time.time(), error)))
+            place.reports.send(("failure", Failure.now(place.rank, error)))
         os._exit(1)
 
     return end
-
-
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    seen: set[int] = set()
-    current: BaseException | None = error
-    while current is not None and id(current) not in seen:
-        seen.add(id(current))
-        yield current
-        current = current.__cause__ or current.__context__

@@ -123,4 +123,4 @@ def _report(reports: Connection, number: int, error: BaseException) -> None:
     except OSError:
         return  # the driver is gone
     except Exception as broken:  # an exception of ours that does not pickle is a fault of ours, and still told
-        reports.send(("failure", Failure(number, time.time(), InternalError(f"{error!r} ({broken!r})"))))
+        reports.send(("failure", Failure.now(number, InternalError(f"{error!r} ({broken!r})"))))

@@ -100,7 +100,7 @@ class LocalGang:
             failures = [rank.failure for rank in self._ranks if rank.failure is not None]
             if failures:
                 settled = settled or time.monotonic() + _SETTLE_S
-                if any(not failure.echo for failure in failures) or time.monotonic() > settled:
+                if any(not failure.is_echo for failure in failures) or time.monotonic() > settled:
                     break
         failures = [rank.failure for rank in self._ranks if rank.failure is not None]
         if failures:
@@ -137,7 +137,7 @@ class LocalGang:
         if rank.failure is None and rank.result is None:
             how = processes.exit_words(rank.process.exitcode or 0)
             error = WorkerLost(f"rank {rank.number} of {len(self._ranks)} ended without a result: {how}")
-            rank.failure = Failure(rank.number, time.time(), error)
+            rank.failure = Failure.now(rank.number, error)
 
     def _results(self) -> list[dict[str, Any]]:
         return [rank.result or {} for rank in self._ranks]

@@ -6,7 +6,6 @@ It places the ranks, sets up their process group and tells which ended how. Retr
 from __future__ import annotations
 
 import os
-import re
 import secrets
 import sys
 import threading
@@ -16,12 +15,12 @@ from typing import Any
 
 from runner.backends.registry import kind_of
 from runner.code import references
-from runner.errors import Interrupted, OutOfMemory, RunFailed, RunnerError, WorkerAway, WorkerLost
+from runner.errors import Interrupted, RunFailed, RunnerError, WorkerAway
 from runner.spec.job import Train
 from runner.spec.shape import share_of_rank
 from runner.train import accelerator
 from runner.train.failure import Failure, first_failure
-from runner.worker import ray_session
+from runner.worker import ray_session, ray_words
 from runner.worker.node import Node
 from runner.worker.scope import Scope
 
@@ -41,10 +40,6 @@ _LOOK_S = 0.2
 #: Seconds for which a rank keeps an echo to itself. Ray Train ends the gang at the first error that it sees, and it
 #: sees a dead process later than the survivors' lost connections; there is no event to wait for.
 _SETTLE_S = 3.0
-
-_EXIT = re.compile(r"\bexit(ed)?\b (type|detail|code|with)", re.IGNORECASE)
-#: What Ray says, in text alone, of a process that its memory monitor ended, and of one that does not answer.
-_LOW_ON_MEMORY, _UNAVAILABLE = "low on memory", "is unavailable"
 
 
 class Told(Exception):
@@ -152,7 +147,7 @@ def run_ray_rank(config: dict[str, Any]) -> dict[str, Any]:
         return run_rank(place, stage, scope, config["argument"])
     except BaseException as error:
         told = failure(place.rank, error)
-        if told.echo:
+        if told.is_echo:
             time.sleep(_SETTLE_S)
         raise Told(told) from None
     finally:
@@ -169,7 +164,7 @@ def _explained(error: BaseException, stage: Train) -> BaseException:
     if isinstance(error, WorkerGroupError):
         failures = [_failure(rank, e, stage.workers) for rank, e in error.worker_failures.items()]
         first = first_failure(failures)
-        if all(failure.echo for failure in failures):  # whoever died has not said a word, and Ray has not seen it yet
+        if all(each.is_echo for each in failures):  # whoever died has not said a word, and Ray has not seen it yet
             return WorkerAway(f"a rank of {stage.workers} is gone; another one says: {first}")
         return first
     if isinstance(error, ControllerError):
@@ -182,22 +177,6 @@ def _failure(rank: int, error: BaseException, workers: int) -> Failure:
     if isinstance(error, Told):
         return error.failure
     if isinstance(error, RunnerError):
-        return Failure(rank, time.time(), error)
-    cause = str(getattr(error, "health_check_failure", error))
-    kind: type[WorkerLost] = WorkerLost
-    if _LOW_ON_MEMORY in cause:
-        kind = OutOfMemory
-    elif _UNAVAILABLE in cause:
-        kind = WorkerAway
-    return Failure(rank, time.time(), kind(f"rank {rank} of {workers} ended without a result: {_how(cause)}"))
-
-
-def _how(cause: str) -> str:
-    """The line of Ray's that tells how a process ended. Its memory monitor lists processes, whose command lines may say
-    anything.
-    """
-    lines = [line.strip() for line in cause.splitlines()]
-    if _LOW_ON_MEMORY in cause:
-        told = next((line for line in lines if "Memory on the node" in line), "")
-        return f"out of memory: Ray's monitor ended it. {told[told.find('Memory on the node') :]}".strip()
-    return next((line for line in lines if _EXIT.search(line)), cause.strip())
+        return Failure.now(rank, error)
+    words = str(getattr(error, "health_check_failure", error))
+    return Failure.now(rank, ray_words.lost(f"rank {rank} of {workers} ended without a result", words))

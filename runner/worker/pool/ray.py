@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from runner.code import references
-from runner.errors import Interrupted, PlanError, StageTimeout, WorkerLost
+from runner.errors import Interrupted, PlanError, StageTimeout
+from runner.worker import ray_words
 from runner.worker.node import Node
 from runner.worker.pool import child as pool_worker
 
@@ -110,8 +111,8 @@ class RayPool:
             self._actors.kill(item.worker)
             if self._actors.grows and item.tries < MOST_TRIES:
                 return None
-            words = f"worker prep-{item.worker} died while it worked on {item.value}: {_words(error)}"
-            raise WorkerLost(words) from None
+            words = f"worker prep-{item.worker} died while it worked on {item.value}"
+            raise ray_words.lost(words, str(error)) from None
         if kind == "error":
             raise value
         return (value,)
@@ -183,7 +184,7 @@ class _Actors:
             self.kill(number)
             self._dead_at_start += 1
             if not self.grows or self._dead_at_start >= MOST_TRIES:
-                raise WorkerLost(f"worker prep-{number} died at its start: {_words(error)}") from None
+                raise ray_words.lost(f"worker prep-{number} died at its start", str(error)) from None
 
     def kill(self, number: int) -> None:
         """End an actor, whatever it does."""
@@ -196,10 +197,6 @@ class _Actors:
         """End them all."""
         for number in list(self._there):
             self.kill(number)
-
-
-def _words(error: Exception) -> str:
-    return " ".join(str(error).split())
 
 
 class _Actor:

@@ -13,6 +13,7 @@ from runner import errors
 from runner.code import references
 from runner.errors import (
     ApiError,
+    Cause,
     DataError,
     Explained,
     InputError,
@@ -27,7 +28,7 @@ from runner.errors import (
     WorkerLost,
 )
 from runner.kube.client import KubeError
-from runner.record.failures import NAMES, amended, entry_of, exit_code_of, from_entry, is_a, to_entry
+from runner.record.failures import NAMES, amended, cause_of, entry_of, exit_code_of, from_entry, is_a, to_entry
 from runner.train.failure import as_runner_error
 from runner.worker.pool.child import answer
 
@@ -65,6 +66,24 @@ def test_a_class_that_the_log_has_no_name_for_is_kept_as_its_base() -> None:
     """An error of the Kubernetes API comes back as one of an API; one that only a newer runner knows as a failure."""
     assert to_entry(KubeError(403, "Forbidden", "no"))["class"] == "ApiError"
     assert type(from_entry(entry_of(RunFailed, "x") | {"class": "OfTheFuture"})) is RunFailed
+
+
+@pytest.mark.parametrize("kind", NAMES.values(), ids=NAMES)
+def test_an_error_keeps_its_cause_through_the_log(kind: type[RunnerError]) -> None:
+    """Also one that is told more precisely than by its class."""
+    error = made(kind)
+    assert to_entry(error)["cause"] == error.cause
+    error.cause = Cause.PREEMPTED
+    assert from_entry(json.loads(json.dumps(to_entry(error)))).cause is Cause.PREEMPTED
+
+
+def test_an_entry_of_before_there_were_causes_has_that_of_its_class() -> None:
+    """A run of then is read and resumed; so is one whose cause only a newer runner knows."""
+    entry = entry_of(OutOfMemory, "no room")
+    assert cause_of({**entry, "cause": "of the future"}) is Cause.OUT_OF_MEMORY
+    del entry["cause"]
+    assert cause_of(entry) is from_entry(entry).cause is Cause.OUT_OF_MEMORY
+    assert cause_of({**entry, "class": "OfTheFuture"}) is Cause.FAILED
 
 
 def test_a_store_that_is_away_is_no_wrong_input() -> None:

@@ -13,11 +13,13 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from runner.errors import StageTimeout, UserCodeError, WorkerLost
-from runner.train import watchdog
-from runner.train.failure import Failure, first_failure, is_echo
+from runner.errors import Cause, StageTimeout, UserCodeError, WorkerLost
+from runner.train import peer_words, watchdog
+from runner.train.failure import Failure, first_failure
 from runner.train.parallel import may_settle, settle_buckets
 from runner.train.watchdog import Watchdog
+
+AWAY = Cause.PEER_AWAY
 
 
 @pytest.fixture
@@ -97,43 +99,27 @@ def test_thread_stuck_in_a_call_is_ended_by_force(monkeypatch: pytest.MonkeyPatc
 
 def test_first_cause_wins_over_its_echoes() -> None:
     """Of several failures the earliest cause is told; an echo only where there is no cause."""
-    echo = Failure(0, 1.0, UserCodeError("lost connection", rank=0), echo=True)
-    cause = Failure(2, 3.0, WorkerLost("rank 2 of 3 was killed"))
-    later = Failure(1, 4.0, UserCodeError("later", rank=1))
+    echo = Failure(0, 1.0, UserCodeError("lost connection", rank=0), Cause.PEER_AWAY)
+    cause = Failure(2, 3.0, WorkerLost("rank 2 of 3 was killed"), Cause.MACHINE_LOST)
+    later = Failure(1, 4.0, UserCodeError("later", rank=1), Cause.USER_ERROR)
     assert first_failure([echo, later, cause]) is cause.error
     assert first_failure([echo]) is echo.error
 
 
-def test_echoes_are_known_through_the_users_wrapping() -> None:
-    """A lost connection is seen as one also where the user's code raised something else from it."""
-    lost = RuntimeError("[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:547] Connection closed by peer")
-    wrapped = ValueError("the step failed")
-    wrapped.__cause__ = lost
-    assert is_echo(wrapped)
-    assert not is_echo(RuntimeError("shapes do not match"))
-
-
 @pytest.mark.parametrize(
-    ("cause", "words"),
+    ("error", "cause"),
     [
-        (
-            "1 worker(s) were killed due to the node running low on memory. \nMemory on the node (IP: 10.244.0.61, ID: "
-            "7f) was 2.86GB used / 3.00GB limit (0.953)\nTop 10 memory users: PID MEM(GB) COMMAND\n"
-            "191 0.05 python -c import os; os._exit(0)",
-            "out of memory: Ray's monitor ended it. Memory on the node (IP: 10.244.0.61, ID: 7f) was 2.86GB used / "
-            "3.00GB limit (0.953)",
-        ),
-        (
-            "The actor died unexpectedly before finishing this task.\n  Worker exit type: SYSTEM_ERROR Worker exit "
-            "detail: Worker unexpectedly exits with a connection error code 2.",
-            "Worker exit type: SYSTEM_ERROR Worker exit "
-            "detail: Worker unexpectedly exits with a connection error code 2.",
-        ),
-        ("no words that are known", "no words that are known"),
+        (RuntimeError("[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:547] Connection closed by peer"), AWAY),
+        (RuntimeError("NCCL error in: ProcessGroupNCCL.cpp:1268, unhandled system error"), AWAY),
+        (dist.DistBackendError("a collective was aborted"), AWAY),
+        (ConnectionResetError("[Errno 104] Connection reset by peer"), AWAY),
+        (RuntimeError("shapes do not match"), None),
+        (ValueError("gloo/ is a word of the user's"), None),
     ],
 )
-def test_how_a_rank_ended_is_told_in_one_line(cause: str, words: str) -> None:
-    """What Ray says of it, without its lists of processes and of documentation."""
-    from runner.train.gang.ray import _how
-
-    assert _how(cause) == words
+def test_what_torch_says_of_a_lost_connection(error: Exception, cause: Cause | None) -> None:
+    """The end of another rank is known by torch's classes and words, through what the user's code raised from it."""
+    assert peer_words.of_exception(error) is cause
+    wrapped = ValueError("the step failed")
+    wrapped.__cause__ = error
+    assert peer_words.of_exception(wrapped) is cause
