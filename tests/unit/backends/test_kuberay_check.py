@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from runner.backends.kuberay import check as kube_run
+from runner.backends.kuberay import manifest
 from runner.client import prepare
 from runner.driver import main as driver
 from runner.errors import InputError, SpecError, StoreAway, StoreError
@@ -156,6 +157,16 @@ def test_legs_that_are_done_ask_for_nothing(prepared: prepare.Prepared) -> None:
     assert kube_run.needs(resolved, done) == []
     early = planned(prepared, tokens="decide", train="decide")
     assert len(kube_run.objects(resolved, early, RUN, "ann")) == 3
+
+
+def test_a_client_without_ray_names_the_one_that_is_pinned(
+    prepared: prepare.Prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """KubeRay is told the Ray of the client, and where there is none that of the image that the constraints make."""
+    for here, told in (("2.59.1", "2.59.1"), (None, manifest.RAY_VERSION)):
+        monkeypatch.setattr(kube_run, "version_of", lambda name, here=here: here)
+        body = kube_run.objects(on(prepared, "s3://lake/runs"), prepared.plan, RUN, "ann")[1]
+        assert body["spec"]["rayClusterSpec"]["rayVersion"] == told
 
 
 @pytest.mark.parametrize(

@@ -169,6 +169,17 @@ def test_other_versions_are_refused(on_s3: Callable[..., None]) -> None:
         on_s3(ray)
 
 
+def test_a_client_needs_no_ray(on_s3: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a Ray of its own it takes a cluster of any version; its Python is compared all the same."""
+    monkeypatch.setattr(ray_run, "version_of", lambda name: None)
+    ray = FakeRay()
+    ray.told = {"rayVersion": "1.2.3", "pythonVersion": None}
+    on_s3(ray)
+    ray.told["pythonVersion"] = "2.7.1"
+    with pytest.raises(InputError, match=r"Python 2\.7\.1"):
+        on_s3(ray)
+
+
 def test_what_never_fits_is_refused_with_numbers(on_s3: Callable[..., None]) -> None:
     """Two ranks of four cores and a GPU need two such places; dead machines do not count."""
     ray = FakeRay()

@@ -41,7 +41,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 #: The extras that bring what their modules are for, and nothing else.
 PLAIN = ("train", "ray", "kube", "plot", "pandas", "packages")
 #: Modules that come with a package that is declared, and are imported only where that one is used.
-WITH = {"botocore": "s3fs", "aiohttp": "s3fs", "urllib3": "kubernetes"}
+WITH = {"aiobotocore": "s3fs", "aiohttp": "s3fs", "botocore": "s3fs", "urllib3": "kubernetes"}
 #: Modules of a user's classes, which runner knows where they are there.
 USERS = {"attrs", "pydantic_core"}
 
