@@ -8,36 +8,27 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
 from typing import Any
 
 from runner.backends.base import DriverState
+from runner.backends.kuberay.attempt import Attempt, Seen, State, late, may_be_unheard, unheard
 from runner.backends.kuberay.objects import LONGEST_CLEAN_S, leg_body, machines_of, remove_machines, run_facts
 from runner.backends.local.machines import LocalBackend
 from runner.errors import OutOfMemory, WorkerLost
-from runner.kube import events, names, pods
+from runner.kube import events, names
 from runner.kube.client import JOBS, PODS, RAY_JOBS, Kube, KubeError
 from runner.kube.ledger import Ledger
 from runner.kube.watch import Watched
 from runner.record.bundle import Bundle
 from runner.record.failures import is_a
 from runner.record.history import EVICTED, LOST, fold
-from runner.spec.cluster import Kubernetes
 from runner.store.retry import PATIENCE_S, Retry
 
-#: Seconds after which a deadline that KubeRay should keep is kept by us.
-DEADLINE_SLACK_S = 20.0
-#: Seconds from the moment when all machines are there until a driver has loaded what it needs.
-DRIVER_SLACK_S = 60.0
-#: Seconds by which the clocks of the API's machine and of a head may differ.
-CLOCKS_S = 5.0
 #: Seconds for which pods that were asked to go may stay before their node is taken for dead.
 NODE_S = 45.0
 #: Whatever the API says while a run that never was is removed: without its bundle, nobody would know what to do.
 ABANDON = Retry(PATIENCE_S, longest_s=2.0, again=lambda error: True)
-#: How KubeRay says that a job ended, where it was not by a decision of its own (a deadline, a refusal).
-_BY_ITSELF = ("", "AppFailed", "JobDeploymentStatusTransitionGracePeriodExceeded")
-_TERMINAL = ("Complete", "Failed", "ValidationFailed")
-_SUSPENDED = ("Suspending", "Suspended")
 
 
 class KubeRayBackend:
@@ -56,11 +47,8 @@ class KubeRayBackend:
         self._kube = kube or Kube(None, self._facts.kubernetes.namespace)
         self._changed = threading.Event()
         self._ledger = Ledger(self._facts.cluster.gpu_resources, bundle)
-        self._current: str | None = None
-        self._at = (0, 0)  # leg and attempt
-        self._asked_at: float | None = None
+        self._attempt: Attempt | None = None  # the current one; whoever watches reads it in another thread
         self._here: LocalBackend | None = None  # the driver of a leg that needs no machines
-        self._ran = self._stopped = self._evicted = self._grows = self._unseen = self._searched = False
         mine = names.of_run(self._facts.run_id)
         self._ray_jobs = Watched(self._kube, RAY_JOBS, mine, self._changed.set)
         machines = names.machines_of(self._facts.run_id)
@@ -74,36 +62,26 @@ class KubeRayBackend:
 
         What happened while no supervisor was there is judged by what its driver had when it began.
         """
-        ray_job = self._kube.find(RAY_JOBS, names.ray_job(self._facts.run_id, leg, attempt))
+        body = self._kube.find(RAY_JOBS, names.ray_job(self._facts.run_id, leg, attempt))
         began = self._driver_began(leg, attempt)
-        if ray_job is None and began is None:
+        if body is None and began is None:
             if fold(self._bundle.log.read()).attempt_open:
                 self.start(leg, attempt)
             return
-        self._turn(leg, attempt)
+        seen = Seen.of(body)
+        found = self._attempt = self._turn(leg, attempt).taken_over(seen, began=began is not None)
         for pod in self._pods.objects():
             self._saw(pod)
-        if began is None:
-            return
-        if ray_job is None or ray_job["metadata"].get("deletionTimestamp"):
-            self._unseen = True  # the supervisor before knew why it let it go, and has not said so
-            return
-        status = ray_job.get("status") or {}
-        state = status.get("jobDeploymentStatus") or ""
-        self._ran = True
-        if state in _TERMINAL:
-            self._unseen = (status.get("reason") or "") in _BY_ITSELF
-        elif state not in _SUSPENDED and not ray_job["spec"].get("suspend"):
-            for words in self._missing(began, machines_of(self._planned(leg))[0]):
-                self._ledger.lose(words)
+        if began is not None and seen.has_machines:
+            self._lose_missing(found, began)
 
-    def _turn(self, leg: int, attempt: int) -> None:
+    def _turn(self, leg: int, number: int) -> Attempt:
+        """Begin to look at another attempt."""
+        name = names.ray_job(self._facts.run_id, leg, number)
         self._here = None
-        self._at, self._asked_at = (leg, attempt), None
-        self._current = names.ray_job(self._facts.run_id, leg, attempt)
-        self._ledger.turn(self._current)
-        self._ran = self._stopped = self._evicted = self._unseen = self._searched = False
-        self._grows = len(set(machines_of(self._planned(leg)))) > 1
+        self._ledger.turn(name)
+        self._attempt = Attempt(name, leg, number, grows=len(set(machines_of(self._planned(leg)))) > 1)
+        return self._attempt
 
     def _driver_began(self, leg: int, attempt: int) -> float | None:
         """When the attempt's driver did: all machines were there then."""
@@ -112,18 +90,11 @@ class KubeRayBackend:
                 return entry.at
         return None
 
-    def _missing(self, began: float, workers: int) -> list[str]:
-        """Machines that were there when the driver began, and are not any more."""
-        there = {names.HEAD: 0, names.WORKER: 0}
-        for pod in self._kube.select(PODS, names.machines_of(self._facts.run_id)):
-            old = pods.seconds(pod["metadata"]["creationTimestamp"]) <= began + CLOCKS_S
-            if self._is_current(pod) and old and not pod["metadata"].get("deletionTimestamp"):
-                there[pod["metadata"]["labels"][names.ROLE]] += 1
-        wanted = {names.HEAD: 1, names.WORKER: 0 if self._grows else workers}
-        return [f"a {role} pod of the attempt is gone" for role in wanted if there[role] < wanted[role]]
-
-    def _is_current(self, pod: dict[str, Any]) -> bool:
-        return self._current is not None and pod["metadata"]["name"].startswith(f"{self._current}-")
+    def _lose_missing(self, attempt: Attempt, began: float) -> None:
+        """Take down the machines that were there when the driver began, and are not any more."""
+        there = self._kube.select(PODS, names.machines_of(self._facts.run_id))
+        for words in attempt.missing(there, began, machines_of(self._planned(attempt.leg))[0]):
+            self._ledger.lose(words)
 
     def start(self, leg: int, attempt: int) -> None:
         """See `Backend`; a RayJob of that name that exists already is the one. The machines of the one before go."""
@@ -137,13 +108,13 @@ class KubeRayBackend:
             )
             self._here.start(leg, attempt)
             return
-        if self._current is not None:
+        if self._attempt is not None:
             events.keep(self._kube, self._bundle)  # of the attempt before: the API forgets them
-        self._turn(leg, attempt)
+        current = self._turn(leg, attempt).name
         self._make(leg, attempt)
         for other in self._kube.select(RAY_JOBS, names.of_run(self._facts.run_id)):
             ours = names.is_of(other, self._facts.run_id, self._facts.store)
-            if ours and other["metadata"]["name"] != self._current:  # the one before, or one that came too early
+            if ours and other["metadata"]["name"] != current:  # the one before, or one that came too early
                 self._kube.delete(RAY_JOBS, other["metadata"]["name"], uid=other["metadata"]["uid"])
 
     def prepare(self, leg: int) -> None:
@@ -158,7 +129,7 @@ class KubeRayBackend:
             found = self._kube.find(RAY_JOBS, body["metadata"]["name"])
             if found is not None and not names.is_of(found, self._facts.run_id, self._facts.store):
                 raise KubeError(409, "AlreadyExists", f"RayJob {body['metadata']['name']} is there, and of another run")
-            if found is not None and not _is_over(found):
+            if found is not None and not Seen.of(found).is_over:
                 return
             if found is not None:
                 self._kube.delete(RAY_JOBS, body["metadata"]["name"], uid=found["metadata"]["uid"])
@@ -176,78 +147,65 @@ class KubeRayBackend:
         self._ledger.keep()
         if self._here is not None:
             return self._here.observe()
-        if self._current is None:
+        attempt = self._attempt
+        if attempt is None:
             return DriverState.NONE, ""
-        if self._stopped:
-            return DriverState.EXITED, "stopped"
-        found = self._ray_jobs.get(self._current) or self._kube.find(RAY_JOBS, self._current)
-        if found is None or found["metadata"].get("deletionTimestamp"):
-            return DriverState.EXITED, f"RayJob {self._current} was deleted"
-        status = found.get("status") or {}
-        state = status.get("jobDeploymentStatus") or ""
-        self._ran = self._ran or state == "Running"
-        if state in _TERMINAL:
-            return DriverState.EXITED, self._words(status)
-        if state in _SUSPENDED and self._ran:
-            self._evicted = True
-            return DriverState.EXITED, "its queue took the machines away (suspended)"
-        late = _late(self._facts.kubernetes, status, time.time()) or self._unheard(status)
-        if late:
-            return DriverState.EXITED, late
-        if self._ledger.lost:  # a gang is doomed without one of its machines, whenever its driver may notice
-            return DriverState.EXITED, "; ".join(self._ledger.lost)
-        return DriverState.RUNNING, ""
+        if attempt.state is not State.STOPPED:
+            attempt = self._attempt = self._after_a_look(attempt)
+        if attempt.is_live:
+            return DriverState.RUNNING, ""
+        return DriverState.EXITED, attempt.words
+
+    def _after_a_look(self, attempt: Attempt) -> Attempt:
+        seen = Seen.of(self._ray_jobs.get(attempt.name) or self._kube.find(RAY_JOBS, attempt.name))
+        where, now = self._facts.kubernetes, time.time()
+        words = late(where, seen, now)
+        if not words and may_be_unheard(where, seen, now) and self._driver_began(attempt.leg, attempt.number) is None:
+            words = unheard(where, self._opened(attempt), now)
+        return attempt.after(seen, late=words, lost=self._ledger.lost, causes=self._ledger.causes)
+
+    def _opened(self, attempt: Attempt) -> float | None:
+        """When the log has it that the attempt is to be made."""
+        at = attempt.leg, attempt.number
+        return max((e.at for e in self._bundle.log.read() if e.kind == "attempt" and _is_at(e.data, *at)), default=None)
 
     def loss(self) -> str:
         """See `Backend`. Memory that ran out would run out again."""
         if self._here is not None and self._here.observe()[0] is DriverState.EXITED:
             return LOST  # a result that was to be skipped is gone: the next attempt gets machines
-        if self._evicted:
+        attempt = self._attempt
+        if attempt is None:
+            return ""
+        if attempt.state is State.EVICTED:
             return EVICTED
-        if not self._searched and not self._stopped:
-            self._searched = True
-            self._look_again()
-            self._look_for_a_dead_node()
-        return LOST if (self._ledger.lost or self._unseen) and not self._ran_out() else ""
+        if not attempt.examined and attempt.state is not State.STOPPED:
+            self._attempt = replace(attempt, examined=True)
+            self._look_again(attempt)
+            self._look_for_a_dead_node(attempt)
+        gone = bool(self._ledger.lost) or attempt.state is State.UNSEEN
+        return LOST if gone and not self._ran_out(attempt) else ""
 
-    def _ran_out(self) -> bool:
+    def _ran_out(self, attempt: Attempt) -> bool:
         """Whether memory did, as the pods tell, the driver, or the processes beside those that the kernel killed."""
         error = fold(self._bundle.log.read()).error
         if is_a(error, OutOfMemory):
             return True
-        leg, attempt = self._at
-        told = [words for stage in self._legs[leg] for words in self._bundle.causes(stage, attempt)]
+        stages = self._legs[attempt.leg]
+        told = [words for stage in stages for words in self._bundle.causes(stage, attempt.number)]
         return self._ledger.out_of_memory or any("out of memory" in words for words in told)
 
-    def _unheard(self, status: dict[str, Any]) -> str:
-        """KubeRay knows no deadline for a driver that it cannot submit, and asks again for ever."""
-        began, limit = status.get("startTime"), self._facts.kubernetes.start_deadline_s
-        if status.get("jobDeploymentStatus") != "Running" or not began:
-            return ""
-        if time.time() - pods.seconds(began) < limit + DRIVER_SLACK_S:
-            return ""
-        leg, attempt = self._at
-        opened = [e.at for e in self._bundle.log.read() if e.kind == "attempt" and _is_at(e.data, leg, attempt)]
-        if not opened or time.time() - opened[-1] < limit + DRIVER_SLACK_S or self._driver_began(leg, attempt):
-            return ""  # machines that came early wait for their attempt
-        return (
-            f"DeadlineExceeded: its machines were there, but no driver began within start_deadline_s={limit:g}: does "
-            "the operator reach port 8265 of the head (network policies, a mesh, a proxy)?"
-        )
-
-    def _look_again(self) -> None:
+    def _look_again(self, attempt: Attempt) -> None:
         """The watches may be behind: ask once whether the machines of an attempt that nobody ended are all there."""
-        began = self._driver_began(*self._at)
-        if began is None or self._current is None or self._ledger.lost:
+        began = self._driver_began(attempt.leg, attempt.number)
+        if began is None or self._ledger.lost:
             return
-        missing = self._missing(began, machines_of(self._planned(self._at[0]))[0])
-        ray_job = self._kube.find(RAY_JOBS, self._current)  # after the pods: with its end they go
-        if ray_job is None or _is_over(ray_job) or ray_job["spec"].get("suspend"):
-            return
-        for words in missing:
-            self._ledger.lose(words)
+        there = self._kube.select(PODS, names.machines_of(self._facts.run_id))
+        seen = Seen.of(self._kube.find(RAY_JOBS, attempt.name))  # after the pods: with its end they go
+        if seen.has_machines:
+            for words in attempt.missing(there, began, machines_of(self._planned(attempt.leg))[0]):
+                self._ledger.lose(words)
 
-    def _look_for_a_dead_node(self) -> None:
+    def _look_for_a_dead_node(self, attempt: Attempt) -> None:
         """A driver sees the loss of a rank long before Kubernetes gives up its node (300 s). But a pod that was asked
         to go, as all are when the driver has left, and does not, has no kubelet any more that could end it.
         """
@@ -256,7 +214,7 @@ class KubeRayBackend:
             return
         self._let_go()  # whatever comes of it, this attempt is over
         deadline = time.monotonic() + NODE_S
-        while left := [pod for pod in self._pods.objects() if self._is_current(pod)]:
+        while left := [pod for pod in self._pods.objects() if attempt.owns(pod)]:
             if self._ledger.lost or self._ledger.out_of_memory or fold(self._bundle.log.read()).cancel is not None:
                 return
             if time.monotonic() > deadline:
@@ -284,20 +242,26 @@ class KubeRayBackend:
         while self.observe()[0] is DriverState.RUNNING and (left := deadline - time.monotonic()) > 0:
             self.wait(left)
         self._let_go()
-        self._stopped = True
+        self._stopped()
+
+    def _stopped(self) -> None:
+        if self._attempt is not None:
+            self._attempt = self._attempt.stopped()
 
     def _let_go(self) -> None:
-        if self._current is not None:
-            found = self._kube.find(RAY_JOBS, self._current)
+        if self._attempt is not None:
+            name = self._attempt.name
+            found = self._kube.find(RAY_JOBS, name)
             if found is not None and names.is_of(found, self._facts.run_id, self._facts.store):
-                self._kube.delete(RAY_JOBS, self._current, uid=found["metadata"]["uid"])
-            self._asked_at = self._asked_at or time.time()
+                self._kube.delete(RAY_JOBS, name, uid=found["metadata"]["uid"])
+            self._attempt = self._attempt.let_go(time.time())
 
     def clean(self) -> dict[str, Any]:
         """See `Backend`: no RayJob and no machine of the run is left; where the operator is away, by our own hand."""
-        self._stopped = True
+        self._stopped()
         events.keep(self._kube, self._bundle)
-        asked = {} if self._asked_at is None else {"asked_at": self._asked_at}
+        asked_at = None if self._attempt is None else self._attempt.asked_at
+        asked = {} if asked_at is None else {"asked_at": asked_at}
         return {**remove_machines(self._kube, self._facts, self._changed, self._ledger), **asked}
 
     # -- what is seen --------------------------------------------------------------------------------------------
@@ -310,44 +274,16 @@ class KubeRayBackend:
 
     def _is_wanted(self, pod: dict[str, Any]) -> bool:
         """Whether nobody of ours, and not KubeRay, is about to remove it."""
-        if self._current is None or self._stopped or not self._is_current(pod):
-            return False
-        if self._grows and pod["metadata"]["labels"].get(names.ROLE) == names.WORKER:
-            return False  # the autoscaler gives machines back, and the pool begins again what one of them was doing
-        ray_job = self._ray_jobs.get(self._current)
-        if ray_job is None or ray_job["metadata"].get("deletionTimestamp") or ray_job["spec"].get("suspend"):
-            return False
-        return (ray_job.get("status") or {}).get("jobDeploymentStatus") not in (*_TERMINAL, *_SUSPENDED)
+        attempt = self._attempt
+        return attempt is not None and attempt.keeps(pod, Seen.of(self._ray_jobs.get(attempt.name)))
 
     def causes(self) -> list[str]:
         """What ended pods of the current attempt against their will."""
         return self._ledger.causes
 
-    def _words(self, status: dict[str, Any]) -> str:
-        parts = [status.get("jobDeploymentStatus"), status.get("reason"), (status.get("message") or "").strip()[-1500:]]
-        return ": ".join(filter(None, [*parts, *self._ledger.causes]))
-
-
-def _late(where: Kubernetes, status: dict[str, Any], now: float) -> str:
-    """Which deadline has passed unnoticed by KubeRay, which may look away for minutes; a queue does not count."""
-    began, state = status.get("startTime"), status.get("jobDeploymentStatus") or ""
-    if not began or state in _SUSPENDED:
-        return ""
-    passed = now - pods.seconds(began) - DEADLINE_SLACK_S
-    if state == "Initializing" and passed > where.start_deadline_s:
-        return f"DeadlineExceeded: its machines were not there within start_deadline_s={where.start_deadline_s:g}"
-    if where.deadline_s is not None and passed > where.deadline_s:
-        return f"DeadlineExceeded: the attempt took longer than deadline_s={where.deadline_s:g}"
-    return ""
-
 
 def _is_at(data: dict[str, Any], leg: int, attempt: int) -> bool:
     return (data["leg"], data["attempt"]) == (leg, attempt)
-
-
-def _is_over(ray_job: dict[str, Any]) -> bool:
-    ended = (ray_job.get("status") or {}).get("jobDeploymentStatus") in _TERMINAL
-    return ended or bool(ray_job["metadata"].get("deletionTimestamp"))
 
 
 def abandon(bundle: Bundle) -> bool:

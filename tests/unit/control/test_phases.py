@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from runner.backends.base import DriverState
-from runner.backends.kuberay import machines as kuberay
+from runner.backends.kuberay import attempt
+from runner.backends.kuberay.attempt import Seen
 from runner.client import prepare
 from runner.control.decide import Observation, Prepare, StartAttempt, Wait, decide
 from runner.errors import SpecError
@@ -144,19 +145,16 @@ def test_deadlines_are_kept_where_kuberay_looks_away() -> None:
     where = Kubernetes(image="repo/image:1", start_deadline_s=60, deadline_s=600)
     began = pods.seconds("2026-11-24T00:00:00Z")
 
-    def late(state: str, after_s: float) -> str:
-        status = {"startTime": "2026-11-24T00:00:00Z", "jobDeploymentStatus": state}
-        return kuberay._late(where, status, began + after_s)
+    def late(deployment: str, after_s: float, **other: Any) -> str:
+        return attempt.late(dataclasses.replace(where, **other), Seen(True, deployment, started=began), began + after_s)
 
     assert late("Initializing", 70) == ""
     assert "start_deadline_s=60" in late("Initializing", 90)
     assert late("Running", 90) == ""
     assert "deadline_s=600" in late("Running", 630)
     assert late("Suspended", 10_000) == ""
-    assert kuberay._late(where, {}, began) == ""
-    assert (
-        kuberay._late(dataclasses.replace(where, deadline_s=None), {"startTime": "2026-11-24T00:00:00Z"}, began) == ""
-    )
+    assert attempt.late(where, Seen(True), began) == ""
+    assert late("Running", 10_000, deadline_s=None) == ""
 
 
 def test_gpu_seconds_are_used_while_a_stage_works() -> None:
