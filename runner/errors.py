@@ -78,6 +78,7 @@ class Cause(enum.StrEnum):
     VOLUME = "volume"  # a volume cannot be mounted
     CONFIG = "config"  # what a pod names is not there, or its container ends again and again
     OPERATOR = "operator"  # a program of the cluster has not acted yet
+    DRIVER = "driver"  # it has its machines, and its driver has not said a word yet
     STARTING = "starting"  # only time is needed
     QUIET = "quiet"  # a stage has reported nothing for long
     FAILED = "failed"  # and nobody says more

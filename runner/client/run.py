@@ -200,7 +200,7 @@ class Run:
     def _of_machines(self, entries: list[Entry], view: View) -> list[Reason]:
         """What the backend says. That a driver was not heard of is for the log to say, where it has one."""
         begun = log_why.has_begun(entries, view)
-        return [each for each in self._outside.why() if not (begun and each.waits_for.startswith(log_why.BEGINS))]
+        return [each for each in self._outside.why() if not (begun and each.cause is Cause.DRIVER)]
 
     # -- doing ---------------------------------------------------------------------------------------------------
 

@@ -175,7 +175,7 @@ class Supervisor:
     def _causes(self, view: View) -> list[str]:
         """What ended processes of the current attempt, as the machines and the processes beside them tell it."""
         names = view.legs[view.leg] if view.legs else ()
-        told = [words for name in names for words in self.bundle.causes(name, view.attempt)]
+        told = [each.words for name in names for each in self.bundle.endings(name, view.attempt)]
         return [*told, *self.backend.causes()]
 
     def _ship_the_rest(self) -> None:

@@ -7,8 +7,10 @@ import time
 from collections.abc import Collection
 from typing import Any
 
+from runner.errors import Cause
 from runner.kube import pods
 from runner.record.bundle import WORDS_BYTES, Bundle
+from runner.record.endings import Ending
 from runner.untrusted.shapes import count, mapping, maybe, moment, read, tuple_of
 from runner.untrusted.skipped import readable
 
@@ -82,12 +84,12 @@ class Ledger:
             self._held.setdefault(pod["metadata"]["uid"], (began, None, gpus))
         if not self._attempt or not pod["metadata"]["name"].startswith(f"{self._attempt}-"):
             return
-        cause = pods.cause(pod)
-        if cause is not None:
-            self._add(self.causes, cause)
-            self.out_of_memory = self.out_of_memory or "OOMKilled" in cause
+        ending = pods.ending(pod)
+        if ending is not None:
+            self._add(self.causes, ending.words)
+            self.out_of_memory = self.out_of_memory or ending.cause is Cause.OUT_OF_MEMORY
         if wanted and (pod["metadata"].get("deletionTimestamp") or _failed(pod)):
-            self._lose(pod, cause)
+            self._lose(pod, ending)
 
     def gone(self, pod: dict[str, Any], wanted: bool = False) -> None:
         """Take down its end."""
@@ -97,7 +99,7 @@ class Ledger:
             began, _, gpus = self._held[uid]
             self._held[uid] = (began, time.time(), gpus)
         if wanted:
-            self._lose(pod, pods.cause(pod))
+            self._lose(pod, pods.ending(pod))
 
     def gpu_seconds(self, now: float) -> float:
         """Up to now."""
@@ -108,8 +110,8 @@ class Ledger:
         self._add(self.lost, words)
         self._add(self.causes, words)
 
-    def _lose(self, pod: dict[str, Any], cause: str | None) -> None:
-        self.lose(cause or f"pod {pod['metadata']['name']} was deleted")
+    def _lose(self, pod: dict[str, Any], ending: Ending | None) -> None:
+        self.lose(ending.words if ending is not None else f"pod {pod['metadata']['name']} was deleted")
 
     @staticmethod
     def _add(words: list[str], more: str) -> None:

@@ -6,6 +6,9 @@ import datetime
 from collections.abc import Collection
 from typing import Any
 
+from runner.errors import Cause
+from runner.kube.words import of_end
+from runner.record.endings import Ending
 from runner.spec.cluster import VENDORS
 
 Pod = dict[str, Any]
@@ -48,7 +51,7 @@ def gpus(pod: Pod, named: Collection[str] = ()) -> int:
     return total
 
 
-def cause(pod: Pod) -> str | None:
+def ending(pod: Pod) -> Ending | None:
     """What ended it, or one of its containers, against its will; None if nothing did."""
     status = pod.get("status") or {}
     name = pod["metadata"]["name"]
@@ -56,12 +59,15 @@ def cause(pod: Pod) -> str | None:
         for state in (container.get("state") or {}, container.get("lastState") or {}):
             ended = state.get("terminated")
             if ended and ended.get("reason") == "OOMKilled":
-                return f"pod {name}: out of memory (OOMKilled, {_limit(pod, container['name'])})"
+                words = f"pod {name}: out of memory (OOMKilled, {_limit(pod, container['name'])})"
+                return Ending(words, Cause.OUT_OF_MEMORY)
     if status.get("reason"):
-        return f"pod {name}: {status['reason']}: {status.get('message', '')}".rstrip(": ")
+        words = f"pod {name}: {status['reason']}: {status.get('message', '')}".rstrip(": ")
+        return Ending(words, of_end(status["reason"]))
     disrupted = condition(pod, "DisruptionTarget")
     if disrupted.get("status") == "True":
-        return f"pod {name}: {disrupted.get('reason')}: {disrupted.get('message', '')}".rstrip(": ")
+        words = f"pod {name}: {disrupted.get('reason')}: {disrupted.get('message', '')}".rstrip(": ")
+        return Ending(words, of_end(str(disrupted.get("reason"))))
     return None
 
 

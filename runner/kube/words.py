@@ -29,3 +29,38 @@ def of_refusal(status: int, message: str) -> Cause:
     if status in (400, 403, 422) and _DENIED.search(message):
         return Cause.POLICY
     return Cause.API_REFUSED if status == 403 and message else cause_of_status(status)
+
+
+def of_scheduler(message: str) -> Cause:
+    """Why a pod has no machine: what the scheduler says of one that is made, quotas and webhooks of one that is not."""
+    if "exceeded quota" in message:
+        return Cause.QUOTA
+    if "Insufficient" in message:
+        return Cause.NO_ROOM
+    if any(words in message for words in ("taint", "didn't match Pod's node affinity", "node selector")):
+        return Cause.NO_NODE
+    return Cause.POLICY if _DENIED.search(message) else Cause.STARTING
+
+
+def is_refusal(reason: str, message: str) -> bool:
+    """Whether an event tells that something could not be made. An operator that meets its own object again says so as
+    if it were a failure; nothing waits for that.
+    """
+    return reason.startswith(("FailedToCreate", "FailedCreate")) and "already exists" not in message
+
+
+#: Reasons of a pod's status, of its condition DisruptionTarget, and of a container's end.
+_ENDS = {
+    "OOMKilled": Cause.OUT_OF_MEMORY,
+    "Evicted": Cause.EVICTED,
+    "EvictionByEvictionAPI": Cause.EVICTED,
+    "TerminationByKubelet": Cause.EVICTED,
+    "Preempting": Cause.PREEMPTED,
+    "PreemptionByScheduler": Cause.PREEMPTED,
+    "DeadlineExceeded": Cause.TIMEOUT,
+}
+
+
+def of_end(reason: str) -> Cause:
+    """What ended a pod, or one of its containers, against its will; most of what is left has to do with its node."""
+    return _ENDS.get(reason, Cause.MACHINE_LOST)

@@ -23,6 +23,7 @@ from typing import Any
 
 from runner.errors import StoreBroken, StoreError
 from runner.record import entries, index, trust
+from runner.record.endings import Ending
 from runner.record.index import Doing, IndexLine
 from runner.store.log import Entry, Log
 from runner.store.store import LOCAL, Store
@@ -148,14 +149,14 @@ class Bundle:
         folder = f"{_at(stage, attempt)}/hosts"
         return {writer: self._words(f"{folder}/{writer}") for writer in self._processes(folder)}
 
-    def cause(self, stage: str, attempt: int, writer: str, words: str) -> None:
+    def record_ending(self, stage: str, attempt: int, writer: str, ending: Ending) -> None:
         """Record what ended a process of a stage, where somebody beside it knows."""
-        self.store.put(f"{_at(stage, attempt)}/causes/{WRITER(writer)}", words.encode())
+        self.store.put(f"{_at(stage, attempt)}/causes/{WRITER(writer)}", ending.encoded())
 
-    def causes(self, stage: str, attempt: int) -> list[str]:
+    def endings(self, stage: str, attempt: int) -> list[Ending]:
         """What was recorded."""
         folder = f"{_at(stage, attempt)}/causes"
-        return [self._words(f"{folder}/{writer}") for writer in self._processes(folder)]
+        return [Ending.decoded(self._words(f"{folder}/{writer}")) for writer in self._processes(folder)]
 
     def segments(self, stage: str, attempt: int, kind: str, writer: str) -> str:
         """The folder of a writer's segments; `kind` is 'logs', 'metrics' or 'times'."""

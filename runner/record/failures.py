@@ -123,7 +123,7 @@ def _of_class(entry: Mapping[str, Any]) -> RunnerError:
 def cause_of(entry: Mapping[str, Any]) -> Cause:
     """What made it fail; that of its class in an entry of before there were causes, and one that is not known."""
     named = entry.get("cause")
-    return Cause(named) if named in _CAUSES else NAMES.get(entry["class"], RunFailed).cause
+    return Cause(named) if named in _CAUSES else NAMES.get(str(entry.get("class")), RunFailed).cause
 
 
 def is_a(entry: Mapping[str, Any] | None, kind: type[RunnerError]) -> bool:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from runner.errors import Cause
+
 
 @dataclass(frozen=True)
 class Reason:
@@ -14,12 +16,14 @@ class Reason:
         since: seconds since 1970.
         helps: what would unblock it; empty where only time does.
         until: seconds since 1970 when a deadline ends the waiting.
+        cause: of what kind it is, for whoever decides by it.
     """
 
     waits_for: str
     since: float | None = None
     helps: str = ""
     until: float | None = None
+    cause: Cause = Cause.STARTING
 
     def ended_by(self, until: float | None) -> Reason:
         """The same with the nearer one of its own deadline and another."""

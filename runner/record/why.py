@@ -8,7 +8,9 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
+from runner.errors import Cause
 from runner.record.bundle import Bundle
+from runner.record.failures import cause_of
 from runner.record.history import StageView, View
 from runner.record.reading import last_word
 from runner.record.reasons import Reason
@@ -17,8 +19,6 @@ from runner.store.log import Entry
 
 #: Seconds without a row of metrics after which a stage is called quiet, and how many of its usual steps that must be.
 QUIET_S, QUIET_STEPS = 30.0, 5
-#: The beginning of what a run waits for that has all its machines and no driver yet.
-BEGINS = "the driver to begin"
 #: Segments of metrics that are read, the last ones, and steps in them that tell how long one takes.
 _SEGMENTS, _STEPS = 3, 20
 
@@ -38,7 +38,12 @@ def of_supervisor(entries: list[Entry], run_id: str) -> Reason | None:
         return None
     often = f" {errors} times in a row" if errors > 1 else ""
     words = f"its supervisor, which failed{often}: {' '.join(str(newest.data.get('message', '')).split())}"
-    return Reason(words, newest.at, f"its Job starts another, a few times; `kubectl logs job/{run_id}` shows its trace")
+    return Reason(
+        words,
+        newest.at,
+        f"its Job starts another, a few times; `kubectl logs job/{run_id}` shows its trace",
+        cause=cause_of(newest.data),
+    )
 
 
 def of_driver(entries: list[Entry], view: View) -> Reason | None:
@@ -46,7 +51,9 @@ def of_driver(entries: list[Entry], view: View) -> Reason | None:
     if not view.attempt_open or view.attempt == 0 or has_begun(entries, view):
         return None
     since = next((e.at for e in reversed(entries) if e.kind == "attempt"), None)
-    return Reason(f"{BEGINS}: it fetches the run's code, and the packages that it brings", since)
+    return Reason(
+        "the driver to begin: it fetches the run's code, and the packages that it brings", since, cause=Cause.DRIVER
+    )
 
 
 def has_begun(entries: list[Entry], view: View) -> bool:
@@ -71,7 +78,7 @@ def of_stage(bundle: Bundle, view: View) -> Reason | None:
     if silent < QUIET_S or silent < QUIET_STEPS * step_seconds(_recent(bundle, stage)):
         return None
     helps = f"`runner logs {bundle.run_id}` shows its last lines"
-    return Reason(f"stage '{stage.name}', which has reported nothing", last, helps)
+    return Reason(f"stage '{stage.name}', which has reported nothing", last, helps, cause=Cause.QUIET)
 
 
 def step_seconds(rows: Iterable[dict[str, Any]]) -> float:

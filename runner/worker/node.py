@@ -11,8 +11,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+from runner.errors import Cause
 from runner.process.package import PACKAGE
 from runner.record.bundle import Bundle
+from runner.record.endings import Ending
 from runner.record.shipping import Shipper
 from runner.store.retry import PATIENCE_S
 from runner.store.store import Store
@@ -99,6 +101,7 @@ def main() -> None:
     try:
         if out_of_memory_kills() > before:
             words = f"{os.uname().nodename}: out of memory, {limit_words()}: the kernel killed {argument['writer']}"
-            bundle.cause(argument["stage"], argument["attempt"], argument["writer"], words)
+            ending = Ending(words, Cause.OUT_OF_MEMORY)
+            bundle.record_ending(argument["stage"], argument["attempt"], argument["writer"], ending)
     finally:
         shipper.close()

@@ -16,7 +16,6 @@ from runner.kube import names
 from runner.kube.client import CLUSTER_QUEUES, PODS, SERVICES, WORKLOADS, Kube, KubeError, Resource, resource
 from runner.record.history import RunState
 from runner.record.reasons import Reason
-from runner.record.why import BEGINS
 from tests.cluster import kit
 from tests.cluster.conftest import Cluster
 from tests.cluster.ends import check_end
@@ -125,7 +124,7 @@ def test_a_policy_and_a_way_that_is_barred_are_told(kube: Kube, cluster: Cluster
                 barred.enter_context(no_way_in(team, run))
         said = [refused.waits_for]
         if cluster.onebox:
-            unheard = waits_for(run, f"{BEGINS}: KubeRay's operator has not submitted it")
+            unheard = waits_for(run, "the driver to begin: KubeRay's operator has not submitted it")
             named = [name for name in _services(team) if f"(service {name}, port 8265)" in unheard.waits_for]
             assert len(named) == 1, unheard
             assert "network policies" in unheard.helps

@@ -9,7 +9,7 @@ from urllib.parse import unquote
 
 from runner.backends.kuberay import manifest
 from runner.backends.kuberay.objects import leg_body, remove_machines, run_facts
-from runner.errors import InputError, MissingPackage
+from runner.errors import Cause, InputError, MissingPackage
 from runner.kube import identity, names
 from runner.kube.client import JOBS, PODS, RAY_JOBS, Kube, KubeError
 from runner.kube.ledger import Ledger
@@ -106,7 +106,7 @@ class KubeRayOutside:
         """See `Outside`."""
         if not self.is_here():
             words = f"nothing that can be seen from here: {self._elsewhere()}"
-            return [Reason(words, None, _GO_THERE)]
+            return [Reason(words, None, _GO_THERE, cause=Cause.API_AWAY)]
         return reasons(look(self._kube, self._bundle.run_id))
 
     def how_lost(self) -> str:

@@ -15,7 +15,7 @@ from runner.backends.base import DriverState
 from runner.backends.kuberay.attempt import Attempt, Seen, State, late, may_be_unheard, unheard
 from runner.backends.kuberay.objects import LONGEST_CLEAN_S, leg_body, machines_of, remove_machines, run_facts
 from runner.backends.local.machines import LocalBackend
-from runner.errors import OutOfMemory, WorkerLost
+from runner.errors import Cause, OutOfMemory, WorkerLost
 from runner.kube import events, names
 from runner.kube.client import JOBS, PODS, RAY_JOBS, Kube, KubeError
 from runner.kube.ledger import Ledger
@@ -191,8 +191,8 @@ class KubeRayBackend:
         if is_a(error, OutOfMemory):
             return True
         stages = self._legs[attempt.leg]
-        told = [words for stage in stages for words in self._bundle.causes(stage, attempt.number)]
-        return self._ledger.out_of_memory or any("out of memory" in words for words in told)
+        told = [ending.cause for stage in stages for ending in self._bundle.endings(stage, attempt.number)]
+        return self._ledger.out_of_memory or Cause.OUT_OF_MEMORY in told
 
     def _look_again(self, attempt: Attempt) -> None:
         """The watches may be behind: ask once whether the machines of an attempt that nobody ended are all there."""

@@ -7,6 +7,7 @@ from collections import Counter
 
 from runner.backends.ray import jobs as ray_request
 from runner.backends.ray.api import RayApi
+from runner.errors import Cause
 from runner.record.bundle import Bundle
 from runner.record.history import View
 from runner.record.reasons import Reason
@@ -25,13 +26,13 @@ def reasons(api: RayApi, bundle: Bundle, view: View) -> list[Reason]:
     since = (job.get("start_time") or time.time() * 1000) / 1000
     if job["status"] == "PENDING":
         words = f"Ray to start job {name}: {(job.get('message') or '').strip()[:300]}"
-        return [Reason(words, since, f"see the job in the dashboard at {api.address}")]
+        return [Reason(words, since, f"see the job in the dashboard at {api.address}", cause=Cause.QUEUE)]
     wanted = _wanted(api, job["job_id"]) if job.get("job_id") else []
     if not wanted:
         return []
     used = ", ".join(f"{have[0]:g} of {have[1]:g} {kind} in use" for kind, have in _usage(api))
     helps = "wait until others are done, add machines to the Ray cluster, or ask for fewer workers"
-    return [Reason(f"{', '.join(wanted)} on the Ray cluster ({used})", since, helps)]
+    return [Reason(f"{', '.join(wanted)} on the Ray cluster ({used})", since, helps, cause=Cause.NO_ROOM)]
 
 
 def _wanted(api: RayApi, job_id: str) -> list[str]:

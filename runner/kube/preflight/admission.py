@@ -10,6 +10,7 @@ from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from runner.errors import Cause
 from runner.kube import client
 from runner.kube.client import Kube, KubeError
 from runner.kube.preflight.needs import Finding
@@ -21,10 +22,6 @@ _ASK = (
     "of the cluster or the group"
 )
 _TOO_MANY = "wait until other runs have ended, or ask for more of that quota"
-#: How every authorizer of Kubernetes begins; any other 403 is of an object that one may make.
-_NO_RIGHT = "cannot create resource"
-#: Of webhooks, and of policies within the API.
-_DENIED = ("denied the request", "denied request")
 
 
 @dataclass(frozen=True)
@@ -77,8 +74,8 @@ def _of_object(answer: Answer) -> Iterator[Finding]:
     if error is None:
         yield Finding(answer.what, True, "the API would make it (dry run)")
     elif is_denial(error):
-        yield Finding(answer.what, False, error.message, _TOO_MANY if "exceeded quota" in error.message else _ASK)
-    elif error.status != 404 and _NO_RIGHT not in error.message:  # other checks name missing kinds and rights
+        yield Finding(answer.what, False, error.message, _TOO_MANY if error.cause is Cause.QUOTA else _ASK)
+    elif error.status != 404 and error.cause is not Cause.DENIED:  # other checks name missing kinds and rights
         yield Finding(answer.what, None, f"could not be tried: {error.message}")
 
 
@@ -87,9 +84,8 @@ def is_denial(error: KubeError) -> bool:
 
     Not a denial are trouble, missing rights, and webhooks that take no part in dry runs.
     """
-    if error.status in (403, 422):
-        return _NO_RIGHT not in error.message
-    return error.status == 400 and any(words in error.message for words in _DENIED)
+    refused = error.cause is Cause.API_REFUSED and error.status in (403, 422)
+    return refused or error.cause in (Cause.QUOTA, Cause.POLICY, Cause.POD_SECURITY)
 
 
 def _of_pods(kube: Kube, answer: Answer) -> Generator[Finding, None, bool]:
@@ -105,11 +101,11 @@ def _of_pods(kube: Kube, answer: Answer) -> Generator[Finding, None, bool]:
         try:
             kube.create(client.PODS, body, dry_run=True)
         except KubeError as error:
-            if error.status == 403 and _NO_RIGHT in error.message:
+            if error.cause is Cause.DENIED:
                 return True
-            if error.status == 403 and "violates PodSecurity" in error.message:
+            if error.cause is Cause.POD_SECURITY:
                 yield Finding(f"{name} of {answer.what}", False, error.message, _ASK)
-            elif any(words in error.message for words in _DENIED):
+            elif error.cause is Cause.POLICY:
                 yield Finding(f"{name} of {answer.what}", None, f"made by hand: {error.message}", _ASK)
     return False
 

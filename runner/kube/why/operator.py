@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from runner.errors import Cause
 from runner.kube import names, pods
-from runner.kube.why.seen import Body, Seen, help_for, is_running, role_of, since_of, when_of, words_of
+from runner.kube.why.seen import HELPS, Body, Seen, is_running, role_of, since_of, when_of, words_of
+from runner.kube.words import is_refusal, of_scheduler
 from runner.record.reasons import Reason
-from runner.record.why import BEGINS
 
 
 def is_unsubmitted(status: Body) -> bool:
@@ -22,17 +23,25 @@ def of_cluster(seen: Seen) -> Iterator[Reason]:
         going = ray_job["metadata"].get("deletionTimestamp")
         if going and alone:
             helps = "is the operator running? after 30 s without it the supervisor removes the machines itself"
-            yield Reason("the KubeRay operator to remove the machines", pods.seconds(going), helps)
+            yield Reason(
+                "the KubeRay operator to remove the machines", pods.seconds(going), helps, cause=Cause.OPERATOR
+            )
         elif status.get("jobDeploymentStatus") == "ValidationFailed":
-            yield Reason(f"nothing: KubeRay refuses the RayJob: {status.get('message', '')}", helps="a bug of runner")
+            yield Reason(
+                f"nothing: KubeRay refuses the RayJob: {status.get('message', '')}",
+                helps="a bug of runner",
+                cause=Cause.INTERNAL,
+            )
         elif not status and not going and not ray_job["spec"].get("suspend"):
             since = pods.seconds(ray_job["metadata"]["creationTimestamp"])
-            yield Reason("the KubeRay operator to look at the RayJob", since, "is the operator running?")
+            yield Reason(
+                "the KubeRay operator to look at the RayJob", since, "is the operator running?", cause=Cause.OPERATOR
+            )
     for cluster in seen.ray_clusters:
         failed = pods.condition(cluster, "ReplicaFailure")
         if failed.get("status") == "True":
             words = " ".join(str(failed.get("message", "")).split())
-            yield Reason(f"machines that are refused: {words}", since_of(failed), help_for(words))
+            yield _refused(words, since_of(failed))
     if not any(role_of(pod) != names.SUPERVISOR for pod in seen.pods):
         for kind in ("RayCluster", "RayJob"):
             denied = of_denied(seen, kind)
@@ -61,8 +70,8 @@ def _unsubmitted(seen: Seen, ray_job: Body) -> Reason:
     helps = (
         "check that the operator's namespace may reach pods of this namespace (network policies, service mesh, proxy)"
     )
-    words = f"{BEGINS}: KubeRay's operator has not submitted it to {where}"
-    return Reason(words, _whole_at(seen, ray_job), helps)
+    words = f"the driver to begin: KubeRay's operator has not submitted it to {where}"
+    return Reason(words, _whole_at(seen, ray_job), helps, cause=Cause.DRIVER)
 
 
 def _unseen(status: Body, mine: list[Body]) -> Reason:
@@ -76,7 +85,12 @@ def _unseen(status: Body, mine: list[Body]) -> Reason:
     if since is None and status.get("startTime"):
         since = pods.seconds(status["startTime"])
     what = f"{len(mine)} pods run" if mine else "there is no pod yet"
-    return Reason(f"the KubeRay operator to go on with the machines: {what}", since, "is the operator running?")
+    return Reason(
+        f"the KubeRay operator to go on with the machines: {what}",
+        since,
+        "is the operator running?",
+        cause=Cause.OPERATOR,
+    )
 
 
 def _whole_at(seen: Seen, ray_job: Body) -> float | None:
@@ -97,13 +111,16 @@ def of_denied(seen: Seen, kind: str) -> Reason | None:
         return None
     words = words_of(max(about, key=when_of))
     first = min(str(event.get("firstTimestamp") or when_of(event)) for event in about)
-    return Reason(f"machines that are refused: {words}", pods.seconds(first) if first else None, help_for(words))
+    return _refused(words, pods.seconds(first) if first else None)
+
+
+def _refused(words: str, since: float | None) -> Reason:
+    cause = of_scheduler(words)
+    return Reason(f"machines that are refused: {words}", since, HELPS.get(cause, ""), cause=cause)
 
 
 def _is_refusal(event: Body) -> bool:
-    """An operator that meets its own object again says so as if it were a failure; nothing waits for that."""
-    made = str(event.get("reason", "")).startswith(("FailedToCreate", "FailedCreate"))
-    return made and "already exists" not in str(event.get("message", ""))
+    return is_refusal(str(event.get("reason", "")), str(event.get("message", "")))
 
 
 def _is_there(seen: Seen, event: Body) -> bool:

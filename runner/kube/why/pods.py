@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from runner.errors import Cause
 from runner.kube import pods
+from runner.kube import words as words_of_kube
 from runner.kube.why.seen import (
+    HELPS,
     SCALING,
     Body,
     Seen,
     events_about,
-    help_for,
     is_running,
     role_of,
     since_of,
@@ -32,8 +34,9 @@ def of_pods(seen: Seen) -> Iterator[Reason]:
         name, role = pod["metadata"]["name"], role_of(pod)
         if placed.get("status") == "False":
             words = placed.get("message") or placed.get("reason")
-            helps = _scaling(seen, pod) or help_for(str(words))
-            yield Reason(f"a node for {role} pod {name}: {words}", since_of(placed), helps)
+            cause = words_of_kube.of_scheduler(str(words))
+            helps = _scaling(seen, pod) or HELPS.get(cause, "")
+            yield Reason(f"a node for {role} pod {name}: {words}", since_of(placed), helps, cause=cause)
             continue
         yield from _of_containers(pod, f"{role} pod {name}", _unmounted(seen, pod), _pulled(seen, pod))
 
@@ -73,26 +76,30 @@ def _of_containers(pod: Body, what: str, unmounted: str, pulls: Body | None) -> 
         reason, words = waiting.get("reason", ""), waiting.get("message", "")
         if reason in _IMAGE_WAITS:
             helps = "check the image's name, its tag and the pull secret"
-            yield Reason(f"the image of {what}: {reason}: {words or container.get('image')}", since, helps)
+            yield Reason(
+                f"the image of {what}: {reason}: {words or container.get('image')}", since, helps, cause=Cause.IMAGE
+            )
             return
         if reason in _CONFIG_WAITS:
-            yield Reason(f"{what}: {reason}: {words}", since, "make what it names")
+            yield Reason(f"{what}: {reason}: {words}", since, "make what it names", cause=Cause.CONFIG)
             return
         if reason == "CrashLoopBackOff":
             last = (container.get("lastState") or {}).get("terminated") or {}
             code = f"{last.get('reason', '')}, exit code {last.get('exitCode', '?')}"
             words = f"{what}, whose container {container['name']} ends again and again ({code})"
-            yield Reason(words, since, f"`kubectl logs {pod['metadata']['name']} -c {container['name']}`")
+            yield Reason(
+                words, since, f"`kubectl logs {pod['metadata']['name']} -c {container['name']}`", cause=Cause.CONFIG
+            )
             return
     running = [c["name"] for c in status.get("initContainerStatuses") or [] if "running" in (c.get("state") or {})]
     if running and not is_running(pod):
         yield Reason(f"{what}, whose init container {running[0]} waits for Ray's head", since)
     elif status.get("phase") == "Pending":
         if unmounted:
-            yield Reason(f"a volume of {what}: {unmounted}", since, "make what it names")
+            yield Reason(f"a volume of {what}: {unmounted}", since, "make what it names", cause=Cause.VOLUME)
         elif pulls is not None:
             image = re.search(r'"([^"]+)"', words_of(pulls))
             named = f"the image {image[1]}" if image else "the image"
-            yield Reason(f"{named} of {what} to be pulled", pods.seconds(when_of(pulls)))
+            yield Reason(f"{named} of {what} to be pulled", pods.seconds(when_of(pulls)), cause=Cause.IMAGE)
         else:
             yield Reason(f"the containers of {what} to start", since)

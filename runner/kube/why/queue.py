@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from runner.errors import Cause
 from runner.kube import names, pods
 from runner.kube.why.seen import Body, Seen, is_queued, owner_of, since_of
 from runner.record.reasons import Reason
@@ -24,7 +25,7 @@ def of_queue(seen: Seen) -> Iterator[Reason]:
         workload = next((w for w in seen.workloads if owner_of(w) == job["metadata"]["name"]), None)
         if workload is None:
             since = pods.seconds(job["metadata"]["creationTimestamp"])
-            yield Reason(f"the queue '{queue}' to look at it", since, "is Kueue running?")
+            yield Reason(f"the queue '{queue}' to look at it", since, "is Kueue running?", cause=Cause.OPERATOR)
             continue
         what = f"queue '{queue}'{' for the supervisor' if job is seen.job else ''}"
         yield _stopped(workload, what) or _unchecked(workload, what) or _in_queue(workload, what)
@@ -38,8 +39,10 @@ def _in_queue(workload: Body, what: str) -> Reason:
     since = since_of(held) or pods.seconds(workload["metadata"]["creationTimestamp"])
     taken = f" (its machines were taken away: {evicted.get('message')})" if evicted.get("status") == "True" else ""
     if held.get("status") == "True":
-        return Reason(f"{what} to start what it has admitted: {words}{taken}", since)
-    return Reason(f"quota in {what}: {words}{taken}", since, "`runner queue` shows who holds the quota")
+        return Reason(f"{what} to start what it has admitted: {words}{taken}", since, cause=Cause.QUEUE)
+    return Reason(
+        f"quota in {what}: {words}{taken}", since, "`runner queue` shows who holds the quota", cause=Cause.QUOTA
+    )
 
 
 def _stopped(workload: Body, what: str) -> Reason | None:
@@ -55,15 +58,22 @@ def _stopped(workload: Body, what: str) -> Reason | None:
             f"it is never admitted by itself: `runner cancel` and `runner resume` queue it anew, or who manages the "
             f"queue sets spec.active of Workload {workload['metadata']['name']}"
         )
-        return Reason(f"nothing: {what} has deactivated it: {words}", since, helps)
+        return Reason(f"nothing: {what} has deactivated it: {words}", since, helps, cause=Cause.QUEUE)
     if requeued.get("status") == "False" and requeued.get("reason") == "Inadmissible":
         helps = "it is never admitted as it is: change what the words name, then `runner cancel` and `runner resume`"
-        return Reason(f"nothing: {what} cannot admit it: {requeued.get('message', '')}", since_of(requeued), helps)
+        return Reason(
+            f"nothing: {what} cannot admit it: {requeued.get('message', '')}",
+            since_of(requeued),
+            helps,
+            cause=Cause.QUEUE,
+        )
     if out and str(evicted.get("reason", "")).endswith("QueueStopped"):
-        return Reason(f"{what} to be started again: {words}", since, "who manages the queue has stopped it")
+        return Reason(
+            f"{what} to be started again: {words}", since, "who manages the queue has stopped it", cause=Cause.QUEUE
+        )
     again = ((workload.get("status") or {}).get("requeueState") or {}).get("requeueAt")
     if out and again:
-        return Reason(f"{what} to take it again at {again}: {words}", since)
+        return Reason(f"{what} to take it again at {again}: {words}", since, cause=Cause.QUEUE)
     return None
 
 
@@ -88,4 +98,4 @@ def _unchecked(workload: Body, what: str) -> Reason | None:
     words = " ".join(str(check.get("message") or "no word from its controller yet").split())
     since = check.get("lastTransitionTime")
     told = f"admission check '{check['name']}' of {what} ({check['state']}): {words}"
-    return Reason(told, pods.seconds(since) if since else None, _CHECKS[check["state"]])
+    return Reason(told, pods.seconds(since) if since else None, _CHECKS[check["state"]], cause=Cause.QUEUE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from runner.errors import Cause
 from runner.kube import client, names, pods
 from runner.kube.client import Kube, KubeError
 
@@ -15,6 +16,12 @@ SCALING = {
     "TriggeredScaleUp": "nodes are coming",
     "NotTriggerScaleUp": "no nodes will come",
     "Nominated": "a node is coming",
+}
+#: What helps a pod that gets no machine.
+HELPS = {
+    Cause.QUOTA: "`runner queue` shows who holds the quota; ask for less, or wait for another run's end",
+    Cause.NO_ROOM: "a node with more room, or fewer or smaller machines",
+    Cause.NO_NODE: "check the group's node_selector and tolerations",
 }
 _PULLS = ("Pulling", "Pulled")
 
@@ -98,16 +105,6 @@ def words_of(event: Body) -> str:
 
 def when_of(event: Body) -> str:
     return str(event.get("lastTimestamp") or event.get("eventTime") or event.get("firstTimestamp") or "")
-
-
-def help_for(words: str) -> str:
-    if "exceeded quota" in words:
-        return "`runner queue` shows who holds the quota; ask for less, or wait for another run's end"
-    if "Insufficient" in words:
-        return "a node with more room, or fewer or smaller machines"
-    if "taint" in words or "didn't match Pod's node affinity" in words or "node selector" in words:
-        return "check the group's node_selector and tolerations"
-    return ""
 
 
 def role_of(pod: Body) -> str:

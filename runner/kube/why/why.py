@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+from runner.errors import Cause
 from runner.kube import names, pods
 from runner.kube.why.operator import is_unsubmitted, of_cluster, of_denied, of_operator
 from runner.kube.why.pods import of_pods
@@ -52,23 +53,29 @@ def _until(seen: Seen) -> float | None:
 
 def _of_supervisor(seen: Seen) -> Iterator[Reason]:
     if seen.job is None:
-        yield Reason("nothing: there is no supervisor any more", helps="`runner resume` starts another")
+        yield Reason(
+            "nothing: there is no supervisor any more", helps="`runner resume` starts another", cause=Cause.MACHINE_LOST
+        )
         return
     over = next(filter(None, (condition_that_holds(seen.job, kind) for kind in ("Complete", "Failed"))), None)
     if over is not None:
         if over["type"] == "Failed":
             words = f"nothing: the supervisor's Job has failed: {over.get('message', '')}"
-            yield Reason(words, since_of(over), "`runner resume` starts another")
+            yield Reason(words, since_of(over), "`runner resume` starts another", cause=Cause.FAILED)
         return
     mine = [pod for pod in seen.pods if role_of(pod) == names.SUPERVISOR]
     created = pods.seconds(seen.job["metadata"]["creationTimestamp"])
     if seen.job["spec"].get("suspend"):
         if not is_queued(seen.job):  # its queue, if it names one, is told of with those of the machines
             helps = "Kueue manages every Job of this namespace: name `supervisor_queue` in the cluster's `kubernetes`"
-            yield Reason("nothing: the supervisor's Job is suspended, and names no queue", created, helps)
+            yield Reason(
+                "nothing: the supervisor's Job is suspended, and names no queue", created, helps, cause=Cause.QUEUE
+            )
     elif not mine:
         denied = of_denied(seen, "Job")
-        yield denied or Reason("the supervisor's pod to be made", created, "is the controller manager up?")
+        yield denied or Reason(
+            "the supervisor's pod to be made", created, "is the controller manager up?", cause=Cause.OPERATOR
+        )
     elif not seen.ray_jobs and all(is_running(pod) for pod in mine) and not any(True for _ in of_pods(seen)):
         going = [pod for pod in seen.pods if role_of(pod) != names.SUPERVISOR]
         if going:

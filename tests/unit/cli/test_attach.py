@@ -272,7 +272,7 @@ def test_a_document_tells_what_the_run_waits_for(run: Run, monkeypatch: pytest.M
     """With times as the other ones of a document are; none where the machines cannot be asked."""
     monkeypatch.setattr(run, "why", lambda view: [Reason("a node", since=0.0)])
     document = run_document(see(run, run.view(), 0.0))
-    told = {"waits_for": "a node", "since": "1970-01-01T00:00:00.000Z", "helps": "", "until": None}
+    told = {"waits_for": "a node", "since": "1970-01-01T00:00:00.000Z", "helps": "", "until": None, "cause": "starting"}
     assert document["reasons"] == [told]
 
     def refused(view: View) -> object:

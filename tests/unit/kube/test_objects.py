@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from runner.errors import SpecError
+from runner.errors import Cause, SpecError
 from runner.kube import client, gc, names, pods, quantities, queue
 from runner.kube.client import KubeError
 from runner.kube.ledger import Ledger
@@ -78,31 +78,45 @@ OOM = {"terminated": {"reason": "OOMKilled", "exitCode": 137, "finishedAt": kit.
 
 
 @pytest.mark.parametrize(
-    ("pod", "words"),
+    ("pod", "words", "cause"),
     [
-        (worker(resources=GPUS, containers=(kit.container(OOM),)), "OOMKilled, its limit is 3221225472 bytes"),
-        (worker(containers=(kit.container({"running": {}}, OOM),)), "OOMKilled, its limit is None"),
-        (worker(inits=(kit.container(OOM, name="wait-gcs-ready"),)), "OOMKilled, no limit"),
-        (worker(phase="Failed", reason="Evicted", message="The node was low on memory."), "Evicted: The node was low"),
+        (
+            worker(resources=GPUS, containers=(kit.container(OOM),)),
+            "OOMKilled, its limit is 3221225472 bytes",
+            Cause.OUT_OF_MEMORY,
+        ),
+        (
+            worker(containers=(kit.container({"running": {}}, OOM),)),
+            "OOMKilled, its limit is None",
+            Cause.OUT_OF_MEMORY,
+        ),
+        (worker(inits=(kit.container(OOM, name="wait-gcs-ready"),)), "OOMKilled, no limit", Cause.OUT_OF_MEMORY),
+        (
+            worker(phase="Failed", reason="Evicted", message="The node was low on memory."),
+            "Evicted: The node was low",
+            Cause.EVICTED,
+        ),
         (
             worker(conditions=(kit.condition("DisruptionTarget", True, "PreemptionByScheduler", "made room"),)),
             "PreemptionByScheduler: made room",
+            Cause.PREEMPTED,
         ),
     ],
 )
-def test_what_ended_a_pod(pod: kit.Body, words: str) -> None:
+def test_what_ended_a_pod(pod: kit.Body, words: str, cause: Cause) -> None:
     """Memory, eviction and preemption are causes; an OOM of an init container too."""
-    cause = pods.cause(pod)
-    assert cause is not None
-    assert cause.startswith(f"pod {pod['metadata']['name']}: ")
-    assert words in cause
+    ending = pods.ending(pod)
+    assert ending is not None
+    assert ending.words.startswith(f"pod {pod['metadata']['name']}: ")
+    assert words in ending.words
+    assert ending.cause is cause
 
 
 def test_an_ordinary_end_has_no_cause() -> None:
     """A pod that ended by itself, or runs, has none."""
     done = {"terminated": {"reason": "Completed", "exitCode": 0}}
-    assert pods.cause(worker(phase="Succeeded", containers=(kit.container(done),))) is None
-    assert pods.cause(worker(conditions=(kit.condition("DisruptionTarget", False),))) is None
+    assert pods.ending(worker(phase="Succeeded", containers=(kit.container(done),))) is None
+    assert pods.ending(worker(conditions=(kit.condition("DisruptionTarget", False),))) is None
 
 
 # -- the ledger ------------------------------------------------------------------------------------------------------

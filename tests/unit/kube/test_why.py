@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from runner.errors import Cause
 from runner.kube import names
 from runner.kube.client import KubeError
 from runner.kube.why.seen import Seen, look
@@ -63,7 +64,9 @@ def test_a_failed_supervisor_is_named() -> None:
 def test_a_job_without_a_pod() -> None:
     """Where nothing was refused, the controller that makes pods is what is missing."""
     reason = only(job=kit.job(), pods=[], ray_jobs=[])
-    assert reason == Reason("the supervisor's pod to be made", AT_S, "is the controller manager up?")
+    assert reason == Reason(
+        "the supervisor's pod to be made", AT_S, "is the controller manager up?", cause=Cause.OPERATOR
+    )
 
 
 def test_a_refused_supervisor_says_the_quota() -> None:
@@ -232,7 +235,7 @@ def test_an_image_that_is_being_pulled() -> None:
     begun = pulls("Pulling", 'Pulling image "registry/train:1"', AT)
     events = [init, begun]
     reason = only(pods=[SUPERVISOR, creating], events=events)
-    assert reason == Reason(f"the image registry/train:1 of worker pod {WORKER} to be pulled", AT_S)
+    assert reason == Reason(f"the image registry/train:1 of worker pod {WORKER} to be pulled", AT_S, cause=Cause.IMAGE)
     done = pulls("Pulled", 'Successfully pulled image "registry/train:1"', "2026-11-23T22:25:53Z")
     assert only(pods=[SUPERVISOR, creating], events=[*events, done]).waits_for.startswith("the containers of")
     assert len(look(kit.FakeKube(kit.job(), SUPERVISOR, creating, *events), RUN).events) == 2

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from runner.client.run import Run
+from runner.errors import Cause
 from runner.record import why as log_why
 from runner.record.history import fold
 from runner.record.reasons import Reason
@@ -66,7 +67,7 @@ def test_a_driver_that_has_said_nothing() -> None:
     begun = log(("attempt", BEGUN[0]))
     told = log_why.of_driver(begun, fold(begun))
     assert told is not None
-    assert (told.waits_for.startswith(log_why.BEGINS), told.since) == (True, 2.0)
+    assert (told.cause, told.since) == (Cause.DRIVER, 2.0)
     for more in (("driver", BEGUN[0]), ("stage-started", {"stage": "tokens", "attempt": 1})):
         entries = log(("attempt", BEGUN[0]), more)
         assert log_why.of_driver(entries, fold(entries)) is None
@@ -78,7 +79,7 @@ def test_a_driver_that_has_said_nothing() -> None:
 
 def test_a_driver_that_the_log_knows_is_not_waited_for(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """The operator may be behind: what it has not heard of is told only where the log has no driver either."""
-    outside = [Reason(f"{log_why.BEGINS}: x", since=1.0)]
+    outside = [Reason("x", since=1.0, cause=Cause.DRIVER)]
     monkeypatch.setattr(run._outside, "why", lambda: outside)
     run.bundle.log.append("attempt", BEGUN[0])
     assert run.why() == outside

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from runner import Job, Train
+from runner.errors import Cause
 from runner.record import shipping
 from runner.record.bundle import Bundle
 from runner.spec import wire
@@ -163,7 +164,9 @@ def test_a_kill_by_the_kernel_is_recorded(store: Store, tmp_path: Path, monkeypa
     counts = iter([3, 4])
     monkeypatch.setattr(node, "out_of_memory_kills", lambda: next(counts))
     begin_shipping(store, tmp_path, monkeypatch)
-    (words,) = Bundle(store, RUN).causes("fit", 2)
+    (ending,) = Bundle(store, RUN).endings("fit", 2)
+    words = ending.words
+    assert ending.cause is Cause.OUT_OF_MEMORY
     assert "out of memory" in words
     assert "rank0" in words
 
