@@ -12,7 +12,7 @@ from runner.code import extras, optimized
 from runner.code.dependencies import version_of
 from runner.errors import StoreError
 from runner.kube.preflight import check as preflight
-from runner.kube.preflight.check import Finding
+from runner.kube.preflight.needs import Finding, Needs
 from runner.plan.plan import Plan
 from runner.plan.resolve import Resolved
 from runner.record.index import new_run_id
@@ -40,24 +40,18 @@ def check(resolved: Resolved, plan: Plan) -> list[str]:
     _check_level(resolved.cluster)
     made = objects(resolved, plan, new_run_id(resolved.job.name), "")
     # The client makes these two; later RayJobs the supervisor makes, with rights of its own.
-    return preflight.check(resolved.cluster, needs(resolved, plan), made[:2])
+    return preflight.check(resolved.cluster, needs(resolved.cluster, plan, made), made[:2])
 
 
-def needs(resolved: Resolved, plan: Plan) -> list[preflight.Need]:
-    """What each stage asks of the cluster; nothing in legs whose results are all there."""
-    groups = resolved.cluster.groups
-    working = {name for leg in _working_legs(plan).values() for name in leg}
-    return [
-        preflight.Need(
-            f"stage '{stage.name}'",
-            stage.group,
-            groups[stage.group],
-            stage.fewest_machines,
-            stage.fewest_machines < stage.machines,
-        )
-        for stage in plan.stages
-        if stage.name in working
+def needs(cluster: Cluster, plan: Plan, made: list[dict[str, Any]]) -> Needs:
+    """What the objects of a plan ask for, see `objects`; nothing in legs whose results are all there."""
+    stages = {stage.name: stage for stage in plan.stages}
+    named = [
+        max((stages[name] for name in leg), key=lambda stage: stage.fewest_machines).name
+        for leg in _working_legs(plan).values()
     ]
+    job, *ray_jobs = made
+    return Needs.of(cluster, job, {f"stage '{name}'": body for name, body in zip(named, ray_jobs, strict=True)})
 
 
 def objects(resolved: Resolved, plan: Plan, run_id: str, by: str) -> list[dict[str, Any]]:
@@ -116,9 +110,10 @@ def _check_store(store: Store) -> None:
 
 def examine(cluster: Cluster, store: Store) -> list[Finding]:
     """Every check of a cluster for one machine of each of its groups, and of the store."""
-    needs = [preflight.Need(f"one machine of group '{key}'", key, group, 1) for key, group in cluster.groups.items()]
+    job, *ray_jobs = made = samples(cluster, store)
+    words = [f"one machine of group '{name}'" for name in cluster.groups]
     of_store = list(look_at_store(store))
-    return [*preflight.look(cluster, needs, samples(cluster, store)), *of_store]
+    return [*preflight.look(cluster, Needs.of(cluster, job, dict(zip(words, ray_jobs, strict=True))), made), *of_store]
 
 
 def samples(cluster: Cluster, store: Store) -> list[dict[str, Any]]:

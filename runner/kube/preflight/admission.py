@@ -8,14 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from runner.errors import Cause
 from runner.kube import client
 from runner.kube.client import Kube, KubeError
-from runner.kube.preflight.needs import Finding
-
-Body = dict[str, Any]
+from runner.kube.preflight.needs import Body, Finding, templates
 
 _ASK = (
     "ask who runs the cluster; labels, security contexts and resources of pods are added by a `pod_template` "
@@ -95,7 +92,7 @@ def _of_pods(kube: Kube, answer: Answer) -> Generator[Finding, None, bool]:
     for whom, which is another one here: what those say is told and no refusal.
     """
     assert answer.made is not None
-    for name, template in _templates(answer.made):
+    for name, template in templates(answer.made):
         metadata = {**template.get("metadata", {}), "name": "lake-runner-check", "namespace": kube.namespace}
         body = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"]}
         try:
@@ -108,13 +105,3 @@ def _of_pods(kube: Kube, answer: Answer) -> Generator[Finding, None, bool]:
             elif error.cause is Cause.POLICY:
                 yield Finding(f"{name} of {answer.what}", None, f"made by hand: {error.message}", _ASK)
     return False
-
-
-def _templates(made: Body) -> Iterator[tuple[str, Body]]:
-    if made["kind"] == "Job":
-        yield "pod", made["spec"]["template"]
-        return
-    cluster = made["spec"]["rayClusterSpec"]
-    yield "head", cluster["headGroupSpec"]["template"]
-    for group in cluster["workerGroupSpecs"]:
-        yield "worker", group["template"]

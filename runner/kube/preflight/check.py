@@ -24,11 +24,11 @@ from runner.kube.preflight import (
 from runner.kube.preflight import (
     rights as preflight_rights,
 )
-from runner.kube.preflight.needs import Finding, Need
+from runner.kube.preflight.needs import Finding, Needs
 from runner.kube.preflight.rights import CLIENT_RIGHTS
 from runner.spec.job import Cluster, Kubernetes
 
-__all__ = ["CLIENT_RIGHTS", "Finding", "Need", "check", "look"]
+__all__ = ["CLIENT_RIGHTS", "Finding", "Needs", "check", "look"]
 
 #: What a run uses of a RayJob, and the first KubeRay whose definition has it. An older one drops the field silently.
 _SINCE = {"rayClusterSpec.authOptions": "1.5.1", "preRunningDeadlineSeconds": "1.6"}
@@ -36,10 +36,10 @@ _SINCE = {"rayClusterSpec.authOptions": "1.5.1", "preRunningDeadlineSeconds": "1
 _NEEDED = ("namespace", "KubeRay", "rights")
 
 Body = dict[str, Any]
-Step = Callable[[Kube, Kubernetes, list[Need]], Iterator[Finding]]
+Step = Callable[[Kube, Kubernetes, Needs], Iterator[Finding]]
 
 
-def check(cluster: Cluster, needs: list[Need], objects: Sequence[Body] = (), kube: Kube | None = None) -> list[str]:
+def check(cluster: Cluster, needs: Needs, objects: Sequence[Body] = (), kube: Kube | None = None) -> list[str]:
     """Raise PlanError if something is known to be wrong, with everything that is. See `look`.
 
     Returns:
@@ -57,11 +57,12 @@ def check(cluster: Cluster, needs: list[Need], objects: Sequence[Body] = (), kub
 
 
 def look(
-    cluster: Cluster, needs: list[Need], objects: Sequence[Body] = (), kube: Kube | None = None, *, whole: bool = True
+    cluster: Cluster, needs: Needs, objects: Sequence[Body] = (), kube: Kube | None = None, *, whole: bool = True
 ) -> list[Finding]:
     """All findings; where the API does not answer, that one alone.
 
     Args:
+        needs: what the run's objects ask for.
         objects: that a submit would make with the user's own rights: the supervisor's Job, and RayJobs.
         whole: also what could not hinder a submit.
     """
@@ -97,7 +98,7 @@ def _guarded(name: str, step: Iterator[Finding]) -> list[Finding]:
     return found
 
 
-def _namespace(kube: Kube, where: Kubernetes, needs: list[Need]) -> Iterator[Finding]:
+def _namespace(kube: Kube, where: Kubernetes, needs: Needs) -> Iterator[Finding]:
     found = kube.find(client.NAMESPACES, where.namespace)
     if found is None:
         yield Finding("namespace", False, f"'{where.namespace}' does not exist", "ask for it: runner admin tenant")
@@ -105,7 +106,7 @@ def _namespace(kube: Kube, where: Kubernetes, needs: list[Need]) -> Iterator[Fin
         yield Finding("namespace", True, where.namespace)
 
 
-def _kuberay(kube: Kube, where: Kubernetes, needs: list[Need]) -> Iterator[Finding]:
+def _kuberay(kube: Kube, where: Kubernetes, needs: Needs) -> Iterator[Finding]:
     served = (
         {each["name"] for each in kube.request("GET", "/apis/ray.io/v1").get("resources", [])}
         if _has_ray(kube)
@@ -155,7 +156,7 @@ def _has_ray(kube: Kube) -> bool:
     )
 
 
-def _objects(kube: Kube, where: Kubernetes, needs: list[Need]) -> Iterator[Finding]:
+def _objects(kube: Kube, where: Kubernetes, needs: Needs) -> Iterator[Finding]:
     """What pods name must be there: a pod that waits for a Secret waits for ever."""
     wanted = [(client.SERVICE_ACCOUNTS, "ServiceAccount", where.service_account)]
     wanted += [(client.SECRETS, "Secret", name) for name in (*where.secrets, *where.image_pull_secrets)]

@@ -1,37 +1,21 @@
-"""What a run asks of a cluster, as Kubernetes counts it: pods, their containers, requests and limits. And findings."""
+"""What a run asks of a cluster, as Kubernetes counts it: pods, their containers, requests and limits. And findings.
+
+All of it is read from the very objects that are applied, and from what KubeRay is known to add to their pods.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from runner.kube import quantities
 from runner.kube.quantities import number
-from runner.spec.cluster import Group, Kubernetes
+from runner.spec.cluster import Cluster
 
 Amounts = dict[str, float]
-#: The name of our container in every pod, by which a `pod_template` speaks of it.
-_MAIN = "main"
-#: KubeRay has workers wait for the head in a container of its own.
-_WAITS = {"cpu": 0.2, "memory": float(256 * 2**20)}
-_AUTOSCALER = ({"cpu": 0.1, "memory": float(512 * 2**20)}, {"memory": float(2**30)})
-
-
-@dataclass(frozen=True)
-class Need:
-    """Machines that a stage asks for at one time.
-
-    Args:
-        group: its name; `shape` is what one machine is, `machines` how many.
-        grows: whether Ray's autoscaler may ask for more of them; it has a container beside the head.
-    """
-
-    stage: str
-    group: str
-    shape: Group
-    machines: int
-    grows: bool = False
+Body = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -61,6 +45,12 @@ class Container:
     requests: Amounts
     limits: Amounts
 
+    @classmethod
+    def of(cls, name: str, resources: Mapping[str, Any]) -> Container:
+        """As a manifest has it: who names a limit alone asks for as much."""
+        limits = _numbers(resources.get("limits"))
+        return cls(name, {**limits, **_numbers(resources.get("requests"))}, limits)
+
 
 @dataclass(frozen=True)
 class Pods:
@@ -68,84 +58,142 @@ class Pods:
 
     Args:
         what: one of them, in words.
-        group: the shape of the machine, for its place.
         containers: of one of them; `inits` run before, one by one.
+        selector: the labels that its node must have.
+        tolerations: the taints that it bears.
+        autoscaled: nodes may be made for it.
     """
 
     what: str
     count: int
-    group: Group
     containers: tuple[Container, ...]
     inits: tuple[Container, ...] = ()
+    selector: Mapping[str, str] = field(default_factory=dict)
+    tolerations: tuple[Mapping[str, Any], ...] = ()
+    autoscaled: bool = False
+
+    @classmethod
+    def of(
+        cls, what: str, template: Body, *, count: int = 1, autoscaled: bool = False,
+        beside: Sequence[Container] = (), before: Sequence[Container] = (),
+    ) -> Pods:  # fmt: skip
+        """The pods of a template.
+
+        Args:
+            beside, before: containers that an operator adds, to run with its own or before them.
+        """
+        spec = template["spec"]
+        own = [_container(each) for each in spec["containers"]]
+        first = spec.get("initContainers") or ()
+        stay = [_container(each) for each in first if each.get("restartPolicy") == "Always"]
+        end = [_container(each) for each in first if each.get("restartPolicy") != "Always"]
+        return cls(
+            what, count, (*stay, *own, *beside), (*before, *end), spec.get("nodeSelector") or {},
+            tuple(spec.get("tolerations") or ()), autoscaled,
+        )  # fmt: skip
+
+    @cached_property
+    def whole(self) -> Container:
+        """One pod as the scheduler counts it: the sum of its containers, or what runs before where that is more."""
+        requests, limits = Amounts(), Amounts()
+        for each in self.containers:
+            quantities.add(requests, each.requests)
+            quantities.add(limits, each.limits)
+        for each in self.inits:
+            for total, own in ((requests, each.requests), (limits, each.limits)):
+                total.update({name: max(value, total.get(name, 0.0)) for name, value in own.items()})
+        return Container("", requests, limits)
 
     @property
     def requests(self) -> Amounts:
-        """Of one pod, as the scheduler counts it."""
-        return _total(container.requests for container in self.containers)
+        """Of one pod."""
+        return self.whole.requests
 
     @property
     def limits(self) -> Amounts:
         """Of one pod."""
-        return _total(container.limits for container in self.containers)
+        return self.whole.limits
 
 
-def pods_of(where: Kubernetes, need: Need) -> tuple[Pods, ...]:
-    """The pods of a stage: its machines, Ray's head and the supervisor."""
-    waits = (Container("wait-gcs-ready", _WAITS, _WAITS),)
-    machine = f"a machine of group '{need.group}'"
-    head = _containers(where, where.head)
-    if need.grows:
-        requests, limits = _AUTOSCALER
-        cores = {"cpu": 1.0} if any("cpu" in each.limits for each in head) else {}
-        head += (Container("autoscaler", requests, {**limits, **cores}),)
-    return (
-        Pods(machine, need.machines, need.shape, _containers(where, need.shape), waits),
-        Pods("Ray's head", 1, where.head, head),
-        supervisor_pod(where),
-    )
+@dataclass(frozen=True)
+class Need:
+    """What a stage asks for at one time.
+
+    Args:
+        group: the name of the machines'.
+        machine: one machine of it, and how many.
+        head: Ray's.
+    """
+
+    stage: str
+    group: str
+    machine: Pods
+    head: Pods
 
 
-def supervisor_pod(where: Kubernetes) -> Pods:
-    """The pod of a run's supervisor."""
-    return Pods("the supervisor", 1, where.supervisor, _containers(where, where.supervisor))
+@dataclass(frozen=True)
+class Needs:
+    """What a run asks for: a supervisor all the time, and for each stage in its turn its machines."""
+
+    supervisor: Pods
+    stages: tuple[Need, ...] = ()
+
+    @classmethod
+    def of(cls, cluster: Cluster, job: Body, ray_jobs: Mapping[str, Body]) -> Needs:
+        """What the objects of a run ask for.
+
+        Args:
+            job: of the supervisor.
+            ray_jobs: stage, in words -> its RayJob.
+        """
+        where = cluster.kubernetes
+        assert where is not None
+        template, autoscaled = job["spec"]["template"], where.supervisor.autoscaled
+        supervisor = Pods.of("the supervisor", template, autoscaled=autoscaled)
+        return cls(supervisor, tuple(_need(cluster, *each) for each in ray_jobs.items()))
+
+    def pods(self, need: Need) -> tuple[Pods, ...]:
+        """All that are there with a stage: its machines, Ray's head and the supervisor."""
+        return need.machine, need.head, self.supervisor
 
 
-def of_machine(group: Group) -> Amounts:
-    """The requests of one machine, before any template."""
-    wanted = {"cpu": float(group.cpu), "memory": float(group.memory or 0)}
-    return {**wanted, group.gpu_resource: float(group.gpu)} if group.gpu else wanted
+def templates(body: Body) -> Iterator[tuple[str, Body]]:
+    """The pod templates of a supervisor's Job, or of a RayJob, in words."""
+    if body["kind"] == "Job":
+        yield "pod", body["spec"]["template"]
+        return
+    cluster = body["spec"]["rayClusterSpec"]
+    yield "head", cluster["headGroupSpec"]["template"]
+    for group in cluster["workerGroupSpecs"]:
+        yield "worker", group["template"]
 
 
-def placement(where: Kubernetes, group: Group) -> tuple[dict[str, str], list[Any]]:
-    """The labels that its node must have and the taints that it bears, the users' pod templates laid over them."""
-    selector, tolerations = dict(group.node_selector), list(group.tolerations)
-    for template in (where.pod_template, group.pod_template):
-        spec = template.get("spec") or {}
-        selector |= spec.get("nodeSelector") or {}
-        tolerations = list(spec.get("tolerations", tolerations))
-    return selector, tolerations
+def _need(cluster: Cluster, stage: str, ray_job: Body) -> Need:
+    """With what KubeRay adds to the pods of a RayCluster: who waits for the head, and an autoscaler beside it."""
+    spec = ray_job["spec"]["rayClusterSpec"]
+    (group,) = spec["workerGroupSpecs"]
+    name, where = group["groupName"], cluster.kubernetes
+    assert where is not None
+    autoscaler = []
+    if spec.get("enableInTreeAutoscaling"):
+        autoscaler.append(Container.of("autoscaler", spec["autoscalerOptions"]["resources"]))
+    machine = Pods.of(
+        f"a machine of group '{name}'", group["template"], count=group["replicas"], before=(_WAITS,),
+        autoscaled=cluster.groups[name].autoscaled,
+    )  # fmt: skip
+    template = spec["headGroupSpec"]["template"]
+    return Need(
+        stage, name, machine, Pods.of("Ray's head", template, beside=autoscaler, autoscaled=where.head.autoscaled)
+    )  # fmt: skip
 
 
-def _containers(where: Kubernetes, group: Group) -> tuple[Container, ...]:
-    """Ours, and what the users' pod templates add: to it, or beside it. Cores are a request and no limit."""
-    requests = of_machine(group)
-    found = {_MAIN: (requests, {name: value for name, value in requests.items() if name != "cpu"})}
-    for template in (where.pod_template, group.pod_template):
-        for container in (template.get("spec") or {}).get("containers") or ():
-            more = container.get("resources") or {}
-            before = found.get(container["name"], ({}, {}))
-            limits = {**before[1], **_numbers(more.get("limits"))}
-            asked = {**before[0], **_numbers(more.get("requests"))}
-            found[container["name"]] = ({**limits, **asked}, limits)  # who names a limit alone asks for as much
-    return tuple(Container(name, *amounts) for name, amounts in found.items())
+def _container(body: Mapping[str, Any]) -> Container:
+    return Container.of(body["name"], body.get("resources") or {})
 
 
 def _numbers(amounts: Mapping[str, Any] | None) -> Amounts:
     return {name: number(value) for name, value in (amounts or {}).items()}
 
 
-def _total(amounts: Iterator[Amounts]) -> Amounts:
-    total: Amounts = {}
-    for each in amounts:
-        quantities.add(total, each)
-    return total
+#: KubeRay has workers wait for the head in a container of its own.
+_WAITS = Container.of("wait-gcs-ready", {"limits": {"cpu": "200m", "memory": "256Mi"}})

@@ -12,9 +12,9 @@ from typing import Any
 
 from runner.kube import client, quantities
 from runner.kube.client import Kube
-from runner.kube.preflight.needs import Amounts, Finding, Need, Pods, placement, pods_of
+from runner.kube.preflight.needs import Amounts, Finding, Need, Needs, Pods
 from runner.kube.quantities import amount, number, words
-from runner.spec.job import Group, Kubernetes
+from runner.spec.job import Kubernetes
 
 #: Labels and annotations of nodes that belong to a pool, or were made by a machine of the API: either may grow.
 _SCALED = (
@@ -48,7 +48,7 @@ class _Nodes:
 
     def unfit(self, *pods: Pods) -> bool | None:
         """What it means that they do not fit: False, or None where an autoscaler may help."""
-        return None if self.scaled or any(each.group.autoscaled for each in pods) else False
+        return None if self.scaled or any(each.autoscaled for each in pods) else False
 
     def for_one(self, pods: Pods, *, kindly: bool = False) -> list[Node]:
         """Those that could hold one such pod."""
@@ -59,24 +59,23 @@ class _Nodes:
         return sum(_how_many(node, pods.requests) for node in self.for_one(pods, kindly=kindly))
 
 
-def look(kube: Kube, where: Kubernetes, needs: list[Need]) -> Iterator[Finding]:
+def look(kube: Kube, where: Kubernetes, needs: Needs) -> Iterator[Finding]:
     """Each kind of pod must fit some node, and a stage's pods all of them; an autoscaler might bring others."""
     found = kube.select(client.NODES)
-    if not found and needs:
+    if not found and needs.stages:
         yield Finding("nodes", None, "there are none now: whether any will come for a run is not to be seen")
         return
     nodes = _Nodes(where, found, any(_is_scaled(node) for node in found))
-    largest = {need.group: need for need in sorted(needs, key=lambda need: need.machines)}
+    largest = {need.group: need for need in sorted(needs.stages, key=lambda need: need.machine.count)}
     for group, need in largest.items():
-        machine, *others = pods_of(where, need)
-        yield _one(nodes, f"'{group}'", machine)
-        if need.machines > 1:
-            yield from _gang(nodes, need, machine)
-        yield from _together(nodes, need, (machine, *others))
-    if needs:
-        _, head, supervisor = pods_of(where, needs[0])
-        yield _one(nodes, "the head", head)
-        yield _one(nodes, "the supervisor", supervisor)
+        yield _one(nodes, f"'{group}'", need.machine)
+        if need.machine.count > 1:
+            yield from _gang(nodes, need)
+        yield from _together(nodes, need, needs.pods(need))
+    if needs.stages:
+        heads = [need.head for need in needs.stages]
+        yield _one(nodes, "the head", max(heads, key=lambda head: len(head.containers)))
+        yield _one(nodes, "the supervisor", needs.supervisor)
 
 
 def _one(nodes: _Nodes, name: str, pods: Pods) -> Finding:
@@ -92,12 +91,13 @@ def _one(nodes: _Nodes, name: str, pods: Pods) -> Finding:
     return Finding(f"nodes for {name}", nodes.unfit(pods), found, todo)
 
 
-def _gang(nodes: _Nodes, need: Need, machine: Pods) -> Iterator[Finding]:
+def _gang(nodes: _Nodes, need: Need) -> Iterator[Finding]:
     """All machines of a stage must be there at one time."""
+    machine = need.machine
     fit, room = nodes.for_one(machine), nodes.room(machine)
-    if fit and room < need.machines:
-        found = f"{need.stage} needs {need.machines} machines, and {len(fit)} nodes could hold {room} when empty"
-        good = None if nodes.room(machine, kindly=True) >= need.machines else nodes.unfit(machine)
+    if fit and room < machine.count:
+        found = f"{need.stage} needs {machine.count} machines, and {len(fit)} nodes could hold {room} when empty"
+        good = None if nodes.room(machine, kindly=True) >= machine.count else nodes.unfit(machine)
         todo = f"ask for fewer workers, or for more nodes, {_BRING}"
         yield Finding(f"nodes for '{need.group}' at one time", good, found, todo)
 
@@ -171,28 +171,28 @@ def _misfit(node: Node, where: Kubernetes, pods: Pods, *, kindly: bool = False) 
 def _misplaced(node: Node, where: Kubernetes, pods: Pods, *, kindly: bool) -> str:
     """What of the node's labels and taints keeps such a machine away."""
     labels = node["metadata"].get("labels") or {}
-    selector, tolerations = placement(where, pods.group)
-    wrong = [f"{key}={value}" for key, value in selector.items() if labels.get(key) != value]
+    wrong = [f"{key}={value}" for key, value in pods.selector.items() if labels.get(key) != value]
     if wrong:
         return f"no label {', '.join(wrong)}"
     for taint in node["spec"].get("taints") or []:
         if taint["effect"] == "PreferNoSchedule" or taint["key"].startswith(_PASSING):
             continue
-        if kindly and _may_be_borne(taint, where, pods.group):
+        if kindly and _may_be_borne(taint, where, pods):
             continue
-        if not any(_tolerates(toleration, taint) for toleration in tolerations):
+        if not any(_tolerates(toleration, taint) for toleration in pods.tolerations):
             return f"taint {taint['key']}:{taint['effect']}"
     return ""
 
 
-def _may_be_borne(taint: dict[str, Any], where: Kubernetes, group: Group) -> bool:
-    """Whether something may add the toleration to a pod: a queue's flavor any, Kubernetes that of the pod's own GPUs.
+def _may_be_borne(taint: dict[str, Any], where: Kubernetes, pods: Pods) -> bool:
+    """Whether something may add the toleration to a pod: a queue's flavor any, Kubernetes that of its own devices.
 
     The latter is its admission plugin ExtendedResourceToleration, which some providers have and others have not.
     """
     if where.queue is not None:
         return True
-    return bool(group.gpu) and taint["key"] == group.gpu_resource and taint["effect"] == "NoSchedule"
+    device = "/" in taint["key"] and pods.requests.get(taint["key"], 0.0) > 0
+    return device and bool(taint["effect"] == "NoSchedule")
 
 
 def _tolerates(toleration: Any, taint: dict[str, Any]) -> bool:

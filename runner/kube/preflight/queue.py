@@ -10,13 +10,11 @@ from runner.kube import client, names, pods, quantities
 from runner.kube.client import Kube, KubeError, Resource
 from runner.kube.preflight.admission import Answer
 from runner.kube.preflight.kueue import Quota, unfit
-from runner.kube.preflight.needs import Finding, Need, Pods, pods_of, supervisor_pod
+from runner.kube.preflight.needs import Body, Finding, Needs, Pods
 from runner.spec.job import Kubernetes
 
-Body = dict[str, Any]
 
-
-def look(answers: list[Answer], kube: Kube, where: Kubernetes, needs: list[Need]) -> Iterator[Finding]:
+def look(answers: list[Answer], kube: Kube, where: Kubernetes, needs: Needs) -> Iterator[Finding]:
     """The queue of the machines, and that of the supervisor.
 
     Args:
@@ -30,18 +28,17 @@ def look(answers: list[Answer], kube: Kube, where: Kubernetes, needs: list[Need]
             yield _there(kube, field, name, queues.get(name))
     if machines is None:
         yield from _passed_by(kube)
-    of_supervisor = supervisor_pod(where)
     behind = {name: body["spec"]["clusterQueue"] for name, body in queues.items()}
     if machines in behind:
-        shared = [of_supervisor] if behind.get(supervisor) == behind[machines] else []
-        stages = {need.stage: [*pods_of(where, need)[:2], *shared] for need in needs}
+        shared = [needs.supervisor] if behind.get(supervisor) == behind[machines] else []
+        stages = {need.stage: [need.machine, need.head, *shared] for need in needs.stages}
         yield from _admitted(kube, f"quota of queue {machines}", behind[machines], stages)
     if supervisor in behind and behind[supervisor] != behind.get(machines):
-        stages = {"a supervisor": [of_supervisor]}
+        stages = {"a supervisor": [needs.supervisor]}
         yield from _admitted(kube, f"quota of queue {supervisor}", behind[supervisor], stages)
 
 
-def priority(kube: Kube, where: Kubernetes, needs: list[Need]) -> Iterator[Finding]:
+def priority(kube: Kube, where: Kubernetes, needs: Needs) -> Iterator[Finding]:
     """The class must exist: a pod that names another is refused, and a workload waits for ever."""
     if where.priority is None:
         return

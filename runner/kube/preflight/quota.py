@@ -6,11 +6,12 @@ Refused is what could never be; what is only in use now is told, and a run would
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from runner.kube import client, quantities
 from runner.kube.client import Kube, KubeError
-from runner.kube.preflight.needs import Amounts, Container, Finding, Need, Pods, pods_of
+from runner.kube.preflight.needs import Amounts, Container, Finding, Needs, Pods
 from runner.kube.quantities import amount, number
 from runner.spec.job import Kubernetes
 
@@ -25,12 +26,12 @@ _NATIVE = ("cpu", "memory", "ephemeral-storage")
 Limit = dict[str, Any]
 
 
-def look(kube: Kube, where: Kubernetes, needs: list[Need]) -> Iterator[Finding]:
+def look(kube: Kube, where: Kubernetes, needs: Needs) -> Iterator[Finding]:
     """Both kinds; LimitRanges first, since they give containers what those do not say."""
     limits = _limits(kube)
     if limits is None:
         yield Finding("limits", None, "LimitRanges are not to be seen with these rights")
-    kinds = {pods.what: pods for need in needs for pods in pods_of(where, need)}
+    kinds = {pods.what: pods for need in needs.stages for pods in needs.pods(need)}
     for name, limit in limits or []:
         words = (words for pods in kinds.values() for words in _outside(limit, pods, limits or []))
         found = "; ".join(dict.fromkeys(words))
@@ -40,7 +41,7 @@ def look(kube: Kube, where: Kubernetes, needs: list[Need]) -> Iterator[Finding]:
     for quota in kube.select(client.QUOTAS):
         if quota["spec"].get("scopes") or quota["spec"].get("scopeSelector"):
             continue  # it counts some pods only, and whether ours are among them is the API's to say
-        yield from _quota(quota, where, needs, limits)
+        yield from _quota(quota, needs, limits)
 
 
 def _limits(kube: Kube) -> list[tuple[str, Limit]] | None:
@@ -57,13 +58,11 @@ def _limits(kube: Kube) -> list[tuple[str, Limit]] | None:
 # -- quotas ----------------------------------------------------------------------------------------------------------
 
 
-def _quota(
-    quota: dict[str, Any], where: Kubernetes, needs: list[Need], limits: list[tuple[str, Limit]] | None
-) -> Iterator[Finding]:
+def _quota(quota: dict[str, Any], needs: Needs, limits: list[tuple[str, Limit]] | None) -> Iterator[Finding]:
     name = f"quota {quota['metadata']['name']}"
     hard = _numbers(quota["spec"].get("hard"))
     used = _numbers((quota.get("status") or {}).get("used"))
-    silent = _silent(hard, where, needs, limits or [])
+    silent = _silent(hard, needs, limits or [])
     if silent:
         key, words = silent
         todo = (
@@ -72,8 +71,8 @@ def _quota(
         )
         yield Finding(name, None if limits is None else False, f"it asks for {words}", todo)
     waits, refused = [], []
-    for need in needs:
-        asked = _asked(where, need, limits or [])
+    for need in needs.stages:
+        asked = _asked(needs.pods(need), limits or [])
         over = {key: value for key, value in asked.items() if key in hard and value > hard[key]}
         short = {key: value for key, value in asked.items() if key in hard and value > hard[key] - used.get(key, 0.0)}
         if over:
@@ -93,29 +92,26 @@ def _numbered(over: Amounts, hard: Amounts, used: Amounts) -> str:
     )
 
 
-def _asked(where: Kubernetes, need: Need, limits: list[tuple[str, Limit]]) -> Amounts:
-    """What a stage counts in a quota, by each of the names that a quota may have for it."""
+def _asked(there: tuple[Pods, ...], limits: list[tuple[str, Limit]]) -> Amounts:
+    """What the pods of a stage count in a quota, by each of the names that a quota may have for it."""
     requests, bounds, count = Amounts(), Amounts(), 0
-    for pods in pods_of(where, need):
+    for pods in there:
         count += pods.count
-        for container in pods.containers:
-            whole = _defaulted(container, limits)
-            quantities.add(requests, whole.requests, pods.count)
-            quantities.add(bounds, whole.limits, pods.count)
+        whole = _pod(pods, limits)
+        quantities.add(requests, whole.requests, pods.count)
+        quantities.add(bounds, whole.limits, pods.count)
     asked = {f"requests.{name}": value for name, value in requests.items()}
     asked |= {name: value for name, value in requests.items() if name in _NATIVE}
     asked |= {f"limits.{name}": value for name, value in bounds.items() if name in _NATIVE}
     return {**asked, "pods": float(count), "count/pods": float(count), **_OBJECTS}
 
 
-def _silent(
-    hard: Amounts, where: Kubernetes, needs: list[Need], limits: list[tuple[str, Limit]]
-) -> tuple[str, str] | None:
+def _silent(hard: Amounts, needs: Needs, limits: list[tuple[str, Limit]]) -> tuple[str, str] | None:
     """A limit that each container must name under this quota, and does not: the API would refuse the pod."""
     for key in (f"limits.{name}" for name in _NATIVE):
         if key not in hard:
             continue
-        for pods in (pods for need in needs for pods in pods_of(where, need)):
+        for pods in (pods for need in needs.stages for pods in needs.pods(need)):
             for container in pods.containers:
                 if key.partition(".")[2] not in _defaulted(container, limits).limits:
                     return key, f"{key} of each container, and container '{container.name}' of {pods.what} has none"
@@ -155,17 +151,9 @@ def _outside(limit: Limit, pods: Pods, limits: list[tuple[str, Limit]]) -> Itera
 
 
 def _pod(pods: Pods, limits: list[tuple[str, Limit]]) -> Container:
-    """A pod as one: the sum of its containers, or what runs before them where that asks for more."""
-    requests, bounds = Amounts(), Amounts()
-    for container in pods.containers:
-        whole = _defaulted(container, limits)
-        quantities.add(requests, whole.requests)
-        quantities.add(bounds, whole.limits)
-    for container in pods.inits:
-        whole = _defaulted(container, limits)
-        for total, own in ((requests, whole.requests), (bounds, whole.limits)):
-            total.update({name: max(value, total.get(name, 0.0)) for name, value in own.items()})
-    return Container("", requests, bounds)
+    """A pod as one, with what the namespace's LimitRanges give its containers."""
+    own, before = (tuple(_defaulted(each, limits) for each in group) for group in (pods.containers, pods.inits))
+    return replace(pods, containers=own, inits=before).whole
 
 
 def _broken(limit: Limit, whole: Container, what: str) -> Iterator[str]:

@@ -9,7 +9,7 @@ from typing import Any
 from runner.errors import listed
 from runner.kube import client
 from runner.kube.client import Kube, KubeError
-from runner.kube.preflight.needs import Finding, Need
+from runner.kube.preflight.needs import Finding, Needs
 from runner.spec.job import Kubernetes
 
 #: (group, resource, verb)
@@ -57,7 +57,7 @@ SUPERVISOR_BESIDES: tuple[Right, ...] = (
 _LOCAL_REVIEWS = client.Resource("apis/authorization.k8s.io/v1", "localsubjectaccessreviews")
 
 
-def of_user(kube: Kube, where: Kubernetes, needs: list[Need]) -> Iterator[Finding]:
+def of_user(kube: Kube, where: Kubernetes, needs: Needs) -> Iterator[Finding]:
     """Whether this user may submit."""
     needed = CLIENT_RIGHTS if where.supervisor_queue is None else CLIENT_RIGHTS[:1]
     missing = _missing(needed, _asked(needed, lambda right: _may(kube, right)))
@@ -67,7 +67,7 @@ def of_user(kube: Kube, where: Kubernetes, needs: list[Need]) -> Iterator[Findin
         yield Finding("rights", True, f"to make runs in '{where.namespace}'")
 
 
-def of_commands(kube: Kube, where: Kubernetes, needs: list[Need]) -> Iterator[Finding]:
+def of_commands(kube: Kube, where: Kubernetes, needs: Needs) -> Iterator[Finding]:
     """What else this user may not do; no submit fails for it."""
     allowed = _asked([right for rights in COMMAND_RIGHTS.values() for right in rights], lambda right: _may(kube, right))
     for command, rights in COMMAND_RIGHTS.items():
@@ -78,7 +78,7 @@ def of_commands(kube: Kube, where: Kubernetes, needs: list[Need]) -> Iterator[Fi
             yield Finding(f"rights for {command}", None, found, _todo(where))
 
 
-def of_supervisor(kube: Kube, where: Kubernetes, needs: list[Need]) -> Iterator[Finding]:
+def of_supervisor(kube: Kube, where: Kubernetes, needs: Needs) -> Iterator[Finding]:
     """Whether the supervisors' account may do its work. Few may ask that; for who may not, nothing is said."""
     missing = _of_account(kube, where, SUPERVISOR_RIGHTS)
     if missing:
@@ -87,7 +87,7 @@ def of_supervisor(kube: Kube, where: Kubernetes, needs: list[Need]) -> Iterator[
         yield Finding(f"rights of {where.service_account}", True, "to look after runs")
 
 
-def of_supervisor_besides(kube: Kube, where: Kubernetes, needs: list[Need]) -> Iterator[Finding]:
+def of_supervisor_besides(kube: Kube, where: Kubernetes, needs: Needs) -> Iterator[Finding]:
     """What else it may not do; many runs do without."""
     if missing := _of_account(kube, where, SUPERVISOR_BESIDES):
         yield _account_lacks(where, missing, None, "which some runs will lack")

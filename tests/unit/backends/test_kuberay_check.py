@@ -17,6 +17,7 @@ from runner.driver import main as driver
 from runner.errors import InputError, SpecError, StoreAway, StoreError
 from runner.kube import names
 from runner.kube.preflight import check as preflight
+from runner.kube.preflight.needs import Need
 from runner.plan.plan import Plan
 from runner.record.bundle import Bundle
 from runner.store.store import Store
@@ -45,10 +46,10 @@ def on(prepared: prepare.Prepared, url: str, options: dict[str, Any] | None = No
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[list[preflight.Need]]:
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Need, ...]]:
     """What the cluster was asked for."""
-    needs: list[list[preflight.Need]] = []
-    monkeypatch.setattr(preflight, "check", lambda cluster, wanted, objects: needs.append(wanted))
+    needs: list[tuple[Need, ...]] = []
+    monkeypatch.setattr(preflight, "check", lambda cluster, wanted, objects: needs.append(wanted.stages))
     return needs
 
 
@@ -81,9 +82,7 @@ def test_credentials_are_refused(
     assert asked == []
 
 
-def test_a_resume_is_checked_for_what_is_left_to_do(
-    prepared: prepare.Prepared, asked: list[list[preflight.Need]]
-) -> None:
+def test_a_resume_is_checked_for_what_is_left_to_do(prepared: prepare.Prepared, asked: list[tuple[Need, ...]]) -> None:
     """A plan that was read back is the plan, and legs whose stages are done ask for nothing."""
     read = Plan.from_json(json.loads(json.dumps(prepared.plan.to_json())))
     assert read == prepared.plan
@@ -120,8 +119,9 @@ def test_each_stage_is_a_need_of_its_group(prepared: prepare.Prepared, asked: li
     options = {"client_kwargs": {"endpoint_url": "http://10.244.0.1:7070"}}
     kube_run.check(on(prepared, "s3://lake/runs", options), prepared.plan)
     ((tokens, train),) = asked
-    assert (tokens.stage, tokens.group, tokens.shape.gpu) == ("stage 'tokens'", "cpu", 0)
-    assert (train.stage, train.group, train.shape.gpu, train.machines) == ("stage 'train'", "gpu", 1, 2)
+    assert (tokens.stage, tokens.group, tokens.machine.count) == ("stage 'tokens'", "cpu", 1)
+    assert (train.stage, train.group, train.machine.count) == ("stage 'train'", "gpu", 2)
+    assert [need.machine.requests.get("nvidia.com/gpu") for need in (tokens, train)] == [None, 1.0]
 
 
 def test_what_a_submit_would_apply(prepared: prepare.Prepared) -> None:
@@ -149,12 +149,13 @@ def test_legs_that_are_done_ask_for_nothing(prepared: prepare.Prepared) -> None:
     """A leg whose results are there gets no RayJob and needs no machines; the others keep their numbers."""
     resolved = on(prepared, "s3://lake/runs")
     plan = planned(prepared, tokens="skip")
-    _, *ray_jobs = kube_run.objects(resolved, plan, RUN, "ann")
-    assert [body["metadata"]["name"] for body in ray_jobs] == [f"{RUN}-1-1"]
-    assert [need.stage for need in kube_run.needs(resolved, plan)] == ["stage 'train'"]
+    made = kube_run.objects(resolved, plan, RUN, "ann")
+    assert [body["metadata"]["name"] for body in made[1:]] == [f"{RUN}-1-1"]
+    assert [need.stage for need in kube_run.needs(resolved.cluster, plan, made).stages] == ["stage 'train'"]
     done = planned(prepared, tokens="skip", train="skip")
-    assert [body["kind"] for body in kube_run.objects(resolved, done, RUN, "ann")] == ["Job"]
-    assert kube_run.needs(resolved, done) == []
+    made = kube_run.objects(resolved, done, RUN, "ann")
+    assert [body["kind"] for body in made] == ["Job"]
+    assert kube_run.needs(resolved.cluster, done, made).stages == ()
     early = planned(prepared, tokens="decide", train="decide")
     assert len(kube_run.objects(resolved, early, RUN, "ann")) == 3
 

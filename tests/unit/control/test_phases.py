@@ -82,19 +82,15 @@ def test_a_queue_admits_a_stage_whole(planned: Any) -> None:
 def test_the_autoscaler_is_admitted_where_the_head_is(planned: Any) -> None:
     """Its container has the head's security context, a limit of cores where that has one, and a place in the quota."""
     from runner.backends.kuberay import check as kube_run
-    from runner.kube.preflight.needs import pods_of
 
     strict = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
     main = {"name": "main", "securityContext": strict, "resources": {"limits": {"cpu": "2"}}}
     prepared = planned(pod_template={"spec": {"containers": [main]}})
-    _, grows, _ = kube_run.objects(on(prepared, "s3://lake/runs"), prepared.plan, "r1-tiny", "ann")
-    options = grows["spec"]["rayClusterSpec"]["autoscalerOptions"]
+    made = kube_run.objects(on(prepared, "s3://lake/runs"), prepared.plan, "r1-tiny", "ann")
+    options = made[1]["spec"]["rayClusterSpec"]["autoscalerOptions"]
     assert options["securityContext"] == strict
     assert options["resources"]["limits"] == {"memory": "1Gi", "cpu": "1"}
-    first, second = kube_run.needs(prepared.resolved, prepared.plan)
-    assert (first.grows, second.grows) == (True, False)
-    where = prepared.resolved.cluster.kubernetes
-    heads = [pods_of(where, need)[1] for need in (first, second)]
+    heads = [need.head for need in kube_run.needs(prepared.resolved.cluster, prepared.plan, made).stages]
     assert heads[0].requests["cpu"] == pytest.approx(heads[1].requests["cpu"] + 0.1)
     assert heads[0].limits["cpu"] == heads[1].limits["cpu"] + 1
 

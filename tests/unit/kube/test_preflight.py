@@ -12,12 +12,13 @@ from runner.backends.kuberay import check as kube_run
 from runner.errors import PlanError
 from runner.kube.client import KubeError
 from runner.kube.preflight import check as preflight
-from runner.kube.preflight.check import Finding, Need
+from runner.kube.preflight.check import Finding, Needs
 from runner.kube.preflight.rights import CLIENT_RIGHTS, COMMAND_RIGHTS, SUPERVISOR_BESIDES, SUPERVISOR_RIGHTS
 from runner.kube.team import objects as tenant
 from runner.store.store import Store
 from tests.unit.kube import kit
 
+TOLERATION = {"key": "night", "operator": "Exists"}
 GPU = Group(cpu=1, memory="4GiB", gpu=2)
 CPU = Group(cpu=1, memory="4GiB")
 NAMESPACE = kit.body("Namespace", "v1", "default", None)
@@ -32,10 +33,28 @@ def cluster(group: Group = GPU, **kubernetes: Any) -> Cluster:
     return Cluster(backend="kuberay", groups={"g": group}, kubernetes=where)
 
 
+def applied(made: Cluster, machines: int = 1) -> list[kit.Body]:
+    """The objects of a run with one stage, on so many machines."""
+    job, ray_job = kube_run.samples(made, Store("s3://lake/runs"))
+    ray_job["spec"]["rayClusterSpec"]["workerGroupSpecs"][0]["replicas"] = machines
+    return [job, ray_job]
+
+
+def needs_of(made: Cluster, objects: list[kit.Body]) -> Needs:
+    """What they ask for."""
+    job, ray_job = objects
+    return Needs.of(made, job, {"train": ray_job})
+
+
+def needs() -> Needs:
+    """What a run on one machine asks for."""
+    return needs_of(cluster(), applied(cluster()))
+
+
 def look(kube: kit.FakeKube, group: Group = GPU, machines: int = 1, **kubernetes: Any) -> dict[str, Finding]:
     made = cluster(group, **kubernetes)
-    objects = kube_run.samples(made, Store("s3://lake/runs"))
-    found = preflight.look(made, [Need("train", "g", group, machines)], objects, kube)
+    objects = applied(made, machines)
+    found = preflight.look(made, needs_of(made, objects), objects, kube)
     assert len({f.name for f in found}) == len(found)
     return {f.name: f for f in found}
 
@@ -59,7 +78,7 @@ def test_a_cluster_that_has_everything() -> None:
     expected = {"API", "namespace", "KubeRay", "rights", "rights of runner", "ServiceAccount runner"}
     expected |= {"Secret lake-credentials", "Job of the supervisor", "RayJob of group 'g'"}
     assert set(found) == {*expected, *(f"nodes for {what}" for what in ("'g'", "the head", "the supervisor"))}
-    preflight.check(cluster(), [Need("train", "g", GPU, 1)], kube=kit.FakeKube(*WHOLE))
+    preflight.check(cluster(), needs(), kube=kit.FakeKube(*WHOLE))
 
 
 def test_an_api_that_is_away() -> None:
@@ -119,7 +138,7 @@ def test_rights_of_other_commands_are_told(right: tuple[str, str], commands: set
     found = [f for f in look(kube).values() if f.good is not True]
     assert {f.name for f in found} == {f"rights for {command}" for command in commands}
     assert all(f.good is None and f"'{' '.join(right)}'" in f.found and "tenant" in f.todo for f in found)
-    preflight.check(cluster(), [Need("train", "g", GPU, 1)], kube=kit.FakeKube(*WHOLE, denied=(right,)))
+    preflight.check(cluster(), needs(), kube=kit.FakeKube(*WHOLE, denied=(right,)))
 
 
 @pytest.mark.parametrize("right", [(verb, what) for _, what, verb in SUPERVISOR_RIGHTS])
@@ -391,6 +410,44 @@ def test_check_tells_everything_at_once() -> None:
     """One error has every finding that is bad, and what to do about each."""
     kube = kit.FakeKube(*without(SECRET, NODE), kit.node(), denied=(("create", "jobs"),))
     with pytest.raises(PlanError) as raised:
-        preflight.check(cluster(), [Need("train", "g", GPU, 1)], kube=kube)
+        preflight.check(cluster(), needs(), kube=kube)
     text = str(raised.value)
     assert all(words in text for words in ("'create jobs'", "Secret lake-credentials", "nvidia.com/gpu", "make the"))
+
+
+# -- what is counted -------------------------------------------------------------------------------------------------
+
+
+def test_all_that_is_counted_stands_in_what_is_applied() -> None:
+    """Whatever a template does to a pod that is made, it does to the pod that is counted: containers beside and before
+    ours, their resources, the node and the taints.
+    """
+    template = {
+        "spec": {
+            "nodeSelector": {"zone": "a"},
+            "tolerations": [TOLERATION],
+            "containers": [{"name": "proxy", "resources": {"limits": {"cpu": "500m"}}}],
+            "initContainers": [
+                {"name": "fetch", "resources": {"requests": {"cpu": "6"}}},
+                {"name": "mesh", "restartPolicy": "Always", "resources": {"requests": {"memory": "64Mi"}}},
+            ],
+        }
+    }
+    made = cluster(replace(GPU, pod_template=template))
+    objects = applied(made, 3)
+    (need,) = needs_of(made, objects).stages
+    spec = objects[1]["spec"]["rayClusterSpec"]["workerGroupSpecs"][0]["template"]["spec"]
+    assert need.machine.count == 3
+    assert [each.name for each in need.machine.containers] == ["mesh", *(c["name"] for c in spec["containers"])]
+    assert [each.name for each in need.machine.inits] == ["wait-gcs-ready", "fetch"]
+    assert need.machine.requests == {"cpu": 6.0, "memory": float(4 * 2**30 + 64 * 2**20), "nvidia.com/gpu": 2.0}
+    assert need.machine.limits["cpu"] == 0.5
+    assert (need.machine.selector, need.machine.tolerations) == (spec["nodeSelector"], tuple(spec["tolerations"]))
+    assert [each.name for each in need.head.containers] == ["main"]
+
+
+def test_a_container_that_runs_before_must_fit_its_node() -> None:
+    """What asks for more than all that comes after it is what the scheduler looks for."""
+    before = {"spec": {"initContainers": [{"name": "fetch", "resources": {"requests": {"cpu": "6"}}}]}}
+    bad = wrong(look(kit.FakeKube(*WHOLE), replace(CPU, pod_template=before)))
+    assert (bad.name, "needs cpu 6 of cpu 4" in bad.found) == ("nodes for 'g'", True)

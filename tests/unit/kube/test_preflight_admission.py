@@ -12,10 +12,9 @@ from runner.errors import PlanError
 from runner.kube import names
 from runner.kube.client import KubeError
 from runner.kube.preflight import check as preflight
-from runner.kube.preflight.check import Need
 from runner.store.store import Store
 from tests.unit.kube import kit
-from tests.unit.kube.test_preflight import GPU, WHOLE, cluster, look, wrong
+from tests.unit.kube.test_preflight import WHOLE, cluster, look, needs, wrong
 
 POLICY = KubeError(
     422, "Invalid",
@@ -122,8 +121,8 @@ def test_check_judges_what_is_given() -> None:
     kube = kit.FakeKube(*WHOLE, unmade={"RayJob": POLICY})
     objects = kube_run.samples(cluster(), Store("s3://lake/runs"))
     with pytest.raises(PlanError, match="pods need a label"):
-        preflight.check(cluster(), [Need("train", "g", GPU, 1)], objects, kube)
-    preflight.check(cluster(), [Need("train", "g", GPU, 1)], objects[:1], kube)
+        preflight.check(cluster(), needs(), objects, kube)
+    preflight.check(cluster(), needs(), objects[:1], kube)
 
 
 @pytest.mark.parametrize("options", [{"key": "AKIA", "secret": "hidden"}, {}])

@@ -10,10 +10,9 @@ from runner import Group
 from runner.backends.kuberay import check as kube_run
 from runner.kube.client import KubeError
 from runner.kube.preflight import check as preflight
-from runner.kube.preflight.needs import Need
 from runner.store.store import Store
 from tests.unit.kube import kit
-from tests.unit.kube.test_preflight import GPU, WHOLE, cluster, look, wrong
+from tests.unit.kube.test_preflight import WHOLE, cluster, look, needs, wrong
 from tests.unit.kube.test_preflight_quota import ROOMY
 
 API = "kueue.x-k8s.io/v1beta1"
@@ -136,8 +135,7 @@ def test_a_queue_that_is_left_out_is_told() -> None:
     left_out = look(kube)["queue left out"]
     assert (left_out.good, left_out.told) == (None, True)
     assert "has 'team'" in left_out.found
-    needs = [Need("train", "g", GPU, 1)]
-    (words,) = preflight.check(cluster(), needs, kube_run.samples(cluster(), Store("s3://lake/runs")), kube)
+    (words,) = preflight.check(cluster(), needs(), kube_run.samples(cluster(), Store("s3://lake/runs")), kube)
     assert words.startswith(left_out.found)
     assert "queue left out" not in look(kube, queue="team")
     assert "queue left out" not in look(kit.FakeKube(*WHOLE))
