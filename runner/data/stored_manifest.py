@@ -10,7 +10,6 @@ from typing import Any
 
 import pyarrow as pa
 
-from runner.data.files.listing import FORMATS
 from runner.data.formats import parquet
 from runner.data.formats.columns import plain
 from runner.data.formats.extension import read_schema
@@ -18,6 +17,7 @@ from runner.data.limits import beyond, limits, shown_bytes
 from runner.data.shards import UNCOUNTED, Shard, Unit
 from runner.data.values.schema_shape import check_shape
 from runner.errors import DataError
+from runner.spec.formats import FORMATS
 from runner.untrusted.paths import inner
 
 KEY, VERSION = b"runner.manifest", 1

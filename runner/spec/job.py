@@ -9,11 +9,11 @@ from typing import Any
 from runner.errors import SpecError, listed, suggest
 from runner.spec.checks import Fields, checked
 from runner.spec.cluster import Cluster, Group, Kubernetes, Volume, package_names
+from runner.spec.formats import FORMATS
 from runner.store import credentials
 from runner.untrusted.names import DATASET, JOB, STAGE, Kind, object_name
 from runner.values import records
 
-FORMATS = ("parquet", "ipc", "jsonl", "csv", "text", "files")
 BATCH_FORMATS = ("arrow", "pandas", "numpy", "rows", "dataset")
 
 MOST_WORKERS = 4096

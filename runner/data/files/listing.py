@@ -18,13 +18,8 @@ from runner.data.files.opening import filesystem, is_local
 from runner.data.files.ranges import keep_whole
 from runner.data.files.tables import refuse_tables
 from runner.errors import DataError, listed, suggest
+from runner.spec.formats import FORMATS, format_of
 
-FORMATS = ("parquet", "ipc", "jsonl", "csv", "text", "files")
-_ENDINGS = {
-    "parquet": "parquet", "pq": "parquet", "arrow": "ipc", "feather": "ipc", "ipc": "ipc", "arrows": "ipc",
-    "jsonl": "jsonl", "ndjson": "jsonl", "json": "jsonl", "csv": "csv", "tsv": "csv",
-    "txt": "text", "text": "text",
-}  # fmt: skip
 _HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
 _THREADS = 16
 #: 'zip://a.csv::s3://bucket/b.zip', 'simplecache::s3://...'; but '::' may also stand in a name.
@@ -109,7 +104,7 @@ def infer_format(files: list[SourceFile], url: str) -> str:
     endings: dict[str, int] = {}
     for file in files:
         endings[_ending(file.path)] = endings.get(_ending(file.path), 0) + 1
-    formats = {_ENDINGS.get(ending) for ending in endings}
+    formats = {format_of(ending) for ending in endings}
     found = formats.pop()
     if found is None or formats:
         shown = ", ".join(f"{count} x '{'.' + ending if ending else 'no ending'}'" for ending, count in endings.items())

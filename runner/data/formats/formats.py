@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
 
 from runner.data.files.listing import SourceFile
-from runner.data.files.opening import open_input
 from runner.data.formats import ipc, lines, parquet
+from runner.data.formats import whole as whole_files
+from runner.data.formats.base import Format, Request
 from runner.data.formats.columns import add_partitions, check_columns, fill, unify
 from runner.data.formats.explain import explained
 from runner.data.limits import beyond, limits, shown_bytes
@@ -17,7 +19,13 @@ from runner.data.shards import UNCOUNTED, Shard, Unit
 from runner.data.values.schema_shape import check_shape
 from runner.data.values.types import size_of
 
-FILES_SCHEMA = pa.schema([("path", pa.string()), ("bytes", pa.binary())])
+#: Format -> how it is read. Their names and endings: `runner.spec.formats`.
+READERS = {
+    "parquet": Format(parquet.inspect, parquet.read),
+    "ipc": Format(ipc.inspect, ipc.read),
+    **{kind: Format(partial(lines.inspect, kind), lines.read) for kind in ("jsonl", "csv", "text")},
+    "files": Format(whole_files.inspect, whole_files.read),
+}
 #: Metadata of a schema that leaves out columns of the files.
 SELECTED = {b"runner.selected": b"1"}
 
@@ -43,15 +51,10 @@ def inspect(
         DataError: the file is corrupt, of another format, or cannot be read; the URL is named.
     """
     with explained(file.url):
-        if format in ("parquet", "ipc"):
-            units, schema = (parquet if format == "parquet" else ipc).inspect(file, options)
+        units, schema = READERS[format].inspect(file, options, whole)
+        if schema is not None:
             check_shape(schema)
-            return units, schema
-        if format == "files":
-            return (Unit(0, 1, file.size, 0, file.size),), FILES_SCHEMA
-        units, schemas = lines.inspect(file, format, options, whole)
-    seen = [(f"{file.url} (unit {unit.index})", schema) for unit, schema in schemas]
-    return units, unify(seen, format) if seen else None
+        return units, schema
 
 
 def read(
@@ -95,7 +98,7 @@ def read(
     for unit in chosen:
         with explained(url, unit.index):
             seen = decoded = 0
-            for batch in _raw(url, shard, unit, wanted, options, rows, strict):
+            for batch in READERS[shard.format].read(Request(url, shard, unit, wanted, options, rows, strict)):
                 if not batch.num_rows:  # pyarrow dies of some questions about empty ones
                     continue
                 seen += batch.num_rows
@@ -108,32 +111,3 @@ def read(
                     yield piece
             if unit.rows not in (UNCOUNTED, seen):
                 raise ValueError(f"{seen} rows, {unit.rows} were counted")
-
-
-def _raw(
-    url: str,
-    shard: Shard,
-    unit: Unit,
-    wanted: pa.Schema,
-    options: Mapping[str, Any] | None,
-    rows: int | None,
-    strict: bool,
-) -> Iterator[pa.RecordBatch]:
-    if shard.format == "parquet":
-        own = set(parquet.footer(url, shard, options).schema.names)
-        return parquet.read(url, shard, unit, [name for name in wanted.names if name in own], options, rows)
-    if shard.format == "ipc":
-        return ipc.read(url, shard, unit, wanted.names, options)
-    if shard.format == "files":
-        return _whole_file(url, shard, wanted, options)
-    return lines.read(url, shard, unit, wanted, options, strict)
-
-
-def _whole_file(
-    url: str, shard: Shard, wanted: pa.Schema, options: Mapping[str, Any] | None
-) -> Iterator[pa.RecordBatch]:
-    content = b""
-    if "bytes" in wanted.names:
-        with open_input(url, shard.size, options, path=shard.path) as source:
-            content = source.read()
-    yield pa.RecordBatch.from_arrays([pa.array([shard.path]), pa.array([content], pa.binary())], schema=FILES_SCHEMA)

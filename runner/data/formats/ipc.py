@@ -13,9 +13,10 @@ from runner.data.files.listing import SourceFile
 from runner.data.files.opening import open_input
 from runner.data.files.overlay import Overlay
 from runner.data.formats.arrow_messages import BATCH, SCHEMA, Message, blocks, message
+from runner.data.formats.base import Inspected, Request
 from runner.data.formats.extension import KEY, plain_batch, plain_schema, without_types
 from runner.data.limits import beyond, limits, shown_bytes
-from runner.data.shards import Shard, Unit
+from runner.data.shards import Unit
 from runner.data.values.types import has_union, size_of
 from runner.errors import DataError
 
@@ -35,7 +36,7 @@ def _unlock() -> None:
 os.register_at_fork(after_in_child=_unlock)
 
 
-def inspect(file: SourceFile, options: Mapping[str, Any] | None) -> tuple[tuple[Unit, ...], pa.Schema]:
+def inspect(file: SourceFile, options: Mapping[str, Any] | None, whole: bool) -> Inspected:
     """Units and schema. A local file is mapped, of a remote one the bodies are read too: the footer has no
     row counts."""
     with open_input(file.url, file.size, options, path=file.path, mapped=True) as source:
@@ -53,12 +54,11 @@ def inspect(file: SourceFile, options: Mapping[str, Any] | None) -> tuple[tuple[
         return tuple(unit for unit in units if unit.rows), schema
 
 
-def read(
-    url: str, shard: Shard, unit: Unit, columns: Sequence[str], options: Mapping[str, Any] | None
-) -> Iterator[pa.RecordBatch]:
+def read(request: Request) -> Iterator[pa.RecordBatch]:
     """The record batches of one unit; only the columns wanted are decoded (a mapped file reads only what is used)."""
-    with open_input(url, shard.size, options, path=shard.path, mapped=True) as source:
-        batches = _unit(source, unit, columns) if _is_file_format(source) else _stream(source, columns)
+    shard, columns = request.shard, request.wanted.names
+    with open_input(request.url, shard.size, request.options, path=shard.path, mapped=True) as source:
+        batches = _unit(source, request.unit, columns) if _is_file_format(source) else _stream(source, columns)
         for batch in batches:
             _validate(batch)
             yield plain_batch(batch)

@@ -15,7 +15,9 @@ from runner.data.files.listing import SourceFile
 from runner.data.files.opening import open_input
 from runner.data.files.readable import Readable
 from runner.data.formats import csv_rows, jsonl
+from runner.data.formats.base import Inspected, Request
 from runner.data.formats.blocks import blocks, cut, line_ends
+from runner.data.formats.columns import unify
 from runner.data.formats.explain import explained
 from runner.data.shards import UNCOUNTED, Shard, Unit
 from runner.errors import DataError
@@ -34,12 +36,11 @@ _LINES = 2 << 20
 TEXT_SCHEMA = pa.schema([("text", pa.string())])
 
 
-def inspect(
-    file: SourceFile, format: str, options: Mapping[str, Any] | None, whole: bool = False
-) -> tuple[tuple[Unit, ...], list[tuple[Unit, pa.Schema]]]:
-    """The units of a file, and the schema that each of them shows; blank ones show none.
+def inspect(format: str, file: SourceFile, options: Mapping[str, Any] | None, whole: bool) -> Inspected:
+    """The units of a file, and the schema that all of them fit; blank ones show none.
 
     Args:
+        format: 'jsonl', 'csv' or 'text'.
         whole: read all of it, so that rows are counted and no later line contradicts the schema; otherwise the start
             of each unit is looked at.
     """
@@ -51,7 +52,7 @@ def inspect(
             todo="compress it anew, or unpack it",
         )
     if not file.size:
-        return (), []
+        return (), None
     opens = partial(open_input, file.url, file.size, options, path=file.path)
     with opens() as source:
         units = _units(source, file, format)
@@ -63,31 +64,21 @@ def inspect(
         with explained(file.url, unit.index):
             seen.append(look(unit, partial(_stream, opens, file.path, unit), file, opens, whole))
     counted = tuple(unit for unit, schema in seen if schema is not None and unit.rows)
-    return counted, [(unit, schema) for unit, schema in seen if schema is not None]
+    shown = [(f"{file.url} (unit {unit.index})", schema) for unit, schema in seen if schema is not None]
+    return counted, unify(shown, format) if shown else None
 
 
-def read(
-    url: str,
-    shard: Shard,
-    unit: Unit,
-    schema: pa.Schema,
-    options: Mapping[str, Any] | None,
-    strict: bool,
-) -> Iterator[pa.RecordBatch]:
-    """Record batches of one unit.
-
-    Args:
-        schema: the columns wanted, with their types. A partition column that a CSV file does not hold is left out.
-        strict: whether a field of JSON that is not in `schema` is an error; if not, it is left out.
-    """
-    opens = partial(open_input, url, shard.size, options, path=shard.path)
+def read(request: Request) -> Iterator[pa.RecordBatch]:
+    """Record batches of one unit. A partition column that a CSV file does not hold is left out."""
+    shard, unit, schema = request.shard, request.unit, request.wanted
+    opens = partial(open_input, request.url, shard.size, request.options, path=shard.path)
     stream = partial(_stream, opens, shard.path, unit)
     if shard.format == "text":
         with stream() as source:
             yield from _text(source, first=unit.start == 0)
     elif shard.format == "jsonl":
         with stream() as source:
-            for table in jsonl.read(source, schema, strict):
+            for table in jsonl.read(source, schema, request.strict):
                 yield from table.combine_chunks().to_batches()
     else:
         names = _header(opens, shard)

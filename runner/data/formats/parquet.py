@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -12,13 +13,14 @@ import pyarrow.parquet as pq
 from runner.data.files.listing import SourceFile
 from runner.data.files.opening import open_input
 from runner.data.files.overlay import Overlay
+from runner.data.formats.base import Inspected, Request
 from runner.data.formats.columns import fill
 from runner.data.formats.extension import plain_batch
 from runner.data.formats.parquet_footer import Footer, footer
 from runner.data.formats.parquet_footer import read as read_footer
 from runner.data.formats.parquet_pages import Plan, plan, ranges
 from runner.data.limits import beyond, limits, shown_bytes
-from runner.data.shards import Shard, Unit
+from runner.data.shards import Unit
 from runner.data.values.types import fields_of, size_of, types
 from runner.errors import listed
 
@@ -26,7 +28,7 @@ from runner.errors import listed
 BATCH_BYTES = 8 << 20
 
 
-def inspect(file: SourceFile, options: Mapping[str, Any] | None) -> tuple[tuple[Unit, ...], pa.Schema]:
+def inspect(file: SourceFile, options: Mapping[str, Any] | None, whole: bool) -> Inspected:
     """Units and schema from the footer; two small reads."""
     found = footer(file.url, file, options)
     return units_of(found, file.size), found.schema
@@ -63,44 +65,33 @@ def _check_claims(unit: Unit, group: pq.RowGroupMetaData, size: int) -> None:
         raise pa.ArrowInvalid(f"row group {unit.index} claims {unit.rows} rows, and fewer values in a column")
 
 
-def read(
-    url: str,
-    shard: Shard,
-    unit: Unit,
-    columns: Sequence[str] | None,
-    options: Mapping[str, Any] | None,
-    rows: int | None,
-) -> Iterator[pa.RecordBatch]:
+def read(request: Request) -> Iterator[pa.RecordBatch]:
     """Record batches of one row group, decoded as they are asked for, in this thread; strings may be dictionaries.
 
     The compressed chunks of the columns are in memory while the row group is read (a remote file's ranges are
     coalesced and fetched at once); decoded is one batch at a time. Page checksums are verified where they are
     there.
     """
-    wanted = None if columns is None else list(columns)
     try:
-        yield from _read(url, shard, unit, wanted, options, rows)
+        yield from _read(request)
     except (pa.ArrowException, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
-        bad = [name for name in wanted or [] if _fails(url, shard, unit, name, options)]
+        bad = [name for name in request.wanted.names if _fails(request, name)]
         if not bad:
             raise
         words = " ".join(str(error).split())
         raise ValueError(f"column{'s' if len(bad) > 1 else ''} {listed(bad)}: {words}") from error
 
 
-def _read(
-    url: str,
-    shard: Shard,
-    unit: Unit,
-    wanted: list[str] | None,
-    options: Mapping[str, Any] | None,
-    rows: int | None,
-) -> Iterator[pa.RecordBatch]:
-    found = footer(url, shard, options)
-    with open_input(url, shard.size, options, path=shard.path) as source:
-        yield from _decoded(source, found, unit, wanted, rows)
+def _read(request: Request) -> Iterator[pa.RecordBatch]:
+    """Of the columns wanted those that the file has: others are partitions, or filled later."""
+    shard, options = request.shard, request.options
+    found = footer(request.url, shard, options)
+    own = set(found.schema.names)
+    with open_input(request.url, shard.size, options, path=shard.path) as source:
+        columns = [name for name in request.wanted.names if name in own]
+        yield from _decoded(source, found, request.unit, columns, request.rows)
 
 
 def table(source: pa.NativeFile, most_bytes: int | None = None) -> pa.Table:
@@ -194,10 +185,11 @@ def _dictionaries(array: pa.Array) -> Iterator[pa.DictionaryArray]:
             yield from _dictionaries(one)
 
 
-def _fails(url: str, shard: Shard, unit: Unit, name: str, options: Mapping[str, Any] | None) -> bool:
+def _fails(request: Request, name: str) -> bool:
     """Whether a column cannot be decoded by itself either."""
+    alone = replace(request, wanted=pa.schema([request.wanted.field(name)]), rows=None)
     try:
-        for _ in _read(url, shard, unit, [name], options, None):
+        for _ in _read(alone):
             pass
     except (pa.ArrowException, OSError):
         return True

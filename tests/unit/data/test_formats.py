@@ -17,9 +17,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from runner.data.formats import lines
-from runner.data.formats.formats import inspect, read
+from runner.data.formats.formats import READERS, inspect, read
 from runner.data.manifest import Manifest, build
 from runner.errors import DataError
+from runner.spec.formats import ENDINGS, FORMATS
 
 TABLE = pa.table({"id": np.arange(100), "name": [f"n{i}" for i in range(100)]})
 
@@ -284,3 +285,10 @@ def test_inspect_knows_decoded_sizes(tmp_path: Path) -> None:
     units, _ = inspect(list_files(str(tmp_path))[0], "parquet")
     assert units[0].bytes == 100 * (64 * 2 + 2)
     assert units[0].length < 1000
+
+
+def test_each_format_that_has_a_name_has_a_reader() -> None:
+    """The names and endings of formats, and what reads them, are two tables with the same keys."""
+    assert tuple(READERS) == FORMATS
+    endings = [ending for each in ENDINGS.values() for ending in each]
+    assert len(endings) == len(set(endings))

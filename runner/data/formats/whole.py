@@ -1,0 +1,29 @@
+"""Whole files: a file is one row, its path and its bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pyarrow as pa
+
+from runner.data.files.listing import SourceFile
+from runner.data.files.opening import open_input
+from runner.data.formats.base import Inspected, Request
+from runner.data.shards import Unit
+
+SCHEMA = pa.schema([("path", pa.string()), ("bytes", pa.binary())])
+
+
+def inspect(file: SourceFile, options: Mapping[str, Any] | None, whole: bool) -> Inspected:
+    """One unit of one row, told by the listing."""
+    return (Unit(0, 1, file.size, 0, file.size),), SCHEMA
+
+
+def read(request: Request) -> Iterator[pa.RecordBatch]:
+    """The one row; the file is opened only where its bytes are wanted."""
+    shard, content = request.shard, b""
+    if "bytes" in request.wanted.names:
+        with open_input(request.url, shard.size, request.options, path=shard.path) as source:
+            content = source.read()
+    yield pa.RecordBatch.from_arrays([pa.array([shard.path]), pa.array([content], pa.binary())], schema=SCHEMA)

@@ -1,0 +1,19 @@
+"""The formats of data by name, and the endings of files that tell them."""
+
+from __future__ import annotations
+
+#: Format -> endings. How each is read: `runner.data.formats`.
+ENDINGS = {
+    "parquet": ("parquet", "pq"),
+    "ipc": ("arrow", "feather", "ipc", "arrows"),
+    "jsonl": ("jsonl", "ndjson", "json"),
+    "csv": ("csv", "tsv"),
+    "text": ("txt", "text"),
+    "files": (),
+}
+FORMATS = tuple(ENDINGS)
+
+
+def format_of(ending: str) -> str | None:
+    """The format that an ending tells, in lower case and without its dot."""
+    return next((name for name, endings in ENDINGS.items() if ending in endings), None)
