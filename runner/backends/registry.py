@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import importlib
-from importlib.metadata import entry_points
 
 from runner.backends.base import Backend, Outside
 from runner.backends.kind import Kind
@@ -76,6 +75,8 @@ def _load(name: str) -> Kind:
         module, _, attribute = _BUILT_IN[name].partition(":")
         found: Kind = getattr(importlib.import_module(f"{__package__}.{module}"), attribute)
         return found
+    from importlib.metadata import entry_points
+
     for entry in entry_points(group=GROUP, name=name):
         found = entry.load()
         return found

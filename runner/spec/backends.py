@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.metadata import entry_points
-
 from runner.process.package import NAME
 
 #: The group of entry points by which an installed package adds a backend: the name, and where its `Kind` is.
@@ -13,6 +11,8 @@ BUILT_IN = ("local", "ray", "kuberay", "fake")
 
 def known() -> tuple[str, ...]:
     """All names."""
+    from importlib.metadata import entry_points  # takes its time, and most name one of this package
+
     return (*BUILT_IN, *sorted(entry_points(group=GROUP).names))
 
 
