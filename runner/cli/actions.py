@@ -123,7 +123,7 @@ def print_objects(job: str, cluster: str | None, store: str | None, changes: lis
     extras.need("kube", "-o yaml")
     import yaml
 
-    from runner.backends.kuberay import check as kube_run
+    from runner.backends.kuberay import check as kuberay_check
 
     if not dry_run:
         raise InputError("-o yaml without --dry-run", allowed="-o yaml with --dry-run", todo="add --dry-run")
@@ -132,7 +132,7 @@ def print_objects(job: str, cluster: str | None, store: str | None, changes: lis
     todo = "name such a cluster with --cluster; `-o json` prints the plan of any"
     kubernetes_of(cluster_file, f"-o yaml on a cluster of backend '{cluster_file.backend}'", todo)
     run_id = new_run_id(prepared.resolved.job.name)
-    made = kube_run.objects(prepared.resolved, prepared.plan, run_id, user())
+    made = kuberay_check.objects(prepared.resolved, prepared.plan, run_id, user())
     say(yaml.safe_dump_all(made, sort_keys=False), nl=False)
 
 

@@ -1,4 +1,4 @@
-"""What the commands about Kubernetes print: why, doctor, queue, gc, admin tenant."""
+"""What the commands about machines print: why, doctor, queue, gc, admin tenant."""
 
 from __future__ import annotations
 
@@ -53,9 +53,9 @@ def why(name: str, store: str | None, output: Output) -> None:
 
 def doctor(name: str, output: Output) -> None:
     """Print every check of a cluster and of the store; exit code 2 if one fails."""
-    from runner.backends.kuberay import check as kube_run
+    from runner.backends.kuberay import check as kuberay_check
 
-    findings = kube_run.examine(_cluster(name), open_store(None))
+    findings = kuberay_check.examine(_cluster(name), open_store(None))
     if output is Output.JSON:
         print_json([dataclasses.asdict(finding) for finding in findings])
     else:
@@ -64,7 +64,7 @@ def doctor(name: str, output: Output) -> None:
             word, style = _GOOD[finding.good]
             table.add_row(Text(finding.name), Text(word, style), Text(finding.found), Text(finding.todo))
         print_table(console(), table)
-        say(kube_run.IN_THE_FIRST_POD)
+        say(kuberay_check.IN_THE_FIRST_POD)
     if any(finding.good is False for finding in findings):
         raise typer.Exit(2)
 
@@ -95,23 +95,23 @@ def queue(name: str, output: Output) -> None:
 
 def gc(name: str, *, yes: bool, everywhere: bool, store: str | None) -> None:
     """Print what is left of runs, and remove it if told so."""
-    from runner.kube import gc as leftovers
+    from runner.kube import gc as cluster_gc
 
     cluster = _cluster(name)
     kube, lake, now = _kube(cluster), open_store(store), time.time()
-    judge = leftovers.by_log(lake.options, urlsplit(lake.url).scheme)
-    found = leftovers.find(kube, judge, now, everywhere, cluster.gpu_resources)
+    judge = cluster_gc.by_log(lake.options, urlsplit(lake.url).scheme)
+    found = cluster_gc.find(kube, judge, now, everywhere, cluster.gpu_resources)
     table = plain_table("namespace", "run", "is", "objects", "GPUs", "")
     failed: list[str] = []
     for left in [left for left in found if left.objects]:
         objects = ", ".join(f"{kind} {name}" for kind, name in left.objects)
         done = ""
         if left.removable:
-            failures = leftovers.remove(kube, left) if yes else []
+            failures = cluster_gc.remove(kube, left) if yes else []
             failed += failures
             done = ("removed" if not failures else "not removed") if yes else "would be removed"
         table.add_row(Text(left.namespace), Text(left.run), left.judgement, Text(objects), str(left.gpus), done)
-    folders = unfinished(lake, now - leftovers.UNFINISHED_S)
+    folders = unfinished(lake, now - cluster_gc.UNFINISHED_S)
     for run_id in folders:
         if yes:
             Bundle(lake, run_id).leave_index()
@@ -135,13 +135,13 @@ def tenant(made: Tenant, context: str | None, *, apply: bool) -> None:
     import yaml
 
     from runner.kube.client import Kube
-    from runner.kube.team import apply as tenant_apply
+    from runner.kube.team import apply as team_apply
     from runner.kube.team.objects import objects
 
     if not apply:
         say(yaml.safe_dump_all(objects(made), sort_keys=False), nl=False)
         return
-    for line in tenant_apply.apply(Kube(context, made.name), made):
+    for line in team_apply.apply(Kube(context, made.name), made):
         say(line)
 
 

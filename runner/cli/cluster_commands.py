@@ -59,16 +59,16 @@ def port_forward(
 
 def doctor(cluster: ClusterName, output: Format = Output.TEXT) -> None:
     """Check what runs on a cluster need."""
-    from runner.cli import cluster as show
+    from runner.cli import cluster as screens
 
-    show.doctor(cluster, output)
+    screens.doctor(cluster, output)
 
 
 def queue(cluster: ClusterName, output: Format = Output.TEXT) -> None:
     """Show quota, who holds it and who waits."""
-    from runner.cli import cluster as show
+    from runner.cli import cluster as screens
 
-    show.queue(cluster, output)
+    screens.queue(cluster, output)
 
 
 def gc(
@@ -97,9 +97,9 @@ def gc(
 
         keep.gc(queries.open_store(store), output, yes=yes, older=older)
         return
-    from runner.cli import cluster as show
+    from runner.cli import cluster as screens
 
-    show.gc(cluster, yes=yes, everywhere=everywhere, store=store)
+    screens.gc(cluster, yes=yes, everywhere=everywhere, store=store)
 
 
 @admin.command()
@@ -145,18 +145,18 @@ def tenant(
     Its namespace, quota, queue, roles, and policies of admission and of the network. Applied again, it changes what is
     there; what is not of this very team is never overwritten.
     """
-    from runner.cli import cluster as show
+    from runner.cli import cluster as screens
     from runner.kube.team.objects import Tenant
 
-    most = None if most_memory is None else show.bytes_of("--most-memory", most_memory)
+    most = None if most_memory is None else screens.bytes_of("--most-memory", most_memory)
     made = Tenant(
-        name, cpus, show.bytes_of("--memory", memory), gpus, vendor, tuple(users or ()), tuple(groups or ()), kueue,
+        name, cpus, screens.bytes_of("--memory", memory), gpus, vendor, tuple(users or ()), tuple(groups or ()), kueue,
         host_paths, operator, supervisors, most_cpus, most, most_gpus,
-        tuple(show.resource_of(each) for each in resources or ()),
-        0 if storage is None else show.bytes_of("--storage", storage), pods, show.bytes_of("--scratch", scratch),
+        tuple(screens.resource_of(each) for each in resources or ()),
+        0 if storage is None else screens.bytes_of("--storage", storage), pods, screens.bytes_of("--scratch", scratch),
         tuple(accounts or ()), tuple(egress or ()), metadata,
     )  # fmt: skip
-    show.tenant(made, context, apply=apply)
+    screens.tenant(made, context, apply=apply)
 
 
 def add_to(app: typer.Typer) -> None:

@@ -380,7 +380,7 @@ cluster_commands.add_to(app)
 
 
 def main() -> None:
-    """As the console script (`runner.command`), which listens for Ctrl-C before this module is loaded."""
+    """As the console script (`runner.cli.command`), which listens for Ctrl-C before this module is loaded."""
     interrupts.listen()
     streams.make_whole()
     app(prog_name="runner")

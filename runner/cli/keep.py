@@ -17,7 +17,7 @@ from runner.client.leftovers import Target
 from runner.client.run import Run
 from runner.errors import InputError, RunnerError
 from runner.record import kept
-from runner.store import copied
+from runner.store import whole_copy
 from runner.store.store import Store
 from runner.views import units
 
@@ -47,11 +47,11 @@ def get(run: Run, path: str, dest: Path, stage: str | None, output: Output) -> N
     """Copy out of a run's bundle."""
     if path in (kept.BEST, kept.LAST) or path.isdigit():
         chosen = kept.choose(run.checkpoints(stage), path, run.id)
-        target = copied.place(dest, f"{run.id}-{chosen.stage}-{chosen.step}")
+        target = whole_copy.place(dest, f"{run.id}-{chosen.stage}-{chosen.step}")
         kept.fetch(run.bundle, chosen, target)
         written = sorted(str(file) for file in target.iterdir())
     elif path == "logs":
-        written = _logs(run, stage, copied.place(dest, f"{run.id}-logs"))
+        written = _logs(run, stage, whole_copy.place(dest, f"{run.id}-logs"))
     else:
         written = kept.copy(run.bundle, path, dest)
     if output is Output.JSON:
@@ -65,7 +65,7 @@ def _logs(run: Run, stage: str | None, target: Path) -> list[str]:
     lines: dict[str, list[str]] = {}
     for line in run.log_lines(stage):
         lines.setdefault(f"{line.label.replace('/', '-')}.log", []).append(line.text + "\n")
-    with copied.whole(target) as part:
+    with whole_copy.whole(target) as part:
         if lines:
             part.mkdir()
         for name, text in lines.items():

@@ -21,7 +21,7 @@ from runner.record.bundle import CODE, LOCK, SPEC, Bundle, encoded
 from runner.record.history import RunState
 from runner.record.index import LIVE, Doing, new_run_id
 from runner.record.trust import user
-from runner.spec import changes as settings
+from runner.spec import changes as spec_changes
 from runner.spec import wire
 
 
@@ -43,7 +43,7 @@ def write_bundle(prepared: Prepared, *, inline: bool) -> Bundle:
         "lineage": _lineage(root),
         "source": prepared.source,
         "start_from": prepared.begins,
-        "changes": settings.to_json(prepared.changes),
+        "changes": spec_changes.to_json(prepared.changes),
     }
     parts = {CODE: pack_run(resolved.project, spec, store, remote=kind_of(resolved.cluster).remote)}
     if prepared.lock is not None:

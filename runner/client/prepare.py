@@ -18,7 +18,7 @@ from runner.errors import InputError, listed, suggest
 from runner.plan import facts, plan
 from runner.plan.project import Project, find_project, split_reference
 from runner.plan.resolve import Resolved, resolve
-from runner.spec import changes as settings
+from runner.spec import changes as spec_changes
 from runner.spec.config import settled
 from runner.spec.job import Cluster, Job, Prep
 from runner.untrusted import switches
@@ -94,13 +94,13 @@ def prepare(
     if cluster is not None:
         changes = {**(changes or {}), "cluster": cluster}
     again = {name: v.again() if isinstance(v, Carried) else v for name, v in (changes or {}).items()}
-    changes, placed = settings.of_cluster(job, again)
-    job = settings.apply(job, changes)
+    changes, placed = spec_changes.of_cluster(job, again)
+    job = spec_changes.apply(job, changes)
     job = dataclasses.replace(job, config=settled(job.config, project.root))
     check_callables(job, project)
     check_constants(job, project)
     resolved = resolve(job, project, project.store(store))
-    resolved = dataclasses.replace(resolved, cluster=settings.place(resolved.cluster, placed))
+    resolved = dataclasses.replace(resolved, cluster=spec_changes.place(resolved.cluster, placed))
     kind = kind_of(resolved.cluster)
     if not kind.remote:
         switches.check(os.environ, "your environment")

@@ -31,7 +31,7 @@ from runner.plan import plan, resolve
 from runner.plan.project import Project
 from runner.plan.resolve import Resolved
 from runner.process.code_root import arranged
-from runner.spec import changes as settings
+from runner.spec import changes as spec_changes
 from runner.spec import wire
 from runner.spec.config import config_from_json
 from runner.spec.job import Job, Prep, Train
@@ -166,7 +166,7 @@ def _as_it_was(question: Question) -> Resolved:
     raw = spec["job"]["config"]
     job = dataclasses.replace(wire.from_json(spec["job"]), config=config_from_json(raw))
     _check_fields(question, job.config)
-    job = settings.apply(job, _changes(question, job))
+    job = spec_changes.apply(job, _changes(question, job))
     cluster = wire.from_json(spec["cluster"])
     resolve.check_groups(job, spec["cluster_name"], cluster)
     datasets = wire.from_json(spec["datasets"])
@@ -187,8 +187,8 @@ def _from_file(question: Question, before: Job) -> tuple[Resolved, dict[str, str
     was = before
     if any("made" in value for value in told.values()):
         was = dataclasses.replace(before, config=config_from_json(question.spec["job"]["config"]))
-    job = settings.apply(job, {name: settings.from_json(name, value, was) for name, value in told.items()})
-    job = settings.apply(job, _changes(question, job))
+    job = spec_changes.apply(job, {name: spec_changes.from_json(name, value, was) for name, value in told.items()})
+    job = spec_changes.apply(job, _changes(question, job))
     name, cluster = question.spec["cluster_name"], wire.from_json(question.spec["cluster"])
     if job.name != before.name:
         raise InputError(
@@ -206,7 +206,7 @@ def _changes(question: Question, job: Job) -> dict[str, Any]:
     for name in changes:
         if name.partition(".")[0] == "cluster" and "cluster" not in own:
             raise InputError(
-                f"{settings.said(name, changes[name])}: the run goes on where it was, on "
+                f"{spec_changes.said(name, changes[name])}: the run goes on where it was, on "
                 f"'{question.spec['cluster_name']}'",
                 allowed="fields of the config and of stages",
                 todo="submit the job there, and begin from this run with --from", where="resume",
@@ -301,7 +301,7 @@ def _spec(question: Question, resolved: Resolved) -> dict[str, Any]:
         "job": wire.to_json(resolved.job, root),
         "datasets": wire.to_json(resolved.datasets, root),
         "plan": plan.resized(question.spec["plan"], resolved, layout),
-        "changes": {**question.spec.get("changes", {}), **settings.to_json(question.changes)},
+        "changes": {**question.spec.get("changes", {}), **spec_changes.to_json(question.changes)},
     }
 
 
@@ -311,7 +311,7 @@ def _lines(
     """Every field of stages and config that differs."""
     here = FILE if question.job is not None else question.code
     for was, is_ in zip(before.stages, sorted(now.stages, key=_place(before)), strict=True):
-        for name in settings.stage_fields(was):
+        for name in spec_changes.stage_fields(was):
             a, b = getattr(was, name), getattr(is_, name)
             if a != b:
                 what = f"{was.name}.{name}"

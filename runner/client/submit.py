@@ -1,4 +1,4 @@
-"""submit, runs, the run handle: what scripts, notebooks and the command line call."""
+"""Submitting a job: its machines are checked, its bundle is written, its run is launched."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from runner.backends.local import check as this_machine
+from runner.backends.local import check as local_check
 from runner.backends.registry import kind_of, kind_of_run, open_backend
 from runner.client.bundling import write_bundle
 from runner.client.prepare import Carried, Prepared, prepare
@@ -93,7 +93,7 @@ def create(prepared: Prepared, *, inline: bool = False, say: Callable[[str], Any
         say(words)
     if inline:
         switches.check(os.environ, "your environment")
-        this_machine.check_packages(prepared.resolved, prepared.plan, prepared.brought)
+        local_check.check_packages(prepared.resolved, prepared.plan, prepared.brought)
     bundle = write_bundle(prepared, inline=inline)
     return Run(prepared.resolved.store, bundle.run_id)
 

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from runner.code.archive_names import member_of, path_of
-from runner.code.elsewhere import files_of, only_here, path_entries
+from runner.code.data_files import DIGITS
 from runner.code.hashing import modules_elsewhere, project_files
 from runner.code.imported import import_folders, imported_files, refuse_shadowed
 from runner.code.listing import listed_files
 from runner.code.modules import inside_of
+from runner.code.outside import files_of, only_here, path_entries
 from runner.code.references import FunctionRef
-from runner.code.tree import DIGITS
 from runner.errors import ProjectError
 from runner.process.code_root import FILES_NOTE, FOLDERS_NOTE, OUTSIDE
 from runner.process.package import NAME, PACKAGE

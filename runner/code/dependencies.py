@@ -18,8 +18,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from runner.code.data_files import DIGITS, HERE, MOST_FILES, TRAVELLING, Tree
 from runner.code.slicing.files import Finder
-from runner.code.tree import DIGITS, HERE, MOST_FILES, TRAVELLING, Tree
 from runner.store import credentials
 
 ABSENT = "absent"

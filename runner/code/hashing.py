@@ -18,10 +18,10 @@ from typing import Any
 from runner.code import optimized, references
 from runner.code.dependencies import name_of_module
 from runner.code.references import FunctionRef
-from runner.code.slicing.by_value import Values
 from runner.code.slicing.files import Finder
 from runner.code.slicing.reach import Slice
 from runner.code.slicing.syntax import every_import
+from runner.code.slicing.values import Values
 from runner.process.code_root import is_installed, is_outside
 
 

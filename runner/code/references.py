@@ -16,7 +16,7 @@ from pathlib import Path
 from types import MethodType, ModuleType
 from typing import Any
 
-from runner.code import by_value, isolation
+from runner.code import isolation, pickled
 from runner.code.edited import refuse_edited
 from runner.code.modules import MAIN, inside_of, load_file, load_main, load_module, loading
 from runner.code.script import defines
@@ -76,7 +76,7 @@ def resolve(function: Any) -> Any:
 @functools.lru_cache(maxsize=256)
 def _load(ref: FunctionRef) -> Any:
     if ref.value is not None:
-        return by_value.load(ref.value)
+        return pickled.load(ref.value)
     module = _module(ref)
     try:
         return functools.reduce(getattr, ref.name.split("."), module)
@@ -222,7 +222,7 @@ def _is_session(module: ModuleType) -> bool:
     """Whether it is the main module of a notebook, a console, or of code that was given as text, also where it was
     made anew from what they defined (see `by_value`).
     """
-    if by_value.is_of_session(module):
+    if pickled.is_of_session(module):
         return True
     file = getattr(module, "__file__", None)
     return module.__name__ == "__main__" and (file is None or not os.path.isfile(file))
@@ -242,4 +242,4 @@ def _in_notebook(function: Any) -> bool:
 
 def _by_value(function: Any, where: str) -> FunctionRef:
     name = getattr(function, "__qualname__", None) or type(function).__qualname__
-    return FunctionRef(name, value=by_value.dump(function, where), source=by_value.source(function))
+    return FunctionRef(name, value=pickled.dump(function, where), source=pickled.source(function))

@@ -24,14 +24,14 @@ class Observation:
         driver: of the current attempt.
         exit: how it ended, in words ("exit code 1", "signal 9 (SIGKILL)").
         now: seconds since 1970.
-        exited_for: seconds since the leg's end was recorded while the driver still runs.
+        overdue_s: seconds since the leg's end was recorded while the driver still runs.
         loss: LOST or EVICTED if machines of the attempt went away through no fault of the job, or "".
     """
 
     driver: DriverState
     now: float
     exit: str = ""
-    exited_for: float = 0.0
+    overdue_s: float = 0.0
     loss: str = ""
 
 
@@ -98,7 +98,7 @@ def decide(view: View, seen: Observation, timeouts: dict[str, float] | None = No
     if late is not None:
         return StopDriver("timeout") if running else End(RunState.FAILED, _timeout_error(view, late, timeouts or {}))
     if running:
-        over = not view.attempt_open and view.attempt > 0 and seen.exited_for > EXIT_GRACE_S
+        over = not view.attempt_open and view.attempt > 0 and seen.overdue_s > EXIT_GRACE_S
         if view.nearly_done and view.attempt_open and view.prepared <= view.leg:
             leg = view.next_leg
             if leg is not None and leg not in view.attempts:

@@ -1,1 +1,1 @@
-"""Data as shards, units and rows: files, formats, manifests, datasets, streams, the writer. No stage is known here."""
+"""Data as shards, units and rows: files, formats, manifests, datasets, streams, the writer. No stage is run here."""

@@ -20,7 +20,7 @@ from runner.data import stored_manifest
 from runner.data.files.listing import SourceFile, infer_format, list_files
 from runner.data.formats import formats
 from runner.data.formats.columns import add_partitions, check_columns, plain, unify
-from runner.data.layout import layout
+from runner.data.lanes import layout
 from runner.data.shards import UNCOUNTED as UNCOUNTED
 from runner.data.shards import Shard as Shard
 from runner.data.shards import Unit as Unit

@@ -40,7 +40,7 @@ def open_engine(bundle: Bundle, leg: list[str]) -> Engine:
     if kind_of_run(bundle).on_ray:
         from runner.driver.engines.ray import RayEngine
 
-        return RayEngine(workers, trains=trains)
+        return RayEngine(workers)
     from runner.driver.engines.local import LocalEngine
 
     return LocalEngine(preps=any(spec["kind"] == "Prep" for spec in specs), trains=trains)

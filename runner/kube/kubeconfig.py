@@ -20,10 +20,12 @@ _USER = {"client-certificate", "client-certificate-data", "client-key", "client-
 
 @dataclass(frozen=True)
 class Connection:
-    """Args:
-    host: the API's address.
-    pool: of urllib3.
-    headers: of every request.
+    """A way to the API that a kubeconfig says by itself.
+
+    Args:
+        host: the API's address.
+        pool: of urllib3.
+        headers: of every request.
     """
 
     host: str

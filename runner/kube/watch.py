@@ -21,13 +21,15 @@ _log = logging.getLogger(__name__)
 
 
 class Watched:
-    """Args:
-    kube: the API.
-    what: kind of object.
-    labels: selector.
-    changed: called after each change, in the thread.
-    saw: called with each object that is new or has changed.
-    gone: called with an object that is no more.
+    """The objects of one kind that fit a selector, kept up to date by a thread.
+
+    Args:
+        kube: the API.
+        what: kind of object.
+        labels: selector.
+        changed: called after each change, in the thread.
+        saw: called with each object that is new or has changed.
+        gone: called with an object that is no more.
     """
 
     def __init__(

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from runner.code.archive import listed_names
+from runner.code.data_files import Tree, names_inside
 from runner.code.dependencies import Present
 from runner.code.hashing import code_hash
-from runner.code.tree import Tree, names_inside
 from runner.data.catalog import (
     Catalog,
     make_key,
@@ -102,10 +102,10 @@ def _tree(resolved: Resolved) -> Tree:
 def _definition_facts(name: str, dataset: Dataset, catalog: Catalog, facts: Facts, present: Present) -> DataFacts:
     if dataset.make is not None:
         return _made_facts(name, dataset, catalog, present)
-    from runner.data import pinned  # loads pyarrow, which a job without data at a URL does not need here
+    from runner.data import source_manifest  # loads pyarrow, which a job without data at a URL does not need here
 
-    manifest = pinned.look(dataset)
-    facts.manifests[pinned.key(dataset)] = manifest.to_bytes()
+    manifest = source_manifest.look(dataset)
+    facts.manifests[source_manifest.key(dataset)] = manifest.to_bytes()
     facts.shards[name] = short_etags((shard.path, shard.etag) for shard in manifest.shards)
     facts.inside[name] = names_inside(manifest.base, (shard.path for shard in manifest.shards), present.root)
     rows = manifest.rows if manifest.rows >= 0 else None

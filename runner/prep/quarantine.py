@@ -12,7 +12,7 @@ from runner.data.schemas import Unwritable, plain
 from runner.data.writer import write_file
 from runner.errors import UserCodeError
 from runner.prep.files import temporary
-from runner.prep.input import TaskInput
+from runner.prep.task_input import TaskInput
 from runner.spec.job import Prep
 from runner.store.store import Store
 

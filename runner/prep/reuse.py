@@ -9,9 +9,9 @@ from typing import Any
 
 from runner.code import dependencies, references
 from runner.code.archive import listed_names
+from runner.code.data_files import Tree, names_inside
 from runner.code.dependencies import CHANGED, Present, is_machines
 from runner.code.hashing import Identity
-from runner.code.tree import Tree, names_inside
 from runner.data.catalog import Catalog, has_sinks
 from runner.data.manifest import Manifest
 from runner.plan.project import find_project

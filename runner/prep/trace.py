@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from runner.code import dependencies, references
-from runner.code.tree import Tree
-from runner.prep.loaded import LoadedModules
-from runner.prep.others import ByOthers
+from runner.code.data_files import Tree
+from runner.prep.loaded_modules import LoadedModules
+from runner.prep.unseen_reads import ByOthers
 from runner.process.code_root import is_installed
 from runner.store.keys import is_own
 from runner.store.store import LOCAL, Store

@@ -17,10 +17,10 @@ from runner.data.values.python import Uncarried
 from runner.errors import DataError, UserCodeError
 from runner.prep import trace as prep_trace
 from runner.prep.batches import cut
-from runner.prep.input import TaskInput
 from runner.prep.outputs import Outputs
 from runner.prep.quarantine import Quarantine, too_many
 from runner.prep.reuse import code_root, versions_of
+from runner.prep.task_input import TaskInput
 from runner.prep.tasks import Task
 from runner.prep.transform import Applied, Raised, Transform
 from runner.spec.job import Prep

@@ -1,1 +1,1 @@
-"""This process: where its code lies, Ctrl-C, standard streams, private folders. Nothing of runner is imported here."""
+"""This process: where its code lies, Ctrl-C, standard streams, private folders. Nothing else of runner is imported."""

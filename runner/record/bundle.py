@@ -5,8 +5,10 @@
     code.zip             the project's files and runner's own source
     packages.lock        exact versions of what the job brings besides, if it does
     log/00000001.json    the truth: what happened, one entry at a time
-    stages/<stage>/<attempt>/{logs,metrics}/<writer>/<byte offset>
-    manifests/<hash>     the foreign data that the run reads, as it was when first seen
+    stages/<stage>/<attempt>/{logs,metrics,times}/<writer>/<byte offset>
+    stages/<stage>/<attempt>/{hosts,causes}/<writer>   where it ran, and what ended it
+    manifests/<hash>     the foreign data that the run reads, as it was when first seen; <stage>-<name>.parquet: the
+                         data that a training has fixed
     events.json          what Kubernetes said about the run's objects
     ledger/<resumes>.json   since when, and until when, its pods held GPUs
     cluster.json         which Kubernetes it was submitted to

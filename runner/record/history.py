@@ -1,4 +1,4 @@
-"""The run's life as data: entries of the log fold into a View, and `decide` says what the supervisor does next.
+"""The run's life as data: entries of the log fold into a View, by which `control.decide` says what happens next.
 
 Both are pure, so every path of a run's life can be tested without starting anything. The style (state as an enum, the
 decision apart from the loop that acts) follows the controller of Ray Train v2.

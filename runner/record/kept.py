@@ -12,7 +12,7 @@ from typing import Any
 from runner.errors import InputError, StoreError, listed, suggest
 from runner.record.bundle import Bundle
 from runner.record.history import View
-from runner.store import copied
+from runner.store import whole_copy
 from runner.store.folder import sha256_of
 from runner.store.store import LARGEST_BYTES, LOCAL, Store
 from runner.untrusted import shapes
@@ -138,7 +138,7 @@ def fetch(bundle: Bundle, chosen: Checkpoint, folder: Path | None = None) -> Pat
             _verify(target, manifest, chosen)
             return target
         except StoreError:
-            with copied.explained(target):
+            with whole_copy.explained(target):
                 shutil.rmtree(target)  # a copy of ours that somebody has changed
     try:
         _download(bundle.store, chosen, manifest, target)
@@ -151,7 +151,7 @@ def fetch(bundle: Bundle, chosen: Checkpoint, folder: Path | None = None) -> Pat
 def _download(store: Store, chosen: Checkpoint, manifest: dict[str, Any], target: Path) -> None:
     """All files or none."""
     try:
-        with copied.whole(target) as part:
+        with whole_copy.whole(target) as part:
             part.mkdir()
             for name, most in (*((n, f["bytes"]) for n, f in manifest["files"].items()), (MANIFEST, LARGEST_BYTES)):
                 store.get_file(f"{chosen.key}/{name}", part / name, most)
@@ -224,9 +224,9 @@ def copy(bundle: Bundle, path: str, dest: Path) -> list[str]:
     found = bundle.store.find(key)
     if not found:
         raise _nothing(bundle, key)
-    target = copied.place(dest, key.rpartition("/")[2])
+    target = whole_copy.place(dest, key.rpartition("/")[2])
     try:
-        with copied.whole(target) as part:
+        with whole_copy.whole(target) as part:
             for inner in found:
                 file = part / inner.key
                 file.parent.mkdir(parents=True, exist_ok=True)

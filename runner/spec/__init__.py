@@ -1,1 +1,1 @@
-"""What a user writes, checked when it is made, and as JSON. Nothing is looked up, read or started."""
+"""What a user writes, checked when it is made, and as JSON. No file is read and nothing is started here."""

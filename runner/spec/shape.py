@@ -10,11 +10,13 @@ from runner.spec.job import Group
 
 @dataclass(frozen=True)
 class RankShape:
-    """Args:
-    cores: for the threads of a rank; None: what its machine has, shared by its ranks.
-    gpus: of a rank, as the scheduler counts them.
-    pretended: they are only numbers.
-    threads: for one operation, where the user has said how many; None: `cores`.
+    """The share of a machine that one rank gets.
+
+    Args:
+        cores: for the threads of a rank; None: what its machine has, shared by its ranks.
+        gpus: of a rank, as the scheduler counts them.
+        pretended: they are only numbers.
+        threads: for one operation, where the user has said how many; None: `cores`.
     """
 
     cores: int | None = None

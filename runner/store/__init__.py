@@ -1,1 +1,1 @@
-"""A folder on any fsspec URL: files created only if absent, the numbered log, who may read it. No run is known here."""
+"""A folder on any fsspec URL: files created only if absent, the numbered log, who may read it."""

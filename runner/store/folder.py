@@ -13,7 +13,7 @@ import stat
 from collections.abc import Iterable, Iterator
 
 from runner.errors import StoreRefused
-from runner.store import copied
+from runner.store import whole_copy
 from runner.store.place import Found, Place
 from runner.untrusted.names import KEY
 from runner.untrusted.shapes import broken
@@ -63,7 +63,7 @@ class Folder(Place):
             try:
                 os.link(self.path(source), temporary)
             except OSError as error:
-                if error.errno not in copied.NO_LINKS:
+                if error.errno not in whole_copy.NO_LINKS:
                     raise
                 shutil.copyfile(self.path(source), temporary)
             os.replace(temporary, self.path(key))
@@ -81,7 +81,7 @@ class Folder(Place):
         try:
             os.symlink(KEY(target), temporary)
         except OSError as error:
-            if error.errno not in copied.NO_LINKS:
+            if error.errno not in whole_copy.NO_LINKS:
                 raise
             return
         os.replace(temporary, self.path(key))

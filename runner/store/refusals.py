@@ -8,7 +8,7 @@ import os
 from typing import TYPE_CHECKING
 
 from runner.errors import StoreAway, StoreError, StoreRefused
-from runner.store import copied
+from runner.store import whole_copy
 from runner.store.folder import NO_FILE
 from runner.store.place import LOCAL
 from runner.untrusted.shapes import broken
@@ -39,7 +39,7 @@ def _is_away(error: BaseException) -> bool:
 
 def _is_of(error: OSError, part: str) -> bool:
     """Whether it is about the local file that is written while an object is read."""
-    return error.filename == part or error.errno in copied.NO_ROOM
+    return error.filename == part or error.errno in whole_copy.NO_ROOM
 
 
 class explained(contextlib.AbstractContextManager[None]):

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from runner.errors import StoreRefused, listed
-from runner.store import copied, credentials
+from runner.store import credentials, whole_copy
 from runner.store.folder import Folder, is_temporary, unlink
 from runner.store.place import LOCAL, S3, Found, Place
 from runner.store.refusals import explained
@@ -205,7 +205,7 @@ class Store:
         """
         part = f"{os.fspath(local_path)}.{secrets.token_hex(4)}"
         try:
-            with copied.explained(Path(local_path), but=FileNotFoundError):
+            with whole_copy.explained(Path(local_path), but=FileNotFoundError):
                 with explained(self, key, part):
                     self._place.copy_out(key, part, most)
                 os.replace(part, local_path)

@@ -12,28 +12,17 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from runner.errors import RunFailed, RunnerError
-from runner.train import exchange
-from runner.train.board import (  # fmt: skip
-    EVERY_S,
-    RETURNED,
-    SAY_S,
-    Board,
-    Place,
-    at_meeting,
-    issued,
-    since,
-    stuck,
-    words_of,
-)
-from runner.train.early import Early
+from runner.train import store_values
+from runner.train.early_exchange import Early
 from runner.train.hooks import StepHook
+from runner.train.rank_status import EVERY_S, RETURNED, SAY_S, Board, Place, at_meeting, issued, since, stuck, words_of
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from runner.train.checkpoint.published import Loaded
-    from runner.train.exchange import Store
     from runner.train.metrics_rows import Item
+    from runner.train.store_values import Store
 
 #: Collectives for CPU tensors beside those of the accelerator.
 GPU_BACKEND, CPU_BACKEND = "cpu:gloo,cuda:nccl", "gloo"
@@ -102,15 +91,15 @@ class Peers(StepHook):
             return answer([value]) if answer is not None else None
         self._place = Place(self._place.meetings + 1, where, self.step, base=self._place.base)
         number = self._place.meetings
-        exchange.put(self._store, f"{number}/{self.rank}", (where, self.step, value), self._secret)
+        store_values.put(self._store, f"{number}/{self.rank}", (where, self.step, value), self._secret)
         told = f"{number}/told"
         if self.rank == 0:
             result = self._answer(number, answer)
-            read, self._told = self._told, exchange.put(self._store, told, result, self._secret)
-            exchange.delete(self._store, read)  # the last answer: whoever has come here has read it
+            read, self._told = self._told, store_values.put(self._store, told, result, self._secret)
+            store_values.delete(self._store, read)  # the last answer: whoever has come here has read it
         else:
             self._await([told])
-            result = exchange.get(self._store, told, self._secret)
+            result = store_values.get(self._store, told, self._secret)
         self._place.base = issued(self.world_size)
         if isinstance(result, _Raised):
             raise result.error
@@ -120,7 +109,7 @@ class Peers(StepHook):
         """On rank 0: what all ranks are told, when all have come."""
         keys = [f"{number}/{rank}" for rank in range(self.world_size)]
         self._await(keys)
-        found = exchange.take(self._store, keys, self._secret)
+        found = store_values.take(self._store, keys, self._secret)
         places = [(where, step) for where, step, _ in found]
         try:
             check_places(places)

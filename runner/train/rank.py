@@ -15,7 +15,7 @@ import torch.distributed as dist
 from runner.code import references
 from runner.errors import RunFailed, SpecError
 from runner.spec.job import Train
-from runner.train import accelerator, own_group
+from runner.train import accelerator, kept_group
 from runner.train.context import TrainContext
 from runner.train.peers import COLLECTIVE_TIMEOUT_S, CPU_BACKEND, GPU_BACKEND, Peers
 from runner.train.pipe_store import PipeStore
@@ -46,7 +46,7 @@ def run_rank(place: Place, stage: Train, scope: Scope, argument: dict[str, Any])
         with references.ours():
             context = TrainContext(place, stage, scope, argument, peers)
         with contextlib.closing(context):
-            with own_group.kept(), children.ended_on_return():
+            with kept_group.kept(), children.ended_on_return():
                 returned = references.resolve(stage.fn)(context, scope.config)
             with references.ours():
                 _check_ran(stage, returned)

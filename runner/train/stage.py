@@ -9,7 +9,7 @@ import time
 from typing import Any
 
 from runner.spec.job import Train
-from runner.train import further, inputs
+from runner.train import inputs, until
 from runner.train.checkpoint.published import Checkpoints
 from runner.train.gang.base import Gang
 from runner.worker.scope import Scope
@@ -32,5 +32,5 @@ def run_train(stage: Train, scope: Scope, gang: Gang) -> dict[str, Any]:
     start = scope.spec.get("start_from") or {}
     argument = {"checkpoints": Checkpoints(scope, stage).published(), "start": start.get("stages", {}).get(stage.name)}
     result = gang.run(stage, scope, argument)
-    further.check(stage.name, result["steps"], scope.bundle.log.read(), scope.run_id)
+    until.check(stage.name, result["steps"], scope.bundle.log.read(), scope.run_id)
     return {**result, "seconds": round(time.monotonic() - started, 3)}

@@ -200,13 +200,13 @@ class Scope:
 
     def _foreign(self, dataset: Dataset) -> Manifest:
         """As it was at submission, so that a resume reads the same data."""
-        from runner.data import pinned as foreign
+        from runner.data import source_manifest
         from runner.data.manifest import Manifest
 
         with contextlib.suppress(FileNotFoundError):
-            return Manifest.from_bytes(self.bundle.store.get(foreign.key(dataset)))
-        manifest = foreign.look(dataset)
-        self.bundle.store.create(foreign.key(dataset), manifest.to_bytes())
+            return Manifest.from_bytes(self.bundle.store.get(source_manifest.key(dataset)))
+        manifest = source_manifest.look(dataset)
+        self.bundle.store.create(source_manifest.key(dataset), manifest.to_bytes())
         return manifest
 
 

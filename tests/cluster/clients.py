@@ -38,13 +38,15 @@ def _load() -> None:
     import torch
     import yaml  # type: ignore[import-untyped, unused-ignore]
 
-    from runner.backends.kuberay import check as kube_run
-    from runner.backends.kuberay import client as kuberay_outside
-    from runner.backends.kuberay import machines as kuberay
+    from runner.backends.kuberay import check as kuberay_check
+    from runner.backends.kuberay import client as kuberay_client
+    from runner.backends.kuberay import machines as kuberay_machines
     from runner.client import submit
     from runner.control import supervisor
 
-    assert all((submit, kube_run, supervisor, kuberay, kuberay_outside, kubernetes, pyarrow, s3fs, torch, yaml))
+    assert all(
+        (submit, kuberay_check, supervisor, kuberay_machines, kuberay_client, kubernetes, pyarrow, s3fs, torch, yaml)
+    )
 
 
 def _child(kind: str, argument: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from runner.backends.kuberay import check as kube_run
+from runner.backends.kuberay import check as kuberay_check
 from runner.client import lookup, prepare, submit
 from runner.errors import PlanError
 from runner.kube import client
@@ -81,7 +81,7 @@ def refused(team: Kube) -> str:
 
 def found(team: Kube, **kubernetes: Any) -> list[Finding]:
     """What `runner doctor` finds."""
-    return kube_run.examine(kit.cluster_file(namespace=team.namespace, **kubernetes), Store("s3://lake/runs"))
+    return kuberay_check.examine(kit.cluster_file(namespace=team.namespace, **kubernetes), Store("s3://lake/runs"))
 
 
 def wrong(findings: list[Finding]) -> dict[str, str]:

@@ -9,7 +9,7 @@ import pytest
 
 import runner
 from runner import Cluster, Group
-from runner.backends.ray import jobs as ray_request
+from runner.backends.ray import jobs as ray_jobs
 from runner.client.run import Run
 from runner.code import optimized
 from runner.errors import InputError, PlanError
@@ -41,7 +41,7 @@ def gone(cluster: RayCluster) -> Callable[[Run], None]:
     def check(run: Run) -> None:
         await_held_nothing(cluster)
         assert sum(node["state"] == "ALIVE" for node in cluster.api.nodes()) == 2
-        assert [name for name in jobs_of(cluster, run) if ray_request.is_driver(run.id, name)] == []
+        assert [name for name in jobs_of(cluster, run) if ray_jobs.is_driver(run.id, name)] == []
         wait_for(lambda: not remains(run), 10, f"nothing left of {run.id}: {remains(run)}")
         receipt = run.view().receipt
         assert receipt is not None
@@ -102,7 +102,7 @@ def test_cancel_and_a_killed_driver(
         blocked(runs[-1], mark)
     wait_for(lambda: "RUNNING" in jobs_of(cluster, runs[0]).values(), 5, "jobs")
     runs[0].cancel()
-    for pid in job_pids(cluster, ray_request.driver_id(runs[1].id, 0, 1)):
+    for pid in job_pids(cluster, ray_jobs.driver_id(runs[1].id, 0, 1)):
         kill(pid)
     assert runs[0].wait(40, check=False) is RunState.CANCELLED
     assert runs[1].wait(40, check=False) is RunState.FAILED

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from runner.backends.ray import jobs as ray_request
+from runner.backends.ray import jobs as ray_jobs
 from runner.backends.ray.api import TERMINAL, RayApi, RayApiError
 from runner.backends.ray.machines import remove_drivers
 from runner.record.bundle import Bundle
@@ -27,12 +27,12 @@ class RayJobsOutside:
     @property
     def _api(self) -> RayApi:
         if self._opened is None:
-            self._opened = RayApi.outside(ray_request.address(self._bundle))
+            self._opened = RayApi.outside(ray_jobs.address(self._bundle))
         return self._opened
 
     def launch(self) -> None:
         """See `Outside`: the job's id is the run's, so there is never a second one."""
-        ray_request.start_supervisor(self._api, self._bundle)
+        ray_jobs.start_supervisor(self._api, self._bundle)
 
     def is_lost(self, view: View) -> bool:
         """See `Outside`; asked of the cluster every few seconds. Where that does not answer, nothing is known."""
@@ -48,7 +48,7 @@ class RayJobsOutside:
         return self._lost
 
     def _over(self, view: View) -> bool:
-        name = ray_request.supervisor_id(self._bundle)
+        name = ray_jobs.supervisor_id(self._bundle)
         job = self._api.job(name)
         if job is None:
             self._how = f"the Ray cluster knows no job {name}; it may have been started anew"

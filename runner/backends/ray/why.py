@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 
-from runner.backends.ray import jobs as ray_request
+from runner.backends.ray import jobs as ray_jobs
 from runner.backends.ray.api import RayApi
 from runner.errors import Cause
 from runner.record.bundle import Bundle
@@ -17,9 +17,9 @@ _SHOWN = ("CPU", "GPU")
 
 def reasons(api: RayApi, bundle: Bundle, view: View) -> list[Reason]:
     """As `Outside.why`."""
-    name = ray_request.supervisor_id(bundle)
+    name = ray_jobs.supervisor_id(bundle)
     if view.attempt_open:
-        name = ray_request.driver_id(bundle.run_id, view.leg, view.attempt)
+        name = ray_jobs.driver_id(bundle.run_id, view.leg, view.attempt)
     job = api.job(name)
     if job is None:
         return []

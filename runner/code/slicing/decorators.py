@@ -47,9 +47,11 @@ class _Scope:
 
 
 class Decorators:
-    """Args:
-    world: of the modules.
-    harmless: whether to call something by its name changes nothing but what it returns.
+    """Tells whether a decorator changes nothing but what it returns.
+
+    Args:
+        world: of the modules.
+        harmless: whether to call something by its name changes nothing but what it returns.
     """
 
     def __init__(self, world: World, harmless: Callable[[ast.expr, Module], bool]) -> None:

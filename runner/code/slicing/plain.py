@@ -51,11 +51,13 @@ _PURE = (
     "torch.finfo.", "torch.inference_mode.", "torch.jit.", "torch.no_grad.", "torch.tensor.", "types.", "typing.",
     "typing_extensions.", "uuid.", "yaml.safe_load.",
 )  # fmt: skip
-_NOT_PURE = (
+#: Of these, what changes something all the same.
+_IMPURE = (
     "numpy.copyto", "numpy.fill_diagonal", "numpy.put", "numpy.random", "numpy.set", "numpy.seterr", "operator.call",
     "operator.delitem", "operator.i", "operator.setitem", "pyarrow.set", "pyarrow.register", "types.new_class",
 )  # fmt: skip
-_BUT_PURE = (
+#: And what begins like one of those, and changes nothing after all.
+_PURE_AFTER_ALL = (
     "operator.index",
     "operator.indexOf",
     "operator.inv",
@@ -64,7 +66,7 @@ _BUT_PURE = (
     "operator.itemgetter",
 )
 #: Keywords by which a call changes what it is given, or derives a class.
-_NOT_PURE_KEYWORDS = {"out", "bases", "__base__"}
+_IMPURE_KEYWORDS = {"out", "bases", "__base__"}
 _DATACLASSES = ("dataclasses.", "attr.", "attrs.", "pydantic.dataclasses.")
 #: Methods that run when an object is made.
 _HOOKS = {
@@ -92,8 +94,10 @@ class World(Protocol):
 
 
 class Plain:
-    """Args:
-    world: of the modules.
+    """Tells whether a statement only binds its names.
+
+    Args:
+        world: of the modules.
     """
 
     def __init__(self, world: World) -> None:
@@ -275,7 +279,7 @@ class Plain:
         full = self._world.full_name(module, chain)
         if full is None and chain[-1] == "type" and len(call.args) > 1:
             return False  # a base may keep a list of its classes
-        if any(each.arg in _NOT_PURE_KEYWORDS for each in call.keywords):
+        if any(each.arg in _IMPURE_KEYWORDS for each in call.keywords):
             return False
         given = [*call.args, *(each.value for each in call.keywords)]
         if full is None and (chain[-1] in _KEEPING_BUILTINS or chain[0] in module.binders):
@@ -427,7 +431,7 @@ def _changes(function: ast.FunctionDef) -> bool:
 def _is_pure(name: str) -> bool:
     if name.startswith("runner."):
         return _is_definition(name)
-    return f"{name}.".startswith(_PURE) and (name.startswith(_BUT_PURE) or not name.startswith(_NOT_PURE))
+    return f"{name}.".startswith(_PURE) and (name.startswith(_PURE_AFTER_ALL) or not name.startswith(_IMPURE))
 
 
 def _bound_in(node: ast.ClassDef) -> set[str]:

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from runner.data.formats.explain import explained
-from runner.data.layout import BLOCK_BYTES, SMALL_BYTES
+from runner.data.lanes import BLOCK_BYTES, SMALL_BYTES
 from runner.data.limits import beyond, limits, shown_bytes
 from runner.data.manifest import Manifest
 from runner.data.stream import dense

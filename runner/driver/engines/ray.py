@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-
 from runner.train.gang.base import Gang
 from runner.worker import ray_session
 from runner.worker.pool.base import Pool, RayPool
@@ -11,14 +9,14 @@ from runner.worker.scope import Scope
 
 
 class RayEngine:
-    """Args:
-    workers: the most that any stage of the leg needs.
-    trains: whether the leg has a training stage.
+    """Stages run in a Ray: actors for pools, Ray Train for gangs.
+
+    Args:
+        workers: the most that any stage of the leg needs.
     """
 
-    def __init__(self, workers: int, *, trains: bool) -> None:
+    def __init__(self, workers: int) -> None:
         self._workers = workers
-        self._started = threading.Lock()
 
     def pool(self, stage: str, workers: tuple[int, int], scope: Scope) -> Pool:
         """Actors of Ray: of a range as many as there is room for."""

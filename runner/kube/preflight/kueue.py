@@ -17,8 +17,10 @@ Body = dict[str, Any]
 
 @dataclass(frozen=True)
 class Quota:
-    """Args:
-    groups: for each resource group of the queue: flavor -> resource -> the most that it could have.
+    """The most that a ClusterQueue could ever give, with what it may borrow.
+
+    Args:
+        groups: for each resource group of the queue: flavor -> resource -> the most that it could have.
     """
 
     groups: tuple[dict[str, dict[str, float]], ...]

@@ -37,9 +37,11 @@ Node = dict[str, Any]
 
 @dataclass(frozen=True)
 class _Nodes:
-    """Args:
-    all: nodes there are.
-    scaled: whether others may be made.
+    """The nodes of a cluster, as far as a run's machines could be on them.
+
+    Args:
+        all: nodes there are.
+        scaled: whether others may be made.
     """
 
     where: Kubernetes

@@ -101,10 +101,12 @@ def _policy(
     name: str, kinds: Sequence[tuple[str, str, str]], conditions: Sequence[str], variables: dict[str, str],
     refused: Sequence[tuple[str, str]],
 ) -> dict[str, Any]:  # fmt: skip
-    """Args:
-    kinds: (group, resources, operations), comma-separated.
-    conditions: all of which must hold for an object to be looked at.
-    refused: (what must hold, how it is said in words, as CEL, where it does not).
+    """A policy: which objects are looked at, and what is refused of them.
+
+    Args:
+        kinds: (group, resources, operations), comma-separated.
+        conditions: all of which must hold for an object to be looked at.
+        refused: (what must hold, how it is said in words, as CEL, where it does not).
     """
     spec: dict[str, Any] = {
         "failurePolicy": "Fail",

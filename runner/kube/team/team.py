@@ -57,25 +57,30 @@ class Destination:
 
 @dataclass(frozen=True)
 class Tenant:
-    """Args:
-    name: of the team: its namespace and queue.
-    cpus, memory, gpus: its share; memory in bytes.
-    most_cpus, most_memory, most_gpus: what it may hold while other teams leave their shares idle; None: its share.
-    vendor: of the GPUs.
-    users, groups: who may make runs, as the API knows them.
-    queue: whether Kueue shares the quota out.
-    host_paths: whether pods may mount folders of their nodes.
-    operator: the namespace of the KubeRay operator, which asks Ray's dashboards how jobs stand.
-    supervisors: how many runs may have a supervisor at one time, where a queue shares the quota out. They have a queue
-        of their own: in that of the machines they would wait behind what they are to watch.
-    resources: of others than cores, memory and the vendor's GPUs: (name, how many). Any that is not named is refused.
-    storage: bytes that claims to volumes may have together; 0: none may be made.
-    pods: at one time; None: ten for each core, 500 at least.
-    scratch: bytes of its node's disk that a container may fill unless it asks for more or less.
-    accounts: ServiceAccounts that pods may have besides `runner` and `default`.
-    egress: where pods may call, as `Destination.parse` has it, beside each other and DNS; empty: anywhere, but for the
-        addresses at which clouds tell machines their secrets.
-    metadata: whether those may be called too.
+    """A team's share of a cluster.
+
+    Args:
+        name: of the team: its namespace and queue.
+        cpus, memory, gpus: its share; memory in bytes.
+        most_cpus, most_memory, most_gpus: what it may hold while other teams leave their shares idle; None: its share.
+        vendor: of the GPUs.
+        users, groups: who may make runs, as the API knows them.
+        queue: whether Kueue shares the quota out.
+        host_paths: whether pods may mount folders of their nodes.
+        operator: the namespace of the KubeRay operator, which asks Ray's dashboards how jobs stand.
+        supervisors: how many runs may have a supervisor at one time, where a queue shares the quota out. They have a
+            queue
+            of their own: in that of the machines they would wait behind what they are to watch.
+        resources: of others than cores, memory and the vendor's GPUs: (name, how many). Any that is not named is
+            refused.
+        storage: bytes that claims to volumes may have together; 0: none may be made.
+        pods: at one time; None: ten for each core, 500 at least.
+        scratch: bytes of its node's disk that a container may fill unless it asks for more or less.
+        accounts: ServiceAccounts that pods may have besides `runner` and `default`.
+        egress: where pods may call, as `Destination.parse` has it, beside each other and DNS; empty: anywhere, but for
+            the
+            addresses at which clouds tell machines their secrets.
+        metadata: whether those may be called too.
     """
 
     name: str

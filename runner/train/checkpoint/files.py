@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from runner.train.checkpoint.plain import back, exact, plain, writer
+from runner.train.checkpoint.safe_state import back, exact, plain, writer
 from runner.train.checkpoint.state import MODULE, VALUE
 
 _ALIASES = "runner.aliases"

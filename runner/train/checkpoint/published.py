@@ -1,7 +1,7 @@
 """Checkpoints of a training stage in the bundle: written whole, published once, verified when read.
 
     checkpoints/<stage>/<step>-<attempt>/manifest.json    what is in it: files with their sha256, and all positions
-                                         <name>.safetensors, <name>.pt, <name>.json, random.pt
+                                         <name>.safetensors, <name>.pt, <name>.json, random-states.pt
 
 A checkpoint exists from the moment that the run's log has an entry "checkpoint" for it. That entry is refused when a
 newer attempt has begun, and it holds the hash of the manifest, which holds the hashes of the files. A folder without

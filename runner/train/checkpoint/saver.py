@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from runner.spec.job import Train
-from runner.train.board import RETURNED
 from runner.train.checkpoint import state as checkpoint_state
 from runner.train.checkpoint.writer import RANDOM, Writer
 from runner.train.hooks import StepHook
+from runner.train.rank_status import RETURNED
 from runner.train.streams import check_places
 
 if TYPE_CHECKING:

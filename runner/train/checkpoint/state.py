@@ -15,7 +15,7 @@ from torch.distributed.fsdp import FSDPModule
 from torch.nn.parallel import DistributedDataParallel
 
 from runner.errors import SpecError
-from runner.train.checkpoint.plain import plain, writer
+from runner.train.checkpoint.safe_state import plain, writer
 
 MODULE, STATE, VALUE = "module", "state", "value"
 _WHOLE = whole.StateDictOptions(full_state_dict=True, cpu_offload=True)

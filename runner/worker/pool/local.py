@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from runner.errors import Interrupted, StageTimeout, WorkerLost
 from runner.worker import forkserver
-from runner.worker.pool import child as pool_worker
+from runner.worker.pool import child as pool_child
 from runner.worker.processes import exit_words
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ class ProcessPool:
         log = str(self._scope.spool(self._stage, "logs", f"prep-{number}"))
         threads = max(1, (os.cpu_count() or 1) // self._size)
         process = self._context.Process(
-            target=pool_worker.main, args=(theirs, log, threads), name=f"prep-{number}", daemon=False
+            target=pool_child.main, args=(theirs, log, threads), name=f"prep-{number}", daemon=False
         )
         process.start()
         theirs.close()

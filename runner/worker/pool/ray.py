@@ -14,7 +14,7 @@ from runner.code import references
 from runner.errors import Interrupted, PlanError, StageTimeout
 from runner.worker import ray_words
 from runner.worker.node import Node
-from runner.worker.pool import child as pool_worker
+from runner.worker.pool import child as pool_child
 
 if TYPE_CHECKING:
     from runner.worker.scope import Scope
@@ -207,7 +207,7 @@ class _Actor:
         root = references.code_root()
         if root is not None:
             os.chdir(root)  # Ray starts it in the folder above, where a path of the project's means nothing
-        pool_worker.redirect(str(self._node.scope.spool(stage, "logs", writer)))
+        pool_child.redirect(str(self._node.scope.spool(stage, "logs", writer)))
         self._program = b""
         self._function: Callable[[Any], Any] | None = None
 
@@ -218,4 +218,4 @@ class _Actor:
         """The pickled outcome of the program on one item."""
         if self._function is None or program != self._program:
             self._program, self._function = program, pickle.loads(program)
-        return pool_worker.answer(self._function, pickle.loads(item))
+        return pool_child.answer(self._function, pickle.loads(item))

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from runner.backends.kuberay import check as kube_run
+from runner.backends.kuberay import check as kuberay_check
 from runner.backends.kuberay import manifest
 from runner.client import prepare
 from runner.driver import main as driver
@@ -56,7 +56,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Need, ...]]:
 def test_a_store_on_this_machine_is_refused(prepared: prepare.Prepared, asked: list[Any]) -> None:
     """Pods cannot reach a folder of the client, and nothing is asked of the cluster then."""
     with pytest.raises(StoreError, match="RUNNER_STORE"):
-        kube_run.check(prepared.resolved, prepared.plan)
+        kuberay_check.check(prepared.resolved, prepared.plan)
     assert asked == []
 
 
@@ -76,7 +76,7 @@ def test_credentials_are_refused(
 ) -> None:  # fmt: skip
     """Credentials in storage options would be readable in the pods' specs; the error says the option and no value."""
     with pytest.raises(InputError) as raised:
-        kube_run.check(on(prepared, "s3://lake/runs", options), prepared.plan)
+        kuberay_check.check(on(prepared, "s3://lake/runs", options), prepared.plan)
     assert f"'{name}'" in str(raised.value)
     assert "AKIA" not in str(raised.value)
     assert asked == []
@@ -87,7 +87,7 @@ def test_a_resume_is_checked_for_what_is_left_to_do(prepared: prepare.Prepared, 
     read = Plan.from_json(json.loads(json.dumps(prepared.plan.to_json())))
     assert read == prepared.plan
     for done, groups in ((("tokens",), ["gpu"]), ((), ["cpu", "gpu"]), (("tokens", "train"), [])):
-        kube_run.check(on(prepared, "s3://lake/runs"), read.without(done))
+        kuberay_check.check(on(prepared, "s3://lake/runs"), read.without(done))
         assert [need.group for need in asked.pop()] == groups
 
 
@@ -98,7 +98,7 @@ def test_one_run_may_have_another_turn(prepared: prepare.Prepared) -> None:
     assert (made.plan.queue, made.plan.priority) == ("night", "low")
     where = made.resolved.cluster.kubernetes
     assert (where, before) == (dataclasses.replace(before, queue="night", priority="low"), before)  # type: ignore[type-var]
-    _, *ray_jobs = kube_run.objects(on(made, "s3://lake/runs"), made.plan, RUN, "ann")
+    _, *ray_jobs = kuberay_check.objects(on(made, "s3://lake/runs"), made.plan, RUN, "ann")
     for body in ray_jobs:
         labels = body["metadata"]["labels"]
         assert (labels[names.QUEUE], labels[names.QUEUE_PRIORITY]) == ("night", "low")
@@ -117,7 +117,7 @@ def test_another_turn_is_refused_where_there_is_none(prepared: prepare.Prepared)
 def test_each_stage_is_a_need_of_its_group(prepared: prepare.Prepared, asked: list[Any]) -> None:
     """With a store that pods can reach, the cluster is asked for each stage's machines; other options are allowed."""
     options = {"client_kwargs": {"endpoint_url": "http://10.244.0.1:7070"}}
-    kube_run.check(on(prepared, "s3://lake/runs", options), prepared.plan)
+    kuberay_check.check(on(prepared, "s3://lake/runs", options), prepared.plan)
     ((tokens, train),) = asked
     assert (tokens.stage, tokens.group, tokens.machine.count) == ("stage 'tokens'", "cpu", 1)
     assert (train.stage, train.group, train.machine.count) == ("stage 'train'", "gpu", 2)
@@ -126,7 +126,7 @@ def test_each_stage_is_a_need_of_its_group(prepared: prepare.Prepared, asked: li
 
 def test_what_a_submit_would_apply(prepared: prepare.Prepared) -> None:
     """One supervisor's Job, and the first attempt at each leg as a RayJob with that leg's machines."""
-    job, *ray_jobs = kube_run.objects(on(prepared, "s3://lake/runs"), prepared.plan, RUN, "ann")
+    job, *ray_jobs = kuberay_check.objects(on(prepared, "s3://lake/runs"), prepared.plan, RUN, "ann")
     assert (job["kind"], job["metadata"]["name"]) == ("Job", RUN)
     assert [body["kind"] for body in ray_jobs] == ["RayJob"] * len(prepared.plan.legs)
     assert [body["metadata"]["name"] for body in ray_jobs] == [f"{RUN}-0-1", f"{RUN}-1-1"]
@@ -149,15 +149,15 @@ def test_legs_that_are_done_ask_for_nothing(prepared: prepare.Prepared) -> None:
     """A leg whose results are there gets no RayJob and needs no machines; the others keep their numbers."""
     resolved = on(prepared, "s3://lake/runs")
     plan = planned(prepared, tokens="skip")
-    made = kube_run.objects(resolved, plan, RUN, "ann")
+    made = kuberay_check.objects(resolved, plan, RUN, "ann")
     assert [body["metadata"]["name"] for body in made[1:]] == [f"{RUN}-1-1"]
-    assert [need.stage for need in kube_run.needs(resolved.cluster, plan, made).stages] == ["stage 'train'"]
+    assert [need.stage for need in kuberay_check.needs(resolved.cluster, plan, made).stages] == ["stage 'train'"]
     done = planned(prepared, tokens="skip", train="skip")
-    made = kube_run.objects(resolved, done, RUN, "ann")
+    made = kuberay_check.objects(resolved, done, RUN, "ann")
     assert [body["kind"] for body in made] == ["Job"]
-    assert kube_run.needs(resolved.cluster, done, made).stages == ()
+    assert kuberay_check.needs(resolved.cluster, done, made).stages == ()
     early = planned(prepared, tokens="decide", train="decide")
-    assert len(kube_run.objects(resolved, early, RUN, "ann")) == 3
+    assert len(kuberay_check.objects(resolved, early, RUN, "ann")) == 3
 
 
 def test_a_client_without_ray_names_the_one_that_is_pinned(
@@ -165,8 +165,8 @@ def test_a_client_without_ray_names_the_one_that_is_pinned(
 ) -> None:
     """KubeRay is told the Ray of the client, and where there is none that of the image that the constraints make."""
     for here, told in (("2.59.1", "2.59.1"), (None, manifest.RAY_VERSION)):
-        monkeypatch.setattr(kube_run, "version_of", lambda name, here=here: here)
-        body = kube_run.objects(on(prepared, "s3://lake/runs"), prepared.plan, RUN, "ann")[1]
+        monkeypatch.setattr(kuberay_check, "version_of", lambda name, here=here: here)
+        body = kuberay_check.objects(on(prepared, "s3://lake/runs"), prepared.plan, RUN, "ann")[1]
         assert body["spec"]["rayClusterSpec"]["rayVersion"] == told
 
 
@@ -179,7 +179,7 @@ def test_nothing_is_printed_that_would_be_refused(
 ) -> None:
     """What would be applied is not shown with credentials in it, nor with a store that no pod could reach."""
     with pytest.raises(StoreError) as raised:
-        kube_run.objects(on(prepared, url, options), prepared.plan, RUN, "ann")
+        kuberay_check.objects(on(prepared, url, options), prepared.plan, RUN, "ann")
     assert words in str(raised.value)
     assert "AKIA" not in str(raised.value)
 
@@ -188,7 +188,7 @@ def test_a_submit_tries_what_it_makes_itself(prepared: prepare.Prepared, monkeyp
     """The Job and the first RayJob of the run; the supervisor makes the others, with rights of its own."""
     tried: list[Any] = []
     monkeypatch.setattr(preflight, "check", lambda cluster, wanted, objects: tried.extend(objects))
-    kube_run.check(on(prepared, "s3://lake/runs"), planned(prepared, tokens="skip"))
+    kuberay_check.check(on(prepared, "s3://lake/runs"), planned(prepared, tokens="skip"))
     assert [body["kind"] for body in tried] == ["Job", "RayJob"]
     assert tried[1]["spec"]["rayClusterSpec"]["workerGroupSpecs"][0]["groupName"] == "gpu"
 
@@ -221,23 +221,23 @@ class Lake(Store):
 
 def test_a_store_is_tried_and_cleared(tmp_path: Path) -> None:
     """It can be written and read, keeps the first of two writers' objects, and is left as it was."""
-    found = list(kube_run.look_at_store(Lake(tmp_path)))
+    found = list(kuberay_check.look_at_store(Lake(tmp_path)))
     assert [(f.name, f.good) for f in found] == [("store", True), ("store, two writers", True)]
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_store_that_writes_over_what_is_there(tmp_path: Path) -> None:
     """It is wrong, for a run's log would have holes; and it is left as it was."""
-    _, bad = kube_run.look_at_store(Lake(tmp_path, careless=True))
+    _, bad = kuberay_check.look_at_store(Lake(tmp_path, careless=True))
     assert (bad.good, "If-None-Match" in bad.found) == (False, True)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_store_that_no_pod_could_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Folders of this machine, credentials in options, a missing bucket, no answer: told as a submit would tell it."""
-    (bad,) = kube_run.look_at_store(Store(str(tmp_path)))
+    (bad,) = kuberay_check.look_at_store(Store(str(tmp_path)))
     assert (bad.good, "a folder of this machine" in bad.found, "RUNNER_STORE" in bad.todo) == (False, True, True)
-    (bad,) = kube_run.look_at_store(Lake(tmp_path, {"secret": "hidden"}))
+    (bad,) = kuberay_check.look_at_store(Lake(tmp_path, {"secret": "hidden"}))
     assert (bad.good, "'secret'" in bad.found, "hidden" in bad.found) == (False, True, False)
     for error in (FileNotFoundError("The specified bucket does not exist"), StoreAway("no answer", todo="try again")):
 
@@ -246,7 +246,7 @@ def test_a_store_that_no_pod_could_use(tmp_path: Path, monkeypatch: pytest.Monke
 
         lake = Lake(tmp_path)
         monkeypatch.setattr(lake, "create", create)
-        (bad,) = kube_run.look_at_store(lake)
+        (bad,) = kuberay_check.look_at_store(lake)
         assert (bad.good, "s3://lake/runs" in bad.found, bool(bad.todo)) == (False, True, True)
 
 
@@ -333,7 +333,7 @@ def test_doctor_prints_what_was_found(
         seen.extend(what)
         return [preflight.Finding("nodes", good, "three", "more")]
 
-    monkeypatch.setattr(kube_run, "examine", examine)
+    monkeypatch.setattr(kuberay_check, "examine", examine)
     result = call("doctor", "kube", code=code)
     assert [type(each).__name__ for each in seen] == ["Cluster", "Store"]
     assert "three" in result.stdout

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from runner.backends.kuberay import client as kuberay_outside
+from runner.backends.kuberay import client as kuberay_client
 from runner.backends.registry import living, place
 from runner.client.run import Run
 from runner.errors import InputError
@@ -54,7 +54,7 @@ def test_a_place_is_asked_for_all_its_supervisors_at_once(store: Store, monkeypa
     other = kit.body("Job", "batch/v1", "other", spec={}, status={})
     kube = kit.FakeKube(account(), kit.job("r1-alive"), over, going, other)
     asked = []
-    monkeypatch.setattr(kuberay_outside, "Kube", lambda *where: asked.append(where) or kube)
+    monkeypatch.setattr(kuberay_client, "Kube", lambda *where: asked.append(where) or kube)
     assert living(place(marked(store))) == {"r1-alive"}
     assert asked == [("arn:x/one", "default")]
     assert kube.sent == [("GET", SERVICE_ACCOUNTS.path("default")), ("GET", JOBS.path("default"))]
@@ -65,13 +65,13 @@ def test_a_run_is_not_lost_on_a_cluster_where_it_never_was(store: Store, monkeyp
     nothing of it is removed.
     """
     elsewhere = kit.FakeKube(account("another"))
-    monkeypatch.setattr(kuberay_outside, "Kube", lambda *where: elsewhere)
-    monkeypatch.setattr(kuberay_outside, "run_facts", lambda bundle: facts())
+    monkeypatch.setattr(kuberay_client, "Kube", lambda *where: elsewhere)
+    monkeypatch.setattr(kuberay_client, "run_facts", lambda bundle: facts())
     bundle = marked(store)
     bundle.log.append("submitted", {"job": "tiny", "legs": [["train"]]})
     view = fold(bundle.log.read())
     view.created -= 1000
-    outside = kuberay_outside.KubeRayOutside(bundle)
+    outside = kuberay_client.KubeRayOutside(bundle)
     assert living(place(bundle)) is None
     assert not outside.is_lost(view)
     assert "10.0.0.1" in outside.why()[0].waits_for
@@ -79,8 +79,8 @@ def test_a_run_is_not_lost_on_a_cluster_where_it_never_was(store: Store, monkeyp
         outside.remove()
     assert not any(method == "DELETE" for method, _ in elsewhere.sent)
 
-    monkeypatch.setattr(kuberay_outside, "Kube", lambda *where: kit.FakeKube(account()))
-    assert kuberay_outside.KubeRayOutside(bundle).is_lost(view)
+    monkeypatch.setattr(kuberay_client, "Kube", lambda *where: kit.FakeKube(account()))
+    assert kuberay_client.KubeRayOutside(bundle).is_lost(view)
 
 
 @pytest.mark.parametrize(
@@ -92,13 +92,13 @@ def test_a_supervisor_that_cannot_start_is_not_waited_for_for_ever(
     """Its image does not exist, say: after start_deadline_s the run is lost, unless the Job still waits in a queue."""
     job = kit.job(RUN)
     job["spec"]["suspend"] = suspended
-    monkeypatch.setattr(kuberay_outside, "Kube", lambda *where: kit.FakeKube(account(), job))
-    monkeypatch.setattr(kuberay_outside, "run_facts", lambda bundle: facts())
+    monkeypatch.setattr(kuberay_client, "Kube", lambda *where: kit.FakeKube(account(), job))
+    monkeypatch.setattr(kuberay_client, "run_facts", lambda bundle: facts())
     bundle = marked(store)
     bundle.log.append("submitted", {"job": "tiny", "legs": [["train"]]})
     view = fold(bundle.log.read())
     view.created -= since
-    outside = kuberay_outside.KubeRayOutside(bundle)
+    outside = kuberay_client.KubeRayOutside(bundle)
     assert outside.is_lost(view) is lost
     assert ("start_deadline_s" in outside.how_lost()) == lost
 
@@ -107,13 +107,13 @@ def test_a_run_that_was_lost_is_not_lost_any_more_when_it_is_resumed(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What a client saw of the supervisor before says nothing of the one that is about to come."""
-    monkeypatch.setattr(kuberay_outside, "Kube", lambda *where: kit.FakeKube(account()))
-    monkeypatch.setattr(kuberay_outside, "run_facts", lambda bundle: facts())
+    monkeypatch.setattr(kuberay_client, "Kube", lambda *where: kit.FakeKube(account()))
+    monkeypatch.setattr(kuberay_client, "run_facts", lambda bundle: facts())
     bundle = marked(store)
     bundle.log.append("submitted", {"job": "tiny", "legs": [["train"]]})
     view = fold(bundle.log.read())
     view.created -= 1000
-    outside = kuberay_outside.KubeRayOutside(bundle)
+    outside = kuberay_client.KubeRayOutside(bundle)
     assert outside.is_lost(view)
     bundle.log.append("ended", {"state": "failed"})
     bundle.log.append("resumed", {"by": "ann"})
@@ -151,21 +151,21 @@ def test_a_cluster_is_known_by_what_only_it_has(readable: bool) -> None:
 def test_a_place_that_cannot_be_asked_says_nothing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither an API that is away nor a machine without that context makes a run lost."""
     away = kit.FakeKube(refused={"/": KubeError(0, "Unreachable", "no answer")})
-    monkeypatch.setattr(kuberay_outside, "Kube", lambda *where: away)
+    monkeypatch.setattr(kuberay_client, "Kube", lambda *where: away)
     where = place(marked(store))
     assert living(where) is None
 
     def no_context(*where: object) -> None:
         raise InputError("no Kubernetes to speak to")
 
-    monkeypatch.setattr(kuberay_outside, "Kube", no_context)
+    monkeypatch.setattr(kuberay_client, "Kube", no_context)
     assert living(where) is None
 
 
 @pytest.mark.parametrize("namespace", ["", "..", "a?b", "A", "-a", "a" * 64])
 def test_a_place_in_no_namespace_is_not_asked(monkeypatch: pytest.MonkeyPatch, namespace: str) -> None:
     """A line of the index may name any place; what is no name of a namespace goes into no request."""
-    monkeypatch.setattr(kuberay_outside, "Kube", lambda *where: pytest.fail(f"{where} was asked"))
+    monkeypatch.setattr(kuberay_client, "Kube", lambda *where: pytest.fail(f"{where} was asked"))
     assert living(f"context/{namespace}/mark") is None
 
 
@@ -180,9 +180,9 @@ def test_a_queue_that_has_not_heard_of_the_job_is_no_refusal(
     kube = kit.FakeKube(refused={RAY_JOBS.path("default"): KubeError(status, "NotFound", words)})
     bundle = Bundle(store, RUN)
     bundle.write_spec(SPEC)
-    monkeypatch.setattr(kuberay_outside, "run_facts", lambda bundle: None)
-    monkeypatch.setattr(kuberay_outside, "leg_body", lambda *arguments: kit.ray_job())
-    outside = kuberay_outside.KubeRayOutside(bundle)
+    monkeypatch.setattr(kuberay_client, "run_facts", lambda bundle: None)
+    monkeypatch.setattr(kuberay_client, "leg_body", lambda *arguments: kit.ray_job())
+    outside = kuberay_client.KubeRayOutside(bundle)
     outside._opened = kube
     if refused:
         with pytest.raises(KubeError):
@@ -200,15 +200,15 @@ def test_what_a_bundle_names_is_not_removed_unless_it_is_the_runs(
     victim = kit.job(RUN) if store_named else kit.body("Job", "batch/v1", RUN, spec={}, status={})
     victim_too = kit.ray_job(f"{RUN}-0-1")
     kube = kit.FakeKube(account(), victim, victim_too)
-    monkeypatch.setattr(kuberay_outside, "Kube", lambda *where: kube)
-    monkeypatch.setattr(kuberay_outside, "run_facts", lambda bundle: facts())
-    outside = kuberay_outside.KubeRayOutside(marked(store))
+    monkeypatch.setattr(kuberay_client, "Kube", lambda *where: kube)
+    monkeypatch.setattr(kuberay_client, "run_facts", lambda bundle: facts())
+    outside = kuberay_client.KubeRayOutside(marked(store))
     outside.remove()
     assert not any(method == "DELETE" for method, _ in kube.sent)
     for each in (victim, victim_too):
         each["metadata"] |= {"labels": {names.RUN: RUN}, "annotations": {names.STORE: store.url}}
     monkeypatch.setattr(
-        kuberay_outside, "run_facts", lambda bundle: dataclasses.replace(facts(), run_id=RUN, store=store.url)
+        kuberay_client, "run_facts", lambda bundle: dataclasses.replace(facts(), run_id=RUN, store=store.url)
     )
     outside.remove()
     assert [path.rsplit("/", 1)[1] for method, path in kube.sent if method == "DELETE"] == [f"{RUN}-0-1", RUN]

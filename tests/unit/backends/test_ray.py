@@ -13,15 +13,15 @@ import pytest
 
 from runner import Cluster, Group
 from runner.backends.base import DriverState
-from runner.backends.ray import check as ray_run
-from runner.backends.ray import jobs as ray_request
+from runner.backends.ray import check as ray_check
+from runner.backends.ray import jobs as ray_jobs
 from runner.backends.ray.api import RayApi, RayApiError
 from runner.backends.ray.client import RayJobsOutside
 from runner.backends.ray.machines import RayJobsBackend, remove_drivers
 from runner.backends.ray.why import reasons
 from runner.backends.registry import open_outside
 from runner.client import prepare, resume
-from runner.client import submit as api
+from runner.client import submit as submitting
 from runner.errors import InputError, PlanError, SpecError, StoreError, WorkerAway
 from runner.record.bundle import Bundle
 from runner.record.failures import entry_of
@@ -98,7 +98,7 @@ def on_s3(prepared: prepare.Prepared) -> Callable[..., None]:
 
     def check(ray: RayApi, **options: Any) -> None:
         resolved = dataclasses.replace(prepared.resolved, store=Store("s3://lake/runs", options))
-        ray_run.check(resolved, prepared.plan, ray)
+        ray_check.check(resolved, prepared.plan, ray)
 
     return check
 
@@ -140,14 +140,14 @@ def test_all_stages_are_one_leg_and_have_shapes(prepared: prepare.Prepared) -> N
 def test_a_folder_is_refused_for_a_cluster_elsewhere(prepared: prepare.Prepared) -> None:
     """Its machines could not reach it; for one here it is allowed, unless some machine of it is elsewhere."""
     with pytest.raises(StoreError, match="every machine of the Ray cluster"):
-        ray_run.check(prepared.resolved, prepared.plan, FakeRay())
+        ray_check.check(prepared.resolved, prepared.plan, FakeRay())
     here = dataclasses.replace(prepared.resolved.cluster, address=f"http://{os.uname().nodename}:8265")
     resolved = dataclasses.replace(prepared.resolved, cluster=here)
-    ray_run.check(resolved, prepared.plan, FakeRay())
+    ray_check.check(resolved, prepared.plan, FakeRay())
     ray = FakeRay()
     ray.machines.append({**NODE, "node_id": "n2", "node_ip": "203.0.113.7"})
     with pytest.raises(InputError, match=r"machines elsewhere: 203\.0\.113\.7"):
-        ray_run.check(resolved, prepared.plan, ray)
+        ray_check.check(resolved, prepared.plan, ray)
 
 
 def test_credentials_are_refused(on_s3: Callable[..., None]) -> None:
@@ -171,7 +171,7 @@ def test_other_versions_are_refused(on_s3: Callable[..., None]) -> None:
 
 def test_a_client_needs_no_ray(on_s3: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a Ray of its own it takes a cluster of any version; its Python is compared all the same."""
-    monkeypatch.setattr(ray_run, "version_of", lambda name: None)
+    monkeypatch.setattr(ray_check, "version_of", lambda name: None)
     ray = FakeRay()
     ray.told = {"rayVersion": "1.2.3", "pythonVersion": None}
     on_s3(ray)
@@ -192,12 +192,12 @@ def test_what_never_fits_is_refused_with_numbers(on_s3: Callable[..., None]) -> 
 
 def test_a_supervisor_a_resume(bundle: Bundle) -> None:
     """Each supervisor of a run has an id of its own, so that Ray makes it once; drivers' ids are not like theirs."""
-    assert ray_request.supervisor_id(bundle) == RUN
+    assert ray_jobs.supervisor_id(bundle) == RUN
     bundle.log.append("ended", {"state": "failed"})
     bundle.log.append("resumed", {"by": "ann"})
-    assert ray_request.supervisor_id(bundle) == f"{RUN}-s2"
-    assert ray_request.is_driver(RUN, ray_request.driver_id(RUN, 0, 1))
-    assert not any(ray_request.is_driver(RUN, name) for name in (RUN, f"{RUN}-s2", f"{RUN}x-0-1"))
+    assert ray_jobs.supervisor_id(bundle) == f"{RUN}-s2"
+    assert ray_jobs.is_driver(RUN, ray_jobs.driver_id(RUN, 0, 1))
+    assert not any(ray_jobs.is_driver(RUN, name) for name in (RUN, f"{RUN}-s2", f"{RUN}x-0-1"))
 
 
 def test_a_client_sees_what_became_of_the_supervisor(bundle: Bundle) -> None:
@@ -310,13 +310,13 @@ def test_a_run_that_could_not_be_started_has_failed_and_can_be_resumed(
     """
     ray = FakeRay()
     monkeypatch.setattr(RayApi, "outside", lambda address: ray)
-    for module in (api, resume):
+    for module in (submitting, resume):
         monkeypatch.setattr(module, "check_machines", lambda prepared: [])
-    run = api.create(prepared)
+    run = submitting.create(prepared)
     with monkeypatch.context() as away:
         away.setattr(ray, "submit", lambda *_, **__: _fail(RayApiError(0, "the head is away")))
         with pytest.raises(RayApiError, match="the head is away"):
-            api.launch(run)
+            submitting.launch(run)
     assert run.error is not None
     assert (run.error["class"], run.error["message"]) == (
         "ApiError",

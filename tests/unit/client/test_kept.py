@@ -19,7 +19,7 @@ from runner.client.run import Run
 from runner.errors import InputError, StoreError, StoreRefused
 from runner.record import kept
 from runner.spec.job import Train
-from runner.store import copied
+from runner.store import whole_copy
 from runner.store.store import Store
 from runner.train.checkpoint.published import Checkpoints, Damaged
 from runner.train.gang.inline import InlineGang
@@ -272,7 +272,7 @@ def test_what_came_to_lie_there_while_a_copy_was_made_stays(printed: Run, tmp_pa
         folder, file = tmp_path / f"{make.__name__}-folder", tmp_path / f"{make.__name__}-file"
         for target in (folder, file):
             with contextlib.ExitStack() as stack:
-                make(stack.enter_context(copied.whole(target)))
+                make(stack.enter_context(whole_copy.whole(target)))
                 folder.mkdir(exist_ok=True)
                 (folder / "theirs").touch()
                 file.write_text("theirs")

@@ -13,7 +13,7 @@ import pytest
 import runner
 from runner import Dataset, Job, Prep
 from runner.backends.fake import FakeBackend
-from runner.backends.local import check as local_run
+from runner.backends.local import check as local_check
 from runner.client.prepare import prepare
 from runner.client.resume import resume
 from runner.errors import InputError, PlanError, ProjectError, RunFailed, RunNotFound, SpecError
@@ -104,7 +104,7 @@ def test_more_processes_than_this_machine_can_have_are_refused(project: Path, mo
     with pytest.raises(PlanError, match="1,000 workers on this machine(.|\n)*at most 64: 32 for each of its 2 cores"):
         runner.submit("tiny", cluster="local", **{"train.workers": 1000})
     assert not (project / ".runner").exists()
-    local_run.check(prepare("tiny", cluster="local", changes={"tokens.workers": (1, 1000)}).plan)
+    local_check.check(prepare("tiny", cluster="local", changes={"tokens.workers": (1, 1000)}).plan)
 
 
 def test_a_misspelt_group_names_the_near_miss(project: Path) -> None:

@@ -15,12 +15,12 @@ import pytest
 import runner
 from runner import Cluster, Group, Kubernetes
 from runner.backends import entry
-from runner.backends.kuberay import check as kube_run
+from runner.backends.kuberay import check as kuberay_check
 from runner.backends.kuberay import manifest
 from runner.backends.kuberay.objects import run_facts
-from runner.backends.local import client as local_outside
+from runner.backends.local import client as local_client
 from runner.backends.local.client import LocalOutside
-from runner.backends.ray import jobs as ray_request
+from runner.backends.ray import jobs as ray_jobs
 from runner.client import prepare
 from runner.client.revise import Question, ask
 from runner.client.run import Run
@@ -56,9 +56,7 @@ def test_the_level_is_that_of_the_submission(of_level: Run, level: int, monkeypa
     """It is in the spec, and on this machine the supervisor, whose environment the others inherit, has it."""
     assert optimized.level_of(of_level.spec()) == level
     started: list[dict[str, str]] = []
-    monkeypatch.setattr(
-        local_outside.private, "start_module", lambda *_, **how: started.append(how["env"]) or Process()
-    )
+    monkeypatch.setattr(local_client.private, "start_module", lambda *_, **how: started.append(how["env"]) or Process())
     LocalOutside(of_level.bundle).launch()
     assert started[0].get(optimized.VARIABLE) == (str(level) if level else None)
 
@@ -79,7 +77,7 @@ def test_jobs_of_a_ray_cluster_have_it_whatever_its_machines_have(of_level: Run,
             held.append(entrypoint)
             return True
 
-    ray_request.start_driver(Api(), of_level.bundle, 0, 1)  # type: ignore[arg-type]
+    ray_jobs.start_driver(Api(), of_level.bundle, 0, 1)  # type: ignore[arg-type]
     assert f" {optimized.VARIABLE}={level or ''}; exec python " in held[0]
 
 
@@ -145,7 +143,7 @@ def test_a_cluster_does_not_say_it_for_itself(tmp_path: Path, monkeypatch: pytes
     )
     prepared = prepare.prepare("tiny", cluster=cluster, store=str(tmp_path / "store"))
     with pytest.raises(SpecError, match=f"{optimized.VARIABLE}='1'"):
-        kube_run.check(prepared.resolved, prepared.plan)
+        kuberay_check.check(prepared.resolved, prepared.plan)
 
 
 def test_the_level_is_pythons_own(project: Path) -> None:

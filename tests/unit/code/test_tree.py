@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from runner.code import tree as code_tree
+from runner.code import data_files as code_tree
 from runner.code.archive import listed_names, pack
 from runner.code.archive_names import path_of
+from runner.code.data_files import HERE, TRAVELLING, Tree
 from runner.code.dependencies import CHANGED, Present, told
-from runner.code.tree import HERE, TRAVELLING, Tree
 from runner.plan.project import find_project
-from runner.prep.opened import Opened
-from runner.prep.others import ByOthers
+from runner.prep.opened_files import Opened
+from runner.prep.unseen_reads import ByOthers
 from runner.store.store import Store
 from tests.unit.prep.reuse_kit import write
 
@@ -71,7 +71,7 @@ def test_a_run_and_who_submits_it_see_the_same_files(root: Path, tmp_path: Path)
 
 def test_inline_code_may_read_what_git_ignores(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In the project's own folder all data counts, but for stores; the largest by size and time."""
-    monkeypatch.setattr("runner.prep.others._LARGEST", 2)
+    monkeypatch.setattr("runner.prep.unseen_reads._LARGEST", 2)
     write(root, {"lake/r261129-160213uu-j-z4/spec.json": "", "lake/mine.csv": ""})
     tree = Tree(root, store=str(root / "lake"), inputs=["tables/a.csv"])
     others = ByOthers(late=True)
@@ -126,7 +126,7 @@ def test_what_a_library_has_opened_counts_as_it_was_then(root: Path, tmp_path: P
 
 def test_too_many_folders_are_not_watched(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A project of more folders than a machine may watch is taken for one of which nothing is told."""
-    monkeypatch.setattr("runner.prep.opened._MOST_FOLDERS", 2)
+    monkeypatch.setattr("runner.prep.opened_files._MOST_FOLDERS", 2)
     with pytest.raises(OSError, match="more than 2 folders"):
         Opened(root)
     others = ByOthers(late=False)

@@ -151,7 +151,7 @@ def test_a_driver_says_when_it_has_left() -> None:
 def test_a_driver_that_does_not_exit_is_stopped() -> None:
     """After its leg's end a driver has EXIT_GRACE_S seconds to leave."""
     view = fold(log(ATTEMPT, STARTED, DONE, LEG_DONE))
-    late = Observation(DriverState.RUNNING, now=100.0, exited_for=EXIT_GRACE_S + 1)
+    late = Observation(DriverState.RUNNING, now=100.0, overdue_s=EXIT_GRACE_S + 1)
     assert decide(view, late) == StopDriver("did not exit")
 
 

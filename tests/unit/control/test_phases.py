@@ -81,26 +81,26 @@ def test_a_queue_admits_a_stage_whole(planned: Any) -> None:
 
 def test_the_autoscaler_is_admitted_where_the_head_is(planned: Any) -> None:
     """Its container has the head's security context, a limit of cores where that has one, and a place in the quota."""
-    from runner.backends.kuberay import check as kube_run
+    from runner.backends.kuberay import check as kuberay_check
 
     strict = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
     main = {"name": "main", "securityContext": strict, "resources": {"limits": {"cpu": "2"}}}
     prepared = planned(pod_template={"spec": {"containers": [main]}})
-    made = kube_run.objects(on(prepared, "s3://lake/runs"), prepared.plan, "r1-tiny", "ann")
+    made = kuberay_check.objects(on(prepared, "s3://lake/runs"), prepared.plan, "r1-tiny", "ann")
     options = made[1]["spec"]["rayClusterSpec"]["autoscalerOptions"]
     assert options["securityContext"] == strict
     assert options["resources"]["limits"] == {"memory": "1Gi", "cpu": "1"}
-    heads = [need.head for need in kube_run.needs(prepared.resolved.cluster, prepared.plan, made).stages]
+    heads = [need.head for need in kuberay_check.needs(prepared.resolved.cluster, prepared.plan, made).stages]
     assert heads[0].requests["cpu"] == pytest.approx(heads[1].requests["cpu"] + 0.1)
     assert heads[0].limits["cpu"] == heads[1].limits["cpu"] + 1
 
 
 def test_what_grows_has_an_autoscaler(planned: Any) -> None:
     """Only there the head may ask the API; replicas begin at the fewest, and the autoscaler sees what pods see."""
-    from runner.backends.kuberay import check as kube_run
+    from runner.backends.kuberay import check as kuberay_check
 
     prepared = planned()
-    _, grows, fixed = kube_run.objects(on(prepared, "s3://lake/runs"), prepared.plan, "r1-tiny", "ann")
+    _, grows, fixed = kuberay_check.objects(on(prepared, "s3://lake/runs"), prepared.plan, "r1-tiny", "ann")
     cluster = grows["spec"]["rayClusterSpec"]
     (group,) = cluster["workerGroupSpecs"]
     assert (group["replicas"], group["minReplicas"], group["maxReplicas"]) == (1, 1, 3)

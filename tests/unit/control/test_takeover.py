@@ -18,7 +18,7 @@ import pytest
 import runner
 from runner.backends.base import DriverState
 from runner.backends.fake import FakeBackend
-from runner.backends.kuberay import machines as kuberay
+from runner.backends.kuberay import machines as kuberay_machines
 from runner.backends.kuberay import manifest, objects
 from runner.backends.local import liveness
 from runner.client import prepare
@@ -347,13 +347,13 @@ def taken_over(store: Store, monkeypatch: pytest.MonkeyPatch, *bodies: kit.Body,
     bundle = Bundle(store, kit.RUN)
     stage = {"name": "train", "group": "gpu", "action": "run", "machines": 2, "fewest_machines": 2}
     bundle.write_spec({**SPEC, "plan": {"stages": [stage]}})
-    monkeypatch.setattr(kuberay, "run_facts", lambda bundle: dataclasses.replace(facts(), run_id=kit.RUN))
+    monkeypatch.setattr(kuberay_machines, "run_facts", lambda bundle: dataclasses.replace(facts(), run_id=kit.RUN))
     monkeypatch.setattr(time, "time", lambda: DRIVER_AT)
     bundle.submit({**SUBMITTED, "job": "digits"})
     bundle.log.append("attempt", {"leg": 0, "attempt": 1})
     if driver:
         bundle.log.append("driver", {"leg": 0, "attempt": 1, "host": "head"})
-    backend = kuberay.KubeRayBackend(bundle, Still(*bodies))
+    backend = kuberay_machines.KubeRayBackend(bundle, Still(*bodies))
     backend.attach(0, 1)
     return backend
 
@@ -427,7 +427,7 @@ def test_gpu_seconds_outlive_the_supervisor_that_counted_them(store: Store, monk
     assert held > 0
     first.observe()
     monkeypatch.setattr(time, "time", lambda: DRIVER_AT + 10)
-    second = kuberay.KubeRayBackend(Bundle(store, kit.RUN), Still())
+    second = kuberay_machines.KubeRayBackend(Bundle(store, kit.RUN), Still())
     assert second._ledger.gpu_seconds(DRIVER_AT + 10) == held + 3 * 10
     assert second._ledger.gpu_seconds(DRIVER_AT + 1000) == second._ledger.gpu_seconds(DRIVER_AT + 10)
 
@@ -440,7 +440,7 @@ def test_a_pod_that_does_not_go_was_on_a_node_that_is_dead(
     backend = taken_over(store, monkeypatch, RUNS, *MACHINES)
     error = {"class": "WorkerLost", "message": "a rank of 2 is gone"}
     backend._bundle.log.append("stage-failed", {"stage": "train", "attempt": 1, "error": error})
-    monkeypatch.setattr(kuberay, "NODE_S", 0.2)
+    monkeypatch.setattr(kuberay_machines, "NODE_S", 0.2)
     monkeypatch.setattr(backend, "wait", lambda timeout_s: time.sleep(0.01))
     leaving = pod(names.WORKER, 2)
     leaving["metadata"]["deletionTimestamp"] = kit.AT

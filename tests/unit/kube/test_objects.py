@@ -14,7 +14,7 @@ from runner.kube import client, gc, names, pods, quantities, queue
 from runner.kube.client import KubeError
 from runner.kube.ledger import Ledger
 from runner.kube.preflight import check as preflight
-from runner.kube.team import objects as tenant
+from runner.kube.team import objects as team_objects
 from runner.record.bundle import Bundle
 from runner.store.store import Store
 from tests.unit.kube import kit
@@ -457,18 +457,18 @@ def test_a_run_none_of_whose_machines_runs_waits(phases: tuple[str, ...], state:
 
 # -- tenants ---------------------------------------------------------------------------------------------------------
 
-TEAM = tenant.Tenant("team-a", 32, 2**38, gpus=8, users=("ann",), groups=("team-a",))
+TEAM = team_objects.Tenant("team-a", 32, 2**38, gpus=8, users=("ann",), groups=("team-a",))
 GONE = (("batch", "jobs"), ("ray.io", "rayjobs"), ("ray.io", "rayclusters"))
 POLICY = "ValidatingAdmissionPolicy"
 CLUSTER_WIDE = {"Namespace", "ResourceFlavor", "ClusterQueue", POLICY, f"{POLICY}Binding"}
 
 
-def made(kind: str, name: str | None = None, of: tenant.Tenant = TEAM) -> kit.Body:
-    found = [o for o in tenant.objects(of) if o["kind"] == kind and name in (None, o["metadata"]["name"])]
+def made(kind: str, name: str | None = None, of: team_objects.Tenant = TEAM) -> kit.Body:
+    found = [o for o in team_objects.objects(of) if o["kind"] == kind and name in (None, o["metadata"]["name"])]
     return found[0]
 
 
-def quotas(queue: str, key: str, of: tenant.Tenant = TEAM) -> dict[str, str]:
+def quotas(queue: str, key: str, of: team_objects.Tenant = TEAM) -> dict[str, str]:
     """Of a ClusterQueue: resource -> its nominalQuota, or its borrowingLimit; of all but the disk."""
     (group,) = made("ClusterQueue", queue, of)["spec"]["resourceGroups"]
     found = {resource["name"]: resource[key] for resource in group["flavors"][0]["resources"] if key in resource}
@@ -476,13 +476,13 @@ def quotas(queue: str, key: str, of: tenant.Tenant = TEAM) -> dict[str, str]:
     return found
 
 
-def rights(rules: tuple[tenant.Rule, ...]) -> set[tuple[str, str, str]]:
+def rights(rules: tuple[team_objects.Rule, ...]) -> set[tuple[str, str, str]]:
     return {(g, what, verb) for groups, whats, verbs in rules for g in groups for what in whats for verb in verbs}
 
 
 def test_every_object_of_a_tenant_is_in_its_place() -> None:
     """Objects are in the team's namespace, which comes first, or of the whole cluster where their kind is."""
-    bodies = tenant.objects(TEAM)
+    bodies = team_objects.objects(TEAM)
     assert (bodies[0]["kind"], bodies[0]["metadata"]["name"]) == ("Namespace", "team-a")
     for each in bodies:
         assert each["metadata"].get("namespace") == (None if each["kind"] in CLUSTER_WIDE else "team-a")
@@ -495,7 +495,7 @@ def test_every_object_of_a_tenant_is_in_its_place() -> None:
 
 def test_users_may_do_what_runs_need_and_read_no_secret() -> None:
     """The role of users has every right that is checked before a run, and cannot read a Secret."""
-    users = rights(tenant.USER_RULES)
+    users = rights(team_objects.USER_RULES)
     assert set(preflight.CLIENT_RIGHTS) <= users
     assert {verb for _, what, verb in users if what == "secrets"} == {"create", "delete"}
     assert {("", "pods", "delete"), *((g, kind, "delete") for g, kind in GONE)} <= users  # what gc may have to remove
@@ -504,36 +504,38 @@ def test_users_may_do_what_runs_need_and_read_no_secret() -> None:
 
 def test_the_supervisor_may_do_little() -> None:
     """It makes RayJobs, looks at pods, and reaches into nothing: no exec, no secrets, no pods of its own."""
-    supervisor = rights(tenant.SUPERVISOR_RULES)
+    supervisor = rights(team_objects.SUPERVISOR_RULES)
     assert {("ray.io", "rayjobs", verb) for verb in ("get", "list", "watch", "create", "patch", "delete")} <= supervisor
     assert {("", "pods", verb) for verb in ("get", "list", "watch")} <= supervisor
     assert ("batch", "jobs", "get") in supervisor
     touched = {what for _, what, _ in supervisor}
     assert not touched & {"*", "pods/exec", "pods/portforward", "secrets", "configmaps", "services/proxy"}
     assert {verb for _, what, verb in supervisor if what == "pods"} == {"get", "list", "watch"}
-    assert not any(verb == "*" for _, _, verb in supervisor | rights(tenant.USER_RULES))
+    assert not any(verb == "*" for _, _, verb in supervisor | rights(team_objects.USER_RULES))
 
 
 def test_roles_are_bound_to_whom_they_are_for() -> None:
     """The supervisor's role is its account's, the users' role that of the users and groups; without any, of nobody."""
     binding = made("RoleBinding", "runner-supervisor")
-    assert binding["subjects"] == [{"kind": "ServiceAccount", "name": tenant.ACCOUNT, "namespace": "team-a"}]
-    assert made("ServiceAccount")["metadata"]["name"] == tenant.ACCOUNT
+    assert binding["subjects"] == [{"kind": "ServiceAccount", "name": team_objects.ACCOUNT, "namespace": "team-a"}]
+    assert made("ServiceAccount")["metadata"]["name"] == team_objects.ACCOUNT
     users = made("RoleBinding", "runner-user")
     assert [(s["kind"], s["name"], s["apiGroup"]) for s in users["subjects"]] == [
         ("User", "ann", "rbac.authorization.k8s.io"),
         ("Group", "team-a", "rbac.authorization.k8s.io"),
     ]
     assert users["roleRef"] == {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "runner-user"}
-    alone = tenant.objects(tenant.Tenant("team-b", 1, 2**30))
+    alone = team_objects.objects(team_objects.Tenant("team-b", 1, 2**30))
     assert [o["metadata"]["name"] for o in alone if o["kind"] == "RoleBinding"] == ["runner-supervisor"]
 
 
 def test_the_least_that_a_namespace_needs() -> None:
     """Without a tenant, runs need the supervisor's account, role and binding, as a tenant has them."""
-    least = [o for o in tenant.objects(TEAM) if o["metadata"]["name"] in (tenant.ACCOUNT, "runner-supervisor")]
+    least = [
+        o for o in team_objects.objects(TEAM) if o["metadata"]["name"] in (team_objects.ACCOUNT, "runner-supervisor")
+    ]
     kinds = ("ServiceAccount", "Role", "RoleBinding")
-    assert tenant.supervisor_objects("team-a") == [o for o in least if o["kind"] in kinds]
+    assert team_objects.supervisor_objects("team-a") == [o for o in least if o["kind"] in kinds]
 
 
 def test_pods_of_a_tenant_hear_only_their_own() -> None:
@@ -549,11 +551,13 @@ def test_pods_of_a_tenant_hear_only_their_own() -> None:
 
 def test_the_quota_is_the_share() -> None:
     """Cores, memory and GPUs are fenced, GPUs of zero too; a container that says nothing still fits."""
-    hard = made("ResourceQuota", of=tenant.Tenant("team-b", 32, 2**38, gpus=8, queue=False))["spec"]["hard"]
+    hard = made("ResourceQuota", of=team_objects.Tenant("team-b", 32, 2**38, gpus=8, queue=False))["spec"]["hard"]
     assert hard["requests.cpu"] == "32"
     assert quantities.number(hard["requests.memory"]) == 2**38
     assert hard["requests.nvidia.com/gpu"] == "8"
-    none = made("ResourceQuota", of=tenant.Tenant("team-b", 0.5, 2**30, vendor="amd", queue=False))["spec"]["hard"]
+    none = made("ResourceQuota", of=team_objects.Tenant("team-b", 0.5, 2**30, vendor="amd", queue=False))["spec"][
+        "hard"
+    ]
     assert (none["requests.cpu"], none["requests.amd.com/gpu"]) == ("0.5", "0")
     (limit,) = made("LimitRange")["spec"]["limits"]
     assert set(limit["defaultRequest"]) == {"cpu", "memory", "ephemeral-storage"}
@@ -569,7 +573,7 @@ def test_the_queue_has_the_share_too() -> None:
     assert spec["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": "team-a"}
     assert made("LocalQueue", "team-a")["spec"]["clusterQueue"] == "team-a"
     assert group["flavors"][0]["name"] == made("ResourceFlavor")["metadata"]["name"]
-    kinds = {o["kind"] for o in tenant.objects(tenant.Tenant("team-b", 1, 2**30, queue=False))}
+    kinds = {o["kind"] for o in team_objects.objects(team_objects.Tenant("team-b", 1, 2**30, queue=False))}
     assert not kinds & {"LocalQueue", "ClusterQueue", "ResourceFlavor"}
 
 
@@ -584,7 +588,7 @@ def test_supervisors_have_a_share_besides() -> None:
     assert made("LocalQueue", "team-a-supervisors")["spec"]["clusterQueue"] == "team-a-supervisors"
     hard = made("ResourceQuota")["spec"]["hard"]
     assert (hard["requests.cpu"], hard["requests.memory"]) == ("36", str(2**38 + 20 * 2**29))
-    large = made("ResourceQuota", of=tenant.Tenant("team-b", 0.5, 2**50, supervisors=3))["spec"]["hard"]
+    large = made("ResourceQuota", of=team_objects.Tenant("team-b", 0.5, 2**50, supervisors=3))["spec"]["hard"]
     assert (large["requests.cpu"], large["requests.memory"]) == ("1.1", str(2**50 + 3 * 2**29))
 
 
@@ -596,7 +600,7 @@ def test_a_team_borrows_nothing_unless_it_is_told_so() -> None:
 
 def test_a_team_may_hold_more_while_others_are_idle() -> None:
     """The quota is the most then, the queue borrows the rest, and who has lent it takes it back."""
-    team = tenant.Tenant("team-b", 1.9, 2**35, gpus=2, most_cpus=2.8, most_gpus=8, supervisors=1)
+    team = team_objects.Tenant("team-b", 1.9, 2**35, gpus=2, most_cpus=2.8, most_gpus=8, supervisors=1)
     assert quotas("team-b", "nominalQuota", team) == {"cpu": "1.9", "memory": str(2**35), "nvidia.com/gpu": "2"}
     assert quotas("team-b", "borrowingLimit", team) == {"cpu": "0.9", "memory": "0", "nvidia.com/gpu": "6"}
     assert made("ClusterQueue", "team-b", team)["spec"]["preemption"]["reclaimWithinCohort"] == "Any"
@@ -619,7 +623,7 @@ def test_a_share_that_makes_no_sense_is_refused(wrong: dict[str, Any], words: st
     """The most is no less than the share and needs queues, and nothing is negative."""
     given: dict[str, Any] = {"cpus": 1.0, "memory": 2**30, "gpus": 2}
     with pytest.raises(SpecError, match=f"(?s){words}"):
-        tenant.Tenant("team-b", **{**given, **wrong})
+        team_objects.Tenant("team-b", **{**given, **wrong})
 
 
 def test_no_pod_of_a_team_goes_before_those_of_the_system() -> None:
@@ -636,7 +640,7 @@ def test_what_a_team_does_not_have_any_more() -> None:
     """Without users their binding goes; without Kueue the queues go, first those through which runs come."""
 
     def gone(**changes: Any) -> list[tuple[str, str]]:
-        bodies = tenant.left_out(dataclasses.replace(TEAM, **changes))
+        bodies = team_objects.left_out(dataclasses.replace(TEAM, **changes))
         return [(body["kind"], body["metadata"]["name"]) for body in bodies]
 
     assert gone() == []
@@ -645,23 +649,23 @@ def test_what_a_team_does_not_have_any_more() -> None:
     assert gone(queue=False) == [
         (kind, name) for kind in ("LocalQueue", "ClusterQueue") for name in ("team-a", "team-a-supervisors")
     ]
-    assert all(tenant.is_ours(body) for body in tenant.objects(TEAM))
-    assert not tenant.is_ours({"metadata": {"name": "runner-user"}})
+    assert all(team_objects.is_ours(body) for body in team_objects.objects(TEAM))
+    assert not team_objects.is_ours({"metadata": {"name": "runner-user"}})
 
 
 def test_the_operator_is_let_in_from_where_it_is() -> None:
     """Its namespace is the platform's choice, and one that no namespace can have is refused."""
-    elsewhere = tenant.Tenant("team-b", 1, 2**30, operator="ray-system")
+    elsewhere = team_objects.Tenant("team-b", 1, 2**30, operator="ray-system")
     (source,) = made("NetworkPolicy", "runner-runs", elsewhere)["spec"]["ingress"][1]["from"]
     assert source["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": "ray-system"}
     with pytest.raises(SpecError, match="--operator-namespace"):
-        tenant.Tenant("team-b", 1, 2**30, operator="Ray System")
+        team_objects.Tenant("team-b", 1, 2**30, operator="Ray System")
     with pytest.raises(SpecError, match="--supervisors"):
-        tenant.Tenant("team-b", 1, 2**30, supervisors=0)
+        team_objects.Tenant("team-b", 1, 2**30, supervisors=0)
 
 
 @pytest.mark.parametrize(("host_paths", "level"), [(False, "baseline"), (True, "privileged")])
 def test_pods_are_held_to_a_standard(host_paths: bool, level: str) -> None:
     """Only a tenant that may mount folders of its nodes goes without Kubernetes' baseline."""
-    labels = made("Namespace", of=tenant.Tenant("team-b", 1, 2**30, host_paths=host_paths))["metadata"]["labels"]
+    labels = made("Namespace", of=team_objects.Tenant("team-b", 1, 2**30, host_paths=host_paths))["metadata"]["labels"]
     assert labels["pod-security.kubernetes.io/enforce"] == level

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 
 from runner import Cluster, Group, Kubernetes, Volume
-from runner.backends.kuberay import check as kube_run
+from runner.backends.kuberay import check as kuberay_check
 from runner.errors import PlanError
 from runner.kube.client import KubeError
 from runner.kube.preflight import check as preflight
 from runner.kube.preflight.check import Finding, Needs
 from runner.kube.preflight.rights import CLIENT_RIGHTS, COMMAND_RIGHTS, SUPERVISOR_BESIDES, SUPERVISOR_RIGHTS
-from runner.kube.team import objects as tenant
+from runner.kube.team import objects as team_objects
 from runner.store.store import Store
 from tests.unit.kube import kit
 
@@ -35,7 +35,7 @@ def cluster(group: Group = GPU, **kubernetes: Any) -> Cluster:
 
 def applied(made: Cluster, machines: int = 1) -> list[kit.Body]:
     """The objects of a run with one stage, on so many machines."""
-    job, ray_job = kube_run.samples(made, Store("s3://lake/runs"))
+    job, ray_job = kuberay_check.samples(made, Store("s3://lake/runs"))
     ray_job["spec"]["rayClusterSpec"]["workerGroupSpecs"][0]["replicas"] = machines
     return [job, ray_job]
 
@@ -162,7 +162,7 @@ def test_a_tenants_roles_have_all_that_is_checked() -> None:
     """Nothing is found missing for who has what `runner admin tenant` gives."""
     users, supervisors = (
         {(group, what, verb) for groups, kinds, verbs in rules for group in groups for what in kinds for verb in verbs}
-        for rules in (tenant.USER_RULES, tenant.SUPERVISOR_RULES)
+        for rules in (team_objects.USER_RULES, team_objects.SUPERVISOR_RULES)
     )
     assert {*CLIENT_RIGHTS, *(right for rights in COMMAND_RIGHTS.values() for right in rights)} <= users
     assert {*SUPERVISOR_RIGHTS, *SUPERVISOR_BESIDES} <= supervisors

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from runner import Cluster, Group, Kubernetes
-from runner.backends.kuberay import check as kube_run
+from runner.backends.kuberay import check as kuberay_check
 from runner.errors import PlanError
 from runner.kube import names
 from runner.kube.client import KubeError
@@ -119,7 +119,7 @@ def test_a_policy_of_secrets_does_not_hide_one() -> None:
 def test_check_judges_what_is_given() -> None:
     """A submit is refused with the policy's words."""
     kube = kit.FakeKube(*WHOLE, unmade={"RayJob": POLICY})
-    objects = kube_run.samples(cluster(), Store("s3://lake/runs"))
+    objects = kuberay_check.samples(cluster(), Store("s3://lake/runs"))
     with pytest.raises(PlanError, match="pods need a label"):
         preflight.check(cluster(), needs(), objects, kube)
     preflight.check(cluster(), needs(), objects[:1], kube)
@@ -131,6 +131,6 @@ def test_samples_show_no_credentials(url: str, options: dict[str, Any]) -> None:
     """What is tried by hand has one RayJob for each group, and never a credential of the store."""
     groups = {"a": Group(memory="1GiB"), "b": Group(memory="1GiB")}
     made = Cluster(backend="kuberay", groups=groups, kubernetes=Kubernetes(image="repo/image:1"))
-    objects = kube_run.samples(made, Store(url, options))
+    objects = kuberay_check.samples(made, Store(url, options))
     assert [body["kind"] for body in objects] == ["Job", "RayJob", "RayJob"]
     assert "hidden" not in str(objects)

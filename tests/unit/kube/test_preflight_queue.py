@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from runner import Group
-from runner.backends.kuberay import check as kube_run
+from runner.backends.kuberay import check as kuberay_check
 from runner.kube.client import KubeError
 from runner.kube.preflight import check as preflight
 from runner.store.store import Store
@@ -135,7 +135,7 @@ def test_a_queue_that_is_left_out_is_told() -> None:
     left_out = look(kube)["queue left out"]
     assert (left_out.good, left_out.told) == (None, True)
     assert "has 'team'" in left_out.found
-    (words,) = preflight.check(cluster(), needs(), kube_run.samples(cluster(), Store("s3://lake/runs")), kube)
+    (words,) = preflight.check(cluster(), needs(), kuberay_check.samples(cluster(), Store("s3://lake/runs")), kube)
     assert words.startswith(left_out.found)
     assert "queue left out" not in look(kube, queue="team")
     assert "queue left out" not in look(kit.FakeKube(*WHOLE))

@@ -11,16 +11,16 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from runner.cli import cluster as show
+from runner.cli import cluster as screens
 from runner.cli.commands import app
 from runner.errors import InputError, SpecError
 from runner.kube import client, names
 from runner.kube.client import KubeError, resource
 from runner.kube.quantities import number
 from runner.kube.team import admission
-from runner.kube.team import apply as tenant_apply
+from runner.kube.team import apply as team_apply
 from runner.kube.team import network as team_network
-from runner.kube.team import objects as tenant
+from runner.kube.team import objects as team_objects
 from runner.kube.team.team import Destination, Tenant, is_ours
 from tests.unit.kube import kit
 
@@ -30,7 +30,7 @@ ALL = {"cpus": 1, "memory": 2**30}
 
 def made(kind: str, name: str, of: Tenant = RED) -> kit.Body:
     """One object of a team."""
-    (found,) = [o for o in tenant.objects(of) if (o["kind"], o["metadata"]["name"]) == (kind, name)]
+    (found,) = [o for o in team_objects.objects(of) if (o["kind"], o["metadata"]["name"]) == (kind, name)]
     return found
 
 
@@ -63,7 +63,7 @@ def test_the_operators_namespace_is_no_teams() -> None:
 
 def test_what_is_made_says_for_whom() -> None:
     """All of it is marked as made here, and as the team's where it is not of all teams."""
-    for body in tenant.objects(RED):
+    for body in team_objects.objects(RED):
         assert is_ours(body, "red")
         shared = body["kind"].startswith("ValidatingAdmissionPolicy") or body["kind"] == "ResourceFlavor"
         assert is_ours(body, "blue") == shared
@@ -103,7 +103,7 @@ def labelled(kind: str, api: str, name: str, namespace: str | None = None, **mar
         labelled("ClusterQueue", "kueue.x-k8s.io/v1beta1", "red"),
         labelled("ServiceAccount", "v1", "runner", "red", team="red"),
         labelled("ValidatingAdmissionPolicy", "admissionregistration.k8s.io/v1", "lake-runner-pods"),
-        labelled("ClusterQueue", "kueue.x-k8s.io/v1beta1", "red-supervisors", **tenant.labels("another")),
+        labelled("ClusterQueue", "kueue.x-k8s.io/v1beta1", "red-supervisors", **team_objects.labels("another")),
     ],
     ids=lambda body: f"{body['kind']} {body['metadata']['name']}",
 )
@@ -111,7 +111,7 @@ def test_nothing_of_another_is_overwritten(there: kit.Body) -> None:
     """What has the name and was made by hand, or for another team, is named, and nothing at all is applied."""
     kube = Cluster(there, namespace="red")
     with pytest.raises(InputError, match=f"{there['kind']} {there['metadata']['name']}") as refused:
-        list(tenant_apply.apply(kube, RED))
+        list(team_apply.apply(kube, RED))
     assert not kube.applied
     assert "label it app.kubernetes.io/managed-by=lake-runner" in str(refused.value)
 
@@ -119,16 +119,16 @@ def test_nothing_of_another_is_overwritten(there: kit.Body) -> None:
 def test_what_is_the_teams_is_applied_again() -> None:
     """All that this command has made for this team is brought to what it should be, and a line says each."""
     kube = Cluster(namespace="red")
-    first = list(tenant_apply.apply(kube, RED))
-    assert first == list(tenant_apply.apply(kube, dataclasses.replace(RED, gpus=1)))
-    assert len(kube.applied) == 2 * len(tenant.objects(RED))
+    first = list(team_apply.apply(kube, RED))
+    assert first == list(team_apply.apply(kube, dataclasses.replace(RED, gpus=1)))
+    assert len(kube.applied) == 2 * len(team_objects.objects(RED))
 
 
 def test_a_kubernetes_without_admission_policies_is_too_old() -> None:
     """It is said which is needed, and why."""
     old = KubeError(404, "NotFound", "the server could not find the requested resource")
     with pytest.raises(InputError, match="Kubernetes 1.30"):
-        list(tenant_apply.apply(Cluster(namespace="red", unmade={"ValidatingAdmissionPolicy": old}), RED))
+        list(team_apply.apply(Cluster(namespace="red", unmade={"ValidatingAdmissionPolicy": old}), RED))
 
 
 @pytest.mark.parametrize(
@@ -151,10 +151,10 @@ def test_supervisors_must_reach_the_api(egress: tuple[str, ...], missing: str) -
     kube = Cluster(ends, namespace="red")
     team = dataclasses.replace(RED, egress=egress)
     if not missing:
-        assert list(tenant_apply.apply(kube, team))
+        assert list(team_apply.apply(kube, team))
         return
     with pytest.raises(InputError, match=missing):
-        list(tenant_apply.apply(kube, team))
+        list(team_apply.apply(kube, team))
     assert not kube.applied
 
 
@@ -332,7 +332,7 @@ def said(*options: str) -> list[kit.Body]:
 
 def test_the_command_makes_what_its_options_say() -> None:
     """Each option that gives a team something more is in what is printed."""
-    assert said("--gpus", "2", "--user", "ann") == json.loads(json.dumps(tenant.objects(RED)))
+    assert said("--gpus", "2", "--user", "ann") == json.loads(json.dumps(team_objects.objects(RED)))
     options = [
         "--resource", "rdma/hca=2", "--storage", "1TiB", "--pods", "7", "--scratch", "2GiB",
         "--service-account", "lake", "--egress", "10.0.0.0/8", "--egress", "192.0.2.1:443", "--metadata-address",
@@ -341,11 +341,11 @@ def test_the_command_makes_what_its_options_say() -> None:
         "red", 4, 2**34, resources=(("rdma/hca", 2),), storage=2**40, pods=7, scratch=2**31, accounts=("lake",),
         egress=("10.0.0.0/8", "192.0.2.1:443"), metadata=True,
     )  # fmt: skip
-    assert said(*options) == json.loads(json.dumps(tenant.objects(more)))
+    assert said(*options) == json.loads(json.dumps(team_objects.objects(more)))
 
 
 @pytest.mark.parametrize("words", ["rdma/hca", "rdma/hca=", "rdma/hca=two", "rdma/hca=-1"])
 def test_a_resource_without_a_number_is_refused(words: str) -> None:
     """It is told how one is given."""
     with pytest.raises(SpecError, match="NAME=COUNT"):
-        show.resource_of(words)
+        screens.resource_of(words)

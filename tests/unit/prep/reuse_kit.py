@@ -12,7 +12,7 @@ from typing import Any
 from runner.code import references
 from runner.code.hashing import identify
 from runner.code.references import FunctionRef
-from runner.prep import others as prep_others
+from runner.prep import unseen_reads as prep_others
 from runner.prep.preload import MODULES
 from runner.prep.stage import run_make, run_prep
 from runner.record.index import new_run_id

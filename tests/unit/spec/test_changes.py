@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from runner.errors import SpecError
-from runner.spec import changes as settings
+from runner.spec import changes as spec_changes
 from runner.spec.job import Dataset, Job, Prep
 from tests.unit.spec import config_kit as kit
 from tests.unit.spec.config_kit import Act, Adam, Opt, Sgd
@@ -89,7 +89,7 @@ def nothing(batch: Any, config: Any) -> Any:
 
 def changed(config: Any, text: str) -> Any:
     job = Job("j", config=config, stages=[Prep("p", fn=nothing, source=Dataset(url="x"), sink="o")])
-    return settings.apply(job, settings.parse_assignments([text])).config
+    return spec_changes.apply(job, spec_changes.parse_assignments([text])).config
 
 
 def at(value: Any, path: str) -> Any:
@@ -208,7 +208,7 @@ def test_python_names_its_argument(changes: dict[str, Any], words: str) -> None:
     """An error of a change from Python shows it as it was written there, not as an option of the command line."""
     job = Job("j", config=Fields(), stages=[Prep("p", fn=nothing, source=Dataset(url="x"), sink="o")])
     with pytest.raises(SpecError) as caught:
-        settings.apply(job, changes)
+        spec_changes.apply(job, changes)
     assert words in str(caught.value)
     assert "--set" not in str(caught.value)
 
@@ -216,7 +216,7 @@ def test_python_names_its_argument(changes: dict[str, Any], words: str) -> None:
 def test_a_string_of_python_is_meant_as_it_is() -> None:
     """From Python a string in a field of text stays what it is, and a list does for a tuple."""
     job = Job("j", config=Fields(), stages=[Prep("p", fn=nothing, source=Dataset(url="x"), sink="o")])
-    made = settings.apply(job, {"name": "none", "any": "3", "f": [1, 0.5], "k": "7", "act": "gelu"}).config
+    made = spec_changes.apply(job, {"name": "none", "any": "3", "f": [1, 0.5], "k": "7", "act": "gelu"}).config
     assert kit.same((made.name, made.any, made.f, made.k, made.act), ("none", "3", (1.0, 0.5), 7, Act.GELU))
 
 
@@ -243,5 +243,5 @@ def test_a_job_without_a_config_is_told_how_to_have_one() -> None:
     """There is no config to look at: the error says where one is given."""
     job = Job("j", stages=[Prep("p", fn=len, source="a", sink="b")])
     with pytest.raises(SpecError) as caught:
-        settings.apply(job, {"epochs": 2})
+        spec_changes.apply(job, {"epochs": 2})
     assert "Job(config=" in caught.value.todo

@@ -31,7 +31,7 @@ from runner.record.reading import metric_rows
 from runner.store.store import Store
 from runner.train import randomness
 from runner.train.checkpoint import files as checkpoint_files
-from runner.train.checkpoint import plain as plain_state
+from runner.train.checkpoint import safe_state as plain_state
 from runner.train.checkpoint.published import Checkpoints, Damaged
 from runner.train.checkpoint.state import MODULE, STATE, VALUE, put, take, tracked
 from runner.train.gang.inline import InlineGang

@@ -17,7 +17,7 @@ import torch.distributed as dist
 
 from runner.errors import DataError, SpecError, StageTimeout
 from runner.store.log import Entry
-from runner.train import further, rank
+from runner.train import rank, until
 from runner.train.checkpoint.published import Checkpoints, Loaded
 from runner.train.gang.inline import InlineGang
 from runner.train.peers import Peers
@@ -290,12 +290,12 @@ def test_of_several_trainings_one_may_go_no_further() -> None:
         return [Entry(number, kind, 0.0, data) for number, (kind, data) in enumerate(kinds)]
 
     first = [("a", 10), ("b", 20)]
-    further.check("a", 10, log(*first), RUN)
-    further.check("b", 30, log(*first, ("a", 10)), RUN)
-    further.check("b", 20, log(*first, ("a", 11)), RUN)
-    further.check("c", 0, log(*first), RUN)
+    until.check("a", 10, log(*first), RUN)
+    until.check("b", 30, log(*first, ("a", 10)), RUN)
+    until.check("b", 20, log(*first, ("a", 11)), RUN)
+    until.check("c", 0, log(*first), RUN)
     with pytest.raises(SpecError, match="'b' was done at step 20"):
-        further.check("b", 20, log(*first, ("a", 10)), RUN)
+        until.check("b", 20, log(*first, ("a", 10)), RUN)
 
 
 def test_what_is_not_tracked_any_more_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

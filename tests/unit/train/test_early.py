@@ -10,8 +10,8 @@ from collections.abc import Callable
 import pytest
 import torch.distributed as dist
 
-from runner.train import early as train_early
-from runner.train.early import Early
+from runner.train import early_exchange as train_early
+from runner.train.early_exchange import Early
 
 
 @pytest.fixture(autouse=True)

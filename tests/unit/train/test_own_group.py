@@ -10,7 +10,7 @@ import pytest
 import torch.distributed as dist
 
 from runner.errors import SpecError
-from runner.train import own_group
+from runner.train import kept_group
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def _group() -> Iterator[None]:
 def test_a_group_that_is_there_is_kept() -> None:
     """To set the whole group up or take it down does nothing; smaller groups come and go; later all is as before."""
     before = dist.init_process_group, dist.destroy_process_group
-    with own_group.kept():
+    with kept_group.kept():
         dist.init_process_group("gloo")
         dist.init_process_group(backend="gloo", world_size=1, rank=0)
         own = dist.new_group([0])
@@ -43,7 +43,7 @@ def test_a_group_is_kept_whatever_the_script_calls_the_functions(monkeypatch: py
     exec("from torch.distributed import init_process_group, destroy_process_group as end", vars(script))
     monkeypatch.setitem(sys.modules, "script", script)
     before = dict(vars(script))
-    with own_group.kept():
+    with kept_group.kept():
         script.init_process_group("gloo")
         script.end()
         assert dist.is_initialized()
@@ -53,7 +53,7 @@ def test_a_group_is_kept_whatever_the_script_calls_the_functions(monkeypatch: py
 @pytest.mark.usefixtures("_group")
 def test_another_group_is_refused() -> None:
     """A script that asks for other ranks, or for GPUs that are not there, is told what there is."""
-    with own_group.kept():
+    with kept_group.kept():
         with pytest.raises(SpecError, match="rank 0 of 1, 'gloo'"):
             dist.init_process_group("gloo", world_size=4, rank=0)
         with pytest.raises(SpecError, match="no GPU"):
@@ -62,7 +62,7 @@ def test_another_group_is_refused() -> None:
 
 def test_without_a_group_a_script_sets_up_its_own() -> None:
     """One rank alone has no group: there the script's call is what it always is."""
-    with own_group.kept():
+    with kept_group.kept():
         dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
         assert dist.is_initialized()
         dist.destroy_process_group()

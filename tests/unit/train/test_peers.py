@@ -14,10 +14,10 @@ import pytest
 import torch.distributed as dist
 
 from runner.errors import RunFailed
-from runner.train import board, early
+from runner.train import early_exchange, rank_status
 from runner.train import peers as train_peers
-from runner.train.board import RETURNED, STILL_S, Place, stuck
 from runner.train.peers import Peers, check_places
+from runner.train.rank_status import RETURNED, STILL_S, Place, stuck
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def store(monkeypatch: pytest.MonkeyPatch) -> dist.Store:
     """A store of this process, for ranks that tell their places often. A gang's own is a TCPStore: each connection to
     it asks the resolver for names, which takes 5 s now and then where that has no answer.
     """
-    monkeypatch.setattr(board, "EVERY_S", 0.02)
+    monkeypatch.setattr(rank_status, "EVERY_S", 0.02)
     monkeypatch.setattr(train_peers, "EVERY_S", 0.02)
     return dist.HashStore()
 
@@ -150,8 +150,8 @@ def test_collectives_are_counted_from_the_last_meeting(store: dist.Store, monkey
         return peers._now()
 
     places = ranks(store, meet, meet)
-    assert [board.since(begun[rank] + 2, place.base) for rank, place in enumerate(places)] == [2, 2]
-    assert board.since(None, 3) is board.since(3, None) is None
+    assert [rank_status.since(begun[rank] + 2, place.base) for rank, place in enumerate(places)] == [2, 2]
+    assert rank_status.since(None, 3) is rank_status.since(3, None) is None
 
 
 def test_rank_0_that_is_gone_already_is_no_error(store: dist.Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,7 +175,7 @@ def test_nothing_is_concluded_while_a_rank_moves() -> None:
 def test_rank_that_waits_is_told_of_one_that_is_stuck(store: dist.Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """The error names the rank that returned, and the line in which the other waits for it."""
     monkeypatch.setattr(train_peers, "issued", lambda world_size: 20)
-    monkeypatch.setattr(board.Board, "others", lambda self: {0: replace(STUCK, meetings=0)} if self._rank else {})
+    monkeypatch.setattr(rank_status.Board, "others", lambda self: {0: replace(STUCK, meetings=0)} if self._rank else {})
     released = threading.Event()
 
     def stays(peers: Peers) -> None:
@@ -223,11 +223,11 @@ def test_rank_that_stays_in_a_collective_says_where_all_are(store: dist.Store, m
         told.append(words)
         said.set()
 
-    monkeypatch.setattr(board, "print", say, raising=False)
+    monkeypatch.setattr(rank_status, "print", say, raising=False)
     stays = (STILL_S, True, "jobs/a.py:9 (loss.backward())")
-    monkeypatch.setattr(board, "SAY_S", (STILL_S,))
-    monkeypatch.setattr(board._Stillness, "look", lambda self, issued: stays)
-    monkeypatch.setattr(board.Board, "others", lambda self: {1: replace(STUCK, line="jobs/a.py:7 (sleep())")})
+    monkeypatch.setattr(rank_status, "SAY_S", (STILL_S,))
+    monkeypatch.setattr(rank_status._Stillness, "look", lambda self, issued: stays)
+    monkeypatch.setattr(rank_status.Board, "others", lambda self: {1: replace(STUCK, line="jobs/a.py:7 (sleep())")})
 
     def wait(peers: Peers) -> None:
         assert said.wait(60)
@@ -241,7 +241,7 @@ def test_rank_that_stays_in_a_collective_says_where_all_are(store: dist.Store, m
 
 def test_ranks_whose_steps_have_become_slow_meet_earlier(store: dist.Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """A million steps from the one that they agreed on, all of them come to the same earlier one."""
-    monkeypatch.setattr(early, "LATE_S", 0.05)
+    monkeypatch.setattr(early_exchange, "LATE_S", 0.05)
 
     def go(peers: Peers) -> int:
         peers.agreed(0, 10**6)
@@ -267,7 +267,7 @@ def test_a_place_tells_whether_a_thread_moves() -> None:
     thread.start()
     assert thread.ident is not None
     parked.wait()
-    watch = board._Stillness(thread.ident, uses_core=True)
+    watch = rank_status._Stillness(thread.ident, uses_core=True)
     watch.look(0)
     still, in_torch, line = watch.look(0)
     assert still > 0

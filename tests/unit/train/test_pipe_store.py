@@ -12,7 +12,7 @@ import pytest
 import torch.distributed as dist
 
 from runner.errors import RunFailed
-from runner.train import exchange, pipe_store
+from runner.train import pipe_store, store_values
 from runner.train.peers import Peers
 from runner.train.pipe_store import PipeStore, Server
 
@@ -90,7 +90,7 @@ def test_nothing_of_a_stranger_is_unpickled(tmp_path: Path, wrong: str) -> None:
     """What is not proved by the gang's secret, or was written under another key, fails the rank and runs no code."""
     store, canary, secret = dist.HashStore(), tmp_path / "canary", b"secret of the gang"
     evil = Evil(canary)
-    exchange.put(store, "1/0", evil, b"guessed" if wrong == "no secret" else secret)
+    store_values.put(store, "1/0", evil, b"guessed" if wrong == "no secret" else secret)
     data = store.get("1/0")
     if wrong == "another key":
         store.set("2/0", data)
@@ -103,7 +103,7 @@ def test_nothing_of_a_stranger_is_unpickled(tmp_path: Path, wrong: str) -> None:
     elif wrong == "short":
         store.set("1/0", b"\x00")
     key = "2/0" if wrong == "another key" else "1/0"
-    for read in (lambda: exchange.get(store, key, secret), lambda: exchange.take(store, [key], secret)):
+    for read in (lambda: store_values.get(store, key, secret), lambda: store_values.take(store, [key], secret)):
         with pytest.raises(RunFailed, match="written by no rank of this run"):
             read()
     assert not canary.exists()

@@ -14,7 +14,7 @@ import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from runner.train.exchange import Store
+    from runner.train.store_values import Store
 
 #: Seconds after an exchange from which on rank 0 asks for an earlier next one.
 LATE_S = 2.0

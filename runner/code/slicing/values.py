@@ -31,8 +31,10 @@ _OF_CLASSES = {
 
 
 class Values:
-    """Args:
-    slice: takes what leads to files.
+    """Takes a function's value apart: code, globals, closures, defaults.
+
+    Args:
+        slice: takes what leads to files.
     """
 
     def __init__(self, slice: Slice) -> None:

@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runner.code import traces
-from runner.train.early import Early
+from runner.train.early_exchange import Early
 
 if TYPE_CHECKING:
-    from runner.train.exchange import Store
+    from runner.train.store_values import Store
 
 #: Seconds between what a rank publishes.
 EVERY_S = 1.0

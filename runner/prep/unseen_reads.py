@@ -12,17 +12,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 from runner.code import dependencies
+from runner.code.data_files import Tree, is_data
 from runner.code.dependencies import CHANGED, digest
-from runner.code.tree import Tree, is_data
-from runner.prep.opened import Opened
+from runner.prep.opened_files import Opened
 
 #: Files of a project's own folder that are read to say what they are; others go by size and time.
 _LARGEST, _MOST_BYTES = 8 << 20, 256 << 20
 
 
 class ByOthers:
-    """Args:
-    late: the user's modules had been loaded before: nobody saw what they read then.
+    """What a stage's code reads where no hook of this process sees it.
+
+    Args:
+        late: the user's modules had been loaded before: nobody saw what they read then.
     """
 
     def __init__(self, late: bool) -> None:
