@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -24,7 +25,9 @@ from runner.cli.console import Output, SubmitOutput, console, debugged, print_js
 from runner.code import extras
 from runner.errors import Interrupted, RunnerError, internal
 from runner.process import interrupts, streams
+from runner.untrusted import logger
 
+_VERBOSE = ("-v", "-vv", "--verbose")
 #: Commands of which one wants to know whether they have started anything when they are interrupted.
 _STARTING = ("submit", "resume")
 
@@ -38,12 +41,20 @@ def _with_values(arguments: list[str]) -> list[str]:
     ]
 
 
+def _verbose_first(arguments: list[str]) -> list[str]:
+    """``-v`` belongs to no command of its own, so it may stand behind its name too."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    own, rest = arguments[:end], arguments[end:]
+    said = [each for each in own if each in _VERBOSE]
+    return [*said, *(each for each in own if each not in _VERBOSE), *rest]
+
+
 class _Group(TyperGroup):
     """Turns exceptions into words and exit codes, wherever in a command they arise."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Take the command's name and what belongs to it."""
-        return super().parse_args(ctx, _with_values(args))
+        return super().parse_args(ctx, _with_values(_verbose_first(args)))
 
     def invoke(self, ctx: Any) -> Any:
         """Run a command."""
@@ -109,11 +120,19 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _options(
+    verbose: Annotated[
+        int,
+        typer.Option("-v", "--verbose", count=True, help="Say more; -vv: all. See RUNNER_LOG."),
+    ] = 0,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and leave.")
     ] = False,
 ) -> None:
     """Data preparation and training: one Python file, on a laptop or a cluster."""
+    least = logger.level(verbose)
+    logger.configure(least)
+    if verbose:
+        os.environ[logger.VARIABLE] = least  # of what is started on this machine, too
 
 
 @app.command(

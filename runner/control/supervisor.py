@@ -5,6 +5,7 @@ python -m runner.control.supervisor '{"store": ..., "options": ..., "run_id": ..
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -16,7 +17,7 @@ from typing import Any
 from runner.backends.base import Backend, DriverState
 from runner.backends.local import liveness
 from runner.backends.registry import kind_of_run, open_backend, place
-from runner.control.decide import Action, End, Leave, Observation, Prepare, StartAttempt, StopDriver, decide
+from runner.control.decide import Action, End, Leave, Observation, Prepare, StartAttempt, StopDriver, Wait, decide
 from runner.errors import Fenced, RunnerError, internal
 from runner.process.private import argument_of
 from runner.process.wakeup import Wakeup
@@ -28,8 +29,10 @@ from runner.record.receipt import end_run
 from runner.record.shipping import Shipper
 from runner.store.retry import PATIENCE_S, Retry
 from runner.store.store import Store
+from runner.untrusted import logger
 from runner.worker import processes
 
+_log = logging.getLogger("runner.control")  # this module may be the program
 #: Seconds between looks at the log while nothing happens (another machine may have written to it).
 LOOK_S = 0.5
 STOP_GRACE_S = 3.0
@@ -95,6 +98,8 @@ class Supervisor:
         if observed.loss:
             view = fold(self.bundle.log.read())  # finding it out may have taken its time
         action = decide(view, observed, self.timeouts)
+        if not isinstance(action, Wait):
+            _log.info("next: %s", type(action).__name__)
         if isinstance(action, Leave):
             return view.state
         if isinstance(action, End):
@@ -191,6 +196,7 @@ def _with_causes(error: dict[str, Any], causes: list[str]) -> dict[str, Any]:
 
 def main(argv: list[str]) -> int:
     """The supervisor's process."""
+    logger.configure()
     argument = argument_of(argv)
     store = Store(argument["store"], argument["options"])
     bundle = Bundle(store, argument["run_id"], argument.get("sealed"))
@@ -204,7 +210,7 @@ def main(argv: list[str]) -> int:
             signal.signal(number, _leave if kind.restarts else supervisor.interrupted)
         state = supervisor.run()
     except Exception as error:
-        print("".join(traceback.format_exception(error)), file=sys.stderr, flush=True)
+        _log.error("the supervisor failed", exc_info=error)
         told = error if isinstance(error, RunnerError) else internal(error)  # no code of the user runs here
         return _failed(bundle, told, supervisor, again=kind.restarts)
     return 0 if kind.restarts or state is RunState.SUCCEEDED else 1

@@ -6,13 +6,13 @@ python -m runner.driver.main '{"store": ..., "run_id": ..., "leg": 0, "attempt":
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
 import sys
 import tempfile
 import threading
 import time
-import traceback
 from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Any
@@ -32,10 +32,11 @@ from runner.spec.job import Stage
 from runner.store.log import Entry
 from runner.store.retry import PATIENCE_S
 from runner.store.store import Store
-from runner.untrusted import switches
+from runner.untrusted import logger, switches
 from runner.worker import processes
 from runner.worker.scope import Scope
 
+_log = logging.getLogger("runner.driver")  # this module may be the program
 #: Seconds between looks at the log where the supervisor is on another machine.
 LOG_LOOK_S = 1.0
 #: Seconds that a driver waits for the supervisor to begin its attempt.
@@ -48,6 +49,7 @@ class Stopped(BaseException):
 
 def main(argv: list[str]) -> int:
     """The driver's process."""
+    logger.configure()
     argument = argument_of(argv)
     parent = argument.get("parent")
     if parent is not None:
@@ -68,7 +70,7 @@ def main(argv: list[str]) -> int:
     except (Stopped, Fenced) as left:
         return 1 if isinstance(left, Fenced) else 128 + signal.SIGTERM
     except Exception as error:
-        traceback.print_exception(error)
+        _log.error("the driver failed", exc_info=error)
         at = {"leg": argument["leg"], "attempt": argument["attempt"]}
         with contextlib.suppress(Fenced):  # its end is told by whoever fenced it
             bundle.log.append("driver-failed", {**at, "error": describe(error)}, fenced)
@@ -131,7 +133,7 @@ def _is_first(bundle: Bundle, leg: int, attempt: int) -> bool:
     try:
         bundle.log.append("driver", {"leg": leg, "attempt": attempt, "host": os.uname().nodename}, alone)
     except Fenced as error:
-        print(f"leaving: {error}", file=sys.stderr)
+        _log.warning("leaving: %s", error)
         return False
     return True
 

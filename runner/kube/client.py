@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import json
+import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,9 @@ from runner.code import extras
 from runner.errors import ApiError, Cause, InputError, RunnerError
 from runner.kube import kubeconfig, words
 from runner.store.retry import Retry
+from runner.untrusted.visible import one_line
 
+_log = logging.getLogger(__name__)
 #: Seconds for the whole of an ordinary request, and between two bytes of a watch.
 TIMEOUT_S, WATCH_TIMEOUT_S = 15.0, 60.0
 
@@ -275,6 +278,7 @@ class Kube:
                 )  # fmt: skip
             except Exception as error:
                 raise _unreachable(error, self._host) from error
+            _log.debug("%s %s: %s", method, one_line(url), response.status)
             if response.status >= 400:
                 raise _refused(response.status, response.data if not stream else response.read())
             return response

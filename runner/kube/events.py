@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import sys
+import logging
 from typing import Any
 
 from runner.errors import StoreError
@@ -11,8 +11,10 @@ from runner.kube import client
 from runner.kube.client import Kube, KubeError
 from runner.record.bundle import Bundle
 from runner.untrusted.shapes import loads
+from runner.untrusted.visible import one_line
 
 KEY = "events.json"
+_log = logging.getLogger(__name__)
 
 
 def keep(kube: Kube, bundle: Bundle) -> None:
@@ -29,7 +31,7 @@ def keep(kube: Kube, bundle: Bundle) -> None:
         if body != kept:
             bundle.store.put(KEY, json.dumps(body, indent=1).encode())
     except (StoreError, OSError, ValueError, LookupError, TypeError) as error:  # machines must go whatever these are
-        print(f"the events are not kept: {error}", file=sys.stderr, flush=True)
+        _log.warning("the events are not kept: %s", one_line(str(error)))
 
 
 def _kept(bundle: Bundle) -> list[dict[str, Any]]:

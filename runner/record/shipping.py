@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import threading
 import time
 from pathlib import Path
@@ -23,7 +24,9 @@ from pathlib import Path
 from runner.errors import StoreError
 from runner.record.bundle import Bundle
 from runner.untrusted.names import OFFSET
+from runner.untrusted.visible import one_line
 
+_log = logging.getLogger(__name__)
 SEGMENT_BYTES = 1 << 20
 FIRST_FLUSH_S, LONGEST_FLUSH_S = 0.4, 15.0
 #: Seconds between looks at how far logs have grown.
@@ -69,6 +72,7 @@ class Shipper:
                 self.error = None
             except (StoreError, OSError) as error:
                 self.error = error  # tried again at the next round, and raised by close()
+                _log.info("not in the bundle yet: %s", one_line(str(error)))
             if remote:
                 pause = min(pause * 1.2, LONGEST_FLUSH_S)
 

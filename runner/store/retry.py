@@ -8,6 +8,7 @@ to the logger, and ends at once where an event is set.
 from __future__ import annotations
 
 import logging
+import random
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
+_random = random.SystemRandom()  # ranks are forks of one process, and a training's own numbers stay as they are
 #: Seconds for which the processes of a run go on asking a store, or an API, that does not answer.
 PATIENCE_S = 600.0
 #: Bounds of the first pause, and of the longest one.
@@ -106,10 +108,11 @@ class Trouble:
         import tenacity  # takes 30 ms, which only trouble is worth
 
         policy = self._policy
-        drawn = tenacity.wait_random_exponential(multiplier=policy.first_s, max=policy.longest_s)
+        bound = tenacity.wait_exponential(multiplier=policy.first_s, max=policy.longest_s)
 
         def wait(state: tenacity.RetryCallState) -> float:
-            return min(drawn(state), max(0.0, policy.for_s - (state.seconds_since_start or 0.0)))
+            left = max(0.0, policy.for_s - (state.seconds_since_start or 0.0))
+            return min(_random.uniform(0.0, bound(state)), left)
 
         def tell(state: tenacity.RetryCallState) -> None:
             failed = state.outcome.exception() if state.outcome is not None else None

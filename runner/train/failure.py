@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import time
@@ -16,6 +17,8 @@ from runner.train import peer_words
 
 if TYPE_CHECKING:
     from runner.train.place import Place
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,7 @@ def end_by_force(place: Place) -> Callable[[RunnerError], None]:
     """Tell the launcher and end this process: for a rank that is stuck in a call."""
 
     def end(error: RunnerError) -> None:
-        print(f"runner: {error}; this rank is stuck in a call and is ended", file=sys.stderr, flush=True)
+        _log.error("%s; this rank is stuck in a call and is ended", error)
         if place.reports is not None:
             place.reports.send(("failure", Failure.now(place.rank, error)))
         os._exit(1)

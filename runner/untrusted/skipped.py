@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import logging
 import threading
 from collections.abc import Callable
 from typing import TypeVar
@@ -11,6 +11,7 @@ from runner.errors import UNREADABLE
 from runner.untrusted.visible import one_line
 
 T = TypeVar("T")
+_log = logging.getLogger(__name__)
 #: More of them are only counted: somebody who fills a store with such names must not fill a terminal.
 _MOST, _LONGEST = 20, 300
 _said: set[str] = set()
@@ -18,7 +19,7 @@ _lock = threading.Lock()
 
 
 def skipped(where: str, why: str) -> None:
-    """Say on standard error that an object was passed over; once for each object.
+    """Tell the logger that an object was passed over; once for each object.
 
     Args:
         where: its full path.
@@ -30,7 +31,7 @@ def skipped(where: str, why: str) -> None:
         _said.add(where)
         more = len(_said) > _MOST
     words = "and more that cannot be read" if more else _cut(f"{one_line(where)}: {one_line(why)}")
-    print(f"runner: passed over: {words}", file=sys.stderr, flush=True)
+    _log.warning("passed over: %s", words)
 
 
 def readable(act: Callable[[], T], otherwise: T) -> T:

@@ -11,14 +11,17 @@ from collections.abc import Iterator
 from types import ModuleType
 
 from runner.code.modules import set_main
+from runner.untrusted import logger
 
 
 def make_ready() -> None:
     """The start method is Python's own (on Linux up to Python 3.13 `fork`, the quick one), on every backend, and the
-    user may set another; the program that started this process is not imported by its children.
+    user may set another; the program that started this process is not imported by its children. What runner says
+    goes where the function's own lines go.
     """
     multiprocessing.set_start_method(None, force=True)  # what our fork server handed on
     set_main(ModuleType("__main__"))
+    logger.configure()
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import select
 import subprocess
@@ -18,10 +19,12 @@ from runner.record.endings import Ending
 from runner.record.shipping import Shipper
 from runner.store.retry import PATIENCE_S
 from runner.store.store import Store
+from runner.untrusted import logger
 from runner.worker import children
 from runner.worker.memory import limit_words, out_of_memory_kills
 from runner.worker.scope import Scope, is_beside
 
+_log = logging.getLogger("runner.worker.node")  # this module may be the program
 #: Seconds that the last lines may take into the bundle.
 LAST_LINES_S = 20.0
 #: The shipper's program: it gives up its parent before it loads anything.
@@ -55,7 +58,7 @@ class Node:
             assert self._shipper.stdin is not None
             self._shipper.stdin.close()
             if not _ended(self._shipper, LAST_LINES_S):
-                print("the last lines are still on their way into the bundle", file=sys.stderr)
+                _log.warning("the last lines are still on their way into the bundle")
             self._shipper = None
 
 
@@ -92,6 +95,7 @@ def _ship(payload: dict[str, Any], scratch: Path, stage: str, writer: str) -> su
 
 def main() -> None:
     """Ship until standard input ends, whose first line says what; then tell what the kernel did to the writer."""
+    logger.configure()
     argument = json.loads(sys.stdin.buffer.readline())
     bundle = Bundle(Store(argument["store"], argument["options"], PATIENCE_S), argument["run_id"])
     before = out_of_memory_kills()

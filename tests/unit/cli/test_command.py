@@ -95,4 +95,4 @@ def test_a_run_raises_the_class_that_its_log_names() -> None:
     with pytest.raises(UserCodeError, match="ValueError: no"):
         run.wait()
     assert find_project().store().url == run.bundle.root.url
-    assert set(run.error or {}) == {"class", "message", "stage", "rank", "trace"}
+    assert set(run.error or {}) == {"class", "cause", "message", "stage", "rank", "trace"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import random
 import subprocess
 import sys
 import threading
@@ -94,6 +95,13 @@ def test_a_spell_begins_with_its_first_failure(clock: Clock) -> None:
     for _ in range(20):
         assert policy(failing(2), trouble) == "done"
         clock.pauses.append(3.0)
+
+
+def test_the_users_random_numbers_stay_as_they_are(clock: Clock) -> None:
+    """A training gives the same numbers, whether a store was away for a while or not."""
+    before = random.getstate()
+    assert Retry(600.0)(failing(5)) == "done"
+    assert random.getstate() == before
 
 
 def test_without_patience_nothing_is_tried_again(clock: Clock) -> None:
