@@ -17,6 +17,7 @@ from typing import Any
 
 from runner.client.run import Run
 from runner.data.catalog import Catalog, data_key, manifest_key
+from runner.data.results import Results
 from runner.errors import DataError, InputError, RunNotFound, listed, suggest
 from runner.record.bundle import Bundle
 from runner.record.finding import find_run, unfinished
@@ -367,7 +368,7 @@ def _temporary(store: Store, now: float) -> list[Target]:
 
 def _results(store: Store, before: float) -> list[Target]:
     """Results, tasks and folders of datasets that no version names."""
-    catalog = Catalog(store)
+    catalog, recorded = Catalog(store), Results(store)
     found_versions = catalog.readable_versions()
     versions = {name: found for name, found in found_versions.items() if found is not None}
     named = {entry.data.get("key") for entries in versions.values() for entry in entries}
@@ -375,15 +376,15 @@ def _results(store: Store, before: float) -> list[Target]:
     old = {key for key, files in results.items() if key not in named and _newest(files) < before}
     there = {(name, entry.data["id"]) for name, entries in versions.items() for entry in entries}
     unknown = found_versions.keys() - versions.keys()
-    gone = {key for key in old if not any(_is_needed(record, there, unknown) for record in catalog.results(key))}
-    needed = {record.get("tasks_of") for key in results if key not in gone for record in catalog.results(key)}
+    gone = {key for key in old if not any(_is_needed(record, there, unknown) for record in recorded.of_key(key))}
+    needed = {record.get("tasks_of") for key in results if key not in gone for record in recorded.of_key(key)}
     dropped = {code for code, files in tasks.items() if code not in needed and _newest(files) < before}
     found = [_folder_target("result", f"results/{key}", results[key], "no version names it") for key in sorted(gone)]
     for code in sorted(dropped):
         why = f"{len(tasks[code])} records of code that is superseded"
         found.append(_folder_target("tasks", f"tasks/{code}", tasks[code], why))
-    found += _folders(store, catalog, versions, sorted(set(tasks) - dropped), before)
-    kept = there.union(*(_made(record) for key in results if key not in gone for record in catalog.results(key)))
+    found += _folders(store, recorded, versions, sorted(set(tasks) - dropped), before)
+    kept = there.union(*(_made(record) for key in results if key not in gone for record in recorded.of_key(key)))
     return found + _manifests(store, versions, kept, before)
 
 
@@ -415,10 +416,11 @@ def _folder_target(kind: str, key: str, files: Iterable[Found], why: str) -> Tar
     return Target(kind, key.partition("/")[2], (key,), sum(file.bytes for file in files), why)
 
 
-def _folders(store: Store, catalog: Catalog, versions: Any, codes: list[str], before: float) -> list[Target]:
+def _folders(store: Store, recorded: Results, versions: Any, codes: list[str], before: float) -> list[Target]:
     used = {(name, entry.data["folder"]) for name, entries in versions.items() for entry in entries}
     with ThreadPoolExecutor(_THREADS) as threads:
-        for record in threads.map(lambda each: catalog.task(*each), [(c, t) for c in codes for t in catalog.tasks(c)]):
+        keys = [(code, task) for code in codes for task in recorded.tasks(code)]
+        for record in threads.map(lambda each: recorded.task(*each), keys):
             for sink in (record or {}).get("sinks", {}).values():
                 used |= {(None, file["folder"]) for file in sink["files"]}
     found = []

@@ -156,10 +156,10 @@ class Published:
         Raises:
             DataError: the record of its making has been removed.
         """
-        from runner.data.catalog import Catalog
+        from runner.data.results import Results
 
         key = self.entry.data.get("key")
-        records = Catalog(self.store).results(key) if key else []
+        records = Results(self.store).of_key(key) if key else []
         made = [each for each in records if any(s["id"] == self.version for s in each["sinks"].values())]
         record = next((each for each in made if each["run"] == self.entry.data.get("run")), made[0] if made else None)
         if record is None:

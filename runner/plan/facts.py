@@ -11,16 +11,10 @@ from runner.code.archive import listed_names
 from runner.code.data_files import Tree, names_inside
 from runner.code.dependencies import Present
 from runner.code.hashing import code_hash
-from runner.data.catalog import (
-    Catalog,
-    make_key,
-    result_key,
-    settings_of,
-    short_etags,
-    stage_code,
-    used_config,
-)  # fmt: skip
+from runner.data.catalog import Catalog
+from runner.data.results import Results
 from runner.plan import graph, reasons
+from runner.plan.keys import make_key, result_key, settings_of, short_etags, stage_code, used_config  # fmt: skip
 from runner.plan.resolve import Resolved
 from runner.spec.config import config_to_json, config_values
 from runner.spec.job import Dataset, Prep
@@ -114,7 +108,7 @@ def _definition_facts(name: str, dataset: Dataset, catalog: Catalog, facts: Fact
 
 def _made_facts(name: str, dataset: Dataset, catalog: Catalog, present: Present) -> DataFacts:
     """A dataset with a `make`: known if it was made by the same code."""
-    result = catalog.result(make_key(name, code_hash(dataset.make, present.root)), present, {"": name})
+    result = Results(catalog.store).newest(make_key(name, code_hash(dataset.make, present.root)), present, {"": name})
     return _from_result(result, name) if result is not None else DataFacts(None)
 
 
@@ -136,7 +130,7 @@ def _result_facts(
     code = stage_code(stage, root, raw)
     config = used_config(stage, config_values(raw, root))
     key = result_key(stage, code.hash, config, inputs) if all(inputs.values()) and not forced else None
-    result = catalog.result(key, present, stage.sinks) if key is not None else None
+    result = Results(catalog.store).newest(key, present, stage.sinks) if key is not None else None
     for name in stage.sinks.values():
         facts.data[name] = _from_result(result, name) if result is not None else DataFacts(None)
     if result is not None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from runner.code.dependencies import Present, told
 from runner.data.catalog import Catalog
+from runner.data.results import Results
 
 #: Versions of a dataset that are looked at, the newest first.
 _MOST_VERSIONS = 10
@@ -26,7 +27,7 @@ def nearest(catalog: Catalog, datasets: Iterable[str], now: Mapping[str, Any], p
     keys = [
         version.data.get("key") for name in datasets for version in reversed(catalog.versions(name)[-_MOST_VERSIONS:])
     ]
-    records = [record for key in dict.fromkeys(filter(None, keys)) for record in catalog.results(key)]
+    records = [record for key in dict.fromkeys(filter(None, keys)) for record in Results(catalog.store).of_key(key)]
     found = [(list(differences(record, now, present)), record) for record in records]
     if not found:
         return ["it has not been made before"]

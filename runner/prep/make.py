@@ -12,8 +12,8 @@ import pyarrow as pa
 
 from runner.code.hashing import identify
 from runner.code.references import resolve, user_line, user_trace
-from runner.data.catalog import make_key
 from runner.errors import DataError, UserCodeError
+from runner.plan.keys import make_key
 from runner.prep import trace as prep_trace
 from runner.prep.batches import WrongReturn, to_table
 from runner.prep.files import OutputFile, store_table

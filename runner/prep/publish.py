@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from runner.data.catalog import Catalog, data_key
 from runner.data.manifest import Manifest
+from runner.data.results import Results
 from runner.data.schemas import Drift, fits, unify
 from runner.errors import DataError
 from runner.prep.files import OutputFile, recast
@@ -76,7 +77,7 @@ def publish(
             "data": data,
         }
     record = {**facts, "key": key, "at": time.time(), "run": scope.run_id, "versions": _versions(), "sinks": shown}
-    catalog.publish_result(key, record, replace)
+    Results(scope.store).publish(key, record, replace)
     catalog.publish_versions(record)
     return record
 

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from runner.data.catalog import Catalog, data_key
+from runner.data.results import Results
 from runner.prep.reuse import Reuse
 from runner.prep.tasks import Task
 from runner.spec.job import Prep
@@ -28,8 +29,8 @@ class TaskRecords:
 
     def __init__(self, stage: Prep, store: Store, code: str, reuse: Reuse) -> None:
         self._stage, self._store, self._code, self._reuse = stage, store, code, reuse
-        self._catalog = Catalog(store)
-        self.known: set[str] = self._catalog.tasks(code)
+        self._catalog, self._results = Catalog(store), Results(store)
+        self.known: set[str] = self._results.tasks(code)
 
     def of(self, tasks: Iterable[Task]) -> dict[str, dict[str, Any]]:
         """Task key -> record, of those tasks that are done and whose files are there."""
@@ -37,7 +38,7 @@ class TaskRecords:
         if not wanted:
             return {}
         with ThreadPoolExecutor(_THREADS) as threads:
-            found = list(threads.map(lambda key: self._catalog.task(self._code, key), wanted))
+            found = list(threads.map(lambda key: self._results.task(self._code, key), wanted))
             records = [record for record in found if record is not None and self._may_use(record)]
             places = self._places(threads, records)
         placed = [_placed(record, places) for record in records]

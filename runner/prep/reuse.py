@@ -12,8 +12,9 @@ from runner.code.archive import listed_names
 from runner.code.data_files import Tree, names_inside
 from runner.code.dependencies import CHANGED, Present, is_machines
 from runner.code.hashing import Identity
-from runner.data.catalog import Catalog, has_sinks
+from runner.data.catalog import Catalog
 from runner.data.manifest import Manifest
+from runner.data.results import Results, has_sinks
 from runner.plan.project import find_project
 from runner.prep import trace as prep_trace
 from runner.store.store import LOCAL
@@ -43,7 +44,7 @@ class Reuse:
         self.forced = name in scope.spec.get("force", ())
         self.replace = False  # there is a record, and it is not used
         self.root = code_root()
-        self._catalog, self._run = Catalog(scope.store), scope.run_id
+        self._catalog, self._results, self._run = Catalog(scope.store), Results(scope.store), scope.run_id
         #: The names of the input's files in the project.
         self.inside = frozenset[str]().union(*(
             names_inside(manifest.base, (shard.path for shard in manifest.shards), self.root) for manifest in inputs
@@ -57,10 +58,10 @@ class Reuse:
     def found(self) -> dict[str, Any] | None:
         """The record of the result, if all of it is in the store and agrees with what is there now."""
         self.replace = self.forced
-        for record in self._catalog.results(self.key):
+        for record in self._results.of_key(self.key):
             if not (has_sinks(record, self._sinks) and self._fields <= record.keys() and self.may_use(record)):
                 continue
-            if not self._catalog.missing(record):
+            if not self._results.missing(record):
                 return record
             self.replace = True
         return None
@@ -75,7 +76,7 @@ class Reuse:
         if record is None:
             return None
         self._catalog.publish_versions(record)
-        self.replace = bool(self._catalog.missing(record))
+        self.replace = bool(self._results.missing(record))
         return None if self.replace else record
 
     def may_use(self, record: Mapping[str, Any]) -> bool:

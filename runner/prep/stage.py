@@ -8,17 +8,10 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from runner.data.catalog import (
-    code_key,
-    data_key,
-    result_key,
-    settings_of,
-    short_etags,
-    stage_code,
-    used_config,
-)
+from runner.data.catalog import data_key
 from runner.data.manifest import Manifest
 from runner.errors import DataError
+from runner.plan.keys import code_key, result_key, settings_of, short_etags, stage_code, used_config
 from runner.prep import trace as prep_trace
 from runner.prep.files import OutputFile
 from runner.prep.make import run_make

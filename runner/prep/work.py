@@ -11,8 +11,8 @@ from typing import Any
 import pyarrow as pa
 
 from runner.code.references import user_line, user_trace
-from runner.data.catalog import Catalog, task_folder
 from runner.data.manifest import UNCOUNTED
+from runner.data.results import Results, task_folder
 from runner.data.values.python import Uncarried
 from runner.errors import DataError, UserCodeError
 from runner.prep import trace as prep_trace
@@ -103,7 +103,7 @@ def run_task(work: Work, task: Task) -> dict[str, Any]:
     record["packages"] = versions_of(work.packages, record["loaded"])
     record["run"] = work.scope.run_id
     record["seconds"] = round(time.monotonic() - started, 3)
-    Catalog(work.scope.store).publish_task(work.code, task.key, record, task.replace)
+    Results(work.scope.store).publish_task(work.code, task.key, record, task.replace)
     return record
 
 

@@ -20,6 +20,7 @@ from runner.client import leftovers
 from runner.client.run import Run
 from runner.code.dependencies import Present
 from runner.data.catalog import Catalog
+from runner.data.results import Results
 from runner.errors import ApiError, DataError, InputError
 from runner.prep.stage import run_prep
 from runner.record.history import RunState
@@ -85,9 +86,9 @@ def test_a_dataset_goes_and_can_be_made_again(tmp_path: Path) -> None:
     (target,) = leftovers.targets(Store(str(store)), ["out"])
     assert (target.kind, target.name, target.why) == ("dataset", "out", "2 versions")
     catalog = Catalog(Store(str(store)))
-    assert catalog.result(result["key"], Present(Path.cwd())) is not None
+    assert Results(catalog.store).newest(result["key"], Present(Path.cwd())) is not None
     leftovers.remove(Store(str(store)), target)
-    assert catalog.result(result["key"], Present(Path.cwd())) is None, "what a plan looks for"
+    assert Results(catalog.store).newest(result["key"], Present(Path.cwd())) is None, "what a plan looks for"
     assert catalog.names() == []
     assert not list(store.glob("datasets/out/**/*.parquet"))
     assert not os.path.lexists(store / "datasets/out/data")

@@ -11,9 +11,11 @@ import pyarrow as pa
 import pytest
 
 from runner.client import leftovers
-from runner.data.catalog import Catalog, code_key, make_key, result_key, stage_code, used_config
+from runner.data.catalog import Catalog
 from runner.data.manifest import Manifest, Shard, Unit
+from runner.data.results import Results
 from runner.errors import DataError
+from runner.plan.keys import code_key, make_key, result_key, stage_code, used_config
 from runner.spec.job import Prep
 from runner.store.store import Store
 
@@ -178,8 +180,12 @@ def test_a_moved_store_is_read_at_its_new_place(tmp_path: Path) -> None:
 def test_absent_data_is_none_or_an_error(tmp_path: Path) -> None:
     """No dataset, result or task is None; a version that is not there is an error that lists those that are."""
     catalog = Catalog(Store(str(tmp_path)))
-    assert (catalog.latest("d"), catalog.result(CODE), catalog.task(CODE, TASK)) == (None, None, None)
-    assert (catalog.names(), catalog.tasks(CODE)) == ([], set())
+    assert (catalog.latest("d"), Results(catalog.store).newest(CODE), Results(catalog.store).task(CODE, TASK)) == (
+        None,
+        None,
+        None,
+    )
+    assert (catalog.names(), Results(catalog.store).tasks(CODE)) == ([], set())
     catalog.publish("d", manifest("a"), {}, FOLDER)
     with pytest.raises(DataError, match=manifest("a").id):
         catalog.manifest("d", "0" * 32)
@@ -217,12 +223,12 @@ def done(rows: int) -> dict[str, Any]:
 def test_the_first_record_stays(tmp_path: Path) -> None:
     """Of two writers of one record the first wins, unless the second says that the data had been lost."""
     catalog = Catalog(Store(str(tmp_path)))
-    catalog.publish_task(CODE, TASK, done(1))
-    catalog.publish_task(CODE, TASK, done(2))
-    assert catalog.task(CODE, TASK) == done(1)
-    catalog.publish_task(CODE, TASK, done(3), replace=True)
-    assert catalog.task(CODE, TASK) == done(3)
-    assert catalog.tasks(CODE) == {TASK}
+    Results(catalog.store).publish_task(CODE, TASK, done(1))
+    Results(catalog.store).publish_task(CODE, TASK, done(2))
+    assert Results(catalog.store).task(CODE, TASK) == done(1)
+    Results(catalog.store).publish_task(CODE, TASK, done(3), replace=True)
+    assert Results(catalog.store).task(CODE, TASK) == done(3)
+    assert Results(catalog.store).tasks(CODE) == {TASK}
 
 
 def test_planning_imports_nothing_heavy() -> None:

@@ -10,6 +10,7 @@ import pytest
 from runner.code import packages
 from runner.code.dependencies import Present, digest
 from runner.data.catalog import Catalog
+from runner.data.results import Results
 from runner.errors import InputError
 from runner.plan.reasons import differences, grounds, nearest
 from runner.store.store import Store
@@ -62,7 +63,7 @@ def test_the_nearest_record_is_compared(tmp_path: Path) -> None:
         ("a" * 20, {"jobs/j.py:fn": "8", "lib.py:f": "2"}),
         ("b" * 20, {"jobs/j.py:fn": "8", "lib.py:f": "3"}),
     ):
-        catalog.publish_result(key, {**RECORD, "code": code, "key": key})
+        Results(catalog.store).publish(key, {**RECORD, "code": code, "key": key})
         facts = {"id": key[:1] * 32, "folder": FOLDER, "rows": 1, "bytes": 1, "files": 1, "key": key}
         catalog.publish_version("out", facts)
     assert nearest(catalog, ["out"], now, Present(tmp_path)) == ["code jobs/j.py:fn changed"]

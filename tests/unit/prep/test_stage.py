@@ -16,9 +16,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from runner import Stream
-from runner.data.catalog import Catalog, result_key, stage_code, used_config
+from runner.data.catalog import Catalog
+from runner.data.results import Results
 from runner.driver.stages import make_sources
 from runner.errors import DataError, StoreError, UserCodeError
+from runner.plan.keys import result_key, stage_code, used_config
 from runner.prep import files as prep_files
 from runner.prep.stage import run_make, run_prep
 from runner.spec import wire
@@ -308,7 +310,7 @@ def test_only_used_config_fields_matter(tmp_path: Path) -> None:
     changed = run(Config(factor=3), R3)
     assert not changed["skipped"]
     assert rows_of(tmp_path / "s", "out").column("y").to_pylist()[:3] == [0, 3, 6]
-    record = Catalog(Store(str(tmp_path / "s"))).result(changed["key"])
+    record = Results(Store(str(tmp_path / "s"))).newest(changed["key"])
     assert record is not None
     assert record["config"] == {"factor": 3}
 
@@ -360,7 +362,7 @@ def test_several_sinks_from_one_stage(tmp_path: Path) -> None:
     result, _ = prep(stage, tmp_path / "s")
     assert result["rows_out"] == {"low": 15, "high": 15}
     assert rows_of(tmp_path / "s", "highs").column("x").to_pylist() == list(range(15, 30))
-    record = Catalog(Store(str(tmp_path / "s"))).result(result["key"])
+    record = Results(Store(str(tmp_path / "s"))).newest(result["key"])
     assert record is not None
     assert {s["dataset"]: s["id"] for s in record["sinks"].values()} == result["outputs"]
     assert {len(d["sha256"]) for s in record["sinks"].values() for d in s["data"]} == {64}
@@ -475,7 +477,7 @@ def test_quarantine_sets_rows_aside(tmp_path: Path) -> None:
     result, _ = prep(stage, tmp_path / "s")
     assert (result["rows_in"], result["processed"], result["quarantined"]) == (30, 29, 1)
     assert rows_of(tmp_path / "s", "out").column("x").to_pylist() == [i for i in range(30) if i != 17]
-    record = Catalog(Store(str(tmp_path / "s"))).result(result["key"])
+    record = Results(Store(str(tmp_path / "s"))).newest(result["key"])
     assert record is not None
     assert result["notes"] == [f"1 rows raised and were set aside, in {record['quarantine'][0]} of the store"]
     bad = pq.read_table(tmp_path / "s" / record["quarantine"][0]).to_pylist()

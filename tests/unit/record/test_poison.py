@@ -13,6 +13,7 @@ import pytest
 from runner.client import leftovers, lookup, prepare, submit
 from runner.client.run import Run
 from runner.data.catalog import Catalog
+from runner.data.results import Results
 from runner.errors import RunFailed, StoreBroken, UserCodeError
 from runner.record.bundle import Bundle
 from runner.record.failures import to_entry
@@ -228,13 +229,13 @@ def test_a_bad_record_is_made_again(good: Run, content: bytes) -> None:
         "key": key, "at": 1.0, "run": OLD, "sinks": {}, "code": {}, "config": {}, "settings": {}, "inputs": {},
         "deps": {}, "packages": {},
     }  # fmt: skip
-    catalog.publish_result(key, record)
+    Results(catalog.store).publish(key, record)
     (name,) = good.bundle.root.list(f"results/{key}")
     good.bundle.root.put(f"results/{key}/{name}", content)
     good.bundle.root.put(f"results/{key}/notes", b"")
-    assert catalog.results(key) == []
-    catalog.publish_result(key, record)
-    assert catalog.results(key) == [record]
+    assert Results(catalog.store).of_key(key) == []
+    Results(catalog.store).publish(key, record)
+    assert Results(catalog.store).of_key(key) == [record]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from runner.client.run import Run
-from runner.data.catalog import data_key, manifest_key, result_folder, task_folder
+from runner.data.catalog import data_key, manifest_key
+from runner.data.results import result_folder, task_folder
 from runner.errors import InputError, StoreBroken, StoreRefused
 from runner.record.bundle import Bundle
 from runner.record.index import new_run_id

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from runner.code import references
-from runner.data.catalog import code_key, used_config
 from runner.errors import SpecError
+from runner.plan.keys import code_key, used_config
 from runner.spec import config
 from runner.spec.job import Job, Prep
 from runner.values import records
