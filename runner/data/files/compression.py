@@ -102,7 +102,7 @@ class _Xz(Readable):
         try:
             return self._unpacks.decompress(packed, most)
         except lzma.LZMAError as error:
-            if "emory usage limit" not in str(error):
+            if not _wants_memory(error):
                 raise
             raise beyond("at_once_bytes", "xz that wants more memory to unpack it") from error
 
@@ -125,3 +125,8 @@ def file_name(path: str) -> str:
 def _last(path: str) -> str:
     name = file_name(path).lower()
     return name.rpartition(".")[2] if "." in name else ""
+
+
+def _wants_memory(error: lzma.LZMAError) -> bool:
+    """Whether liblzma may not take as much as the file wants, which Python tells in words alone."""
+    return "emory usage limit" in str(error)

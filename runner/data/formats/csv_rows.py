@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 
 from runner.data.files.readable import Readable
+from runner.data.formats.arrow_words import Trouble, of_error
 from runner.data.formats.csv_types import changed_numbers, type_of
 from runner.data.formats.guess import wider
 from runner.data.formats.long_numbers import rounded, suspects
@@ -23,7 +24,6 @@ Opens: TypeAlias = Callable[[], pa.NativeFile]
 BLOCK_BYTES = 16 << 20
 _BOM = b"\xef\xbb\xbf"
 _COLUMN = re.compile(r"In CSV column #(\d+): ")
-_TOO_SMALL = ("straddling object", "Empty CSV file or block")
 _QUOTED = re.compile(rb'"[^"]*"')
 
 
@@ -91,7 +91,7 @@ def header(opens: Opens, delimiter: str) -> list[str]:
                     line = pa.BufferReader(stream.read(most) + b"\n")
                 names = list(pacsv.read_csv(line, parse_options=_parse(delimiter)).schema.names)
                 break
-            if not _too_small(error):
+            if of_error(error) is not Trouble.BLOCK_TOO_SMALL:
                 raise
             if size >= most:
                 raise beyond("line_bytes", "a header or a first row that is longer") from error
@@ -182,7 +182,7 @@ def _batches(
         except pa.ArrowInvalid as error:
             if first and not given and is_header(opens):
                 return
-            if not _too_small(error):
+            if of_error(error) is not Trouble.BLOCK_TOO_SMALL:
                 raise _said(error, names) from error
             most = limits().line_bytes
             if size >= most:
@@ -202,10 +202,6 @@ def _check_exact(opens: Opens, delimiter: str, names: Sequence[str], first: bool
 
 def _parse(delimiter: str) -> pacsv.ParseOptions:
     return pacsv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
-
-
-def _too_small(error: Exception) -> bool:
-    return any(words in str(error) for words in _TOO_SMALL)
 
 
 def _said(error: Exception, names: Sequence[str]) -> DataError:

@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.json as pajson
 
+from runner.data.formats.arrow_words import Trouble, of_error
 from runner.data.formats.blocks import blocks, line_ends
 from runner.data.formats.guess import LONG, contradicts, differing, has_double, wider
 from runner.data.formats.json_shape import check_depth, pieces, rows_at_once
@@ -264,7 +265,7 @@ def _said(error: Exception, rows: int) -> DataError:
     row = _ROW.search(words)
     if row is not None:
         words = f"{words[: row.start()]} in row {rows + int(row[1])} of the unit"
-    if words.startswith("Column() changed from object"):
+    if of_error(error) is Trouble.NO_OBJECT:
         return DataError(
             f"a line that is no JSON object ({words})",
             allowed="a JSON object on each line",

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from runner.data.files.listing import SourceFile
 from runner.data.files.opening import open_input
+from runner.data.formats.arrow_words import Trouble, of_error
 from runner.data.formats.extension import KEY, plain_schema, without_types
 from runner.data.formats.parquet_pages import Plan
 from runner.data.limits import beyond, limits, shown_bytes
@@ -198,7 +199,7 @@ def _parsed(data: bytes) -> pq.FileMetaData:
             arrow_extensions_enabled=False,
         ).metadata
     except OSError as error:
-        if "too deeply nested" in str(error):
+        if of_error(error) is Trouble.TOO_NESTED:
             raise beyond("nesting", "a schema that is nested deeper") from error
         raise
 
