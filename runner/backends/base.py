@@ -57,7 +57,7 @@ class Backend(Protocol):
         """
 
 
-class Outside(Protocol):
+class ClientSide(Protocol):
     """One run as a client sees it, which may be on another machine than the supervisor."""
 
     def launch(self) -> None:

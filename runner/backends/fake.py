@@ -12,7 +12,7 @@ import os
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from runner.backends.base import DriverState, Outside
+from runner.backends.base import ClientSide, DriverState
 from runner.backends.kind import Kind
 from runner.errors import UserCodeError
 from runner.record.bundle import Bundle
@@ -39,18 +39,18 @@ class FakeBackend:
         self._state, self._exit = DriverState.NONE, ""
 
     def attach(self, leg: int, attempt: int) -> None:
-        """See `Backend`."""
+        """Nothing is ever there."""
 
     def causes(self) -> list[str]:
-        """See `Backend`."""
+        """Nothing ends machines that are none."""
         return []
 
     def loss(self) -> str:
-        """See `Backend`."""
+        """They are never lost."""
         return ""
 
     def prepare(self, leg: int) -> None:
-        """See `Backend`."""
+        """They need no asking."""
 
     def start(self, leg: int, attempt: int) -> None:
         """Write to the log what a driver would have written."""
@@ -78,7 +78,7 @@ class FakeBackend:
             self._bundle.log.append("stage-failed", {"stage": stage, "attempt": attempt, "error": error})
 
     def observe(self) -> tuple[DriverState, str]:
-        """See `Backend`."""
+        """The driver's state, and how it ended, in words."""
         return self._state, self._exit
 
     def wait(self, timeout_s: float) -> None:
@@ -88,11 +88,11 @@ class FakeBackend:
         """Nobody waits."""
 
     def stop(self, grace_s: float) -> None:
-        """See `Backend`."""
+        """It ends at once."""
         self._state = DriverState.EXITED
 
     def clean(self) -> dict[str, Any]:
-        """See `Backend`."""
+        """There is nothing to remove."""
         return {"processes": 0, "scratch_folders": 0}
 
 
@@ -102,18 +102,18 @@ class FakeKind(Kind):
     supervised_here = True
 
     def environment(self, cluster: Cluster) -> Mapping[str, str]:
-        """See `Kind`."""
+        """None."""
         return os.environ
 
     def open(self, bundle: Bundle) -> FakeBackend:
-        """See `Kind`."""
+        """The machines of a run, for its supervisor."""
         return FakeBackend(bundle.root.url, bundle.root.options, bundle.run_id)
 
-    def outside(self, bundle: Bundle) -> Outside:
-        """See `Kind`: this process is on this machine."""
-        from runner.backends.local.client import LocalOutside
+    def client(self, bundle: Bundle) -> ClientSide:
+        """This process is on this machine."""
+        from runner.backends.local.client import LocalClient
 
-        return LocalOutside(bundle)
+        return LocalClient(bundle)
 
 
 FAKE = FakeKind()

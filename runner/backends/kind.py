@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from runner.plan.layout import Layout
 
 if TYPE_CHECKING:
-    from runner.backends.base import Backend, Outside
+    from runner.backends.base import Backend, ClientSide
     from runner.plan.plan import Plan
     from runner.plan.resolve import Resolved
     from runner.record.bundle import Bundle
@@ -65,7 +65,7 @@ class Kind:
         """The machines of a run, for its supervisor."""
         raise NotImplementedError
 
-    def outside(self, bundle: Bundle) -> Outside:
+    def client(self, bundle: Bundle) -> ClientSide:
         """A run as a client sees it: it launches the supervisor, and tells what is waited for."""
         raise NotImplementedError
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 
-from runner.backends.base import Backend, Outside
+from runner.backends.base import Backend, ClientSide
 from runner.backends.kind import Kind
 from runner.errors import InputError, listed
 from runner.record.bundle import Bundle
@@ -41,9 +41,9 @@ def open_backend(bundle: Bundle) -> Backend:
     return kind_of_run(bundle).open(bundle)
 
 
-def open_outside(bundle: Bundle) -> Outside:
+def client_side(bundle: Bundle) -> ClientSide:
     """A run as a client sees it."""
-    return kind_of_run(bundle).outside(bundle)
+    return kind_of_run(bundle).client(bundle)
 
 
 def place(bundle: Bundle) -> str:

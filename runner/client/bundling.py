@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.backends.entry import PROGRAMS, PROGRAMS_FIELD
-from runner.backends.registry import kind_of, kind_of_run, open_outside, place
+from runner.backends.registry import client_side, kind_of, kind_of_run, place
 from runner.client.prepare import Prepared
 from runner.code import optimized
 from runner.code.archive import pack_run
@@ -62,7 +62,7 @@ def write_bundle(prepared: Prepared, *, inline: bool) -> Bundle:
             submitted = {"job": resolved.job.name, "legs": spec["legs"], "by": user(), "inline": inline}
             submitted.update(sealed=sealed, signed=signed)
             if kind_of(resolved.cluster).launches_early and not inline:
-                open_outside(bundle).launch()
+                client_side(bundle).launch()
             where = "" if inline else place(bundle)
             doing = Doing(str(RunState.SUBMITTED), "", where) if where else None
             bundle.index(resolved.job.name, LIVE, time.time() if doing else 0.0, doing)
@@ -81,7 +81,7 @@ def _remove_half_made(bundle: Bundle, job: str) -> None:
     with contextlib.suppress(StoreError, ApiError):
         with contextlib.suppress(FileNotFoundError):
             if bundle.cluster() and kind_of_run(bundle).launches_early:
-                open_outside(bundle).remove()
+                client_side(bundle).remove()
         bundle.store.delete_tree("")
         bundle.leave_index()
 

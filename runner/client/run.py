@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runner.backends.base import Outside
-from runner.backends.registry import open_outside
+from runner.backends.base import ClientSide
+from runner.backends.registry import client_side
 from runner.client.patience import Patience
 from runner.errors import ApiError, Cause, Fenced, InputError, RunFailed, StoreError, listed, suggest
 from runner.record import kept
@@ -67,10 +67,10 @@ class Run:
         A lost run has the error WorkerLost, unless all of its work is done. Nothing is written: see `reap`.
         """
         view = fold(self.bundle.log.read())
-        if not view.state.ended and self._outside.is_lost(view):
+        if not view.state.ended and self._machines.is_lost(view):
             view = fold(self.bundle.log.read())  # it may have ended the run just before it left
             if not view.state.ended:
-                return as_lost(view, self._outside.how_lost(), self._outside.last_words())
+                return as_lost(view, self._machines.how_lost(), self._machines.last_words())
         return view
 
     @property
@@ -200,7 +200,7 @@ class Run:
     def _of_machines(self, entries: list[Entry], view: View) -> list[Reason]:
         """What the backend says. That a driver was not heard of is for the log to say, where it has one."""
         begun = log_why.has_begun(entries, view)
-        return [each for each in self._outside.why() if not (begun and each.cause is Cause.DRIVER)]
+        return [each for each in self._machines.why() if not (begun and each.cause is Cause.DRIVER)]
 
     # -- doing ---------------------------------------------------------------------------------------------------
 
@@ -259,11 +259,11 @@ class Run:
 
     def is_here(self) -> bool:
         """Whether what the run is on can be asked from here."""
-        return self._outside.is_here()
+        return self._machines.is_here()
 
     def launch(self) -> None:
         """Start the supervisor of a run that has none. Raises ApiError where its machines refuse that."""
-        self._outside.launch()
+        self._machines.launch()
 
     def cancel(self, by: str = "user") -> bool:
         """Ask the run to end; one that was lost is ended here. Returns False if it has ended already."""
@@ -275,7 +275,7 @@ class Run:
             return False
         if view.cancel is None:
             self.bundle.log.append("cancel", {"by": by})
-        self._outside.nudge(view)
+        self._machines.nudge(view)
         return True
 
     def end_unstarted(self) -> View:
@@ -283,7 +283,7 @@ class Run:
         view = self.view()
         if view.state.ended or view.supervisor is not None or view.cancel is None:
             return view
-        end_run(self.bundle, RunState.CANCELLED, None, self._outside.remove())
+        end_run(self.bundle, RunState.CANCELLED, None, self._machines.remove())
         return fold(self.bundle.log.read())
 
     def write_off(self, by: str) -> View:
@@ -296,7 +296,7 @@ class Run:
         if view.state.ended:
             return view
         address = self.bundle.cluster().get("address")
-        if address is None or self._outside.is_here():
+        if address is None or self._machines.is_here():
             raise InputError(
                 f"the run {self.id} is {view.state}, and what it runs on can be asked",
                 allowed="a run on a Kubernetes that is gone", todo="cancel it without --gone", where=self.id,
@@ -316,7 +316,7 @@ class Run:
                 return view
             try:
                 claim = self.bundle.log.append(REAPING, {}, unchanged(view)).number
-                remains = self._outside.remove()
+                remains = self._machines.remove()
                 state, error = end_of_lost(view, view.error or {})
                 end_run(self.bundle, state, error, remains, check=functools.partial(_check_last_claim, claim))
             except Fenced:  # another client is at it, too: what it removes must not be of a run that goes on already
@@ -335,13 +335,13 @@ class Run:
         """
         look_s = LOOK_S if self.bundle.root.kind == LOCAL else REMOTE_LOOK_S
         pause = look_s if deadline is None else max(0.0, min(look_s, deadline - time.monotonic()))
-        self._outside.await_change(fold(self.bundle.log.read()), pause)
+        self._machines.await_change(fold(self.bundle.log.read()), pause)
 
     # -- inside --------------------------------------------------------------------------------------------------
 
     @functools.cached_property
-    def _outside(self) -> Outside:
-        return open_outside(self.bundle)
+    def _machines(self) -> ClientSide:
+        return client_side(self.bundle)
 
     def _check_rank(self, stage: str | None, rank: int | None) -> None:
         """A rank that there has never been has printed nothing, and a typing error should not look like that."""

@@ -25,8 +25,8 @@ LOOK_S, TAKE_UP_S = 5.0, 60.0
 _GO_THERE = "set KUBECONFIG, or its context; if that cluster is gone for good: runner cancel --gone"
 
 
-class KubeRayOutside:
-    """See `Outside`."""
+class KubeRayClient:
+    """A run on Kubernetes: its supervisor is a batch Job."""
 
     def __init__(self, bundle: Bundle) -> None:
         self._bundle = bundle
@@ -41,7 +41,7 @@ class KubeRayOutside:
         return self._opened
 
     def launch(self) -> None:
-        """See `Outside`: the Job's name is the run's id, so there is never a second one."""
+        """Make the supervisor's Job. Its name is the run's id, so there is never a second one."""
         facts = run_facts(self._bundle)
         self._bundle.mark_cluster(identity.mark(self._kube, facts.kubernetes.service_account), self._kube.host)
         self._check_here()
@@ -74,7 +74,7 @@ class KubeRayOutside:
                 # A moment's trouble (Kueue, under load, may not have heard of the Job yet): the supervisor makes it.
 
     def is_lost(self, view: View) -> bool:
-        """See `Outside`; asked of the API every few seconds. Where that does not answer, nothing is known."""
+        """Asked of the API every few seconds; where that does not answer, nothing is known."""
         now = time.monotonic()
         since = time.time() - (view.resumed or view.created)
         if since <= TAKE_UP_S:
@@ -96,29 +96,29 @@ class KubeRayOutside:
         return self._late
 
     def nudge(self, view: View) -> None:
-        """See `Outside`: it looks often enough."""
+        """Nothing to do: the supervisor looks at the log often enough."""
 
     def await_change(self, view: View, seconds: float) -> None:
-        """See `Outside`."""
+        """Return when the supervisor ends, where that can be seen, or after so many seconds."""
         time.sleep(seconds)
 
     def why(self) -> list[Reason]:
-        """See `Outside`."""
+        """What the machines wait for, the most telling first."""
         if not self.is_here():
             words = f"nothing that can be seen from here: {self._elsewhere()}"
             return [Reason(words, None, _GO_THERE, cause=Cause.API_AWAY)]
         return reasons(look(self._kube, self._bundle.run_id))
 
     def how_lost(self) -> str:
-        """See `Outside`."""
+        """What is known of how a lost run's supervisor ended."""
         return "it did not come up within start_deadline_s" if self._late else "killed, or the machine restarted"
 
     def last_words(self) -> str:
-        """See `Outside`: it writes them into the log, where they are told."""
+        """None: a supervisor that fails writes why into the log."""
         return ""
 
     def remove(self) -> dict[str, Any]:
-        """See `Outside`."""
+        """Delete the Job and what it owns; what remains is counted."""
         self._check_here()
         facts = run_facts(self._bundle)
         ledger = Ledger(facts.cluster.gpu_resources, self._bundle)
@@ -131,7 +131,7 @@ class KubeRayOutside:
         return remains
 
     def is_here(self) -> bool:
-        """See `Outside`: this kubeconfig leads to the cluster of the run. What is not on another is not lost."""
+        """Whether this kubeconfig leads to the cluster of the run: what is not found on another is not lost."""
         try:
             return identity.leads_to(self._kube, self._bundle.cluster().get("mark", ""))
         except MissingPackage:
@@ -182,7 +182,7 @@ class KubeRayOutside:
 
 
 def living(where: str) -> set[str] | None:
-    """See `Kind.living`: one request for all runs of a namespace."""
+    """The runs at a place whose supervisors live; None where that cannot be asked."""
     rest, _, marked = where.rpartition("/")
     context, _, namespace = rest.rpartition("/")
     if not NAMESPACE.fits(namespace):

@@ -11,7 +11,7 @@ from runner.errors import InputError
 from runner.plan.layout import Layout
 
 if TYPE_CHECKING:
-    from runner.backends.base import Backend, Outside
+    from runner.backends.base import Backend, ClientSide
     from runner.plan.plan import Plan
     from runner.plan.resolve import Resolved
     from runner.record.bundle import Bundle
@@ -24,46 +24,46 @@ class KubeRay(Kind):
     remote = on_ray = launches_early = restarts = True
 
     def layout(self, cluster: Cluster) -> Layout:
-        """See `Kind`. A queue admits a leg whole: none grows, and two at a time would need quota for both."""
+        """Where a queue admits a leg whole, none grows, and two at a time would need quota for both."""
         where = kubernetes_of(cluster)
         lead_s = where.lead_s if where.queue is None else 0.0
         return Layout(grows=where.queue is None, lead_s=lead_s, queue=where.queue, priority=where.priority)
 
     def environment(self, cluster: Cluster) -> Mapping[str, str]:
-        """See `Kind`: what the cluster's file gives to pods."""
+        """What the cluster's file gives to pods."""
         return kubernetes_of(cluster).environment
 
     def check(self, resolved: Resolved, plan: Plan, brought: Collection[str] = ()) -> list[str]:
-        """See `Kind`."""
+        """Raise InputError for what these machines could not do; returns what should be said besides."""
         from runner.backends.kuberay.check import check
 
         return check(resolved, plan)
 
     def open(self, bundle: Bundle) -> Backend:
-        """See `Kind`."""
+        """The machines of a run, for its supervisor."""
         from runner.backends.kuberay.machines import KubeRayBackend
 
         return KubeRayBackend(bundle)
 
-    def outside(self, bundle: Bundle) -> Outside:
-        """See `Kind`."""
-        from runner.backends.kuberay.client import KubeRayOutside
+    def client(self, bundle: Bundle) -> ClientSide:
+        """A run on these machines, as a client sees it."""
+        from runner.backends.kuberay.client import KubeRayClient
 
-        return KubeRayOutside(bundle)
+        return KubeRayClient(bundle)
 
     def abandon(self, bundle: Bundle) -> bool:
-        """See `Kind`."""
+        """Remove all of a run that never came to exist."""
         from runner.backends.kuberay.machines import abandon
 
         return abandon(bundle)
 
     def place(self, bundle: Bundle) -> str:
-        """See `Kind`: a namespace, as the client reaches it, of the very cluster to which the run was submitted."""
+        """A namespace, as the client reaches it, of the very cluster to which the run was submitted."""
         where = bundle.spec()["cluster"]["kubernetes"]
         return f"{where['context'] or ''}/{where['namespace']}/{quote(bundle.cluster().get('mark', ''), safe='')}"
 
     def living(self, place: str) -> set[str] | None:
-        """See `Kind`."""
+        """The runs at a place whose supervisors live; None where that cannot be asked."""
         from runner.backends.kuberay.client import living
 
         return living(place)

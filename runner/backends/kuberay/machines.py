@@ -58,7 +58,7 @@ class KubeRayBackend:
     # -- the seam ------------------------------------------------------------------------------------------------
 
     def attach(self, leg: int, attempt: int) -> None:
-        """See `Backend`: the RayJob of that attempt, which an earlier supervisor made, or was about to.
+        """The RayJob of that attempt, which an earlier supervisor made, or was about to.
 
         What happened while no supervisor was there is judged by what its driver had when it began.
         """
@@ -97,7 +97,7 @@ class KubeRayBackend:
             self._ledger.lose(words)
 
     def start(self, leg: int, attempt: int) -> None:
-        """See `Backend`; a RayJob of that name that exists already is the one. The machines of the one before go."""
+        """Make the RayJob of the attempt, unless it exists already. The machines of the one before go."""
         if attempt == 1 and all(self._stages[name]["action"] == "skip" for name in self._legs[leg]):
             self._here = LocalBackend(
                 self._facts.store,
@@ -118,7 +118,7 @@ class KubeRayBackend:
                 self._kube.delete(RAY_JOBS, other["metadata"]["name"], uid=other["metadata"]["uid"])
 
     def prepare(self, leg: int) -> None:
-        """See `Backend`: its driver waits until its attempt begins."""
+        """Make the RayJob of a later leg; its driver waits until its attempt begins."""
         self._kube.create(RAY_JOBS, self.body(leg, 1, self._kube.get(JOBS, self._facts.run_id)))
 
     def _make(self, leg: int, attempt: int) -> None:
@@ -143,7 +143,7 @@ class KubeRayBackend:
         return [self._stages[name] for name in self._legs[leg]]
 
     def observe(self) -> tuple[DriverState, str]:
-        """See `Backend`."""
+        """The driver's state, and how it ended, in words."""
         self._ledger.keep()
         if self._here is not None:
             return self._here.observe()
@@ -170,7 +170,7 @@ class KubeRayBackend:
         return max((e.at for e in self._bundle.log.read() if e.kind == "attempt" and _is_at(e.data, *at)), default=None)
 
     def loss(self) -> str:
-        """See `Backend`. Memory that ran out would run out again."""
+        """LOST or EVICTED; never for want of memory, which would run out again."""
         if self._here is not None and self._here.observe()[0] is DriverState.EXITED:
             return LOST  # a result that was to be skipped is gone: the next attempt gets machines
         attempt = self._attempt
@@ -225,16 +225,16 @@ class KubeRayBackend:
             self.wait(0.5)
 
     def wait(self, timeout_s: float) -> None:
-        """See `Backend`; RayJobs and pods are watched."""
+        """Return when the driver ends or `wake` is called; RayJobs and pods are watched."""
         self._changed.wait(timeout_s)
         self._changed.clear()
 
     def wake(self) -> None:
-        """See `Backend`."""
+        """Make a `wait` return."""
         self._changed.set()
 
     def stop(self, grace_s: float) -> None:
-        """See `Backend`: the driver reads the log and ends by itself; after `grace_s` its RayJob is deleted."""
+        """The driver reads the log and ends by itself; after `grace_s` seconds its RayJob is deleted."""
         if self._here is not None:
             self._here.stop(grace_s)
             return
@@ -257,7 +257,7 @@ class KubeRayBackend:
             self._attempt = self._attempt.let_go(time.time())
 
     def clean(self) -> dict[str, Any]:
-        """See `Backend`: no RayJob and no machine of the run is left; where the operator is away, by our own hand."""
+        """Leave no RayJob and no machine of the run; where the operator is away, by our own hand."""
         self._stopped()
         events.keep(self._kube, self._bundle)
         asked_at = None if self._attempt is None else self._attempt.asked_at

@@ -27,8 +27,8 @@ TAKE_UP_S = 30.0
 _OUT, _LAST_WORDS = "supervisor.out", 4000
 
 
-class LocalOutside:
-    """See `Outside`."""
+class LocalClient:
+    """A run on this machine: its supervisor is a process."""
 
     def __init__(self, bundle: Bundle) -> None:
         self._bundle = bundle
@@ -36,7 +36,7 @@ class LocalOutside:
         self._resumed: float | None = None  # for which resume
 
     def launch(self) -> None:
-        """See `Outside`."""
+        """Start the supervisor as a process of its own session, which outlives this one."""
         root = self._bundle.root
         argument = {"store": root.url, "options": root.options, "run_id": self._bundle.run_id}
         argument["sealed"] = self._bundle.sealed
@@ -52,7 +52,7 @@ class LocalOutside:
         processes.note_supervisor(self._bundle.run_id, self._supervisor.pid)
 
     def is_lost(self, view: View) -> bool:
-        """See `Outside`; of a process on another machine nothing may be known."""
+        """Whether the supervisor is gone; of a process on another machine nothing may be known."""
         if view.supervisor is None:
             return self._exit_code(view) is not None or time.time() - (view.resumed or view.created) > TAKE_UP_S
         return liveness.is_alive(view.supervisor, self._bundle.held()) is False
@@ -62,13 +62,13 @@ class LocalOutside:
         return self._supervisor.poll() if self._supervisor is not None and self._resumed == view.resumed else None
 
     def nudge(self, view: View) -> None:
-        """See `Outside`."""
+        """Interrupt its wait by a signal."""
         who = view.supervisor
         if who is not None and liveness.is_here(who) and processes.is_noted(self._bundle.run_id, who["pid"]):
             os.kill(who["pid"], signal.SIGTERM)
 
     def await_change(self, view: View, seconds: float) -> None:
-        """See `Outside`; the end of a process of this machine is an event."""
+        """Return when the supervisor ends, which is an event where it is on this machine, or after so many seconds."""
         if view.supervisor is None or not liveness.is_here(view.supervisor):
             time.sleep(seconds)
             return
@@ -76,24 +76,24 @@ class LocalOutside:
             psutil.Process(view.supervisor["pid"]).wait(seconds)
 
     def why(self) -> list[Reason]:
-        """See `Outside`: processes of this machine wait for nothing."""
+        """Nothing: processes of this machine wait for no machines."""
         return []
 
     def is_here(self) -> bool:
-        """See `Outside`."""
+        """Always: it is this machine."""
         return True
 
     def how_lost(self) -> str:
-        """See `Outside`."""
+        """What is known of how a lost run's supervisor ended."""
         code = self._exit_code(fold(self._bundle.log.read()))
         return "killed, or the machine restarted" if code is None else processes.exit_words(code)
 
     def last_words(self) -> str:
-        """See `Outside`: it prints nothing but what ends it."""
+        """What it printed: nothing but what ended it."""
         out = processes.scratch_path(self._bundle.run_id) / _OUT
         return out.read_text(errors="replace").strip()[-_LAST_WORDS:] if out.exists() else ""
 
     def remove(self) -> dict[str, Any]:
-        """See `Outside`."""
+        """End every process that the run has left, and remove its scratch folder."""
         left = processes.end_all(self._bundle.run_id, grace_s=2.0)
         return {"processes": left, "scratch_folders": int(processes.remove_scratch(self._bundle.run_id))}

@@ -10,7 +10,7 @@ from runner.backends.kind import Kind
 from runner.plan.layout import Layout
 
 if TYPE_CHECKING:
-    from runner.backends.base import Backend, Outside
+    from runner.backends.base import Backend, ClientSide
     from runner.plan.plan import Plan
     from runner.plan.resolve import Resolved
     from runner.record.bundle import Bundle
@@ -21,15 +21,15 @@ class LocalKind(Kind):
     """This machine."""
 
     def layout(self, cluster: Cluster) -> Layout:
-        """See `Kind`."""
+        """How its machines take up the stages of a job."""
         return Layout(one_machine=True, one_leg=True)
 
     def environment(self, cluster: Cluster) -> Mapping[str, str]:
-        """See `Kind`: its processes have the environment of who submits."""
+        """That of who submits, which its processes have."""
         return os.environ
 
     def check(self, resolved: Resolved, plan: Plan, brought: Collection[str] = ()) -> list[str]:
-        """See `Kind`."""
+        """Raise InputError for what these machines could not do; returns what should be said besides."""
         from runner.backends.local.check import check, check_packages
 
         check(plan)
@@ -37,16 +37,16 @@ class LocalKind(Kind):
         return []
 
     def open(self, bundle: Bundle) -> Backend:
-        """See `Kind`."""
+        """The machines of a run, for its supervisor."""
         from runner.backends.local.machines import LocalBackend
 
         return LocalBackend(bundle.root.url, bundle.root.options, bundle.run_id, sealed=bundle.sealed)
 
-    def outside(self, bundle: Bundle) -> Outside:
-        """See `Kind`."""
-        from runner.backends.local.client import LocalOutside
+    def client(self, bundle: Bundle) -> ClientSide:
+        """A run on these machines, as a client sees it."""
+        from runner.backends.local.client import LocalClient
 
-        return LocalOutside(bundle)
+        return LocalClient(bundle)
 
 
 LOCAL = LocalKind()

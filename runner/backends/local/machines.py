@@ -41,14 +41,14 @@ class LocalBackend:
         os.set_blocking(self._wake_write, False)
 
     def attach(self, leg: int, attempt: int) -> None:
-        """See `Backend`: a driver dies with its supervisor, so there is none."""
+        """Nothing to take up: a driver dies with its supervisor."""
 
     def causes(self) -> list[str]:
-        """See `Backend`: the driver's exit says it."""
+        """None: the driver's exit says what ended it."""
         return []
 
     def loss(self) -> str:
-        """See `Backend`."""
+        """Never: the machine is the supervisor's own."""
         return ""
 
     def start(self, leg: int, attempt: int) -> None:
@@ -67,17 +67,17 @@ class LocalBackend:
             )  # fmt: skip
 
     def prepare(self, leg: int) -> None:
-        """See `Backend`: this machine is there."""
+        """Nothing to do: this machine is there."""
 
     def observe(self) -> tuple[DriverState, str]:
-        """See `Backend`."""
+        """The driver's state, and how it ended, in words."""
         if self._driver is None:
             return DriverState.NONE, ""
         code = self._driver.poll()
         return (DriverState.RUNNING, "") if code is None else (DriverState.EXITED, self._exit_words(code))
 
     def wait(self, timeout_s: float) -> None:
-        """See `Backend`; the driver's end is an event of its pidfd."""
+        """Return when the driver ends (an event of its pidfd), when `wake` is called, or after `timeout_s` seconds."""
         watched = [self._wake_read]
         pidfd = self._pidfd()
         if pidfd is not None:
@@ -91,11 +91,11 @@ class LocalBackend:
             processes.reap(besides=(self._driver.pid,))
 
     def wake(self) -> None:
-        """See `Backend`; safe in a signal handler."""
+        """Make a `wait` return; safe in a signal handler."""
         os.write(self._wake_write, b"x")
 
     def stop(self, grace_s: float) -> None:
-        """See `Backend`."""
+        """SIGTERM to the driver, and SIGKILL after `grace_s` seconds."""
         if self._driver is not None and self._driver.poll() is None:
             self._driver.terminate()
             try:

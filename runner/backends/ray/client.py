@@ -16,8 +16,8 @@ from runner.record.reasons import Reason
 LOOK_S, SUBMIT_S = 2.0, 30.0
 
 
-class RayJobsOutside:
-    """See `Outside`."""
+class RayClient:
+    """A run on a Ray cluster: its supervisor is a job of the Jobs API."""
 
     def __init__(self, bundle: Bundle, api: RayApi | None = None) -> None:
         self._bundle, self._opened = bundle, api
@@ -31,11 +31,11 @@ class RayJobsOutside:
         return self._opened
 
     def launch(self) -> None:
-        """See `Outside`: the job's id is the run's, so there is never a second one."""
+        """Submit the supervisor's job. Its id is the run's, so there is never a second one."""
         ray_jobs.start_supervisor(self._api, self._bundle)
 
     def is_lost(self, view: View) -> bool:
-        """See `Outside`; asked of the cluster every few seconds. Where that does not answer, nothing is known."""
+        """Asked of the cluster every few seconds; where that does not answer, nothing is known."""
         now = time.monotonic()
         if view.resumed != self._resumed:
             self._resumed, self._looked, self._lost = view.resumed, 0.0, False
@@ -59,30 +59,30 @@ class RayJobsOutside:
         return True
 
     def is_here(self) -> bool:
-        """See `Outside`."""
+        """Whether the cluster's dashboard answers."""
         return True
 
     def how_lost(self) -> str:
-        """See `Outside`."""
+        """What is known of how a lost run's supervisor ended."""
         return self._how
 
     def last_words(self) -> str:
-        """See `Outside`: `how_lost` has them."""
+        """None besides what `how_lost` tells."""
         return ""
 
     def nudge(self, view: View) -> None:
-        """See `Outside`: it looks often enough."""
+        """Nothing to do: the supervisor looks at the log often enough."""
 
     def await_change(self, view: View, seconds: float) -> None:
-        """See `Outside`."""
+        """Return when the supervisor ends, where that can be seen, or after so many seconds."""
         time.sleep(seconds)
 
     def why(self) -> list[Reason]:
-        """See `Outside`."""
+        """What the machines wait for, the most telling first."""
         from runner.backends.ray.why import reasons
 
         return reasons(self._api, self._bundle, fold(self._bundle.log.read()))
 
     def remove(self) -> dict[str, Any]:
-        """See `Outside`."""
+        """Stop the run's jobs, and delete them; what remains is counted."""
         return remove_drivers(self._api, self._bundle.run_id)

@@ -10,7 +10,7 @@ from runner.backends.local.kind import LocalKind
 from runner.plan.layout import Layout
 
 if TYPE_CHECKING:
-    from runner.backends.base import Backend, Outside
+    from runner.backends.base import Backend, ClientSide
     from runner.plan.plan import Plan
     from runner.plan.resolve import Resolved
     from runner.record.bundle import Bundle
@@ -23,7 +23,7 @@ class RayHere(LocalKind):
     on_ray = True
 
     def check(self, resolved: Resolved, plan: Plan, brought: Collection[str] = ()) -> list[str]:
-        """See `Kind`."""
+        """Raise InputError for what these machines could not do; returns what should be said besides."""
         from runner.code import extras
 
         told = super().check(resolved, plan, brought)
@@ -38,31 +38,31 @@ class RayCluster(Kind):
     remote = shared = on_ray = True
 
     def layout(self, cluster: Cluster) -> Layout:
-        """See `Kind`."""
+        """How its machines take up the stages of a job."""
         return Layout(one_leg=True)
 
     def environment(self, cluster: Cluster) -> Mapping[str, str]:
-        """See `Kind`: that of the cluster's machines is nobody's wish."""
+        """Nothing that the user has set: the machines are the cluster's."""
         return {}
 
     def check(self, resolved: Resolved, plan: Plan, brought: Collection[str] = ()) -> list[str]:
-        """See `Kind`."""
+        """Raise InputError for what these machines could not do; returns what should be said besides."""
         from runner.backends.ray.check import check
 
         check(resolved, plan)
         return []
 
     def open(self, bundle: Bundle) -> Backend:
-        """See `Kind`."""
+        """The machines of a run, for its supervisor."""
         from runner.backends.ray.machines import RayJobsBackend
 
         return RayJobsBackend(bundle)
 
-    def outside(self, bundle: Bundle) -> Outside:
-        """See `Kind`."""
-        from runner.backends.ray.client import RayJobsOutside
+    def client(self, bundle: Bundle) -> ClientSide:
+        """A run on these machines, as a client sees it."""
+        from runner.backends.ray.client import RayClient
 
-        return RayJobsOutside(bundle)
+        return RayClient(bundle)
 
 
 RAY_HERE, RAY_CLUSTER = RayHere(), RayCluster()

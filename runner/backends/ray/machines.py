@@ -58,16 +58,16 @@ class RayJobsBackend:
     # -- the seam ------------------------------------------------------------------------------------------------
 
     def attach(self, leg: int, attempt: int) -> None:
-        """See `Backend`: the job of that attempt, if an earlier supervisor submitted it."""
+        """Take up the job of that attempt, if an earlier supervisor submitted it."""
         name = driver_id(self._bundle.run_id, leg, attempt)
         if self._api.job(name) is not None:
             self._turn(name)
 
     def prepare(self, leg: int) -> None:
-        """See `Backend`: the cluster is there."""
+        """Nothing to do: the cluster is there."""
 
     def start(self, leg: int, attempt: int) -> None:
-        """See `Backend`; a job of that id that exists already is the one. The one before is stopped."""
+        """Submit the driver's job; one of that id that exists already is it. The one before is stopped."""
         START(lambda: self._start(leg, attempt), START.trouble(pause=self.wait))
 
     def _start(self, leg: int, attempt: int) -> None:
@@ -85,7 +85,7 @@ class RayJobsBackend:
         self._looked = 0.0
 
     def observe(self) -> tuple[DriverState, str]:
-        """See `Backend`. While the dashboard does not answer, nothing new is known."""
+        """The job's state; while the dashboard does not answer, nothing new is known."""
         if self._current is None:
             return DriverState.NONE, ""
         now = time.monotonic()
@@ -121,7 +121,7 @@ class RayJobsBackend:
             self._lost[node_id] = f"machine {dead[node_id]['node_ip']} of the Ray cluster died: {why}"
 
     def loss(self) -> str:
-        """See `Backend`; asked anew, since a driver may see a machine's end up to NODE_S before Ray gives it up."""
+        """LOST or not, asked anew: a driver may see a machine's end up to NODE_S before Ray gives it up."""
         deadline = time.monotonic() + (NODE_S if self._is_undecided() else 0.0)
         while self._current is not None and self._ended != "stopped" and not self._lost:
             try:
@@ -142,20 +142,20 @@ class RayJobsBackend:
         return is_a(error, WorkerAway)
 
     def causes(self) -> list[str]:
-        """See `Backend`."""
+        """What ended machines against their will, in words."""
         return list(self._lost.values())
 
     def wait(self, timeout_s: float) -> None:
-        """See `Backend`."""
+        """Return when the driver ends, when `wake` is called, or after `timeout_s` seconds."""
         self._changed.wait(timeout_s)
         self._changed.clear()
 
     def wake(self) -> None:
-        """See `Backend`."""
+        """Make a `wait` return, which another thread is in."""
         self._changed.set()
 
     def stop(self, grace_s: float) -> None:
-        """See `Backend`: the driver reads the log and ends by itself; after `grace_s` its job is stopped."""
+        """The driver reads the log and ends by itself; after `grace_s` seconds its job is stopped."""
         deadline = time.monotonic() + grace_s
         while self.observe()[0] is DriverState.RUNNING and (left := deadline - time.monotonic()) > 0:
             self.wait(min(left, LOOK_S))
@@ -164,7 +164,7 @@ class RayJobsBackend:
         self._ended = "stopped"
 
     def clean(self) -> dict[str, Any]:
-        """See `Backend`: no job of a driver, no actor and no process of the run is left."""
+        """Leave no job of a driver, no actor and no process of the run."""
         remains = remove_drivers(self._api, self._bundle.run_id)
         left = processes.end_all(self._bundle.run_id, grace_s=2.0)
         scratch = int(processes.remove_scratch(self._bundle.run_id))

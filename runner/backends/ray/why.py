@@ -16,7 +16,7 @@ _SHOWN = ("CPU", "GPU")
 
 
 def reasons(api: RayApi, bundle: Bundle, view: View) -> list[Reason]:
-    """As `Outside.why`."""
+    """As `ClientSide.why`."""
     name = ray_jobs.supervisor_id(bundle)
     if view.attempt_open:
         name = ray_jobs.driver_id(bundle.run_id, view.leg, view.attempt)

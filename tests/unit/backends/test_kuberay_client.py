@@ -71,7 +71,7 @@ def test_a_run_is_not_lost_on_a_cluster_where_it_never_was(store: Store, monkeyp
     bundle.log.append("submitted", {"job": "tiny", "legs": [["train"]]})
     view = fold(bundle.log.read())
     view.created -= 1000
-    outside = kuberay_client.KubeRayOutside(bundle)
+    outside = kuberay_client.KubeRayClient(bundle)
     assert living(place(bundle)) is None
     assert not outside.is_lost(view)
     assert "10.0.0.1" in outside.why()[0].waits_for
@@ -80,7 +80,7 @@ def test_a_run_is_not_lost_on_a_cluster_where_it_never_was(store: Store, monkeyp
     assert not any(method == "DELETE" for method, _ in elsewhere.sent)
 
     monkeypatch.setattr(kuberay_client, "Kube", lambda *where: kit.FakeKube(account()))
-    assert kuberay_client.KubeRayOutside(bundle).is_lost(view)
+    assert kuberay_client.KubeRayClient(bundle).is_lost(view)
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_a_supervisor_that_cannot_start_is_not_waited_for_for_ever(
     bundle.log.append("submitted", {"job": "tiny", "legs": [["train"]]})
     view = fold(bundle.log.read())
     view.created -= since
-    outside = kuberay_client.KubeRayOutside(bundle)
+    outside = kuberay_client.KubeRayClient(bundle)
     assert outside.is_lost(view) is lost
     assert ("start_deadline_s" in outside.how_lost()) == lost
 
@@ -113,7 +113,7 @@ def test_a_run_that_was_lost_is_not_lost_any_more_when_it_is_resumed(
     bundle.log.append("submitted", {"job": "tiny", "legs": [["train"]]})
     view = fold(bundle.log.read())
     view.created -= 1000
-    outside = kuberay_client.KubeRayOutside(bundle)
+    outside = kuberay_client.KubeRayClient(bundle)
     assert outside.is_lost(view)
     bundle.log.append("ended", {"state": "failed"})
     bundle.log.append("resumed", {"by": "ann"})
@@ -126,7 +126,7 @@ def test_a_run_whose_cluster_is_gone_can_be_written_off(store: Store, here: bool
     bundle = marked(store)
     bundle.log.append("submitted", {"job": "tiny", "legs": [["train"]]})
     run = Run(store, RUN)
-    run.__dict__["_outside"] = SimpleNamespace(is_lost=lambda view: False, is_here=lambda: here)
+    run.__dict__["_machines"] = SimpleNamespace(is_lost=lambda view: False, is_here=lambda: here)
     if here:
         with pytest.raises(InputError, match="can be asked"):
             run.write_off("ann")
@@ -182,7 +182,7 @@ def test_a_queue_that_has_not_heard_of_the_job_is_no_refusal(
     bundle.write_spec(SPEC)
     monkeypatch.setattr(kuberay_client, "run_facts", lambda bundle: None)
     monkeypatch.setattr(kuberay_client, "leg_body", lambda *arguments: kit.ray_job())
-    outside = kuberay_client.KubeRayOutside(bundle)
+    outside = kuberay_client.KubeRayClient(bundle)
     outside._opened = kube
     if refused:
         with pytest.raises(KubeError):
@@ -202,7 +202,7 @@ def test_what_a_bundle_names_is_not_removed_unless_it_is_the_runs(
     kube = kit.FakeKube(account(), victim, victim_too)
     monkeypatch.setattr(kuberay_client, "Kube", lambda *where: kube)
     monkeypatch.setattr(kuberay_client, "run_facts", lambda bundle: facts())
-    outside = kuberay_client.KubeRayOutside(marked(store))
+    outside = kuberay_client.KubeRayClient(marked(store))
     outside.remove()
     assert not any(method == "DELETE" for method, _ in kube.sent)
     for each in (victim, victim_too):

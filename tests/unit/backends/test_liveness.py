@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from runner.backends.local import liveness
-from runner.backends.local.client import LocalOutside
+from runner.backends.local.client import LocalClient
 from runner.record.history import fold
 from tests.unit.cli.kit import unstarted, write_project
 
@@ -170,7 +170,7 @@ def test_a_run_of_another_container_is_not_lost(
     os.link(lock, held)
     run.bundle.log.append("supervisor", {name: who[name] for name in who if name != "child"})
     monkeypatch.setattr(liveness, "_space", lambda: "pid:[1]")
-    outside, view = LocalOutside(run.bundle), fold(run.bundle.log.read())
+    outside, view = LocalClient(run.bundle), fold(run.bundle.log.read())
     assert not outside.is_lost(view)
     end(process)
     assert outside.is_lost(view)

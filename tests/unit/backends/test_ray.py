@@ -16,10 +16,10 @@ from runner.backends.base import DriverState
 from runner.backends.ray import check as ray_check
 from runner.backends.ray import jobs as ray_jobs
 from runner.backends.ray.api import RayApi, RayApiError
-from runner.backends.ray.client import RayJobsOutside
+from runner.backends.ray.client import RayClient
 from runner.backends.ray.machines import RayJobsBackend, remove_drivers
 from runner.backends.ray.why import reasons
-from runner.backends.registry import open_outside
+from runner.backends.registry import client_side
 from runner.client import prepare, resume
 from runner.client import submit as submitting
 from runner.errors import InputError, PlanError, SpecError, StoreError, WorkerAway
@@ -203,15 +203,15 @@ def test_a_supervisor_a_resume(bundle: Bundle) -> None:
 def test_a_client_sees_what_became_of_the_supervisor(bundle: Bundle) -> None:
     """It is lost when its job is over; where the cluster does not answer nothing is known."""
     ray = FakeRay()
-    assert isinstance(open_outside(bundle), RayJobsOutside)
-    RayJobsOutside(bundle, ray).launch()
+    assert isinstance(client_side(bundle), RayClient)
+    RayClient(bundle, ray).launch()
     view = fold(bundle.log.read())
-    assert not RayJobsOutside(bundle, ray).is_lost(view)
+    assert not RayClient(bundle, ray).is_lost(view)
     ray.held[RUN].update(status="FAILED", message="killed")
-    outside = RayJobsOutside(bundle, ray)
+    outside = RayClient(bundle, ray)
     assert outside.is_lost(view)
     assert outside.how_lost() == f"its Ray job {RUN} is FAILED: killed"
-    assert not RayJobsOutside(bundle, RayApi("http://127.0.0.1:9")).is_lost(view)
+    assert not RayClient(bundle, RayApi("http://127.0.0.1:9")).is_lost(view)
     bundle.log.append("ended", {"state": "failed"})
     bundle.log.append("resumed", {"by": "ann"})
     assert not outside.is_lost(fold(bundle.log.read()))  # another supervisor is about to come

@@ -133,7 +133,7 @@ def test_a_backend_that_nobody_adds(project: Path, store: Store) -> None:
     spec: dict[str, Any] = {**SPEC, "cluster": {**SPEC["cluster"], "backend": "slurm"}}
     bundle.write_spec(spec)
     with pytest.raises(InputError, match="(?s)backend 'slurm'.*install the package"):
-        registry.open_outside(bundle)
+        registry.client_side(bundle)
 
 
 def test_a_command_of_kubernetes_says_where_a_cluster_is_none() -> None:

@@ -17,7 +17,7 @@ import pytest
 import runner
 from runner import Cluster
 from runner.backends.fake import FakeBackend
-from runner.backends.local.client import LocalOutside
+from runner.backends.local.client import LocalClient
 from runner.client import leftovers
 from runner.client import resume as resuming
 from runner.client.resume import go_on, prepare_resume, resume
@@ -364,7 +364,7 @@ def test_what_a_lost_run_left_is_removed_before_it_goes_on(project: Path, monkey
             assert other.reap().state is RunState.FAILED
         return {}
 
-    monkeypatch.setattr(LocalOutside, "remove", remove)
+    monkeypatch.setattr(LocalClient, "remove", remove)
     assert run.reap().state is RunState.FAILED
     assert removed == ["lost", "lost"]
     assert [entry.kind for entry in run.bundle.log.read()][-3:] == ["reaping", "reaping", "ended"]

@@ -19,7 +19,7 @@ from runner.backends.kuberay import check as kuberay_check
 from runner.backends.kuberay import manifest
 from runner.backends.kuberay.objects import run_facts
 from runner.backends.local import client as local_client
-from runner.backends.local.client import LocalOutside
+from runner.backends.local.client import LocalClient
 from runner.backends.ray import jobs as ray_jobs
 from runner.client import prepare
 from runner.client.revise import Question, ask
@@ -57,7 +57,7 @@ def test_the_level_is_that_of_the_submission(of_level: Run, level: int, monkeypa
     assert optimized.level_of(of_level.spec()) == level
     started: list[dict[str, str]] = []
     monkeypatch.setattr(local_client.private, "start_module", lambda *_, **how: started.append(how["env"]) or Process())
-    LocalOutside(of_level.bundle).launch()
+    LocalClient(of_level.bundle).launch()
     assert started[0].get(optimized.VARIABLE) == (str(level) if level else None)
 
 

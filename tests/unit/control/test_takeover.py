@@ -239,8 +239,8 @@ def test_what_a_supervisor_prints_before_it_can_write_a_log_is_shown(
     python.write_text("#!/bin/sh\necho 'ImportError: no room' >&2\nexit 3\n")
     python.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(python))
-    submitted._outside.launch()
-    submitted._outside._supervisor.wait(10)
+    submitted._machines.launch()
+    submitted._machines._supervisor.wait(10)
     assert submitted.status == "lost"
     error = submitted.reap().error
     assert error is not None
@@ -254,13 +254,13 @@ def test_a_supervisor_that_ended_before_a_resume_says_nothing_of_the_next(
 ) -> None:
     """Whoever launched a run and holds it still does not call it lost when somebody else resumes it."""
     monkeypatch.setattr(sys, "executable", "/bin/false")
-    submitted._outside.launch()
-    submitted._outside._supervisor.wait(10)
+    submitted._machines.launch()
+    submitted._machines._supervisor.wait(10)
     assert submitted.reap().state is RunState.FAILED
     submitted.bundle.log.append("resumed", {"by": "ann"})
     assert submitted.status == "submitted"
-    submitted._outside.launch()
-    submitted._outside._supervisor.wait(10)
+    submitted._machines.launch()
+    submitted._machines._supervisor.wait(10)
     assert submitted.status == "lost"
     assert submitted.reap().state is RunState.FAILED
 
@@ -278,7 +278,7 @@ def test_a_run_whose_work_is_done_is_ended_as_done(submitted: runner.Run) -> Non
     gone = SimpleNamespace(
         is_lost=lambda view: True, remove=lambda: {"processes": 0}, how_lost=lambda: "killed", last_words=lambda: ""
     )
-    submitted.__dict__["_outside"] = gone
+    submitted.__dict__["_machines"] = gone
     assert submitted.view().state is RunState.LOST
     assert submitted.reap().state is RunState.SUCCEEDED
 

@@ -338,7 +338,7 @@ def test_a_log_may_not_choose_whom_a_cancel_reaches(good: Run, tmp_path: Path) -
         assert good.cancel()
         assert victim.poll() is None
         processes.note_supervisor(good.id, victim.pid)
-        good._outside.nudge(good.view())
+        good._machines.nudge(good.view())
         assert victim.wait(10) == -signal.SIGTERM
     finally:
         victim.kill()

@@ -80,7 +80,7 @@ def test_a_driver_that_has_said_nothing() -> None:
 def test_a_driver_that_the_log_knows_is_not_waited_for(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """The operator may be behind: what it has not heard of is told only where the log has no driver either."""
     outside = [Reason("x", since=1.0, cause=Cause.DRIVER)]
-    monkeypatch.setattr(run._outside, "why", lambda: outside)
+    monkeypatch.setattr(run._machines, "why", lambda: outside)
     run.bundle.log.append("attempt", BEGUN[0])
     assert run.why() == outside
     run.bundle.log.append("driver", BEGUN[0])
