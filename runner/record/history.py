@@ -208,7 +208,7 @@ def _stage_failed(view: View, entry: Entry) -> None:
 
 
 def _driver_failed(view: View, entry: Entry) -> None:
-    """ClientSide of its stages. What it has done by then is done, and what failed first is what the run fails with."""
+    """Outside of its stages. What it has done by then is done, and what failed first is what the run fails with."""
     if view.attempt_open:
         view.error, view.attempt_open = {**entry.data["error"], "stage": None}, False
 
