@@ -27,6 +27,7 @@ sys.path.insert(0, str(ROOT))
 from runner.onebox.build import program  # noqa: E402
 from runner.onebox.versions import S3  # noqa: E402
 from runner.record.bundle import Bundle  # noqa: E402
+from runner.record.entries import CheckpointPublished, Submitted  # noqa: E402
 from runner.record.finding import Wanted, find_run, select  # noqa: E402
 from runner.record.index import LIVE, IndexLine, new_run_id  # noqa: E402
 from runner.store.store import LOCAL, Store  # noqa: E402
@@ -51,10 +52,10 @@ def fill_index(folder: Path, runs: int, days: int) -> None:
 def write_log(store: Store, entries: int) -> str:
     """A run whose log has so many entries. Returns its id."""
     bundle = Bundle(store, new_run_id("digits", BEGAN - 86400))
-    bundle.log.append("submitted", {"job": "digits", "legs": [["train"]], "by": "me"})
+    bundle.log.append(Submitted("digits", (("train",),), by="me"))
     for step in range(1, entries):
         checkpoint = {"key": f"checkpoints/train/{step:09d}-1", "metrics": {"loss": 1 / step}, "best": False}
-        bundle.log.append("checkpoint", {"stage": "train", "step": step, "sha256": "0" * 64, **checkpoint})
+        bundle.log.append(CheckpointPublished("train", step, sha256="0" * 64, **checkpoint))
     bundle.write_spec(SPEC)
     bundle.index("digits", "succeeded", 60.0)
     return bundle.run_id

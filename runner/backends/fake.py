@@ -16,7 +16,8 @@ from runner.backends.base import ClientSide, DriverState
 from runner.backends.kind import Kind
 from runner.errors import UserCodeError
 from runner.record.bundle import Bundle
-from runner.record.failures import entry_of
+from runner.record.entries import LegDone, StageDone, StageFailed, StageResult, StageStarted
+from runner.record.failures import failed
 from runner.record.history import fence, fold
 from runner.spec.cluster import Cluster
 from runner.store.store import Store
@@ -62,20 +63,19 @@ class FakeBackend:
         for stage in view.legs[leg]:
             if view.stages[stage].state in ("done", "skipped"):
                 continue
-            self._bundle.log.append("stage-started", {"stage": stage, "attempt": attempt}, check)
+            self._bundle.log.append(StageStarted(stage, attempt), check)
             if stage in outcomes:
                 self._fail(stage, attempt, outcomes[stage])
                 return
-            done = {"stage": stage, "attempt": attempt, "result": {"fake": True}}
-            self._bundle.log.append("stage-done", done, check)
-        self._bundle.log.append("leg-done", {"leg": leg, "attempt": attempt}, check)
+            done = StageDone(stage, StageResult.from_json({"fake": True}), attempt)
+            self._bundle.log.append(done, check)
+        self._bundle.log.append(LegDone(leg, attempt), check)
         self._exit = "exit code 0"
 
     def _fail(self, stage: str, attempt: int, message: str | None) -> None:
         self._exit = "signal 9 (SIGKILL)" if message is None else "exit code 1"
         if message is not None:
-            error = entry_of(UserCodeError, message)
-            self._bundle.log.append("stage-failed", {"stage": stage, "attempt": attempt, "error": error})
+            self._bundle.log.append(StageFailed(stage, failed(UserCodeError, message), attempt))
 
     def observe(self) -> tuple[DriverState, str]:
         """The driver's state, and how it ended, in words."""

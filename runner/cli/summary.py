@@ -10,6 +10,7 @@ from rich.text import Text
 
 from runner.cli.console import Commands, place, print_table
 from runner.cli.tables import plain_table, state_text
+from runner.record.entries import StageResult
 from runner.record.history import RunState
 from runner.views import units
 from runner.views.progress import fit, outcome
@@ -60,21 +61,24 @@ def _facts(seen: RunSeen) -> list[Text]:
 
 
 def _of_stage(stage: StageSeen) -> list[tuple[str, str]]:
-    result = stage.result
-    facts: list[tuple[str, str]] = []
-    if "rows_in" in result:
-        counts = [f"{units.count(result.get(name) or 0)} {name}" for name in ("processed", "filtered", "quarantined")]
-        facts.append(("rows", f"{units.count(result['rows_in'] or 0)} in = {' + '.join(counts)}"))
-        if result.get("tasks_reused") and not result.get("skipped"):
-            of = f"{result['tasks_reused']} of {result.get('tasks')}"
-            facts.append(("reused", f"{of} tasks, which were done before"))
-        facts += [("note", note) for note in result.get("notes", ())]
+    facts = [] if stage.result is None else _of_result(stage.result)
     facts += [("data", f"{place(url)}: {units.things(rows, 'row')}") for url, rows in stage.data.values()]
     if stage.began_from is not None:
         run, step = stage.began_from
         facts.append(("began from", f"{run}, step {units.count(step)}"))
     facts += [("checkpoint", words) for words in _checkpoints(stage)]
     return facts + [("saved", f"{place(stage.artefacts)}/{name}") for name in stage.saved]
+
+
+def _of_result(result: StageResult) -> list[tuple[str, str]]:
+    if result.rows_in is None:
+        return []
+    parts = {"processed": result.processed, "filtered": result.filtered, "quarantined": result.quarantined}
+    counts = [f"{units.count(rows or 0)} {name}" for name, rows in parts.items()]
+    facts = [("rows", f"{units.count(result.rows_in)} in = {' + '.join(counts)}")]
+    if result.tasks_reused and not result.skipped:
+        facts.append(("reused", f"{result.tasks_reused} of {result.tasks} tasks, which were done before"))
+    return facts + [("note", note) for note in result.notes]
 
 
 def _checkpoints(stage: StageSeen) -> list[str]:

@@ -18,6 +18,7 @@ from runner.code.archive import pack_run
 from runner.errors import ApiError, StoreError
 from runner.record import trust
 from runner.record.bundle import CODE, LOCK, SPEC, Bundle, encoded
+from runner.record.entries import Submitted
 from runner.record.history import RunState
 from runner.record.index import LIVE, Doing, new_run_id
 from runner.record.trust import user
@@ -59,8 +60,7 @@ def write_bundle(prepared: Prepared, *, inline: bool) -> Bundle:
                 bundle.store.put(key, data)
             for key, manifest in prepared.facts.manifests.items():
                 bundle.store.put(key, manifest)
-            submitted = {"job": resolved.job.name, "legs": spec["legs"], "by": user(), "inline": inline}
-            submitted.update(sealed=sealed, signed=signed)
+            submitted = Submitted(resolved.job.name, prepared.plan.legs, user(), inline, sealed, signed)
             if kind_of(resolved.cluster).launches_early and not inline:
                 client_side(bundle).launch()
             where = "" if inline else place(bundle)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from runner.backends.local import liveness
@@ -12,7 +13,8 @@ from runner.code import packages, references
 from runner.plan.resolve import Resolved
 from runner.process import interrupts
 from runner.process.code_root import code_root_at
-from runner.record.failures import to_entry
+from runner.record.entries import AttemptBegan
+from runner.record.failures import Failure
 from runner.record.history import RunState
 from runner.record.receipt import end_run
 from runner.worker import processes
@@ -29,7 +31,7 @@ def run_inline(run: Run, resolved: Resolved) -> None:
     from runner.worker.scope import Scope
 
     log = run.bundle.log
-    log.append("supervisor", {**liveness.identity(run.bundle.held()), "inline": True})
+    log.append(replace(liveness.identity(run.bundle.held()), inline=True))
     processes.note_supervisor(run.id, os.getpid())
     lock = run.bundle.lock()
     if lock is not None:
@@ -39,7 +41,7 @@ def run_inline(run: Run, resolved: Resolved) -> None:
         engine = InlineEngine()
         try:
             for leg in range(len(run.view().legs)):
-                log.append("attempt", {"leg": leg, "attempt": 1})
+                log.append(AttemptBegan(leg, 1))
                 scope = Scope(resolved.store, run.id, leg, 1, Path(scratch), inline=True, job=resolved.job)
                 run_leg(scope, engine)
             state = RunState.SUCCEEDED
@@ -47,7 +49,7 @@ def run_inline(run: Run, resolved: Resolved) -> None:
             if isinstance(raised, KeyboardInterrupt) and interrupts.by_user():
                 state = RunState.CANCELLED
             else:
-                error = run.view().error or to_entry(references.as_ours(raised))
+                error = run.view().error or Failure.of(references.as_ours(raised))
             raise
         finally:
             engine.close()

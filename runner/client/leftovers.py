@@ -20,8 +20,9 @@ from runner.data.catalog import Catalog, data_key, manifest_key
 from runner.data.results import Results
 from runner.errors import DataError, InputError, RunNotFound, listed, suggest
 from runner.record.bundle import Bundle
+from runner.record.entries import Removed
 from runner.record.finding import find_run, unfinished
-from runner.record.history import REMOVED, RunState, View, fold
+from runner.record.history import RunState, View, fold
 from runner.record.index import INDEX, Index, begun_at, merged
 from runner.record.origin import Origin
 from runner.store.log import Entry
@@ -184,13 +185,13 @@ def _dataset(store: Store, name: str, version: str, alive: Living) -> Target:
     if versions is None:
         key = f"datasets/{name}"
         return Target("dataset", name, (key,), _size(store, [key]), "its log cannot be read")
-    chosen = [entry for entry in versions if entry.data["id"].startswith(version)]
-    ids = list(dict.fromkeys(entry.data["id"] for entry in chosen))
+    chosen = [entry for entry in versions if entry.data.id.startswith(version)]
+    ids = list(dict.fromkeys(entry.data.id for entry in chosen))
     if not ids or (version and len(ids) > 1):
-        shown = listed(dict.fromkeys(entry.data["id"][:12] for entry in versions))
+        shown = listed(dict.fromkeys(entry.data.id[:12] for entry in versions))
         raise DataError(f"version '{version}' fits {len(ids)}", allowed=shown, todo="give one of them", where=name)
-    kept = {entry.data["folder"] for entry in versions if entry.data["id"] not in ids}
-    folders = dict.fromkeys(entry.data["folder"] for entry in chosen if entry.data["folder"] not in kept)
+    kept = {entry.data.folder for entry in versions if entry.data.id not in ids}
+    folders = dict.fromkeys(entry.data.folder for entry in chosen if entry.data.folder not in kept)
     keys = [*(manifest_key(name, id) for id in ids), *(data_key(name, folder) for folder in folders)]
     shown = f"{name}@{ids[0][:12]}" if version else name
     kind = "version" if version else "dataset"
@@ -294,7 +295,7 @@ def _close(bundle: Bundle) -> None:
         _check_run(bundle.run_id, alive, view)
 
     if not bundle.is_given_up():
-        bundle.log.append(REMOVED, {}, still_over)
+        bundle.log.append(Removed(), still_over)
 
 
 # -- what nobody needs -----------------------------------------------------------------------------------------------
@@ -371,10 +372,10 @@ def _results(store: Store, before: float) -> list[Target]:
     catalog, recorded = Catalog(store), Results(store)
     found_versions = catalog.readable_versions()
     versions = {name: found for name, found in found_versions.items() if found is not None}
-    named = {entry.data.get("key") for entries in versions.values() for entry in entries}
+    named = {entry.data.key for entries in versions.values() for entry in entries}
     results, tasks = _by_folder(store, "results"), _by_folder(store, "tasks")
     old = {key for key, files in results.items() if key not in named and _newest(files) < before}
-    there = {(name, entry.data["id"]) for name, entries in versions.items() for entry in entries}
+    there = {(name, entry.data.id) for name, entries in versions.items() for entry in entries}
     unknown = found_versions.keys() - versions.keys()
     gone = {key for key in old if not any(_is_needed(record, there, unknown) for record in recorded.of_key(key))}
     needed = {record.get("tasks_of") for key in results if key not in gone for record in recorded.of_key(key)}
@@ -417,7 +418,7 @@ def _folder_target(kind: str, key: str, files: Iterable[Found], why: str) -> Tar
 
 
 def _folders(store: Store, recorded: Results, versions: Any, codes: list[str], before: float) -> list[Target]:
-    used = {(name, entry.data["folder"]) for name, entries in versions.items() for entry in entries}
+    used = {(name, entry.data.folder) for name, entries in versions.items() for entry in entries}
     with ThreadPoolExecutor(_THREADS) as threads:
         keys = [(code, task) for code in codes for task in recorded.tasks(code)]
         for record in threads.map(lambda each: recorded.task(*each), keys):

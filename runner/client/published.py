@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from runner.errors import DataError, listed, suggest
 from runner.plan.project import find_project
-from runner.store.log import Entry
 from runner.store.store import Store
 
 if TYPE_CHECKING:
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
 
     from runner.data.manifest import Manifest
     from runner.data.stream.stream import Stream
+    from runner.data.versions import Version
 
 
 def dataset(name: str, version: str | None = None, *, store: str | Store | None = None) -> Published:
@@ -44,11 +44,11 @@ def dataset(name: str, version: str | None = None, *, store: str | Store | None 
     return Published(opened, name, versions[-1] if version is None else _chosen(name, version, versions, opened))
 
 
-def _chosen(name: str, version: str, versions: Sequence[Entry], store: Store) -> Entry:
-    fits = {e.data["id"]: e for e in versions if e.data["id"].startswith(version) or e.data.get("run") == version}
+def _chosen(name: str, version: str, versions: Sequence[Version], store: Store) -> Version:
+    fits = {e.data.id: e for e in versions if e.data.id.startswith(version) or e.data.run == version}
     if len(fits) == 1 and version:
         return next(iter(fits.values()))
-    shown = [entry.data["id"][:12] for entry in versions]
+    shown = [entry.data.id[:12] for entry in versions]
     found = (
         f"version {version!r} fits {len(fits)} of dataset '{name}'" if fits else f"no version {version!r} of '{name}'"
     )
@@ -71,7 +71,7 @@ class Published:
 
     store: Store
     name: str
-    entry: Entry
+    entry: Version
 
     def __repr__(self) -> str:
         return f"<dataset {self.name} {self.version[:12]}: {self.rows:,} rows in {len(self.files)} files, {self.url}>"
@@ -79,17 +79,17 @@ class Published:
     @property
     def version(self) -> str:
         """Its id: the same data has the same, wherever it was made."""
-        return str(self.entry.data["id"])
+        return str(self.entry.data.id)
 
     @property
     def rows(self) -> int:
         """Rows of all files."""
-        return int(self.entry.data["rows"])
+        return int(self.entry.data.rows)
 
     @property
     def bytes(self) -> int:
         """Bytes of all files."""
-        return int(self.entry.data["bytes"])
+        return int(self.entry.data.bytes)
 
     @property
     def made(self) -> float:
@@ -99,7 +99,7 @@ class Published:
     @property
     def run(self) -> str | None:
         """The id of the run that made it."""
-        return self.entry.data.get("run")
+        return self.entry.data.run
 
     @cached_property
     def manifest(self) -> Manifest:
@@ -158,10 +158,10 @@ class Published:
         """
         from runner.data.results import Results
 
-        key = self.entry.data.get("key")
+        key = self.entry.data.key
         records = Results(self.store).of_key(key) if key else []
         made = [each for each in records if any(s["id"] == self.version for s in each["sinks"].values())]
-        record = next((each for each in made if each["run"] == self.entry.data.get("run")), made[0] if made else None)
+        record = next((each for each in made if each["run"] == self.entry.data.run), made[0] if made else None)
         if record is None:
             raise DataError(
                 f"no record of how version {self.version[:12]} of '{self.name}' was made",

@@ -24,6 +24,7 @@ from runner.plan.resolve import Resolved
 from runner.process import interrupts
 from runner.record import origin, trust
 from runner.record.code import unpack
+from runner.record.entries import Resumed
 from runner.record.history import RunState, View, fold, unchanged
 from runner.record.index import LIVE
 from runner.record.trust import user
@@ -137,31 +138,29 @@ def go_on(run: Run, resumption: Resumption) -> Run:
         InputError: somebody else has resumed or removed it since.
     """
     store, view, revision = run.bundle.store, resumption.view, resumption.revision
-    entry: dict[str, Any] = {"by": user(), "code": None}
+    event = Resumed(user(), again=tuple(resumption.again) or None)
     new_spec, new_code = None, None
     made: list[str] = []
-    if resumption.again:
-        entry["again"] = list(resumption.again)
     with _removed_if_refused(store, made):
         if revision is not None:
             spec = json.dumps(revision.spec, indent=1, sort_keys=True).encode()
-            entry["spec"] = _create_next(store, "spec-{}.json", spec, made)
-            new_spec = entry["spec"], spec
-            entry["changed"] = [dataclasses.asdict(line) for line in revision.lines]
+            new_spec = _create_next(store, "spec-{}.json", spec, made), spec
+            changed = [dataclasses.asdict(line) for line in revision.lines]
+            event = dataclasses.replace(event, spec=new_spec[0], changed=changed)
         if revision is not None and revision.code is not None:
-            entry["code"] = _create_next(store, "code-{}.zip", revision.code, made)
-            new_code = entry["code"], revision.code
+            new_code = _create_next(store, "code-{}.zip", revision.code, made), revision.code
+            event = dataclasses.replace(event, code=new_code[0])
         try:
             with origin.acting_on(run.bundle, resumption.sealed):
-                entry["sealed"] = origin.resealed(run.bundle, new_spec, new_code)
+                sealed = origin.resealed(run.bundle, new_spec, new_code)
         except FileNotFoundError:
             raise _removed(run) from None
-        entry["signed"] = trust.sign(run.id, entry["sealed"])
+        event = dataclasses.replace(event, sealed=sealed, signed=trust.sign(run.id, sealed))
     with interrupts.held():
         with _removed_if_refused(store, made):
             run.bundle.index(view.job, LIVE)  # first: a line that says so has the log looked at, whatever that says
-            _take_up(run, view, entry)
-        with origin.acting_on(run.bundle, entry["sealed"]):
+            _take_up(run, view, event)
+        with origin.acting_on(run.bundle, sealed):
             launch(run)
     return run
 
@@ -187,10 +186,10 @@ def _create_next(store: Store, name: str, data: bytes, made: list[str]) -> str:
     return key
 
 
-def _take_up(run: Run, view: View, entry: Mapping[str, Any]) -> None:
+def _take_up(run: Run, view: View, event: Resumed) -> None:
     """Write into the log that the run goes on; of two that would, one does."""
     try:
-        run.bundle.log.append("resumed", dict(entry), unchanged(view))
+        run.bundle.log.append(event, unchanged(view))
     except Fenced:
         found = fold(run.bundle.log.read())
         if found.removed:

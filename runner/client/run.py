@@ -17,8 +17,9 @@ from runner.errors import ApiError, Cause, Fenced, InputError, RunFailed, StoreE
 from runner.record import kept
 from runner.record import why as log_why
 from runner.record.bundle import Bundle
-from runner.record.failures import entry_of, from_entry
-from runner.record.history import REAPING, RunState, View, as_lost, end_of_lost, fold, unchanged
+from runner.record.entries import CancelAsked, Reaping
+from runner.record.failures import failed
+from runner.record.history import RunState, View, as_lost, end_of_lost, fold, unchanged
 from runner.record.kept import Checkpoint
 from runner.record.reading import Line, Tail
 from runner.record.reasons import Reason
@@ -81,12 +82,13 @@ class Run:
     @property
     def error(self) -> dict[str, Any] | None:
         """What failed: "class" and "cause" (as `runner.errors` has them), "message", "stage", "rank", "trace"."""
-        error = self.view().error
-        return None if error is None else {"stage": None, "rank": None, "trace": "", **error}
+        failure = self.view().error
+        return None if failure is None else failure.told()
 
     def results(self) -> dict[str, dict[str, Any]]:
         """Stage -> what it recorded at its end: counts, outputs, final metrics."""
-        return {stage.name: stage.result for stage in self.view().stages.values() if stage.result}
+        found = ((stage.name, stage.result) for stage in self.view().stages.values())
+        return {name: dict(result.raw) for name, result in found if result is not None and result.raw}
 
     def spec(self) -> dict[str, Any]:
         """The resolved job as JSON."""
@@ -249,7 +251,7 @@ class Run:
         view = view or self.view()
         if view.state is not RunState.SUCCEEDED and not view.is_complete:
             cause = Cause.CANCELLED if view.state is RunState.CANCELLED else None
-            raise from_entry(view.error or entry_of(RunFailed, f"the run {self.id} ended as {view.state}", cause))
+            raise (view.error or failed(RunFailed, f"the run {self.id} ended as {view.state}", cause)).to_error()
 
     def resume(self, **options: Any) -> Run:
         """Go on with the run; see `runner.resume` for what may be changed. Returns this run."""
@@ -274,7 +276,7 @@ class Run:
         if view.state.ended:
             return False
         if view.cancel is None:
-            self.bundle.log.append("cancel", {"by": by})
+            self.bundle.log.append(CancelAsked(by))
         self._machines.nudge(view)
         return True
 
@@ -302,7 +304,7 @@ class Run:
                 allowed="a run on a Kubernetes that is gone", todo="cancel it without --gone", where=self.id,
             )  # fmt: skip
         words = f"{by} says that its cluster {address} is gone"
-        end_run(self.bundle, RunState.CANCELLED, entry_of(RunFailed, words, Cause.CANCELLED), {"unknown": words})
+        end_run(self.bundle, RunState.CANCELLED, failed(RunFailed, words, Cause.CANCELLED), {"unknown": words})
         return fold(self.bundle.log.read())
 
     def reap(self) -> View:
@@ -315,9 +317,9 @@ class Run:
             if view.state is not RunState.LOST:
                 return view
             try:
-                claim = self.bundle.log.append(REAPING, {}, unchanged(view)).number
+                claim = self.bundle.log.append(Reaping(), unchanged(view)).number
                 remains = self._machines.remove()
-                state, error = end_of_lost(view, view.error or {})
+                state, error = end_of_lost(view, view.error or failed(RunFailed, "the run was lost"))
                 end_run(self.bundle, state, error, remains, check=functools.partial(_check_last_claim, claim))
             except Fenced:  # another client is at it, too: what it removes must not be of a run that goes on already
                 self._await_end(REAP_S)
@@ -369,7 +371,7 @@ class Run:
 
 def _check_last_claim(claim: int, entries: list[Entry]) -> None:
     """Of several clients that end a lost run the last one that began does it, when it has removed what is left."""
-    if any(entry.kind == REAPING and entry.number > claim for entry in entries):
+    if any(isinstance(entry.event, Reaping) and entry.number > claim for entry in entries):
         raise Fenced("another client has begun to end the run")
 
 

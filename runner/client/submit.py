@@ -17,7 +17,7 @@ from runner.code import isolation
 from runner.errors import ApiError, InputError
 from runner.plan.resolve import Resolved
 from runner.process import interrupts
-from runner.record.failures import amended, to_entry
+from runner.record.failures import Failure
 from runner.record.history import RunState, fold
 from runner.record.receipt import end_run
 from runner.spec.job import Cluster, Job
@@ -131,6 +131,6 @@ def launch(run: Run, inline: Resolved | None = None) -> None:
             with interrupts.held():
                 run.launch()
         except (ApiError, InputError) as error:  # a supervisor that has come up all the same finds that end, and leaves
-            told = amended(to_entry(error), before="no supervisor could be started")
+            told = Failure.of(error).amended(before="no supervisor could be started")
             end_run(run.bundle, RunState.FAILED, told, {})
             raise

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from runner.backends.base import DriverState
 from runner.errors import StageTimeout, WorkerLost
-from runner.record.failures import entry_of, is_a
+from runner.record.failures import Failure, failed, is_a
 from runner.record.history import EVICTED, LOST, RunState, StageView, View
 
 #: Seconds that a driver may take to exit after it recorded its leg's end.
@@ -68,7 +67,7 @@ class End:
     """Clean up, write the receipt and leave."""
 
     state: RunState
-    error: dict[str, Any] | None = None
+    error: Failure | None = None
 
 
 @dataclass(frozen=True)
@@ -106,7 +105,7 @@ def decide(view: View, seen: Observation, timeouts: dict[str, float] | None = No
         return StopDriver("did not exit") if over else Wait()
     again = seen.loss == EVICTED or (seen.loss == LOST and view.tries < MOST_TRIES)
     if view.error is not None:
-        of_machine = is_a(view.error, WorkerLost) or view.error.get("stage") is None  # or of the driver itself
+        of_machine = is_a(view.error, WorkerLost) or view.error.stage is None  # or of the driver itself
         if again and of_machine:
             return StartAttempt(view.leg, view.attempt + 1, seen.loss)
         return End(RunState.FAILED, view.error)
@@ -120,10 +119,10 @@ def decide(view: View, seen: Observation, timeouts: dict[str, float] | None = No
     return StartAttempt(view.leg, view.attempt + 1)
 
 
-def lost_error(view: View, how: str) -> dict[str, Any]:
+def lost_error(view: View, how: str) -> Failure:
     """The error of a run whose driver ended without a word."""
     stage = next((s.name for s in view.stages.values() if s.state == "running"), None)
-    return entry_of(WorkerLost, f"the driver ended without a result: {how}", stage=stage)
+    return failed(WorkerLost, f"the driver ended without a result: {how}", stage=stage)
 
 
 def _late_stage(view: View, now: float, timeouts: dict[str, float]) -> StageView | None:
@@ -134,6 +133,6 @@ def _late_stage(view: View, now: float, timeouts: dict[str, float]) -> StageView
     return None
 
 
-def _timeout_error(view: View, stage: StageView, timeouts: dict[str, float]) -> dict[str, Any]:
+def _timeout_error(view: View, stage: StageView, timeouts: dict[str, float]) -> Failure:
     limit = timeouts[stage.name]
-    return entry_of(StageTimeout, f"stage '{stage.name}' took longer than its timeout_s={limit:g}", stage=stage.name)
+    return failed(StageTimeout, f"stage '{stage.name}' took longer than its timeout_s={limit:g}", stage=stage.name)

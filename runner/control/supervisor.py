@@ -11,8 +11,8 @@ import signal
 import sys
 import time
 import traceback
+from dataclasses import replace
 from types import FrameType
-from typing import Any
 
 from runner.backends.base import Backend, DriverState
 from runner.backends.local import liveness
@@ -22,11 +22,13 @@ from runner.errors import Fenced, RunnerError, internal
 from runner.process.private import argument_of
 from runner.process.wakeup import Wakeup
 from runner.record.bundle import Bundle
-from runner.record.failures import amended, to_entry
+from runner.record.entries import AttemptBegan, CancelAsked, Failing, Prepared, SupervisorBegan, SupervisorFailed
+from runner.record.failures import Failure
 from runner.record.history import RunState, View, fold, unchanged
 from runner.record.index import LIVE, Doing
 from runner.record.receipt import end_run
 from runner.record.shipping import Shipper
+from runner.store.events import Event
 from runner.store.retry import PATIENCE_S, Retry
 from runner.store.store import Store
 from runner.untrusted import logger
@@ -77,7 +79,7 @@ class Supervisor:
             liveness.release(self.bundle.held())
 
     def _take_up(self) -> None:
-        self._number = self.bundle.log.append("supervisor", liveness.identity(self.bundle.held())).number
+        self._number = self.bundle.log.append(liveness.identity(self.bundle.held())).number
         begun = fold(self.bundle.log.read())
         if begun.attempt_open or begun.error is not None:
             self.backend.attach(begun.leg, begun.attempt)
@@ -91,7 +93,7 @@ class Supervisor:
         if view.supervisor_number > self._number:
             return self._stand_by(view)
         if self._interrupted is not None and view.cancel is None and not view.state.ended:
-            self.bundle.log.append("cancel", {"by": self._interrupted})
+            self.bundle.log.append(CancelAsked(self._interrupted))
             return None
         self._show(view)
         observed = self._observation(view, *seen)
@@ -114,10 +116,10 @@ class Supervisor:
         self.backend.wait(LOOK_S)
         return view.state if view.state.ended else None
 
-    def _record(self, view: View, kind: str, data: dict[str, Any]) -> bool:
+    def _record(self, view: View, event: Event) -> bool:
         """Add an entry that was decided on `view`. Returns False if anything has come after that: decide again."""
         try:
-            self.bundle.log.append(kind, data, unchanged(view))
+            self.bundle.log.append(event, unchanged(view))
         except Fenced:
             return False
         return True
@@ -147,11 +149,11 @@ class Supervisor:
 
     def _act(self, view: View, action: Action) -> None:
         if isinstance(action, StartAttempt):
-            because = {"because": action.because, "causes": self.backend.causes()} if action.because else {}
-            if self._record(view, "attempt", {"leg": action.leg, "attempt": action.attempt, **because}):
+            causes = tuple(self.backend.causes()) if action.because else ()
+            if self._record(view, AttemptBegan(action.leg, action.attempt, action.because, causes)):
                 self._start(action.leg, action.attempt)
         elif isinstance(action, Prepare):
-            if self._record(view, "prepared", {"leg": action.leg}):
+            if self._record(view, Prepared(action.leg)):
                 self.backend.prepare(action.leg)
         elif isinstance(action, StopDriver):
             self.backend.stop(STOP_GRACE_S)
@@ -166,11 +168,12 @@ class Supervisor:
     def _end(self, view: View, action: End) -> RunState | None:
         """Save the last logs, clean up, write the receipt. The receipt comes last: it says that all of it is done."""
         self._ship_the_rest()
-        fresh = action.state is RunState.FAILED and view.failing is None
-        error = _with_causes(action.error, self._causes(view)) if fresh and action.error is not None else action.error
-        # What failed is seen only now; a supervisor that goes on from here would begin another attempt.
-        if fresh and not self._record(view, "failing", {"error": error}):
-            return None
+        error = action.error
+        if error is not None and action.state is RunState.FAILED and view.failing is None:
+            error = _with_causes(error, self._causes(view))
+            # What failed is seen only now; a supervisor that goes on from here would begin another attempt.
+            if not self._record(view, Failing(error)):
+                return None
         asked = time.time()
         remains = self.backend.clean()
         asked = remains.pop("asked_at", asked)
@@ -189,9 +192,9 @@ class Supervisor:
             Shipper(spool, self.bundle).ship()
 
 
-def _with_causes(error: dict[str, Any], causes: list[str]) -> dict[str, Any]:
+def _with_causes(error: Failure, causes: list[str]) -> Failure:
     """The driver says what it saw (a lost connection), the machines why."""
-    return {**amended(error, causes=causes), "causes": causes} if causes else error
+    return replace(error.amended(causes=causes), causes=tuple(causes)) if causes else error
 
 
 def main(argv: list[str]) -> int:
@@ -226,14 +229,14 @@ def _failed(bundle: Bundle, error: RunnerError, supervisor: Supervisor | None, *
     Returns:
         The exit code: 0 ends a Job.
     """
-    told = to_entry(error)
-    trace = told["trace"] or "".join(traceback.format_exception(error))
-    bundle.log.append("supervisor-error", {**told, "trace": trace[-4000:]})
+    told = Failure.of(error)
+    trace = told.trace or "".join(traceback.format_exception(error))
+    bundle.log.append(SupervisorFailed(told.message, told.name, trace[-4000:], parts=told.parts, named=told.named))
     errors = 0
     for entry in reversed(bundle.log.read()):
-        if entry.kind not in ("supervisor", "supervisor-error"):
+        if not isinstance(entry.event, SupervisorBegan | SupervisorFailed):
             break
-        errors += entry.kind == "supervisor-error"
+        errors += isinstance(entry.event, SupervisorFailed)
     if again and errors < MOST_ERRORS:
         return 1
     try:
@@ -241,7 +244,7 @@ def _failed(bundle: Bundle, error: RunnerError, supervisor: Supervisor | None, *
     except Exception as refused:  # whatever it was that failed may fail here too, and the run must end all the same
         remains = {"unknown": f"{type(refused).__name__}: {refused}"}
     often = f" {errors} times in a row" if errors > 1 else ""
-    end_run(bundle, RunState.FAILED, amended(told, before=f"its supervisor failed{often}"), remains)
+    end_run(bundle, RunState.FAILED, told.amended(before=f"its supervisor failed{often}"), remains)
     return 0 if again else 1
 
 

@@ -21,10 +21,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from runner.data.record_shapes import VERSIONS
-from runner.data.versions import REMOVED, RESTORED, History
+from runner.data.versions import VERSIONS, History, Version, VersionMade, VersionsRemoved, VersionsRestored
 from runner.errors import UNREADABLE, DataError, listed, suggest
-from runner.store.log import Entry, Log
+from runner.store.events import Event
+from runner.store.log import Log
 from runner.store.store import LOCAL, Store
 from runner.untrusted.names import DATASET, FOLDER, VERSION
 from runner.untrusted.skipped import readable
@@ -59,20 +59,19 @@ class Catalog:
         """The folders that may be datasets', sorted. Definitions may lie beside, where the store is a project."""
         return [name for name in self.store.list("datasets") if DATASET.fits(name)]
 
-    def all_versions(self) -> dict[str, list[Entry]]:
+    def all_versions(self) -> dict[str, list[Version]]:
         """The datasets that have been published, sorted by name, with their versions as `versions` gives them."""
         return {name: found for name, found in self.readable_versions().items() if found}
 
-    def readable_versions(self) -> dict[str, list[Entry] | None]:
+    def readable_versions(self) -> dict[str, list[Version] | None]:
         """The folders that may be datasets' with their versions; None where they cannot be read, which is said."""
         names = self.folders()
         with ThreadPoolExecutor(_THREADS) as threads:
             found = threads.map(lambda name: readable(lambda: self.versions(name), None), names)
             return dict(zip(names, found, strict=True))
 
-    def versions(self, name: str) -> list[Entry]:
-        """Oldest first, without those that were removed; `data` has id, folder, rows, bytes, files, key (of the
-        result), bytes_in, stage and run.
+    def versions(self, name: str) -> list[Version]:
+        """Oldest first, without those that were removed.
 
         Takes as many requests for a thousand versions as for one: the summary has all but the last few.
         """
@@ -91,7 +90,7 @@ class Catalog:
     def latest(self, name: str) -> Manifest | None:
         """The newest version, or None if the dataset has never been published."""
         versions = self.versions(name)
-        return self.manifest(name, versions[-1].data["id"]) if versions else None
+        return self.manifest(name, versions[-1].data.id) if versions else None
 
     def manifest(self, name: str, id: str) -> Manifest:
         """A version by its id, with `base` at where this store's data lies.
@@ -102,7 +101,7 @@ class Catalog:
         try:
             stored = self._stored(manifest_key(name, id))
         except FileNotFoundError:
-            known = [version.data["id"] for version in self.versions(name)]
+            known = [version.data.id for version in self.versions(name)]
             raise DataError(
                 f"the dataset '{name}' has no version {id}", allowed=listed(known[-5:]),
                 todo=suggest(name, self.names()) or "make it again", where=f"store {self.store.url}",
@@ -151,37 +150,36 @@ class Catalog:
             folder: of its shards, below the dataset's.
         """
         folder = self.write_manifest(name, manifest, folder)
-        facts = {"folder": folder, "rows": manifest.rows, "bytes": manifest.bytes, "files": len(manifest.shards)}
-        self.publish_version(name, {**record, "id": manifest.id, **facts})
+        made = VersionMade(manifest.id, folder, manifest.rows, manifest.bytes, len(manifest.shards), **record)
+        self.publish_version(name, made)
 
-    def publish_version(self, name: str, facts: Mapping[str, Any]) -> None:
-        """As `publish`, for a manifest that is there already; `facts` has id, folder, rows, bytes and files."""
+    def publish_version(self, name: str, made: VersionMade) -> None:
+        """As `publish`, for a manifest that is there already."""
         history = self._history(name)
-        versions = history.versions
-        shown = ("id", "folder")  # equal data is in another folder where files of the first were lost
-        if not versions or any(versions[-1].data[each] != facts[each] for each in shown):
-            self._append(name, history, "version", dict(facts))
+        newest = history.versions[-1].data if history.versions else None
+        # Equal data is in another folder where files of the first were lost.
+        if newest is None or (newest.id, newest.folder) != (made.id, made.folder):
+            self._append(name, history, made)
         self.show_newest(name)
 
-    def retract(self, name: str, ids: Sequence[str]) -> list[Entry]:
+    def retract(self, name: str, ids: Sequence[str]) -> list[Version]:
         """Say that versions are gone, before they go: from then on nobody finds them. Returns what was said of them."""
         history = self._history(name)
-        gone = [version for version in history.versions if version.data["id"] in ids]
-        self._append(name, history, REMOVED, {"ids": list(ids)})
+        gone = [version for version in history.versions if version.data.id in ids]
+        self._append(name, history, VersionsRemoved(tuple(ids)))
         self.show_newest(name)
         return gone
 
-    def restore(self, name: str, versions: Iterable[Entry]) -> None:
+    def restore(self, name: str, versions: Iterable[Version]) -> None:
         """Take back that they are gone: each has its old place again."""
-        told = [{"number": each.number, "at": each.at, "data": each.data} for each in versions]
-        self._append(name, self._history(name), RESTORED, {"versions": told})
+        self._append(name, self._history(name), VersionsRestored(tuple(versions)))
         self.show_newest(name)
 
-    def _append(self, name: str, history: History, kind: str, data: dict[str, Any]) -> None:
-        history.log.append(kind, data)
+    def _append(self, name: str, history: History, event: Event) -> None:
+        history.log.append(event)
         for entry in history.log.read():
             history.add(entry)
-        self.store.put(_summary_key(name), json.dumps(history.summary(), sort_keys=True).encode())
+        self.store.put(_summary_key(name), json.dumps(history.summary().to_json(), sort_keys=True).encode())
 
     def show_newest(self, name: str) -> None:
         """Lead ``data`` to the newest version, where the store is a disk: whoever lists it sees that one alone.
@@ -196,17 +194,17 @@ class Catalog:
 
     def _newest_folder(self, name: str) -> str:
         versions = self.versions(name)
-        return str(versions[-1].data["folder"]) if versions else ""
+        return versions[-1].data.folder if versions else ""
 
     def _log(self, name: str) -> Log:
         return Log(self.store, f"datasets/{DATASET(name)}/_log", VERSIONS)
 
     def publish_versions(self, record: Mapping[str, Any]) -> None:
         """Make every sink of a result the newest version of its dataset: publishes, and repairs what a crash left."""
-        facts = {name: record.get(name) for name in ("key", "stage", "run", "bytes_in")}
+        by = [record.get(name) for name in ("key", "stage", "run", "bytes_in")]
         for sink in record["sinks"].values():
-            shown = {name: sink[name] for name in ("id", "folder", "rows", "bytes", "files")}
-            self.publish_version(sink["dataset"], {**facts, **shown})
+            shown = [sink[name] for name in ("id", "folder", "rows", "bytes", "files")]
+            self.publish_version(sink["dataset"], VersionMade(*shown, *by))
 
 
 def _summary_key(name: str) -> str:

@@ -1,4 +1,4 @@
-"""What the log of a dataset, and the records of results and tasks, hold, by shape; see `shapes`.
+"""What the records of results and tasks hold, by shape; see `shapes`.
 
 Only fields that are used of a record that others may have written are named.
 """
@@ -28,26 +28,6 @@ from runner.untrusted.shapes import (
 
 _dataset, _file, _folder, _run = named(DATASET), named(FILE), named(FOLDER), named(RUN_ID)
 _rows = whole(-1)  # of lines that nobody has counted -1
-
-_version = record(
-    {"id": named(VERSION), "folder": _folder, "rows": _rows, "bytes": count, "files": count},
-    {"key": maybe(named(RESULT)), "stage": maybe(text), "run": maybe(_run), "bytes_in": maybe(number(-1.0))},
-)
-_versions = several(record({"number": count, "at": moment, "data": _version}))
-#: Kind of an entry in a dataset's log -> its data.
-VERSIONS: Mapping[str, Shape] = {
-    "version": _version,
-    "removed": record({"ids": several(named(VERSION))}),
-    "restored": record({"versions": _versions}),
-}
-
-#: `_summary.json` of a dataset.
-SUMMARY = record(
-    {
-        "number": count, "mark": text,
-        "versions": _versions,
-    }
-)  # fmt: skip
 
 _SINK = record(
     {

@@ -25,7 +25,20 @@ from runner.errors import Fenced, StoreError, WorkerLost
 from runner.process.private import argument_of
 from runner.record.bundle import Bundle
 from runner.record.code import unpack
-from runner.record.failures import entry_of, to_entry
+from runner.record.entries import (
+    AttemptBegan,
+    DriverBegan,
+    DriverFailed,
+    DriverLeft,
+    Ended,
+    LegDone,
+    Resumed,
+    StageDone,
+    StageFailed,
+    StageResult,
+    StageStarted,
+)
+from runner.record.failures import Failure, failed
 from runner.record.history import fence, fold
 from runner.record.shipping import Shipper
 from runner.spec.job import Stage
@@ -71,9 +84,8 @@ def main(argv: list[str]) -> int:
         return 1 if isinstance(left, Fenced) else 128 + signal.SIGTERM
     except Exception as error:
         _log.error("the driver failed", exc_info=error)
-        at = {"leg": argument["leg"], "attempt": argument["attempt"]}
         with contextlib.suppress(Fenced):  # its end is told by whoever fenced it
-            bundle.log.append("driver-failed", {**at, "error": describe(error)}, fenced)
+            bundle.log.append(DriverFailed(argument["leg"], argument["attempt"], describe(error)), fenced)
         return 1
 
 
@@ -105,7 +117,7 @@ def _drive(argument: dict[str, Any], store: Store, bundle: Bundle, scratch: Path
         shipper.close()
         if parent is None:
             with contextlib.suppress(Fenced):
-                scope.record("driver-left", leg=scope.leg, attempt=scope.attempt)
+                scope.record(DriverLeft(scope.leg, scope.attempt))
         if parent is not None and os.getppid() != parent:
             _end_without_supervisor(scope)
 
@@ -124,14 +136,15 @@ def _is_first(bundle: Bundle, leg: int, attempt: int) -> bool:
 
     def alone(entries: list[Entry]) -> None:
         fence(leg, attempt)(entries)
-        if any(e.kind == "driver" and (e.data["leg"], e.data["attempt"]) == (leg, attempt) for e in entries):
+        began = [entry.event for entry in entries if isinstance(entry.event, DriverBegan)]
+        if any((event.leg, event.attempt) == (leg, attempt) for event in began):
             raise Fenced(f"attempt {attempt} has had its driver")
 
     deadline = time.monotonic() + BEGIN_S
     while not _is_decided(bundle.log.read(), leg, attempt) and time.monotonic() < deadline:
         time.sleep(LOG_LOOK_S)  # machines may come before the attempt that they are for
     try:
-        bundle.log.append("driver", {"leg": leg, "attempt": attempt, "host": os.uname().nodename}, alone)
+        bundle.log.append(DriverBegan(leg, attempt, os.uname().nodename), alone)
     except Fenced as error:
         _log.warning("leaving: %s", error)
         return False
@@ -142,10 +155,11 @@ def _is_decided(entries: list[Entry], leg: int, attempt: int) -> bool:
     """Whether the attempt has begun (and may be over), or never will."""
     begun = ended = False
     for entry in entries:
-        if entry.kind == "attempt":
-            begun = begun or (entry.data["leg"], entry.data["attempt"]) >= (leg, attempt)
-        elif entry.kind in ("ended", "resumed"):
-            ended = entry.kind == "ended"
+        event = entry.event
+        if isinstance(event, AttemptBegan):
+            begun = begun or (event.leg, event.attempt) >= (leg, attempt)
+        elif isinstance(event, Ended | Resumed):
+            ended = isinstance(event, Ended)
     return begun or ended
 
 
@@ -192,32 +206,32 @@ def run_leg(scope: Scope, engine: stages.Engine) -> bool:
             continue
         if not _run_stage(scope, engine, by_name[name]):
             return False
-    scope.record("leg-done", leg=scope.leg, attempt=scope.attempt)
+    scope.record(LegDone(scope.leg, scope.attempt))
     return True
 
 
 def _run_stage(scope: Scope, engine: stages.Engine, stage: Stage) -> bool:
-    scope.record("stage-started", stage=stage.name, attempt=scope.attempt)
+    scope.record(StageStarted(stage.name, scope.attempt))
     started = time.monotonic()
     try:
         result = stages.run(stage, scope, engine)
     except (Stopped, KeyboardInterrupt, Fenced):
         raise
     except BaseException as error:
-        scope.record("stage-failed", stage=stage.name, attempt=scope.attempt, error=describe(error))
+        scope.record(StageFailed(stage.name, describe(error), scope.attempt))
         if scope.inline:
             raise
         if not isinstance(error, Exception):
             raise
         return False
     result.setdefault("seconds", round(time.monotonic() - started, 3))
-    scope.record("stage-done", stage=stage.name, attempt=scope.attempt, result=result)
+    scope.record(StageDone(stage.name, StageResult.from_json(result), scope.attempt))
     return True
 
 
-def describe(error: BaseException) -> dict[str, Any]:
+def describe(error: BaseException) -> Failure:
     """An error as the log keeps it."""
-    return to_entry(references.as_ours(error))
+    return Failure.of(references.as_ours(error))
 
 
 def _end_without_supervisor(scope: Scope) -> None:
@@ -228,7 +242,7 @@ def _end_without_supervisor(scope: Scope) -> None:
     view = fold(scope.bundle.log.read())
     left = processes.end_all(scope.run_id, grace_s=2.0, below=True, from_inside=True)
     remains = {"processes": left, "scratch_folders": int(processes.remove_scratch(scope.run_id))}
-    error = entry_of(WorkerLost, "the supervisor of the run was killed; the driver ended the run")
+    error = failed(WorkerLost, "the supervisor of the run was killed; the driver ended the run")
     end_run(scope.bundle, *end_of_lost(view, error), remains)
 
 

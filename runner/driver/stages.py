@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from runner.backends.registry import kind_of_run
 from runner.code import extras
 from runner.record.bundle import Bundle
+from runner.record.entries import DatasetMade
 from runner.spec import wire
 from runner.spec.job import Dataset, Prep, Stage, Train
 from runner.train.gang.base import Gang
@@ -87,7 +88,7 @@ def make_sources(stage: Stage, scope: Scope, engine: Engine) -> None:
 
         with _lazy_pool(engine, stage.name, (1, 1), scope) as pool:
             made = run_make(name, dataset, scope, pool)
-        scope.record("dataset-made", name=name, **made)
+        scope.record(DatasetMade(name, **made))
 
 
 def _definition(reference: str | Dataset, scope: Scope) -> tuple[str, Dataset | None]:

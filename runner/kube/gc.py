@@ -15,7 +15,8 @@ from urllib.parse import urlsplit
 from runner.errors import StoreError
 from runner.kube import client, names, pods
 from runner.kube.client import Kube, KubeError
-from runner.record.bundle import GIVEN_UP, Bundle
+from runner.record.bundle import Bundle
+from runner.record.entries import GivenUp
 from runner.record.history import fold
 from runner.record.index import Index
 from runner.store.store import Store
@@ -173,7 +174,7 @@ def by_log(options: Mapping[str, Any], scheme: str | None = None) -> Callable[[s
                 return "nobody" if any(Index(store).newest_ids()) else "unknown"
         except StoreError:
             return "unknown"
-        if entries[0].kind == GIVEN_UP:
+        if isinstance(entries[0].event, GivenUp):
             return "ended"  # before it had begun
         return "ended" if fold(entries).state.ended else "working"
 

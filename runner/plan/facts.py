@@ -117,7 +117,7 @@ def _published_facts(name: str, catalog: Catalog) -> DataFacts:
     if not versions:
         return DataFacts(None)
     last = versions[-1].data
-    return DataFacts(last["id"], last["rows"], last["bytes"], last["files"])
+    return DataFacts(last.id, last.rows, last.bytes, last.files)
 
 
 def _result_facts(
@@ -168,5 +168,5 @@ def _from_result(result: dict[str, Any], name: str) -> DataFacts:
 def _previous(stage: Prep, catalog: Catalog) -> float | None:
     """Bytes out per byte in of the last result under the same sinks."""
     versions = [v.data for name in stage.sinks.values() for v in catalog.versions(name)[-1:]]
-    bytes_in = max((v.get("bytes_in") or 0 for v in versions), default=0)
-    return sum(v["bytes"] for v in versions) / bytes_in if bytes_in else None
+    bytes_in = max((v.bytes_in or 0 for v in versions), default=0)
+    return sum(v.bytes for v in versions) / bytes_in if bytes_in else None

@@ -24,9 +24,7 @@ def nearest(catalog: Catalog, datasets: Iterable[str], now: Mapping[str, Any], p
         now: as a record would have it: code, config, settings, inputs.
         present: the dependencies as they are.
     """
-    keys = [
-        version.data.get("key") for name in datasets for version in reversed(catalog.versions(name)[-_MOST_VERSIONS:])
-    ]
+    keys = [version.data.key for name in datasets for version in reversed(catalog.versions(name)[-_MOST_VERSIONS:])]
     records = [record for key in dict.fromkeys(filter(None, keys)) for record in Results(catalog.store).of_key(key)]
     found = [(list(differences(record, now, present)), record) for record in records]
     if not found:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from runner.backends.registry import kind_of
+from runner.record.entries import NearlyDone
 from runner.worker.scope import Scope
 
 COUNTS = ("rows_in", "processed", "filtered", "quarantined", "bytes_in")
@@ -47,7 +48,7 @@ class Progress:
         left_s = seconds_left(self._done - self._before, self._total - self._done, self._told - self._began)
         if left_s is not None and left_s < self._lead_s:
             self._lead_s = 0.0
-            self._scope.record("nearly-done", stage=self._stage, left_s=round(left_s, 1))
+            self._scope.record(NearlyDone(self._stage, round(left_s, 1)))
 
     def _count(self, record: Mapping[str, Any]) -> None:
         self._done += 1

@@ -62,7 +62,7 @@ class TaskRecords:
             folders = list(dict.fromkeys(wanted.values()))
             found[key] = self._listed(threads, name, folders)
             if not wanted.keys() <= found[key].keys():
-                versions = {version.data["folder"] for version in self._catalog.versions(name)}
+                versions = {version.data.folder for version in self._catalog.versions(name)}
                 found[key] |= self._listed(threads, name, sorted(versions - set(folders)))
         return found
 

@@ -24,8 +24,9 @@ from pathlib import Path
 from typing import Any
 
 from runner.errors import StoreBroken, StoreError
-from runner.record import entries, index, trust
+from runner.record import entries, index, run_spec, trust
 from runner.record.endings import Ending
+from runner.record.entries import GivenUp, Resumed, Submitted
 from runner.record.index import Doing, IndexLine
 from runner.store.log import Entry, Log
 from runner.store.store import LOCAL, Store
@@ -33,8 +34,6 @@ from runner.untrusted import shapes
 from runner.untrusted.names import ARTEFACT, ATTEMPT, OFFSET, RUN_ID, SPEC_FILE, STAGE, STEP, WRITER
 from runner.untrusted.skipped import skipped
 
-#: The first and only entry of a run that was given up before it existed.
-GIVEN_UP = "given-up"
 SPEC, CODE, LOCK = "spec.json", "code.zip", "packages.lock"
 #: Bytes that are read, at most, of what is recorded in words, and of a segment (a `Shipper` writes 1 MiB).
 WORDS_BYTES, SEGMENT_BYTES = 1 << 20, 16 << 20
@@ -65,7 +64,7 @@ class Bundle:
         self.sealed: trust.Seal = dict(sealed or {})
         self.run_id = RUN_ID(run_id)
         self.store = store.sub(self.run_id)
-        self.log = Log(self.store, "log", entries.ENTRIES)
+        self.log = Log(self.store, "log", entries.KINDS)
 
     def __repr__(self) -> str:
         return f"Bundle({self.store.url!r})"
@@ -91,7 +90,7 @@ class Bundle:
             StoreBroken: it is no spec.
         """
         key = SPEC_FILE(key or self.newest_spec())
-        spec: dict[str, Any] = shapes.read(self.read_sealed(key), entries.SPEC, self.store.path(key))
+        spec: dict[str, Any] = shapes.read(self.read_sealed(key), run_spec.SPEC, self.store.path(key))
         return spec
 
     def known_spec(self) -> dict[str, Any]:
@@ -124,7 +123,7 @@ class Bundle:
             found = self.store.get(CLUSTER, WORDS_BYTES)
         except FileNotFoundError:
             return {}
-        cluster: dict[str, str] = shapes.read(found, entries.CLUSTER, self.store.path(CLUSTER))
+        cluster: dict[str, str] = shapes.read(found, run_spec.CLUSTER, self.store.path(CLUSTER))
         return cluster
 
     def newest_code(self) -> str:
@@ -139,8 +138,9 @@ class Bundle:
         sealed = [key for key in self.sealed if key.startswith(what)]
         if sealed:
             return sealed[0]
-        brought = [e.data[what] for e in self.log.read() if e.kind == "resumed" and e.data.get(what)]
-        return str(brought[-1]) if brought else ""
+        events = [entry.event for entry in self.log.read() if isinstance(entry.event, Resumed)]
+        brought = [event.code if what == "code" else event.spec for event in events]
+        return next(filter(None, reversed(brought)), "")
 
     def host(self, stage: str, attempt: int, writer: str, host: str) -> None:
         """Record where a process of a stage runs."""
@@ -222,16 +222,16 @@ class Bundle:
         """Show the run as `state`; the line that was there before goes."""
         index.show(self.root, IndexLine(self.run_id, job, state, seconds, doing))
 
-    def submit(self, data: dict[str, Any]) -> None:
+    def submit(self, submitted: Submitted) -> None:
         """Write the log's first entry, from which on the run exists. Raises StoreError if it has been given up."""
-        self.log.append("submitted", data, self._check_empty)
+        self.log.append(submitted, self._check_empty)
 
     def give_up(self) -> bool:
         """Remove a run that does not exist yet, for good: whoever would still submit it finds the log's first entry
         taken. Returns False if it exists after all.
         """
         try:
-            self.log.append(GIVEN_UP, {}, self._check_empty)
+            self.log.append(GivenUp(), self._check_empty)
         except StoreError:
             if not self.is_given_up():
                 return False
@@ -244,7 +244,7 @@ class Bundle:
     def is_given_up(self) -> bool:
         """Whether the run never came to exist."""
         entries = self.log.read()
-        return not entries or entries[0].kind == GIVEN_UP
+        return not entries or isinstance(entries[0].event, GivenUp)
 
     def _check_empty(self, entries: list[Entry]) -> None:
         if entries:

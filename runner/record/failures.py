@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Annotated, Any
 
 from runner.errors import (
     ApiError,
@@ -32,6 +33,7 @@ from runner.errors import (
     WorkerAway,
     WorkerLost,
 )
+from runner.untrusted.typed import Key, Record, sparse
 from runner.untrusted.visible import visible
 
 #: The classes by the names under which a log keeps them; what is not here is kept as its nearest base.
@@ -48,14 +50,120 @@ _CAUSES = frozenset(map(str, Cause))
 _LONGEST, _KEPT = 200_000, 90_000
 
 
-def entry_of(kind: type[RunnerError], message: str, cause: Cause | None = None, **more: Any) -> dict[str, Any]:
-    """What a log keeps of an error that nothing raised: "class", "cause", "message", "trace", "rank".
+@dataclass(frozen=True)
+class Parts(Record):
+    """An error that says what was found, what is allowed, what to do and where."""
+
+    found: str
+    allowed: str = ""
+    todo: str = ""
+    where: str = ""
+
+
+@dataclass(frozen=True)
+class Failure(Record):
+    """An error as a log keeps it.
+
+    Args:
+        name: of its class; see `NAMES`.
+        trace: the user's frames.
+        rank, stage: where it was raised, if that is known.
+        causes: of the loss of a process, in words, as the machines tell them.
+        parts: of one in four parts these.
+        named: the cause, by its name; see `cause`.
+    """
+
+    name: Annotated[str, Key("class")]
+    message: str
+    trace: str | None = ""
+    rank: int | None = None
+    stage: str | None = sparse(None)
+    causes: tuple[str, ...] = sparse(())
+    parts: Parts | None = sparse(None)
+    named: Annotated[str, Key("cause")] = sparse("")
+
+    @property
+    def cause(self) -> Cause:
+        """What made it fail."""
+        return cause_of(self.name, self.named)
+
+    @classmethod
+    def of(cls, error: RunnerError) -> Failure:
+        """What is kept of an error that was raised."""
+        kind = next(each for each in type(error).__mro__ if NAMES.get(each.__name__) is each)
+        failure = failed(kind, getattr(error, "message", None) or str(error), error.cause, trace=_cut(error.trace))
+        failure = replace(failure, rank=getattr(error, "rank", None))
+        if isinstance(error, Explained):
+            told = (error.found, error.allowed, error.todo, error.where)
+            failure = replace(failure, parts=Parts(*map(_cut, told)))
+        return failure
+
+    def is_a(self, kind: type[RunnerError]) -> bool:
+        """Whether it is of that class."""
+        return issubclass(NAMES.get(self.name, RunFailed), kind)
+
+    def amended(self, *, before: str = "", causes: Iterable[str] = ()) -> Failure:
+        """The same, of which more is known than what was raised.
+
+        Args:
+            before: what it was in the midst of.
+            causes: in words, of those who saw it from elsewhere; what the error says itself is not said again.
+        """
+        fresh = [cause for cause in causes if cause not in self.message]
+
+        def said(words: str) -> str:
+            return "\n".join([f"{before}: {words}" if before else words, *fresh])
+
+        parts = None if self.parts is None else replace(self.parts, found=said(self.parts.found))
+        return replace(self, message=said(self.message), parts=parts)
+
+    def told(self) -> dict[str, Any]:
+        """As a document tells it: with all that may be known of any."""
+        return {"stage": None, **self.to_json(), "cause": str(self.cause)}
+
+    def to_error(self) -> RunnerError:
+        """The error of its class and cause. One that only a newer runner knows is a RunFailed."""
+        error = self._of_class()
+        if error.cause is not self.cause:
+            error.cause = self.cause
+        return error
+
+    def _of_class(self) -> RunnerError:
+        kind, message, trace = NAMES.get(self.name, RunFailed), visible(self.message), visible(self.trace or "")
+        if issubclass(kind, UserCodeError):
+            return kind(message, trace=trace, rank=self.rank)
+        if issubclass(kind, InternalError):
+            return kind(message, trace=trace)
+        if issubclass(kind, Explained):
+            told = self.parts or Parts(message)
+            parts = {name: visible(words) for name, words in told.to_json().items()}
+            error: RunnerError = kind(parts.pop("found"), **parts)
+        else:
+            error = ApiError(0, message) if issubclass(kind, ApiError) else kind(message)
+        if trace:
+            error.trace = trace
+        return error
+
+
+def failed(
+    kind: type[RunnerError], message: str, cause: Cause | None = None, *, trace: str = "", stage: str | None = None
+) -> Failure:
+    """What a log keeps of an error that nothing raised.
 
     Args:
         cause: that of the class if it is not given.
     """
-    told = str(cause or kind.cause)
-    return {"class": kind.__name__, "cause": told, "message": _cut(message), "trace": "", "rank": None, **more}
+    return Failure(kind.__name__, _cut(message), trace, stage=stage, named=str(cause or kind.cause))
+
+
+def cause_of(name: str, named: str) -> Cause:
+    """What made something fail: that of its class where there were no causes yet, or this one is not known.
+
+    Args:
+        name: of the class.
+        named: the cause as it is kept.
+    """
+    return Cause(named) if named in _CAUSES else NAMES.get(name, RunFailed).cause
 
 
 def _cut(words: str) -> str:
@@ -65,75 +173,14 @@ def _cut(words: str) -> str:
     return f"{words[:_KEPT]}\n... {len(words) - 2 * _KEPT:,} characters ...\n{words[-_KEPT:]}"
 
 
-def to_entry(error: RunnerError) -> dict[str, Any]:
-    """An error as a log keeps it: as `entry_of`, and of one in four parts these as "parts"."""
-    kind = next(each for each in type(error).__mro__ if NAMES.get(each.__name__) is each)
-    message = getattr(error, "message", None) or str(error)
-    entry = entry_of(kind, message, error.cause, trace=_cut(error.trace), rank=getattr(error, "rank", None))
-    if isinstance(error, Explained):
-        parts = {"found": error.found, "allowed": error.allowed, "todo": error.todo, "where": error.where}
-        entry["parts"] = {name: _cut(words) for name, words in parts.items()}
-    return entry
+def is_a(failure: Failure | None, kind: type[RunnerError]) -> bool:
+    """Whether there is a failure, of that class."""
+    return failure is not None and failure.is_a(kind)
 
 
-def amended(entry: Mapping[str, Any], *, before: str = "", causes: Iterable[str] = ()) -> dict[str, Any]:
-    """An entry of which more is known than what was raised.
-
-    Args:
-        before: what it was in the midst of.
-        causes: in words, of those who saw it from elsewhere; what the error says itself is not said again.
-    """
-    fresh = [cause for cause in causes if cause not in entry["message"]]
-
-    def said(words: str) -> str:
-        return "\n".join([f"{before}: {words}" if before else words, *fresh])
-
-    told = {**entry, "message": said(entry["message"])}
-    if entry.get("parts"):
-        told["parts"] = {**entry["parts"], "found": said(entry["parts"]["found"])}
-    return told
-
-
-def from_entry(entry: Mapping[str, Any]) -> RunnerError:
-    """The error that a log keeps, of its class and cause. One that only a newer runner knows is a RunFailed."""
-    error, cause = _of_class(entry), cause_of(entry)
-    if error.cause is not cause:
-        error.cause = cause
-    return error
-
-
-def _of_class(entry: Mapping[str, Any]) -> RunnerError:
-    kind, message = NAMES.get(entry["class"], RunFailed), visible(str(entry["message"]))
-    trace = visible(entry.get("trace") or "")
-    if issubclass(kind, UserCodeError):
-        return kind(message, trace=trace, rank=entry.get("rank"))
-    if issubclass(kind, InternalError):
-        return kind(message, trace=trace)
-    if issubclass(kind, Explained):
-        told = entry.get("parts") or {"found": message}
-        parts = {name: visible(str(told.get(name, ""))) for name in ("found", "allowed", "todo", "where")}
-        error: RunnerError = kind(parts.pop("found"), **parts)
-    else:
-        error = ApiError(0, message) if issubclass(kind, ApiError) else kind(message)
-    if trace:
-        error.trace = trace
-    return error
-
-
-def cause_of(entry: Mapping[str, Any]) -> Cause:
-    """What made it fail; that of its class in an entry of before there were causes, and one that is not known."""
-    named = entry.get("cause")
-    return Cause(named) if named in _CAUSES else NAMES.get(str(entry.get("class")), RunFailed).cause
-
-
-def is_a(entry: Mapping[str, Any] | None, kind: type[RunnerError]) -> bool:
-    """Whether what a log keeps of an error, if there is one, is of that class."""
-    return entry is not None and issubclass(NAMES.get(entry["class"], RunFailed), kind)
-
-
-def exit_code_of(entry: Mapping[str, Any] | None) -> int:
-    """The exit code of a run that failed with that error: 2 where a stage found that the input is wrong (its data, a
+def exit_code_of(failure: Failure | None) -> int:
+    """The exit code of a run that failed with that: 2 where a stage found that the input is wrong (its data, a
     call of `ctx`, a definition), otherwise 1: also where a store was lost, or filled up, on the way.
     """
-    found_wrong = is_a(entry, InputError) and not is_a(entry, StoreError)
+    found_wrong = is_a(failure, InputError) and not is_a(failure, StoreError)
     return InputError.exit_code if found_wrong else RunFailed.exit_code

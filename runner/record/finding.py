@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from runner.errors import InputError, RunNotFound, listed, suggest
 from runner.record import trust
 from runner.record.bundle import Bundle
+from runner.record.entries import Submitted
 from runner.record.history import RunState
 from runner.record.index import LIVE, Index, IndexLine, begun_at, lines_of, merged
 from runner.store.store import Store
@@ -142,8 +143,8 @@ def _check_job(job: str, jobs: Collection[str]) -> None:
 
 def submitted_by(store: Store, run_id: str) -> str | None:
     """Who submitted a run; None if it never came to exist, or cannot be read."""
-    entries = readable(Bundle(store, run_id).log.head, None)
-    return None if entries is None else entries.data.get("by")
+    first = readable(Bundle(store, run_id).log.head, None)
+    return first.event.by if first is not None and isinstance(first.event, Submitted) else None
 
 
 def unfinished(store: Store, before: float) -> list[str]:

@@ -12,12 +12,33 @@ decision apart from the loop that acts) follows the controller of Ray Train v2.
 from __future__ import annotations
 
 import enum
+import functools
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
 
 from runner.errors import Fenced, StoreBroken, WorkerLost
-from runner.record.failures import entry_of
+from runner.record.entries import (
+    AttemptBegan,
+    CancelAsked,
+    CheckpointPublished,
+    DriverFailed,
+    DriverLeft,
+    Ended,
+    Failing,
+    LegDone,
+    NearlyDone,
+    Prepared,
+    Removed,
+    Resumed,
+    StageDone,
+    StageFailed,
+    StageResult,
+    StageStarted,
+    Submitted,
+    SupervisorBegan,
+)
+from runner.record.failures import Failure, failed
+from runner.store.events import Event
 from runner.store.log import Entry
 from runner.untrusted.shapes import broken
 
@@ -48,8 +69,8 @@ class StageView:
     attempt: int = 0
     started: float | None = None
     ended: float | None = None
-    result: dict[str, Any] = field(default_factory=dict)
-    checkpoints: list[dict[str, Any]] = field(default_factory=list)
+    result: StageResult | None = None  # once it is done
+    checkpoints: list[CheckpointPublished] = field(default_factory=list)
     furthest: int = 0  # step of a checkpoint
 
 
@@ -70,14 +91,14 @@ class View:
     leg_done: bool = False
     nearly_done: bool = False  # the current attempt foresees its end, and the next leg's machines may come
     prepared: int = 0  # the last leg whose machines were asked for early
-    cancel: dict[str, Any] | None = None
-    failing: dict[str, Any] | None = None  # the error with which a supervisor has begun to end the run
-    error: dict[str, Any] | None = None
-    supervisor: dict[str, Any] | None = None
+    cancel: CancelAsked | None = None
+    failing: Failure | None = None  # the error with which a supervisor has begun to end the run
+    error: Failure | None = None
+    supervisor: SupervisorBegan | None = None
     supervisor_number: int = 0  # of its entry; 0 before the first supervisor since the submission or the last resume
     entries: int = 0  # of the log, that this is the fold of
     heard: float = 0.0  # when the last of them was written
-    receipt: dict[str, Any] | None = None
+    receipt: Ended | None = None
     created: float = 0.0
     ended: float | None = None
     resumed: float | None = None
@@ -114,9 +135,7 @@ def fold(entries: Iterable[Entry]) -> View:
     view = View()
     for entry in entries:
         view.entries, view.heard = entry.number, entry.at
-        step = _STEPS.get(entry.kind)
-        if step is not None:
-            step(view, entry)
+        _take(entry.event, view, entry)
     return view
 
 
@@ -130,7 +149,7 @@ def as_lost(view: View, how: str, trace: str = "") -> View:
         trace: the last words of that.
     """
     words = f"the supervisor of the run is gone ({how})"
-    _, error = end_of_lost(view, entry_of(WorkerLost, words, trace=trace))
+    _, error = end_of_lost(view, failed(WorkerLost, words, trace=trace))
     view.state, view.ended, view.error = RunState.LOST, view.heard, error
     for stage in view.stages.values():
         if stage.state == "running":
@@ -138,7 +157,7 @@ def as_lost(view: View, how: str, trace: str = "") -> View:
     return view
 
 
-def end_of_lost(view: View, error: dict[str, Any]) -> tuple[RunState, dict[str, Any] | None]:
+def end_of_lost(view: View, error: Failure) -> tuple[RunState, Failure | None]:
     """How a run ends whose supervisor is gone, by what was known until then.
 
     Args:
@@ -151,17 +170,6 @@ def end_of_lost(view: View, error: dict[str, Any]) -> tuple[RunState, dict[str, 
     return RunState.FAILED, view.failing or view.error or error
 
 
-def _submitted(view: View, entry: Entry) -> None:
-    view.created = entry.at
-    view.job = entry.data["job"]
-    view.legs = tuple(tuple(leg) for leg in entry.data["legs"])
-    view.stages = {name: StageView(name) for leg in view.legs for name in leg}
-
-
-def _supervisor(view: View, entry: Entry) -> None:
-    view.supervisor, view.supervisor_number = entry.data, entry.number
-
-
 def _broken(entry: Entry, found: str) -> StoreBroken:
     return broken(entry.where or f"entry {entry.number}", found)
 
@@ -172,15 +180,35 @@ def _stage(view: View, entry: Entry, name: str) -> StageView:
     return view.stages[name]
 
 
-def _attempt(view: View, entry: Entry) -> None:
-    if entry.data["leg"] >= max(len(view.legs), 1):
-        raise _broken(entry, f"leg {entry.data['leg']}, of {len(view.legs)} that the run has")
-    if entry.data["leg"] != view.leg:
+# -- what each kind of entry changes ---------------------------------------------------------------------------------
+
+
+@functools.singledispatch
+def _take(event: Event, view: View, entry: Entry) -> None:
+    """Nothing, by default: of some entries other readers make something, and some only a newer runner knows."""
+
+
+@_take.register
+def _submitted(event: Submitted, view: View, entry: Entry) -> None:
+    view.created, view.job, view.legs = entry.at, event.job, event.legs
+    view.stages = {name: StageView(name) for leg in view.legs for name in leg}
+
+
+@_take.register
+def _supervisor(event: SupervisorBegan, view: View, entry: Entry) -> None:
+    view.supervisor, view.supervisor_number = event, entry.number
+
+
+@_take.register
+def _attempt(event: AttemptBegan, view: View, entry: Entry) -> None:
+    if event.leg >= max(len(view.legs), 1):
+        raise _broken(entry, f"leg {event.leg}, of {len(view.legs)} that the run has")
+    if event.leg != view.leg:
         view.tries = 0
-    view.tries += 0 if entry.data.get("because") == EVICTED else 1
+    view.tries += 0 if event.because == EVICTED else 1
     view.driver_left = view.nearly_done = False
-    view.prepared = min(view.prepared, entry.data["leg"])
-    view.leg, view.attempt = entry.data["leg"], entry.data["attempt"]
+    view.prepared = min(view.prepared, event.leg)
+    view.leg, view.attempt = event.leg, event.attempt
     view.attempts[view.leg] = view.attempt
     view.attempt_open, view.leg_done, view.error = True, False, None
     for stage in view.stages.values():
@@ -190,51 +218,59 @@ def _attempt(view: View, entry: Entry) -> None:
         view.state = RunState.RUNNING
 
 
-def _stage_started(view: View, entry: Entry) -> None:
-    stage = _stage(view, entry, entry.data["stage"])
-    stage.state, stage.attempt, stage.started, stage.ended = "running", entry.data["attempt"], entry.at, None
+@_take.register
+def _stage_started(event: StageStarted, view: View, entry: Entry) -> None:
+    stage = _stage(view, entry, event.stage)
+    stage.state, stage.attempt, stage.started, stage.ended = "running", event.attempt, entry.at, None
 
 
-def _stage_done(view: View, entry: Entry) -> None:
-    stage = _stage(view, entry, entry.data["stage"])
-    stage.result, stage.ended = entry.data["result"], entry.at
-    stage.state = "skipped" if stage.result.get("skipped") else "done"
+@_take.register
+def _stage_done(event: StageDone, view: View, entry: Entry) -> None:
+    stage = _stage(view, entry, event.stage)
+    stage.result, stage.ended = event.result, entry.at
+    stage.state = "skipped" if event.result.skipped else "done"
 
 
-def _stage_failed(view: View, entry: Entry) -> None:
-    stage = _stage(view, entry, entry.data["stage"])
+@_take.register
+def _stage_failed(event: StageFailed, view: View, entry: Entry) -> None:
+    stage = _stage(view, entry, event.stage)
     stage.state, stage.ended = "failed", entry.at
-    view.error, view.attempt_open = {**entry.data["error"], "stage": stage.name}, False
+    view.error, view.attempt_open = replace(event.error, stage=stage.name), False
 
 
-def _driver_failed(view: View, entry: Entry) -> None:
+@_take.register
+def _driver_failed(event: DriverFailed, view: View, entry: Entry) -> None:
     """Outside of its stages. What it has done by then is done, and what failed first is what the run fails with."""
     if view.attempt_open:
-        view.error, view.attempt_open = {**entry.data["error"], "stage": None}, False
+        view.error, view.attempt_open = replace(event.error, stage=None), False
 
 
-def _checkpoint(view: View, entry: Entry) -> None:
-    stage = _stage(view, entry, entry.data["stage"])
-    if entry.data["step"] > stage.furthest:
-        stage.furthest = entry.data["step"]
+@_take.register
+def _checkpoint(event: CheckpointPublished, view: View, entry: Entry) -> None:
+    stage = _stage(view, entry, event.stage)
+    if event.step > stage.furthest:
+        stage.furthest = event.step
         view.tries = min(view.tries, 1)  # it gets on: machines may be lost as often as they like
-    stage.checkpoints.append(entry.data)
+    stage.checkpoints.append(event)
 
 
-def _leg_done(view: View, entry: Entry) -> None:
+@_take.register
+def _leg_done(event: LegDone, view: View, entry: Entry) -> None:
     view.leg_done, view.attempt_open = True, False
 
 
-def _cancel(view: View, entry: Entry) -> None:
+@_take.register
+def _cancel(event: CancelAsked, view: View, entry: Entry) -> None:
     if not view.state.ended:
-        view.cancel, view.state = entry.data, RunState.CANCELLING
+        view.cancel, view.state = event, RunState.CANCELLING
 
 
-def _resumed(view: View, entry: Entry) -> None:
+@_take.register
+def _resumed(event: Resumed, view: View, entry: Entry) -> None:
     view.state, view.resumed, view.ended = RunState.SUBMITTED, entry.at, None
     view.cancel = view.failing = view.error = view.receipt = view.supervisor = None
     view.attempt_open, view.tries, view.supervisor_number = False, 0, 0
-    again = entry.data.get("again") or []
+    again = event.again or ()
     for name in again:  # it was done, and is to go on
         stage = _stage(view, entry, name)
         view.stages[name] = StageView(
@@ -245,57 +281,42 @@ def _resumed(view: View, entry: Entry) -> None:
         view.attempt, view.leg_done = view.attempts.get(view.leg, 0), False
 
 
-def _driver_left(view: View, entry: Entry) -> None:
-    if (entry.data["leg"], entry.data["attempt"]) == (view.leg, view.attempt):
+@_take.register
+def _driver_left(event: DriverLeft, view: View, entry: Entry) -> None:
+    if (event.leg, event.attempt) == (view.leg, view.attempt):
         view.driver_left = True
 
 
-def _nearly_done(view: View, entry: Entry) -> None:
+@_take.register
+def _nearly_done(event: NearlyDone, view: View, entry: Entry) -> None:
     view.nearly_done = True
 
 
-def _prepared(view: View, entry: Entry) -> None:
-    view.prepared = entry.data["leg"]
+@_take.register
+def _prepared(event: Prepared, view: View, entry: Entry) -> None:
+    view.prepared = event.leg
 
 
-def _failing(view: View, entry: Entry) -> None:
-    view.failing = entry.data["error"]
+@_take.register
+def _failing(event: Failing, view: View, entry: Entry) -> None:
+    view.failing = event.error
 
 
-def _ended(view: View, entry: Entry) -> None:
-    view.state, view.ended, view.receipt = RunState(entry.data["state"]), entry.at, entry.data
-    view.error = entry.data.get("error") or view.error
+@_take.register
+def _ended(event: Ended, view: View, entry: Entry) -> None:
+    view.state, view.ended, view.receipt = RunState(event.state), entry.at, event
+    view.error = event.error or view.error
     for stage in view.stages.values():
         if stage.state == "running":
             stage.state, stage.ended = view.state.value, entry.at
 
 
-def _removed(view: View, entry: Entry) -> None:
+@_take.register
+def _removed(event: Removed, view: View, entry: Entry) -> None:
     view.removed = True
 
 
-#: A client has begun to remove what a lost run left, and will end it; an ended run is being removed for good.
-REAPING, REMOVED = "reaping", "removed"
-
-_STEPS: dict[str, Callable[[View, Entry], None]] = {
-    "submitted": _submitted,
-    "supervisor": _supervisor,
-    "attempt": _attempt,
-    "stage-started": _stage_started,
-    "stage-done": _stage_done,
-    "stage-failed": _stage_failed,
-    "driver-failed": _driver_failed,
-    "checkpoint": _checkpoint,
-    "leg-done": _leg_done,
-    "driver-left": _driver_left,
-    "nearly-done": _nearly_done,
-    "prepared": _prepared,
-    "cancel": _cancel,
-    "resumed": _resumed,
-    "failing": _failing,
-    "ended": _ended,
-    REMOVED: _removed,
-}
+# -- who may write ---------------------------------------------------------------------------------------------------
 
 
 def fence(leg: int, attempt: int) -> Callable[[list[Entry]], None]:
@@ -303,11 +324,12 @@ def fence(leg: int, attempt: int) -> Callable[[list[Entry]], None]:
 
     def check(entries: list[Entry]) -> None:
         for entry in reversed(entries):
-            if entry.kind in ("ended", "resumed"):
-                raise Fenced(f"the run was {entry.kind} while attempt {attempt} was still writing")
-            if entry.kind == "attempt":
-                if (entry.data["leg"], entry.data["attempt"]) != (leg, attempt):
-                    raise Fenced(f"attempt {entry.data['attempt']} has begun; attempt {attempt} writes no more")
+            event = entry.event
+            if isinstance(event, Ended | Resumed):
+                raise Fenced(f"the run was {event.kind} while attempt {attempt} was still writing")
+            if isinstance(event, AttemptBegan):
+                if (event.leg, event.attempt) != (leg, attempt):
+                    raise Fenced(f"attempt {event.attempt} has begun; attempt {attempt} writes no more")
                 return
         raise Fenced("no attempt has begun")
 

@@ -59,14 +59,14 @@ def checkpoints(bundle: Bundle, view: View, stage: str | None = None) -> list[Ch
         if stage not in (None, name) or not each.checkpoints:
             continue
         there = set(bundle.store.list(bundle.checkpoints(name)))
-        newest = {entry["key"]: entry for entry in each.checkpoints}
-        best = next((e["key"] for e in reversed(each.checkpoints) if e.get("best")), None)
-        for key, entry in newest.items():
+        newest = {event.key: event for event in each.checkpoints}
+        best = next((event.key for event in reversed(each.checkpoints) if event.best), None)
+        for key, event in newest.items():
             size = _size(bundle.store, key) if key.rpartition("/")[2] in there else None
             found.append(
                 Checkpoint(
-                    name, entry["step"], dict(entry["metrics"]), key, f"{bundle.store.url}/{key}", key == best,
-                    key == each.checkpoints[-1]["key"], size is not None, size, entry.get("sha256", ""),
+                    name, event.step, dict(event.metrics), key, f"{bundle.store.url}/{key}", key == best,
+                    key == each.checkpoints[-1].key, size is not None, size, event.sha256,
                 )
             )  # fmt: skip
     return found

@@ -10,6 +10,7 @@ from typing import Any
 from runner.errors import NotYours
 from runner.record import trust
 from runner.record.bundle import LOCK, Bundle
+from runner.record.entries import Resumed, Submitted
 
 
 @dataclass(frozen=True)
@@ -31,8 +32,8 @@ class Origin:
         """As the log of a bundle has it."""
         by, sealed, signed = "nobody", None, None
         for entry in bundle.log.read():
-            if entry.kind in ("submitted", "resumed"):
-                by, sealed, signed = str(entry.data.get("by")), entry.data.get("sealed"), entry.data.get("signed")
+            if isinstance(entry.event, Submitted | Resumed):
+                by, sealed, signed = str(entry.event.by), entry.event.sealed, entry.event.signed
         found = _seal(sealed)
         return cls(by, found, trust.is_mine(bundle.run_id, found, signed))
 

@@ -4,18 +4,32 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from runner.record.bundle import Bundle
+from runner.record.entries import (
+    AttemptBegan,
+    CancelAsked,
+    Ended,
+    LegDone,
+    Resumed,
+    StageDone,
+    StageFailed,
+    StageStarted,
+)
+from runner.record.failures import Failure
 from runner.record.history import RunState, fold
 from runner.store.log import Entry
 
-#: Entries after which a run needs its machines no more, if it ends then.
-_OVER = ("leg-done", "stage-failed", "cancel")
+#: After these a run needs its machines no more, if it ends then.
+_OVER = LegDone | StageFailed | CancelAsked
+#: At these a stage begins to work, or works no more.
+_TURNS = StageStarted | StageDone | StageFailed | AttemptBegan | CancelAsked | Ended
 
 
 def end_run(
-    bundle: Bundle, state: RunState, error: dict[str, Any] | None, remains: dict[str, Any],
+    bundle: Bundle, state: RunState, error: Failure | None, remains: Mapping[str, Any],
     cleaned: tuple[float, float] | None = None, check: Callable[[list[Entry]], None] | None = None,
 ) -> None:  # fmt: skip
     """Write the receipt, unless another writer has ended the run, and move its line in the index.
@@ -35,15 +49,14 @@ def end_run(
     view = fold(entries)
     seconds = view.seconds(time.time())
     stages = {s.name: round((s.ended or time.time()) - s.started, 3) for s in view.stages.values() if s.started}
-    receipt = {
-        "state": state.value, "error": error, "seconds": round(seconds, 3), "stage_seconds": stages, "remains": remains,
-    }  # fmt: skip
+    receipt = Ended(state.value, error, round(seconds, 3), stages, remains)
     if cleaned is not None:
-        receipt["teardown_s"] = teardown(entries, *cleaned)
+        receipt = replace(receipt, teardown_s=teardown(entries, *cleaned))
     if "gpu_seconds" in remains:
-        receipt["gpu_seconds_used"] = gpu_seconds_used(entries, _gpus(bundle.spec()), time.time())
+        used = gpu_seconds_used(entries, _gpus(bundle.spec()), time.time())
+        receipt = replace(receipt, gpu_seconds_used=used)
     try:
-        bundle.log.append("ended", receipt, only_once)
+        bundle.log.append(receipt, only_once)
     except _AlreadyEnded:
         return
     bundle.index(view.job, state.value, seconds)
@@ -51,7 +64,7 @@ def end_run(
 
 def teardown(entries: Iterable[Entry], asked: float, gone: float) -> dict[str, float]:
     """Seconds from the moment when a run needed its machines no more until they were asked to go, and were gone."""
-    over = max((entry.at for entry in entries if entry.kind in _OVER), default=asked)
+    over = max((entry.at for entry in entries if isinstance(entry.event, _OVER)), default=asked)
     return {"asked": round(max(0.0, asked - over), 1), "gone": round(max(0.0, gone - over), 1)}
 
 
@@ -64,12 +77,13 @@ def gpu_seconds_used(entries: Iterable[Entry], gpus: Mapping[str, int], now: flo
     """
     used, stage, since = 0.0, "", now
     for entry in entries:
-        if entry.kind == "resumed":
+        event = entry.event
+        if isinstance(event, Resumed):
             used, stage = 0.0, ""
-        if entry.kind not in ("stage-started", "stage-done", "stage-failed", "attempt", "cancel", "ended"):
+        if not isinstance(event, _TURNS):
             continue
         used += gpus.get(stage, 0) * (entry.at - since) if stage else 0.0
-        stage, since = (entry.data["stage"], entry.at) if entry.kind == "stage-started" else ("", entry.at)
+        stage, since = event.stage if isinstance(event, StageStarted) else "", entry.at
     return round(used + (gpus.get(stage, 0) * (now - since) if stage else 0.0), 1)
 
 

@@ -10,7 +10,16 @@ from typing import Any
 
 from runner.errors import Cause
 from runner.record.bundle import Bundle
-from runner.record.failures import cause_of
+from runner.record.entries import (
+    AttemptBegan,
+    DriverBegan,
+    Ended,
+    Prepared,
+    Resumed,
+    StageStarted,
+    SupervisorBegan,
+    SupervisorFailed,
+)
 from runner.record.history import StageView, View
 from runner.record.reading import last_word
 from runner.record.reasons import Reason
@@ -26,31 +35,28 @@ _SEGMENTS, _STEPS = 3, 20
 def of_supervisor(entries: list[Entry], run_id: str) -> Reason | None:
     """A supervisor that failed, and whose successor has not come yet."""
     errors = 0
-    newest: Entry | None = None
+    newest: tuple[SupervisorFailed, float] | None = None
     for entry in reversed(entries):
-        if entry.kind == "supervisor-error":
-            newest, errors = newest or entry, errors + 1
-        elif newest is None and entry.kind in ("supervisor", "attempt", "resumed", "ended"):
+        if isinstance(entry.event, SupervisorFailed):
+            newest, errors = newest or (entry.event, entry.at), errors + 1
+        elif newest is None and isinstance(entry.event, SupervisorBegan | AttemptBegan | Resumed | Ended):
             return None
-        elif newest is not None and entry.kind != "supervisor":
+        elif newest is not None and not isinstance(entry.event, SupervisorBegan):
             break
     if newest is None:
         return None
+    failure, since = newest
     often = f" {errors} times in a row" if errors > 1 else ""
-    words = f"its supervisor, which failed{often}: {' '.join(str(newest.data.get('message', '')).split())}"
-    return Reason(
-        words,
-        newest.at,
-        f"its Job starts another, a few times; `kubectl logs job/{run_id}` shows its trace",
-        cause=cause_of(newest.data),
-    )
+    words = f"its supervisor, which failed{often}: {' '.join(failure.message.split())}"
+    helps = f"its Job starts another, a few times; `kubectl logs job/{run_id}` shows its trace"
+    return Reason(words, since, helps, cause=failure.cause)
 
 
 def of_driver(entries: list[Entry], view: View) -> Reason | None:
     """An attempt whose machines, as far as they can be asked, lack nothing, and whose driver has not said a word."""
     if not view.attempt_open or view.attempt == 0 or has_begun(entries, view):
         return None
-    since = next((e.at for e in reversed(entries) if e.kind == "attempt"), None)
+    since = next((e.at for e in reversed(entries) if isinstance(e.event, AttemptBegan)), None)
     return Reason(
         "the driver to begin: it fetches the run's code, and the packages that it brings", since, cause=Cause.DRIVER
     )
@@ -59,11 +65,12 @@ def of_driver(entries: list[Entry], view: View) -> Reason | None:
 def has_begun(entries: list[Entry], view: View) -> bool:
     """Whether the driver of the current attempt has written anything."""
     for entry in reversed(entries):
-        if entry.kind == "driver" and (entry.data.get("leg"), entry.data.get("attempt")) == (view.leg, view.attempt):
+        event = entry.event
+        if isinstance(event, DriverBegan) and (event.leg, event.attempt) == (view.leg, view.attempt):
             return True
-        if entry.kind == "stage-started":
+        if isinstance(event, StageStarted):
             return True
-        if entry.kind in ("attempt", "resumed"):
+        if isinstance(event, AttemptBegan | Resumed):
             return False
     return False
 
@@ -118,9 +125,9 @@ def until(entries: list[Entry], view: View, spec: dict[str, Any]) -> float | Non
 def _machines_asked(entries: list[Entry], view: View) -> list[float]:
     """When those of the current attempt were, if the log tells: with it, or early."""
     for entry in reversed(entries):
-        at = (entry.data.get("leg"), entry.data.get("attempt", 1))
-        if entry.kind == "attempt" and (view.attempt > 1 or view.prepared < view.leg or view.leg == 0):
+        event = entry.event
+        if isinstance(event, AttemptBegan) and (view.attempt > 1 or view.prepared < view.leg or view.leg == 0):
             return [entry.at]
-        if entry.kind == "prepared" and at == (view.leg, view.attempt):
+        if isinstance(event, Prepared) and (event.leg, event.attempt) == (view.leg, view.attempt):
             return [entry.at]
     return []

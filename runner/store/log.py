@@ -7,15 +7,15 @@ import json
 import secrets
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 from runner.errors import StoreError
+from runner.store.events import Event, Kinds, event_of
 from runner.store.snapshots import ENTRY_BYTES, Ahead, encode, entry_key, snapshot_key, width
 from runner.store.store import LOCAL, Store
 from runner.untrusted.names import ENTRY_FILE
-from runner.untrusted.shapes import MOST_SIGNS, Misshapen, Shape, anything, broken, mapping, moment, record, signs, text
+from runner.untrusted.shapes import MOST_SIGNS, Misshapen, anything, broken, mapping, moment, record, signs, text
 from runner.untrusted.shapes import read as read_json
 from runner.untrusted.skipped import skipped
 
@@ -27,16 +27,20 @@ _ENTRY = record({"kind": text, "at": moment, "data": mapping(anything)}, {"mark"
 
 @dataclass(frozen=True)
 class Entry:
-    """One entry of a log: its number from 1, what happened, when (seconds since 1970) and the details; and a mark that
-    no other entry has.
+    """One entry of a log: its number from 1, when it was written (seconds since 1970) and what happened; and a mark
+    that no other entry has.
     """
 
     number: int
-    kind: str
     at: float
-    data: dict[str, Any]
+    event: Event
     mark: str = field(default="", compare=False)
     where: str = field(default="", compare=False, repr=False)  # its full path, for errors
+
+    @property
+    def kind(self) -> str:
+        """The name of what happened."""
+        return self.event.kind
 
 
 class Log:
@@ -46,12 +50,12 @@ class Log:
     nothing without it: whoever reads gets StoreBroken, which names it. An entry behind one that is not there is none.
 
     Args:
-        shapes: kind -> what the data of such an entry must be.
+        kinds: kind -> the class of what such an entry tells; what others tell is `Unknown`.
         skipped: how many of the first entries are there and known elsewhere: this one begins behind them.
     """
 
-    def __init__(self, store: Store, prefix: str, shapes: Mapping[str, Shape] | None = None, skipped: int = 0) -> None:
-        self._store, self._prefix, self._shapes, self._skipped = store, prefix, dict(shapes or {}), skipped
+    def __init__(self, store: Store, prefix: str, kinds: Kinds | None = None, skipped: int = 0) -> None:
+        self._store, self._prefix, self._kinds, self._skipped = store, prefix, dict(kinds or {}), skipped
         self._read: list[Entry] = []
         self._texts: list[bytes] = []  # of these, in an object store, where snapshots are made of them
         self._lock = threading.Lock()
@@ -59,7 +63,7 @@ class Log:
 
     def after(self, number: int) -> Log:
         """The same from the entry behind that number on."""
-        return Log(self._store, self._prefix, self._shapes, number)
+        return Log(self._store, self._prefix, self._kinds, number)
 
     def mark(self, number: int) -> str | None:
         """That of an entry, by one request; None if it is not there."""
@@ -95,12 +99,7 @@ class Log:
         """The first entry, by one request; None if there is none."""
         return self._read[0] if self._read or self._read_number(1) else None
 
-    def append(
-        self,
-        kind: str,
-        data: dict[str, Any] | None = None,
-        check: Callable[[list[Entry]], None] | None = None,
-    ) -> Entry:
+    def append(self, event: Event, check: Callable[[list[Entry]], None] | None = None) -> Entry:
         """Add an entry after the last one.
 
         Args:
@@ -110,7 +109,7 @@ class Log:
             entries = self.read()
             if check is not None:
                 check(entries)
-            entry = Entry(self._skipped + len(entries) + 1, kind, time.time(), data or {}, secrets.token_hex(4))
+            entry = Entry(self._skipped + len(entries) + 1, time.time(), event, secrets.token_hex(4))
             key, text = self._key(entry.number), _encode(entry)
             self._parsed(entry.number, text)  # what no reader would take is not written
             if self._store.create(key, text) or self._holds(key, text):
@@ -165,12 +164,11 @@ class Log:
         if len(text) > ENTRY_BYTES:
             raise broken(where, f"an entry of {len(text):,} bytes, and at most {ENTRY_BYTES:,} are read")
         raw = read_json(text, _ENTRY, where)
-        shape = self._shapes.get(raw["kind"], anything)
         try:
-            shape(raw["data"], "data")
+            event = event_of(self._kinds, raw["kind"], raw["data"])
         except Misshapen as error:
             raise broken(where, f"of an entry '{raw['kind']}' {error}") from None
-        return Entry(number, raw["kind"], raw["at"], raw["data"], raw.get("mark", ""), where)
+        return Entry(number, raw["at"], event, raw.get("mark", ""), where)
 
     def _take(self, entry: Entry, text: bytes) -> None:
         """Once: an entry that two threads read, or one reads while the other writes it, would leave a hole after it."""
@@ -184,5 +182,5 @@ class Log:
 
 def _encode(entry: Entry) -> bytes:
     """With its mark, so that a writer knows what it has written."""
-    body = {"kind": entry.kind, "at": entry.at, "data": entry.data, "mark": entry.mark}
+    body = {"kind": entry.kind, "at": entry.at, "data": entry.event.to_json(), "mark": entry.mark}
     return json.dumps(body, sort_keys=True).encode()

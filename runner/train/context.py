@@ -85,7 +85,7 @@ class TrainContext:
         )
         loop.begin(hooks, loaded)
         if loaded is not None:
-            loop.say(f"going on from step {loop.step} ({loaded.entry['key']})")
+            loop.say(f"going on from step {loop.step} ({loaded.entry.key})")
 
     # -- models and data -----------------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from runner.errors import SpecError
+from runner.record.entries import Resumed, StageDone
 from runner.store.log import Entry
 
 
@@ -44,8 +45,9 @@ def _asked(entries: Iterable[Entry]) -> tuple[dict[str, int], dict[str, int]]:
     before: dict[str, int] = {}
     since: dict[str, int] = {}
     for entry in entries:
-        if entry.kind == "stage-done" and "steps" in entry.data["result"]:
-            made[entry.data["stage"]] = since[entry.data["stage"]] = entry.data["result"]["steps"]
-        elif entry.kind == "resumed" and entry.data.get("again"):
-            before, since = {name: made.get(name, 0) for name in entry.data["again"]}, {}
+        event = entry.event
+        if isinstance(event, StageDone) and event.result.steps is not None:
+            made[event.stage] = since[event.stage] = event.result.steps
+        elif isinstance(event, Resumed) and event.again:
+            before, since = {name: made.get(name, 0) for name in event.again}, {}
     return before, {name: steps for name, steps in since.items() if name in before}

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from runner.data.catalog import Catalog
+from runner.data.versions import Version
 from runner.errors import DataError, listed, suggest
-from runner.store.log import Entry
 from runner.store.store import Store
 
 
@@ -58,12 +58,12 @@ def versions_of(store: Store, name: str) -> list[VersionLine]:
     return _lines(catalog, name, entries)
 
 
-def _lines(catalog: Catalog, name: str, entries: Sequence[Entry]) -> list[VersionLine]:
+def _lines(catalog: Catalog, name: str, entries: Sequence[Version]) -> list[VersionLine]:
     return [
         VersionLine(
-            name, entry.data["id"], entry.data["rows"], entry.data["bytes"], entry.data["files"],
-            entry.data.get("run"), entry.data.get("stage"), entry.at, number,
-            catalog.data_url(name, entry.data["folder"]),
+            name, entry.data.id, entry.data.rows, entry.data.bytes, entry.data.files,
+            entry.data.run, entry.data.stage, entry.at, number,
+            catalog.data_url(name, entry.data.folder),
         )
         for number, entry in reversed(list(enumerate(entries, start=1)))
     ]  # fmt: skip

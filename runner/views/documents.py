@@ -24,7 +24,7 @@ def run_document(seen: RunSeen) -> dict[str, Any]:
         "seconds": round(seen.seconds, 3),
         "stages": [_stage(stage) for stage in seen.stages],
         "reasons": [reason_document(each) for each in seen.reasons],
-        "error": seen.error,
+        "error": None if seen.error is None else seen.error.told(),
         "bundle": seen.bundle,
         "store": seen.store,
     }
@@ -54,6 +54,6 @@ def _stage(stage: StageSeen) -> dict[str, Any]:
         "started": units.iso(stage.started),
         "seconds": None if stage.seconds is None else round(stage.seconds, 3),
         "progress": None if stage.progress is None else timed(stage.progress.last),
-        "result": stage.result,
+        "result": {} if stage.result is None else dict(stage.result.raw),
         "checkpoints": [asdict(each) for each in stage.checkpoints],
     }

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from runner.record.entries import StageResult
 from runner.views import units
 
 #: Rates are taken over this many seconds, so that they follow what happens now.
@@ -107,17 +108,19 @@ class Progress:
         return parts
 
 
-def outcome(result: Mapping[str, Any]) -> list[str]:
+def outcome(result: StageResult | None) -> list[str]:
     """What to say of a stage that has this result, the most important first."""
-    if "rows_in" in result:
-        out = sum(result.get("rows_out", {}).values())
-        parts = [f"{units.things(result['rows_in'] or 0, 'row')} -> {units.count(out)}"]
-        if not result.get("skipped") and result.get("seconds"):
-            parts.append(units.speed((result.get("bytes_in") or 0) / result["seconds"]))
-        return parts + [f"{units.count(result[n])} {n}" for n in ("filtered", "quarantined") if result.get(n)]
-    metrics = result.get("metrics") or {}
-    parts = [units.things(result["steps"], "step")] if "steps" in result else []
-    return parts + [f"{name} {units.value(number)}" for name, number in metrics.items()]
+    if result is None:
+        return []
+    if result.rows_in is not None:
+        out = sum(result.rows_out.values())
+        parts = [f"{units.things(result.rows_in, 'row')} -> {units.count(out)}"]
+        if not result.skipped and result.seconds:
+            parts.append(units.speed((result.bytes_in or 0) / result.seconds))
+        lost = {"filtered": result.filtered, "quarantined": result.quarantined}
+        return parts + [f"{units.count(rows)} {name}" for name, rows in lost.items() if rows]
+    parts = [units.things(result.steps, "step")] if result.steps is not None else []
+    return parts + [f"{name} {units.value(number)}" for name, number in (result.metrics or {}).items()]
 
 
 def fit(parts: list[str], width: int) -> str:

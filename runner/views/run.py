@@ -9,8 +9,8 @@ from typing import Any
 
 from runner.client.run import Run
 from runner.errors import ApiError, InputError, InternalError, StoreError
-from runner.record import kept
-from runner.record.failures import is_a
+from runner.record import failures, kept
+from runner.record.entries import StageResult
 from runner.record.history import RunState, StageView, View
 from runner.record.kept import Checkpoint
 from runner.record.reasons import Reason
@@ -27,7 +27,7 @@ class StageSeen:
         started: seconds since 1970; None where it has not begun.
         seconds: that it took, or has taken so far.
         progress: of one that is running.
-        result: as the stage has recorded it; {} before.
+        result: as the stage has recorded it; None before.
         data: dataset of the store -> the URL of what the stage has published in it, and its rows.
         began_from: the run and the step of the checkpoint that it began from, if it was another run's.
         checkpoints: those that are there.
@@ -40,8 +40,8 @@ class StageSeen:
     started: float | None
     seconds: float | None
     progress: Progress | None
-    result: Mapping[str, Any]
-    data: Mapping[str, tuple[str, int]]
+    result: StageResult | None
+    data: Mapping[str, tuple[str, float]]
     began_from: tuple[str, int] | None
     checkpoints: tuple[Checkpoint, ...]
     artefacts: str
@@ -71,7 +71,7 @@ class RunSeen:
     seconds: float
     stages: tuple[StageSeen, ...]
     reasons: tuple[Reason, ...]
-    error: dict[str, Any] | None
+    error: failures.Failure | None
     bundle: str
     store: str
     at: float
@@ -84,7 +84,7 @@ class RunSeen:
     @property
     def trained(self) -> bool:
         """Whether a stage has metrics to look at."""
-        return any("metrics" in stage.result for stage in self.stages)
+        return any(stage.result is not None and stage.result.metrics is not None for stage in self.stages)
 
 
 @dataclass(frozen=True)
@@ -107,13 +107,12 @@ class Failure:
     bug: bool
 
     @classmethod
-    def of(cls, run_id: str, state: RunState, error: Mapping[str, Any]) -> Failure:
+    def of(cls, run_id: str, state: RunState, error: failures.Failure) -> Failure:
         """The error of a log's entry."""
         # The code lay in a temporary folder while it ran; the user knows its files by their place in the project.
-        trace = re.sub(rf'"[^"\n]*/{re.escape(run_id)}/code/', '"', (error.get("trace") or "").rstrip("\n"))
-        message = str(error.get("message", "the run failed"))
-        lost, bug = state is RunState.LOST, is_a(error, InternalError)
-        return cls(trace, error.get("stage"), error.get("rank"), message, lost, bug)
+        trace = re.sub(rf'"[^"\n]*/{re.escape(run_id)}/code/', '"', (error.trace or "").rstrip("\n"))
+        lost, bug = state is RunState.LOST, error.is_a(InternalError)
+        return cls(trace, error.stage, error.rank, error.message, lost, bug)
 
 
 def see(run: Run, view: View, now: float) -> RunSeen:
@@ -150,10 +149,10 @@ def _stage(run: Run, view: View, stage: StageView, began: Mapping[str, Any] | No
     )  # fmt: skip
 
 
-def _data(run: Run, result: Mapping[str, Any]) -> dict[str, tuple[str, int]]:
-    names, places = result.get("outputs", {}), result.get("places", {})
-    rows = result.get("rows_out", {}).values()
+def _data(run: Run, result: StageResult | None) -> dict[str, tuple[str, float]]:
+    if result is None:
+        return {}
     return {
-        name: (f"{run.bundle.root.url}/{places.get(name, name)}", count)
-        for name, count in zip(names, rows, strict=False)
+        name: (f"{run.bundle.root.url}/{result.places.get(name, name)}", rows)
+        for name, rows in zip(result.outputs, result.rows_out.values(), strict=False)
     }

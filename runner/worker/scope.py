@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Any
 from runner.code import references
 from runner.errors import DataError, suggest
 from runner.record.bundle import Bundle
+from runner.record.entries import DatasetMade, Resumed
 from runner.record.history import fence, fold
 from runner.record.shipping import SpoolFile
 from runner.record.trust import Seal
 from runner.spec import config, wire
 from runner.spec.job import Cluster, Dataset, Job
+from runner.store.events import Event
 from runner.store.log import Entry
 from runner.store.retry import PATIENCE_S
 from runner.store.store import Store
@@ -142,10 +144,10 @@ class Scope:
         if path.exists():
             self._shipped.setdefault(path, SpoolFile(path, self.bundle)).ship()
 
-    def record(self, kind: str, **data: Any) -> Entry:
+    def record(self, event: Event) -> Entry:
         """Add an entry to the run's log. Raises Fenced if a newer attempt has begun or the run has ended."""
         with self._lock:
-            return self.bundle.log.append(kind, data, self._fence)
+            return self.bundle.log.append(event, self._fence)
 
     def check_fence(self) -> None:
         """Raise Fenced if a newer attempt has begun, or the run has ended."""
@@ -183,19 +185,19 @@ class Scope:
         """The datasets that a `make` has given since the run was submitted, or last resumed."""
         made: set[str] = set()
         for entry in self.bundle.log.read():
-            if entry.kind == "resumed":
+            if isinstance(entry.event, Resumed):
                 made.clear()
-            elif entry.kind == "dataset-made":
-                made.add(entry.data["name"])
+            elif isinstance(entry.event, DatasetMade):
+                made.add(entry.event.name)
         return made
 
     def _made_by_this_run(self) -> dict[str, str]:
         outputs: dict[str, str] = {}
         for stage in fold(self.bundle.log.read()).stages.values():
-            outputs.update(stage.result.get("outputs", {}))
+            outputs.update(stage.result.outputs if stage.result is not None else {})
         for entry in self.bundle.log.read():
-            if entry.kind == "dataset-made":
-                outputs[entry.data["name"]] = entry.data["id"]
+            if isinstance(entry.event, DatasetMade):
+                outputs[entry.event.name] = entry.event.id
         return outputs
 
     def _foreign(self, dataset: Dataset) -> Manifest:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 import re
 import time
-from typing import Any
 
 from runner.client.run import Run
 from runner.kube.client import Kube
+from runner.record.entries import Ended
 from runner.record.history import RunState
 from tests.cluster import kit
 
@@ -39,13 +39,13 @@ class End:
     what: str
     state: str
     seconds: float
-    receipt: dict[str, Any]
+    receipt: Ended
     said: tuple[str, ...]
 
     def row(self) -> tuple[str, ...]:
         """Words for the columns of HEADER."""
-        gone, used = self.receipt.get("teardown_s"), self.receipt.get("gpu_seconds_used")
-        held = self.receipt["remains"].get("gpu_seconds")
+        gone, used = self.receipt.teardown_s, self.receipt.gpu_seconds_used
+        held = self.receipt.remains.get("gpu_seconds")
         return (
             self.what, self.state, f"{self.seconds:.0f}",
             "" if gone is None else f"{gone['asked']:.1f}, {gone['gone']:.1f}",
@@ -79,9 +79,9 @@ def check_end(kube: Kube, run: Run, state: RunState, fault: str = "", said: tupl
     answers = list(dict.fromkeys(_NAMES.sub("RUN", answer).strip() for answer in answers))
     if fault:
         # It may have ended before the fault was done.
-        ended = [entry.at for entry in run.bundle.log.read() if entry.kind == "ended"][-1]
+        ended = [entry.at for entry in run.bundle.log.read() if isinstance(entry.event, Ended)][-1]
         SEEN.append(End(fault, str(state), max(0.0, ended - since), receipt, tuple(answers)))
-    remains = receipt["remains"]
+    remains = receipt.remains
     assert (remains["pods"], remains["gpus"], remains["ray_jobs"]) == (0, 0, 0)
     assert not kit.left(kube, run)
     return tuple(answers)

@@ -33,6 +33,7 @@ from runner.kube.client import (
 )
 from runner.kube.team.objects import Tenant, objects
 from runner.plan.project import find_project, load_definition
+from runner.record.entries import AttemptBegan
 from tests import ROOT as CHECKOUT
 from tests.local.helpers import NUMBERS
 
@@ -269,9 +270,9 @@ def await_that(condition: Callable[[], object], timeout_s: float, what: str) -> 
 
 def story(run: Run) -> list[str]:
     """The log, a line each; for messages of failed tests."""
-    return [f"{entry.kind} {json.dumps(entry.data)[:200]}" for entry in run.bundle.log.read()]
+    return [f"{entry.kind} {json.dumps(entry.event.to_json())[:200]}" for entry in run.bundle.log.read()]
 
 
-def attempts(run: Run) -> list[dict[str, Any]]:
+def attempts(run: Run) -> list[AttemptBegan]:
     """The attempts that were begun."""
-    return [entry.data for entry in run.bundle.log.read() if entry.kind == "attempt"]
+    return [entry.event for entry in run.bundle.log.read() if isinstance(entry.event, AttemptBegan)]

@@ -129,8 +129,8 @@ def test_a_node_may_die_under_a_run(kube: Kube, cluster: Cluster) -> None:
         onebox("up")
     check_end(kube, run, RunState.SUCCEEDED, "a node dies; from its return")
     _, second = kit.attempts(run)
-    assert second["because"] == "lost"
-    assert "does not answer" in " ".join(second["causes"])
+    assert second.because == "lost"
+    assert "does not answer" in " ".join(second.causes)
     assert any(line.startswith("rank 0 begins at step ") and not line.endswith(" 0") for line in run.logs(rank=0))
 
 
@@ -178,7 +178,7 @@ def test_a_queue_may_take_the_machines_away(team: Kube) -> None:
     team.patch(WORKLOADS, workload["metadata"]["name"], {"spec": {"active": False}})
     check_end(team, run, RunState.SUCCEEDED, "Kueue takes the machines away while it trains")
     _, second = kit.attempts(run)
-    assert second["because"] == "evicted"
+    assert second.because == "evicted"
     assert any(line.startswith("rank 0 begins at step ") and not line.endswith(" 0") for line in run.logs(rank=0))
 
 

@@ -134,7 +134,7 @@ def check(kube: Kube, store: Store, made: Made, state: RunState) -> None:
             view = fold(bundle.log.read())
             assert (view.state, listed.pop(run_id)) == (state, str(state)), kit.story(Run(store, run_id))
             assert view.receipt is not None
-            assert not any(view.receipt["remains"][name] for name in ("pods", "gpus", "ray_jobs"))
+            assert not any(view.receipt.remains[name] for name in ("pods", "gpus", "ray_jobs"))
     assert not listed, f"the index has runs that do not exist: {listed}"
     assert all(len(uids) == 1 for uids in made.uids.values()), made.uids
     assert set(made.uids) <= runs | set(map(_first_ray_job, runs)), "a second attempt"

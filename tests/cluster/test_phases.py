@@ -92,8 +92,8 @@ def test_a_machine_lost_while_it_may_grow_costs_its_task_alone(kube: Kube) -> No
     kit.await_that(lambda: _state(run, "after") == "running", 200, "the stage on CPUs after the training")
     assert not workers(kube, run, 1), "the training's machines are still there"
     check_end(kube, run, RunState.SUCCEEDED)
-    assert [(each["leg"], each["attempt"]) for each in kit.attempts(run)] == [(0, 1), (1, 1), (2, 1)]
-    assert run.view().stages["slowly"].result["rows_out"] == {"": 120}
+    assert [(each.leg, each.attempt) for each in kit.attempts(run)] == [(0, 1), (1, 1), (2, 1)]
+    assert run.view().stages["slowly"].result.rows_out == {"": 120}
 
 
 def _state(run: Run, stage: str) -> str:

@@ -38,7 +38,7 @@ def test_a_run_trains_on_machines_that_come_and_go(kube: Kube, cluster: Cluster)
     assert len(attempts := kit.attempts(run)) == 1, attempts
     told = json.loads(run.bundle.store.get("events.json"))
     assert {event["reason"] for event in told if event["object"].startswith("Pod ")} >= {"Scheduled", "Started"}
-    assert run.view().receipt["remains"]["gpu_seconds"] > 0  # type: ignore[index]
+    assert run.view().receipt.remains["gpu_seconds"] > 0  # type: ignore[union-attr]
     files = run.bundle.store.fs.find(run.bundle.store.path())
     assert files
     for secret in (cluster.environment["AWS_SECRET_ACCESS_KEY"], token):
@@ -103,8 +103,8 @@ def test_a_lost_machine_costs_only_the_steps_since_the_checkpoint(kube: Kube, ro
     kube.delete(PODS, kit.pod(kube, run, role)["metadata"]["name"], grace_s=0)
     check_end(kube, run, RunState.SUCCEEDED, f"the pod of a {role} is deleted while it trains")
     _, second = kit.attempts(run)
-    assert (second["attempt"], second["because"]) == (2, "lost")
-    assert "deleted" in " ".join(second["causes"])
+    assert (second.attempt, second.because) == (2, "lost")
+    assert "deleted" in " ".join(second.causes)
     assert any(line.startswith("rank 0 begins at step ") and not line.endswith(" 0") for line in run.logs(rank=0))
     rows = [row["step"] for row in run.rows("train", "rank0") if "loss" in row]
     assert rows == list(range(1, 17))

@@ -22,6 +22,7 @@ from runner.client.run import Run
 from runner.control.supervisor import Supervisor
 from runner.kube import names
 from runner.kube.client import RAY_JOBS, Kube
+from runner.record.entries import AttemptBegan
 from runner.record.history import fold
 from tests.cluster import kit
 
@@ -51,8 +52,8 @@ def crowd(kube: Kube, simulated_nodes: int) -> Iterator[list[Run]]:
 
 def supervise(run: Run, made: set[str]) -> None:
     """What a supervisor does until its first machines come; it runs nowhere, for its pod is on a simulated node."""
-    run.bundle.log.append("supervisor", identity())
-    run.bundle.log.append("attempt", {"leg": 0, "attempt": 1})
+    run.bundle.log.append(identity())
+    run.bundle.log.append(AttemptBegan(leg=0, attempt=1))
     backend: Any = None
     if names.ray_job(run.id, 0, 1) not in made:  # Kueue had not heard of the Job when the client asked
         backend = open_backend(run.bundle)

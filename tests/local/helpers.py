@@ -133,7 +133,7 @@ def remains(run: Run) -> list[str]:
     left = [_shown(p) for p in {*processes.find(run.id), *_naming(run.id)}]
     who = run.view().supervisor
     if who is not None and liveness.is_alive(who):
-        left.append(f"supervisor {who['pid']}")
+        left.append(f"supervisor {who.pid}")
     folder = processes.scratch_path(run.id)
     return left + ([str(folder)] if folder.exists() else [])
 

@@ -48,7 +48,7 @@ def test_a_run_that_succeeds(project: Path, nothing_left: NothingLeft) -> None:
     assert table.column("step").to_pylist() == list(range(1, 21))
     assert any("the end" in line for line in run.logs("train", rank=0))
     assert run.view().receipt is not None
-    assert run.view().receipt["remains"] == {"processes": 0, "scratch_folders": 0}
+    assert run.view().receipt.remains == {"processes": 0, "scratch_folders": 0}
 
 
 def test_a_transform_that_raises(project: Path, nothing_left: NothingLeft) -> None:
@@ -91,7 +91,7 @@ def test_kill_9_of_the_supervisor(project: Path, tmp_path: Path, where: str, not
     run = blocked(tmp_path, where)
     who = run.view().supervisor
     assert who is not None
-    kill(who["pid"])
+    kill(who.pid)
     wait_for(lambda: run.view().state.ended and run.view().state is not RunState.LOST, 10, "the run has ended")
     nothing_left(run)
     assert not escaped(tmp_path)
@@ -118,7 +118,7 @@ def test_kill_9_of_supervisor_and_driver_at_once(project: Path, tmp_path: Path, 
     who = run.view().supervisor
     assert who is not None
     driver = driver_pid(run)
-    kill(who["pid"])
+    kill(who.pid)
     kill(driver)
     wait_for(lambda: run.status == "lost", 5, "the run is seen as lost")
     assert run.reap().state is RunState.FAILED

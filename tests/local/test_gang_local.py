@@ -24,7 +24,7 @@ from runner.train.gang import server as gang_server
 from runner.train.gang.local import LocalGang
 from runner.train.stage import run_train
 from tests.local.helpers import wait_for
-from tests.unit.train.kit import ROOT, Config, curve, job, make_scope, notes, train
+from tests.unit.train.kit import ROOT, Config, curve, job, make_scope, notes, published, train
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -187,8 +187,7 @@ def test_full_disk_keeps_the_last_checkpoint(tmp_path: Path) -> None:
     )
     with pytest.raises(StoreError, match="no space left"):
         run_train(given, scope, LocalGang())
-    published = [e.data["key"] for e in scope.bundle.log.read() if e.kind == "checkpoint"]
-    assert published == ["checkpoints/fit/000000002-1"]
+    assert [each.key for each in published(scope)] == ["checkpoints/fit/000000002-1"]
     assert scope.bundle.store.list("checkpoints/fit") == ["000000002-1"]
 
 

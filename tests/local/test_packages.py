@@ -47,7 +47,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def made(run: Run) -> int:
     """Rows of a run that succeeded."""
     assert run.wait(timeout_s=150, check=False) is RunState.SUCCEEDED, run.error
-    return int(run.view().stages["words"].result["rows_out"][""])
+    return int(run.view().stages["words"].result.rows_out[""])
 
 
 def test_a_job_brings_its_packages(project: Path) -> None:

@@ -45,7 +45,7 @@ def gone(cluster: RayCluster) -> Callable[[Run], None]:
         wait_for(lambda: not remains(run), 10, f"nothing left of {run.id}: {remains(run)}")
         receipt = run.view().receipt
         assert receipt is not None
-        assert set(receipt["remains"].values()) == {0}
+        assert set(receipt.remains.values()) == {0}
 
     return check
 

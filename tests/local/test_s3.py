@@ -18,10 +18,12 @@ from runner.client.run import Run
 from runner.errors import StoreAway, StoreBroken
 from runner.prep.stage import run_prep
 from runner.record.bundle import Bundle
+from runner.record.entries import Ended, NearlyDone, Submitted
 from runner.record.history import RunState
 from runner.record.index import LIVE, IndexLine, leave, lines_of, read_index, show
 from runner.spec import wire
 from runner.spec.job import Dataset, Job, Prep
+from runner.store.events import Unknown
 from runner.store.log import Log
 from runner.store.snapshots import EVERY
 from runner.store.store import Store
@@ -99,7 +101,7 @@ def test_the_log_loses_nothing(server: S3Server, s3: Store) -> None:
     def write(name: str) -> None:
         log = Log(Store(s3.url, {**server.options, "skip_instance_cache": True}), "log")
         for number in range(5):
-            log.append(name, {"n": number})
+            log.append(Unknown(name, {"n": number}))
 
     threads = [threading.Thread(target=write, args=(f"w{n}",)) for n in range(4)]
     for thread in threads:
@@ -114,7 +116,7 @@ def test_a_long_log_is_read_in_a_handful_of_requests(s3: Store, monkeypatch: pyt
     """A real server tells the MD5 of what it holds, so that snapshots count: one that lies does not."""
     log = Log(s3, "log")
     for number in range(EVERY + 3):
-        log.append("note", {"n": number})
+        log.append(Unknown("note", {"n": number}))
     asked: list[str] = []
     get_all = Store.get_all
     monkeypatch.setattr(Store, "get_all", lambda self, wanted: asked.extend(wanted) or get_all(self, wanted))
@@ -196,10 +198,10 @@ def test_snapshots_go_with_their_log(s3: Store) -> None:
     """rm takes them with the run; one that comes behind, of a writer that was late, is found by gc."""
     bundle = Bundle(s3, "r260101-000000-a-222")
     bundle.write_spec(SPEC)
-    bundle.log.append("submitted", {"job": "a", "legs": [["train"]], "by": "ann"})
+    bundle.log.append(Submitted(job="a", legs=(("train",),), by="ann"))
     for _ in range(EVERY - 2):
-        bundle.log.append("nearly-done")
-    bundle.log.append("ended", {"state": "succeeded", "error": None})
+        bundle.log.append(NearlyDone())
+    bundle.log.append(Ended(state="succeeded", error=None))
     bundle.index("a", "succeeded", 1.0)
     snapshot = f"{bundle.run_id}/log/snapshot-{EVERY:08d}.json"
     data = s3.get(snapshot)

@@ -21,6 +21,7 @@ from runner.kube.client import JOBS, PODS, RAY_JOBS, Kube, KubeError
 from runner.kube.ledger import Ledger
 from runner.kube.watch import Watched
 from runner.record.bundle import Bundle
+from runner.record.entries import AttemptBegan, DriverBegan
 from runner.record.failures import is_a
 from runner.record.history import EVICTED, LOST, fold
 from runner.store.retry import PATIENCE_S, Retry
@@ -86,7 +87,7 @@ class KubeRayBackend:
     def _driver_began(self, leg: int, attempt: int) -> float | None:
         """When the attempt's driver did: all machines were there then."""
         for entry in self._bundle.log.read():
-            if entry.kind == "driver" and _is_at(entry.data, leg, attempt):
+            if isinstance(entry.event, DriverBegan) and _is_at(entry.event, leg, attempt):
                 return entry.at
         return None
 
@@ -166,8 +167,12 @@ class KubeRayBackend:
 
     def _opened(self, attempt: Attempt) -> float | None:
         """When the log has it that the attempt is to be made."""
-        at = attempt.leg, attempt.number
-        return max((e.at for e in self._bundle.log.read() if e.kind == "attempt" and _is_at(e.data, *at)), default=None)
+        moments = [
+            entry.at
+            for entry in self._bundle.log.read()
+            if isinstance(entry.event, AttemptBegan) and _is_at(entry.event, attempt.leg, attempt.number)
+        ]
+        return max(moments, default=None)
 
     def loss(self) -> str:
         """LOST or EVICTED; never for want of memory, which would run out again."""
@@ -282,8 +287,8 @@ class KubeRayBackend:
         return self._ledger.causes
 
 
-def _is_at(data: dict[str, Any], leg: int, attempt: int) -> bool:
-    return (data["leg"], data["attempt"]) == (leg, attempt)
+def _is_at(event: AttemptBegan | DriverBegan, leg: int, attempt: int) -> bool:
+    return (event.leg, event.attempt) == (leg, attempt)
 
 
 def abandon(bundle: Bundle) -> bool:

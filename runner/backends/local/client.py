@@ -64,8 +64,8 @@ class LocalClient:
     def nudge(self, view: View) -> None:
         """Interrupt its wait by a signal."""
         who = view.supervisor
-        if who is not None and liveness.is_here(who) and processes.is_noted(self._bundle.run_id, who["pid"]):
-            os.kill(who["pid"], signal.SIGTERM)
+        if who is not None and liveness.is_here(who) and processes.is_noted(self._bundle.run_id, who.pid):
+            os.kill(who.pid, signal.SIGTERM)
 
     def await_change(self, view: View, seconds: float) -> None:
         """Return when the supervisor ends, which is an event where it is on this machine, or after so many seconds."""
@@ -73,7 +73,7 @@ class LocalClient:
             time.sleep(seconds)
             return
         with contextlib.suppress(psutil.TimeoutExpired, psutil.NoSuchProcess):
-            psutil.Process(view.supervisor["pid"]).wait(seconds)
+            psutil.Process(view.supervisor.pid).wait(seconds)
 
     def why(self) -> list[Reason]:
         """Nothing: processes of this machine wait for no machines."""

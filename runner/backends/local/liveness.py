@@ -13,9 +13,10 @@ import os
 import struct
 import sys
 from pathlib import Path
-from typing import Any
 
 import psutil
+
+from runner.record.entries import SupervisorBegan
 
 #: `struct flock` of Linux on 64 bits, and what is asked with it: who keeps others from sharing a lock of all of a file.
 _FLOCK = "hhqqi4x"
@@ -23,15 +24,16 @@ _FLOCK = "hhqqi4x"
 _held: dict[str, int] = {}
 
 
-def identity(lock: Path | None = None) -> dict[str, Any]:
+def identity(lock: Path | None = None) -> SupervisorBegan:
     """What tells this process from any other, on any machine, at any time.
 
     Args:
         lock: a file that is locked until this process ends, or `release` is called, so that it is known elsewhere that
             it lives; None: there can be none.
     """
-    who = {"pid": os.getpid(), "started": psutil.Process().create_time(), **_here()}
-    return {**who, "held": lock is not None and _hold(lock)}
+    held = lock is not None and _hold(lock)
+    pid, started, here = os.getpid(), psutil.Process().create_time(), _here()
+    return SupervisorBegan(here["host"], pid, started, here["machine"], here["boot"], here["space"], held)
 
 
 def release(lock: Path | None) -> None:
@@ -41,7 +43,7 @@ def release(lock: Path | None) -> None:
         os.close(file)
 
 
-def is_alive(who: dict[str, Any], lock: Path | None = None) -> bool | None:
+def is_alive(who: SupervisorBegan, lock: Path | None = None) -> bool | None:
     """Whether the process with that identity lives; None if that cannot be known here.
 
     Args:
@@ -50,15 +52,15 @@ def is_alive(who: dict[str, Any], lock: Path | None = None) -> bool | None:
     here = _here()
     if _is_of_this_table(who, here):
         return _runs(who)
-    same_boot = bool(here["boot"]) and who.get("boot") == here["boot"]
-    held = _is_held(lock) if lock is not None and who.get("held") else None
+    same_boot = bool(here["boot"]) and who.boot == here["boot"]
+    held = _is_held(lock) if lock is not None and who.held else None
     if held or (held is False and same_boot):  # over a network a lock that is not seen may be there
         return held
-    other_machine = who.get("machine") and here["machine"] and who["machine"] != here["machine"]
-    return None if who["host"] != here["host"] or other_machine else False
+    other_machine = who.machine and here["machine"] and who.machine != here["machine"]
+    return None if who.host != here["host"] or other_machine else False
 
 
-def is_here(who: dict[str, Any]) -> bool:
+def is_here(who: SupervisorBegan) -> bool:
     """Whether the process with that identity lives where its id means it."""
     return _is_of_this_table(who, _here()) and _runs(who)
 
@@ -89,16 +91,16 @@ def _space() -> str:
     return ""
 
 
-def _is_of_this_table(who: dict[str, Any], here: dict[str, str]) -> bool:
+def _is_of_this_table(who: SupervisorBegan, here: dict[str, str]) -> bool:
     """By the host's name where the system, or an older runner, tells no more."""
-    names = ("boot", "space") if here["boot"] and who.get("boot") else ("host",)
-    return all(who.get(name) == here[name] for name in names)
+    names = ("boot", "space") if here["boot"] and who.boot else ("host",)
+    return all(getattr(who, name) == here[name] for name in names)
 
 
-def _runs(who: dict[str, Any]) -> bool:
+def _runs(who: SupervisorBegan) -> bool:
     try:
-        process = psutil.Process(who["pid"])
-        same = abs(process.create_time() - who["started"]) < 1.0
+        process = psutil.Process(who.pid)
+        same = abs(process.create_time() - who.started) < 1.0
         return same and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False

@@ -11,6 +11,7 @@ from runner.backends.ray.api import RayApi
 from runner.code import optimized
 from runner.kube import names
 from runner.record.bundle import Bundle
+from runner.record.entries import Resumed
 from runner.spec import wire
 from runner.worker import processes
 
@@ -25,7 +26,7 @@ def address(bundle: Bundle) -> str:
 
 def supervisor_id(bundle: Bundle) -> str:
     """The submission id of the run's supervisor; each resume has another, since Ray never forgets an id in use."""
-    resumes = sum(entry.kind == "resumed" for entry in bundle.log.read())
+    resumes = sum(isinstance(entry.event, Resumed) for entry in bundle.log.read())
     return bundle.run_id if not resumes else f"{bundle.run_id}-s{resumes + 1}"
 
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.errors import RunnerError, StoreBroken, StoreError
+from runner.record.entries import CheckpointPublished
 from runner.spec.job import Train
 from runner.store.folder import sha256_of
 from runner.store.store import LOCAL, Store
@@ -43,11 +44,11 @@ class Loaded:
     """A verified checkpoint.
 
     Args:
-        entry: its entry in the run's log: stage, step, key, metrics, best, sha256.
+        entry: what the run's log tells of it.
         manifest: what is in it.
     """
 
-    entry: dict[str, Any]
+    entry: CheckpointPublished
     manifest: dict[str, Any]
     checkpoints: Checkpoints
 
@@ -64,10 +65,10 @@ class Loaded:
         try:
             return self.read(file)
         except Damaged as error:
-            raise StoreError(f"checkpoint {self.entry['key']}: {error}", todo="resume again") from None
+            raise StoreError(f"checkpoint {self.entry.key}: {error}", todo="resume again") from None
 
     def _fetched(self, file: str) -> Path:
-        return self.checkpoints.fetch(self.entry["key"], file, self.manifest["files"][file])
+        return self.checkpoints.fetch(self.entry.key, file, self.manifest["files"][file])
 
 
 class Checkpoints:
@@ -84,10 +85,10 @@ class Checkpoints:
         self._store = store or scope.bundle.store
         self._folder = scope.bundle.checkpoints(stage.name)
 
-    def published(self) -> list[dict[str, Any]]:
-        """The entries of all that were published, newest first."""
-        entries = self._scope.bundle.log.read()
-        return [e.data for e in reversed(entries) if e.kind == "checkpoint" and e.data["stage"] == self._stage.name]
+    def published(self) -> list[CheckpointPublished]:
+        """All that were published, newest first."""
+        events = [entry.event for entry in reversed(self._scope.bundle.log.read())]
+        return [each for each in events if isinstance(each, CheckpointPublished) and each.stage == self._stage.name]
 
     # -- writing -------------------------------------------------------------------------------------------------
 
@@ -100,7 +101,7 @@ class Checkpoints:
 
     def publish(
         self, step: int, folder: Path, content: dict[str, Any], metrics: dict[str, float], best: bool
-    ) -> dict[str, Any]:
+    ) -> CheckpointPublished:
         """Copy the files of `folder` into the bundle and make them a checkpoint; `folder` is removed.
 
         Args:
@@ -108,7 +109,7 @@ class Checkpoints:
             metrics: the latest values; best: whether this is the best so far.
 
         Returns:
-            The log entry's data.
+            What the log tells of it.
 
         Raises:
             StoreError: it cannot be written (no space, no permission). Earlier checkpoints are untouched.
@@ -124,12 +125,10 @@ class Checkpoints:
             for name in files:
                 self._store.put_file(f"{key}/{name}", folder / name)
             self._store.put(f"{key}/{MANIFEST}", data)
-            entry = {
-                "stage": self._stage.name, "step": step, "key": key, "metrics": dict(metrics), "best": best,
-                "sha256": hashlib.sha256(data).hexdigest(),
-            }  # fmt: skip
+            sha256_of_it = hashlib.sha256(data).hexdigest()
+            entry = CheckpointPublished(self._stage.name, step, key, dict(metrics), best, sha256_of_it)
             self._scope.ship(self._stage.name, "metrics", "rank0")  # nobody will make these steps' rows again
-            self._scope.record("checkpoint", **entry)
+            self._scope.record(entry)
         except BaseException:
             with contextlib.suppress(RunnerError, OSError):  # what is left has no entry, so nobody will read it
                 self._store.delete_tree(key)
@@ -138,7 +137,7 @@ class Checkpoints:
             shutil.rmtree(folder, ignore_errors=True)
         return entry
 
-    def has_same_files(self, entry: dict[str, Any], folder: Path, besides: str) -> bool:
+    def has_same_files(self, entry: CheckpointPublished, folder: Path, besides: str) -> bool:
         """Whether the files of `folder` are those of a published checkpoint, the file `besides` left out of account."""
         from runner.train.checkpoint.files import sha256
 
@@ -153,8 +152,8 @@ class Checkpoints:
         """Delete all but the last `keep` and the best; also what killed processes left half-written. Raises Fenced."""
         self._scope.check_fence()  # what a newer attempt is about to publish has no entry yet
         entries = self.published()
-        kept = {entry["key"] for entry in entries[: self._stage.keep]}
-        kept.update(entry["key"] for entry in [e for e in entries if e["best"]][:1])
+        kept = {entry.key for entry in entries[: self._stage.keep]}
+        kept.update(entry.key for entry in [e for e in entries if e.best][:1])
         for name in self._store.list(self._folder):
             key = f"{self._folder}/{name}"
             if key not in kept:
@@ -171,7 +170,7 @@ class Checkpoints:
 
     # -- reading -------------------------------------------------------------------------------------------------
 
-    def newest(self, entries: list[dict[str, Any]]) -> tuple[Loaded | None, list[str]]:
+    def newest(self, entries: list[CheckpointPublished]) -> tuple[Loaded | None, list[str]]:
         """The newest whole checkpoint, and words about each damaged one that was passed over.
 
         Args:
@@ -181,11 +180,11 @@ class Checkpoints:
             StoreError: there are checkpoints, and every one is damaged.
         """
         damaged: list[str] = []
-        for entry in entries[: self._stage.keep] + [e for e in entries[self._stage.keep :] if e["best"]][:1]:
+        for entry in entries[: self._stage.keep] + [e for e in entries[self._stage.keep :] if e.best][:1]:
             try:
                 return self.verified(entry), damaged
             except Damaged as error:
-                damaged.append(f"checkpoint {entry['key']} is damaged ({error})")
+                damaged.append(f"checkpoint {entry.key} is damaged ({error})")
         if not damaged:
             return None, []
         raise StoreError(
@@ -194,20 +193,20 @@ class Checkpoints:
             where=f"store {self._store.url}",
         )  # fmt: skip
 
-    def verified(self, entry: dict[str, Any]) -> Loaded:
+    def verified(self, entry: CheckpointPublished) -> Loaded:
         """The checkpoint of an entry, every file of it hashed. Raises Damaged."""
         loaded = self.opened(entry)
         for name, facts in loaded.manifest["files"].items():
-            self.fetch(entry["key"], name, facts)
+            self.fetch(entry.key, name, facts)
         return loaded
 
-    def opened(self, entry: dict[str, Any]) -> Loaded:
+    def opened(self, entry: CheckpointPublished) -> Loaded:
         """The checkpoint of an entry, its manifest verified; files are when they are read. Raises Damaged."""
         try:
-            data = self._store.get(f"{entry['key']}/{MANIFEST}")
+            data = self._store.get(f"{entry.key}/{MANIFEST}")
         except FileNotFoundError:
             raise Damaged(f"{MANIFEST} is missing") from None
-        if hashlib.sha256(data).hexdigest() != entry["sha256"]:
+        if hashlib.sha256(data).hexdigest() != entry.sha256:
             raise Damaged(f"the sha256 of {MANIFEST} is not the one that was published")
         try:
             manifest = shapes.loads(data)

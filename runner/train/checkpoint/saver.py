@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from runner.record.entries import CheckpointPublished
 from runner.spec.job import Train
 from runner.train.checkpoint import state as checkpoint_state
 from runner.train.checkpoint.writer import RANDOM, Writer
@@ -39,7 +40,7 @@ class Saver(StepHook):
     ) -> None:
         self._stage, self._checkpoints, self._objects = stage, checkpoints, objects
         self._randomness, self._loop = randomness, loop
-        self._last: dict[str, Any] | None = None  # entry of the last one made or loaded
+        self._last: CheckpointPublished | None = None  # the last one made or loaded
         self._last_at = time.monotonic()
         self._best: dict[str, Any] | None = None  # its "value" and "step"
         self._pending = False
@@ -82,7 +83,7 @@ class Saver(StepHook):
 
     def end(self) -> None:
         """What the function ended with."""
-        is_made = not self._pending and self._last is not None and self._last["step"] == self._loop.step
+        is_made = not self._pending and self._last is not None and self._last.step == self._loop.step
         self.make(RETURNED, if_changed=is_made)
 
     def _is_best(self, latest: dict[str, float]) -> bool:
@@ -146,9 +147,9 @@ class Saver(StepHook):
 
     def result(self) -> dict[str, Any]:
         """What the stage's result says of checkpoints."""
-        best = next((e["key"] for e in self._checkpoints.published() if e["best"]), None)
+        best = next((each.key for each in self._checkpoints.published() if each.best), None)
         return {
-            "checkpoint": self._last["key"] if self._last is not None else None,
+            "checkpoint": self._last.key if self._last is not None else None,
             "best": best,
-            "resumed_from": self._loop.loaded.entry["step"] if self._loop.loaded is not None else None,
+            "resumed_from": self._loop.loaded.entry.step if self._loop.loaded is not None else None,
         }

@@ -9,6 +9,7 @@ import torch
 
 from runner.errors import RunnerError, SpecError, StoreError, listed, suggest
 from runner.record.bundle import Bundle
+from runner.record.entries import CheckpointPublished
 from runner.spec.job import Train
 from runner.train.checkpoint import state as checkpoint_state
 from runner.train.checkpoint.published import Checkpoints, Damaged, Loaded
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
 _MOST = 4
 
 
-def newest(checkpoints: Checkpoints, entries: list[dict[str, Any]], peers: Peers) -> tuple[Loaded | None, list[str]]:
+def newest(
+    checkpoints: Checkpoints, entries: list[CheckpointPublished], peers: Peers
+) -> tuple[Loaded | None, list[str]]:
     """The checkpoint to go on from, and words about damaged ones that were passed over. All ranks take rank 0's choice.
 
     Args:
@@ -60,9 +63,10 @@ class Start:
         self.words = f"{given['run']}, step {given['step']}"
         self._all = bool(given["all"])
         self._begun: list[str] = []
+        theirs = CheckpointPublished(stage.name, given["step"], given["key"], {}, False, given["sha256"])
         checkpoints = Checkpoints(scope, stage, Bundle(scope.store, given["run"]).store)
         try:
-            self._loaded: Loaded = checkpoints.opened({"key": given["key"], "sha256": given["sha256"]})
+            self._loaded: Loaded = checkpoints.opened(theirs)
         except Damaged as error:
             raise self._gone(error) from None
 

@@ -49,7 +49,7 @@ class TrackedObjects(StepHook):
         known = loaded.manifest["objects"]
         if item.name not in known:
             raise SpecError(
-                f"'{item.name}' is not in the checkpoint {loaded.entry['key']}", allowed=listed(known),
+                f"'{item.name}' is not in the checkpoint {loaded.entry.key}", allowed=listed(known),
                 todo=suggest(item.name, known) or "resume with the code that the run was started with",
                 where="ctx.track",
             )  # fmt: skip

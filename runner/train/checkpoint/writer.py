@@ -6,6 +6,7 @@ import shutil
 from typing import Any
 
 from runner.errors import RunnerError, StoreError
+from runner.record.entries import CheckpointPublished
 from runner.train.checkpoint import files as checkpoint_files
 from runner.train.checkpoint.published import Checkpoints
 
@@ -30,15 +31,17 @@ class Writer:
                 self._error = self._explained(error)
         return ""
 
-    def is_same(self, last: dict[str, Any]) -> bool:
+    def is_same(self, last: CheckpointPublished) -> bool:
         """Whether the files written so far are those of the checkpoint `last`; if so they are removed."""
         if self._error is not None or not self._checkpoints.has_same_files(last, self._folder, besides=f"{RANDOM}.pt"):
             return False
         shutil.rmtree(self._folder, ignore_errors=True)
         return True
 
-    def publish(self, content: dict[str, Any], metrics: dict[str, float], best: bool) -> dict[str, Any] | Exception:
-        """The entry of the published checkpoint, or the error that came in between."""
+    def publish(
+        self, content: dict[str, Any], metrics: dict[str, float], best: bool
+    ) -> CheckpointPublished | Exception:
+        """The published checkpoint, or the error that came in between."""
         if self._error is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
             return self._error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import signal
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from runner.kube.preflight import check as preflight
 from runner.kube.preflight.needs import Need
 from runner.plan.plan import Plan
 from runner.record.bundle import Bundle
+from runner.record.entries import AttemptBegan, DriverBegan, Ended, Resumed, Submitted
+from runner.store.events import Event
 from runner.store.store import Store
 from tests.unit.cli.kit import call, write_project
 
@@ -257,8 +260,8 @@ def test_a_store_that_no_pod_could_use(tmp_path: Path, monkeypatch: pytest.Monke
 def bundle(store: Store) -> Bundle:
     """A run whose first attempt at its first leg has begun."""
     made = Bundle(store, RUN)
-    made.log.append("submitted", {"job": "tiny", "legs": [["tokens"], ["train"]]})
-    made.log.append("attempt", {"leg": 0, "attempt": 1})
+    made.log.append(Submitted(job="tiny", legs=(("tokens",), ("train",))))
+    made.log.append(AttemptBegan(leg=0, attempt=1))
     return made
 
 
@@ -266,7 +269,7 @@ def test_a_second_driver_of_an_attempt_leaves(bundle: Bundle, capsys: pytest.Cap
     """When KubeRay submits again after the loss of a head, the new driver says why it leaves, and writes nothing."""
     assert driver._is_first(bundle, 0, 1)
     before = bundle.log.read()
-    assert (before[-1].kind, before[-1].data["leg"], before[-1].data["attempt"]) == ("driver", 0, 1)
+    assert before[-1].event == DriverBegan(0, 1, os.uname().nodename)
     assert not driver._is_first(Bundle(bundle.root, RUN), 0, 1)
     assert "attempt 1 has had its driver" in capsys.readouterr().err
     assert Bundle(bundle.root, RUN).log.read() == before
@@ -275,17 +278,17 @@ def test_a_second_driver_of_an_attempt_leaves(bundle: Bundle, capsys: pytest.Cap
 def test_the_next_attempt_has_a_driver_of_its_own(bundle: Bundle) -> None:
     """A newer attempt, or the next leg, is no second driver; the older one is fenced out."""
     assert driver._is_first(bundle, 0, 1)
-    bundle.log.append("attempt", {"leg": 0, "attempt": 2})
+    bundle.log.append(AttemptBegan(leg=0, attempt=2))
     assert not driver._is_first(bundle, 0, 1)
     assert driver._is_first(bundle, 0, 2)
-    bundle.log.append("attempt", {"leg": 1, "attempt": 1})
+    bundle.log.append(AttemptBegan(leg=1, attempt=1))
     assert driver._is_first(bundle, 1, 1)
 
 
-@pytest.mark.parametrize("kind", ["ended", "resumed"])
-def test_a_late_driver_leaves_an_ended_run_alone(bundle: Bundle, kind: str) -> None:
+@pytest.mark.parametrize("event", [Ended("cancelled"), Resumed()])
+def test_a_late_driver_leaves_an_ended_run_alone(bundle: Bundle, event: Event) -> None:
     """A driver that starts after the run's end, or before the next attempt of a resumed one, does nothing."""
-    bundle.log.append(kind, {"state": "cancelled"} if kind == "ended" else {})
+    bundle.log.append(event)
     assert not driver._is_first(bundle, 0, 1)
 
 

@@ -15,6 +15,7 @@ from runner.errors import InputError
 from runner.kube import identity, names
 from runner.kube.client import JOBS, RAY_JOBS, SERVICE_ACCOUNTS, KubeError
 from runner.record.bundle import Bundle
+from runner.record.entries import Ended, Resumed, Submitted
 from runner.record.history import RunState, fold
 from runner.store.store import Store
 from tests.unit.backends.test_kuberay_manifest import facts
@@ -68,7 +69,7 @@ def test_a_run_is_not_lost_on_a_cluster_where_it_never_was(store: Store, monkeyp
     monkeypatch.setattr(kuberay_client, "Kube", lambda *where: elsewhere)
     monkeypatch.setattr(kuberay_client, "run_facts", lambda bundle: facts())
     bundle = marked(store)
-    bundle.log.append("submitted", {"job": "tiny", "legs": [["train"]]})
+    bundle.log.append(Submitted(job="tiny", legs=(("train",),)))
     view = fold(bundle.log.read())
     view.created -= 1000
     outside = kuberay_client.KubeRayClient(bundle)
@@ -95,7 +96,7 @@ def test_a_supervisor_that_cannot_start_is_not_waited_for_for_ever(
     monkeypatch.setattr(kuberay_client, "Kube", lambda *where: kit.FakeKube(account(), job))
     monkeypatch.setattr(kuberay_client, "run_facts", lambda bundle: facts())
     bundle = marked(store)
-    bundle.log.append("submitted", {"job": "tiny", "legs": [["train"]]})
+    bundle.log.append(Submitted(job="tiny", legs=(("train",),)))
     view = fold(bundle.log.read())
     view.created -= since
     outside = kuberay_client.KubeRayClient(bundle)
@@ -110,13 +111,13 @@ def test_a_run_that_was_lost_is_not_lost_any_more_when_it_is_resumed(
     monkeypatch.setattr(kuberay_client, "Kube", lambda *where: kit.FakeKube(account()))
     monkeypatch.setattr(kuberay_client, "run_facts", lambda bundle: facts())
     bundle = marked(store)
-    bundle.log.append("submitted", {"job": "tiny", "legs": [["train"]]})
+    bundle.log.append(Submitted(job="tiny", legs=(("train",),)))
     view = fold(bundle.log.read())
     view.created -= 1000
     outside = kuberay_client.KubeRayClient(bundle)
     assert outside.is_lost(view)
-    bundle.log.append("ended", {"state": "failed"})
-    bundle.log.append("resumed", {"by": "ann"})
+    bundle.log.append(Ended(state="failed"))
+    bundle.log.append(Resumed(by="ann"))
     assert not outside.is_lost(fold(bundle.log.read()))
 
 
@@ -124,7 +125,7 @@ def test_a_run_that_was_lost_is_not_lost_any_more_when_it_is_resumed(
 def test_a_run_whose_cluster_is_gone_can_be_written_off(store: Store, here: bool) -> None:
     """It ends as cancelled, in its log alone, and says why; where its cluster answers that is refused."""
     bundle = marked(store)
-    bundle.log.append("submitted", {"job": "tiny", "legs": [["train"]]})
+    bundle.log.append(Submitted(job="tiny", legs=(("train",),)))
     run = Run(store, RUN)
     run.__dict__["_machines"] = SimpleNamespace(is_lost=lambda view: False, is_here=lambda: here)
     if here:

@@ -24,7 +24,8 @@ from runner.client import prepare, resume
 from runner.client import submit as submitting
 from runner.errors import InputError, PlanError, SpecError, StoreError, WorkerAway
 from runner.record.bundle import Bundle
-from runner.record.failures import entry_of
+from runner.record.entries import AttemptBegan, Ended, Resumed, StageFailed, StageStarted, Submitted
+from runner.record.failures import failed
 from runner.record.history import LOST, fold
 from runner.store.store import Store
 from tests.unit.cli.kit import write_project
@@ -108,7 +109,7 @@ def bundle(store: Store, prepared: prepare.Prepared) -> Bundle:
     """A run that was submitted."""
     made = Bundle(store, RUN)
     made.write_spec({**SPEC, "cluster": {"kind": "Cluster", "backend": "ray", "address": "http://head:8265"}})
-    made.log.append("submitted", {"job": "tiny", "legs": [["tokens", "train"]]})
+    made.log.append(Submitted(job="tiny", legs=(("tokens", "train"),)))
     return made
 
 
@@ -193,8 +194,8 @@ def test_what_never_fits_is_refused_with_numbers(on_s3: Callable[..., None]) -> 
 def test_a_supervisor_a_resume(bundle: Bundle) -> None:
     """Each supervisor of a run has an id of its own, so that Ray makes it once; drivers' ids are not like theirs."""
     assert ray_jobs.supervisor_id(bundle) == RUN
-    bundle.log.append("ended", {"state": "failed"})
-    bundle.log.append("resumed", {"by": "ann"})
+    bundle.log.append(Ended(state="failed"))
+    bundle.log.append(Resumed(by="ann"))
     assert ray_jobs.supervisor_id(bundle) == f"{RUN}-s2"
     assert ray_jobs.is_driver(RUN, ray_jobs.driver_id(RUN, 0, 1))
     assert not any(ray_jobs.is_driver(RUN, name) for name in (RUN, f"{RUN}-s2", f"{RUN}x-0-1"))
@@ -212,8 +213,8 @@ def test_a_client_sees_what_became_of_the_supervisor(bundle: Bundle) -> None:
     assert outside.is_lost(view)
     assert outside.how_lost() == f"its Ray job {RUN} is FAILED: killed"
     assert not RayClient(bundle, RayApi("http://127.0.0.1:9")).is_lost(view)
-    bundle.log.append("ended", {"state": "failed"})
-    bundle.log.append("resumed", {"by": "ann"})
+    bundle.log.append(Ended(state="failed"))
+    bundle.log.append(Resumed(by="ann"))
     assert not outside.is_lost(fold(bundle.log.read()))  # another supervisor is about to come
 
 
@@ -246,10 +247,10 @@ def test_ray_is_given_time_to_give_a_machine_up(
     """A rank that does not answer is a loss as soon as Ray calls its machine dead, which it does later."""
     made, ray = backend
     made.observe()
-    bundle.log.append("attempt", {"leg": 0, "attempt": 1})
-    bundle.log.append("stage-started", {"stage": "train", "attempt": 1})
-    error = entry_of(WorkerAway, "rank 0 of 2 ended without a result: The actor is unavailable")
-    bundle.log.append("stage-failed", {"stage": "train", "attempt": 1, "error": error})
+    bundle.log.append(AttemptBegan(leg=0, attempt=1))
+    bundle.log.append(StageStarted(stage="train", attempt=1))
+    error = failed(WorkerAway, "rank 0 of 2 ended without a result: The actor is unavailable")
+    bundle.log.append(StageFailed(stage="train", attempt=1, error=error))
     ray.acting = [{"node_id": "n1", "state": "ALIVE", "is_detached": False, "class_name": "RayTrainWorker"}]
     looks = iter(["ALIVE", "ALIVE", "DEAD"])
     monkeypatch.setattr(ray, "nodes", lambda: [{**NODE, "state": next(looks)}])
@@ -285,7 +286,7 @@ def test_only_what_is_the_runs_is_removed(backend: tuple[RayJobsBackend, FakeRay
 def test_why_names_what_ray_has_no_room_for(backend: tuple[RayJobsBackend, FakeRay], bundle: Bundle) -> None:
     """Ranks that wait are told by their shape, with what is in use."""
     _, ray = backend
-    bundle.log.append("attempt", {"leg": 0, "attempt": 1})
+    bundle.log.append(AttemptBegan(leg=0, attempt=1))
     assert reasons(ray, bundle, fold(bundle.log.read())) == []
     ray.groups = [{"state": "PENDING", "bundles": [{"unit_resources": {"CPU": 4.0, "GPU": 1.0}}] * 2}]
     (reason,) = reasons(ray, bundle, fold(bundle.log.read()))

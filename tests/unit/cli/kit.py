@@ -18,6 +18,7 @@ from runner.cli.commands import app
 from runner.client import prepare, submit
 from runner.client.run import Run
 from runner.record.bundle import Bundle
+from runner.record.entries import AttemptBegan, StageStarted, SupervisorBegan
 
 #: The tree of commands is made once: that takes longer than most of them.
 typer.testing._get_command = functools.cache(typer.testing._get_command)
@@ -74,16 +75,16 @@ def call_json(*words: str, code: int = 0) -> Any:
 def unstarted() -> Run:
     """A run that exists and on which nothing works; its supervisor, on another machine, is believed to live."""
     run = submit.create(prepare.prepare("tiny"))
-    run.bundle.log.append("supervisor", {"host": "elsewhere", "pid": 1, "started": 0.0})
+    run.bundle.log.append(SupervisorBegan(host="elsewhere", pid=1, started=0.0))
     return run
 
 
 def lost() -> Run:
     """A run whose supervisor was on this machine and is gone."""
     run = submit.create(prepare.prepare("tiny"))
-    run.bundle.log.append("supervisor", {"host": os.uname().nodename, "pid": 2**30, "started": 0.0})
-    run.bundle.log.append("attempt", {"leg": 0, "attempt": 1})
-    run.bundle.log.append("stage-started", {"stage": "tokens", "attempt": 1})
+    run.bundle.log.append(SupervisorBegan(host=os.uname().nodename, pid=2**30, started=0.0))
+    run.bundle.log.append(AttemptBegan(leg=0, attempt=1))
+    run.bundle.log.append(StageStarted(stage="tokens", attempt=1))
     return run
 
 

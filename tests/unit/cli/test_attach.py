@@ -23,7 +23,8 @@ from runner.errors import (
     StoreRefused,
     UserCodeError,
 )
-from runner.record.failures import entry_of  # fmt: skip
+from runner.record.entries import AttemptBegan, CancelAsked, Ended, StageStarted
+from runner.record.failures import failed  # fmt: skip
 from runner.record.history import RunState, View
 from runner.record.reasons import Reason
 from runner.store.retry import Retry
@@ -69,13 +70,13 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """A run whose log the test writes; its supervisor is believed to live elsewhere."""
     monkeypatch.chdir(write_project(tmp_path).resolve())
     made = unstarted()
-    made.bundle.log.append("attempt", {"leg": 0, "attempt": 1})
-    made.bundle.log.append("stage-started", {"stage": "train", "attempt": 1})
+    made.bundle.log.append(AttemptBegan(leg=0, attempt=1))
+    made.bundle.log.append(StageStarted(stage="train", attempt=1))
     return made
 
 
 def end(run: Run, state: str = "succeeded") -> None:
-    run.bundle.log.append("ended", {"state": state, "error": None})
+    run.bundle.log.append(Ended(state=state, error=None))
 
 
 def test_each_look_shows_only_what_is_new(run: Run) -> None:
@@ -160,7 +161,7 @@ def test_ctrl_c_once_cancels_and_waits_for_the_end(run: Run) -> None:
     attached = Attached(run, screen)
     before = signal.getsignal(signal.SIGINT)
     view = attached.follow()
-    assert [entry.data for entry in run.bundle.log.read() if entry.kind == "cancel"] == [{"by": "Ctrl-C"}]
+    assert [each.event for each in run.bundle.log.read() if each.kind == "cancel"] == [CancelAsked("Ctrl-C")]
     assert screen.lines == ["cancelling; Ctrl-C again leaves at once"]
     assert (view.state, exit_code(view, attached.interrupted)) == (RunState.CANCELLED, 130)
     assert signal.getsignal(signal.SIGINT) is before
@@ -182,12 +183,12 @@ def test_ctrl_c_twice_leaves_at_once(run: Run) -> None:
         ("succeeded", True, None, 0),
         ("cancelled", True, None, 130),
         ("cancelled", False, None, 1),
-        ("failed", False, entry_of(UserCodeError, "x"), 1),
-        ("failed", True, entry_of(UserCodeError, "x"), 1),
-        ("failed", False, entry_of(InternalError, "x"), 1),
-        ("failed", False, entry_of(StoreRefused, "x"), 1),
-        ("failed", False, entry_of(DataError, "x"), 2),
-        ("failed", False, entry_of(SpecError, "x"), 2),
+        ("failed", False, failed(UserCodeError, "x"), 1),
+        ("failed", True, failed(UserCodeError, "x"), 1),
+        ("failed", False, failed(InternalError, "x"), 1),
+        ("failed", False, failed(StoreRefused, "x"), 1),
+        ("failed", False, failed(DataError, "x"), 2),
+        ("failed", False, failed(SpecError, "x"), 2),
     ],
 )
 def test_exit_codes(state: str, interrupted: bool, error: dict[str, object] | None, code: int) -> None:
@@ -210,7 +211,7 @@ def test_a_run_that_nobody_took_up_is_ended_by_the_client(tmp_path: Path, monkey
     monkeypatch.chdir(write_project(tmp_path).resolve())
     made = submit.create(prepare.prepare("tiny"))
     assert not made.end_unstarted().state.ended
-    made.bundle.log.append("cancel", {"by": "test"})
+    made.bundle.log.append(CancelAsked(by="test"))
     assert made.end_unstarted().state is RunState.CANCELLED
     assert made.view().receipt is not None
 

@@ -16,6 +16,7 @@ from runner.errors import UserCodeError
 from runner.plan.project import find_project
 from runner.process import interrupts
 from runner.record.bundle import Bundle
+from runner.record.entries import CancelAsked
 from tests.unit.cli.kit import call, write_project
 
 
@@ -52,7 +53,7 @@ def test_ctrl_c_once_the_run_is_there_cancels_it(monkeypatch: pytest.MonkeyPatch
     assert f"{run.id} cancelled" in result.stdout
     with pytest.raises(KeyboardInterrupt):
         submit.submit("tiny")
-    assert lookup.runs()[-1].view().cancel == {"by": "Ctrl-C"}
+    assert lookup.runs()[-1].view().cancel == CancelAsked("Ctrl-C")
 
 
 def test_what_belongs_together_is_done_whole() -> None:

@@ -7,9 +7,20 @@ import pytest
 
 from runner.backends.fake import FakeBackend
 from runner.client.run import Run
+from runner.data.versions import VersionMade
 from runner.errors import DataError, WorkerLost
 from runner.plan.project import find_project
-from runner.record.failures import to_entry
+from runner.record.entries import (
+    AttemptBegan,
+    CancelAsked,
+    CheckpointPublished,
+    Ended,
+    StageDone,
+    StageFailed,
+    StageResult,
+    StageStarted,
+)
+from runner.record.failures import Failure
 from runner.record.finding import find_run
 from runner.record.index import read_index
 from runner.views import units
@@ -103,11 +114,11 @@ def test_the_traceback_of_the_user_comes_first_and_names_project_files() -> None
     trace = (
         f'Traceback (most recent call last):\n  File "/tmp/runner-7/{run.id}/code/jobs/tiny.py", line 3\nValueError: x'
     )
-    error = {"class": "UserCodeError", "message": "ValueError: x (jobs/tiny.py:3)", "trace": trace, "rank": 1}
-    run.bundle.log.append("attempt", {"leg": 1, "attempt": 1})
-    run.bundle.log.append("stage-started", {"stage": "train", "attempt": 1})
-    run.bundle.log.append("stage-failed", {"stage": "train", "attempt": 1, "error": error})
-    run.bundle.log.append("ended", {"state": "failed", "error": None})
+    error = Failure("UserCodeError", "ValueError: x (jobs/tiny.py:3)", trace, rank=1)
+    run.bundle.log.append(AttemptBegan(leg=1, attempt=1))
+    run.bundle.log.append(StageStarted(stage="train", attempt=1))
+    run.bundle.log.append(StageFailed(stage="train", attempt=1, error=error))
+    run.bundle.log.append(Ended(state="failed", error=None))
     out = call("status").stdout
     assert 'File "jobs/tiny.py", line 3' in out
     assert out.index("ValueError: x\n") < out.index("failed in stage train, rank 1: ValueError: x (jobs/tiny.py:3)")
@@ -116,10 +127,10 @@ def test_the_traceback_of_the_user_comes_first_and_names_project_files() -> None
 
 def test_a_stage_that_finds_bad_input_fails_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     """Bad data that only a stage can see: exit code 2 all the same, and the words that help."""
-    error = to_entry(DataError("corrupt", where="lake/a", todo="mend it"))
+    error = Failure.of(DataError("corrupt", where="lake/a", todo="mend it"))
 
     def fail(self: FakeBackend, stage: str, attempt: int, message: str | None) -> None:
-        self._bundle.log.append("stage-failed", {"stage": stage, "attempt": attempt, "error": error})
+        self._bundle.log.append(StageFailed(stage=stage, attempt=attempt, error=error))
 
     monkeypatch.setattr(FakeBackend, "_fail", fail)
     FakeBackend.outcomes["tiny"] = {"tokens": "bad"}
@@ -274,7 +285,7 @@ def test_cancel_resume_and_gc_end_a_lost_run(words: list[str], state: str) -> No
 def test_a_lost_run_that_was_to_be_cancelled_is_cancelled() -> None:
     """Its supervisor went before it could: whoever ends it says so."""
     run = lost()
-    run.bundle.log.append("cancel", {"by": "ann"})
+    run.bundle.log.append(CancelAsked(by="ann"))
     assert run.status == "lost"
     assert run.cancel()
     assert run.status == "cancelled"
@@ -283,8 +294,8 @@ def test_a_lost_run_that_was_to_be_cancelled_is_cancelled() -> None:
 def test_status_shows_a_running_stage_and_an_ended_run() -> None:
     """The state of each stage, and commands that fit the state of the run."""
     run = unstarted()
-    run.bundle.log.append("attempt", {"leg": 0, "attempt": 1})
-    run.bundle.log.append("stage-started", {"stage": "tokens", "attempt": 1})
+    run.bundle.log.append(AttemptBegan(leg=0, attempt=1))
+    run.bundle.log.append(StageStarted(stage="tokens", attempt=1))
     out = call("status", run.id[:12]).stdout
     assert "running for" in out
     assert f"runner cancel {run.id}" in out
@@ -295,8 +306,8 @@ def test_status_shows_a_running_stage_and_an_ended_run() -> None:
 def test_status_tells_how_far_a_running_stage_is() -> None:
     """From its latest metrics, as an attached terminal would show it."""
     run = unstarted()
-    run.bundle.log.append("attempt", {"leg": 1, "attempt": 1})
-    run.bundle.log.append("stage-started", {"stage": "train", "attempt": 1})
+    run.bundle.log.append(AttemptBegan(leg=1, attempt=1))
+    run.bundle.log.append(StageStarted(stage="train", attempt=1))
     assert call_json("status")["stages"][1]["progress"] == {}
     write_steps(run.bundle, 40)
     assert "40/400 steps · loss 0.075" in call("status").stdout
@@ -312,14 +323,13 @@ def test_status_tells_counts_results_and_checkpoints() -> None:
         "places": {"tokens": "datasets/tokens/_versions/r-1"},
     }  # fmt: skip
     log = run.bundle.log
-    log.append("attempt", {"leg": 0, "attempt": 1})
-    log.append("stage-started", {"stage": "tokens", "attempt": 1})
-    log.append("stage-done", {"stage": "tokens", "attempt": 1, "result": result})
-    log.append("stage-started", {"stage": "train", "attempt": 1})
+    log.append(AttemptBegan(leg=0, attempt=1))
+    log.append(StageStarted(stage="tokens", attempt=1))
+    log.append(StageDone(stage="tokens", attempt=1, result=StageResult.from_json(result)))
+    log.append(StageStarted(stage="train", attempt=1))
     for step, best in ((10, True), (20, False)):
         key = run.bundle.checkpoint("train", step, 1)
-        entry = {"stage": "train", "step": step, "key": key, "best": best, "metrics": {}, "sha256": ""}
-        log.append("checkpoint", entry)
+        log.append(CheckpointPublished("train", step, key, {}, best, sha256=""))
         run.bundle.store.put(f"{key}/manifest.json", b'{"files": {}}')
     run.bundle.store.put("artefacts/train/sample.txt", b"hello")
     out = call("status").stdout
@@ -403,9 +413,8 @@ def test_published_data_is_listed_with_its_versions() -> None:
 
     catalog = Catalog(find_project().store())
     for number in (1, 2):
-        facts = {"id": f"{number:032d}", "rows": 1_500_000 * number, "bytes": 10, "files": 1, "stage": "prep"}
-        facts["folder"] = f"_versions/r260101-00000{number}aa-tiny-aa-1"
-        catalog.publish_version("tokens", facts)
+        folder, rows = f"_versions/r260101-00000{number}aa-tiny-aa-1", 1_500_000 * number
+        catalog.publish_version("tokens", VersionMade(f"{number:032d}", folder, rows, bytes=10, files=1, stage="prep"))
     row = call("data", "ls").stdout.splitlines()[1].split()
     assert row[:5] == ["tokens", "3.00", "M", "10", "B"]
     assert row[-1] == "0" * 12

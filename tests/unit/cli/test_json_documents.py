@@ -11,6 +11,7 @@ import pytest
 
 from runner.cli.console import Output, plain
 from runner.client.run import Run
+from runner.record.entries import AttemptBegan, CheckpointPublished, StageStarted
 from tests.unit.cli.kit import call, unstarted, write_lines, write_project
 
 
@@ -19,23 +20,15 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """A training that goes on; its checkpoints and metrics are the test's."""
     monkeypatch.chdir(write_project(tmp_path).resolve())
     made = unstarted()
-    made.bundle.log.append("attempt", {"leg": 1, "attempt": 1})
-    made.bundle.log.append("stage-started", {"stage": "train", "attempt": 1})
+    made.bundle.log.append(AttemptBegan(leg=1, attempt=1))
+    made.bundle.log.append(StageStarted(stage="train", attempt=1))
     return made
 
 
 def checkpoint(run: Run, step: int, best: bool) -> str:
     key = run.bundle.checkpoint("train", step, 1)
     run.bundle.store.put(f"{key}/manifest.json", b'{"files": {}}')
-    entry = {
-        "stage": "train",
-        "step": step,
-        "key": key,
-        "metrics": {"loss": float("nan")},
-        "best": best,
-        "sha256": "0" * 64,
-    }
-    run.bundle.log.append("checkpoint", entry)
+    run.bundle.log.append(CheckpointPublished("train", step, key, {"loss": float("nan")}, best, "0" * 64))
     return key
 
 

@@ -18,6 +18,7 @@ import torch
 from runner.client.run import Run
 from runner.errors import InputError, StoreError, StoreRefused
 from runner.record import kept
+from runner.record.entries import Ended, StageStarted
 from runner.spec.job import Train
 from runner.store import whole_copy
 from runner.store.store import Store
@@ -51,10 +52,10 @@ def run(tmp_path: Path) -> Run:
     """Trained for 9 steps; checkpoints of steps 6 (the best) and 9 are there, that of step 3 is gone."""
     torch.set_num_threads(1)
     stage, scope = make_scope(tmp_path, fit, best=("score", "min"), keep=1)
-    scope.bundle.log.append("stage-started", {"stage": "fit", "attempt": 1})
+    scope.bundle.log.append(StageStarted(stage="fit", attempt=1))
     run_train(stage, scope, InlineGang())
     scope.bundle.index("test", "succeeded", 3.0)
-    scope.bundle.log.append("ended", {"state": "succeeded", "error": None})
+    scope.bundle.log.append(Ended(state="succeeded", error=None))
     return Run(Store(str(tmp_path / "store")), RUN)
 
 

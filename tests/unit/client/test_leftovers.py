@@ -23,6 +23,7 @@ from runner.data.catalog import Catalog
 from runner.data.results import Results
 from runner.errors import ApiError, DataError, InputError
 from runner.prep.stage import run_prep
+from runner.record.entries import Resumed
 from runner.record.history import RunState
 from runner.record.index import new_run_id
 from runner.record.receipt import end_run
@@ -106,7 +107,7 @@ def test_one_version_goes_and_the_other_stays(tmp_path: Path) -> None:
     first, second = (publish(tmp_path, store, shards, RUNS[shards]) for shards in (2, 3))
     (target,) = leftovers.targets(Store(str(store)), [f"out@{second['outputs']['out'][:12]}"])
     leftovers.remove(Store(str(store)), target)
-    assert [v.data["id"] for v in Catalog(Store(str(store))).versions("out")] == [first["outputs"]["out"]]
+    assert [v.data.id for v in Catalog(Store(str(store))).versions("out")] == [first["outputs"]["out"]]
     assert rows_of(store, "out").num_rows == 20
     assert (store / "datasets/out/data").resolve() == store / first["places"]["out"]
 
@@ -145,7 +146,7 @@ def test_gc_finds_what_nobody_needs_and_leaves_what_somebody_may(tmp_path: Path)
     publish(tmp_path, store, 2, R1)
     publish(tmp_path, store, 2, R2, sink="other")
     opened = Store(str(store))
-    Catalog(opened).retract("other", [v.data["id"] for v in Catalog(opened).versions("other")])
+    Catalog(opened).retract("other", [v.data.id for v in Catalog(opened).versions("other")])
     (store / "results/.tmp-0123456789ab-x.json").write_text("{")
     assert leftovers.leftovers(opened) == ([], [])
     old(store, 8)
@@ -196,7 +197,7 @@ def test_gc_leaves_results_aside_while_a_run_lives(project: Path) -> None:
     store = project / ".runner"
     publish(project, store, 2, R1, sink="gone")
     opened = Store(str(store))
-    Catalog(opened).retract("gone", [v.data["id"] for v in Catalog(opened).versions("gone")])
+    Catalog(opened).retract("gone", [v.data.id for v in Catalog(opened).versions("gone")])
     old(store, 8)
     run = unstarted()
     found = json.loads(call("gc", "-o", "json").stdout)
@@ -250,7 +251,7 @@ def test_of_a_removal_and_a_run_that_begins_one_sees_the_other(
     for shards, run_id in ((2, R1), (3, R2), (4, R3)):
         publish(project, Path(store.root), shards, run_id, sink="tokens")
     before = Catalog(store).versions("tokens")
-    name = "tokens" if version is None else f"tokens@{before[version].data['id']}"
+    name = "tokens" if version is None else f"tokens@{before[version].data.id}"
     (target,) = leftovers.targets(store, [name])
     kept = ("datasets/tokens/_versions", "datasets/tokens/_manifests")
     files, found = {file.key: store.get(f"{top}/{file.key}") for top in kept for file in store.find(top)}, []
@@ -258,7 +259,7 @@ def test_of_a_removal_and_a_run_that_begins_one_sees_the_other(
     def late(self: Catalog, name: str, ids: Sequence[str], _retract: Any = Catalog.retract) -> Any:
         run = unstarted()
         gone = _retract(self, name, ids)
-        found.append((run.id, [each.data["id"] for each in Catalog(store).versions(name)]))
+        found.append((run.id, [each.data.id for each in Catalog(store).versions(name)]))
         return gone
 
     monkeypatch.setattr(Catalog, "retract", late)
@@ -273,7 +274,7 @@ def test_of_a_removal_and_a_run_that_begins_one_sees_the_other(
         store.delete("datasets/tokens/_summary.json")
     assert {file.key: store.get(f"{top}/{file.key}") for top in kept for file in store.find(top)} == files
     shown = project / ".runner/datasets/tokens/data"
-    assert shown.resolve() == project / ".runner/datasets/tokens" / before[-1].data["folder"]
+    assert shown.resolve() == project / ".runner/datasets/tokens" / before[-1].data.folder
 
 
 def test_a_result_that_goes_while_it_is_taken_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -300,7 +301,7 @@ def test_what_is_used_by_now_is_not_removed(project: Path) -> None:
     store = Store(str(project / ".runner"))
     publish(project, Path(store.root), 2, R1, sink="tokens")
     publish(project, Path(store.root), 2, R2, sink="gone")
-    Catalog(store).retract("gone", [v.data["id"] for v in Catalog(store).versions("gone")])
+    Catalog(store).retract("gone", [v.data.id for v in Catalog(store).versions("gone")])
     (project / ".runner/results/.tmp-0123456789ab-x").write_text("")
     old(Path(store.root), 8)
     named = leftovers.targets(store, ["tokens"])
@@ -353,7 +354,7 @@ def test_a_removal_that_was_cut_is_finished(project: Path) -> None:
             for name in (each for each in runs[-1].bundle.store.list() if each != "log"):
                 runs[-1].bundle.store.delete_tree(name)
         if part == "alive":
-            runs[-1].bundle.log.append("resumed", {})
+            runs[-1].bundle.log.append(Resumed())
     found, _ = leftovers.leftovers(runs[0].bundle.root)
     assert {(each.kind, each.name) for each in found} == {("half-removed run", run.id) for run in runs[:2]}
     for target in found:

@@ -10,6 +10,7 @@ from runner.client import patience
 from runner.client.patience import Patience
 from runner.client.run import Run
 from runner.errors import ApiError, RunnerError, StoreAway, StoreError
+from runner.record.entries import Ended
 from runner.record.history import RunState, View
 from runner.store.retry import Retry
 from tests.unit.cli.kit import unstarted, write_lines, write_project
@@ -40,7 +41,7 @@ def stumble(run: Run, monkeypatch: pytest.MonkeyPatch, error: RunnerError, times
         if left:
             raise left.pop()
         if not seen().state.ended:
-            run.bundle.log.append("ended", {"state": "succeeded", "error": None})
+            run.bundle.log.append(Ended(state="succeeded", error=None))
         return seen()
 
     monkeypatch.setattr(run, "view", look)
@@ -123,7 +124,7 @@ def test_lines_that_are_followed_outlast_trouble(run: Run, monkeypatch: pytest.M
             raise AWAY
         if len(calls) == 9:
             write_lines(run.bundle, "train", "logs", "rank0", "two")
-            run.bundle.log.append("ended", {"state": "succeeded", "error": None})
+            run.bundle.log.append(Ended(state="succeeded", error=None))
         return lists(prefix)
 
     run.bundle.log.read()

@@ -26,6 +26,7 @@ from runner.client.run import Run
 from runner.errors import InputError, RunNotFound
 from runner.plan.project import find_project
 from runner.process.code_root import FOLDERS_NOTE, OUTSIDE
+from runner.record.entries import CheckpointPublished, Resumed
 from runner.record.history import RunState
 from runner.record.index import LIVE, read_index
 from runner.record.receipt import end_run
@@ -337,7 +338,7 @@ def test_of_a_resume_and_a_removal_one_comes_first(project: Path) -> None:
     run = failed()
     (target,) = leftovers.targets(run.bundle.root, [run.id])
     resumption = prepare_resume(run)
-    run.bundle.log.append("resumed", {"by": "ann"})
+    run.bundle.log.append(Resumed(by="ann"))
     with pytest.raises(InputError, match="the run is submitted"):
         leftovers.remove(run.bundle.root, target)
     assert run.bundle.spec()
@@ -379,8 +380,7 @@ def with_checkpoints() -> Run:
     for step, best in ((10, True), (20, False)):
         key = run.bundle.checkpoint("train", step, 1)
         run.bundle.store.put(f"{key}/manifest.json", b'{"files": {}}')
-        entry = {"stage": "train", "step": step, "key": key, "best": best, "metrics": {}, "sha256": "x"}
-        run.bundle.log.append("checkpoint", entry)
+        run.bundle.log.append(CheckpointPublished("train", step, key, {}, best, sha256="x"))
     return run
 
 

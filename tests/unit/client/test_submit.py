@@ -19,6 +19,7 @@ from runner.client.resume import resume
 from runner.errors import InputError, PlanError, ProjectError, RunFailed, RunNotFound, SpecError
 from runner.plan.project import find_project
 from runner.record.bundle import Bundle
+from runner.record.entries import Submitted
 from runner.record.finding import find_run
 from runner.record.history import RunState
 from runner.record.index import new_run_id, read_index
@@ -37,7 +38,7 @@ def test_a_run_goes_through_its_legs_and_ends_with_a_receipt(project: Path) -> N
     assert FakeBackend.started == [(run.id, 0, 1), (run.id, 1, 1)]
     receipt = run.view().receipt
     assert receipt is not None
-    assert receipt["remains"] == {"processes": 0, "scratch_folders": 0}
+    assert receipt.remains == {"processes": 0, "scratch_folders": 0}
     (line,) = read_index(run.bundle.root)
     assert (line.run_id, line.job, line.state) == (run.id, "tiny", "succeeded")
 
@@ -201,7 +202,7 @@ def test_runs_are_found_by_unique_parts_and_by_age(store: Store) -> None:
     """A run is meant by its id, a unique prefix or part, or @last; anything else names the candidates."""
     for run_id in ("r260101-000000-a-222", "r260101-000001-b-333", "r260102-000000-b-444"):
         Bundle(store, run_id).index("job", "succeeded", 3)
-        Bundle(store, run_id).submit({"job": "job", "legs": [], "by": user()})
+        Bundle(store, run_id).submit(Submitted("job", (), by=user()))
     assert find_run(store, "r260102") == "r260102-000000-b-444"
     assert find_run(store, "a-222") == "r260101-000000-a-222"
     assert find_run(store, "@last") == "r260102-000000-b-444"

@@ -28,7 +28,8 @@ from runner.plan.project import find_project
 from runner.prep.transform import Transform
 from runner.process.package import PACKAGE
 from runner.record.bundle import Bundle
-from runner.record.failures import exit_code_of, to_entry
+from runner.record.entries import Submitted
+from runner.record.failures import Failure, exit_code_of
 from runner.record.index import LIVE, Doing
 from runner.spec import wire
 from runner.spec.job import Prep, Train
@@ -189,7 +190,7 @@ def test_a_run_on_kubernetes_is_looked_at_without_its_client(project: Path) -> N
     bundle.write_spec({**spec_kit.SPEC, "cluster": wire.to_json(find_project().cluster("kube"), project)})
     bundle.mark_cluster("a-uid", "https://10.0.0.1")
     bundle.index("tiny", LIVE, time.time(), Doing("running", "", place(bundle)))
-    bundle.submit({"job": "tiny", "legs": [["train"]], "by": "ann", "inline": False})
+    bundle.submit(Submitted("tiny", (("train",),), by="ann"))
     commands = [["ps"], *([name, bundle.run_id] for name in ("status", "logs", "metrics", "checkpoints"))]
     ends = without(set(EXTRAS["kube"]), COMMANDS, commands=[*commands, ["why", bundle.run_id], ["ssh", bundle.run_id]])
     assert [end["code"] for end in ends] == [0, 0, 0, 0, 0, 2, 2], [end["err"] for end in ends]
@@ -245,7 +246,7 @@ def test_a_machine_of_a_run_that_lacks_a_package_is_named(tmp_path: Path, monkey
         Transform(Prep("frames", fn=print, source="a", sink="b", batch_format="pandas"), None)
     with pytest.raises(MissingPackage, match=f"^a Ray for the run{here}ray, "):
         ray_session.start(tmp_path, 1)
-    assert exit_code_of(to_entry(MissingPackage("torch"))) == 2
+    assert exit_code_of(Failure.of(MissingPackage("torch"))) == 2
 
 
 def test_an_import_that_nobody_foresaw_is_no_bug(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

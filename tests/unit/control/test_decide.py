@@ -18,9 +18,10 @@ from runner.control.decide import (
     decide,
 )
 from runner.errors import Fenced, InternalError, RunFailed, WorkerLost
-from runner.record.failures import entry_of
+from runner.record.failures import Failure, failed
 from runner.record.history import EVICTED, LOST, RunState, as_lost, end_of_lost, fence, fold
 from runner.store.log import Entry
+from tests.unit.record.entry_kit import log_of
 
 NONE = Observation(DriverState.NONE, now=100.0)
 RUNNING = Observation(DriverState.RUNNING, now=100.0)
@@ -29,8 +30,7 @@ GONE = Observation(DriverState.EXITED, now=100.0, exit="signal 9 (SIGKILL)")
 
 def log(*steps: tuple[str, dict[str, Any]], legs: list[list[str]] | None = None) -> list[Entry]:
     """A log that begins with `submitted`; entry n was written at n seconds."""
-    first = ("submitted", {"job": "j", "legs": legs or [["prep", "train"]]})
-    return [Entry(n, kind, float(n), data) for n, (kind, data) in enumerate((first, *steps), 1)]
+    return log_of([("submitted", {"job": "j", "legs": legs or [["prep", "train"]]}), *steps])
 
 
 ATTEMPT = ("attempt", {"leg": 0, "attempt": 1})
@@ -38,10 +38,10 @@ STARTED = ("stage-started", {"stage": "prep", "attempt": 1})
 DONE = ("stage-done", {"stage": "prep", "attempt": 1, "result": {"rows_in": 3}})
 TRAINED = ("stage-done", {"stage": "train", "attempt": 1, "result": {}})
 LEG_DONE = ("leg-done", {"leg": 0, "attempt": 1})
-DRIVER_FAILED = ("driver-failed", {"leg": 0, "attempt": 1, "error": entry_of(InternalError, "KeyError: 'x'")})
+DRIVER_FAILED = ("driver-failed", {"leg": 0, "attempt": 1, "error": failed(InternalError, "KeyError: 'x'").to_json()})
 FAILED = ("stage-failed", {"stage": "prep", "attempt": 1, "error": {"class": "UserCodeError", "message": "x"}})
 CANCEL = ("cancel", {"by": "user"})
-ENTRY = entry_of(WorkerLost, "the supervisor is gone")
+ENTRY = failed(WorkerLost, "the supervisor is gone")
 ENDED = ("ended", {"state": "failed", "error": None, "seconds": 1.0})
 
 CASES = {
@@ -51,17 +51,17 @@ CASES = {
     "the last leg's end is success": ([ATTEMPT, STARTED, DONE, LEG_DONE], GONE, End(RunState.SUCCEEDED)),
     "a recorded failure fails the run": (
         [ATTEMPT, STARTED, FAILED], GONE,
-        End(RunState.FAILED, {"class": "UserCodeError", "message": "x", "stage": "prep"}),
+        End(RunState.FAILED, Failure("UserCodeError", "x", stage="prep")),
     ),
     "a driver that fails before its stages fails the run": (
-        [ATTEMPT, DRIVER_FAILED], GONE, End(RunState.FAILED, {**DRIVER_FAILED[1]["error"], "stage": None}),
+        [ATTEMPT, DRIVER_FAILED], GONE, End(RunState.FAILED, failed(InternalError, "KeyError: 'x'")),
     ),
     "a driver that fails after its work was done does not": (
         [ATTEMPT, STARTED, DONE, LEG_DONE, DRIVER_FAILED], GONE, End(RunState.SUCCEEDED),
     ),
     "a driver that fails after a stage did leaves the stage's error": (
         [ATTEMPT, STARTED, FAILED, DRIVER_FAILED], GONE,
-        End(RunState.FAILED, {"class": "UserCodeError", "message": "x", "stage": "prep"}),
+        End(RunState.FAILED, Failure("UserCodeError", "x", stage="prep")),
     ),
     "a cancelled run's driver is stopped": ([ATTEMPT, STARTED, CANCEL], RUNNING, StopDriver("cancelled")),
     "a cancelled run whose driver is gone ends": ([ATTEMPT, STARTED, CANCEL], GONE, End(RunState.CANCELLED)),
@@ -89,8 +89,8 @@ def test_a_driver_that_dies_without_a_word_fails_the_run() -> None:
     assert isinstance(action, End)
     assert action.state is RunState.FAILED
     assert action.error is not None
-    assert "signal 9" in action.error["message"]
-    assert action.error["stage"] == "prep"
+    assert "signal 9" in action.error.message
+    assert action.error.stage == "prep"
 
 
 def test_the_next_leg_follows_a_done_one() -> None:
@@ -135,7 +135,9 @@ def test_a_training_that_gets_on_may_lose_machines_as_often_as_it_likes() -> Non
     """A checkpoint of a new step begins the count anew; one of a step that was reached before does not."""
     seen = Observation(DriverState.EXITED, now=100.0, loss=LOST)
     tried = [("attempt", {"leg": 0, "attempt": n, "because": LOST}) for n in range(2, MOST_TRIES + 1)]
-    made = ("checkpoint", {"stage": "prep", "step": 4})
+    key = "checkpoints/prep/000000004-1"
+    facts = {"stage": "prep", "step": 4, "key": key, "metrics": {}, "best": False, "sha256": ""}
+    made = ("checkpoint", facts)
     assert decide(fold(log(ATTEMPT, *tried, made)), seen) == StartAttempt(0, MOST_TRIES + 1, LOST)
     assert isinstance(decide(fold(log(ATTEMPT, made, *tried, made)), seen), End)
 
@@ -162,7 +164,7 @@ def test_a_stage_past_its_timeout_is_stopped_and_fails_the_run() -> None:
     end = decide(view, GONE, {"prep": 50.0})
     assert isinstance(end, End)
     assert end.error is not None
-    assert "timeout_s=50" in end.error["message"]
+    assert "timeout_s=50" in end.error.message
     assert decide(view, RUNNING, {"prep": 5000.0}) == Wait()
 
 
@@ -222,7 +224,7 @@ def test_every_path_ends() -> None:
         assert ended, path
 
 
-def _play(entries: list[Entry], action: StartAttempt, fate: str) -> None:
+def _play(so_far: list[Entry], action: StartAttempt, fate: str) -> None:
     stage = ["prep", "train"][action.leg]
     steps: list[tuple[str, dict[str, Any]]] = [
         ("attempt", {"leg": action.leg, "attempt": action.attempt}),
@@ -232,11 +234,12 @@ def _play(entries: list[Entry], action: StartAttempt, fate: str) -> None:
         steps.append(("stage-done", {"stage": stage, "attempt": action.attempt, "result": {}}))
         steps.append(("leg-done", {"leg": action.leg, "attempt": action.attempt}))
     elif fate == "failed":
-        steps.append(("stage-failed", {"stage": stage, "attempt": action.attempt, "error": entry_of(RunFailed, "x")}))
+        steps.append(
+            ("stage-failed", {"stage": stage, "attempt": action.attempt, "error": failed(RunFailed, "x").to_json()})
+        )
     elif fate == "cancel":
         steps.append(("cancel", {"by": "user"}))
-    for kind, data in steps:
-        entries.append(Entry(len(entries) + 1, kind, float(len(entries)), data))
+    so_far += log_of(steps, len(so_far) + 1)
 
 
 def test_a_leg_between_is_trained_further_and_later_ones_stay_done() -> None:
@@ -262,14 +265,14 @@ def test_a_leg_between_is_trained_further_and_later_ones_stay_done() -> None:
     ("steps", "state", "error"),
     [
         ([ATTEMPT, STARTED], RunState.FAILED, ENTRY),
-        ([ATTEMPT, STARTED, FAILED], RunState.FAILED, {**FAILED[1]["error"], "stage": "prep"}),
+        ([ATTEMPT, STARTED, FAILED], RunState.FAILED, Failure("UserCodeError", "x", stage="prep")),
         ([ATTEMPT, STARTED, CANCEL], RunState.CANCELLED, None),
         ([ATTEMPT, STARTED, DONE, TRAINED, LEG_DONE], RunState.SUCCEEDED, None),
-        ([ATTEMPT, ("failing", {"error": ENTRY}), FAILED, CANCEL], RunState.FAILED, ENTRY),
+        ([ATTEMPT, ("failing", {"error": ENTRY.to_json()}), FAILED, CANCEL], RunState.FAILED, ENTRY),
     ],
 )  # fmt: skip
 def test_a_run_without_supervisor_ends_as_its_log_says(
-    steps: list[Any], state: RunState, error: dict[str, Any] | None
+    steps: list[Any], state: RunState, error: Failure | None
 ) -> None:
     """What failed first, what was asked for and what was done count; the loss itself only where nothing did."""
     assert end_of_lost(fold(log(*steps)), ENTRY) == (state, error)
@@ -285,4 +288,4 @@ def test_a_lost_run_is_seen_as_it_was_when_it_was_last_heard_of() -> None:
         "waiting",
     )
     assert view.error is not None
-    assert (view.error["message"], view.error["trace"]) == ("the supervisor of the run is gone (killed)", "last words")
+    assert (view.error.message, view.error.trace) == ("the supervisor of the run is gone (killed)", "last words")

@@ -28,9 +28,24 @@ from runner.errors import ApiError, InternalError, StoreError
 from runner.kube import names
 from runner.kube.client import PODS, RAY_CLUSTERS, RAY_JOBS, KubeError
 from runner.record.bundle import Bundle
+from runner.record.entries import (
+    AttemptBegan,
+    CancelAsked,
+    DriverBegan,
+    Ended,
+    LegDone,
+    Resumed,
+    StageDone,
+    StageFailed,
+    StageResult,
+    Submitted,
+    SupervisorFailed,
+)
+from runner.record.failures import Failure
 from runner.record.finding import unfinished
 from runner.record.history import EVICTED, LOST, RunState, fold
 from runner.record.index import begun_at, read_index
+from runner.store.events import Unknown
 from runner.store.folder import Folder
 from runner.store.log import Entry, Log
 from runner.store.retry import Retry
@@ -43,7 +58,7 @@ from tests.unit.kube import kit
 from tests.unit.record.spec_kit import SPEC
 
 __all__ = ["project"]
-SUBMITTED = {"job": "tiny", "legs": [["train"]], "by": "ann", "inline": False}
+SUBMITTED = Submitted("tiny", (("train",),), by="ann")
 
 
 # -- the store -------------------------------------------------------------------------------------------------------
@@ -56,12 +71,12 @@ def test_a_write_whose_answer_was_lost_is_known_again(store: Store, monkeypatch:
     log, create = Log(store, "log"), Store.create
     with monkeypatch.context() as lossy:
         lossy.setattr(Store, "create", lambda self, key, data: create(self, key, data) and False)
-        assert log.append("driver", {"host": "a"}).number == 1
-    log.append("driver", {"host": "a"})
+        assert log.append(Unknown("driver", {"host": "a"})).number == 1
+    log.append(Unknown("driver", {"host": "a"}))
     assert [entry.number for entry in Log(store, "log").read()] == [1, 2]
     with monkeypatch.context() as at_once:
         at_once.setattr(time, "time", lambda: 1.0)
-        assert [Log(store, "log").append("x").number for _ in range(2)] == [3, 4]
+        assert [Log(store, "log").append(Unknown("x")).number for _ in range(2)] == [3, 4]
 
 
 @pytest.mark.parametrize("error", [OSError(errno.EREMOTEIO, "InternalError"), TimeoutError("slow")])
@@ -120,7 +135,7 @@ def flaky(run: runner.Run, **fails: int) -> Flaky:
 def test_a_start_that_fails_for_a_moment_is_the_same_attempt(submitted: runner.Run) -> None:
     """It is tried again, and the run goes on as if nothing had been."""
     assert Supervisor(submitted.bundle, flaky(submitted, start=3)).run() is RunState.SUCCEEDED
-    attempts = [entry.data["attempt"] for entry in submitted.bundle.log.read() if entry.kind == "attempt"]
+    attempts = [entry.event.attempt for entry in submitted.bundle.log.read() if isinstance(entry.event, AttemptBegan)]
     assert attempts == [1] * len(fold(submitted.bundle.log.read()).legs)
 
 
@@ -146,7 +161,7 @@ def test_an_end_that_was_begun_is_finished(submitted: runner.Run, monkeypatch: p
     begun = len(FakeBackend.started)
     assert Supervisor(submitted.bundle, flaky(submitted)).run() is RunState.FAILED
     assert len(FakeBackend.started) == begun
-    assert "signal 9" in submitted.view().error["message"]
+    assert "signal 9" in submitted.view().error.message
     FakeBackend.outcomes.clear()
     runner.resume(submitted)
     assert submitted.view().state is RunState.SUCCEEDED
@@ -173,8 +188,8 @@ def test_what_a_driver_wrote_while_a_decision_was_made_counts(submitted: runner.
         def loss(self) -> str:
             view = fold(submitted.bundle.log.read())
             for stage in view.legs[view.leg]:
-                submitted.bundle.log.append("stage-done", {"stage": stage, "attempt": 1, "result": {}})
-            submitted.bundle.log.append("leg-done", {"leg": view.leg, "attempt": 1})
+                submitted.bundle.log.append(StageDone(stage=stage, attempt=1, result=StageResult.from_json({})))
+            submitted.bundle.log.append(LegDone(leg=view.leg, attempt=1))
             return ""
 
         def start(self, leg: int, attempt: int) -> None:
@@ -189,13 +204,13 @@ def test_what_a_driver_wrote_while_a_decision_was_made_counts(submitted: runner.
 def test_supervisors_that_fail_again_and_again_end_the_run(submitted: runner.Run) -> None:
     """A few may have had bad luck; after MOST_ERRORS with nothing in between the run has failed, and says with what."""
     for number in range(1, supervisor.MOST_ERRORS + 1):
-        submitted.bundle.log.append("supervisor", liveness.identity())
+        submitted.bundle.log.append(liveness.identity())
         code = supervisor._failed(submitted.bundle, ApiError(403, "not for you"), None, again=True)
         assert code == (0 if number == supervisor.MOST_ERRORS else 1)
     view = fold(submitted.bundle.log.read())
     assert view.state is RunState.FAILED
     assert view.error is not None
-    assert "not for you" in view.error["message"]
+    assert "not for you" in view.error.message
 
 
 def test_a_supervisor_that_raises_says_so_and_ends_its_run(
@@ -226,9 +241,12 @@ def test_where_a_supervisor_was_refused_is_in_the_log(submitted: runner.Run, mon
     root = submitted.bundle.root
     argument = {"store": root.url, "options": root.options, "run_id": submitted.id}
     assert supervisor.main([json.dumps(argument)]) == 1
-    said, ended = submitted.bundle.log.read()[-2:]
-    assert (said.kind, said.data["class"], ended.data["error"]["trace"]) == ("supervisor-error", "ApiError", "")
-    assert 'raise ApiError(403, "not for you")' in said.data["trace"]
+    said, ended = (entry.event for entry in submitted.bundle.log.read()[-2:])
+    assert isinstance(said, SupervisorFailed)
+    assert isinstance(ended, Ended)
+    assert ended.error is not None
+    assert (said.error_class, ended.error.trace) == ("ApiError", "")
+    assert 'raise ApiError(403, "not for you")' in (said.trace or "")
 
 
 def test_what_a_supervisor_prints_before_it_can_write_a_log_is_shown(
@@ -244,8 +262,8 @@ def test_what_a_supervisor_prints_before_it_can_write_a_log_is_shown(
     assert submitted.status == "lost"
     error = submitted.reap().error
     assert error is not None
-    assert (error["class"], error["trace"]) == ("WorkerLost", "ImportError: no room")
-    assert "exit code 3" in error["message"]
+    assert (error.name, error.trace) == ("WorkerLost", "ImportError: no room")
+    assert "exit code 3" in error.message
     assert not processes.scratch_path(submitted.id).exists()
 
 
@@ -257,7 +275,7 @@ def test_a_supervisor_that_ended_before_a_resume_says_nothing_of_the_next(
     submitted._machines.launch()
     submitted._machines._supervisor.wait(10)
     assert submitted.reap().state is RunState.FAILED
-    submitted.bundle.log.append("resumed", {"by": "ann"})
+    submitted.bundle.log.append(Resumed(by="ann"))
     assert submitted.status == "submitted"
     submitted._machines.launch()
     submitted._machines._supervisor.wait(10)
@@ -270,10 +288,10 @@ def test_a_run_whose_work_is_done_is_ended_as_done(submitted: runner.Run) -> Non
     log = submitted.bundle.log
     legs = fold(log.read()).legs
     for leg in range(len(legs)):
-        log.append("attempt", {"leg": leg, "attempt": 1})
-        log.append("leg-done", {"leg": leg, "attempt": 1})
+        log.append(AttemptBegan(leg=leg, attempt=1))
+        log.append(LegDone(leg=leg, attempt=1))
         assert fold(log.read()).is_complete == (leg == len(legs) - 1)
-    cancelled = Entry(len(log.read()) + 1, "cancel", time.time(), {"by": "ann"})
+    cancelled = Entry(len(log.read()) + 1, time.time(), CancelAsked("ann"))
     assert not fold([*log.read(), cancelled]).is_complete
     gone = SimpleNamespace(
         is_lost=lambda view: True, remove=lambda: {"processes": 0}, how_lost=lambda: "killed", last_words=lambda: ""
@@ -349,10 +367,10 @@ def taken_over(store: Store, monkeypatch: pytest.MonkeyPatch, *bodies: kit.Body,
     bundle.write_spec({**SPEC, "plan": {"stages": [stage]}})
     monkeypatch.setattr(kuberay_machines, "run_facts", lambda bundle: dataclasses.replace(facts(), run_id=kit.RUN))
     monkeypatch.setattr(time, "time", lambda: DRIVER_AT)
-    bundle.submit({**SUBMITTED, "job": "digits"})
-    bundle.log.append("attempt", {"leg": 0, "attempt": 1})
+    bundle.submit(dataclasses.replace(SUBMITTED, job="digits"))
+    bundle.log.append(AttemptBegan(leg=0, attempt=1))
     if driver:
-        bundle.log.append("driver", {"leg": 0, "attempt": 1, "host": "head"})
+        bundle.log.append(DriverBegan(leg=0, attempt=1, host="head"))
     backend = kuberay_machines.KubeRayBackend(bundle, Still(*bodies))
     backend.attach(0, 1)
     return backend
@@ -438,8 +456,8 @@ def test_a_pod_that_does_not_go_was_on_a_node_that_is_dead(
 ) -> None:
     """The driver lost a rank. Where every pod goes when asked to, nodes are well, and it was the rank's own end."""
     backend = taken_over(store, monkeypatch, RUNS, *MACHINES)
-    error = {"class": "WorkerLost", "message": "a rank of 2 is gone"}
-    backend._bundle.log.append("stage-failed", {"stage": "train", "attempt": 1, "error": error})
+    error = Failure("WorkerLost", "a rank of 2 is gone")
+    backend._bundle.log.append(StageFailed(stage="train", attempt=1, error=error))
     monkeypatch.setattr(kuberay_machines, "NODE_S", 0.2)
     monkeypatch.setattr(backend, "wait", lambda timeout_s: time.sleep(0.01))
     leaving = pod(names.WORKER, 2)

@@ -14,6 +14,7 @@ from runner.client import leftovers
 from runner.data.catalog import Catalog
 from runner.data.manifest import Manifest, Shard, Unit
 from runner.data.results import Results
+from runner.data.versions import VersionMade
 from runner.errors import DataError
 from runner.plan.keys import code_key, make_key, result_key, stage_code, used_config
 from runner.spec.job import Prep
@@ -91,8 +92,8 @@ def test_versions_are_published_in_order(tmp_path: Path) -> None:
     old, new = manifest("a"), manifest("a", "b")
     for version in (old, new, new):
         catalog.publish("d", version, {"key": CODE}, folder_of(version))
-    assert [entry.data["id"] for entry in catalog.versions("d")] == [old.id, new.id]
-    assert catalog.versions("d")[-1].data["rows"] == 10
+    assert [entry.data.id for entry in catalog.versions("d")] == [old.id, new.id]
+    assert catalog.versions("d")[-1].data.rows == 10
     latest = catalog.latest("d")
     assert latest is not None
     assert (latest.id, latest.base) == (new.id, f"{tmp_path}/datasets/d/{folder_of(new)}")
@@ -100,8 +101,8 @@ def test_versions_are_published_in_order(tmp_path: Path) -> None:
     assert catalog.names() == ["d"]
 
 
-def facts(number: int) -> dict[str, Any]:
-    return {"id": f"{number:032d}", "folder": f"{FOLDER}{number}", "rows": number, "bytes": 1, "files": 1}
+def facts(number: int) -> VersionMade:
+    return VersionMade(f"{number:032d}", f"{FOLDER}{number}", rows=number, bytes=1, files=1)
 
 
 @pytest.fixture
@@ -128,9 +129,9 @@ def test_a_listing_costs_as_much_for_many_versions_as_for_one(store: Store, aske
     assert len(asked) == 1 + 2 * 3
     asked.clear()
     Catalog(store).publish_version("many", facts(60))
-    Catalog(store).retract("many", [facts(3)["id"]])
+    Catalog(store).retract("many", [facts(3).id])
     assert len(asked) < 30
-    assert [v.data["rows"] for v in Catalog(store).versions("many")] == [0, 1, 2, *range(4, 61)]
+    assert [v.data.rows for v in Catalog(store).versions("many")] == [0, 1, 2, *range(4, 61)]
 
 
 @pytest.mark.parametrize("summary", [
@@ -143,7 +144,7 @@ def test_the_log_is_the_truth(store: Store, summary: bytes) -> None:
     for number in range(3):
         Catalog(store).publish_version("d", facts(number))
     store.put("datasets/d/_summary.json", summary)
-    assert [v.data["rows"] for v in Catalog(store).versions("d")] == [0, 1, 2]
+    assert [v.data.rows for v in Catalog(store).versions("d")] == [0, 1, 2]
     Catalog(store).publish_version("d", facts(3))
     assert store.list("datasets/d/_log") == [f"{number:08d}.json" for number in (1, 2, 3, 4)]
     assert [v.number for v in Catalog(store).versions("d")] == [1, 2, 3, 4]
@@ -154,9 +155,9 @@ def test_a_summary_of_a_slower_publisher_is_read_on_from(store: Store) -> None:
     Catalog(store).publish_version("d", facts(0))
     older = store.get("datasets/d/_summary.json")
     Catalog(store).publish_version("d", facts(1))
-    Catalog(store).retract("d", [facts(0)["id"]])
+    Catalog(store).retract("d", [facts(0).id])
     store.put("datasets/d/_summary.json", older)
-    assert [v.data["rows"] for v in Catalog(store).versions("d")] == [1]
+    assert [v.data.rows for v in Catalog(store).versions("d")] == [1]
 
 
 def test_a_dataset_whose_log_was_removed_has_no_versions(store: Store) -> None:
@@ -165,7 +166,7 @@ def test_a_dataset_whose_log_was_removed_has_no_versions(store: Store) -> None:
     store.delete_tree("datasets/d/_log")
     assert Catalog(store).names() == []
     Catalog(store).publish_version("d", facts(1))
-    assert [v.data["rows"] for v in Catalog(store).versions("d")] == [1]
+    assert [v.data.rows for v in Catalog(store).versions("d")] == [1]
 
 
 def test_a_moved_store_is_read_at_its_new_place(tmp_path: Path) -> None:

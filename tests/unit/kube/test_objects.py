@@ -16,6 +16,8 @@ from runner.kube.ledger import Ledger
 from runner.kube.preflight import check as preflight
 from runner.kube.team import objects as team_objects
 from runner.record.bundle import Bundle
+from runner.record.entries import Ended, GivenUp, Submitted
+from runner.store.events import Event
 from runner.store.store import Store
 from tests.unit.kube import kit
 from tests.unit.kube.kit import AT_S, RUN
@@ -257,19 +259,18 @@ def test_pods_go_with_what_owns_them() -> None:
     assert gone == [f"{RUN}-0-1-gxx7h", orphan["metadata"]["name"]]
 
 
+SUBMITTED = Submitted("a", (("train",),))
+
+
 @pytest.mark.parametrize(
-    ("kinds", "judgement"),
-    [(["given-up"], "ended"), ([], "nobody"), (["submitted"], "working"), (["submitted", "ended"], "ended")],
+    ("events", "judgement"),
+    [([GivenUp()], "ended"), ([], "nobody"), ([SUBMITTED], "working"), ([SUBMITTED, Ended("succeeded")], "ended")],
 )
-def test_a_run_is_judged_by_its_log(store: Store, kinds: list[str], judgement: str) -> None:
+def test_a_run_is_judged_by_its_log(store: Store, events: list[Event], judgement: str) -> None:
     """One that was given up before it began is over."""
-    entries: dict[str, dict[str, Any]] = {
-        "submitted": {"job": "a", "legs": [["train"]]},
-        "ended": {"state": "succeeded"},
-    }
     Bundle(store, "r261123-000000aa-other-xx").index("a", "live")
-    for kind in kinds:
-        Bundle(store, RUN).log.append(kind, entries.get(kind, {}))
+    for event in events:
+        Bundle(store, RUN).log.append(event)
     assert gc.by_log({})(store.url, RUN) == judgement
 
 

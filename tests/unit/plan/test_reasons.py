@@ -11,6 +11,7 @@ from runner.code import packages
 from runner.code.dependencies import Present, digest
 from runner.data.catalog import Catalog
 from runner.data.results import Results
+from runner.data.versions import VersionMade
 from runner.errors import InputError
 from runner.plan.reasons import differences, grounds, nearest
 from runner.store.store import Store
@@ -64,8 +65,7 @@ def test_the_nearest_record_is_compared(tmp_path: Path) -> None:
         ("b" * 20, {"jobs/j.py:fn": "8", "lib.py:f": "3"}),
     ):
         Results(catalog.store).publish(key, {**RECORD, "code": code, "key": key})
-        facts = {"id": key[:1] * 32, "folder": FOLDER, "rows": 1, "bytes": 1, "files": 1, "key": key}
-        catalog.publish_version("out", facts)
+        catalog.publish_version("out", VersionMade(key[:1] * 32, FOLDER, rows=1, bytes=1, files=1, key=key))
     assert nearest(catalog, ["out"], now, Present(tmp_path)) == ["code jobs/j.py:fn changed"]
     gone = nearest(catalog, ["out"], {**RECORD, "code": {"jobs/j.py:fn": "8", "lib.py:f": "2"}}, Present(tmp_path))
     assert "is not in the store any more" in gone[0]

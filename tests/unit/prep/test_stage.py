@@ -23,6 +23,7 @@ from runner.errors import DataError, StoreError, UserCodeError
 from runner.plan.keys import result_key, stage_code, used_config
 from runner.prep import files as prep_files
 from runner.prep.stage import run_make, run_prep
+from runner.record.entries import AttemptBegan, Resumed
 from runner.spec import wire
 from runner.spec.job import Dataset, Prep
 from runner.store.store import Store
@@ -276,7 +277,7 @@ def test_crash_between_result_and_version_is_repaired(tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "s" / "datasets" / "out" / "_log")
     second, _ = prep(stage, tmp_path / "s")
     assert second["skipped"]
-    assert [v.data["id"] for v in Catalog(Store(str(tmp_path / "s"))).versions("out")] == [first["outputs"]["out"]]
+    assert [v.data.id for v in Catalog(Store(str(tmp_path / "s"))).versions("out")] == [first["outputs"]["out"]]
 
 
 def test_deleted_data_is_made_again(tmp_path: Path) -> None:
@@ -334,7 +335,7 @@ def test_going_back_to_earlier_code_makes_its_result_the_latest(tmp_path: Path) 
     again, pool = prep(a, tmp_path / "s")
     assert pool.items == []
     versions = Catalog(Store(str(tmp_path / "s"))).versions("out")
-    assert versions[-1].data["id"] == first["outputs"]["out"] == again["outputs"]["out"]
+    assert versions[-1].data.id == first["outputs"]["out"] == again["outputs"]["out"]
 
 
 # -- counts, sinks, filters ------------------------------------------------------------------------------------------
@@ -594,14 +595,14 @@ def test_made_data_stays_as_it_is_for_all_stages_of_a_run(tmp_path: Path, monkey
     monkeypatch.setattr("runner.prep.reuse.Reuse.may_use", lambda *_: False)
     scope, store = make_scope(tmp_path / "s", run=R1), tmp_path / "s"
     scope.spec["datasets"]["d"] = wire.to_json(Dataset(make=make_now), ROOT)
-    scope.bundle.log.append("attempt", {"leg": scope.leg, "attempt": scope.attempt})
+    scope.bundle.log.append(AttemptBegan(leg=scope.leg, attempt=scope.attempt))
     seen = []
     for name in ("p", "q"):
         make_sources(Prep(name, fn=identity, source="d", sink=name), scope, InlinePools())  # type: ignore[arg-type]
         seen.append(rows_of(store, "d"))
     assert seen[0] == seen[1]
     assert len(Catalog(Store(str(store))).versions("d")) == 1
-    scope.bundle.log.append("resumed", {})
+    scope.bundle.log.append(Resumed())
     assert scope.made_since_resume() == set()
 
 

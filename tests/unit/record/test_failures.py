@@ -28,7 +28,7 @@ from runner.errors import (
     WorkerLost,
 )
 from runner.kube.client import KubeError
-from runner.record.failures import NAMES, amended, cause_of, entry_of, exit_code_of, from_entry, is_a, to_entry
+from runner.record.failures import NAMES, Failure, cause_of, exit_code_of, failed, is_a
 from runner.train.failure import as_runner_error
 from runner.worker.pool.child import answer
 
@@ -43,11 +43,16 @@ def made(kind: type[RunnerError]) -> RunnerError:
     return kind(0, "said") if issubclass(kind, ApiError) else kind("said")
 
 
+def again(failure: Failure) -> Failure:
+    """As a log has it."""
+    return Failure.from_json(json.loads(json.dumps(failure.to_json())))
+
+
 @pytest.mark.parametrize("kind", NAMES.values(), ids=NAMES)
 def test_an_error_keeps_its_class_and_words_through_the_log(kind: type[RunnerError]) -> None:
     """As JSON and back, and from process to process."""
     error = made(kind)
-    for other in (from_entry(json.loads(json.dumps(to_entry(error)))), pickle.loads(pickle.dumps(error))):
+    for other in (again(Failure.of(error)).to_error(), pickle.loads(pickle.dumps(error))):
         assert type(other) is kind
         assert (str(other), vars(other)) == (str(error), vars(error))
 
@@ -64,26 +69,25 @@ def test_every_class_has_a_name_in_the_log() -> None:
 
 def test_a_class_that_the_log_has_no_name_for_is_kept_as_its_base() -> None:
     """An error of the Kubernetes API comes back as one of an API; one that only a newer runner knows as a failure."""
-    assert to_entry(KubeError(403, "Forbidden", "no"))["class"] == "ApiError"
-    assert type(from_entry(entry_of(RunFailed, "x") | {"class": "OfTheFuture"})) is RunFailed
+    assert Failure.of(KubeError(403, "Forbidden", "no")).name == "ApiError"
+    assert type(Failure("OfTheFuture", "x").to_error()) is RunFailed
 
 
 @pytest.mark.parametrize("kind", NAMES.values(), ids=NAMES)
 def test_an_error_keeps_its_cause_through_the_log(kind: type[RunnerError]) -> None:
     """Also one that is told more precisely than by its class."""
     error = made(kind)
-    assert to_entry(error)["cause"] == error.cause
+    assert Failure.of(error).cause is error.cause
     error.cause = Cause.PREEMPTED
-    assert from_entry(json.loads(json.dumps(to_entry(error)))).cause is Cause.PREEMPTED
+    assert again(Failure.of(error)).to_error().cause is Cause.PREEMPTED
 
 
 def test_an_entry_of_before_there_were_causes_has_that_of_its_class() -> None:
-    """A run of then is read and resumed; so is one whose cause only a newer runner knows."""
-    entry = entry_of(OutOfMemory, "no room")
-    assert cause_of({**entry, "cause": "of the future"}) is Cause.OUT_OF_MEMORY
-    del entry["cause"]
-    assert cause_of(entry) is from_entry(entry).cause is Cause.OUT_OF_MEMORY
-    assert cause_of({**entry, "class": "OfTheFuture"}) is Cause.FAILED
+    """So has one whose cause, or class, only a newer runner knows."""
+    assert cause_of("OutOfMemory", "of the future") is Cause.OUT_OF_MEMORY
+    before = Failure.from_json({"class": "OutOfMemory", "message": "no room"})
+    assert before.cause is before.to_error().cause is Cause.OUT_OF_MEMORY
+    assert cause_of("OfTheFuture", "") is Cause.FAILED
 
 
 def test_a_store_that_is_away_is_no_wrong_input() -> None:
@@ -95,8 +99,8 @@ def test_a_store_that_is_away_is_no_wrong_input() -> None:
 @pytest.mark.parametrize("kind", NAMES.values(), ids=NAMES)
 def test_what_is_known_later_is_said_by_the_error(kind: type[RunnerError]) -> None:
     """Whoever waits for a run is told what it was in the midst of, and what the machines say of its end, once each."""
-    entry = amended(to_entry(made(kind)), before="at its start", causes=["the node is gone", "said", "found"])
-    read = from_entry(json.loads(json.dumps(entry)))
+    failure = Failure.of(made(kind)).amended(before="at its start", causes=["the node is gone", "said", "found"])
+    read = again(failure).to_error()
     assert type(read) is kind
     assert "at its start: " in str(read)
     assert str(read).count("the node is gone") == 1
@@ -105,19 +109,19 @@ def test_what_is_known_later_is_said_by_the_error(kind: type[RunnerError]) -> No
 
 def test_last_words_come_with_an_error_of_any_class() -> None:
     """What a supervisor printed before it was gone is the trace of the error that says so."""
-    read = from_entry(entry_of(WorkerLost, "gone", trace="ImportError: x"))
+    read = failed(WorkerLost, "gone", trace="ImportError: x").to_error()
     assert read.trace == "ImportError: x"
-    assert to_entry(read)["trace"] == read.trace
+    assert Failure.of(read).trace == read.trace
     assert read._render_traceback_()[0] == "ImportError: x"
 
 
 def test_decisions_go_by_the_class() -> None:
     """Of an entry, bases included, whatever its words are."""
-    entry = to_entry(OutOfMemory("DataError"))
-    assert is_a(entry, WorkerLost)
-    assert not is_a(entry, DataError)
+    failure = Failure.of(OutOfMemory("DataError"))
+    assert is_a(failure, WorkerLost)
+    assert not is_a(failure, DataError)
     assert not is_a(None, RunnerError)
-    assert (exit_code_of(entry), exit_code_of(to_entry(DataError("x"))), exit_code_of(None)) == (1, 2, 1)
+    assert (exit_code_of(failure), exit_code_of(Failure.of(DataError("x"))), exit_code_of(None)) == (1, 2, 1)
 
 
 def raised(code: str, file: str) -> BaseException:

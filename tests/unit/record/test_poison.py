@@ -14,13 +14,24 @@ from runner.client import leftovers, lookup, prepare, submit
 from runner.client.run import Run
 from runner.data.catalog import Catalog
 from runner.data.results import Results
+from runner.data.versions import VersionMade
 from runner.errors import RunFailed, StoreBroken, UserCodeError
 from runner.record.bundle import Bundle
-from runner.record.failures import to_entry
+from runner.record.entries import (
+    AttemptBegan,
+    CancelAsked,
+    CheckpointPublished,
+    Ended,
+    Resumed,
+    StageStarted,
+    SupervisorBegan,
+)
+from runner.record.failures import Failure
 from runner.record.history import RunState, fold
 from runner.record.index import read_index
 from runner.record.kept import checkpoints
 from runner.record.trust import user
+from runner.store.events import Unknown
 from runner.store.log import ENTRY_BYTES, Log
 from runner.untrusted.shapes import MOST_SIGNS
 from tests.unit.cli.kit import call, call_json, unstarted, write_lines, write_project
@@ -54,9 +65,7 @@ def good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 
 
 def version(catalog: Catalog, name: str, number: int = 1) -> None:
-    catalog.publish_version(
-        name, {"id": f"{number:032d}", "folder": FOLDER, "rows": 1, "bytes": 1, "files": 1, "run": OLD}
-    )
+    catalog.publish_version(name, VersionMade(f"{number:032d}", FOLDER, rows=1, bytes=1, files=1, run=OLD))
 
 
 @pytest.mark.parametrize("content", BROKEN)
@@ -108,14 +117,15 @@ def test_what_follows_a_gap_in_a_log_is_none(good: Run, capfd: pytest.CaptureFix
     fresh = Bundle(good.bundle.root, good.id)
     assert [entry.number for entry in fresh.log.read()] == [1, 2]
     assert "log/00000009.json: no entry 3 before it" in capfd.readouterr().err
-    assert fresh.log.append("cancel", {"by": "x"}).number == 3
+    assert fresh.log.append(CancelAsked(by="x")).number == 3
 
 
 def test_an_entry_that_nobody_would_take_is_not_written(good: Run) -> None:
     """A writer that has gone wrong raises, and the log stays as it was."""
-    for kind, data in (("cancel", {"by": 3}), ("ended", {"state": "over"}), ("note", {"x": "y" * ENTRY_BYTES})):
+    wrong: Any = 3
+    for event in (CancelAsked(by=wrong), Ended("over"), Unknown("note", {"x": "y" * ENTRY_BYTES})):
         with pytest.raises(StoreBroken):
-            good.bundle.log.append(kind, data)
+            good.bundle.log.append(event)
     assert [entry.kind for entry in Bundle(good.bundle.root, good.id).log.read()] == ["submitted", "supervisor"]
 
 
@@ -218,7 +228,7 @@ def test_a_summary_that_lies_is_not_believed(good: Run, summary: bytes) -> None:
     mark = Log(store, "datasets/fine/_log").mark(1)
     assert mark is not None
     store.put("datasets/fine/_summary.json", summary.replace(b"MARK", mark.encode()))
-    assert [each.data["rows"] for each in Catalog(store).versions("fine")] == [1]
+    assert [each.data.rows for each in Catalog(store).versions("fine")] == [1]
 
 
 @pytest.mark.parametrize("content", [*BROKEN, b'{"sinks": {"": {"dataset": "../x"}}}'])
@@ -243,8 +253,8 @@ def test_a_bad_record_is_made_again(good: Run, content: bytes) -> None:
 )
 def test_rows_of_nothing_are_shown(good: Run, name: str) -> None:
     """Whatever a row of a training that goes on says null of, and in whatever order such rows come."""
-    good.bundle.log.append("attempt", {"leg": 1, "attempt": 1})
-    good.bundle.log.append("stage-started", {"stage": "train", "attempt": 1})
+    good.bundle.log.append(AttemptBegan(leg=1, attempt=1))
+    good.bundle.log.append(StageStarted(stage="train", attempt=1))
     row = {"at": 2.0, "step": 1, "epoch": 0, "loss": 2.0, "samples": 3, "samples_per_s": 4.0, "wait_share": 0.5,
            "steps_total": 9}  # fmt: skip
     rows = [row, {**row, "at": 3.0, "step": 2}, {**row, "at": 4.0, "step": 3, name: None}]
@@ -255,8 +265,8 @@ def test_rows_of_nothing_are_shown(good: Run, name: str) -> None:
 
 def test_bad_segments_cost_only_themselves(good: Run, capfd: pytest.CaptureFixture[str]) -> None:
     """Lines that are no rows, names that are no offsets, times that are none, a pipe in the place of a segment."""
-    good.bundle.log.append("attempt", {"leg": 1, "attempt": 1})
-    good.bundle.log.append("stage-started", {"stage": "train", "attempt": 1})
+    good.bundle.log.append(AttemptBegan(leg=1, attempt=1))
+    good.bundle.log.append(StageStarted(stage="train", attempt=1))
     write_lines(good.bundle, "train", "logs", "rank0", "hello")
     rows = ['{"at": 1.0, "step": 1, "loss": 2.0}', "x", "[]", '{"step": "x"}', '{"step": NaN}', '{"at": 1e300}',
             '{"step": ' + "9" * 400 + "}", '{"step": 2, "loss": ' + "9" * 400 + "}", "[" * 9999,
@@ -289,8 +299,7 @@ def test_a_bad_manifest_of_a_checkpoint_is_passed_over(good: Run, content: bytes
         good.bundle.store.put(
             f"{key}/manifest.json", b'{"files": {"x": {"sha256": "", "bytes": 5}}}' if step == 1 else content
         )
-        entry = {"stage": "train", "step": step, "key": key, "metrics": {}, "best": False, "sha256": ""}
-        good.bundle.log.append("checkpoint", entry)
+        good.bundle.log.append(CheckpointPublished("train", step, key, {}, best=False, sha256=""))
     assert [each.bytes for each in checkpoints(good.bundle, good.view())] == [5, None]
     assert call("checkpoints").stdout.splitlines()[2].split()[2:4] == ["last", "gone"]
     call("status")
@@ -298,25 +307,22 @@ def test_a_bad_manifest_of_a_checkpoint_is_passed_over(good: Run, content: bytes
 
 def test_an_entry_may_name_only_what_the_run_has(good: Run) -> None:
     """A stage, or a leg, that it does not have makes its log unreadable."""
-    for kind, data in (
-        ("stage-started", {"stage": "other", "attempt": 1}), ("attempt", {"leg": 7, "attempt": 1}),
-        ("resumed", {"again": ["other"]}),
-    ):  # fmt: skip
+    for event in (StageStarted("other", 1), AttemptBegan(7, 1), Resumed(again=("other",))):
         other = unstarted()
-        other.bundle.log.append(kind, data)
+        other.bundle.log.append(event)
         with pytest.raises(StoreBroken):
             fold(other.bundle.log.read())
 
 
 def test_long_words_of_an_error_fit_into_an_entry(good: Run) -> None:
     """Their two ends are kept: a run that fails with all of its data in an exception must still be able to end."""
-    told = to_entry(UserCodeError("a" + "x" * 50_000_000 + "z", trace="b" + "y" * 50_000_000))
-    good.bundle.log.append("ended", {"state": "failed", "error": told})
+    told = Failure.of(UserCodeError("a" + "x" * 50_000_000 + "z", trace="b" + "y" * 50_000_000))
+    good.bundle.log.append(Ended(state="failed", error=told))
     view = Run(good.bundle.root, good.id).view()
     assert view.state is RunState.FAILED
     assert view.error is not None
-    assert view.error["message"].startswith("ax")
-    assert view.error["message"].endswith("xz")
+    assert view.error.message.startswith("ax")
+    assert view.error.message.endswith("xz")
     with pytest.raises(RunFailed):
         good.raise_error(view)
 
@@ -334,7 +340,7 @@ def test_a_log_may_not_choose_whom_a_cancel_reaches(good: Run, tmp_path: Path) -
         import psutil
 
         started = psutil.Process(victim.pid).create_time()
-        good.bundle.log.append("supervisor", {"host": os.uname().nodename, "pid": victim.pid, "started": started})
+        good.bundle.log.append(SupervisorBegan(host=os.uname().nodename, pid=victim.pid, started=started))
         assert good.cancel()
         assert victim.poll() is None
         processes.note_supervisor(good.id, victim.pid)

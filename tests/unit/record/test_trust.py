@@ -24,6 +24,7 @@ from runner.process.package import PACKAGE
 from runner.record import origin, trust
 from runner.record.bundle import CODE, SPEC, Bundle, encoded
 from runner.record.code import unpack
+from runner.record.entries import Resumed, Submitted
 from runner.record.finding import find_run
 from runner.spec import wire
 from runner.spec.job import Kubernetes
@@ -105,7 +106,7 @@ def test_a_name_proves_nothing(run: Run, forged: str) -> None:
     """A bundle that only says that it is mine is not: anybody could have written the name."""
     head = run.bundle.log.head()
     assert head is not None
-    data = {**head.data, "by": trust.user()}
+    data = {**head.event.to_json(), "by": trust.user()}
     if forged == "no seal":
         del data["sealed"]
     elif forged == "no signature":
@@ -141,7 +142,7 @@ def test_settings_of_a_strange_cluster_are_told(tmp_path: Path) -> None:
         "legs": [],
     }
     bundle.write_spec(spec)
-    bundle.log.append("submitted", {"by": "eve", "legs": [], "job": "x"})
+    bundle.log.append(Submitted(by="eve", legs=(), job="x"))
     with pytest.raises(NotYours) as refused:
         origin.take(bundle, trusted=False)
     for part in ("eve", "theirs", "root", "evil:1", "pod template", "1 mounted"):
@@ -161,7 +162,7 @@ def test_processes_of_a_run_know_what_it_is(run: Run, tmp_path: Path) -> None:
     with pytest.raises(StoreRefused, match=r"code.zip is not"):
         unpack(Bundle(run.bundle.root, run.id, sealed), tmp_path / "code")
     assert not (tmp_path / "code").exists()
-    run.bundle.log.append("resumed", {"by": "eve", "spec": "spec-2.json"})
+    run.bundle.log.append(Resumed(by="eve", spec="spec-2.json"))
     run.bundle.store.put("spec-2.json", b"{}")
     assert Bundle(run.bundle.root, run.id, sealed).newest_spec() == SPEC
 
@@ -203,7 +204,7 @@ def test_the_last_run_is_ones_own(run: Run, tmp_path: Path) -> None:
     for name in ("r991231-235958aa-evil-xy", "r991231-235959aa-evil-xy"):
         bundle = Bundle(store, name)
         bundle.index("evil", "failed")
-        bundle.log.append("submitted", {"by": "eve", "legs": [], "job": "evil"})
+        bundle.log.append(Submitted(by="eve", legs=(), job="evil"))
     assert find_run(store, "@last") == own
     with pytest.raises(RunNotFound, match="1 of its 3 runs from you"):
         find_run(store, "@last~1")

@@ -11,10 +11,12 @@ import pytest
 from runner.client.run import Run
 from runner.errors import Cause
 from runner.record import why as log_why
+from runner.record.entries import AttemptBegan, DriverBegan, StageStarted
 from runner.record.history import fold
 from runner.record.reasons import Reason
 from runner.store.log import Entry
 from tests.unit.cli.kit import unstarted, write_lines, write_project
+from tests.unit.record.entry_kit import event, log_of
 
 BEGUN = ({"leg": 0, "attempt": 1}, {"leg": 1, "attempt": 1})
 SPEC: dict[str, Any] = {
@@ -25,8 +27,7 @@ SPEC: dict[str, Any] = {
 
 def log(*parts: tuple[str, dict[str, Any]]) -> list[Entry]:
     """Entries, one a second."""
-    first = ("submitted", {"job": "tiny", "legs": [["tokens"], ["train"]]})
-    return [Entry(n, kind, float(n), data) for n, (kind, data) in enumerate([first, *parts], 1)]
+    return log_of([("submitted", {"job": "tiny", "legs": [["tokens"], ["train"]]}), *parts])
 
 
 def error(words: str = "no room") -> tuple[str, dict[str, Any]]:
@@ -42,7 +43,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 
 def test_a_supervisor_that_fails_says_with_what() -> None:
     """Its newest words, since when and how often, until another supervisor or attempt comes."""
-    supervisor: tuple[str, dict[str, Any]] = ("supervisor", {})
+    supervisor: tuple[str, dict[str, Any]] = ("supervisor", {"host": "h", "pid": 1, "started": 0.0})
     told = log_why.of_supervisor(log(supervisor, error("pods is\nforbidden")), "r1")
     assert told is not None
     assert (told.waits_for, told.since) == ("its supervisor, which failed: pods is forbidden", 3.0)
@@ -58,7 +59,7 @@ def test_a_supervisor_that_fails_says_with_what() -> None:
 
 def test_a_failing_supervisor_is_the_first_reason(run: Run) -> None:
     """`why` tells it before what the machines lack."""
-    run.bundle.log.append(*error())
+    run.bundle.log.append(event(*error()))
     assert run.why()[0].waits_for == "its supervisor, which failed: no room"
 
 
@@ -69,9 +70,9 @@ def test_a_driver_that_has_said_nothing() -> None:
     assert told is not None
     assert (told.cause, told.since) == (Cause.DRIVER, 2.0)
     for more in (("driver", BEGUN[0]), ("stage-started", {"stage": "tokens", "attempt": 1})):
-        entries = log(("attempt", BEGUN[0]), more)
-        assert log_why.of_driver(entries, fold(entries)) is None
-        assert log_why.has_begun(entries, fold(entries))
+        begun = log(("attempt", BEGUN[0]), more)
+        assert log_why.of_driver(begun, fold(begun)) is None
+        assert log_why.has_begun(begun, fold(begun))
     again = log(("attempt", BEGUN[0]), ("driver", BEGUN[0]), ("attempt", {"leg": 0, "attempt": 2}))
     assert not log_why.has_begun(again, fold(again))
     assert log_why.of_driver(log(), fold(log())) is None
@@ -81,24 +82,24 @@ def test_a_driver_that_the_log_knows_is_not_waited_for(run: Run, monkeypatch: py
     """The operator may be behind: what it has not heard of is told only where the log has no driver either."""
     outside = [Reason("x", since=1.0, cause=Cause.DRIVER)]
     monkeypatch.setattr(run._machines, "why", lambda: outside)
-    run.bundle.log.append("attempt", BEGUN[0])
+    run.bundle.log.append(AttemptBegan(**BEGUN[0]))
     assert run.why() == outside
-    run.bundle.log.append("driver", BEGUN[0])
+    run.bundle.log.append(DriverBegan(**BEGUN[0]))
     assert run.why() == []
 
 
 def test_the_nearest_deadline_is_told() -> None:
     """Of the stage that runs and of the attempt; machines that came early count from then, a queue not at all."""
-    entries = log(("attempt", BEGUN[0]), ("prepared", {"leg": 1}), ("attempt", BEGUN[1]))
-    assert log_why.until(entries, fold(entries), SPEC) == 1003.0
-    at_work = [*entries, Entry(5, "stage-started", 5.0, {"stage": "train", "attempt": 1})]
+    begun = log(("attempt", BEGUN[0]), ("prepared", {"leg": 1}), ("attempt", BEGUN[1]))
+    assert log_why.until(begun, fold(begun), SPEC) == 1003.0
+    at_work = [*begun, Entry(5, 5.0, StageStarted("train", 1))]
     assert log_why.until(at_work, fold(at_work), SPEC) == 105.0
-    assert log_why.until(entries[:2], fold(entries[:2]), SPEC) == 1002.0
-    again = [*at_work, Entry(6, "attempt", 6.0, {"leg": 1, "attempt": 2})]
+    assert log_why.until(begun[:2], fold(begun[:2]), SPEC) == 1002.0
+    again = [*at_work, Entry(6, 6.0, AttemptBegan(1, 2))]
     assert log_why.until(again, fold(again), SPEC) == 1006.0
     queued = {**SPEC, "cluster": {"kubernetes": {"deadline_s": 1000.0, "queue": "team"}}}
-    assert log_why.until(entries, fold(entries), queued) is None
-    assert log_why.until(entries, fold(entries), {**SPEC, "cluster": {"kubernetes": None}}) is None
+    assert log_why.until(begun, fold(begun), queued) is None
+    assert log_why.until(begun, fold(begun), {**SPEC, "cluster": {"kubernetes": None}}) is None
 
 
 def test_what_a_step_takes() -> None:
@@ -112,8 +113,8 @@ def test_what_a_step_takes() -> None:
 @pytest.mark.parametrize(("step_s", "quiet"), [(30.0, False), (10.0, True)])
 def test_a_stage_of_slow_steps_is_not_called_quiet(run: Run, step_s: float, quiet: bool) -> None:
     """Silence is measured by what its steps took; half a row at the end of a segment is passed over."""
-    run.bundle.log.append("attempt", BEGUN[0])
-    run.bundle.log.append("stage-started", {"stage": "train", "attempt": 1})
+    run.bundle.log.append(AttemptBegan(**BEGUN[0]))
+    run.bundle.log.append(StageStarted(stage="train", attempt=1))
     last = time.time() - 100
     rows = [f'{{"step": {n}, "at": {last - (4 - n) * step_s}}}' for n in range(5)]
     write_lines(run.bundle, "train", "metrics", "rank0", "half a row", *rows)

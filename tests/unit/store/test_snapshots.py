@@ -11,7 +11,9 @@ import pytest
 
 from runner.errors import StoreBroken, StoreError
 from runner.record.bundle import Bundle
+from runner.record.entries import AttemptBegan, CancelAsked, Submitted
 from runner.store import snapshots
+from runner.store.events import Unknown
 from runner.store.log import Entry, Log
 from runner.store.snapshots import EVERY, snapshot_key
 from runner.store.store import Store
@@ -25,7 +27,7 @@ def write(store: Store, entries: int) -> list[Entry]:
     """A log of so many entries, none like another."""
     log = Log(store, "log")
     for number in range(entries):
-        log.append("note", {"n": number, "words": 'ä"\\\n' * (number % 7)})
+        log.append(Unknown("note", {"n": number, "words": 'ä"\\\n' * (number % 7)}))
     return log.read()
 
 
@@ -63,10 +65,10 @@ def test_a_writer_goes_on_reading_one_entry_at_a_time() -> None:
     """Each further entry costs its own writer two requests, and one more for each snapshot."""
     store, memory = memory_store()
     log = Log(store, "log")
-    log.append("note")
+    log.append(Unknown("note"))
     memory.requests.clear()
     for _ in range(EVERY - 1):
-        log.append("note")
+        log.append(Unknown("note"))
     assert memory.requests == {"get_object": EVERY - 1, "put_object": EVERY}
 
 
@@ -197,7 +199,7 @@ def test_racing_writers_leave_snapshots_of_what_is_there() -> None:
     def append(name: str) -> None:
         log = Log(store, "log")
         for number in range(20):
-            log.append(name, {"n": number})
+            log.append(Unknown(name, {"n": number}))
 
     threads = [threading.Thread(target=append, args=(f"w{number}",)) for number in range(8)]
     for thread in threads:
@@ -208,7 +210,9 @@ def test_racing_writers_leave_snapshots_of_what_is_there() -> None:
     entries = Log(store, "log").read()
     assert memory.requests["get_object"] == (160 // EVERY).bit_count() + 1
     assert entries == one_by_one(store)
-    assert sorted((e.kind, e.data["n"]) for e in entries) == [(f"w{w}", n) for w in range(8) for n in range(20)]
+    assert sorted((e.kind, e.event.to_json()["n"]) for e in entries) == [
+        (f"w{w}", n) for w in range(8) for n in range(20)
+    ]
 
 
 def test_a_snapshot_that_cannot_be_written_stops_no_writer(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -255,14 +259,14 @@ def test_a_run_in_an_object_store_is_read_in_few_requests() -> None:
     """Through its bundle, with the shapes of a run's entries; a new client writes on."""
     store, memory = memory_store()
     bundle = Bundle(store, "r260101-000000-a-222")
-    bundle.log.append("submitted", {"job": "a", "legs": [["train"]], "by": "ann"})
+    bundle.log.append(Submitted(job="a", legs=(("train",),), by="ann"))
     for attempt in range(1, 4 * EVERY):
-        bundle.log.append("attempt", {"leg": 0, "attempt": attempt})
+        bundle.log.append(AttemptBegan(leg=0, attempt=attempt))
     memory.requests.clear()
     fresh = Bundle(store, bundle.run_id)
     assert fresh.log.read() == bundle.log.read()
     assert sum(memory.requests.values()) <= 4
-    assert fresh.log.append("cancel", {"by": "x"}).number == 4 * EVERY + 1
+    assert fresh.log.append(CancelAsked(by="x")).number == 4 * EVERY + 1
 
 
 def test_a_store_that_refuses_to_read_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

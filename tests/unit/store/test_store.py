@@ -10,6 +10,7 @@ from botocore.utils import parse_timestamp
 
 from runner.errors import Fenced, StoreError, StoreRefused
 from runner.store import bucket
+from runner.store.events import Unknown
 from runner.store.log import Entry, Log
 from runner.store.store import Store
 
@@ -93,10 +94,10 @@ def test_a_full_disk_is_a_clear_error_and_leaves_nothing(store: Store, monkeypat
 def test_the_log_numbers_entries_and_reads_them_back(store: Store) -> None:
     """Entries come back in order with their numbers, kinds and data."""
     log = Log(store, "log")
-    log.append("one", {"a": 1})
-    log.append("two")
+    log.append(Unknown("one", {"a": 1}))
+    log.append(Unknown("two"))
     entries = Log(store, "log").read()
-    assert [(e.number, e.kind, e.data) for e in entries] == [(1, "one", {"a": 1}), (2, "two", {})]
+    assert [(e.number, e.kind, e.event.to_json()) for e in entries] == [(1, "one", {"a": 1}), (2, "two", {})]
     assert store.list("log") == ["00000001.json", "00000002.json"]
 
 
@@ -104,8 +105,8 @@ def test_a_writer_whose_number_is_taken_takes_the_next(store: Store) -> None:
     """Two writers that do not know of each other never overwrite an entry."""
     first, second = Log(store, "log"), Log(store, "log")
     first.read(), second.read()
-    first.append("first")
-    assert second.append("second").number == 2
+    first.append(Unknown("first"))
+    assert second.append(Unknown("second")).number == 2
     assert [e.kind for e in first.read()] == ["first", "second"]
 
 
@@ -115,7 +116,7 @@ def test_racing_writers_lose_no_entry(store: Store) -> None:
     def write(name: str) -> None:
         log = Log(store, "log")
         for number in range(10):
-            log.append(name, {"n": number})
+            log.append(Unknown(name, {"n": number}))
 
     threads = [threading.Thread(target=write, args=(f"w{n}",)) for n in range(8)]
     for thread in threads:
@@ -125,20 +126,20 @@ def test_racing_writers_lose_no_entry(store: Store) -> None:
     entries = Log(store, "log").read()
     assert [e.number for e in entries] == list(range(1, 81))
     for name in {e.kind for e in entries}:
-        assert [e.data["n"] for e in entries if e.kind == name] == list(range(10))
+        assert [e.event.to_json()["n"] for e in entries if e.kind == name] == list(range(10))
 
 
 def test_a_fenced_writer_writes_nothing(store: Store) -> None:
     """The check sees the entries that came in between, and its refusal keeps the entry out."""
     log = Log(store, "log")
-    Log(store, "log").append("newer")
+    Log(store, "log").append(Unknown("newer"))
 
     def check(entries: list[Entry]) -> None:
         if any(e.kind == "newer" for e in entries):
             raise Fenced("newer")
 
     with pytest.raises(Fenced):
-        log.append("mine", check=check)
+        log.append(Unknown("mine"), check)
     assert [e.kind for e in log.read()] == ["newer"]
 
 
@@ -153,7 +154,7 @@ def test_an_entry_that_another_thread_reads_first_is_taken_once(store: Store, mo
         return made
 
     monkeypatch.setattr(store, "create", seen_at_once)
-    assert [log.append("one").number, log.append("two").number] == [1, 2]
+    assert [log.append(Unknown("one")).number, log.append(Unknown("two")).number] == [1, 2]
     assert [entry.number for entry in Log(store, "log").read()] == [1, 2]
 
 

@@ -16,6 +16,7 @@ from runner.code import references
 from runner.code.references import FunctionRef
 from runner.record import trust
 from runner.record.bundle import Bundle
+from runner.record.entries import AttemptBegan, CheckpointPublished, Resumed, Submitted
 from runner.spec import wire
 from runner.spec.job import Cluster, Dataset, Job, Train
 from runner.store.store import Store
@@ -72,10 +73,10 @@ def make_scope(
     spec = {**SPEC, "job": shown, "cluster": wire.to_json(Cluster(), tmp_path), "legs": [["fit"]]}
     bundle.store.put("spec.json", json.dumps(spec).encode())
     if not bundle.log.read():
-        bundle.log.append("submitted", {"job": "test", "legs": [["fit"]], "by": trust.user()})
+        bundle.log.append(Submitted(job="test", legs=(("fit",),), by=trust.user()))
     elif attempt > 1:
-        bundle.log.append("resumed", {})
-    bundle.log.append("attempt", {"leg": 0, "attempt": attempt})
+        bundle.log.append(Resumed())
+    bundle.log.append(AttemptBegan(leg=0, attempt=attempt))
     scratch = tmp_path / "scratch"
     scratch.mkdir(exist_ok=True)
     scope = Scope(root, RUN, 0, attempt, scratch, inline=inline, job=job if inline else None)
@@ -108,3 +109,9 @@ def notes(tmp_path: Path, name: str, rank: int) -> list[Any]:
     """What `note` of tests/unit/train/jobs.py wrote down on a rank."""
     path = tmp_path / f"{name}-{rank}"
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def published(scope: Scope) -> list[CheckpointPublished]:
+    """The checkpoints that a run's log knows, oldest first."""
+    events = [entry.event for entry in scope.bundle.log.read()]
+    return [event for event in events if isinstance(event, CheckpointPublished)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import base64
 import collections
+import dataclasses
 import datetime
 import enum
 import errno
@@ -27,7 +28,9 @@ import torch
 from runner.code import references
 from runner.code.modules import MAIN
 from runner.errors import Fenced, SpecError, StoreError
+from runner.record.entries import AttemptBegan, CheckpointPublished, Resumed
 from runner.record.reading import metric_rows
+from runner.store.events import Event
 from runner.store.store import Store
 from runner.train import randomness
 from runner.train.checkpoint import files as checkpoint_files
@@ -38,7 +41,7 @@ from runner.train.gang.inline import InlineGang
 from runner.train.stage import run_train
 from runner.worker.scope import Scope
 from tests.unit.spec import config_kit
-from tests.unit.train.kit import ROOT, Config, make_scope
+from tests.unit.train.kit import ROOT, Config, make_scope, published
 
 rates = torch.optim.lr_scheduler
 SCHEDULES: dict[str, Callable[[Any], Any]] = {
@@ -76,10 +79,10 @@ def test_rows_are_safe_before_the_checkpoint_that_ends_their_steps(
     """When a checkpoint is published the bundle has the rows of all its steps: no later attempt makes them again."""
     record, there = Scope.record, {}
 
-    def look(scope: Scope, kind: str, **data: Any) -> Any:
-        if kind == "checkpoint":
-            there[data["step"]] = [row["step"] for row in metric_rows(scope.bundle, "fit", "rank0") if "loss" in row]
-        return record(scope, kind, **data)
+    def look(scope: Scope, event: Event) -> Any:
+        if isinstance(event, CheckpointPublished):
+            there[event.step] = [row["step"] for row in metric_rows(scope.bundle, "fit", "rank0") if "loss" in row]
+        return record(scope, event)
 
     monkeypatch.setattr(Scope, "record", look)
     fit(tmp_path)
@@ -358,9 +361,9 @@ def test_files_of_a_checkpoint_lie_in_its_folder(tmp_path: Path, name: str) -> N
     checkpoints = Checkpoints(scope, scope.job.stages[0])  # type: ignore[arg-type]
     entry = checkpoints.published()[0]
     data = json.dumps({"files": {name: {"sha256": ""}}}).encode()
-    scope.bundle.store.put(f"{entry['key']}/manifest.json", data)
+    scope.bundle.store.put(f"{entry.key}/manifest.json", data)
     with pytest.raises(Damaged, match=r"files, a key is .*, not a file"):
-        checkpoints.opened({**entry, "sha256": hashlib.sha256(data).hexdigest()})
+        checkpoints.opened(dataclasses.replace(entry, sha256=hashlib.sha256(data).hexdigest()))
     given, scope = make_scope(tmp_path / "other", lambda ctx, config: ctx.track(**{name: []}), Config())
     with pytest.raises(SpecError, match="the name"):
         run_train(given, scope, InlineGang())
@@ -483,14 +486,14 @@ def test_fenced_attempt_publishes_nothing(tmp_path: Path) -> None:
             ctx.step()
             if ctx.step_number == 6:
                 log = scope.bundle.log
-                log.append("resumed", {})
-                log.append("attempt", {"leg": 0, "attempt": 2})
+                log.append(Resumed())
+                log.append(AttemptBegan(leg=0, attempt=2))
 
     given, scope = make_scope(tmp_path, overtaken, Config(), checkpoint_every_steps=4)
     with pytest.raises(Fenced):
         run_train(given, scope, InlineGang())
     assert scope.bundle.store.list("checkpoints/fit") == ["000000004-1"]
-    assert [e.data["step"] for e in scope.bundle.log.read() if e.kind == "checkpoint"] == [4]
+    assert [each.step for each in published(scope)] == [4]
 
 
 @pytest.mark.parametrize("where", ["store", "scratch"])
@@ -534,7 +537,7 @@ def test_newest_is_the_last_published_not_the_highest_step(tmp_path: Path) -> No
         checkpoints.publish(step, folder, {"best": None}, {}, best=False)
     loaded, damaged = checkpoints.newest(checkpoints.published())
     assert loaded is not None
-    assert (loaded.entry["step"], damaged) == (4, [])
+    assert (loaded.entry.step, damaged) == (4, [])
 
 
 def test_remote_files_are_fetched_and_verified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -550,5 +553,5 @@ def test_remote_files_are_fetched_and_verified(tmp_path: Path, monkeypatch: pyte
     checkpoints = Checkpoints(again, given)
     loaded, damaged = checkpoints.newest(checkpoints.published())
     assert loaded is not None
-    assert (loaded.entry["step"], damaged) == (12, [])
+    assert (loaded.entry.step, damaged) == (12, [])
     assert loaded.read("model.safetensors")["weight"].shape == (1, 4)

@@ -16,13 +16,15 @@ import torch
 import torch.distributed as dist
 
 from runner.errors import DataError, SpecError, StageTimeout
+from runner.record.entries import Resumed, StageDone, StageResult
 from runner.store.log import Entry
 from runner.train import rank, until
 from runner.train.checkpoint.published import Checkpoints, Loaded
 from runner.train.gang.inline import InlineGang
 from runner.train.peers import Peers
 from runner.train.stage import run_train
-from tests.unit.train.kit import RUN, Config, curve, make_scope, rows_of
+from tests.unit.record.entry_kit import log_of
+from tests.unit.train.kit import RUN, Config, curve, make_scope, published, rows_of
 
 
 @pytest.fixture(autouse=True)
@@ -271,8 +273,8 @@ def test_a_training_that_was_asked_to_go_further_and_does_not_is_an_error(tmp_pa
                 break
 
     first, scope = fit(tmp_path, leaves, Config(epochs=1))
-    scope.record("stage-done", stage="fit", attempt=1, result=first)
-    scope.bundle.log.append("resumed", {"again": ["fit"]})
+    scope.record(StageDone("fit", StageResult.from_json(first), attempt=1))
+    scope.bundle.log.append(Resumed(again=("fit",)))
     for attempt in (2, 3):  # a resume of the resume that failed, too
         given, scope = make_scope(tmp_path, leaves, Config(epochs=2), attempt=attempt)
         with pytest.raises(
@@ -287,7 +289,7 @@ def test_of_several_trainings_one_may_go_no_further() -> None:
     def log(*ends: tuple[str, int]) -> list[Entry]:
         done = [("stage-done", {"stage": name, "result": {"steps": steps}}) for name, steps in ends]
         kinds = [*done[:2], ("resumed", {"again": ["a", "b"]}), ("resumed", {}), *done[2:]]
-        return [Entry(number, kind, 0.0, data) for number, (kind, data) in enumerate(kinds)]
+        return log_of(kinds)
 
     first = [("a", 10), ("b", 20)]
     until.check("a", 10, log(*first), RUN)
@@ -487,16 +489,14 @@ def test_last_checkpoint_is_what_the_function_ended_with(tmp_path: Path, after: 
 
     given: dict[str, Any] = {"steps": {"checkpoint_every_steps": 3}, "best": {"best": ("loss", "min")}, "call": {}}
     result, scope = fit(tmp_path, change, **given[last])
-    kept = Loaded({"key": result["checkpoint"]}, {}, Checkpoints(scope, scope.job.stages[0]))
-    manifest = json.loads(scope.bundle.store.get(f"{kept.entry['key']}/manifest.json"))
+    kept = Loaded(published(scope)[-1], {}, Checkpoints(scope, scope.job.stages[0]))
+    manifest = json.loads(scope.bundle.store.get(f"{kept.entry.key}/manifest.json"))
     kept.manifest.update(manifest)
     weights = kept.read("model.safetensors")["weight"]
     assert bool((weights == 7.0).all()) is (after == "weights")
     assert (kept.read(manifest["objects"]["seen"]["file"])["value"] == 7) is (after == "value")
-    published = [e.data["key"] for e in scope.bundle.log.read() if e.kind == "checkpoint"]
-    assert (
-        published == ["checkpoints/fit/000000003-1", "checkpoints/fit/000000003-1.2"][: 1 if after == "nothing" else 2]
-    )
+    keys = [each.key for each in published(scope)]
+    assert keys == ["checkpoints/fit/000000003-1", "checkpoints/fit/000000003-1.2"][: 1 if after == "nothing" else 2]
     assert result["best"] == ("checkpoints/fit/000000003-1" if last == "best" else None)
 
 
@@ -639,9 +639,9 @@ def begun(tmp_path: Path, fn: Any, *, everything: bool = False, config: Config |
     result, first = fit(tmp_path / "first", plain)
     shutil.copytree(tmp_path / "first/store" / RUN, tmp_path / "store" / OTHER)
     given, scope = make_scope(tmp_path, fn, config or Config(epochs=2))
-    entry = next(e.data for e in first.bundle.log.read() if e.kind == "checkpoint")
-    assert entry["key"] == result["checkpoint"]
-    start = {"run": OTHER, "all": everything, **{name: entry[name] for name in ("key", "step", "sha256")}}
+    entry = next(iter(published(first)))
+    assert entry.key == result["checkpoint"]
+    start = {"run": OTHER, "all": everything, **{name: getattr(entry, name) for name in ("key", "step", "sha256")}}
     scope.spec["start_from"] = {"run": OTHER, "stages": {"fit": start}}
     run_train(given, scope, InlineGang())
     return scope

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import unicodedata
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from runner.cli.plot import save_plot
 from runner.cli.screens import PlainScreen
 from runner.cli.tables import plain_table
 from runner.errors import DataError, UserCodeError
-from runner.record.failures import from_entry, to_entry
+from runner.record.failures import Failure
 from runner.untrusted.visible import log_line, one_line, visible
 
 #: What sets a clipboard or a title, clears a screen, writes over lines, turns the direction of reading.
@@ -95,9 +96,8 @@ def test_a_log_stays_readable(line: str, seen: str) -> None:
 @pytest.mark.parametrize("kind", [UserCodeError, DataError])
 def test_an_error_of_a_log_says_no_more_than_words(kind: type[Exception]) -> None:
     """In a script or a notebook Python prints it itself."""
-    entry = to_entry(kind("found\x1b[2J\nnext"))  # type: ignore[arg-type]
-    entry["trace"] = "line\n\x1b]0;x\x07"
-    told = from_entry(entry)
+    failure = Failure.of(kind("found\x1b[2J\nnext"))  # type: ignore[arg-type]
+    told = replace(failure, trace="line\n\x1b]0;x\x07").to_error()
     assert not controls(str(told) + told.trace)
     assert "next" in str(told)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from runner.record.bundle import Bundle
+from runner.record.entries import Ended, Submitted
 from runner.record.finding import find_run, unfinished
 from runner.record.index import LIVE, Doing, IndexLine, begun_at, read_index
 from runner.store.store import Store
@@ -21,8 +22,8 @@ HERE = Doing("running", "train", "arn:aws:eks:x:cluster/one~two/team")
 def ended(store: Store) -> Bundle:
     """A run whose log has an end, and whose index line still tells of its life."""
     bundle = Bundle(store, RUN)
-    bundle.log.append("submitted", {"job": "a", "legs": [["train"]], "by": "ann", "inline": False})
-    bundle.log.append("ended", {"state": "succeeded", "error": None})
+    bundle.log.append(Submitted(job="a", legs=(("train",),), by="ann", inline=False))
+    bundle.log.append(Ended(state="succeeded", error=None))
     bundle.index("a", LIVE, 1000.0, HERE)
     return bundle
 
@@ -95,8 +96,8 @@ def test_runs_that_must_be_looked_at_are_looked_at_at_once() -> None:
     runs = [f"r260101-0000{n:02d}-a-222" for n in range(30)]
     for run_id in runs:
         bundle = Bundle(store, run_id)
-        bundle.log.append("submitted", {"job": "a", "legs": [["train"]], "by": "ann"})
-        bundle.log.append("ended", {"state": "succeeded", "error": None})
+        bundle.log.append(Submitted("a", (("train",),), by="ann"))
+        bundle.log.append(Ended("succeeded"))
         bundle.index("a", LIVE, 1000.0)
     memory.at_once = 0
     lines = listing.run_lines(store, None)
@@ -111,7 +112,7 @@ def test_folders_of_clients_that_died_are_told_from_runs(store: Store, ended: Bu
     dead, unlisted = "r260101-000000-dead-22", "r260101-000000-lost-22"
     for name in (dead, unlisted, "lake", "r26-notes"):
         store.put(f"{name}/code.zip", b"x")
-    Bundle(store, unlisted).log.append("submitted", {"job": "a", "legs": [["train"]], "by": "ann", "inline": False})
+    Bundle(store, unlisted).log.append(Submitted(job="a", legs=(("train",),), by="ann", inline=False))
     begun = begun_at(dead)
     assert begun is not None
     assert unfinished(store, begun + 1) == [dead]

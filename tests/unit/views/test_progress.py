@@ -7,6 +7,7 @@ from rich.console import Console
 
 from runner.cli.rank_output import HELD_S, Prints
 from runner.cli.screens import PLAIN_S, LiveScreen, PlainScreen, stage_line
+from runner.record.entries import StageResult
 from runner.record.history import RunState, StageView, View
 from runner.views.progress import WINDOW_S, Progress, fit, outcome
 
@@ -90,10 +91,10 @@ def test_an_outcome_tells_rows_or_metrics() -> None:
         "quarantined": 3,
         "filtered": 0,
     }
-    assert outcome(prep) == ["2.00 M rows -> 30", "2.50 MB/s", "3 quarantined"]
+    assert outcome(StageResult.from_json(prep)) == ["2.00 M rows -> 30", "2.50 MB/s", "3 quarantined"]
     train = {"steps": 1, "metrics": {"loss": 0.12345}}
-    assert outcome(train) == ["1 step", "loss 0.1235"]
-    assert outcome({"fake": True}) == []
+    assert outcome(StageResult.from_json(train)) == ["1 step", "loss 0.1235"]
+    assert outcome(StageResult.from_json({"fake": True})) == []
 
 
 def test_a_line_takes_what_fits() -> None:
