@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 from typing import Any, Protocol
 
+from runner.record.endings import Ending
 from runner.record.history import View
 from runner.record.reasons import Reason
 
@@ -35,8 +36,8 @@ class Backend(Protocol):
     def observe(self) -> tuple[DriverState, str]:
         """The driver's state, and how it ended, in words."""
 
-    def causes(self) -> list[str]:
-        """What ended machines against their will, in words; the driver may not know it."""
+    def endings(self) -> list[Ending]:
+        """What ended machines against their will; the driver may not know it."""
 
     def loss(self) -> str:
         """LOST or EVICTED if machines of the current attempt went away through no fault of the job; "" otherwise."""

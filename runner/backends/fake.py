@@ -16,6 +16,7 @@ from runner.backends.base import ClientSide, DriverState
 from runner.backends.kind import Kind
 from runner.errors import UserCodeError
 from runner.record.bundle import Bundle
+from runner.record.endings import Ending
 from runner.record.entries import LegDone, StageDone, StageFailed, StageResult, StageStarted
 from runner.record.failures import failed
 from runner.record.history import fence, fold
@@ -42,7 +43,7 @@ class FakeBackend:
     def attach(self, leg: int, attempt: int) -> None:
         """Nothing is ever there."""
 
-    def causes(self) -> list[str]:
+    def endings(self) -> list[Ending]:
         """Nothing ends machines that are none."""
         return []
 

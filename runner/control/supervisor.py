@@ -11,7 +11,6 @@ import signal
 import sys
 import time
 import traceback
-from dataclasses import replace
 from types import FrameType
 
 from runner.backends.base import Backend, DriverState
@@ -22,6 +21,7 @@ from runner.errors import Fenced, RunnerError, internal
 from runner.process.private import argument_of
 from runner.process.wakeup import Wakeup
 from runner.record.bundle import Bundle
+from runner.record.endings import Ending
 from runner.record.entries import AttemptBegan, CancelAsked, Failing, Prepared, SupervisorBegan, SupervisorFailed
 from runner.record.failures import Failure
 from runner.record.history import RunState, View, fold, unchanged
@@ -149,7 +149,7 @@ class Supervisor:
 
     def _act(self, view: View, action: Action) -> None:
         if isinstance(action, StartAttempt):
-            causes = tuple(self.backend.causes()) if action.because else ()
+            causes = tuple(each.words for each in self.backend.endings()) if action.because else ()
             if self._record(view, AttemptBegan(action.leg, action.attempt, action.because, causes)):
                 self._start(action.leg, action.attempt)
         elif isinstance(action, Prepare):
@@ -170,7 +170,7 @@ class Supervisor:
         self._ship_the_rest()
         error = action.error
         if error is not None and action.state is RunState.FAILED and view.failing is None:
-            error = _with_causes(error, self._causes(view))
+            error = error.explained(self._endings(view))
             # What failed is seen only now; a supervisor that goes on from here would begin another attempt.
             if not self._record(view, Failing(error)):
                 return None
@@ -180,21 +180,16 @@ class Supervisor:
         end_run(self.bundle, action.state, error, remains, (asked, time.time()))
         return action.state
 
-    def _causes(self, view: View) -> list[str]:
+    def _endings(self, view: View) -> list[Ending]:
         """What ended processes of the current attempt, as the machines and the processes beside them tell it."""
         names = view.legs[view.leg] if view.legs else ()
-        told = [each.words for name in names for each in self.bundle.endings(name, view.attempt)]
-        return [*told, *self.backend.causes()]
+        told = [each for name in names for each in self.bundle.endings(name, view.attempt)]
+        return [*told, *self.backend.endings()]
 
     def _ship_the_rest(self) -> None:
         spool = processes.scratch_path(self.bundle.run_id) / "spool"
         if spool.is_dir():
             Shipper(spool, self.bundle).ship()
-
-
-def _with_causes(error: Failure, causes: list[str]) -> Failure:
-    """The driver says what it saw (a lost connection), the machines why."""
-    return replace(error.amended(causes=causes), causes=tuple(causes)) if causes else error
 
 
 def main(argv: list[str]) -> int:

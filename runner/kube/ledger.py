@@ -35,7 +35,7 @@ class Ledger:
         self._held: _Held = {}
         self._kept = ""
         self._attempt = ""
-        self.causes: list[str] = []
+        self.endings: list[Ending] = []
         self.lost: list[str] = []
         self.out_of_memory = False
 
@@ -75,7 +75,7 @@ class Ledger:
     def turn(self, attempt: str) -> None:
         """From now on another attempt's pods count: those whose names begin with that of its RayJob."""
         self._attempt = attempt
-        self.causes, self.lost, self.out_of_memory = [], [], False
+        self.endings, self.lost, self.out_of_memory = [], [], False
 
     def saw(self, pod: dict[str, Any], wanted: bool = False) -> None:
         """Take down what a pod says; `wanted`: nobody of ours is about to remove it."""
@@ -86,7 +86,7 @@ class Ledger:
             return
         ending = pods.ending(pod)
         if ending is not None:
-            self._add(self.causes, ending.words)
+            self._note(ending)
             self.out_of_memory = self.out_of_memory or ending.cause is Cause.OUT_OF_MEMORY
         if wanted and (pod["metadata"].get("deletionTimestamp") or _failed(pod)):
             self._lose(pod, ending)
@@ -105,18 +105,24 @@ class Ledger:
         """Up to now."""
         return round(sum(((until or now) - began) * gpus for began, until, gpus in self._held.values()), 1)
 
+    @property
+    def causes(self) -> list[str]:
+        """The endings in words."""
+        return [ending.words for ending in self.endings]
+
     def lose(self, words: str) -> None:
         """Take down that a machine of the current attempt went, and how."""
-        self._add(self.lost, words)
-        self._add(self.causes, words)
+        if words not in self.lost:
+            self.lost.append(words)
+        self._note(Ending(words, Cause.MACHINE_LOST))
 
     def _lose(self, pod: dict[str, Any], ending: Ending | None) -> None:
         self.lose(ending.words if ending is not None else f"pod {pod['metadata']['name']} was deleted")
 
-    @staticmethod
-    def _add(words: list[str], more: str) -> None:
-        if more not in words:
-            words.append(more)
+    def _note(self, ending: Ending) -> None:
+        """Once each; whoever has said it first knows its cause."""
+        if ending.words not in self.causes:
+            self.endings.append(ending)
 
 
 def _failed(pod: dict[str, Any]) -> bool:

@@ -33,6 +33,7 @@ from runner.errors import (
     WorkerAway,
     WorkerLost,
 )
+from runner.record.endings import Ending
 from runner.untrusted.typed import Key, Record, sparse
 from runner.untrusted.visible import visible
 
@@ -116,6 +117,17 @@ class Failure(Record):
 
         parts = None if self.parts is None else replace(self.parts, found=said(self.parts.found))
         return replace(self, message=said(self.message), parts=parts)
+
+    def explained(self, endings: Iterable[Ending]) -> Failure:
+        """The same with why a process ended, as others saw it: the driver knows its own side (a lost connection)."""
+        seen = tuple(endings)
+        if not seen:
+            return self
+        words, named = tuple(each.words for each in seen), self.named
+        if self.cause in (Cause.MACHINE_LOST, Cause.PEER_AWAY):
+            known = [each.cause for each in seen if each.cause is not Cause.MACHINE_LOST]
+            named = str(known[0] if known else Cause.MACHINE_LOST)
+        return replace(self.amended(causes=words), causes=words, named=named)
 
     def told(self) -> dict[str, Any]:
         """As a document tells it: with all that may be known of any."""

@@ -21,6 +21,7 @@ from runner.kube.client import JOBS, PODS, RAY_JOBS, Kube, KubeError
 from runner.kube.ledger import Ledger
 from runner.kube.watch import Watched
 from runner.record.bundle import Bundle
+from runner.record.endings import Ending
 from runner.record.entries import AttemptBegan, DriverBegan
 from runner.record.failures import is_a
 from runner.record.history import EVICTED, LOST, fold
@@ -282,9 +283,9 @@ class KubeRayBackend:
         attempt = self._attempt
         return attempt is not None and attempt.keeps(pod, Seen.of(self._ray_jobs.get(attempt.name)))
 
-    def causes(self) -> list[str]:
+    def endings(self) -> list[Ending]:
         """What ended pods of the current attempt against their will."""
-        return self._ledger.causes
+        return self._ledger.endings
 
 
 def _is_at(event: AttemptBegan | DriverBegan, leg: int, attempt: int) -> bool:

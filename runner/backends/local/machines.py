@@ -17,6 +17,7 @@ from runner.backends.entry import PROGRAMS
 from runner.process import private
 from runner.process.code_root import ENVIRONMENTS
 from runner.process.package import PACKAGE
+from runner.record.endings import Ending
 from runner.record.trust import Seal
 from runner.worker import processes
 
@@ -43,7 +44,7 @@ class LocalBackend:
     def attach(self, leg: int, attempt: int) -> None:
         """Nothing to take up: a driver dies with its supervisor."""
 
-    def causes(self) -> list[str]:
+    def endings(self) -> list[Ending]:
         """None: the driver's exit says what ended it."""
         return []
 

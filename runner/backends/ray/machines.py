@@ -16,8 +16,9 @@ from runner.backends.base import DriverState
 from runner.backends.ray.api import TERMINAL, RayApi, RayApiError
 from runner.backends.ray.jobs import driver_id, is_driver, start_driver
 from runner.code import references
-from runner.errors import WorkerAway
+from runner.errors import Cause, WorkerAway
 from runner.record.bundle import Bundle
+from runner.record.endings import Ending
 from runner.record.failures import is_a
 from runner.record.history import LOST, fold
 from runner.store.retry import Retry
@@ -141,9 +142,9 @@ class RayJobsBackend:
         self._asked = error is not None
         return is_a(error, WorkerAway)
 
-    def causes(self) -> list[str]:
-        """What ended machines against their will, in words."""
-        return list(self._lost.values())
+    def endings(self) -> list[Ending]:
+        """What ended machines against their will."""
+        return [Ending(words, Cause.MACHINE_LOST) for words in self._lost.values()]
 
     def wait(self, timeout_s: float) -> None:
         """Return when the driver ends, when `wake` is called, or after `timeout_s` seconds."""

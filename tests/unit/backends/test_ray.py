@@ -238,7 +238,9 @@ def test_a_machine_that_died_is_a_loss(backend: tuple[RayJobsBackend, FakeRay]) 
     assert made.loss() == ""
     ray.acting = [{"node_id": "n3", "state": "DEAD", "is_detached": False, "class_name": "RayTrainWorker"}]
     assert made.loss() == LOST
-    assert made.causes() == ["machine 127.0.0.1 of the Ray cluster died: it does not answer any more"]
+    assert [each.words for each in made.endings()] == [
+        "machine 127.0.0.1 of the Ray cluster died: it does not answer any more"
+    ]
 
 
 def test_ray_is_given_time_to_give_a_machine_up(

@@ -466,7 +466,7 @@ def test_a_pod_that_does_not_go_was_on_a_node_that_is_dead(
     last: list[Any] = []
     monkeypatch.setattr(backend._pods, "objects", lambda: last.append(next(seen)) or last[-1])
     assert backend.loss() == loss
-    assert bool(backend.causes()) == stays
+    assert bool(backend.endings()) == stays
     assert backend.loss() == loss  # it does not wait again
 
 

@@ -25,9 +25,11 @@ from runner.errors import (
     StoreError,
     StoreRefused,
     UserCodeError,
+    WorkerAway,
     WorkerLost,
 )
 from runner.kube.client import KubeError
+from runner.record.endings import Ending
 from runner.record.failures import NAMES, Failure, cause_of, exit_code_of, failed, is_a
 from runner.train.failure import as_runner_error
 from runner.worker.pool.child import answer
@@ -246,3 +248,21 @@ def test_what_is_in_no_file_is_the_users_where_they_typed_it(file: str, name: st
     told = references.as_ours(caught.value.with_traceback(trace.tb_next))
     assert isinstance(told, UserCodeError if is_theirs else InternalError)
     assert (f"({file}:1 in <module>)" in str(told)) is is_theirs
+
+
+@pytest.mark.parametrize(
+    ("kind", "endings", "cause"),
+    [
+        (WorkerLost, [Ending("the kernel killed rank0", Cause.OUT_OF_MEMORY)], Cause.OUT_OF_MEMORY),
+        (WorkerAway, [Ending("gone", Cause.MACHINE_LOST), Ending("full", Cause.EVICTED)], Cause.EVICTED),
+        (WorkerAway, [Ending("gone", Cause.MACHINE_LOST)], Cause.MACHINE_LOST),
+        (UserCodeError, [Ending("full", Cause.EVICTED)], Cause.USER_ERROR),
+        (WorkerLost, [], Cause.MACHINE_LOST),
+    ],
+)
+def test_the_machines_know_why_a_process_is_gone(kind: type[RunnerError], endings: list[Ending], cause: Cause) -> None:
+    """The driver only saw that it is: their cause is the failure's, which an exception of the user's keeps its own."""
+    failure = failed(kind, "rank 0 ended").explained(endings)
+    assert failure.cause is cause
+    assert failure.causes == tuple(each.words for each in endings)
+    assert all(each.words in failure.message for each in endings)
