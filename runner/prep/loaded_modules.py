@@ -8,6 +8,9 @@ from pathlib import Path
 from runner.code import dependencies
 from runner.process.code_root import is_installed, is_outside
 
+#: What runner imports by itself while the user's code runs: the latter when a store does not answer.
+_OURS = {"runner", "tenacity"}
+
 
 class LoadedModules:
     """What `sys.modules` has gained since this was made."""
@@ -19,7 +22,7 @@ class LoadedModules:
     def packages(self) -> list[str]:
         """The top-level names of what was imported since, and is neither the user's nor Python's."""
         fresh = {name.split(".")[0] for name in set(sys.modules) - self._before}
-        return sorted(name for name in fresh - sys.stdlib_module_names - {"runner"} if not name.startswith("_"))
+        return sorted(name for name in fresh - sys.stdlib_module_names - _OURS if not name.startswith("_"))
 
     def deps(self, root: Path, known: frozenset[str]) -> dict[str, str]:
         """Name -> digest of those that were loaded though the code did not say so in a way that could be followed.
