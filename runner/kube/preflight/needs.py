@@ -178,7 +178,7 @@ def _need(cluster: Cluster, stage: str, ray_job: Body) -> Need:
     if spec.get("enableInTreeAutoscaling"):
         autoscaler.append(Container.of("autoscaler", spec["autoscalerOptions"]["resources"]))
     machine = Pods.of(
-        f"a machine of group '{name}'", group["template"], count=group["replicas"], before=(_WAITS,),
+        f"a machine of group '{name}'", group["template"], count=group["replicas"], before=(_container(_WAITS),),
         autoscaled=cluster.groups[name].autoscaled,
     )  # fmt: skip
     template = spec["headGroupSpec"]["template"]
@@ -196,4 +196,4 @@ def _numbers(amounts: Mapping[str, Any] | None) -> Amounts:
 
 
 #: KubeRay has workers wait for the head in a container of its own.
-_WAITS = Container.of("wait-gcs-ready", {"limits": {"cpu": "200m", "memory": "256Mi"}})
+_WAITS = {"name": "wait-gcs-ready", "resources": {"limits": {"cpu": "200m", "memory": "256Mi"}}}

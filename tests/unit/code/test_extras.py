@@ -198,6 +198,15 @@ def test_a_run_on_kubernetes_is_looked_at_without_its_client(project: Path) -> N
     assert all(end["err"].endswith("pip install 'lake-runner[kube]'\n") for end in ends[5:])
 
 
+def test_modules_are_loaded_without_any_extra() -> None:
+    """What is imported at the top of a module is of the base, but for what runs in a rank, with torch."""
+    files = [file.relative_to(PACKAGE.parent) for file in sorted(PACKAGE.rglob("*.py"))]
+    modules = [".".join(file.with_suffix("").parts) for file in files if file.stem not in ("__init__", "__main__")]
+    calls = [f"import {name}" for name in modules if not name.startswith("runner.train.")]
+    gone = {module for modules in EXTRAS.values() for module in modules}
+    assert [end for end in without(gone, CALLS, calls=calls) if end[1:] != ["", ""]] == []
+
+
 def test_python_says_which_extra_it_misses(project: Path) -> None:
     """Before anything is read: a Stream, TrainContext and a submit; jobs and clusters need nothing."""
     calls = [
