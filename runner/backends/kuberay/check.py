@@ -110,6 +110,7 @@ def _check_store(store: Store) -> None:
 
 def examine(cluster: Cluster, store: Store) -> list[Finding]:
     """Every check of a cluster for one machine of each of its groups, and of the store."""
+    extras.need("kube", "a look at a cluster of backend 'kuberay'")
     job, *ray_jobs = made = samples(cluster, store)
     words = [f"one machine of group '{name}'" for name in cluster.groups]
     of_store = list(look_at_store(store))

@@ -166,6 +166,7 @@ def test_a_command_says_which_extra_it_misses(project: Path, extra: str) -> None
         assert end["code"] == 2, end
         assert first.startswith("error: "), end
         assert first.endswith(f"pip install 'lake-runner[{extra}]'"), end
+        assert "error: this needs" not in first, end  # it was asked for, rather than met
         assert all(line.startswith("  to do:   or,") for line in rest), end
     assert len(ends) == len(NEEDING[extra])
 
