@@ -1,4 +1,4 @@
-"""A batch: a dict of tensors that knows where its rows stand in the order."""
+"""A batch: a dict of tensors, or of numpy's arrays, that knows where its rows stand in the order."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ Array = np.ndarray[Any, Any]
 
 
 class Batch(dict[str, Any]):
-    """Column -> torch tensor [B, ...]
+    """Column -> torch tensor [B, ...], or numpy array [B, ...] (``Stream(as_="numpy")``)
 
-    Strings, binary and structures are lists of Python values; lists of numbers are lists of tensors.
+    Strings, binary and structures are lists of Python values; lists of numbers are lists of tensors, or of arrays.
 
     Attributes:
         positions: int64 [B]: epoch times rows of the dataset, plus the position in the epoch's order.
@@ -28,8 +28,8 @@ class Batch(dict[str, Any]):
         epoch: of these rows.
     """
 
-    positions: torch.Tensor
-    mask: torch.Tensor
+    positions: torch.Tensor | Array
+    mask: torch.Tensor | Array
     weight: float
     epoch: int
 
@@ -38,19 +38,35 @@ class Batch(dict[str, Any]):
         raise KeyError(f"no column {name!r}; there are {listed(self)}")
 
     def to(self, device: Any, non_blocking: bool = False) -> Batch:
-        """The batch with its tensors on another device; `positions` stays where it is."""
+        """The batch with its tensors on another device; `positions` stays where it is.
+
+        Raises:
+            TypeError: it holds numpy's arrays.
+        """
+        if isinstance(self.mask, np.ndarray):
+            raise TypeError("a batch of numpy's arrays is on no device; torch's tensors are what as_='torch' gives")
         moved = Batch({name: _moved(value, device, non_blocking) for name, value in self.items()})
         moved.positions, moved.weight, moved.epoch = self.positions, self.weight, self.epoch
         moved.mask = self.mask.to(device, non_blocking=non_blocking)
         return moved
 
 
-def make_batch(columns: dict[str, Any], positions: Array, mask: Array, weight: float, epoch: int) -> Batch:
-    """A batch of numpy arrays and lists, without copies. Imports torch."""
-    import torch
+def make_batch(
+    columns: dict[str, Any], positions: Array, mask: Array, weight: float, epoch: int, as_: str = "torch"
+) -> Batch:
+    """A batch of numpy arrays and lists, without copies.
 
-    batch = Batch({name: _tensor(torch, value) for name, value in columns.items()})
-    batch.positions, batch.mask = torch.from_numpy(positions), torch.from_numpy(mask)
+    Args:
+        as_: 'torch' imports torch and makes tensors of the arrays; 'numpy' leaves them as they are.
+    """
+    if as_ == "numpy":
+        batch = Batch(columns)
+        batch.positions, batch.mask = positions, mask
+    else:
+        import torch
+
+        batch = Batch({name: _tensor(torch, value) for name, value in columns.items()})
+        batch.positions, batch.mask = torch.from_numpy(positions), torch.from_numpy(mask)
     batch.weight, batch.epoch = weight, epoch
     return batch
 

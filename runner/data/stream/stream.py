@@ -57,9 +57,10 @@ class Stream:
         format, options: of a URL, see `runner.data.manifest.build`.
         start_epoch: the first epoch.
         prefetch_bytes: decoded bytes that may be ready ahead.
+        as_: 'torch' gives tensors, 'numpy' arrays.
 
     Raises:
-        MissingPackage: torch is not installed.
+        MissingPackage: tensors are wanted, and torch is not installed.
         SpecError: an argument is out of its range.
         DataError: the data cannot be read, is empty, or has not the columns; or it has fewer rows than a
             global batch and ``tail="drop"``.
@@ -87,9 +88,12 @@ class Stream:
         options: Mapping[str, Any] | None = None,
         start_epoch: int = 0,
         prefetch_bytes: int = PREFETCH_BYTES,
+        as_: str = "torch",
     ) -> None:
-        extras.need("train", "runner.Stream, which gives batches of torch's tensors,", module="torch")
         fields = Fields("Stream")
+        fields.one_of("as_", as_, ("torch", "numpy"))
+        if as_ == "torch":
+            extras.need("train", "runner.Stream of torch's tensors (as_='numpy' gives arrays)", module="torch")
         batch_size, global_batch_size, epochs = as_whole(batch_size), as_whole(global_batch_size), as_whole(epochs)
         seed, start_epoch = as_whole(seed), as_whole(start_epoch)
         rank, world_size = as_whole(rank), as_whole(world_size)
@@ -117,7 +121,9 @@ class Stream:
         self._passes = Passes(self.rows, self.global_batch, tail, start_epoch, epochs)
         self._at_home = worker_share() is None  # made outside of a DataLoader's workers
         self._ahead = ReadAhead(self.manifest, self._order, self.columns, prefetch_bytes)
-        _make_known()
+        self._as = as_
+        if as_ == "torch" or "torch.utils.data" in sys.modules:
+            _make_known()
 
     # -- iteration -----------------------------------------------------------------------------------------------
 
@@ -147,7 +153,7 @@ class Stream:
             self.close()
             raise
         self._passes.at = ready.after
-        return make_batch(ready.columns, ready.positions, ready.mask, ready.weight, ready.epoch)
+        return make_batch(ready.columns, ready.positions, ready.mask, ready.weight, ready.epoch, self._as)
 
     def _run(self) -> Prefetch[Ready]:
         passes, (number, parts) = self._passes, self._share

@@ -221,10 +221,12 @@ def test_python_says_which_extra_it_misses(project: Path) -> None:
     assert ends[3][1:] == ["", ""]
 
 
-def test_a_stream_needs_torch_alone(project: Path) -> None:
-    """Where torch is there and safetensors is not, shards are streamed: those write no checkpoint."""
+def test_a_stream_of_tensors_needs_torch_alone(project: Path) -> None:
+    """Where torch is there and safetensors is not, shards are streamed; as arrays of numpy also without torch."""
     calls = ["assert next(runner.Stream('lake/*.jsonl', batch_size=2))['text']"]
     assert without({"safetensors"}, CALLS, calls=calls) == [[calls[0], "", ""]]
+    arrays = ["assert next(runner.Stream('lake/*.jsonl', batch_size=2, as_='numpy'))['text']"]
+    assert without({"torch", "safetensors"}, CALLS, calls=arrays) == [[arrays[0], "", ""]]
 
 
 def test_a_line_of_the_users_is_named(project: Path) -> None:

@@ -594,3 +594,24 @@ def test_values_of_python_are_exact_or_an_error(tmp_path: Path) -> None:
     pq.write_table(pa.table({"s": pa.StructArray.from_arrays([far], ["t"])}), tmp_path / "b.parquet")
     with pytest.raises(DataError, match="b.parquet .*: column 's': a value that Python cannot hold"):
         next(Stream(str(tmp_path / "b.parquet"), 2, shuffle=False))
+
+
+def test_arrays_of_numpy_are_the_same_batches(tmp_path: Path) -> None:
+    """With as_='numpy' every batch has the values, positions and masks of the one with tensors."""
+    pq.write_table(pa.table({"x": list(range(10)), "s": [str(n) for n in range(10)]}), tmp_path / "a.parquet")
+    pairs = zip(
+        Stream(str(tmp_path), batch_size=4, tail="wrap"),
+        Stream(str(tmp_path), batch_size=4, tail="wrap", as_="numpy"),
+        strict=True,
+    )
+    for tensors, arrays in pairs:
+        assert isinstance(arrays["x"], np.ndarray)
+        assert (arrays["x"] == tensors["x"].numpy()).all()
+        assert arrays["s"] == tensors["s"]
+        assert (arrays.positions == tensors.positions.numpy()).all()
+        assert (arrays.mask == tensors.mask.numpy()).all()
+        assert arrays.weight == tensors.weight
+        with pytest.raises(TypeError, match="on no device"):
+            arrays.to("cpu")
+    with pytest.raises(SpecError, match="as_"):
+        Stream(str(tmp_path), batch_size=4, as_="pandas")
