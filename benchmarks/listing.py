@@ -30,6 +30,7 @@ from runner.record.bundle import Bundle  # noqa: E402
 from runner.record.entries import CheckpointPublished, Submitted  # noqa: E402
 from runner.record.finding import Wanted, find_run, select  # noqa: E402
 from runner.record.index import LIVE, IndexLine, new_run_id  # noqa: E402
+from runner.record.run_spec import RunSpec  # noqa: E402
 from runner.store.store import LOCAL, Store  # noqa: E402
 from tests.local.s3server import serve  # noqa: E402
 from tests.unit.record.spec_kit import SPEC  # noqa: E402
@@ -56,7 +57,7 @@ def write_log(store: Store, entries: int) -> str:
     for step in range(1, entries):
         checkpoint = {"key": f"checkpoints/train/{step:09d}-1", "metrics": {"loss": 1 / step}, "best": False}
         bundle.log.append(CheckpointPublished("train", step, sha256="0" * 64, **checkpoint))
-    bundle.write_spec(SPEC)
+    bundle.write_spec(RunSpec.from_json(SPEC))
     bundle.index("digits", "succeeded", 60.0)
     return bundle.run_id
 

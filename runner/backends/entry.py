@@ -8,12 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib import resources
-from typing import Any
 
 from runner.process.package import NAME
 
-#: The field of a spec that names them.
-PROGRAMS_FIELD = "entry"
 #: The programs of this runner: the module of each.
 PROGRAMS = {"supervisor": f"{NAME}.control.supervisor", "driver": f"{NAME}.driver.main"}
 #: Those of runners whose specs say nothing.
@@ -22,10 +19,9 @@ _UNSAID = {"supervisor": "runner.supervisor", "driver": "runner.worker.driver"}
 ENTRYPOINT = "python -c \"import os; exec(os.environ['RUNNER_BOOT'])\""
 
 
-def programs_of(spec: Mapping[str, Any]) -> Mapping[str, str]:
-    """ "supervisor" and "driver" -> the module that is started, of the runner in the bundle that has this spec."""
-    found: Mapping[str, str] = spec.get(PROGRAMS_FIELD, _UNSAID)
-    return found
+def programs_of(entry: Mapping[str, str]) -> Mapping[str, str]:
+    """ "supervisor" and "driver" -> the module that is started, of the runner in a bundle by what its spec says."""
+    return entry or _UNSAID
 
 
 def boot_text() -> str:

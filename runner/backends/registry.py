@@ -61,8 +61,8 @@ def living(where: str) -> set[str] | None:
 
 
 def _named(bundle: Bundle) -> tuple[str, str | None]:
-    cluster = bundle.known_spec()["cluster"]
-    return cluster["backend"], cluster.get("address")
+    cluster = bundle.known_spec().cluster
+    return cluster.backend, cluster.address
 
 
 def _kind(backend: str, address: str | None) -> Kind:

@@ -194,7 +194,7 @@ def _print_revision(revision: Revision, new_code: bool) -> None:
         print_table(console(), revision_table(revision))
     rest = "all as it was"
     if new_code:
-        source = revision.spec.get("source")
+        source = revision.spec.source
         rest = "the functions are the project's now, stages and config as they were"
         rest = f"functions, stages and config are those of {source} now" if source else rest
     console().print(

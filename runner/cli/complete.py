@@ -64,8 +64,8 @@ def complete_stage(ctx: typer.Context, incomplete: str) -> Items:
         from runner.record.finding import find_run
 
         store = _store(ctx)
-        stages = Bundle(store, find_run(store, ctx.params.get("run") or "@last")).spec()["job"]["stages"]
-        return [(s["name"], s["kind"].lower()) for s in stages if s["name"].startswith(incomplete)]
+        stages = Bundle(store, find_run(store, ctx.params.get("run") or "@last")).spec().job.stages
+        return [(stage.name, stage.kind.lower()) for stage in stages if stage.name.startswith(incomplete)]
     return []
 
 

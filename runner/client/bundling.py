@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from runner.backends.entry import PROGRAMS, PROGRAMS_FIELD
+from runner.backends.entry import PROGRAMS
 from runner.backends.registry import client_side, kind_of, kind_of_run, place
 from runner.client.prepare import Prepared
 from runner.code import optimized
@@ -21,6 +21,7 @@ from runner.record.bundle import CODE, LOCK, SPEC, Bundle, encoded
 from runner.record.entries import Submitted
 from runner.record.history import RunState
 from runner.record.index import LIVE, Doing, new_run_id
+from runner.record.run_spec import RunSpec
 from runner.record.trust import user
 from runner.spec import changes as spec_changes
 from runner.spec import wire
@@ -31,22 +32,22 @@ def write_bundle(prepared: Prepared, *, inline: bool) -> Bundle:
     resolved = prepared.resolved
     root = resolved.project.root
     store = resolved.store
-    spec = {
-        "job": wire.to_json(resolved.job, root),
-        "datasets": wire.to_json(resolved.datasets, root),
-        "cluster_name": resolved.cluster_name,
-        "cluster": wire.to_json(resolved.cluster, root),
-        "force": list(prepared.force),
-        optimized.FIELD: optimized.level(),
-        PROGRAMS_FIELD: PROGRAMS,
-        "legs": [list(leg) for leg in prepared.plan.legs],
-        "plan": prepared.plan.to_json(),
-        "lineage": _lineage(root),
-        "source": prepared.source,
-        "start_from": prepared.begins,
-        "changes": spec_changes.to_json(prepared.changes),
-    }
-    parts = {CODE: pack_run(resolved.project, spec, store, remote=kind_of(resolved.cluster).remote)}
+    spec = RunSpec.of(
+        job=wire.to_json(resolved.job, root),
+        datasets=wire.to_json(resolved.datasets, root),
+        cluster_name=resolved.cluster_name,
+        cluster=wire.to_json(resolved.cluster, root),
+        force=prepared.force,
+        optimized=optimized.level(),
+        entry=PROGRAMS,
+        legs=prepared.plan.legs,
+        plan=prepared.plan.to_json(),
+        lineage=_lineage(root),
+        source=prepared.source,
+        start_from=prepared.begins,
+        changes=spec_changes.to_json(prepared.changes),
+    )
+    parts = {CODE: pack_run(resolved.project, spec.raw, store, remote=kind_of(resolved.cluster).remote)}
     if prepared.lock is not None:
         parts[LOCK] = prepared.lock.encode()
     sealed = trust.seal({SPEC: encoded(spec), **parts})
@@ -80,7 +81,7 @@ def _remove_half_made(bundle: Bundle, job: str) -> None:
     """
     with contextlib.suppress(StoreError, ApiError):
         with contextlib.suppress(FileNotFoundError):
-            if bundle.cluster() and kind_of_run(bundle).launches_early:
+            if bundle.cluster().mark and kind_of_run(bundle).launches_early:
                 client_side(bundle).remove()
         bundle.store.delete_tree("")
         bundle.leave_index()

@@ -108,10 +108,10 @@ def _take_in(found: Living, bundle: Bundle) -> bool:
         spec = bundle.spec()
     except FileNotFoundError:
         return True
-    for stage in spec["job"]["stages"]:
-        for name in _names([stage.get("source"), stage.get("sink"), stage.get("data")]):
+    for stage in spec.job.stages:
+        for name in _names([stage.raw.get(each) for each in ("source", "sink", "data")]):
             found.datasets.setdefault(name, bundle.run_id)
-    start = (spec.get("start_from") or {}).get("run")
+    start = None if spec.start_from is None else spec.start_from.run
     if start:
         found.starts.setdefault(start, bundle.run_id)
     return True

@@ -27,6 +27,7 @@ from runner.record.code import unpack
 from runner.record.entries import Resumed
 from runner.record.history import RunState, View, fold, unchanged
 from runner.record.index import LIVE
+from runner.record.run_spec import RunSpec
 from runner.record.trust import user
 from runner.spec import wire
 from runner.store.store import Store
@@ -93,9 +94,9 @@ def _prepared(
     run: Run, view: View, new_code: bool, changes: Mapping[str, Any], workers: int | None, until: Mapping[str, Any],
     drop: Iterable[str], sealed: trust.Seal,
 ) -> Resumption:  # fmt: skip
-    spec = run.spec()
+    spec = run.bundle.known_spec()
     done = tuple(stage.name for stage in view.stages.values() if stage.state in ("done", "skipped"))
-    again = tuple(name for name in done if name in _trainings(spec)) if until else ()
+    again = tuple(name for name in done if name in spec.trainings) if until else ()
     done = tuple(name for name in done if name not in again)
     changes, drop = {**changes, **_further(run, until)}, tuple(drop)
     if drop and not new_code:
@@ -111,7 +112,7 @@ def _prepared(
 
 
 def _revised(
-    run: Run, spec: dict[str, Any], *, new_code: bool, changes: Mapping[str, Any], workers: int | None,
+    run: Run, spec: RunSpec, *, new_code: bool, changes: Mapping[str, Any], workers: int | None,
     drop: tuple[str, ...], done: tuple[str, ...],
 ) -> revise.Revision:  # fmt: skip
     project = find_project()
@@ -124,7 +125,7 @@ def _revised(
 
     if new_code:
         isolation.leave()  # what an earlier submit has put on the path is not this process's own
-        job, path = spec.get("source"), tuple(map(os.path.abspath, sys.path))
+        job, path = spec.source, tuple(map(os.path.abspath, sys.path))
         return ask(project, job, job if job is not None else "the project's code now", path)
     with tempfile.TemporaryDirectory(prefix="runner-resume-") as folder:
         unpack(run.bundle, Path(folder))
@@ -143,7 +144,7 @@ def go_on(run: Run, resumption: Resumption) -> Run:
     made: list[str] = []
     with _removed_if_refused(store, made):
         if revision is not None:
-            spec = json.dumps(revision.spec, indent=1, sort_keys=True).encode()
+            spec = json.dumps(revision.spec.to_json(), indent=1, sort_keys=True).encode()
             new_spec = _create_next(store, "spec-{}.json", spec, made), spec
             changed = [dataclasses.asdict(line) for line in revision.lines]
             event = dataclasses.replace(event, spec=new_spec[0], changed=changed)
@@ -211,32 +212,32 @@ def _removed(run: Run) -> InputError:
     return RunNotFound("the run has been removed", allowed="a run of `runner ps`", todo="submit its job", where=run.id)
 
 
-def _check_machines_again(run: Run, spec: Mapping[str, Any], done: Collection[str]) -> None:
+def _check_machines_again(run: Run, spec: RunSpec, done: Collection[str]) -> None:
     """As at submission, of what is left to do: it may be other workers, and the cluster another than it was."""
-    cluster = wire.from_json(spec["cluster"])
+    cluster = wire.from_json(spec.cluster.raw)
     if not run.is_here():
         raise InputError(
-            f"the run is on {run.bundle.cluster().get('address', 'another cluster')}, which does not answer here",
+            f"the run is on {run.bundle.cluster().address or 'another cluster'}, which does not answer here",
             allowed="a resume from where its cluster can be asked", todo="set KUBECONFIG, or its context", where=run.id,
         )  # fmt: skip
-    job, datasets = wire.from_json(spec["job"]), wire.from_json(spec["datasets"])
-    resolved = Resolved(job, spec["cluster_name"], cluster, datasets, find_project(), run.bundle.root)
-    left = plan.Plan.from_json(spec["plan"]).without(done)
+    job, datasets = wire.from_json(spec.job.raw), wire.from_json(spec.datasets)
+    resolved = Resolved(job, spec.cluster_name, cluster, datasets, find_project(), run.bundle.root)
+    left = plan.Plan.from_json(spec.plan.raw).without(done)
     check_machines(Prepared(resolved, facts.Facts({}), left, run.bundle.lock()))
 
 
 def _check_resumable(run: Run, view: View, until: Mapping[str, Any] | None) -> None:
     if view.removed:
         raise _removed(run)
-    spec = run.spec()
+    trainings = run.bundle.known_spec().trainings
     if view.state is RunState.SUCCEEDED:
-        if until and _trainings(spec):
+        if until and trainings:
             return
         raise InputError(
             "the run has succeeded", allowed="a run that failed, was cancelled or was lost",
             todo="to train on from its last checkpoint say how far, by the config field that tells it: "
             f"runner resume {run.id} --until epochs=20; or begin another run from it: runner submit JOB --from {run.id}"
-            if _trainings(spec) else "submit the job again: what exists is found", where=run.id,
+            if trainings else "submit the job again: what exists is found", where=run.id,
         )  # fmt: skip
     if view.state not in (RunState.FAILED, RunState.CANCELLED):
         raise InputError(
@@ -244,13 +245,9 @@ def _check_resumable(run: Run, view: View, until: Mapping[str, Any] | None) -> N
         )
 
 
-def _trainings(spec: Mapping[str, Any]) -> list[str]:
-    return [stage["name"] for stage in spec["job"]["stages"] if stage["kind"] == "Train"]
-
-
 def _further(run: Run, until: Mapping[str, Any]) -> dict[str, Any]:
     """`until` as changes. Raises InputError where a number is not beyond the one that the run has gone to."""
-    values = revise.fields(run.spec())
+    values = revise.fields(run.bundle.known_spec())
     for name, value in until.items():
         if name not in values:
             raise InputError(

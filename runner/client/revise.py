@@ -21,7 +21,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from runner.backends.entry import PROGRAMS, PROGRAMS_FIELD
+from runner.backends.entry import PROGRAMS
 from runner.backends.registry import kind_of
 from runner.code import archive, optimized, references
 from runner.code.imported import import_folders
@@ -31,6 +31,7 @@ from runner.plan import plan, resolve
 from runner.plan.project import Project
 from runner.plan.resolve import Resolved
 from runner.process.code_root import arranged
+from runner.record.run_spec import RunSpec
 from runner.spec import changes as spec_changes
 from runner.spec import wire
 from runner.spec.config import config_from_json
@@ -61,7 +62,7 @@ class Question:
         path: of modules, in the process that asks, where the code is the project's of now; None: it is the run's own.
     """
 
-    spec: dict[str, Any]
+    spec: RunSpec
     project: Project
     store: Store
     job: str | None
@@ -91,7 +92,7 @@ class Revision:
         code: the archive of the project's files as they are now, where those were asked about.
     """
 
-    spec: dict[str, Any]
+    spec: RunSpec
     lines: tuple[Line, ...]
     code: bytes | None = field(default=None, repr=False)
 
@@ -108,7 +109,7 @@ def ask(question: Question) -> Revision:
         words = [sys.executable, "-P", "-m", _PROGRAM, folder]
         done = subprocess.run(
             words, capture_output=True, text=True, check=False, cwd=question.project.root,
-            env=optimized.environment(os.environ, optimized.level_of(question.spec)),
+            env=optimized.environment(os.environ, question.spec.optimized),
         )  # fmt: skip
         answer = Path(folder) / "answer"
         if not answer.exists():
@@ -123,7 +124,7 @@ def ask(question: Question) -> Revision:
 def answer(question: Question) -> Revision:
     """Answer a question in this process, which imports the code. See `ask`."""
     _find_modules(question)
-    before = wire.from_json(question.spec["job"])
+    before = wire.from_json(question.spec.job.raw)
     if question.job is None:
         resolved, origins = _as_it_was(question), dict[str, str]()
     else:
@@ -132,7 +133,7 @@ def answer(question: Question) -> Revision:
     spec = _spec(question, resolved)
     lines = tuple(_lines(question, spec, before, resolved.job, origins))
     if question.path is not None:
-        spec[PROGRAMS_FIELD] = PROGRAMS  # runner itself travels with the code, this one now
+        spec = spec.but(entry=PROGRAMS)  # runner itself travels with the code, this one now
     return Revision(spec, lines, None if question.path is None else _packed(question, spec))
 
 
@@ -140,7 +141,7 @@ def _find_modules(question: Question) -> None:
     """Have this process find the modules of the code: the run's as its workers do, a job's file as a submit does."""
     root = question.project.root
     if question.path is not None:
-        functions = archive.functions_of(question.spec) if question.job is None else []
+        functions = archive.functions_of(question.spec.raw) if question.job is None else []
         entries = [Path(function.file) for function in functions if function.file is not None]
         sys.path[:] = question.path
         sys.path[:] = arranged(sys.path, root, import_folders(root, entries))
@@ -148,13 +149,13 @@ def _find_modules(question: Question) -> None:
         references.set_code_root(root)
 
 
-def _packed(question: Question, spec: Mapping[str, Any]) -> bytes:
+def _packed(question: Question, spec: RunSpec) -> bytes:
     """The archive, as a submit makes it, in a process that has loaded the job."""
     if question.job is None:
-        for function in archive.functions_of(spec):
+        for function in archive.functions_of(spec.raw):
             references.resolve(function)
-    remote = kind_of(wire.from_json(spec["cluster"])).remote
-    return archive.pack_run(question.project, spec, question.store, remote=remote)
+    remote = kind_of(wire.from_json(spec.cluster.raw)).remote
+    return archive.pack_run(question.project, spec.raw, question.store, remote=remote)
 
 
 # -- the job ---------------------------------------------------------------------------------------------------------
@@ -163,14 +164,14 @@ def _packed(question: Question, spec: Mapping[str, Any]) -> bytes:
 def _as_it_was(question: Question) -> Resolved:
     """The job of the run, with the changes."""
     spec = question.spec
-    raw = spec["job"]["config"]
-    job = dataclasses.replace(wire.from_json(spec["job"]), config=config_from_json(raw))
+    raw = spec.job.config
+    job = dataclasses.replace(wire.from_json(spec.job.raw), config=config_from_json(raw))
     _check_fields(question, job.config)
     job = spec_changes.apply(job, _changes(question, job))
-    cluster = wire.from_json(spec["cluster"])
-    resolve.check_groups(job, spec["cluster_name"], cluster)
-    datasets = wire.from_json(spec["datasets"])
-    return Resolved(job, spec["cluster_name"], cluster, datasets, question.project, question.store)
+    cluster = wire.from_json(spec.cluster.raw)
+    resolve.check_groups(job, spec.cluster_name, cluster)
+    datasets = wire.from_json(spec.datasets)
+    return Resolved(job, spec.cluster_name, cluster, datasets, question.project, question.store)
 
 
 def _from_file(question: Question, before: Job) -> tuple[Resolved, dict[str, str]]:
@@ -182,14 +183,14 @@ def _from_file(question: Question, before: Job) -> tuple[Resolved, dict[str, str
     assert question.job is not None
     job = question.project.job(question.job)
     _check_fields(question, job.config)
-    kept = {name: v for name, v in question.spec.get("changes", {}).items() if name not in question.dropped}
+    kept = {name: v for name, v in question.spec.changes.items() if name not in question.dropped}
     told = {name: value for name, value in kept.items() if _is_known(name, job)}
     was = before
     if any("made" in value for value in told.values()):
-        was = dataclasses.replace(before, config=config_from_json(question.spec["job"]["config"]))
+        was = dataclasses.replace(before, config=config_from_json(question.spec.job.config))
     job = spec_changes.apply(job, {name: spec_changes.from_json(name, value, was) for name, value in told.items()})
     job = spec_changes.apply(job, _changes(question, job))
-    name, cluster = question.spec["cluster_name"], wire.from_json(question.spec["cluster"])
+    name, cluster = question.spec.cluster_name, wire.from_json(question.spec.cluster.raw)
     if job.name != before.name:
         raise InputError(
             f"the job is called '{job.name}' now", allowed=f"'{before.name}', as when the run was submitted",
@@ -207,7 +208,7 @@ def _changes(question: Question, job: Job) -> dict[str, Any]:
         if name.partition(".")[0] == "cluster" and "cluster" not in own:
             raise InputError(
                 f"{spec_changes.said(name, changes[name])}: the run goes on where it was, on "
-                f"'{question.spec['cluster_name']}'",
+                f"'{question.spec.cluster_name}'",
                 allowed="fields of the config and of stages",
                 todo="submit the job there, and begin from this run with --from", where="resume",
             )  # fmt: skip
@@ -286,28 +287,25 @@ def _check_stages(question: Question, before: Job, now: Job) -> None:
 # -- the answer ------------------------------------------------------------------------------------------------------
 
 
-def _spec(question: Question, resolved: Resolved) -> dict[str, Any]:
+def _spec(question: Question, resolved: Resolved) -> RunSpec:
     root = question.project.root
     layout = kind_of(resolved.cluster).layout(resolved.cluster)
     legs = plan.legs(resolved, layout)
-    if [list(leg) for leg in legs] != question.spec["legs"]:
+    if tuple(map(tuple, legs)) != question.spec.legs:
         raise InputError(
             f"the stages would share machines in another way: {listed(map('+'.join, legs))}",
-            allowed=listed(map("+".join, question.spec["legs"])), todo="leave the groups (on=) as they were",
+            allowed=listed(map("+".join, question.spec.legs)), todo="leave the groups (on=) as they were",
             where=question.code,
         )  # fmt: skip
-    return {
-        **question.spec,
-        "job": wire.to_json(resolved.job, root),
-        "datasets": wire.to_json(resolved.datasets, root),
-        "plan": plan.resized(question.spec["plan"], resolved, layout),
-        "changes": {**question.spec.get("changes", {}), **spec_changes.to_json(question.changes)},
-    }
+    return question.spec.but(
+        job=wire.to_json(resolved.job, root),
+        datasets=wire.to_json(resolved.datasets, root),
+        plan=plan.resized(question.spec.plan.raw, resolved, layout),
+        changes={**question.spec.changes, **spec_changes.to_json(question.changes)},
+    )
 
 
-def _lines(
-    question: Question, spec: dict[str, Any], before: Job, now: Job, origins: Mapping[str, str]
-) -> Iterator[Line]:
+def _lines(question: Question, spec: RunSpec, before: Job, now: Job, origins: Mapping[str, str]) -> Iterator[Line]:
     """Every field of stages and config that differs."""
     here = FILE if question.job is not None else question.code
     for was, is_ in zip(before.stages, sorted(now.stages, key=_place(before)), strict=True):
@@ -332,9 +330,9 @@ def _place(job: Job) -> Any:
     return lambda stage: names.index(stage.name)
 
 
-def fields(spec: Mapping[str, Any]) -> dict[str, Any]:
+def fields(spec: RunSpec) -> dict[str, Any]:
     """The fields of a run's config, as `values` has written them."""
-    return _fields(spec["job"]["config"])
+    return _fields(spec.job.config)
 
 
 def _fields(raw: Any) -> dict[str, Any]:

@@ -92,7 +92,7 @@ class Run:
 
     def spec(self) -> dict[str, Any]:
         """The resolved job as JSON."""
-        return self.bundle.known_spec()
+        return self.bundle.known_spec().to_json()
 
     def logs(
         self, stage: str | None = None, rank: int | None = None, follow: bool = False, *, tail: int | None = None,
@@ -196,7 +196,7 @@ class Run:
         if not found:
             told = log_why.of_stage(self.bundle, view) or log_why.of_driver(entries, view)
             found = [told] if told is not None else []
-        until = log_why.until(entries, view, self.spec()) if found else None
+        until = log_why.until(entries, view, self.bundle.known_spec()) if found else None
         return [reason.ended_by(until) for reason in found]
 
     def _of_machines(self, entries: list[Entry], view: View) -> list[Reason]:
@@ -297,8 +297,8 @@ class Run:
         view = self.view()
         if view.state.ended:
             return view
-        address = self.bundle.cluster().get("address")
-        if address is None or self._machines.is_here():
+        address = self.bundle.cluster().address
+        if not address or self._machines.is_here():
             raise InputError(
                 f"the run {self.id} is {view.state}, and what it runs on can be asked",
                 allowed="a run on a Kubernetes that is gone", todo="cancel it without --gone", where=self.id,
@@ -349,12 +349,12 @@ class Run:
         """A rank that there has never been has printed nothing, and a typing error should not look like that."""
         if rank is None:
             return
-        chosen = [each for each in self.spec()["job"]["stages"] if stage in (None, each["name"])]
-        ranks = max((int(each["workers"]) for each in chosen if each["kind"] == "Train"), default=0)
+        chosen = [each for each in self.bundle.known_spec().job.stages if stage in (None, each.name)]
+        ranks = max((each.most_workers for each in chosen if each.kind == "Train"), default=0)
         if rank < ranks or any(
-            f"rank{rank}" in self.bundle.writers(each["name"], attempt, "logs")  # before a resume with fewer
+            f"rank{rank}" in self.bundle.writers(each.name, attempt, "logs")  # before a resume with fewer
             for each in chosen
-            for attempt in self.bundle.attempts(each["name"])
+            for attempt in self.bundle.attempts(each.name)
         ):
             return
         what = f"stage '{stage}'" if stage is not None else "the run"

@@ -11,24 +11,16 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from runner.errors import InputError, SpecError
 
 #: What Python reads at its start, as `-O` and `-OO`.
 VARIABLE = "PYTHONOPTIMIZE"
-#: The name of the level in a spec.
-FIELD = "optimized"
 
 
 def level() -> int:
     """Of this process: 0, 1 (assertions are left out) or 2 (docstrings, too)."""
     return sys.flags.optimize
-
-
-def level_of(spec: Mapping[str, Any]) -> int:
-    """That of a run."""
-    return int(spec.get(FIELD, 0))
 
 
 def environment(base: Mapping[str, str], level: int) -> dict[str, str]:
@@ -58,9 +50,9 @@ def hidden() -> Iterator[None]:
             os.environ[VARIABLE] = before
 
 
-def check(spec: Mapping[str, Any], where: str) -> None:
+def check(wanted: int, where: str) -> None:
     """Raise InputError in a process that is not of the run's level: an image, or a machine, may set the variable."""
-    wanted, found = level_of(spec), level()
+    found = level()
     if found != wanted:
         raise InputError(
             f"{where} runs as {_said(found)}, and the run was submitted by {_said(wanted)}",

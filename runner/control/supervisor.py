@@ -56,9 +56,8 @@ class Supervisor:
 
     def __init__(self, bundle: Bundle, backend: Backend) -> None:
         self.bundle, self.backend = bundle, backend
-        spec = bundle.spec()
-        stages = spec["job"]["stages"]
-        self.timeouts = {s["name"]: s["timeout_s"] for s in stages if s["timeout_s"] is not None}
+        stages = bundle.spec().job.stages
+        self.timeouts = {stage.name: stage.timeout_s for stage in stages if stage.timeout_s is not None}
         self._place = place(bundle)
         self._shown: Doing | None = None
         self._over_since: float | None = None

@@ -93,8 +93,8 @@ def _drive(argument: dict[str, Any], store: Store, bundle: Bundle, scratch: Path
     """Make everything ready, and run the leg."""
     switches.check(os.environ, "the environment of the driver")
     parent = argument.get("parent")
-    optimized.check(bundle.spec(), "the driver")
-    legs = bundle.spec()["legs"]
+    optimized.check(bundle.spec().optimized, "the driver")
+    legs = bundle.spec().legs
     leg = legs[argument["leg"]]
     _bring_packages(bundle)
     engine = SkipEngine() if argument.get("skip") else stages.open_engine(bundle, leg)

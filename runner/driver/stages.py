@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from runner.backends.registry import kind_of_run
@@ -33,22 +34,18 @@ class Engine(Protocol):
         """End everything that was started."""
 
 
-def open_engine(bundle: Bundle, leg: list[str]) -> Engine:
+def open_engine(bundle: Bundle, leg: Sequence[str]) -> Engine:
     """The engine of a run's backend for a leg of stages; its slow parts start at once, beside whatever comes next."""
-    specs = [s for s in bundle.spec()["job"]["stages"] if s["name"] in leg]
-    trains = any(spec["kind"] == "Train" for spec in specs)
-    workers = max(_most(spec["workers"]) for spec in specs)
+    specs = [stage for stage in bundle.spec().job.stages if stage.name in leg]
+    trains = any(spec.kind == "Train" for spec in specs)
+    workers = max(spec.most_workers for spec in specs)
     if kind_of_run(bundle).on_ray:
         from runner.driver.engines.ray import RayEngine
 
         return RayEngine(workers)
     from runner.driver.engines.local import LocalEngine
 
-    return LocalEngine(preps=any(spec["kind"] == "Prep" for spec in specs), trains=trains)
-
-
-def _most(workers: int | list[int]) -> int:
-    return workers if isinstance(workers, int) else workers[1]
+    return LocalEngine(preps=any(spec.kind == "Prep" for spec in specs), trains=trains)
 
 
 def run(stage: Stage, scope: Scope, engine: Engine) -> dict[str, Any]:
@@ -94,5 +91,5 @@ def make_sources(stage: Stage, scope: Scope, engine: Engine) -> None:
 def _definition(reference: str | Dataset, scope: Scope) -> tuple[str, Dataset | None]:
     if isinstance(reference, Dataset):
         raise AssertionError("submit gives every dataset a name")
-    raw = scope.spec["datasets"].get(reference)
+    raw = scope.spec.datasets.get(reference)
     return reference, wire.from_json(raw) if raw is not None else None

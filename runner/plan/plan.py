@@ -151,7 +151,7 @@ def legs(resolved: Resolved, layout: Layout) -> tuple[tuple[str, ...], ...]:
     return tuple(tuple(leg) for leg in cut)
 
 
-def resized(raw: dict[str, Any], resolved: Resolved, layout: Layout) -> dict[str, Any]:
+def resized(raw: Mapping[str, Any], resolved: Resolved, layout: Layout) -> dict[str, Any]:
     """A plan as JSON with the workers and machines of a job that was changed since.
 
     Raises:

@@ -65,7 +65,7 @@ def seconds_left(done: int, left: int, elapsed_s: float) -> float | None:
 def lead_s(scope: Scope, stage: str) -> float:
     """Seconds before the stage's end at which the next leg's machines should be asked for; 0: not early."""
     following = scope.leg + 1
-    early = (scope.spec.get("plan") or {}).get("early") or ()
-    if following >= len(early) or not early[following] or scope.spec["legs"][scope.leg][-1] != stage:
+    early = scope.spec.plan.raw.get("early") or ()
+    if following >= len(early) or not early[following] or scope.spec.legs[scope.leg][-1] != stage:
         return 0.0
     return kind_of(scope.cluster).layout(scope.cluster).lead_s

@@ -41,7 +41,7 @@ class Reuse:
         fields: Iterable[str] = (), inputs: Iterable[Manifest] = (),
     ) -> None:  # fmt: skip
         self.identity, self.key, self._sinks, self._fields = identity, key, dict(sinks), set(fields)
-        self.forced = name in scope.spec.get("force", ())
+        self.forced = name in scope.spec.force
         self.replace = False  # there is a record, and it is not used
         self.root = code_root()
         self._catalog, self._results, self._run = Catalog(scope.store), Results(scope.store), scope.run_id

@@ -61,7 +61,7 @@ class _Stage:
         self._stage, self._scope, self._pool = stage, scope, pool
         self._where = f"Prep '{stage.name}'"
         self._inputs: dict[str, Manifest] = {k: scope.manifest(source) for k, source in stage.sources.items()}
-        identity = stage_code(stage, config=scope.spec["job"]["config"])
+        identity = stage_code(stage, config=scope.spec.job.config)
         self._config = used_config(stage, scope.config_values)
         ids = {key: manifest.id for key, manifest in self._inputs.items()}
         key = result_key(stage, identity.hash, self._config, ids)

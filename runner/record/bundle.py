@@ -21,18 +21,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 from runner.errors import StoreBroken, StoreError
-from runner.record import entries, index, run_spec, trust
+from runner.record import entries, index, trust
 from runner.record.endings import Ending
 from runner.record.entries import GivenUp, Resumed, Submitted
 from runner.record.index import Doing, IndexLine
+from runner.record.run_spec import ClusterMark, RunSpec
 from runner.store.log import Entry, Log
 from runner.store.store import LOCAL, Store
 from runner.untrusted import shapes
 from runner.untrusted.names import ARTEFACT, ATTEMPT, OFFSET, RUN_ID, SPEC_FILE, STAGE, STEP, WRITER
 from runner.untrusted.skipped import skipped
+from runner.untrusted.typed import read
 
 SPEC, CODE, LOCK = "spec.json", "code.zip", "packages.lock"
 #: Bytes that are read, at most, of what is recorded in words, and of a segment (a `Shipper` writes 1 MiB).
@@ -42,9 +43,9 @@ CLUSTER = "cluster.json"
 HELD = "supervisor.lock"
 
 
-def encoded(spec: dict[str, Any]) -> bytes:
+def encoded(spec: RunSpec) -> bytes:
     """A spec as it is kept."""
-    return json.dumps(spec, indent=1, allow_nan=False).encode()
+    return json.dumps(spec.to_json(), indent=1, allow_nan=False).encode()
 
 
 class Bundle:
@@ -71,7 +72,7 @@ class Bundle:
 
     # -- what was asked for --------------------------------------------------------------------------------------
 
-    def write_spec(self, spec: dict[str, Any]) -> bool:
+    def write_spec(self, spec: RunSpec) -> bool:
         """Publish the resolved job, once. Returns False if there is a run of that name already."""
         return self.store.create(SPEC, encoded(spec))
 
@@ -79,8 +80,8 @@ class Bundle:
         """Spec, code or lock. Raises StoreRefused if it is not what was sealed."""
         return trust.check(self.sealed, key, self.store.get(key), self.store.url)
 
-    def spec(self, key: str | None = None) -> dict[str, Any]:
-        """The resolved job as JSON.
+    def spec(self, key: str | None = None) -> RunSpec:
+        """What was asked for.
 
         Args:
             key: of which resume; None: the newest.
@@ -90,10 +91,9 @@ class Bundle:
             StoreBroken: it is no spec.
         """
         key = SPEC_FILE(key or self.newest_spec())
-        spec: dict[str, Any] = shapes.read(self.read_sealed(key), run_spec.SPEC, self.store.path(key))
-        return spec
+        return read(RunSpec, self.read_sealed(key), self.store.path(key))
 
-    def known_spec(self) -> dict[str, Any]:
+    def known_spec(self) -> RunSpec:
         """As `spec`, of a run that exists: without its spec it is broken. Raises StoreBroken."""
         try:
             return self.spec()
@@ -115,16 +115,15 @@ class Bundle:
 
     def mark_cluster(self, mark: str, address: str) -> None:
         """Record on which Kubernetes the run is, once: what only that one has, and how people know it."""
-        self.store.create(CLUSTER, json.dumps({"mark": mark, "address": address}).encode())
+        self.store.create(CLUSTER, json.dumps(ClusterMark(mark, address).to_json()).encode())
 
-    def cluster(self) -> dict[str, str]:
-        """What was recorded: "mark" and "address"; nothing for runs elsewhere."""
+    def cluster(self) -> ClusterMark:
+        """What was recorded; empty for runs elsewhere."""
         try:
             found = self.store.get(CLUSTER, WORDS_BYTES)
         except FileNotFoundError:
-            return {}
-        cluster: dict[str, str] = shapes.read(found, run_spec.CLUSTER, self.store.path(CLUSTER))
-        return cluster
+            return ClusterMark()
+        return read(ClusterMark, found, self.store.path(CLUSTER))
 
     def newest_code(self) -> str:
         """The key of the run's code: that of its submission, or of the last resume that brought newer."""

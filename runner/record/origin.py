@@ -11,6 +11,7 @@ from runner.errors import NotYours
 from runner.record import trust
 from runner.record.bundle import LOCK, Bundle
 from runner.record.entries import Resumed, Submitted
+from runner.record.run_spec import KubernetesSpec
 
 
 @dataclass(frozen=True)
@@ -95,17 +96,16 @@ def describe(bundle: Bundle) -> list[str]:
         spec = bundle.spec()
     except FileNotFoundError:
         return ["its spec is gone"]
-    cluster = spec.get("cluster") or {}
-    where = cluster.get("kubernetes") or {}
+    cluster, where = spec.cluster, spec.cluster.kubernetes or KubernetesSpec({})
     told = {
-        "cluster": f"{spec.get('cluster_name')} ({cluster.get('backend')})",
-        "address": cluster.get("address"),
-        "namespace": where.get("namespace"),
-        "service account": where.get("service_account"),
-        "image": where.get("image"),
-        "pod template": "one of its own" if where.get("pod_template") else None,
-        "volumes": f"{len(where['volumes'])} mounted" if where.get("volumes") else None,
-        "runs": ", ".join(_function(stage) for stage in (spec.get("job") or {}).get("stages") or ()),
+        "cluster": f"{spec.cluster_name} ({cluster.backend})",
+        "address": cluster.address,
+        "namespace": where.namespace,
+        "service account": where.service_account,
+        "image": where.image,
+        "pod template": "one of its own" if where.raw.get("pod_template") else None,
+        "volumes": f"{len(where.volumes)} mounted" if where.volumes else None,
+        "runs": ", ".join(_function(stage.raw) for stage in spec.job.stages),
     }
     return [f"{name}: {words}" for name, words in told.items() if words]
 

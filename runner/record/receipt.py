@@ -20,6 +20,7 @@ from runner.record.entries import (
 )
 from runner.record.failures import Failure
 from runner.record.history import RunState, fold
+from runner.record.run_spec import RunSpec
 from runner.store.log import Entry
 
 #: After these a run needs its machines no more, if it ends then.
@@ -87,9 +88,10 @@ def gpu_seconds_used(entries: Iterable[Entry], gpus: Mapping[str, int], now: flo
     return round(used + (gpus.get(stage, 0) * (now - since) if stage else 0.0), 1)
 
 
-def _gpus(spec: Mapping[str, Any]) -> dict[str, int]:
+def _gpus(spec: RunSpec) -> dict[str, int]:
     """A worker has one, where its group has any."""
-    return {stage["name"]: stage["workers"] for stage in spec["plan"]["stages"] if stage["shape"]["gpu"]}
+    planned = spec.plan.planned()
+    return {name: stage["workers"] for name, stage in planned.items() if stage["shape"]["gpu"]}
 
 
 class _AlreadyEnded(Exception):

@@ -1,72 +1,176 @@
-"""What `spec.json` and `cluster.json` of a bundle hold, by shape; see `shapes`."""
+"""`spec.json` of a bundle, read once: what was asked for, as far as others than the run's own processes use it.
+
+Those make definitions of it (`wire`), of the parts as they are kept (`raw`). Also `cluster.json`.
+"""
 
 from __future__ import annotations
 
-from runner.record.entries import checkpoint_key
-from runner.untrusted.names import DATASET, JOB, MODULE, NAMESPACE, RUN_ID, STAGE, STEP
-from runner.untrusted.shapes import (
-    anything,
-    flag,
-    mapping,
-    maybe,
-    named,
-    number,
-    one_of,
-    record,
-    several,
-    text,
-    whole,
-)
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
 
-_stage, _job, _run, _dataset = named(STAGE), named(JOB), named(RUN_ID), named(DATASET)
-_step = whole(0, 10**STEP.longest - 1)
-_legs = several(several(_stage))
-_span = maybe(number())
+from runner.record.entries import CheckpointKey, DatasetName, Legs, StageName, Step
+from runner.untrusted.names import JOB, MODULE, NAMESPACE, RUN_ID
+from runner.untrusted.shapes import named, whole
+from runner.untrusted.typed import Excerpt, Record
 
-#: `spec.json`, as far as it is used by others than the run's own processes, which make definitions of it (`wire`).
-SPEC = record(
-    {
-        "job": record(
-            {"stages": several(record({"name": _stage, "kind": one_of("Prep", "Train")}, {"timeout_s": _span}))},
-            {"name": _job},
-        ),
-        "cluster_name": text,
-        "legs": _legs,
-        "cluster": record(
-            {"backend": text},
-            {
-                "address": maybe(text),
-                "kubernetes": maybe(
-                    record(
-                        {},
-                        {
-                            "context": maybe(text), "namespace": named(NAMESPACE), "service_account": text,
-                            "image": text, "deadline_s": _span, "queue": maybe(text), "volumes": several(anything),
-                        },
-                    )
-                ),
-            },
-        ),
-    },
-    {
-        "datasets": mapping(anything, _dataset), "lineage": record({}, {"packages": mapping(text), "user": text}),
-        "optimized": whole(0, 2), "entry": mapping(named(MODULE)), "force": several(text),
-        "changes": mapping(anything), "source": maybe(text),
-        "plan": record({}, {"stages": several(record({"name": _stage}))}),
-        "start_from": maybe(
-            record(
-                {},
-                {
-                    "run": _run,
-                    "stages": mapping(
-                        record({"run": _run, "step": _step}, {"key": checkpoint_key, "sha256": text, "all": flag}),
-                        _stage,
-                    ),
-                },
-            )
-        ),
-    },
-)  # fmt: skip
+RunId = Annotated[str, named(RUN_ID)]
 
-#: `cluster.json`.
-CLUSTER = record({}, {"mark": text, "address": text})
+
+@dataclass(frozen=True)
+class StageSpec(Excerpt):
+    """A stage of the job.
+
+    Args:
+        workers: how many; of a preparation also the fewest and the most.
+    """
+
+    name: StageName
+    kind: Literal["Prep", "Train"]
+    timeout_s: float | None = None
+    workers: Any = 1
+
+    @property
+    def most_workers(self) -> int:
+        """The most that it may have."""
+        return int(self.workers[1] if isinstance(self.workers, list | tuple) else self.workers)
+
+
+@dataclass(frozen=True)
+class JobSpec(Excerpt):
+    """The job.
+
+    Args:
+        config: as `values` has written it.
+    """
+
+    stages: tuple[StageSpec, ...]
+    name: Annotated[str | None, named(JOB)] = None
+    config: Any = None
+
+
+@dataclass(frozen=True)
+class KubernetesSpec(Excerpt):
+    """Where on a Kubernetes the run is."""
+
+    context: str | None = None
+    namespace: Annotated[str | None, named(NAMESPACE)] = None
+    service_account: str = ""
+    image: str = ""
+    deadline_s: float | None = None
+    queue: str | None = None
+    volumes: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True)
+class ClusterSpec(Excerpt):
+    """Where the run is."""
+
+    backend: str
+    address: str | None = None
+    kubernetes: KubernetesSpec | None = None
+
+
+@dataclass(frozen=True)
+class PlannedStage(Excerpt):
+    """A stage as it was planned."""
+
+    name: StageName
+
+
+@dataclass(frozen=True)
+class PlanSpec(Excerpt):
+    """What was planned at the submission, or at the last resume that changed it."""
+
+    stages: tuple[PlannedStage, ...] = ()
+
+    def planned(self) -> dict[str, Mapping[str, Any]]:
+        """Stage -> all that was planned of it."""
+        return {stage.name: stage.raw for stage in self.stages}
+
+
+@dataclass(frozen=True)
+class Lineage(Excerpt):
+    """Who ran it with which versions."""
+
+    packages: Mapping[str, str] = field(default_factory=dict)
+    user: str = ""
+
+
+@dataclass(frozen=True)
+class Beginning(Record):
+    """The checkpoint of another run with which a training begins.
+
+    Args:
+        all: whether what is no module begins with it as well.
+    """
+
+    run: RunId
+    step: Step
+    key: CheckpointKey = ""
+    sha256: str = ""
+    all: bool = False
+
+
+@dataclass(frozen=True)
+class StartFrom(Excerpt):
+    """With which run's checkpoints trainings begin."""
+
+    run: Annotated[str | None, named(RUN_ID)] = None
+    stages: Mapping[StageName, Beginning] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RunSpec(Excerpt):
+    """The resolved job, with its cluster, its data and its plan.
+
+    Args:
+        raw: all of it.
+        legs: the stages that share machines, in their order.
+        source: the job's file, or module, as it was named.
+        changes: what was changed by name at the submission.
+        force: stages that are made again.
+        optimized: as how `python -O` its processes run.
+        entry: "supervisor" and "driver" -> the module that is started, of the runner in the bundle.
+    """
+
+    job: JobSpec
+    cluster_name: str
+    legs: Legs
+    cluster: ClusterSpec
+    datasets: Mapping[DatasetName, Any] = field(default_factory=dict)
+    lineage: Lineage = field(default_factory=lambda: Lineage({}))
+    optimized: Annotated[int, whole(0, 2)] = 0
+    entry: Mapping[str, Annotated[str, named(MODULE)]] = field(default_factory=dict)
+    force: tuple[str, ...] = ()
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    source: str | None = None
+    plan: PlanSpec = field(default_factory=lambda: PlanSpec({}))
+    start_from: StartFrom | None = None
+
+    @property
+    def trainings(self) -> list[str]:
+        """The stages that train."""
+        return [stage.name for stage in self.job.stages if stage.kind == "Train"]
+
+    def beginning(self, stage: str) -> Beginning | None:
+        """The checkpoint of another run with which a stage begins, if it does."""
+        return None if self.start_from is None else self.start_from.stages.get(stage)
+
+    @classmethod
+    def of(cls, **parts: Any) -> RunSpec:
+        """One of parts that can be written as JSON."""
+        return cls.from_json(json.loads(json.dumps(parts)))
+
+    def but(self, **parts: Any) -> RunSpec:
+        """The same with other parts."""
+        return RunSpec.of(**{**self.raw, **parts})
+
+
+@dataclass(frozen=True)
+class ClusterMark(Record):
+    """`cluster.json`: on which Kubernetes the run is, by what only that one has, and as people know it."""
+
+    mark: str = ""
+    address: str = ""

@@ -24,6 +24,7 @@ from runner.record.history import StageView, View
 from runner.record.reading import last_word
 from runner.record.reasons import Reason
 from runner.record.rows import rows_of
+from runner.record.run_spec import RunSpec
 from runner.store.log import Entry
 
 #: Seconds without a row of metrics after which a stage is called quiet, and how many of its usual steps that must be.
@@ -109,16 +110,16 @@ def _recent(bundle: Bundle, stage: StageView) -> list[dict[str, Any]]:
     return []
 
 
-def until(entries: list[Entry], view: View, spec: dict[str, Any]) -> float | None:
+def until(entries: list[Entry], view: View, spec: RunSpec) -> float | None:
     """The nearest moment at which the attempt, or the stage that runs, is given up, as the job and the cluster say."""
     found = []
     stage = view.running
     if stage is not None and stage.started is not None:
-        limits = [each.get("timeout_s") for each in spec["job"]["stages"] if each["name"] == stage.name]
+        limits = [each.timeout_s for each in spec.job.stages if each.name == stage.name]
         found += [stage.started + limit for limit in limits if limit is not None]
-    where = spec["cluster"].get("kubernetes") or {}
-    if view.attempt_open and where.get("deadline_s") is not None and where.get("queue") is None:  # time in it is free
-        found += [at + where["deadline_s"] for at in _machines_asked(entries, view)]
+    where = spec.cluster.kubernetes
+    if view.attempt_open and where is not None and where.deadline_s is not None and where.queue is None:
+        found += [at + where.deadline_s for at in _machines_asked(entries, view)]  # time in a queue is free
     return min(found, default=None)
 
 

@@ -61,7 +61,7 @@ def of_bundle(bundle: Bundle, part: str) -> Any:
         StoreBroken: it is no such part.
     """
     try:
-        return from_json(bundle.known_spec()[part])
+        return from_json(bundle.known_spec().raw[part])
     except (SpecError, AttributeError, LookupError, TypeError, ValueError) as error:
         where = bundle.store.path(bundle.newest_spec())
         raise broken(where, f"'{part}' is no definition ({type(error).__name__}: {error})") from None

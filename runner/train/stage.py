@@ -29,8 +29,7 @@ def run_train(stage: Train, scope: Scope, gang: Gang) -> dict[str, Any]:
     """
     started = time.monotonic()
     inputs.pin(stage, scope)
-    start = scope.spec.get("start_from") or {}
-    argument = {"checkpoints": Checkpoints(scope, stage).published(), "start": start.get("stages", {}).get(stage.name)}
+    argument = {"checkpoints": Checkpoints(scope, stage).published(), "start": scope.spec.beginning(stage.name)}
     result = gang.run(stage, scope, argument)
     until.check(stage.name, result["steps"], scope.bundle.log.read(), scope.run_id)
     return {**result, "seconds": round(time.monotonic() - started, 3)}

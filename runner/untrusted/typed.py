@@ -30,8 +30,10 @@ from typing import (
 )
 
 from runner.untrusted.shapes import Shape, anything, count, flag, mapping, maybe, number, one_of, record, several, text
+from runner.untrusted.shapes import read as read_json
 
 T = TypeVar("T")
+R = TypeVar("R", bound="Record")
 _SPARSE = "sparse"
 _PLAIN: Mapping[object, Shape] = {str: text, bool: flag, int: count, float: number(), Any: anything}
 
@@ -104,6 +106,18 @@ class Key:
     """In an annotation, the name of a field in JSON that Python does not allow: `Annotated[str, Key("class")]`."""
 
     name: str
+
+
+def read(kind: type[R], data: bytes | str, where: str) -> R:
+    """What JSON that somebody else may have written holds.
+
+    Args:
+        where: the full path of its object.
+
+    Raises:
+        StoreBroken: it is no JSON, or not of that shape.
+    """
+    return kind._made(read_json(data, kind.shape(), where))
 
 
 # -- the layout of a class -------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ _SEGMENTS = 3
 
 def progress_now(run: Run, stage: StageView) -> Progress:
     """The progress of a running stage."""
-    kinds = {each["name"]: each["kind"].lower() for each in run.spec()["job"]["stages"]}
+    kinds = {each.name: each.kind.lower() for each in run.bundle.known_spec().job.stages}
     kind = kinds.get(stage.name, "train")
     progress = Progress(stage.name, kind)
     for row in _last_rows(run.bundle, stage, "driver" if kind == "prep" else "rank0"):

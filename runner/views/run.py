@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from runner.client.run import Run
 from runner.errors import ApiError, InputError, InternalError, StoreError
@@ -14,6 +13,7 @@ from runner.record.entries import StageResult
 from runner.record.history import RunState, StageView, View
 from runner.record.kept import Checkpoint
 from runner.record.reasons import Reason
+from runner.record.run_spec import Beginning
 from runner.untrusted.names import ARTEFACT
 from runner.views.now import progress_now
 from runner.views.progress import Progress
@@ -117,11 +117,10 @@ class Failure:
 
 def see(run: Run, view: View, now: float) -> RunSeen:
     """All of a run that has this history, at a moment in seconds since 1970."""
-    spec = run.spec()
-    began = (spec.get("start_from") or {}).get("stages") or {}
+    spec = run.bundle.known_spec()
     return RunSeen(
-        run.id, view.job, view.state, spec["cluster_name"], view.created, view.resumed, view.ended, view.seconds(now),
-        tuple(_stage(run, view, stage, began.get(stage.name), now) for stage in view.stages.values()),
+        run.id, view.job, view.state, spec.cluster_name, view.created, view.resumed, view.ended, view.seconds(now),
+        tuple(_stage(run, view, stage, spec.beginning(stage.name), now) for stage in view.stages.values()),
         tuple(reasons(run, view)), view.error, run.bundle.store.url, run.bundle.root.url, now,
     )  # fmt: skip
 
@@ -136,13 +135,13 @@ def reasons(run: Run, view: View) -> list[Reason]:
         return []
 
 
-def _stage(run: Run, view: View, stage: StageView, began: Mapping[str, Any] | None, now: float) -> StageSeen:
+def _stage(run: Run, view: View, stage: StageView, began: Beginning | None, now: float) -> StageSeen:
     folder = run.bundle.artefacts(stage.name)
     return StageSeen(
         stage.name, stage.state, stage.attempt, stage.started or None,
         (stage.ended or now) - stage.started if stage.started else None,
         progress_now(run, stage) if stage.state == "running" else None,
-        stage.result, _data(run, stage.result), (began["run"], began["step"]) if began else None,
+        stage.result, _data(run, stage.result), (began.run, began.step) if began else None,
         tuple(each for each in kept.checkpoints(run.bundle, view, stage.name) if each.exists),
         f"{run.bundle.store.url}/{folder}",
         tuple(name for name in run.bundle.store.list(folder) if ARTEFACT.fits(name)),

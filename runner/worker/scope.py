@@ -17,6 +17,7 @@ from runner.errors import DataError, suggest
 from runner.record.bundle import Bundle
 from runner.record.entries import DatasetMade, Resumed
 from runner.record.history import fence, fold
+from runner.record.run_spec import RunSpec
 from runner.record.shipping import SpoolFile
 from runner.record.trust import Seal
 from runner.spec import config, wire
@@ -54,8 +55,8 @@ class Scope:
         self.bundle = Bundle(store, run_id, sealed)
         self.stop = threading.Event()
         self._spec_key = spec or self.bundle.newest_spec()
-        self.spec: dict[str, Any] = self.bundle.spec(self._spec_key)
-        self.job: Job = job if job is not None else wire.from_json(self.spec["job"])
+        self.spec: RunSpec = self.bundle.spec(self._spec_key)
+        self.job: Job = job if job is not None else wire.from_json(self.spec.job.raw)
         self._fence = fence(leg, attempt)
         self._lock = threading.Lock()
         self._shipped: dict[Path, SpoolFile] = {}
@@ -63,19 +64,19 @@ class Scope:
     @functools.cached_property
     def cluster(self) -> Cluster:
         """Where the run's stages run."""
-        cluster = wire.from_json(self.spec["cluster"])
+        cluster = wire.from_json(self.spec.cluster.raw)
         assert isinstance(cluster, Cluster)
         return cluster
 
     @functools.cached_property
     def config(self) -> Any:
         """The job's config; loading it imports the user's code."""
-        return self.job.config if self.inline else config.config_from_json(self.spec["job"]["config"])
+        return self.job.config if self.inline else config.config_from_json(self.spec.job.config)
 
     @property
     def config_values(self) -> dict[str, Any]:
         """The config's fields as JSON values; imports nothing."""
-        return config.config_values(self.spec["job"]["config"])
+        return config.config_values(self.spec.job.config)
 
     @property
     def data_folder(self) -> str:
@@ -168,12 +169,12 @@ class Scope:
             pinned = self._made_by_this_run().get(source)
             if pinned is not None:
                 return catalog.manifest(source, pinned)
-            definition = wire.from_json(self.spec["datasets"].get(source))
+            definition = wire.from_json(self.spec.datasets.get(source))
             if definition is None or definition.url is None:
                 found = catalog.latest(source)
                 if found is not None:
                     return found
-                known = [*self.spec["datasets"], *catalog.names()]
+                known = [*self.spec.datasets, *catalog.names()]
                 raise DataError(
                     f"there is no dataset '{source}' in the store", todo=suggest(source, known) or "make it first",
                     where=f"store {self.store.url}",

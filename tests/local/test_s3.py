@@ -21,6 +21,7 @@ from runner.record.bundle import Bundle
 from runner.record.entries import Ended, NearlyDone, Submitted
 from runner.record.history import RunState
 from runner.record.index import LIVE, IndexLine, leave, lines_of, read_index, show
+from runner.record.run_spec import RunSpec
 from runner.spec import wire
 from runner.spec.job import Dataset, Job, Prep
 from runner.store.events import Unknown
@@ -197,7 +198,7 @@ def test_files_are_found_and_copied_within_the_store(s3: Store) -> None:
 def test_snapshots_go_with_their_log(s3: Store) -> None:
     """rm takes them with the run; one that comes behind, of a writer that was late, is found by gc."""
     bundle = Bundle(s3, "r260101-000000-a-222")
-    bundle.write_spec(SPEC)
+    bundle.write_spec(RunSpec.from_json(SPEC))
     bundle.log.append(Submitted(job="a", legs=(("train",),), by="ann"))
     for _ in range(EVERY - 2):
         bundle.log.append(NearlyDone())
@@ -225,7 +226,7 @@ def publish(s3: Store, tmp_path: Path, shards: int) -> dict[str, Any]:
     """Prepare so many shards into the dataset "out", as a run of its own."""
     stage = Prep("p", fn=double, source=Dataset(write_shards(tmp_path / "in", shards=shards)), sink="out")
     run, job = RUNS[shards], Job("test", [stage])
-    Bundle(s3, run).write_spec({**SPEC, "job": wire.to_json(job, ROOT)})
+    Bundle(s3, run).write_spec(RunSpec.from_json({**SPEC, "job": wire.to_json(job, ROOT)}))
     made = run_prep(stage, Scope(s3, run, 0, 1, tmp_path / "scratch", inline=True, job=job), InlinePool())
     s3.delete_tree(run)  # only what it has published is looked at
     return made

@@ -63,8 +63,8 @@ class KubeRayClient:
         if owner["spec"].get("suspend"):
             return
         spec = self._bundle.spec()
-        planned = {stage["name"]: stage for stage in spec["plan"]["stages"]}
-        stages = [planned[name] for name in spec["legs"][0]]
+        planned = spec.plan.planned()
+        stages = [planned[name] for name in spec.legs[0]]
         if not self._bundle.log.read() and any(stage["action"] != "skip" for stage in stages):
             try:
                 self._kube.create(RAY_JOBS, leg_body(run_facts(self._bundle), stages, 0, 1, owner))
@@ -133,14 +133,14 @@ class KubeRayClient:
     def is_here(self) -> bool:
         """Whether this kubeconfig leads to the cluster of the run: what is not found on another is not lost."""
         try:
-            return identity.leads_to(self._kube, self._bundle.cluster().get("mark", ""))
+            return identity.leads_to(self._kube, self._bundle.cluster().mark)
         except MissingPackage:
             raise
         except InputError:
             return False  # this machine has no way to any
 
     def _elsewhere(self) -> str:
-        address = self._bundle.cluster().get("address", "another")
+        address = self._bundle.cluster().address or "another"
         return f"the run is on the cluster {address}, and this kubeconfig leads to {self._kube.host}"
 
     def _check_here(self) -> None:

@@ -9,6 +9,7 @@ from urllib.parse import quote
 from runner.backends.kind import Kind
 from runner.errors import InputError
 from runner.plan.layout import Layout
+from runner.record.run_spec import KubernetesSpec
 
 if TYPE_CHECKING:
     from runner.backends.base import Backend, ClientSide
@@ -59,8 +60,8 @@ class KubeRay(Kind):
 
     def place(self, bundle: Bundle) -> str:
         """A namespace, as the client reaches it, of the very cluster to which the run was submitted."""
-        where = bundle.spec()["cluster"]["kubernetes"]
-        return f"{where['context'] or ''}/{where['namespace']}/{quote(bundle.cluster().get('mark', ''), safe='')}"
+        where = bundle.spec().cluster.kubernetes or KubernetesSpec({})
+        return f"{where.context or ''}/{where.namespace}/{quote(bundle.cluster().mark, safe='')}"
 
     def living(self, place: str) -> set[str] | None:
         """The runs at a place whose supervisors live; None where that cannot be asked."""

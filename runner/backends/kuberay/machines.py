@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -44,8 +45,8 @@ class KubeRayBackend:
     def __init__(self, bundle: Bundle, kube: Kube | None = None) -> None:
         self._bundle, self._facts = bundle, run_facts(bundle)
         spec = bundle.spec()
-        self._stages = {stage["name"]: stage for stage in spec["plan"]["stages"]}
-        self._legs: list[list[str]] = spec["legs"]
+        self._stages = spec.plan.planned()
+        self._legs = spec.legs
         self._kube = kube or Kube(None, self._facts.kubernetes.namespace)
         self._changed = threading.Event()
         self._ledger = Ledger(self._facts.cluster.gpu_resources, bundle)
@@ -141,7 +142,7 @@ class KubeRayBackend:
         """The RayJob of an attempt."""
         return leg_body(self._facts, self._planned(leg), leg, attempt, owner)
 
-    def _planned(self, leg: int) -> list[dict[str, Any]]:
+    def _planned(self, leg: int) -> list[Mapping[str, Any]]:
         return [self._stages[name] for name in self._legs[leg]]
 
     def observe(self) -> tuple[DriverState, str]:

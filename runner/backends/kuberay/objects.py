@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from runner.backends.entry import programs_of
 from runner.backends.kuberay import manifest
-from runner.code import optimized
 from runner.kube import names, pods
 from runner.kube.client import PODS, RAY_CLUSTERS, RAY_JOBS, Kube
 from runner.kube.ledger import Ledger
@@ -25,30 +25,29 @@ LONGEST_CLEAN_S = 120.0
 def run_facts(bundle: Bundle) -> manifest.RunFacts:
     """What manifests need to know of a run that has a bundle."""
     spec = bundle.spec()
-    lineage = spec.get("lineage") or {}
     return manifest.RunFacts(
         run_id=bundle.run_id,
-        job=JOB(spec["job"].get("name")),
+        job=JOB(spec.job.name),
         store=bundle.root.url,
         cluster=wire.of_bundle(bundle, "cluster"),
         options=bundle.root.options,
         code=bundle.newest_code(),
         sealed=bundle.sealed,
-        ray_version=lineage.get("packages", {}).get("ray", manifest.RAY_VERSION),
-        by=lineage.get("user", ""),
-        optimized=optimized.level_of(spec),
-        programs=programs_of(spec),
+        ray_version=spec.lineage.packages.get("ray", manifest.RAY_VERSION),
+        by=spec.lineage.user,
+        optimized=spec.optimized,
+        programs=programs_of(spec.entry),
     )
 
 
 def leg_body(
-    facts: manifest.RunFacts, stages: list[dict[str, Any]], leg: int, attempt: int, owner: dict[str, Any] | None
+    facts: manifest.RunFacts, stages: Sequence[Mapping[str, Any]], leg: int, attempt: int, owner: dict[str, Any] | None
 ) -> dict[str, Any]:
     """The RayJob of an attempt at a leg of planned stages."""
     return manifest.ray_job(facts, leg, attempt, stages[0]["group"], machines_of(stages), owner)
 
 
-def machines_of(stages: list[dict[str, Any]]) -> tuple[int, int]:
+def machines_of(stages: Sequence[Mapping[str, Any]]) -> tuple[int, int]:
     """The fewest and the most machines of a leg of planned stages."""
     return max(stage["fewest_machines"] for stage in stages), max(stage["machines"] for stage in stages)
 

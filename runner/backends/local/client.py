@@ -41,7 +41,7 @@ class LocalClient:
         argument = {"store": root.url, "options": root.options, "run_id": self._bundle.run_id}
         argument["sealed"] = self._bundle.sealed
         environment = driver_environment(self._bundle.run_id)
-        environment = optimized.environment(environment, optimized.level_of(self._bundle.spec()))
+        environment = optimized.environment(environment, self._bundle.spec().optimized)
         environment.pop(processes.MARK)  # the mark is for what the supervisor ends; it is not among those
         self._resumed = fold(self._bundle.log.read()).resumed
         with open(processes.scratch_folder(self._bundle.run_id) / _OUT, "wb") as out:

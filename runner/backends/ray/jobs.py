@@ -42,7 +42,7 @@ def is_driver(run_id: str, submission_id: str) -> bool:
 
 def start_supervisor(api: RayApi, bundle: Bundle) -> bool:
     """Submit the supervisor, once."""
-    environment = _environment(bundle, {"module": programs_of(bundle.spec())["supervisor"]})
+    environment = _environment(bundle, {"module": programs_of(bundle.spec().entry)["supervisor"]})
     environment["RAY_JOB_STOP_WAIT_TIME_S"] = str(SUPERVISOR_STOP_S)
     return api.submit(supervisor_id(bundle), f"exec {ENTRYPOINT}", environment, _metadata(bundle, "supervisor"))
 
@@ -55,10 +55,10 @@ def start_driver(api: RayApi, bundle: Bundle, leg: int, attempt: int) -> bool:
     """
     spec = bundle.spec()
     argument = {
-        "module": programs_of(spec)["driver"], "leg": leg, "attempt": attempt, "parent": None,
+        "module": programs_of(spec.entry)["driver"], "leg": leg, "attempt": attempt, "parent": None,
         "scratch": str(processes.scratch_path(bundle.run_id)),
     }  # fmt: skip
-    level = optimized.level_of(spec) or ""  # whatever the cluster's machines have
+    level = spec.optimized or ""  # whatever the cluster's machines have
     entrypoint = f"export {processes.MARK}={bundle.run_id} {optimized.VARIABLE}={level}; exec {ENTRYPOINT}"
     environment, metadata = _environment(bundle, argument), _metadata(bundle, f"attempt {attempt}")
     return api.submit(driver_id(bundle.run_id, leg, attempt), entrypoint, environment, metadata)

@@ -10,6 +10,7 @@ import torch
 from runner.errors import RunnerError, SpecError, StoreError, listed, suggest
 from runner.record.bundle import Bundle
 from runner.record.entries import CheckpointPublished
+from runner.record.run_spec import Beginning
 from runner.spec.job import Train
 from runner.train.checkpoint import state as checkpoint_state
 from runner.train.checkpoint.published import Checkpoints, Damaged, Loaded
@@ -52,19 +53,18 @@ class Start:
     """Another run's checkpoint, as the beginning of this one. One of these on every rank.
 
     Args:
-        given: "run", "key", "step" and "sha256" of the checkpoint, and "all": whether what is no module (optimizers,
-            schedulers, values) begins from it as well.
+        given: which; and whether what is no module (optimizers, schedulers, values) begins from it as well.
 
     Raises:
         StoreError: the checkpoint is gone, or is not what was published.
     """
 
-    def __init__(self, scope: Scope, stage: Train, given: Mapping[str, Any]) -> None:
-        self.words = f"{given['run']}, step {given['step']}"
-        self._all = bool(given["all"])
+    def __init__(self, scope: Scope, stage: Train, given: Beginning) -> None:
+        self.words = f"{given.run}, step {given.step}"
+        self._all = given.all
         self._begun: list[str] = []
-        theirs = CheckpointPublished(stage.name, given["step"], given["key"], {}, False, given["sha256"])
-        checkpoints = Checkpoints(scope, stage, Bundle(scope.store, given["run"]).store)
+        theirs = CheckpointPublished(stage.name, given.step, given.key, {}, False, given.sha256)
+        checkpoints = Checkpoints(scope, stage, Bundle(scope.store, given.run).store)
         try:
             self._loaded: Loaded = checkpoints.opened(theirs)
         except Damaged as error:

@@ -17,6 +17,7 @@ from runner.kube.client import JOBS, RAY_JOBS, SERVICE_ACCOUNTS, KubeError
 from runner.record.bundle import Bundle
 from runner.record.entries import Ended, Resumed, Submitted
 from runner.record.history import RunState, fold
+from runner.record.run_spec import RunSpec
 from runner.store.store import Store
 from tests.unit.backends.test_kuberay_manifest import facts
 from tests.unit.kube import kit
@@ -42,7 +43,7 @@ def account(uid: str = UID) -> kit.Body:
 def marked(store: Store, run: str = RUN, mark: str = UID) -> Bundle:
     """The bundle of a run that was submitted to the cluster with that mark."""
     bundle = Bundle(store, run)
-    bundle.write_spec(SPEC)
+    bundle.write_spec(RunSpec.from_json(SPEC))
     bundle.mark_cluster(mark, "https://10.0.0.1")
     return bundle
 
@@ -180,7 +181,7 @@ def test_a_queue_that_has_not_heard_of_the_job_is_no_refusal(
     words = 'admission webhook "mrayjob.kb.io" denied the request: Job.batch "r1" not found'
     kube = kit.FakeKube(refused={RAY_JOBS.path("default"): KubeError(status, "NotFound", words)})
     bundle = Bundle(store, RUN)
-    bundle.write_spec(SPEC)
+    bundle.write_spec(RunSpec.from_json(SPEC))
     monkeypatch.setattr(kuberay_client, "run_facts", lambda bundle: None)
     monkeypatch.setattr(kuberay_client, "leg_body", lambda *arguments: kit.ray_job())
     outside = kuberay_client.KubeRayClient(bundle)

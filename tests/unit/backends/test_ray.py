@@ -27,6 +27,7 @@ from runner.record.bundle import Bundle
 from runner.record.entries import AttemptBegan, Ended, Resumed, StageFailed, StageStarted, Submitted
 from runner.record.failures import failed
 from runner.record.history import LOST, fold
+from runner.record.run_spec import RunSpec
 from runner.store.store import Store
 from tests.unit.cli.kit import write_project
 from tests.unit.record.spec_kit import SPEC
@@ -108,7 +109,9 @@ def on_s3(prepared: prepare.Prepared) -> Callable[..., None]:
 def bundle(store: Store, prepared: prepare.Prepared) -> Bundle:
     """A run that was submitted."""
     made = Bundle(store, RUN)
-    made.write_spec({**SPEC, "cluster": {"kind": "Cluster", "backend": "ray", "address": "http://head:8265"}})
+    made.write_spec(
+        RunSpec.from_json({**SPEC, "cluster": {"kind": "Cluster", "backend": "ray", "address": "http://head:8265"}})
+    )
     made.log.append(Submitted(job="tiny", legs=(("tokens", "train"),)))
     return made
 

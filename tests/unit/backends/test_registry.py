@@ -21,6 +21,7 @@ from runner.errors import InputError, SpecError
 from runner.plan.layout import Layout
 from runner.process.package import NAME
 from runner.record.bundle import Bundle
+from runner.record.run_spec import RunSpec
 from runner.spec import backends
 from runner.store.store import Store
 from tests.unit.backends.fake_kit import project
@@ -131,7 +132,7 @@ def test_a_backend_that_nobody_adds(project: Path, store: Store) -> None:
         Cluster(backend="sluurm")
     bundle = Bundle(store, "r260101-000000-tiny-aa")
     spec: dict[str, Any] = {**SPEC, "cluster": {**SPEC["cluster"], "backend": "slurm"}}
-    bundle.write_spec(spec)
+    bundle.write_spec(RunSpec.from_json(spec))
     with pytest.raises(InputError, match="(?s)backend 'slurm'.*install the package"):
         registry.client_side(bundle)
 

@@ -68,7 +68,7 @@ def test_values_and_workers_are_changed_for_what_is_left(project: Path) -> None:
     run = failed(words=5)
     assert resume(run, lr=1e-3, changes={"model.layers": 4}, workers=2).status == "succeeded"
     spec = run.spec()
-    values = fields(spec)
+    values = fields(run.bundle.spec())
     assert (values["lr"], values["words"], values["model"]["fields"]["layers"]) == (0.001, 5, 4)
     assert [stage["workers"] for stage in spec["job"]["stages"]] == [6, 2]
     assert [(stage["workers"], stage["machines"]) for stage in spec["plan"]["stages"]] == [(6, 2), (2, 1)]
@@ -201,7 +201,7 @@ def test_a_run_that_succeeded_is_trained_further(project: Path) -> None:
     before = len(FakeBackend.started)
     assert resume(run, until={"epochs": 4}).status == "succeeded"
     assert FakeBackend.started[before:] == [(run.id, 1, 2)]
-    assert fields(run.spec())["epochs"] == 4
+    assert fields(run.bundle.spec())["epochs"] == 4
     assert [stage.state for stage in run.view().stages.values()] == ["done", "done"]
 
 
@@ -247,9 +247,9 @@ def test_modules_from_elsewhere_travel_with_newer_code_to_other_machines(scatter
     """A run that is on a cluster is given copies of what only this process finds, as at submission."""
     run = failed()
     cluster = wire.to_json(Cluster(backend="ray", address="http://head:8265"), scattered)
-    spec = {**run.spec(), "cluster": cluster, "legs": [["tokens", "train"]]}
+    spec = run.bundle.spec().but(cluster=cluster, legs=[["tokens", "train"]])
     path = tuple(map(os.path.abspath, sys.path))
-    asked = Question(spec, find_project(), run.bundle.root, spec["source"], "the file", path=path)
+    asked = Question(spec, find_project(), run.bundle.root, spec.source, "the file", path=path)
     code = ask(asked).code
     assert code is not None
     with zipfile.ZipFile(io.BytesIO(code)) as archive:
@@ -303,7 +303,7 @@ def test_of_two_resumes_at_once_one_goes_on(project: Path) -> None:
     with pytest.raises(InputError, match="somebody else has resumed the run, and it is succeeded"):
         go_on(Run(run.bundle.root, run.id), second)
     assert [name for name in run.bundle.store.list() if name.startswith("spec")] == ["spec-2.json", "spec.json"]
-    assert fields(run.spec())["lr"] == 0.2
+    assert fields(run.bundle.spec())["lr"] == 0.2
     assert [line.state for line in read_index(run.bundle.root)] == ["succeeded"]
 
 
@@ -313,7 +313,7 @@ def test_what_a_resume_left_that_died_is_nobody_elses(project: Path) -> None:
     run.bundle.store.create("spec-2.json", b"{}")
     assert resume(run, lr=0.2).status == "succeeded"
     assert run.bundle.newest_spec() == "spec-3.json"
-    assert fields(run.spec())["lr"] == 0.2
+    assert fields(run.bundle.spec())["lr"] == 0.2
 
 
 def test_a_resume_that_dies_halfway_has_its_log_looked_at(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -91,7 +91,7 @@ def test_no_store_travels(root: Path) -> None:
     ):
         write(root, name)
     other = Bundle(Store(str(root / "old")), "r261129-000000aa-j-aa")
-    other.write_spec({})
+    other.store.put("spec.json", b"{}")
     other.store.put("code.zip", b"")
     other.index("j", "live")
     found = packed(root, store)

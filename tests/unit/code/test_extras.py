@@ -31,6 +31,7 @@ from runner.record.bundle import Bundle
 from runner.record.entries import Submitted
 from runner.record.failures import Failure, exit_code_of
 from runner.record.index import LIVE, Doing
+from runner.record.run_spec import RunSpec
 from runner.spec import wire
 from runner.spec.job import Prep, Train
 from runner.worker import ray_session
@@ -188,7 +189,9 @@ def test_what_needs_no_extra_works_without_any(project: Path) -> None:
 def test_a_run_on_kubernetes_is_looked_at_without_its_client(project: Path) -> None:
     """Its log, its state and its list need no `kube`; what only the cluster can tell says that it does."""
     bundle = Bundle(find_project().store(None), "r260101-000000aa-tiny-aa")
-    bundle.write_spec({**spec_kit.SPEC, "cluster": wire.to_json(find_project().cluster("kube"), project)})
+    bundle.write_spec(
+        RunSpec.from_json({**spec_kit.SPEC, "cluster": wire.to_json(find_project().cluster("kube"), project)})
+    )
     bundle.mark_cluster("a-uid", "https://10.0.0.1")
     bundle.index("tiny", LIVE, time.time(), Doing("running", "", place(bundle)))
     bundle.submit(Submitted("tiny", (("train",),), by="ann"))

@@ -54,7 +54,7 @@ def of_level(project: Path, level: int, monkeypatch: pytest.MonkeyPatch) -> Run:
 
 def test_the_level_is_that_of_the_submission(of_level: Run, level: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is in the spec, and on this machine the supervisor, whose environment the others inherit, has it."""
-    assert optimized.level_of(of_level.spec()) == level
+    assert of_level.bundle.spec().optimized == level
     started: list[dict[str, str]] = []
     monkeypatch.setattr(local_client.private, "start_module", lambda *_, **how: started.append(how["env"]) or Process())
     LocalClient(of_level.bundle).launch()
@@ -103,15 +103,15 @@ def test_rays_services_are_not_told(level: int, monkeypatch: pytest.MonkeyPatch)
 def test_a_process_of_another_level_does_not_begin(of_level: Run, level: int) -> None:
     """An image or a machine that sets it for itself is found out before anything is made."""
     with pytest.raises(InputError, match=r"the driver runs as .*, and the run was submitted by"):
-        optimized.check(of_level.spec(), "the driver")
-    optimized.check({optimized.FIELD: (level + 1) % 3}, "the driver")
+        optimized.check(of_level.bundle.spec().optimized, "the driver")
+    optimized.check((level + 1) % 3, "the driver")
 
 
 def test_a_resume_looks_at_the_code_as_the_run_does(of_level: Run, level: int, project: Path) -> None:
     """Whatever a file does with `__debug__` or its docstrings, it does in the process that is asked about it."""
     job = project / "jobs/tiny.py"
     job.write_text(f'"""Words."""\n{job.read_text()}raise RuntimeError(f"{{__debug__}} {{__doc__}}")\n')
-    spec = of_level.spec()
+    spec = of_level.bundle.spec()
     path = tuple(map(os.path.abspath, sys.path))
     with pytest.raises(InputError, match=f"{level == 0} {'None' if level == 2 else 'Words.'}"):
         ask(Question(spec, find_project(), of_level.bundle.root, "tiny", "the file", path=path))

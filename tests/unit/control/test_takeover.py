@@ -45,6 +45,7 @@ from runner.record.failures import Failure
 from runner.record.finding import unfinished
 from runner.record.history import EVICTED, LOST, RunState, fold
 from runner.record.index import begun_at, read_index
+from runner.record.run_spec import RunSpec
 from runner.store.events import Unknown
 from runner.store.folder import Folder
 from runner.store.log import Entry, Log
@@ -308,10 +309,10 @@ def test_of_a_slow_client_and_an_impatient_supervisor_one_wins(store: Store, mon
     """Either the run exists, and is not removed, or it is given up, and cannot be submitted any more."""
     exists, gone = Bundle(store, "r260101-000000-tiny-aa"), Bundle(store, "r260101-000000-tiny-bb")
     for bundle in (exists, gone):
-        bundle.write_spec(SPEC)
+        bundle.write_spec(RunSpec.from_json(SPEC))
     exists.submit(SUBMITTED)
     assert not exists.give_up()
-    assert exists.spec() == SPEC
+    assert exists.spec().raw == SPEC
     assert gone.give_up()
     assert gone.store.list() == ["log"]
     gone.index("tiny", "live")  # the client wakes up
@@ -364,7 +365,7 @@ def taken_over(store: Store, monkeypatch: pytest.MonkeyPatch, *bodies: kit.Body,
     """The backend of a supervisor that finds attempt 1 of a leg of two workers begun."""
     bundle = Bundle(store, kit.RUN)
     stage = {"name": "train", "group": "gpu", "action": "run", "machines": 2, "fewest_machines": 2}
-    bundle.write_spec({**SPEC, "plan": {"stages": [stage]}})
+    bundle.write_spec(RunSpec.from_json({**SPEC, "plan": {"stages": [stage]}}))
     monkeypatch.setattr(kuberay_machines, "run_facts", lambda bundle: dataclasses.replace(facts(), run_id=kit.RUN))
     monkeypatch.setattr(time, "time", lambda: DRIVER_AT)
     bundle.submit(dataclasses.replace(SUBMITTED, job="digits"))

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from runner.data.catalog import Catalog
 from runner.data.manifest import Manifest
 from runner.record.bundle import Bundle
+from runner.record.run_spec import RunSpec
 from runner.spec import wire
 from runner.spec.job import Job, Prep
 from runner.store.store import Store
@@ -71,7 +72,7 @@ def make_scope(
     root = Store(str(store))
     job = Job("test", [stage or Prep("p", fn=identity, source="a", sink="b")], config=config)
     if not root.exists(f"{run}/spec.json"):
-        Bundle(root, run).write_spec({**SPEC, "job": wire.to_json(job, ROOT)})
+        Bundle(root, run).write_spec(RunSpec.from_json({**SPEC, "job": wire.to_json(job, ROOT)}))
     scratch = store.parent / f"{store.name}-scratch"
     scratch.mkdir(exist_ok=True)
     return Scope(root, run, 0, next(_attempts), scratch, inline=inline, job=job)

@@ -79,7 +79,7 @@ def _run(
     stage = Prep(**{"name": "p", "fn": ref, "source": source, "sink": "out", "batch_format": "rows", **fields})
     scope = make_scope(store, stage, run=run_id or new_run_id("test"))
     tempfile.tempdir = str(scope.scratch)
-    scope.spec["force"] = ["p", "out"] if force else []
+    scope.spec = scope.spec.but(force=["p", "out"] if force else [])
     object.__setattr__(scope.job, "pin_packages", pin)
     if make:
         result = run_make("out", Dataset(make=ref), scope, InlinePool())

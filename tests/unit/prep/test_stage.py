@@ -322,7 +322,7 @@ def test_planner_finds_the_same_key(tmp_path: Path) -> None:
     stage = Prep("p", fn=double, source=Dataset(url), sink="out", keep=even)
     result, _ = prep(stage, tmp_path / "s", Config())
     scope = make_scope(tmp_path / "s", stage)
-    ids, code = {"": scope.manifest(Dataset(url)).id}, stage_code(stage, config=scope.spec["job"]["config"]).hash
+    ids, code = {"": scope.manifest(Dataset(url)).id}, stage_code(stage, config=scope.spec.job.config).hash
     assert result_key(stage, code, used_config(stage, dataclasses.asdict(Config())), ids) == result["key"]
 
 
@@ -594,7 +594,7 @@ def test_made_data_stays_as_it_is_for_all_stages_of_a_run(tmp_path: Path, monkey
     """What `make` has read may change under way: the next stage sees the same, and its folder gets no more files."""
     monkeypatch.setattr("runner.prep.reuse.Reuse.may_use", lambda *_: False)
     scope, store = make_scope(tmp_path / "s", run=R1), tmp_path / "s"
-    scope.spec["datasets"]["d"] = wire.to_json(Dataset(make=make_now), ROOT)
+    scope.spec = scope.spec.but(datasets={**scope.spec.datasets, "d": wire.to_json(Dataset(make=make_now), ROOT)})
     scope.bundle.log.append(AttemptBegan(leg=scope.leg, attempt=scope.attempt))
     seen = []
     for name in ("p", "q"):

@@ -26,6 +26,7 @@ from runner.record.bundle import CODE, SPEC, Bundle, encoded
 from runner.record.code import unpack
 from runner.record.entries import Resumed, Submitted
 from runner.record.finding import find_run
+from runner.record.run_spec import RunSpec
 from runner.spec import wire
 from runner.spec.job import Kubernetes
 from runner.store.store import Store
@@ -141,7 +142,7 @@ def test_settings_of_a_strange_cluster_are_told(tmp_path: Path) -> None:
         "job": {"stages": []},
         "legs": [],
     }
-    bundle.write_spec(spec)
+    bundle.write_spec(RunSpec.from_json(spec))
     bundle.log.append(Submitted(by="eve", legs=(), job="x"))
     with pytest.raises(NotYours) as refused:
         origin.take(bundle, trusted=False)
@@ -170,10 +171,8 @@ def test_processes_of_a_run_know_what_it_is(run: Run, tmp_path: Path) -> None:
 def test_pods_are_told_the_seal(run: Run) -> None:
     """It stands in what pods are started with, for supervisor and driver, which no writer of the store can change."""
     sealed = origin.Origin.of(run.bundle).sealed
-    spec = run.spec()
-    spec["cluster"] = wire.to_json(
-        Cluster(backend="kuberay", groups={"cpu": Group(memory="1GiB")}, kubernetes=Kubernetes(image="x:1")), Path()
-    )
+    cluster = Cluster(backend="kuberay", groups={"cpu": Group(memory="1GiB")}, kubernetes=Kubernetes(image="x:1"))
+    spec = run.bundle.spec().but(cluster=wire.to_json(cluster, Path()))
     bundle = Bundle(run.bundle.root, run.id, trust.seal({SPEC: encoded(spec), CODE: b""}))
     bundle.store.put(SPEC, encoded(spec))
     facts = run_facts(bundle)

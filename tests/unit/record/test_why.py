@@ -14,15 +14,24 @@ from runner.record import why as log_why
 from runner.record.entries import AttemptBegan, DriverBegan, StageStarted
 from runner.record.history import fold
 from runner.record.reasons import Reason
+from runner.record.run_spec import RunSpec
 from runner.store.log import Entry
 from tests.unit.cli.kit import unstarted, write_lines, write_project
 from tests.unit.record.entry_kit import event, log_of
 
 BEGUN = ({"leg": 0, "attempt": 1}, {"leg": 1, "attempt": 1})
-SPEC: dict[str, Any] = {
-    "job": {"stages": [{"name": "tokens", "timeout_s": None}, {"name": "train", "timeout_s": 100.0}]},
-    "cluster": {"kubernetes": {"deadline_s": 1000.0, "queue": None}},
-}
+SPEC = RunSpec.from_json(
+    {
+        "job": {
+            "stages": [
+                {"name": "tokens", "kind": "Prep", "timeout_s": None},
+                {"name": "train", "kind": "Train", "timeout_s": 100.0},
+            ]
+        },
+        "cluster_name": "kube", "legs": [["tokens"], ["train"]],
+        "cluster": {"backend": "kuberay", "kubernetes": {"deadline_s": 1000.0, "queue": None}},
+    }
+)  # fmt: skip
 
 
 def log(*parts: tuple[str, dict[str, Any]]) -> list[Entry]:
@@ -97,9 +106,9 @@ def test_the_nearest_deadline_is_told() -> None:
     assert log_why.until(begun[:2], fold(begun[:2]), SPEC) == 1002.0
     again = [*at_work, Entry(6, 6.0, AttemptBegan(1, 2))]
     assert log_why.until(again, fold(again), SPEC) == 1006.0
-    queued = {**SPEC, "cluster": {"kubernetes": {"deadline_s": 1000.0, "queue": "team"}}}
+    queued = SPEC.but(cluster={"backend": "kuberay", "kubernetes": {"deadline_s": 1000.0, "queue": "team"}})
     assert log_why.until(begun, fold(begun), queued) is None
-    assert log_why.until(begun, fold(begun), {**SPEC, "cluster": {"kubernetes": None}}) is None
+    assert log_why.until(begun, fold(begun), SPEC.but(cluster={"backend": "local", "kubernetes": None})) is None
 
 
 def test_what_a_step_takes() -> None:

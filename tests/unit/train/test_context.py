@@ -642,7 +642,7 @@ def begun(tmp_path: Path, fn: Any, *, everything: bool = False, config: Config |
     entry = next(iter(published(first)))
     assert entry.key == result["checkpoint"]
     start = {"run": OTHER, "all": everything, **{name: getattr(entry, name) for name in ("key", "step", "sha256")}}
-    scope.spec["start_from"] = {"run": OTHER, "stages": {"fit": start}}
+    scope.spec = scope.spec.but(start_from={"run": OTHER, "stages": {"fit": start}})
     run_train(given, scope, InlineGang())
     return scope
 
@@ -680,7 +680,14 @@ def test_a_training_that_began_from_another_run_is_resumed_from_its_own(tmp_path
     begun(tmp_path, seen({}))
     objects: dict[str, Any] = {}
     given, scope = make_scope(tmp_path, seen(objects), Config(epochs=2), attempt=2)
-    scope.spec["start_from"] = {"stages": {"fit": {"run": "gone", "key": "x", "step": 1, "sha256": "", "all": False}}}
+    gone = {
+        "run": "r260101-000000aa-gone-aa",
+        "key": "checkpoints/fit/000000001-1",
+        "step": 1,
+        "sha256": "",
+        "all": False,
+    }
+    scope.spec = scope.spec.but(start_from={"stages": {"fit": gone}})
     run_train(given, scope, InlineGang())
     assert (objects["step"], objects["resumed"]) == (24, True)
 

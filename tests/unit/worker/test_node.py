@@ -17,6 +17,7 @@ from runner import Job, Train
 from runner.errors import Cause
 from runner.record import shipping
 from runner.record.bundle import Bundle
+from runner.record.run_spec import RunSpec
 from runner.spec import wire
 from runner.store.store import Store
 from runner.worker import node
@@ -36,7 +37,7 @@ def fit(ctx: Any, config: Any) -> None:
 def payload(store: Store, tmp_path: Path) -> dict[str, Any]:
     """Of a driver on another machine, or in another container of this one."""
     job = Job("tiny", stages=[Train("fit", fn=fit, data={"train": "rows"})])
-    Bundle(store, RUN).write_spec({**SPEC, "job": wire.to_json(job, ROOT)})
+    Bundle(store, RUN).write_spec(RunSpec.from_json({**SPEC, "job": wire.to_json(job, ROOT)}))
     return {
         "store": store.url, "options": {}, "run_id": RUN, "leg": 0, "attempt": 2, "scratch": str(tmp_path / "scratch"),
         "spec": Bundle(store, RUN).newest_spec(), "code_root": "", "sealed": {}, "beside": str(tmp_path / "none"),
