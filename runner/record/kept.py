@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 from runner.errors import InputError, StoreError, listed, suggest
 from runner.record.bundle import Bundle
@@ -15,15 +16,28 @@ from runner.record.history import View
 from runner.store import whole_copy
 from runner.store.folder import sha256_of
 from runner.store.store import LARGEST_BYTES, LOCAL, Store
-from runner.untrusted import shapes
 from runner.untrusted.names import FILE, STEP
-from runner.untrusted.shapes import count, mapping, named, record, text
+from runner.untrusted.shapes import named
 from runner.untrusted.skipped import readable
+from runner.untrusted.typed import Excerpt, Record, read
 
 MANIFEST = "manifest.json"
-#: The files of a checkpoint, as its manifest has them.
-_FILES = record({"files": mapping(record({"sha256": text, "bytes": count}), named(FILE))})
 BEST, LAST = "best", "last"
+
+
+@dataclass(frozen=True)
+class FileFacts(Record):
+    """What a manifest says of a file."""
+
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True)
+class CheckpointManifest(Excerpt):
+    """The manifest of a checkpoint, with its files by their names; the rest of it is the training's."""
+
+    files: Mapping[Annotated[str, named(FILE)], FileFacts]
 
 
 @dataclass(frozen=True)
@@ -148,12 +162,12 @@ def fetch(bundle: Bundle, chosen: Checkpoint, folder: Path | None = None) -> Pat
     return target
 
 
-def _download(store: Store, chosen: Checkpoint, manifest: dict[str, Any], target: Path) -> None:
+def _download(store: Store, chosen: Checkpoint, manifest: CheckpointManifest, target: Path) -> None:
     """All files or none."""
     try:
         with whole_copy.whole(target) as part:
             part.mkdir()
-            for name, most in (*((n, f["bytes"]) for n, f in manifest["files"].items()), (MANIFEST, LARGEST_BYTES)):
+            for name, most in (*((n, f.bytes) for n, f in manifest.files.items()), (MANIFEST, LARGEST_BYTES)):
                 store.get_file(f"{chosen.key}/{name}", part / name, most)
             _verify(part, manifest, chosen)
     except FileNotFoundError as error:
@@ -165,24 +179,23 @@ def _cache(bundle: Bundle, chosen: Checkpoint) -> Path:
     return Path(base) / "runner" / "checkpoints" / bundle.run_id / f"{chosen.stage}-{chosen.sha256[:16]}"
 
 
-def _manifest(store: Store, chosen: Checkpoint) -> dict[str, Any]:
+def _manifest(store: Store, chosen: Checkpoint) -> CheckpointManifest:
     try:
         data = store.get(f"{chosen.key}/{MANIFEST}")
     except FileNotFoundError:
         raise StoreError("the checkpoint is gone", todo="see `runner checkpoints`", where=chosen.url) from None
     if hashlib.sha256(data).hexdigest() != chosen.sha256:
         raise _damaged(MANIFEST, chosen)
-    manifest: dict[str, Any] = shapes.read(data, _FILES, store.path(f"{chosen.key}/{MANIFEST}"))
-    return manifest
+    return read(CheckpointManifest, data, store.path(f"{chosen.key}/{MANIFEST}"))
 
 
-def _verify(folder: Path, manifest: dict[str, Any], chosen: Checkpoint) -> None:
-    for name, facts in manifest["files"].items():
+def _verify(folder: Path, manifest: CheckpointManifest, chosen: Checkpoint) -> None:
+    for name, facts in manifest.files.items():
         try:
-            found = sha256_of(folder / name, facts["bytes"])
+            found = sha256_of(folder / name, facts.bytes)
         except FileNotFoundError:
             raise StoreError(f"{name} is missing", todo="choose another checkpoint", where=chosen.url) from None
-        if found != facts["sha256"]:
+        if found != facts.sha256:
             raise _damaged(name, chosen)
 
 
@@ -197,10 +210,10 @@ def _size(store: Store, key: str) -> int | None:
     """The bytes of a checkpoint's files; None if it is not there, or nobody can read it."""
     path = f"{key}/{MANIFEST}"
     try:
-        manifest = readable(lambda: dict(shapes.read(store.get(path), _FILES, store.path(path))), None)
+        manifest = readable(lambda: read(CheckpointManifest, store.get(path), store.path(path)), None)
     except FileNotFoundError:
         return None
-    return None if manifest is None else sum(int(file["bytes"]) for file in manifest["files"].values())
+    return None if manifest is None else sum(file.bytes for file in manifest.files.values())
 
 
 # -- any file --------------------------------------------------------------------------------------------------------

@@ -21,18 +21,15 @@ from typing import Any
 
 from runner.errors import RunnerError, StoreBroken, StoreError
 from runner.record.entries import CheckpointPublished
+from runner.record.kept import CheckpointManifest
 from runner.spec.job import Train
 from runner.store.folder import sha256_of
 from runner.store.store import LOCAL, Store
 from runner.untrusted import shapes
-from runner.untrusted.names import FILE
-from runner.untrusted.shapes import count, mapping, named, record, text
 from runner.worker.scope import Scope
 
 MANIFEST = "manifest.json"
 VERSION = 1
-#: What this module reads of a manifest; the rest is the training's.
-_MANIFEST = record({"files": mapping(record({"sha256": text, "bytes": count}), named(FILE))})
 
 
 class Damaged(Exception):
@@ -210,7 +207,7 @@ class Checkpoints:
             raise Damaged(f"the sha256 of {MANIFEST} is not the one that was published")
         try:
             manifest = shapes.loads(data)
-            _MANIFEST(manifest, "")
+            CheckpointManifest.from_json(manifest)
         except shapes.Misshapen as error:  # it may be another run's
             raise Damaged(f"{MANIFEST}: {error}") from None
         return Loaded(entry, manifest, self)
