@@ -23,8 +23,8 @@ from typing import Any
 from runner.backends.kuberay import manifest
 from runner.kube.client import CONFIG_MAPS, PODS, RAY_JOBS, Kube
 from runner.plan.project import find_project
-from runner.spec.job import Cluster
-from runner.store.store import Store
+from runner.spec import Cluster
+from runner.store import Store
 
 HERE = Path(__file__).resolve().parent
 PEERS = HERE / "kube_peers"

@@ -63,9 +63,14 @@ def seconds_to_first_step(name: str, folder: Path) -> tuple[float, float]:
     environment.pop("PYTHONDONTWRITEBYTECODE", None)  # runner's own modules, once compiled, stay so
     begun = time.time()
     done = subprocess.run(
-        COMMANDS[name], env=environment, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        COMMANDS[name],
+        env=environment,
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
         check=False,
-    )  # fmt: skip
+    )
     ended = time.time()
     if done.returncode != 0 or not mark.exists():
         raise SystemExit(f"{name} failed with exit code {done.returncode}:\n{done.stdout[-3000:]}")

@@ -28,8 +28,7 @@ import pyarrow.parquet as pq
 import torch
 
 from runner.data.manifest import Manifest, build
-from runner.data.stream import dense
-from runner.data.stream.stream import Stream
+from runner.data.stream import Stream, dense
 
 TOKENS = 1024
 KINDS = ("binary", "binary-lz4", "binary-zstd", "list", "list-zstd")

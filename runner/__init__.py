@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from runner.client.resume import resume
     from runner.client.run import Run
     from runner.client.submit import submit
-    from runner.data.stream.stream import Batch, Stream
+    from runner.data.stream import Batch, Stream
     from runner.errors import InputError, RunFailed, RunnerError, UserCodeError
-    from runner.spec.job import Cluster, Dataset, Group, Job, Kubernetes, Prep, Train, Volume
+    from runner.spec import Cluster, Dataset, Group, Job, Kubernetes, Prep, Train, Volume
     from runner.train.context import TrainContext
 
 _WHERE = {

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from runner.code import isolation
-from runner.store.store import Store
+from runner.store import Store
 from runner.untrusted import skipped
 
 

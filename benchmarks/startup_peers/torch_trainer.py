@@ -28,8 +28,10 @@ def loop(config: dict[str, Any]) -> None:
 if __name__ == "__main__":
     ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False)
     config = {
-        "folder": str(Path(__file__).parent), "mark": os.environ["STARTUP_MARK"], "data": os.environ["STARTUP_DATA"],
-    }  # fmt: skip
+        "folder": str(Path(__file__).parent),
+        "mark": os.environ["STARTUP_MARK"],
+        "data": os.environ["STARTUP_DATA"],
+    }
     scaling = ray.train.ScalingConfig(num_workers=2)
     storage = ray.train.RunConfig(storage_path=os.environ["STARTUP_STORAGE"])
     TorchTrainer(loop, train_loop_config=config, scaling_config=scaling, run_config=storage).fit()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import enum
 from typing import Any, Protocol
 
+from runner.record import View
 from runner.record.endings import Ending
-from runner.record.history import View
 from runner.record.reasons import Reason
 
 

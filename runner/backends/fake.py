@@ -15,13 +15,13 @@ from typing import Any, ClassVar
 from runner.backends.base import ClientSide, DriverState
 from runner.backends.kind import Kind
 from runner.errors import UserCodeError
-from runner.record.bundle import Bundle
+from runner.record import Bundle, fold
 from runner.record.endings import Ending
 from runner.record.entries import LegDone, StageDone, StageFailed, StageResult, StageStarted
 from runner.record.failures import failed
-from runner.record.history import fence, fold
-from runner.spec.cluster import Cluster
-from runner.store.store import Store
+from runner.record.history import fence
+from runner.spec import Cluster
+from runner.store import Store
 
 
 class FakeBackend:

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from runner.backends.base import Backend, ClientSide
     from runner.plan.plan import Plan
     from runner.plan.resolve import Resolved
-    from runner.record.bundle import Bundle
-    from runner.spec.cluster import Cluster
+    from runner.record import Bundle
+    from runner.spec import Cluster
 
 
 class Kind:

@@ -8,9 +8,9 @@ import importlib
 from runner.backends.base import Backend, ClientSide
 from runner.backends.kind import Kind
 from runner.errors import InputError, listed
-from runner.record.bundle import Bundle
+from runner.record import Bundle
+from runner.spec import Cluster
 from runner.spec.backends import GROUP, is_known, known
-from runner.spec.cluster import Cluster
 
 #: The kinds of this package: where each is, below this folder. A cluster that is there already, at an address, is of
 #: another kind than one that is started for the run.
@@ -81,6 +81,7 @@ def _load(name: str) -> Kind:
         found = entry.load()
         return found
     raise InputError(
-        f"backend '{name}'", allowed=listed(known()),
+        f"backend '{name}'",
+        allowed=listed(known()),
         todo="install the package that adds it here, and wherever the run's processes are",
-    )  # fmt: skip
+    )

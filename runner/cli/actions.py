@@ -29,13 +29,12 @@ from runner.code.archive import left_out
 from runner.errors import InputError, Interrupted, NotYours, RunnerError, listed, suggest
 from runner.plan.project import find_project
 from runner.process import interrupts, streams
-from runner.record import origin
+from runner.record import RunState, View, fold, origin
 from runner.record.failures import exit_code_of
-from runner.record.history import RunState, View, fold
 from runner.record.index import new_run_id
 from runner.record.trust import user
+from runner.spec import Job
 from runner.spec.changes import parse_assignments
-from runner.spec.job import Job
 from runner.views.documents import run_document
 from runner.views.run import see
 
@@ -56,9 +55,18 @@ class Beginning:
 
 
 def submit(
-    job: str, cluster: str | None, store: str | None, changes: list[str], begins: Beginning, *, detach: bool,
-    inline: bool, dry_run: bool, output: Output, force: bool | str = False,
-) -> None:  # fmt: skip
+    job: str,
+    cluster: str | None,
+    store: str | None,
+    changes: list[str],
+    begins: Beginning,
+    *,
+    detach: bool,
+    inline: bool,
+    dry_run: bool,
+    output: Output,
+    force: bool | str = False,
+) -> None:
     """Check a job and start its run; follow it unless detached."""
     if begins.everything and begins.start_from is None:
         raise InputError("--with-optimizer without --from", allowed="both", todo="name the run to begin from")
@@ -67,9 +75,14 @@ def submit(
     if inline:
         watch_inline(late=False)
     prepared = prepare(
-        job, cluster=cluster, store=store, changes=parse_assignments(changes), force=force,
-        start_from=begins.start_from, start_with="all" if begins.everything else "weights",
-    )  # fmt: skip
+        job,
+        cluster=cluster,
+        store=store,
+        changes=parse_assignments(changes),
+        force=force,
+        start_from=begins.start_from,
+        start_with="all" if begins.everything else "weights",
+    )
     stay = left_out(find_project(), prepared.resolved.store) if dry_run else []
     if output is Output.TEXT:
         print_plan(console(), prepared.plan, inline)
@@ -156,9 +169,14 @@ def resume(run: Run, url: str | None, wanted: Wanted, *, detach: bool, output: O
         _say_ended(run)
     until = parse_assignments(wanted.until)
     resumption = prepare_resume(
-        run, new_code=wanted.new_code, changes=parse_assignments(wanted.changes), workers=wanted.workers, until=until,
-        drop=wanted.drop, trusted=trusted,
-    )  # fmt: skip
+        run,
+        new_code=wanted.new_code,
+        changes=parse_assignments(wanted.changes),
+        workers=wanted.workers,
+        until=until,
+        drop=wanted.drop,
+        trusted=trusted,
+    )
     if resumption.revision is not None and output is Output.TEXT:
         _print_revision(resumption.revision, wanted.new_code)
     attached = None if detach else Attached(run, _screen(output), from_now=True)

@@ -13,7 +13,7 @@ from runner.cli.screens import Screen, shortened
 from runner.client.patience import Patience
 from runner.client.run import Run
 from runner.process.interrupts import presses
-from runner.record.history import RunState, View
+from runner.record import RunState, View
 from runner.untrusted.visible import log_line
 from runner.views.following import Following
 

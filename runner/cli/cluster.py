@@ -15,16 +15,15 @@ from runner.cli.console import Output, console, print_json, print_table, say
 from runner.cli.queries import commands_for, look, open_run, open_store
 from runner.cli.tables import plain_table
 from runner.code import extras
-from runner.record.bundle import Bundle
+from runner.record import Bundle, RunState
 from runner.record.finding import unfinished
-from runner.record.history import RunState
 from runner.views import units
 from runner.views.documents import reason_document
 
 if TYPE_CHECKING:
     from runner.kube.client import Kube
     from runner.kube.team.objects import Tenant
-    from runner.spec.job import Cluster
+    from runner.spec import Cluster
 
 _GOOD = {True: ("ok", "green"), False: ("wrong", "red"), None: ("?", "yellow")}
 

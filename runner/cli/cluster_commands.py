@@ -150,12 +150,28 @@ def tenant(
 
     most = None if most_memory is None else screens.bytes_of("--most-memory", most_memory)
     made = Tenant(
-        name, cpus, screens.bytes_of("--memory", memory), gpus, vendor, tuple(users or ()), tuple(groups or ()), kueue,
-        host_paths, operator, supervisors, most_cpus, most, most_gpus,
+        name,
+        cpus,
+        screens.bytes_of("--memory", memory),
+        gpus,
+        vendor,
+        tuple(users or ()),
+        tuple(groups or ()),
+        kueue,
+        host_paths,
+        operator,
+        supervisors,
+        most_cpus,
+        most,
+        most_gpus,
         tuple(screens.resource_of(each) for each in resources or ()),
-        0 if storage is None else screens.bytes_of("--storage", storage), pods, screens.bytes_of("--scratch", scratch),
-        tuple(accounts or ()), tuple(egress or ()), metadata,
-    )  # fmt: skip
+        0 if storage is None else screens.bytes_of("--storage", storage),
+        pods,
+        screens.bytes_of("--scratch", scratch),
+        tuple(accounts or ()),
+        tuple(egress or ()),
+        metadata,
+    )
     screens.tenant(made, context, apply=apply)
 
 

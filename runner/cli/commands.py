@@ -92,9 +92,14 @@ class _Group(TyperGroup):
 
 _SETTINGS = {"help_option_names": ["-h", "--help"]}
 app = typer.Typer(
-    name="runner", cls=_Group, context_settings=_SETTINGS, pretty_exceptions_enable=False, no_args_is_help=True,
-    rich_markup_mode=None, help="Data preparation and training: one Python file, on a laptop or a cluster.",
-)  # fmt: skip
+    name="runner",
+    cls=_Group,
+    context_settings=_SETTINGS,
+    pretty_exceptions_enable=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Data preparation and training: one Python file, on a laptop or a cluster.",
+)
 data = typer.Typer(context_settings=_SETTINGS, no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(data, name="data", help="Look at the data in the store.")
 
@@ -196,9 +201,17 @@ def submit(
         actions.print_objects(job, cluster, store, changes, dry_run=dry_run)
         return
     actions.submit(
-        job, cluster, store, changes, actions.Beginning(start, everything), detach=detach, inline=inline,
-        dry_run=dry_run, output=Output(output.value), force=True if force == "" else force or False,
-    )  # fmt: skip
+        job,
+        cluster,
+        store,
+        changes,
+        actions.Beginning(start, everything),
+        detach=detach,
+        inline=inline,
+        dry_run=dry_run,
+        output=Output(output.value),
+        force=True if force == "" else force or False,
+    )
 
 
 @app.command("why-run", epilog=_examples("runner why-run tokens", "runner why-run tokens example --set vocab=512"))

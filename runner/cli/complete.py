@@ -13,7 +13,7 @@ from runner.errors import RunnerError
 
 if TYPE_CHECKING:
     from runner.record.index import IndexLine
-    from runner.store.store import Store
+    from runner.store import Store
 
 Items = list[tuple[str, str]]
 #: Runs that are offered, or whose jobs are, before anything of one's id has been typed.
@@ -41,7 +41,7 @@ def complete_job(ctx: typer.Context, incomplete: str) -> Items:
                 if path.suffix == ".py" or path.is_dir()
             ]
         from runner.plan.project import find_project
-        from runner.spec.job import Job
+        from runner.spec import Job
 
         return [(stem, "") for stem in find_project().stems(Job) if stem.startswith(incomplete)]
     return []
@@ -51,7 +51,7 @@ def complete_cluster(ctx: typer.Context, incomplete: str) -> Items:
     """Clusters of the project, and the two that are built in."""
     with _quietly():
         from runner.plan.project import find_project
-        from runner.spec.job import Cluster
+        from runner.spec import Cluster
 
         return [(stem, "") for stem in find_project().stems(Cluster) if stem.startswith(incomplete)]
     return []
@@ -60,7 +60,7 @@ def complete_cluster(ctx: typer.Context, incomplete: str) -> Items:
 def complete_stage(ctx: typer.Context, incomplete: str) -> Items:
     """Stages of the run that the command line names."""
     with _quietly():
-        from runner.record.bundle import Bundle
+        from runner.record import Bundle
         from runner.record.finding import find_run
 
         store = _store(ctx)

@@ -17,8 +17,7 @@ from runner.client.leftovers import Target
 from runner.client.run import Run
 from runner.errors import InputError, RunnerError
 from runner.record import kept
-from runner.store import whole_copy
-from runner.store.store import Store
+from runner.store import Store, whole_copy
 from runner.views import units
 
 

@@ -12,9 +12,9 @@ from runner.untrusted.visible import log_line
 
 if TYPE_CHECKING:
     from runner.client.run import Run
+    from runner.record import View
     from runner.record.finding import Wanted
-    from runner.record.history import View
-    from runner.store.store import Store
+    from runner.store import Store
 
 
 def open_store(url: str | None) -> Store:
@@ -42,7 +42,7 @@ def commands_for(store: Store, url: str | None) -> Commands:
 
 def look(run: Run, commands: Commands) -> View:
     """A run's state; of a lost one it is said on standard error."""
-    from runner.record.history import RunState
+    from runner.record import RunState
 
     view = run.view()
     if view.state is RunState.LOST:
@@ -105,9 +105,17 @@ def status(run: Run, commands: Commands, output: Output) -> None:
 
 
 def logs(
-    run: Run, stage: str | None, rank: int | None, follow: bool, commands: Commands, output: Output, *,
-    tail: int | None = None, since: str | None = None, timestamps: bool = False,
-) -> None:  # fmt: skip
+    run: Run,
+    stage: str | None,
+    rank: int | None,
+    follow: bool,
+    commands: Commands,
+    output: Output,
+    *,
+    tail: int | None = None,
+    since: str | None = None,
+    timestamps: bool = False,
+) -> None:
     """Print what the processes of a run printed."""
     from runner.views import units
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol, TextIO
 from rich.text import Text
 
 from runner.cli.tables import STYLES
-from runner.record.history import StageView, View
+from runner.record import StageView, View
 from runner.untrusted.visible import log_line
 from runner.views import units
 from runner.views.progress import Progress, fit, outcome

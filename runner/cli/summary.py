@@ -10,8 +10,8 @@ from rich.text import Text
 
 from runner.cli.console import Commands, place, print_table
 from runner.cli.tables import plain_table, state_text
+from runner.record import RunState
 from runner.record.entries import StageResult
-from runner.record.history import RunState
 from runner.views import units
 from runner.views.progress import fit, outcome
 from runner.views.run import RunSeen, StageSeen

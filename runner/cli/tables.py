@@ -59,9 +59,14 @@ def datasets_table(lines: Iterable[VersionLine], now: float | None = None) -> Ta
     table = plain_table("dataset", "rows", "size", "files", "versions", "made", "id", right=_NUMBERS)
     for line in lines:
         table.add_row(
-            Text(line.dataset), units.count(line.rows), units.size(line.bytes), units.count(line.files),
-            units.count(line.number), units.moment(line.made, now), line.id[:12],
-        )  # fmt: skip
+            Text(line.dataset),
+            units.count(line.rows),
+            units.size(line.bytes),
+            units.count(line.files),
+            units.count(line.number),
+            units.moment(line.made, now),
+            line.id[:12],
+        )
     return table
 
 
@@ -70,9 +75,13 @@ def versions_table(lines: Iterable[VersionLine], now: float | None = None) -> Ta
     table = plain_table("id", "rows", "size", "files", "made", "by", right=_NUMBERS)
     for line in lines:
         table.add_row(
-            line.id[:12], units.count(line.rows), units.size(line.bytes), units.count(line.files),
-            units.moment(line.made, now), Text(line.run or ""),
-        )  # fmt: skip
+            line.id[:12],
+            units.count(line.rows),
+            units.size(line.bytes),
+            units.count(line.files),
+            units.moment(line.made, now),
+            Text(line.run or ""),
+        )
     return table
 
 

@@ -16,10 +16,9 @@ from runner.client.prepare import Prepared
 from runner.code import optimized
 from runner.code.archive import pack_run
 from runner.errors import ApiError, StoreError
-from runner.record import trust
-from runner.record.bundle import CODE, LOCK, SPEC, Bundle, encoded
+from runner.record import Bundle, RunState, trust
+from runner.record.bundle import CODE, LOCK, SPEC, encoded
 from runner.record.entries import Submitted
-from runner.record.history import RunState
 from runner.record.index import LIVE, Doing, new_run_id
 from runner.record.run_spec import RunSpec
 from runner.record.trust import user

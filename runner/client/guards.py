@@ -15,7 +15,7 @@ from runner.errors import InputError, ProjectError
 from runner.plan.project import Project
 from runner.process.code_root import is_installed
 from runner.process.package import PACKAGE
-from runner.spec.job import Job, Prep
+from runner.spec import Job, Prep
 from runner.worker.processes import MARK
 
 

@@ -13,9 +13,9 @@ from runner.code import packages, references
 from runner.plan.resolve import Resolved
 from runner.process import interrupts
 from runner.process.code_root import code_root_at
+from runner.record import RunState
 from runner.record.entries import AttemptBegan
 from runner.record.failures import Failure
-from runner.record.history import RunState
 from runner.record.receipt import end_run
 from runner.worker import processes
 

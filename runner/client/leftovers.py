@@ -19,14 +19,13 @@ from runner.client.run import Run
 from runner.data.catalog import Catalog, data_key, manifest_key
 from runner.data.results import Results
 from runner.errors import DataError, InputError, RunNotFound, listed, suggest
-from runner.record.bundle import Bundle
+from runner.record import Bundle, RunState, View, fold
 from runner.record.entries import Removed
 from runner.record.finding import find_run, unfinished
-from runner.record.history import RunState, View, fold
 from runner.record.index import INDEX, Index, begun_at, merged
 from runner.record.origin import Origin
-from runner.store.log import Entry
-from runner.store.store import LOCAL, Found, Store
+from runner.store import LOCAL, Entry, Store
+from runner.store.store import Found
 from runner.untrusted.names import FOLDER, RESULT, VERSION
 from runner.untrusted.skipped import readable
 from runner.worker import processes
@@ -151,23 +150,28 @@ def _target(store: Store, name: str, alive: Living) -> Target:
         if not is_dataset:
             ids = list(Index(store).newest_ids())
             raise InputError(
-                f"no run and no dataset '{name}'", allowed=f"a run of `runner ps`; a dataset: {listed(known)}",
+                f"no run and no dataset '{name}'",
+                allowed=f"a run of `runner ps`; a dataset: {listed(known)}",
                 todo=suggest(given, [*known, *ids]) or "see `runner ps` and `runner data ls`",
                 where=f"store {store.url}",
-            ) from None  # fmt: skip
+            ) from None
         run_id = None
     if run_id is not None and is_dataset and run_id != name:
         raise InputError(
-            f"'{name}' is a dataset and fits the run {run_id}", allowed=f"'{DATASET}{name}', or the run's whole id",
-            todo="say which", where=f"store {store.url}",
-        )  # fmt: skip
+            f"'{name}' is a dataset and fits the run {run_id}",
+            allowed=f"'{DATASET}{name}', or the run's whole id",
+            todo="say which",
+            where=f"store {store.url}",
+        )
     if run_id is not None:
         return _run(store, run_id, alive)
     if not is_dataset:
         raise InputError(
-            f"no dataset '{given}'", allowed=listed(known), todo=suggest(given, known) or "see `runner data ls`",
+            f"no dataset '{given}'",
+            allowed=listed(known),
+            todo=suggest(given, known) or "see `runner data ls`",
             where=f"store {store.url}",
-        )  # fmt: skip
+        )
     return _dataset(store, given, version, alive)
 
 
@@ -208,9 +212,11 @@ def _dataset(store: Store, name: str, version: str, alive: Living) -> Target:
 def _check_run(run_id: str, alive: Living, view: View) -> None:
     if run_id in alive.runs and view.state is RunState.LOST:
         raise InputError(
-            "the run is lost: its processes are gone, and its log does not say so", allowed="a run that has ended",
-            todo=f"runner cancel {run_id} ends it", where=run_id,
-        )  # fmt: skip
+            "the run is lost: its processes are gone, and its log does not say so",
+            allowed="a run that has ended",
+            todo=f"runner cancel {run_id} ends it",
+            where=run_id,
+        )
     if run_id in alive.runs:
         raise InputError(
             f"the run is {view.state}", allowed="a run that has ended", todo="cancel it first", where=run_id
@@ -313,12 +319,21 @@ def leftovers(store: Store, now: float | None = None, older_s: float = OLD_S) ->
     now = time.time() if now is None else now
     alive, notes = living(store), []
     lost = _lost(store, alive)
-    found = [Target(LOST, run.id, (), 0, "its processes are gone: it is ended, and can be resumed")
-             for run, origin in lost if origin.is_mine]  # fmt: skip
-    notes += [f"lost run {run.id} is {origin.by}'s, by its bundle: `runner cancel {run.id}` ends it"
-              for run, origin in lost if not origin.is_mine]  # fmt: skip
-    found += [Target(UNFINISHED, run, (run,), _size(store, [run]), "its client died while it submitted it")
-             for run in unfinished(store, now - UNFINISHED_S) if run not in alive.runs]  # fmt: skip
+    found = [
+        Target(LOST, run.id, (), 0, "its processes are gone: it is ended, and can be resumed")
+        for run, origin in lost
+        if origin.is_mine
+    ]
+    notes += [
+        f"lost run {run.id} is {origin.by}'s, by its bundle: `runner cancel {run.id}` ends it"
+        for run, origin in lost
+        if not origin.is_mine
+    ]
+    found += [
+        Target(UNFINISHED, run, (run,), _size(store, [run]), "its client died while it submitted it")
+        for run in unfinished(store, now - UNFINISHED_S)
+        if run not in alive.runs
+    ]
     found += _half_removed(store, now, {target.name for target in found})
     found += _temporary(store, now)
     if alive.unreadable:

@@ -10,9 +10,13 @@ from runner.untrusted.skipped import readable
 
 
 def runs(
-    store: str | None = None, *, job: str | None = None, state: str | None = None, user: str | None = None,
+    store: str | None = None,
+    *,
+    job: str | None = None,
+    state: str | None = None,
+    user: str | None = None,
     since: Since | None = None,
-) -> list[Run]:  # fmt: skip
+) -> list[Run]:
     """The runs of a store, oldest first.
 
     Args:

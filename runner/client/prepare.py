@@ -18,9 +18,9 @@ from runner.errors import InputError, listed, suggest
 from runner.plan import facts, plan
 from runner.plan.project import Project, find_project, split_reference
 from runner.plan.resolve import Resolved, resolve
+from runner.spec import Cluster, Job, Prep
 from runner.spec import changes as spec_changes
 from runner.spec.config import settled
-from runner.spec.job import Cluster, Job, Prep
 from runner.untrusted import switches
 
 
@@ -68,10 +68,16 @@ class Prepared:
     """
 
     def __init__(
-        self, resolved: Resolved, found: facts.Facts, made: plan.Plan, lock: str | None = None,
-        source: str | None = None, changes: Mapping[str, Any] | None = None, begins: dict[str, Any] | None = None,
+        self,
+        resolved: Resolved,
+        found: facts.Facts,
+        made: plan.Plan,
+        lock: str | None = None,
+        source: str | None = None,
+        changes: Mapping[str, Any] | None = None,
+        begins: dict[str, Any] | None = None,
         force: Collection[str] = (),
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.resolved, self.facts, self.plan, self.lock = resolved, found, made, lock
         self.source, self.changes, self.begins, self.force = source, dict(changes or {}), begins, force
 
@@ -82,10 +88,15 @@ class Prepared:
 
 
 def prepare(
-    job: Job | str | Path, *, cluster: str | Cluster | None = None, store: str | None = None,
-    changes: Mapping[str, Any] | None = None, force: bool | str | Collection[str] = False,
-    start_from: str | None = None, start_with: str = "weights",
-) -> Prepared:  # fmt: skip
+    job: Job | str | Path,
+    *,
+    cluster: str | Cluster | None = None,
+    store: str | None = None,
+    changes: Mapping[str, Any] | None = None,
+    force: bool | str | Collection[str] = False,
+    start_from: str | None = None,
+    start_with: str = "weights",
+) -> Prepared:
     """Everything that is checked before anything is spent; see `submit`."""
     refuse_while_loading()
     isolation.leave()  # files may have been edited since
@@ -122,9 +133,11 @@ def _forced(resolved: Resolved, force: bool | str | Collection[str]) -> list[str
     for name in named:
         if name not in preps:
             raise InputError(
-                f"force='{name}'", allowed=f"a Prep stage of the job: {listed(preps)}", todo=suggest(name, preps),
+                f"force='{name}'",
+                allowed=f"a Prep stage of the job: {listed(preps)}",
+                todo=suggest(name, preps),
                 where=f"Job '{resolved.job.name}'",
-            )  # fmt: skip
+            )
     return named
 
 

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from runner.errors import DataError, listed, suggest
 from runner.plan.project import find_project
-from runner.store.store import Store
+from runner.store import Store
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from runner.data.manifest import Manifest
-    from runner.data.stream.stream import Stream
+    from runner.data.stream import Stream
     from runner.data.versions import Version
 
 
@@ -38,9 +38,11 @@ def dataset(name: str, version: str | None = None, *, store: str | Store | None 
     if not versions:
         known = catalog.names()
         raise DataError(
-            f"no dataset '{name}' in the store", allowed=listed(known) if known else "what a job has published",
-            todo=suggest(name, known) or "run the job that makes it, or give store=", where=f"store {opened.url}",
-        )  # fmt: skip
+            f"no dataset '{name}' in the store",
+            allowed=listed(known) if known else "what a job has published",
+            todo=suggest(name, known) or "run the job that makes it, or give store=",
+            where=f"store {opened.url}",
+        )
     return Published(opened, name, versions[-1] if version is None else _chosen(name, version, versions, opened))
 
 
@@ -53,10 +55,11 @@ def _chosen(name: str, version: str, versions: Sequence[Version], store: Store) 
         f"version {version!r} fits {len(fits)} of dataset '{name}'" if fits else f"no version {version!r} of '{name}'"
     )
     raise DataError(
-        found, allowed=listed(dict.fromkeys(shown[-5:])),
+        found,
+        allowed=listed(dict.fromkeys(shown[-5:])),
         todo="give more of the id" if fits else suggest(version, shown) or f"see `runner data ls {name}`",
         where=f"store {store.url}",
-    )  # fmt: skip
+    )
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -146,7 +149,7 @@ class Published:
 
     def stream(self, batch_size: int | None = None, **options: Any) -> Stream:
         """Its batches for a training: a `runner.Stream`, whose arguments these are."""
-        from runner.data.stream.stream import Stream
+        from runner.data.stream import Stream
 
         return Stream(self.manifest, batch_size, **options)
 
@@ -165,7 +168,8 @@ class Published:
         if record is None:
             raise DataError(
                 f"no record of how version {self.version[:12]} of '{self.name}' was made",
-                allowed="a version whose result is in the store", todo="submit the job that makes it again",
+                allowed="a version whose result is in the store",
+                todo="submit the job that makes it again",
                 where=f"store {self.store.url}",
-            )  # fmt: skip
+            )
         return {name: part for name, part in record.items() if name != "sinks"}

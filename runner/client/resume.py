@@ -22,21 +22,28 @@ from runner.plan import facts, plan
 from runner.plan.project import Project, find_project
 from runner.plan.resolve import Resolved
 from runner.process import interrupts
-from runner.record import origin, trust
+from runner.record import RunState, View, fold, origin, trust
 from runner.record.code import unpack
 from runner.record.entries import Resumed
-from runner.record.history import RunState, View, fold, unchanged
+from runner.record.history import unchanged
 from runner.record.index import LIVE
 from runner.record.run_spec import RunSpec
 from runner.record.trust import user
 from runner.spec import wire
-from runner.store.store import Store
+from runner.store import Store
 
 
 def resume(
-    run: Run, *, new_code: bool = False, changes: Mapping[str, Any] | None = None, workers: int | None = None,
-    until: Mapping[str, Any] | None = None, drop: Iterable[str] = (), trust: bool = False, **config: Any,
-) -> Run:  # fmt: skip
+    run: Run,
+    *,
+    new_code: bool = False,
+    changes: Mapping[str, Any] | None = None,
+    workers: int | None = None,
+    until: Mapping[str, Any] | None = None,
+    drop: Iterable[str] = (),
+    trust: bool = False,
+    **config: Any,
+) -> Run:
     """Go on with a run that ended: done stages stay done, training goes on at the exact sample.
 
     Args:
@@ -79,9 +86,15 @@ class Resumption:
 
 
 def prepare_resume(
-    run: Run, *, new_code: bool = False, changes: Mapping[str, Any] | None = None, workers: int | None = None,
-    until: Mapping[str, Any] | None = None, drop: Iterable[str] = (), trusted: bool = False,
-) -> Resumption:  # fmt: skip
+    run: Run,
+    *,
+    new_code: bool = False,
+    changes: Mapping[str, Any] | None = None,
+    workers: int | None = None,
+    until: Mapping[str, Any] | None = None,
+    drop: Iterable[str] = (),
+    trusted: bool = False,
+) -> Resumption:
     """Everything that is checked before a run goes on, and what would change. A lost run is ended. See `resume`."""
     sealed = origin.take(run.bundle, trusted=trusted).sealed
     view = run.reap()
@@ -91,9 +104,15 @@ def prepare_resume(
 
 
 def _prepared(
-    run: Run, view: View, new_code: bool, changes: Mapping[str, Any], workers: int | None, until: Mapping[str, Any],
-    drop: Iterable[str], sealed: trust.Seal,
-) -> Resumption:  # fmt: skip
+    run: Run,
+    view: View,
+    new_code: bool,
+    changes: Mapping[str, Any],
+    workers: int | None,
+    until: Mapping[str, Any],
+    drop: Iterable[str],
+    sealed: trust.Seal,
+) -> Resumption:
     spec = run.bundle.known_spec()
     done = tuple(stage.name for stage in view.stages.values() if stage.state in ("done", "skipped"))
     again = tuple(name for name in done if name in spec.trainings) if until else ()
@@ -101,9 +120,11 @@ def _prepared(
     changes, drop = {**changes, **_further(run, until)}, tuple(drop)
     if drop and not new_code:
         raise InputError(
-            f"drop {listed(drop)} without new code", allowed="both, or neither: the run's code has all its fields",
-            todo="add --new-code (in Python new_code=True)", where=run.id,
-        )  # fmt: skip
+            f"drop {listed(drop)} without new code",
+            allowed="both, or neither: the run's code has all its fields",
+            todo="add --new-code (in Python new_code=True)",
+            where=run.id,
+        )
     revision = None
     if new_code or changes or workers is not None:
         revision = _revised(run, spec, new_code=new_code, changes=changes, workers=workers, drop=drop, done=done)
@@ -112,15 +133,30 @@ def _prepared(
 
 
 def _revised(
-    run: Run, spec: RunSpec, *, new_code: bool, changes: Mapping[str, Any], workers: int | None,
-    drop: tuple[str, ...], done: tuple[str, ...],
-) -> revise.Revision:  # fmt: skip
+    run: Run,
+    spec: RunSpec,
+    *,
+    new_code: bool,
+    changes: Mapping[str, Any],
+    workers: int | None,
+    drop: tuple[str, ...],
+    done: tuple[str, ...],
+) -> revise.Revision:
     project = find_project()
 
     def ask(project: Project, job: str | None, code: str, path: tuple[str, ...] | None = None) -> revise.Revision:
         question = revise.Question(
-            spec, project, run.bundle.root, job, code, changes, workers, drop, done, path,
-        )  # fmt: skip
+            spec,
+            project,
+            run.bundle.root,
+            job,
+            code,
+            changes,
+            workers,
+            drop,
+            done,
+            path,
+        )
         return revise.ask(question)
 
     if new_code:
@@ -199,9 +235,11 @@ def _take_up(run: Run, view: View, event: Resumed) -> None:
         if found.state.ended:
             run.bundle.index(found.job, str(found.state), found.seconds(found.heard))
         raise InputError(
-            f"somebody else has resumed the run, and it is {found.state}", allowed="one resume at a time",
-            todo=f"see `runner status {run.id}`", where=run.id,
-        ) from None  # fmt: skip
+            f"somebody else has resumed the run, and it is {found.state}",
+            allowed="one resume at a time",
+            todo=f"see `runner status {run.id}`",
+            where=run.id,
+        ) from None
     if not run.bundle.store.exists("spec.json"):  # its log had gone, and with it what says so
         run.bundle.store.delete_tree("")
         run.bundle.leave_index()
@@ -218,8 +256,10 @@ def _check_machines_again(run: Run, spec: RunSpec, done: Collection[str]) -> Non
     if not run.is_here():
         raise InputError(
             f"the run is on {run.bundle.cluster().address or 'another cluster'}, which does not answer here",
-            allowed="a resume from where its cluster can be asked", todo="set KUBECONFIG, or its context", where=run.id,
-        )  # fmt: skip
+            allowed="a resume from where its cluster can be asked",
+            todo="set KUBECONFIG, or its context",
+            where=run.id,
+        )
     job, datasets = wire.from_json(spec.job.raw), wire.from_json(spec.datasets)
     resolved = Resolved(job, spec.cluster_name, cluster, datasets, find_project(), run.bundle.root)
     left = plan.Plan.from_json(spec.plan.raw).without(done)
@@ -234,11 +274,14 @@ def _check_resumable(run: Run, view: View, until: Mapping[str, Any] | None) -> N
         if until and trainings:
             return
         raise InputError(
-            "the run has succeeded", allowed="a run that failed, was cancelled or was lost",
+            "the run has succeeded",
+            allowed="a run that failed, was cancelled or was lost",
             todo="to train on from its last checkpoint say how far, by the config field that tells it: "
             f"runner resume {run.id} --until epochs=20; or begin another run from it: runner submit JOB --from {run.id}"
-            if trainings else "submit the job again: what exists is found", where=run.id,
-        )  # fmt: skip
+            if trainings
+            else "submit the job again: what exists is found",
+            where=run.id,
+        )
     if view.state not in (RunState.FAILED, RunState.CANCELLED):
         raise InputError(
             f"the run is {view.state}", allowed="a run that has ended", todo="cancel it first", where=run.id
@@ -251,13 +294,17 @@ def _further(run: Run, until: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in until.items():
         if name not in values:
             raise InputError(
-                f"until {name}={value}", allowed=listed(values),
-                todo=suggest(name, values) or "name the config field that says how far the training goes", where=run.id,
-            )  # fmt: skip
+                f"until {name}={value}",
+                allowed=listed(values),
+                todo=suggest(name, values) or "name the config field that says how far the training goes",
+                where=run.id,
+            )
         with contextlib.suppress(TypeError, ValueError):
             if float(value) <= float(values[name]):
                 raise InputError(
-                    f"until {name}={value}", allowed=f"more than {values[name]}: so far the run was to go",
-                    todo="give a larger value", where=run.id,
-                )  # fmt: skip
+                    f"until {name}={value}",
+                    allowed=f"more than {values[name]}: so far the run was to go",
+                    todo="give a larger value",
+                    where=run.id,
+                )
     return {f"config.{name}": value for name, value in until.items()}

@@ -32,11 +32,10 @@ from runner.plan.project import Project
 from runner.plan.resolve import Resolved
 from runner.process.code_root import arranged
 from runner.record.run_spec import RunSpec
+from runner.spec import Job, Prep, Train, wire
 from runner.spec import changes as spec_changes
-from runner.spec import wire
 from runner.spec.config import config_from_json
-from runner.spec.job import Job, Prep, Train
-from runner.store.store import Store
+from runner.store import Store
 from runner.values import records
 from runner.values.tagged import TAG
 
@@ -108,9 +107,13 @@ def ask(question: Question) -> Revision:
         # -P: a module of the project that is called like one of the standard library must not stand before that
         words = [sys.executable, "-P", "-m", _PROGRAM, folder]
         done = subprocess.run(
-            words, capture_output=True, text=True, check=False, cwd=question.project.root,
+            words,
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=question.project.root,
             env=optimized.environment(os.environ, question.spec.optimized),
-        )  # fmt: skip
+        )
         answer = Path(folder) / "answer"
         if not answer.exists():
             raise RunFailed(f"the code could not be loaded: {(done.stderr or done.stdout).strip()[-2000:]}")
@@ -193,9 +196,11 @@ def _from_file(question: Question, before: Job) -> tuple[Resolved, dict[str, str
     name, cluster = question.spec.cluster_name, wire.from_json(question.spec.cluster.raw)
     if job.name != before.name:
         raise InputError(
-            f"the job is called '{job.name}' now", allowed=f"'{before.name}', as when the run was submitted",
-            todo="name it so, or submit it as a run of its own with --from", where=question.code,
-        )  # fmt: skip
+            f"the job is called '{job.name}' now",
+            allowed=f"'{before.name}', as when the run was submitted",
+            todo="name it so, or submit it as a run of its own with --from",
+            where=question.code,
+        )
     resolved = resolve.resolve(dataclasses.replace(job, cluster=cluster), question.project, question.store)
     job = dataclasses.replace(resolved.job, cluster=before.cluster)
     return dataclasses.replace(resolved, job=job, cluster_name=name), dict.fromkeys(kept, SUBMITTED)
@@ -210,16 +215,18 @@ def _changes(question: Question, job: Job) -> dict[str, Any]:
                 f"{spec_changes.said(name, changes[name])}: the run goes on where it was, on "
                 f"'{question.spec.cluster_name}'",
                 allowed="fields of the config and of stages",
-                todo="submit the job there, and begin from this run with --from", where="resume",
-            )  # fmt: skip
+                todo="submit the job there, and begin from this run with --from",
+                where="resume",
+            )
     if question.workers is not None:
         trains = [stage.name for stage in job.stages if isinstance(stage, Train) and stage.name not in question.done]
         if len(trains) != 1:
             which = f" ({listed(trains)})" if trains else ""
             raise InputError(
                 f"workers={question.workers} for {len(trains)} training stages{which}",
-                allowed="a run that has one training stage to do", todo="say --set STAGE.workers=N",
-            )  # fmt: skip
+                allowed="a run that has one training stage to do",
+                todo="say --set STAGE.workers=N",
+            )
         changes[f"{trains[0]}.workers"] = question.workers
     return changes
 
@@ -237,9 +244,11 @@ def _check_fields(question: Question, config: Any) -> None:
     for name in question.dropped:
         if name not in lost:
             raise InputError(
-                f"drop {name}", allowed=f"a field that the run has and the code has no more: {listed(lost)}",
-                todo=suggest(name, lost) or "leave it out", where=question.code,
-            )  # fmt: skip
+                f"drop {name}",
+                allowed=f"a field that the run has and the code has no more: {listed(lost)}",
+                todo=suggest(name, lost) or "leave it out",
+                where=question.code,
+            )
     gone = [(path, raw) for path, raw in every if path not in question.dropped]
     if not gone:
         return
@@ -273,15 +282,17 @@ def _check_stages(question: Question, before: Job, now: Job) -> None:
             allowed=listed(f"{kind} {name}" for name, kind in was.items()),
             todo=f"name {listed(sorted(shown))} as when the run was submitted, or submit it as a run of its own",
             where=question.code,
-        )  # fmt: skip
+        )
     for stage in now.stages:
         used = (stage.uses or ()) if isinstance(stage, Prep) and stage.name in question.done else ()
         changed = [name for name in question.changes if name.removeprefix("config.").partition(".")[0] in used]
         if changed:
             raise InputError(
-                f"stage '{stage.name}' is done, and depends on '{changed[0]}'", allowed="fields that it does not use",
-                todo="submit the job again with that value: what does not depend on it is found", where="resume",
-            )  # fmt: skip
+                f"stage '{stage.name}' is done, and depends on '{changed[0]}'",
+                allowed="fields that it does not use",
+                todo="submit the job again with that value: what does not depend on it is found",
+                where="resume",
+            )
 
 
 # -- the answer ------------------------------------------------------------------------------------------------------
@@ -294,9 +305,10 @@ def _spec(question: Question, resolved: Resolved) -> RunSpec:
     if tuple(map(tuple, legs)) != question.spec.legs:
         raise InputError(
             f"the stages would share machines in another way: {listed(map('+'.join, legs))}",
-            allowed=listed(map("+".join, question.spec.legs)), todo="leave the groups (on=) as they were",
+            allowed=listed(map("+".join, question.spec.legs)),
+            todo="leave the groups (on=) as they were",
             where=question.code,
-        )  # fmt: skip
+        )
     return question.spec.but(
         job=wire.to_json(resolved.job, root),
         datasets=wire.to_json(resolved.datasets, root),

@@ -14,18 +14,16 @@ from runner.backends.base import ClientSide
 from runner.backends.registry import client_side
 from runner.client.patience import Patience
 from runner.errors import ApiError, Cause, Fenced, InputError, RunFailed, StoreError, listed, suggest
-from runner.record import kept
+from runner.record import Bundle, RunState, View, fold, kept
 from runner.record import why as log_why
-from runner.record.bundle import Bundle
 from runner.record.entries import CancelAsked, Reaping
 from runner.record.failures import failed
-from runner.record.history import RunState, View, as_lost, end_of_lost, fold, unchanged
+from runner.record.history import as_lost, end_of_lost, unchanged
 from runner.record.kept import Checkpoint
 from runner.record.reading import Line, Tail
 from runner.record.reasons import Reason
 from runner.record.receipt import end_run
-from runner.store.log import Entry
-from runner.store.store import LOCAL, Store
+from runner.store import LOCAL, Entry, Store
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -95,9 +93,14 @@ class Run:
         return self.bundle.known_spec().to_json()
 
     def logs(
-        self, stage: str | None = None, rank: int | None = None, follow: bool = False, *, tail: int | None = None,
+        self,
+        stage: str | None = None,
+        rank: int | None = None,
+        follow: bool = False,
+        *,
+        tail: int | None = None,
         since: float | None = None,
-    ) -> Iterator[str]:  # fmt: skip
+    ) -> Iterator[str]:
         """The lines that the run's processes printed, in the order of time; of a progress bar what stood there last.
 
         Args:
@@ -114,9 +117,14 @@ class Run:
             yield line.text if rank is not None else f"{line.label} | {line.text}"
 
     def log_lines(
-        self, stage: str | None = None, rank: int | None = None, follow: bool = False, *, tail: int | None = None,
+        self,
+        stage: str | None = None,
+        rank: int | None = None,
+        follow: bool = False,
+        *,
+        tail: int | None = None,
         since: float | None = None,
-    ) -> Iterator[Line]:  # fmt: skip
+    ) -> Iterator[Line]:
         """As `logs`, with when and by whom each line was printed."""
         self._check_stage(stage)
         self._check_rank(stage, rank)
@@ -301,8 +309,10 @@ class Run:
         if not address or self._machines.is_here():
             raise InputError(
                 f"the run {self.id} is {view.state}, and what it runs on can be asked",
-                allowed="a run on a Kubernetes that is gone", todo="cancel it without --gone", where=self.id,
-            )  # fmt: skip
+                allowed="a run on a Kubernetes that is gone",
+                todo="cancel it without --gone",
+                where=self.id,
+            )
         words = f"{by} says that its cluster {address} is gone"
         end_run(self.bundle, RunState.CANCELLED, failed(RunFailed, words, Cause.CANCELLED), {"unknown": words})
         return fold(self.bundle.log.read())
@@ -359,9 +369,11 @@ class Run:
             return
         what = f"stage '{stage}'" if stage is not None else "the run"
         raise InputError(
-            f"no rank {rank} in {what}", allowed=f"0 to {ranks - 1}" if ranks else "no rank: only trainings have them",
-            todo="give one of them" if ranks else "leave out --rank", where=self.id,
-        )  # fmt: skip
+            f"no rank {rank} in {what}",
+            allowed=f"0 to {ranks - 1}" if ranks else "no rank: only trainings have them",
+            todo="give one of them" if ranks else "leave out --rank",
+            where=self.id,
+        )
 
     def _check_stage(self, stage: str | None) -> None:
         known = list(self.view().stages)

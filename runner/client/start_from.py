@@ -9,7 +9,7 @@ from runner.errors import InputError, listed
 from runner.plan.resolve import Resolved
 from runner.record import kept
 from runner.record.finding import find_run
-from runner.spec.job import Train
+from runner.spec import Train
 
 
 def beginning(resolved: Resolved, start_from: str, start_with: str) -> dict[str, Any]:
@@ -27,17 +27,21 @@ def beginning(resolved: Resolved, start_from: str, start_with: str) -> dict[str,
     there = list(dict.fromkeys(each.stage for each in found))
     if not there:
         raise InputError(
-            f"the run {run.id} has no checkpoints", allowed="a run whose training has published one",
-            todo="see `runner checkpoints` of another run", where="start_from",
-        )  # fmt: skip
+            f"the run {run.id} has no checkpoints",
+            allowed="a run whose training has published one",
+            todo="see `runner checkpoints` of another run",
+            where="start_from",
+        )
     pairs = {stage: stage for stage in trainings if stage in there}
     if not pairs and len(there) == len(trainings) == 1:
         pairs = {trainings[0]: there[0]}
     if not pairs:
         raise InputError(
-            f"the run {run.id} has checkpoints of {listed(there)}", allowed=f"a stage of this job: {listed(trainings)}",
-            todo="name the training stage so, or begin from another run", where="start_from",
-        )  # fmt: skip
+            f"the run {run.id} has checkpoints of {listed(there)}",
+            allowed=f"a stage of this job: {listed(trainings)}",
+            todo="name the training stage so, or begin from another run",
+            where="start_from",
+        )
     stages = {}
     for stage, other in pairs.items():
         chosen = kept.choose([each for each in found if each.stage == other], which or "last", run.id)

@@ -17,18 +17,25 @@ from runner.code import isolation
 from runner.errors import ApiError, InputError
 from runner.plan.resolve import Resolved
 from runner.process import interrupts
+from runner.record import RunState, fold
 from runner.record.failures import Failure
-from runner.record.history import RunState, fold
 from runner.record.receipt import end_run
-from runner.spec.job import Cluster, Job
+from runner.spec import Cluster, Job
 from runner.untrusted import switches
 
 
 def submit(
-    job: Job | str | Path, *, cluster: str | Cluster | None = None, store: str | None = None, inline: bool = False,
-    changes: Mapping[str, Any] | None = None, force: bool | str | Collection[str] = False,
-    start_from: str | None = None, start_with: str = "weights", **config: Any,
-) -> Run:  # fmt: skip
+    job: Job | str | Path,
+    *,
+    cluster: str | Cluster | None = None,
+    store: str | None = None,
+    inline: bool = False,
+    changes: Mapping[str, Any] | None = None,
+    force: bool | str | Collection[str] = False,
+    start_from: str | None = None,
+    start_with: str = "weights",
+    **config: Any,
+) -> Run:
     """Check a job, write its bundle and start its run; returns at once (inline: when it has ended).
 
     Args:

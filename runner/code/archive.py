@@ -24,8 +24,8 @@ from runner.code.references import FunctionRef
 from runner.errors import ProjectError
 from runner.process.code_root import FILES_NOTE, FOLDERS_NOTE, OUTSIDE
 from runner.process.package import NAME, PACKAGE
+from runner.store import Store
 from runner.store.credentials import is_file_of_secrets
-from runner.store.store import Store
 from runner.untrusted.shapes import broken
 
 
@@ -50,9 +50,13 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
 def pack(
-    project: ProjectFolder, entry_files: Iterable[Path], store: Store | None = None,
-    functions: Iterable[FunctionRef] = (), *, remote: bool = False,
-) -> bytes:  # fmt: skip
+    project: ProjectFolder,
+    entry_files: Iterable[Path],
+    store: Store | None = None,
+    functions: Iterable[FunctionRef] = (),
+    *,
+    remote: bool = False,
+) -> bytes:
     """The zip's bytes: ``project/...`` and ``runner/...``; the same files give the same bytes.
 
     Whatever of the project's modules has been imported, or is imported by the entry files, is there, also if git

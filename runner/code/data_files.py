@@ -101,9 +101,10 @@ class Tree:
         seen = 0
         for folder, folders, names in os.walk(self.root):
             folders[:] = sorted(
-                f for f in folders
+                f
+                for f in folders
                 if f not in SKIPPED and not f.startswith(".") and not self._is_stores(os.path.join(folder, f))
-            )  # fmt: skip
+            )
             seen += len(names)
             if seen > MOST_FILES:
                 return None

@@ -35,8 +35,9 @@ def refuse_edited(function: Any, module: ModuleType, where: str) -> None:
         raise SpecError(
             f"{file} was edited since this process imported '{function.__qualname__}' from it",
             allowed="functions that are what their file says, since workers import the file",
-            todo="import it again (in a notebook: restart the kernel, or give the path of the job's file)", where=where,
-        )  # fmt: skip
+            todo="import it again (in a notebook: restart the kernel, or give the path of the job's file)",
+            where=where,
+        )
 
 
 def _codes(code: CodeType) -> Iterator[CodeType]:

@@ -71,9 +71,13 @@ def identify(functions: Sequence[Any], root: Path | None = None, config: Any = N
     packages = frozenset(reached.packages - {"runner"} - sys.stdlib_module_names)
     modules = frozenset(_label(path, reached.finder) for path in reached.files)
     return Identity(
-        parts, modules, frozenset(reached.mentions()), packages, frozenset(reached.looked_for()),
+        parts,
+        modules,
+        frozenset(reached.mentions()),
+        packages,
+        frozenset(reached.looked_for()),
         frozenset(reached.variables()),
-    )  # fmt: skip
+    )
 
 
 def code_hash(function: Any, root: Path | None = None) -> str:

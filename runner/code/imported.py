@@ -53,8 +53,9 @@ def refuse_shadowed(files: Iterable[Path], root: Path) -> None:
                 raise ProjectError(
                     f"{inside} imports '{name}', and there is a {hidden.relative_to(root)} in the project",
                     allowed="modules that are not called like one of the standard library",
-                    todo=f"rename {hidden.relative_to(root)}", where=f"project {root}",
-                )  # fmt: skip
+                    todo=f"rename {hidden.relative_to(root)}",
+                    where=f"project {root}",
+                )
 
 
 def _module_file(name: str, folders: list[Path]) -> Path | None:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from runner.code.modules import inside_of
 from runner.process.package import PACKAGE
+from runner.store import Store
 from runner.store.keys import is_own
-from runner.store.store import Store
 
 #: Names of folders without sources, unless they are packages.
 _SKIPPED = {"__pycache__", "node_modules", "venv", "build", "dist"}

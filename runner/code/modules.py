@@ -82,9 +82,11 @@ def load_module(name: str, file: str | None) -> ModuleType:
     module = _importing(wanted, lambda: importlib.import_module(name))
     if os.path.abspath(module.__file__ or "") != str(wanted):
         raise ProjectError(
-            f"'{name}' was imported from {module.__file__}, not from {file}", allowed="one module of a name",
-            todo="rename one of the two", where=str(root),
-        )  # fmt: skip
+            f"'{name}' was imported from {module.__file__}, not from {file}",
+            allowed="one module of a name",
+            todo="rename one of the two",
+            where=str(root),
+        )
     return module
 
 

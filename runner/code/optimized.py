@@ -67,8 +67,9 @@ def refuse(environment: Mapping[str, str], where: str) -> None:
         raise SpecError(
             f"{VARIABLE}={environment[VARIABLE]!r}",
             allowed="an environment without it: pods are started as the process that submits",
-            todo="remove it, and submit with `python -O -m runner submit`", where=where,
-        )  # fmt: skip
+            todo="remove it, and submit with `python -O -m runner submit`",
+            where=where,
+        )
 
 
 def _said(level: int) -> str:

@@ -48,10 +48,18 @@ def lock(requirements: Sequence[str]) -> str:
         constraints.write_text("".join(f"{name}=={version}\n" for name, version in kept.items()))
         excludes.write_text("".join(f"{name}\n" for name in {*BROUGHT, *installed} - kept.keys()))
         done = _uv(
-            "compile", "-", "--universal", "--generate-hashes", "--no-header", "--no-annotate", "--quiet",
+            "compile",
+            "-",
+            "--universal",
+            "--generate-hashes",
+            "--no-header",
+            "--no-annotate",
+            "--quiet",
             f"--python-version={sys.version_info.major}.{sys.version_info.minor}",
-            f"--constraint={constraints}", f"--excludes={excludes}", stdin="\n".join(requirements),
-        )  # fmt: skip
+            f"--constraint={constraints}",
+            f"--excludes={excludes}",
+            stdin="\n".join(requirements),
+        )
     if done.returncode != 0:
         raise PlanError(
             f"packages={list(requirements)}: {_words(done.stderr)}",
@@ -149,9 +157,15 @@ def _install(body: str, folder: Path) -> None:
     beside = Path(tempfile.mkdtemp(dir=folder.parent))
     try:
         done = _uv(
-            "install", "--requirement=-", "--require-hashes", "--no-deps", "--quiet", f"--target={beside}",
-            f"--python={sys.executable}", stdin=body,
-        )  # fmt: skip
+            "install",
+            "--requirement=-",
+            "--require-hashes",
+            "--no-deps",
+            "--quiet",
+            f"--target={beside}",
+            f"--python={sys.executable}",
+            stdin=body,
+        )
         if done.returncode != 0:
             raise RunFailed(f"the job's packages cannot be installed on {os.uname().nodename}: {_words(done.stderr)}")
         beside.chmod(0o755)
@@ -168,9 +182,13 @@ def _uv(command: str, *arguments: str, stdin: str) -> subprocess.CompletedProces
     extras.need("packages", "a job that brings packages")
     environment = {**os.environ, "UV_CACHE_DIR": os.environ.get("UV_CACHE_DIR", str(_root() / "uv"))}
     return subprocess.run(
-        [sys.executable, "-m", "uv", "pip", command, *arguments], input=stdin, env=environment, capture_output=True,
-        text=True, check=False,
-    )  # fmt: skip
+        [sys.executable, "-m", "uv", "pip", command, *arguments],
+        input=stdin,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 def _root() -> Path:

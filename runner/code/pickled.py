@@ -47,16 +47,18 @@ def dump(value: Any, where: str) -> str:
         raise SpecError(
             f"it uses {name}, a {type(held).__name__}, which cannot travel to workers: {error}",
             allowed="functions, classes and values that can be pickled",
-            todo=f"make {name} inside the function", where=where,
-        ) from error  # fmt: skip
+            todo=f"make {name} inside the function",
+            where=where,
+        ) from error
     if len(data) > LARGEST_BYTES:
         sizes = {name: len(cloudpickle.dumps(part)) for name, part in _uses(value)}
         largest = max(sizes, key=lambda name: sizes[name], default="it")
         raise SpecError(
             f"with what it uses it takes {len(data) / 2**20:.0f} MiB; the largest is {largest}",
             allowed=f"{LARGEST_BYTES >> 20} MiB of values that travel with a function",
-            todo="give data as a Dataset, or read it inside the function", where=where,
-        )  # fmt: skip
+            todo="give data as a Dataset, or read it inside the function",
+            where=where,
+        )
     return base64.b64encode(data).decode()
 
 

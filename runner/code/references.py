@@ -82,9 +82,10 @@ def _load(ref: FunctionRef) -> Any:
         return functools.reduce(getattr, ref.name.split("."), module)
     except AttributeError as error:
         raise ProjectError(
-            f"{ref}: {error}", allowed="a name that the module has when it is imported",
+            f"{ref}: {error}",
+            allowed="a name that the module has when it is imported",
             todo="define it at the top level of the file, outside of `if __name__ == ...`",
-        ) from error  # fmt: skip
+        ) from error
 
 
 def _module(ref: FunctionRef) -> ModuleType:
@@ -186,9 +187,11 @@ def _nameless(function: Any, where: str) -> SpecError:
     else:
         found = f"{function!r}{told} is not what any name at the top level stands for"
     return SpecError(
-        found, allowed=_ALLOWED, todo="give it a name of its own at the top level of the file, so that workers find it",
+        found,
+        allowed=_ALLOWED,
+        todo="give it a name of its own at the top level of the file, so that workers find it",
         where=where,
-    )  # fmt: skip
+    )
 
 
 def _by_file(module: ModuleType, name: str, root: Path, where: str) -> FunctionRef:
@@ -199,9 +202,11 @@ def _by_file(module: ModuleType, name: str, root: Path, where: str) -> FunctionR
     if inside is None or is_installed(root / inside):
         if is_main:
             raise SpecError(
-                f"the script {file} is not in the project {root}", allowed="a script of the project",
-                todo="move the script there, or its functions into a module", where=where,
-            )  # fmt: skip
+                f"the script {file} is not in the project {root}",
+                allowed="a script of the project",
+                todo="move the script there, or its functions into a module",
+                where=where,
+            )
         return FunctionRef(name, module=module.__name__)
     if not is_main:
         return FunctionRef(name, file=inside.as_posix(), module=module.__name__)
@@ -209,8 +214,9 @@ def _by_file(module: ModuleType, name: str, root: Path, where: str) -> FunctionR
         raise SpecError(
             f"'{name}' is defined below the guard of {file}, or while the script runs",
             allowed="what the script defines when it is imported, as workers do it",
-            todo="move it above `if __name__ == ...`", where=where,
-        )  # fmt: skip
+            todo="move it above `if __name__ == ...`",
+            where=where,
+        )
     spec = getattr(module, "__spec__", None)
     return FunctionRef(name, file=inside.as_posix(), module=MAIN, main=spec.name if spec is not None else None)
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from runner.backends.base import DriverState
 from runner.errors import StageTimeout, WorkerLost
+from runner.record import RunState, StageView, View
 from runner.record.failures import Failure, failed, is_a
-from runner.record.history import EVICTED, LOST, RunState, StageView, View
+from runner.record.history import EVICTED, LOST
 
 #: Seconds that a driver may take to exit after it recorded its leg's end.
 EXIT_GRACE_S = 10.0

@@ -20,17 +20,17 @@ from runner.control.decide import Action, End, Leave, Observation, Prepare, Star
 from runner.errors import Fenced, RunnerError, internal
 from runner.process.private import argument_of
 from runner.process.wakeup import Wakeup
-from runner.record.bundle import Bundle
+from runner.record import Bundle, RunState, View, fold
 from runner.record.endings import Ending
 from runner.record.entries import AttemptBegan, CancelAsked, Failing, Prepared, SupervisorBegan, SupervisorFailed
 from runner.record.failures import Failure
-from runner.record.history import RunState, View, fold, unchanged
+from runner.record.history import unchanged
 from runner.record.index import LIVE, Doing
 from runner.record.receipt import end_run
 from runner.record.shipping import Shipper
+from runner.store import Store
 from runner.store.events import Event
 from runner.store.retry import PATIENCE_S, Retry
-from runner.store.store import Store
 from runner.untrusted import logger
 from runner.worker import processes
 

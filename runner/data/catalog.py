@@ -23,9 +23,8 @@ from typing import TYPE_CHECKING, Any
 
 from runner.data.versions import VERSIONS, History, Version, VersionMade, VersionsRemoved, VersionsRestored
 from runner.errors import UNREADABLE, DataError, listed, suggest
+from runner.store import LOCAL, Log, Store
 from runner.store.events import Event
-from runner.store.log import Log
-from runner.store.store import LOCAL, Store
 from runner.untrusted.names import DATASET, FOLDER, VERSION
 from runner.untrusted.skipped import readable
 
@@ -103,9 +102,11 @@ class Catalog:
         except FileNotFoundError:
             known = [version.data.id for version in self.versions(name)]
             raise DataError(
-                f"the dataset '{name}' has no version {id}", allowed=listed(known[-5:]),
-                todo=suggest(name, self.names()) or "make it again", where=f"store {self.store.url}",
-            ) from None  # fmt: skip
+                f"the dataset '{name}' has no version {id}",
+                allowed=listed(known[-5:]),
+                todo=suggest(name, self.names()) or "make it again",
+                where=f"store {self.store.url}",
+            ) from None
         return dataclasses.replace(stored, base=self.data_url(name, stored.base), options=self.store.options)
 
     def data_url(self, name: str, folder: str) -> str:

@@ -18,7 +18,7 @@ from typing import Any
 from runner.code.dependencies import Present, variant
 from runner.data.catalog import data_key, manifest_key
 from runner.data.record_shapes import RESULT_RECORD, TASK_RECORD
-from runner.store.store import Store
+from runner.store import Store
 from runner.untrusted import shapes
 from runner.untrusted.names import RECORD, RESULT, TASK
 from runner.untrusted.skipped import readable

@@ -7,7 +7,7 @@ import json
 
 from runner.data.files.listing import infer_format, list_files
 from runner.data.manifest import Manifest, from_files
-from runner.spec.job import Dataset
+from runner.spec import Dataset
 
 #: Lines of data up to this size are read once at submission: the plan can tell rows, and every type is certain. Of
 #: larger data the start of each unit is looked at.

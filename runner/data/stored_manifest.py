@@ -25,10 +25,14 @@ _COUNTS = {"index": 0, "rows": UNCOUNTED, "bytes": 0, "start": 0, "length": 0}  
 UNIT = pa.struct([(name, pa.int64()) for name in _COUNTS])
 TABLE = pa.schema(
     [
-        ("path", pa.string()), ("size", pa.int64()), ("etag", pa.string()), ("format", pa.string()),
-        ("partitions", pa.string()), ("units", pa.list_(UNIT)),
+        ("path", pa.string()),
+        ("size", pa.int64()),
+        ("etag", pa.string()),
+        ("format", pa.string()),
+        ("partitions", pa.string()),
+        ("units", pa.list_(UNIT)),
     ]
-)  # fmt: skip
+)
 #: Bytes of the table, where that is more than so many times its bytes in the file: numbers in a row compress well.
 _MOST_BYTES, _RATIO = 64 << 20, 200
 _MOST_ROWS = 1 << 53

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated
 
+from runner.store import Entry, Log
 from runner.store.events import Event, kinds_of
-from runner.store.log import Entry, Log
 from runner.untrusted import shapes
 from runner.untrusted.names import FOLDER, RESULT, RUN_ID, VERSION
 from runner.untrusted.shapes import moment, named, number, whole

@@ -23,7 +23,7 @@ from runner.driver import stages
 from runner.driver.engines.skip import SkipEngine
 from runner.errors import Fenced, StoreError, WorkerLost
 from runner.process.private import argument_of
-from runner.record.bundle import Bundle
+from runner.record import Bundle, fold
 from runner.record.code import unpack
 from runner.record.entries import (
     AttemptBegan,
@@ -39,12 +39,11 @@ from runner.record.entries import (
     StageStarted,
 )
 from runner.record.failures import Failure, failed
-from runner.record.history import fence, fold
+from runner.record.history import fence
 from runner.record.shipping import Shipper
-from runner.spec.job import Stage
-from runner.store.log import Entry
+from runner.spec import Stage
+from runner.store import Entry, Store
 from runner.store.retry import PATIENCE_S
-from runner.store.store import Store
 from runner.untrusted import logger, switches
 from runner.worker import processes
 from runner.worker.scope import Scope

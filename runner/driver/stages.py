@@ -8,10 +8,9 @@ from typing import Any, Protocol
 
 from runner.backends.registry import kind_of_run
 from runner.code import extras
-from runner.record.bundle import Bundle
+from runner.record import Bundle
 from runner.record.entries import DatasetMade
-from runner.spec import wire
-from runner.spec.job import Dataset, Prep, Stage, Train
+from runner.spec import Dataset, Prep, Stage, Train, wire
 from runner.train.gang.base import Gang
 from runner.worker.pool.base import Pool
 from runner.worker.pool.lazy import LazyPool

@@ -172,9 +172,13 @@ class Kube:
             raise
 
     def delete(
-        self, what: Resource, name: str, propagation: str = "Background", grace_s: int | None = None,
+        self,
+        what: Resource,
+        name: str,
+        propagation: str = "Background",
+        grace_s: int | None = None,
         uid: str | None = None,
-    ) -> bool:  # fmt: skip
+    ) -> bool:
         """Ask for an object's end. Returns False if it is absent.
 
         Args:
@@ -244,9 +248,13 @@ class Kube:
     # -- requests ------------------------------------------------------------------------------------------------
 
     def request(
-        self, method: str, path: str, body: Any = None, query: Mapping[str, str] | None = None,
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        query: Mapping[str, str] | None = None,
         content_type: str | None = None,
-    ) -> dict[str, Any]:  # fmt: skip
+    ) -> dict[str, Any]:
         """One request, and the JSON that came back.
 
         Raises:
@@ -256,9 +264,15 @@ class Kube:
         return dict(json.loads(response.data)) if response.data else {}
 
     def _send(
-        self, method: str, path: str, body: Any, query: Mapping[str, str] | None, content_type: str | None,
-        timeout_s: float, stream: bool = False,
-    ) -> Any:  # fmt: skip
+        self,
+        method: str,
+        path: str,
+        body: Any,
+        query: Mapping[str, str] | None,
+        content_type: str | None,
+        timeout_s: float,
+        stream: bool = False,
+    ) -> Any:
         headers = {"Accept": "application/json", "User-Agent": "lake-runner", **self._headers}
         if not stream:
             headers["Accept-Encoding"] = "gzip"
@@ -273,9 +287,14 @@ class Kube:
         def once() -> Any:
             try:
                 response = self._pool.request(
-                    method, url, headers=headers, body=data, timeout=timeout_s, preload_content=not stream,
+                    method,
+                    url,
+                    headers=headers,
+                    body=data,
+                    timeout=timeout_s,
+                    preload_content=not stream,
                     retries=False,
-                )  # fmt: skip
+                )
             except Exception as error:
                 raise _unreachable(error, self._host) from error
             _log.debug("%s %s: %s", method, one_line(url), response.status)
@@ -303,9 +322,11 @@ def _configuration(context: str | None) -> Any:
             config.load_kube_config(config_file=file, context=context, client_configuration=configuration)
     except (config.ConfigException, OSError) as error:
         raise InputError(
-            f"no Kubernetes to speak to: {' '.join(str(error).split())}", allowed="a kubeconfig with that context",
-            todo="set KUBECONFIG, or the cluster's `context`", where="kubeconfig",
-        ) from None  # fmt: skip
+            f"no Kubernetes to speak to: {' '.join(str(error).split())}",
+            allowed="a kubeconfig with that context",
+            todo="set KUBECONFIG, or the cluster's `context`",
+            where="kubeconfig",
+        ) from None
     return configuration
 
 

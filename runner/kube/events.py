@@ -9,7 +9,7 @@ from typing import Any
 from runner.errors import StoreError
 from runner.kube import client
 from runner.kube.client import Kube, KubeError
-from runner.record.bundle import Bundle
+from runner.record import Bundle
 from runner.untrusted.shapes import loads
 from runner.untrusted.visible import one_line
 

@@ -15,11 +15,10 @@ from urllib.parse import urlsplit
 from runner.errors import StoreError
 from runner.kube import client, names, pods
 from runner.kube.client import Kube, KubeError
-from runner.record.bundle import Bundle
+from runner.record import Bundle, fold
 from runner.record.entries import GivenUp
-from runner.record.history import fold
 from runner.record.index import Index
-from runner.store.store import Store
+from runner.store import Store
 from runner.untrusted.names import RUN_ID
 
 _KINDS = ((client.JOBS, "Job"), (client.RAY_JOBS, "RayJob"), (client.RAY_CLUSTERS, "RayCluster"), (client.PODS, "pod"))

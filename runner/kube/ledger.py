@@ -9,7 +9,8 @@ from typing import Any
 
 from runner.errors import Cause
 from runner.kube import pods
-from runner.record.bundle import WORDS_BYTES, Bundle
+from runner.record import Bundle
+from runner.record.bundle import WORDS_BYTES
 from runner.record.endings import Ending
 from runner.untrusted.shapes import count, mapping, maybe, moment, read, tuple_of
 from runner.untrusted.skipped import readable

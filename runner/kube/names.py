@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-RUN, JOB, LEG, ATTEMPT, ROLE = (
-    f"lake-runner/{word}" for word in ("run", "job", "leg", "attempt", "role")
-)  # fmt: skip
+RUN, JOB, LEG, ATTEMPT, ROLE = (f"lake-runner/{word}" for word in ("run", "job", "leg", "attempt", "role"))
 STORE, BY = "lake-runner/store", "lake-runner/by"
 SUPERVISOR, HEAD, WORKER = "supervisor", "head", "worker"
 QUEUE, QUEUE_PRIORITY = "kueue.x-k8s.io/queue-name", "kueue.x-k8s.io/priority-class"

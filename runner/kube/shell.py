@@ -36,9 +36,17 @@ def _exec(kube: Kube, pod: str, container: str, command: Sequence[str], terminal
 
     try:
         return stream(
-            CoreV1Api(kube.fresh_api()).connect_get_namespaced_pod_exec, pod, kube.namespace, container=container,
-            command=list(command), stdin=True, stdout=True, stderr=not terminal, tty=terminal, _preload_content=False,
-        )  # fmt: skip
+            CoreV1Api(kube.fresh_api()).connect_get_namespaced_pod_exec,
+            pod,
+            kube.namespace,
+            container=container,
+            command=list(command),
+            stdin=True,
+            stdout=True,
+            stderr=not terminal,
+            tty=terminal,
+            _preload_content=False,
+        )
     except ApiException as error:
         words = " ".join(str(error.reason).split("-+-+-")[0].split())
         raise KubeError(error.status or 0, "", f"no shell in pod {pod}: {words}") from None

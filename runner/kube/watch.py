@@ -33,9 +33,14 @@ class Watched:
     """
 
     def __init__(
-        self, kube: Kube, what: Resource, labels: str, changed: Callable[[], None],
-        saw: Callable[[dict[str, Any]], None] | None = None, gone: Callable[[dict[str, Any]], None] | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        kube: Kube,
+        what: Resource,
+        labels: str,
+        changed: Callable[[], None],
+        saw: Callable[[dict[str, Any]], None] | None = None,
+        gone: Callable[[dict[str, Any]], None] | None = None,
+    ) -> None:
         self._kube, self._what, self._labels = kube, what, labels
         self._changed, self._saw, self._gone = changed, saw, gone
         self._objects: dict[str, dict[str, Any]] = {}

@@ -104,8 +104,9 @@ def refuse_unknown(part: Part, sums: str) -> None:
     if new:
         raise InputError(
             f"{part.name} {part.version} was compiled from {len(new)} modules without a known hash: {new[0]} ...",
-            allowed=f"modules of {SUMS.name}", todo="make lock-onebox, and look at what it changes",
-        )  # fmt: skip
+            allowed=f"modules of {SUMS.name}",
+            todo="make lock-onebox, and look at what it changes",
+        )
 
 
 def sums(parts: tuple[Part, ...]) -> str:

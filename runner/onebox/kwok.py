@@ -98,9 +98,11 @@ def simulator() -> Process:
         f"--server-address=127.0.0.1:{PORT}",
     )
     return Process(
-        "kwok", (str(build.program(versions.KWOK)), *flags),
-        ready=lambda: answers(f"http://127.0.0.1:{PORT}/healthz"), listens=(("127.0.0.1", PORT),),
-    )  # fmt: skip
+        "kwok",
+        (str(build.program(versions.KWOK)), *flags),
+        ready=lambda: answers(f"http://127.0.0.1:{PORT}/healthz"),
+        listens=(("127.0.0.1", PORT),),
+    )
 
 
 def _completing(stage: Path) -> Path:

@@ -19,7 +19,7 @@ from runner.onebox.places import (
     S3_URL,
     SERVICES,
     kubeconfig,
-)  # fmt: skip
+)
 from runner.onebox.processes import Process, answers, unverified
 
 
@@ -46,10 +46,11 @@ def etcd() -> Process:
         "key-file": key("etcd"),
     }
     return Process(
-        "etcd", (str(build.program(versions.ETCD)), *_flags(flags)),
+        "etcd",
+        (str(build.program(versions.ETCD)), *_flags(flags)),
         ready=lambda: answers("http://127.0.0.1:2381/health"),
         listens=(("127.0.0.1", 2379), ("127.0.0.1", 2380), ("127.0.0.1", 2381)),
-    )  # fmt: skip
+    )
 
 
 def apiserver() -> Process:
@@ -85,10 +86,11 @@ def apiserver() -> Process:
         "proxy-client-key-file": key("front-proxy"),
     }
     return Process(
-        "kube-apiserver", (str(build.program(versions.APISERVER)), *_flags(flags)),
+        "kube-apiserver",
+        (str(build.program(versions.APISERVER)), *_flags(flags)),
         ready=lambda: answers(f"{API}/readyz", ssl.create_default_context(cafile=str(certificate("ca")))),
         listens=((GATEWAY, 6443),),
-    )  # fmt: skip
+    )
 
 
 def controller_manager() -> Process:
@@ -106,9 +108,11 @@ def controller_manager() -> Process:
         "leader-elect": "false",
     }
     return Process(
-        "kube-controller-manager", (str(build.program(versions.CONTROLLER_MANAGER)), *_flags(flags)),
-        ready=lambda: answers("https://127.0.0.1:10257/healthz", unverified()), listens=(("127.0.0.1", 10257),),
-    )  # fmt: skip
+        "kube-controller-manager",
+        (str(build.program(versions.CONTROLLER_MANAGER)), *_flags(flags)),
+        ready=lambda: answers("https://127.0.0.1:10257/healthz", unverified()),
+        listens=(("127.0.0.1", 10257),),
+    )
 
 
 def scheduler() -> Process:
@@ -122,17 +126,20 @@ def scheduler() -> Process:
         "leader-elect": "false",
     }
     return Process(
-        "kube-scheduler", (str(build.program(versions.SCHEDULER)), *_flags(flags)),
-        ready=lambda: answers("https://127.0.0.1:10259/healthz", unverified()), listens=(("127.0.0.1", 10259),),
-    )  # fmt: skip
+        "kube-scheduler",
+        (str(build.program(versions.SCHEDULER)), *_flags(flags)),
+        ready=lambda: answers("https://127.0.0.1:10259/healthz", unverified()),
+        listens=(("127.0.0.1", 10259),),
+    )
 
 
 def containerd() -> Process:
     """The container runtime, apart from any other containerd of this machine."""
     return Process(
-        "containerd", (program("containerd"), "--config", str(configs.CONTAINERD_CONFIG)),
+        "containerd",
+        (program("containerd"), "--config", str(configs.CONTAINERD_CONFIG)),
         ready=images.containerd_answers,
-    )  # fmt: skip
+    )
 
 
 def kubelet() -> Process:
@@ -146,9 +153,11 @@ def kubelet() -> Process:
         "node-ip": GATEWAY,
     }
     return Process(
-        "kubelet", (str(build.program(versions.KUBELET)), *_flags(flags)),
-        ready=lambda: answers("http://127.0.0.1:10248/healthz"), listens=((GATEWAY, 10250), ("127.0.0.1", 10248)),
-    )  # fmt: skip
+        "kubelet",
+        (str(build.program(versions.KUBELET)), *_flags(flags)),
+        ready=lambda: answers("http://127.0.0.1:10248/healthz"),
+        listens=((GATEWAY, 10250), ("127.0.0.1", 10248)),
+    )
 
 
 def proxy() -> Process:
@@ -166,9 +175,11 @@ def proxy() -> Process:
         "metrics-bind-address": "127.0.0.1:10249",
     }
     return Process(
-        "kube-proxy", (str(build.program(versions.PROXY)), *_flags(flags)),
-        ready=lambda: answers("http://127.0.0.1:10256/healthz"), listens=(("127.0.0.1", 10256), ("127.0.0.1", 10249)),
-    )  # fmt: skip
+        "kube-proxy",
+        (str(build.program(versions.PROXY)), *_flags(flags)),
+        ready=lambda: answers("http://127.0.0.1:10256/healthz"),
+        listens=(("127.0.0.1", 10256), ("127.0.0.1", 10249)),
+    )
 
 
 def policies() -> Process:
@@ -177,17 +188,21 @@ def policies() -> Process:
         "kubeconfig": kubeconfig("policies"), "node": NODE, "queue": network.QUEUE, "listen": "127.0.0.1:10261",
     }  # fmt: skip
     return Process(
-        "kube-network-policies", (str(build.program(versions.POLICIES)), *_flags(flags)),
-        ready=lambda: answers("http://127.0.0.1:10261/healthz"), listens=(("127.0.0.1", 10261),),
-    )  # fmt: skip
+        "kube-network-policies",
+        (str(build.program(versions.POLICIES)), *_flags(flags)),
+        ready=lambda: answers("http://127.0.0.1:10261/healthz"),
+        listens=(("127.0.0.1", 10261),),
+    )
 
 
 def coredns() -> Process:
     """The names of services and pods."""
     return Process(
-        "coredns", (str(build.program(versions.COREDNS)), "-conf", str(configs.COREFILE)),
-        ready=lambda: answers("http://127.0.0.1:8181/ready"), listens=((GATEWAY, 53), ("127.0.0.1", 8181)),
-    )  # fmt: skip
+        "coredns",
+        (str(build.program(versions.COREDNS)), "-conf", str(configs.COREFILE)),
+        ready=lambda: answers("http://127.0.0.1:8181/ready"),
+        listens=((GATEWAY, 53), ("127.0.0.1", 8181)),
+    )
 
 
 def s3(access: str, secret: str) -> Process:
@@ -195,10 +210,12 @@ def s3(access: str, secret: str) -> Process:
     host, port = S3_URL.removeprefix("http://").split(":")
     data, meta = S3_DATA / "data", S3_DATA / "meta"
     return Process(
-        "s3", (str(build.program(versions.S3)), "--port", f"{host}:{port}", "posix", "--sidecar", str(meta), str(data)),
-        ready=lambda: answers(S3_URL, any_status=True), listens=((host, int(port)),),
+        "s3",
+        (str(build.program(versions.S3)), "--port", f"{host}:{port}", "posix", "--sidecar", str(meta), str(data)),
+        ready=lambda: answers(S3_URL, any_status=True),
+        listens=((host, int(port)),),
         environment={"ROOT_ACCESS_KEY": access, "ROOT_SECRET_KEY": secret},
-    )  # fmt: skip
+    )
 
 
 def recorded() -> list[str]:

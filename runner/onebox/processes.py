@@ -62,9 +62,14 @@ def start(process: Process) -> bool:
     environment = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": str(ROOT)}
     with process.log.open("ab") as log:
         child = subprocess.Popen(
-            process.argv, cwd="/", env={**environment, **process.environment}, start_new_session=True,
-            stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
-        )  # fmt: skip
+            process.argv,
+            cwd="/",
+            env={**environment, **process.environment},
+            start_new_session=True,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
     while command_line(child.pid) != list(process.argv) and child.poll() is None:
         time.sleep(0.001)  # the kernel shows a program's command line a moment after the program has begun
     record = PIDS / f"{process.name}.json"

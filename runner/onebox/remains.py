@@ -23,9 +23,14 @@ POD_LINKS = Path("/var/log/containers")
 DEVICE_PLUGINS = Path("/var/lib/kubelet/device-plugins")
 # Folders that programs make under these names whatever they are told; they go when nobody else uses them.
 SHARED = (
-    SHIM_SOCKETS, SHIM_SOCKETS.parent, PLUGIN_CACHE, PLUGIN_CACHE.parent, POD_LINKS, DEVICE_PLUGINS,
+    SHIM_SOCKETS,
+    SHIM_SOCKETS.parent,
+    PLUGIN_CACHE,
+    PLUGIN_CACHE.parent,
+    POD_LINKS,
+    DEVICE_PLUGINS,
     DEVICE_PLUGINS.parent,
-)  # fmt: skip
+)
 
 
 def remains() -> list[str]:

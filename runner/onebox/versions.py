@@ -54,10 +54,13 @@ def _kubernetes(name: str) -> Part:
     major, minor, _ = KUBERNETES.removeprefix("v").split(".")
     stamp = {"gitVersion": KUBERNETES, "gitMajor": major, "gitMinor": minor}
     return Part(
-        name, "k8s.io/kubernetes", KUBERNETES, f"cmd/{name}",
+        name,
+        "k8s.io/kubernetes",
+        KUBERNETES,
+        f"cmd/{name}",
         replace=tuple((f"k8s.io/{library}", _LIBRARIES) for library in _STAGING),
         stamp=tuple((f"k8s.io/component-base/version.{variable}", value) for variable, value in stamp.items()),
-    )  # fmt: skip
+    )
 
 
 ETCD = Part("etcd", "go.etcd.io/etcd/server/v3", "v3.6.16")
@@ -74,13 +77,15 @@ KUEUE = Part("kueue", "sigs.k8s.io/kueue", "v0.18.3", "cmd/kueue", data=("config
 # Its own program wants to run in a pod; ours is a frame around the same judge. The libraries of Kubernetes are those
 # that the rest has, so that they are compiled once.
 POLICIES = Part(
-    "kube-network-policies", "sigs.k8s.io/kube-network-policies", "v0.8.0",
+    "kube-network-policies",
+    "sigs.k8s.io/kube-network-policies",
+    "v0.8.0",
     replace=tuple(
         (f"k8s.io/{library}", _LIBRARIES)
         for library in ("api", "apimachinery", "client-go", "component-base", "component-helpers")
     ),
     source=Path(__file__).with_name("policies.go").read_text(),
-)  # fmt: skip
+)
 KWOK = Part("kwok", "sigs.k8s.io/kwok", "v0.8.0", "cmd/kwok", data=("kustomize/stage",))
 
 
@@ -111,6 +116,17 @@ func main() {
 PAUSE = Part("pause", "", "v1", source=_PAUSE)
 
 NEEDED = (
-    ETCD, APISERVER, CONTROLLER_MANAGER, SCHEDULER, KUBELET, PROXY, KUBECTL, KUBERAY, COREDNS, S3, PAUSE, POLICIES,
-)  # fmt: skip
+    ETCD,
+    APISERVER,
+    CONTROLLER_MANAGER,
+    SCHEDULER,
+    KUBELET,
+    PROXY,
+    KUBECTL,
+    KUBERAY,
+    COREDNS,
+    S3,
+    PAUSE,
+    POLICIES,
+)
 EVERYTHING = (*NEEDED, KUEUE, KWOK)

@@ -14,11 +14,11 @@ from runner.code.hashing import code_hash
 from runner.data.catalog import Catalog
 from runner.data.results import Results
 from runner.plan import graph, reasons
-from runner.plan.keys import make_key, result_key, settings_of, short_etags, stage_code, used_config  # fmt: skip
+from runner.plan.keys import make_key, result_key, settings_of, short_etags, stage_code, used_config
 from runner.plan.resolve import Resolved
+from runner.spec import Dataset, Prep
 from runner.spec.config import config_to_json, config_values
-from runner.spec.job import Dataset, Prep
-from runner.store.store import LOCAL
+from runner.store import LOCAL
 
 
 @dataclass(frozen=True)

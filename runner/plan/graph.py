@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from runner.errors import PlanError, listed, suggest
-from runner.spec.job import Dataset, Job, Prep, Stage, Train
+from runner.spec import Dataset, Job, Prep, Stage, Train
 
 
 def reads(stage: Stage) -> dict[str, str | Dataset]:
@@ -87,6 +87,7 @@ def _cycle_error(job: Job, waiting: list[Stage], writer: dict[str, Stage]) -> Pl
             break
     return PlanError(
         "the stages need each other's data: " + " needs ".join(path),
-        allowed="stages whose data flows one way", todo="break the cycle by renaming a sink or a source",
+        allowed="stages whose data flows one way",
+        todo="break the cycle by renaming a sink or a source",
         where=f"Job '{job.name}'",
-    )  # fmt: skip
+    )

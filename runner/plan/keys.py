@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.code.hashing import Identity, identify
-from runner.spec.job import Prep
+from runner.spec import Prep
 
 #: Part of every key: a change of what runner itself makes of the same code must not reuse older results.
 _VERSION = 2

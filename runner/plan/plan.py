@@ -13,7 +13,7 @@ from runner.plan import graph
 from runner.plan.facts import DataFacts, Facts
 from runner.plan.layout import Layout
 from runner.plan.resolve import Resolved
-from runner.spec.job import Group, Prep, Stage, Train
+from runner.spec import Group, Prep, Stage, Train
 
 
 @dataclass(frozen=True)
@@ -89,12 +89,15 @@ class Plan:
     def from_json(cls, raw: Mapping[str, Any]) -> Plan:
         """What `to_json` gave."""
         stages = tuple(
-            StagePlan(**{
-                **stage, "why": tuple(stage["why"]),
-                **{name: tuple(DataLine(**line) for line in stage[name]) for name in ("inputs", "outputs")},
-            })
+            StagePlan(
+                **{
+                    **stage,
+                    "why": tuple(stage["why"]),
+                    **{name: tuple(DataLine(**line) for line in stage[name]) for name in ("inputs", "outputs")},
+                }
+            )
             for stage in raw["stages"]
-        )  # fmt: skip
+        )
         legs = tuple(tuple(leg) for leg in raw["legs"])
         return cls(**{**raw, "stages": stages, "legs": legs, "early": tuple(raw["early"])})
 
@@ -238,14 +241,18 @@ def _check_rows(stage: Stage, inputs: tuple[DataLine, ...]) -> None:
         where = f"{type(stage).__name__} '{stage.name}'"
         if line.state == "missing":
             raise PlanError(
-                f"dataset '{line.name}' is not in the store", allowed="data that exists, or a stage that makes it",
-                todo="run the job that makes it", where=where,
-            )  # fmt: skip
+                f"dataset '{line.name}' is not in the store",
+                allowed="data that exists, or a stage that makes it",
+                todo="run the job that makes it",
+                where=where,
+            )
         if line.rows == 0:
             raise PlanError(
-                f"dataset '{line.name}' has no rows", allowed="at least one row",
-                todo="check the files, and the filter of the stage that wrote them", where=where,
-            )  # fmt: skip
+                f"dataset '{line.name}' has no rows",
+                allowed="at least one row",
+                todo="check the files, and the filter of the stage that wrote them",
+                where=where,
+            )
 
 
 def _range(stage: Stage, layout: Layout) -> tuple[int, int]:

@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 from runner.code.modules import load_file
 from runner.code.script import imported_names
 from runner.errors import ProjectError, listed, suggest
-from runner.spec.job import Cluster, Dataset, Job
-from runner.store.store import Store
+from runner.spec import Cluster, Dataset, Job
+from runner.store import Store
 
 T = TypeVar("T", Job, Dataset, Cluster)
 _FOLDERS = {Job: "jobs", Dataset: "datasets", Cluster: "clusters"}
@@ -161,20 +161,26 @@ def load_definition(path: Path, root: Path, kind: type[T], name: str | None = No
     if name is not None:
         if name not in values:
             raise ProjectError(
-                f"{path} holds no {kind.__name__} '{name}'", allowed=listed(values) if values else "its own names",
+                f"{path} holds no {kind.__name__} '{name}'",
+                allowed=listed(values) if values else "its own names",
                 todo=suggest(name, values) or "give one of its names",
-            )  # fmt: skip
+            )
         return values[name]
     chosen = _the_one(values, kind, path)
     if chosen is None:
-        held = f"holds {len(values)} values of type {kind.__name__}: {', '.join(values)}" if values else (
-            f"holds no {kind.__name__}")  # fmt: skip
+        held = (
+            f"holds {len(values)} values of type {kind.__name__}: {', '.join(values)}"
+            if values
+            else (f"holds no {kind.__name__}")
+        )
         usual = kind.__name__.lower()
         raise ProjectError(
-            f"{path} {held}", allowed=f"one module-level {kind.__name__}, or one that is called '{usual}'",
-            todo=f"name one, as in {path.name}:{next(iter(values))}" if values and kind is Job
+            f"{path} {held}",
+            allowed=f"one module-level {kind.__name__}, or one that is called '{usual}'",
+            todo=f"name one, as in {path.name}:{next(iter(values))}"
+            if values and kind is Job
             else f"write `{usual} = {kind.__name__}(...)` in it",
-        )  # fmt: skip
+        )
     return chosen
 
 

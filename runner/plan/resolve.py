@@ -10,8 +10,8 @@ from pathlib import Path
 from runner.errors import PlanError, listed, suggest
 from runner.plan import graph
 from runner.plan.project import Project
-from runner.spec.job import Cluster, Dataset, Job, Stage, Train
-from runner.store.store import Store
+from runner.spec import Cluster, Dataset, Job, Stage, Train
+from runner.store import Store
 
 
 @dataclass(frozen=True)
@@ -94,8 +94,10 @@ def _check_sinks(job: Job, datasets: dict[str, Dataset]) -> None:
             if name in datasets:
                 raise PlanError(
                     f"sink '{name}' is also a dataset that the job reads from datasets/{name}.py",
-                    allowed="sinks with names of their own", todo="rename the sink", where=f"Prep '{stage.name}'",
-                )  # fmt: skip
+                    allowed="sinks with names of their own",
+                    todo="rename the sink",
+                    where=f"Prep '{stage.name}'",
+                )
 
 
 def check_groups(job: Job, name: str, cluster: Cluster) -> None:

@@ -24,7 +24,7 @@ from runner.data.manifest import Shard, Unit
 from runner.data.schemas import conform, unify
 from runner.data.writer import PIECE_BYTES, Pieces, write_file
 from runner.errors import DataError, StoreError
-from runner.store.store import Store
+from runner.store import Store
 from runner.untrusted.paths import inner
 
 _SLUG_LONGEST = 60

@@ -19,7 +19,7 @@ from runner.prep.batches import WrongReturn, to_table
 from runner.prep.files import OutputFile, store_table
 from runner.prep.publish import Sink, publish
 from runner.prep.reuse import Reuse, traced_here
-from runner.spec.job import Dataset
+from runner.spec import Dataset
 from runner.worker.pool.base import Pool
 from runner.worker.scope import Scope
 
@@ -136,7 +136,9 @@ def _table(value: Any, number: int, where: str) -> pa.Table:
         table = to_table(value)
     except WrongReturn as wrong:
         raise DataError(
-            f"make yielded {wrong.found} as number {number}", allowed="pyarrow Tables or RecordBatches",
-            todo=wrong.todo or "yield one table per shard", where=where,
-        ) from None  # fmt: skip
+            f"make yielded {wrong.found} as number {number}",
+            allowed="pyarrow Tables or RecordBatches",
+            todo=wrong.todo or "yield one table per shard",
+            where=where,
+        ) from None
     return pa.table({}) if table is None else table

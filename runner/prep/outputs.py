@@ -10,7 +10,7 @@ from runner.data.schemas import Drift
 from runner.errors import DataError
 from runner.prep.files import Gather, OutputFile, slug, store_table
 from runner.prep.tasks import Task
-from runner.spec.job import Prep
+from runner.spec import Prep
 from runner.worker.scope import Scope
 
 

@@ -40,9 +40,15 @@ class Sink:
 
 
 def publish(
-    key: str, sinks: Mapping[str, Sink], facts: Mapping[str, Any], scope: Scope, pool: Pool, where: str, *,
+    key: str,
+    sinks: Mapping[str, Sink],
+    facts: Mapping[str, Any],
+    scope: Scope,
+    pool: Pool,
+    where: str,
+    *,
     replace: bool = False,
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """Publish a result once: manifests, then its record, then the versions of its datasets.
 
     Args:
@@ -183,5 +189,7 @@ def run_recast(item: Recast) -> OutputFile:
         raise DataError(
             f"schema drift in the column '{drift.field}' of '{item.dataset}': {drift.right} in what became of "
             f"{item.file.source}, {drift.left} elsewhere",
-            allowed="one type for a column in every batch", todo="make it the same type in fn", where=item.where,
-        ) from None  # fmt: skip
+            allowed="one type for a column in every batch",
+            todo="make it the same type in fn",
+            where=item.where,
+        ) from None

@@ -13,8 +13,8 @@ from runner.data.writer import write_file
 from runner.errors import UserCodeError
 from runner.prep.files import temporary
 from runner.prep.task_input import TaskInput
-from runner.spec.job import Prep
-from runner.store.store import Store
+from runner.spec import Prep
+from runner.store import Store
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from runner.prep.files import Gather, OutputFile, store_table
 from runner.prep.publish import Sink
 from runner.prep.ray_errors import explained
 from runner.prep.tasks import Task, plan_tasks
-from runner.spec.job import Prep
+from runner.spec import Prep
 from runner.worker.scope import Scope
 
 #: Results up to this size (as Ray counts it) are sorted in this process.
@@ -159,20 +159,26 @@ def _returned(stage: Prep, given: Any, scope: Scope) -> dict[str, Any]:
         returned = {"": returned}
     elif not isinstance(returned, Mapping):
         raise DataError(
-            f"fn returned a {type(returned).__name__}", allowed=f"a dict with keys out of {listed(stage.sinks)}",
-            todo="return {sink key: dataset}", where=where,
-        )  # fmt: skip
+            f"fn returned a {type(returned).__name__}",
+            allowed=f"a dict with keys out of {listed(stage.sinks)}",
+            todo="return {sink key: dataset}",
+            where=where,
+        )
     for key, dataset in returned.items():
         if key not in stage.sinks:
             raise DataError(
-                f"fn returned the sink key {key!r}", allowed=listed(stage.sinks),
-                todo=suggest(str(key), stage.sinks) or "return a dataset per sink key", where=where,
-            )  # fmt: skip
+                f"fn returned the sink key {key!r}",
+                allowed=listed(stage.sinks),
+                todo=suggest(str(key), stage.sinks) or "return a dataset per sink key",
+                where=where,
+            )
         if not isinstance(dataset, ray.data.Dataset):
             raise DataError(
-                f"fn returned a {type(dataset).__name__}", allowed="a ray.data.Dataset",
-                todo="return what map_batches, join, groupby(...).aggregate and the like give", where=where,
-            )  # fmt: skip
+                f"fn returned a {type(dataset).__name__}",
+                allowed="a ray.data.Dataset",
+                todo="return what map_batches, join, groupby(...).aggregate and the like give",
+                where=where,
+            )
     return dict(returned)
 
 
@@ -227,17 +233,20 @@ class _Writer:
             raise DataError(
                 f"'{self._dataset}' has the column '{wrong.field}' of type {wrong.kind}, which Parquet cannot hold "
                 f"({wrong.why})",
-                allowed="columns of types that Parquet has", todo="change the column's type, or leave it out",
+                allowed="columns of types that Parquet has",
+                todo="change the column's type, or leave it out",
                 where=self._where,
-            ) from None  # fmt: skip
+            ) from None
 
     def _check_names(self, keys: Sequence[str], columns: Sequence[str]) -> None:
         for name in keys:
             if name not in columns:
                 raise DataError(
-                    f"sort_by names '{name}', which is no column of '{self._dataset}'", allowed=listed(columns),
-                    todo=suggest(name, columns) or "name columns that the function returns", where=self._where,
-                )  # fmt: skip
+                    f"sort_by names '{name}', which is no column of '{self._dataset}'",
+                    allowed=listed(columns),
+                    todo=suggest(name, columns) or "name columns that the function returns",
+                    where=self._where,
+                )
 
     def _gather(self, gather: Gather, table: pa.Table) -> None:
         try:
@@ -284,8 +293,10 @@ class _TotalOrder:
             if column.null_count or (pa.types.is_floating(column.type) and pc.any(pc.is_nan(column)).as_py()):
                 raise DataError(
                     f"sort_by column '{name}' of '{self._dataset}' has missing values",
-                    allowed="a total order: a value in every row", todo="fill or drop them", where=self._where,
-                )  # fmt: skip
+                    allowed="a total order: a value in every row",
+                    todo="fill or drop them",
+                    where=self._where,
+                )
         joined = keys if self._last is None else pa.concat_tables([self._last, keys], promote_options="permissive")
         self._last = keys.slice(keys.num_rows - 1) if keys.num_rows else self._last
         if joined.num_rows > 1:

@@ -6,7 +6,7 @@ import re
 
 from runner.code.references import user_line, user_trace
 from runner.errors import DataError, UserCodeError, is_tool
-from runner.spec.job import Prep
+from runner.spec import Prep
 from runner.worker.scope import Scope
 
 

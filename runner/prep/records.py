@@ -10,8 +10,8 @@ from runner.data.catalog import Catalog, data_key
 from runner.data.results import Results
 from runner.prep.reuse import Reuse
 from runner.prep.tasks import Task
-from runner.spec.job import Prep
-from runner.store.store import Store
+from runner.spec import Prep
+from runner.store import Store
 
 _THREADS = 16
 

@@ -17,7 +17,7 @@ from runner.data.manifest import Manifest
 from runner.data.results import Results, has_sinks
 from runner.plan.project import find_project
 from runner.prep import trace as prep_trace
-from runner.store.store import LOCAL
+from runner.store import LOCAL
 from runner.worker.scope import Scope
 
 #: Writes every file of a result, so that its version is always known.
@@ -37,18 +37,24 @@ class Reuse:
     """
 
     def __init__(
-        self, name: str, identity: Identity, key: str, scope: Scope, sinks: Mapping[str, str],
-        fields: Iterable[str] = (), inputs: Iterable[Manifest] = (),
-    ) -> None:  # fmt: skip
+        self,
+        name: str,
+        identity: Identity,
+        key: str,
+        scope: Scope,
+        sinks: Mapping[str, str],
+        fields: Iterable[str] = (),
+        inputs: Iterable[Manifest] = (),
+    ) -> None:
         self.identity, self.key, self._sinks, self._fields = identity, key, dict(sinks), set(fields)
         self.forced = name in scope.spec.force
         self.replace = False  # there is a record, and it is not used
         self.root = code_root()
         self._catalog, self._results, self._run = Catalog(scope.store), Results(scope.store), scope.run_id
         #: The names of the input's files in the project.
-        self.inside = frozenset[str]().union(*(
-            names_inside(manifest.base, (shard.path for shard in manifest.shards), self.root) for manifest in inputs
-        ))  # fmt: skip
+        self.inside = frozenset[str]().union(
+            *(names_inside(manifest.base, (shard.path for shard in manifest.shards), self.root) for manifest in inputs)
+        )
         store = scope.store.root if scope.store.kind == LOCAL else ""
         names = functools.partial(listed_names, find_project(self.root), scope.store)
         tree = Tree(self.root, names, store, self.inside)

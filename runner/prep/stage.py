@@ -22,7 +22,7 @@ from runner.prep.records import TaskRecords
 from runner.prep.reuse import Reuse, traced_here
 from runner.prep.tasks import plan_tasks
 from runner.prep.work import Work, run_task
-from runner.spec.job import Dataset, Prep
+from runner.spec import Dataset, Prep
 from runner.worker.pool.base import Pool
 from runner.worker.pool.lazy import LazyPool
 from runner.worker.scope import Scope
@@ -122,10 +122,18 @@ class _Stage:
             dataclasses.replace(task, replace=task.key in before.known) for task in tasks if task.key not in records
         ]
         work = Work(
-            self._stage, self._code, manifest.base, manifest.options, manifest.schema, manifest.rows,
-            self._reuse.identity.modules, self._reuse.named, self._reuse.identity.packages, self._reuse.inside,
+            self._stage,
+            self._code,
+            manifest.base,
+            manifest.options,
+            manifest.schema,
+            manifest.rows,
+            self._reuse.identity.modules,
+            self._reuse.named,
+            self._reuse.identity.packages,
+            self._reuse.inside,
             self._scope,
-        )  # fmt: skip
+        )
         progress = Progress(self._scope, self._stage.name, len(tasks), list(records.values()))
         for _, record in self._pool.map(functools.partial(run_task, work), todo, self._stage.timeout_s):
             records[record["key"]] = record
@@ -142,9 +150,15 @@ class _Stage:
             raise too_many(self._stage, bad, rows, first["first_error"], first["first_trace"])
 
     def _publish(
-        self, sinks: Mapping[str, Sink], counts: Mapping[str, int], traced: Mapping[str, Any], *, tasks: int,
-        reused: int, quarantine: list[str],
-    ) -> dict[str, Any]:  # fmt: skip
+        self,
+        sinks: Mapping[str, Sink],
+        counts: Mapping[str, int],
+        traced: Mapping[str, Any],
+        *,
+        tasks: int,
+        reused: int,
+        quarantine: list[str],
+    ) -> dict[str, Any]:
         if not any(sink.files for sink in sinks.values()):
             raise DataError(
                 f"no rows: {counts['rows_in']} came in, {counts['filtered']} were filtered, "

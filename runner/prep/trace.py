@@ -21,8 +21,8 @@ from runner.code.data_files import Tree
 from runner.prep.loaded_modules import LoadedModules
 from runner.prep.unseen_reads import ByOthers
 from runner.process.code_root import is_installed
+from runner.store import LOCAL, Store
 from runner.store.keys import is_own
-from runner.store.store import LOCAL, Store
 
 _CHILDREN = {"subprocess.Popen", "os.fork", "os.forkpty", "os.exec", "os.posix_spawn", "os.system", "os.spawn"}
 _FOLDERS = {"os.listdir", "os.scandir"}

@@ -16,7 +16,7 @@ from runner.code import extras
 from runner.code.references import resolve, user_line, user_trace
 from runner.errors import DataError, UserCodeError, listed, suggest
 from runner.prep.batches import BATCHES, WrongReturn, to_format, to_mask, to_table
-from runner.spec.job import Prep
+from runner.spec import Prep
 
 
 class Raised(Exception):
@@ -168,15 +168,19 @@ class Transform:
         if not isinstance(returned, Mapping):
             raise DataError(
                 f"fn returned a {type(returned).__name__}, but the stage has {len(keys)} sinks",
-                allowed=f"a dict with keys out of {listed(keys)}", todo="return {sink key: batch}", where=self._where,
-            )  # fmt: skip
+                allowed=f"a dict with keys out of {listed(keys)}",
+                todo="return {sink key: batch}",
+                where=self._where,
+            )
         tables = {}
         for key, value in returned.items():
             if key not in keys:
                 raise DataError(
-                    f"fn returned the sink key {key!r}", allowed=listed(keys),
-                    todo=suggest(str(key), keys) or "return a batch per sink key", where=self._where,
-                )  # fmt: skip
+                    f"fn returned the sink key {key!r}",
+                    allowed=listed(keys),
+                    todo=suggest(str(key), keys) or "return a batch per sink key",
+                    where=self._where,
+                )
             table = self._table(value, key, given)
             if table is not None:
                 tables[key] = [table]

@@ -23,7 +23,7 @@ from runner.prep.reuse import code_root, versions_of
 from runner.prep.task_input import TaskInput
 from runner.prep.tasks import Task
 from runner.prep.transform import Applied, Raised, Transform
-from runner.spec.job import Prep
+from runner.spec import Prep
 from runner.untrusted.names import TASK
 from runner.worker.scope import Scope
 
@@ -139,9 +139,10 @@ class _Run:
             form = self._work.stage.batch_format
             raise DataError(
                 f"column '{wrong.column}' of type {wrong.kind}: batch_format='{form}' cannot hold {wrong.why}",
-                allowed="values that the form has", todo="use batch_format='arrow', or cast the column in another Prep",
+                allowed="values that the form has",
+                todo="use batch_format='arrow', or cast the column in another Prep",
                 where=f"{self._work.where}, {self._span(batch)}",
-            ) from wrong.__cause__  # fmt: skip
+            ) from wrong.__cause__
         except DataError as wrong:
             where = f"{wrong.where}, {self._span(batch)}"
             raise DataError(wrong.found, allowed=wrong.allowed, todo=wrong.todo, where=where) from wrong.__cause__

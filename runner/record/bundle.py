@@ -28,8 +28,7 @@ from runner.record.endings import Ending
 from runner.record.entries import GivenUp, Resumed, Submitted
 from runner.record.index import Doing, IndexLine
 from runner.record.run_spec import ClusterMark, RunSpec
-from runner.store.log import Entry, Log
-from runner.store.store import LOCAL, Store
+from runner.store import LOCAL, Entry, Log, Store
 from runner.untrusted import shapes
 from runner.untrusted.names import ARTEFACT, ATTEMPT, OFFSET, RUN_ID, SPEC_FILE, STAGE, STEP, WRITER
 from runner.untrusted.skipped import skipped
@@ -248,9 +247,11 @@ class Bundle:
     def _check_empty(self, entries: list[Entry]) -> None:
         if entries:
             raise StoreError(
-                f"the run {self.run_id} was given up, since its submission took too long", allowed="one minute",
-                todo="submit again", where=f"store {self.root.url}",
-            )  # fmt: skip
+                f"the run {self.run_id} was given up, since its submission took too long",
+                allowed="one minute",
+                todo="submit again",
+                where=f"store {self.root.url}",
+            )
 
     def leave_index(self) -> None:
         """Remove the run's line, if it has one."""

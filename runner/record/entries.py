@@ -317,7 +317,26 @@ class StageFailed(Event, kind="stage-failed"):
 
 
 KINDS = kinds_of(
-    Submitted, GivenUp, CancelAsked, Resumed, Reaping, Removed, SupervisorBegan, SupervisorFailed, AttemptBegan,
-    Prepared, Failing, Ended, DriverBegan, DriverFailed, DriverLeft, LegDone, DatasetMade, StageStarted, NearlyDone,
-    CheckpointPublished, StageDone, StageFailed,
-)  # fmt: skip
+    Submitted,
+    GivenUp,
+    CancelAsked,
+    Resumed,
+    Reaping,
+    Removed,
+    SupervisorBegan,
+    SupervisorFailed,
+    AttemptBegan,
+    Prepared,
+    Failing,
+    Ended,
+    DriverBegan,
+    DriverFailed,
+    DriverLeft,
+    LegDone,
+    DatasetMade,
+    StageStarted,
+    NearlyDone,
+    CheckpointPublished,
+    StageDone,
+    StageFailed,
+)

@@ -41,11 +41,31 @@ from runner.untrusted.visible import visible
 NAMES: dict[str, type[RunnerError]] = {
     each.__name__: each
     for each in (
-        RunnerError, InputError, SpecError, ProjectError, PlanError, DataError, RunNotFound, MissingPackage, NotYours,
-        StoreError, StoreAway, StoreBroken, StoreRefused, RunFailed, UserCodeError, WorkerLost, OutOfMemory, WorkerAway,
-        StageTimeout, Fenced, InternalError, ApiError, Interrupted,
+        RunnerError,
+        InputError,
+        SpecError,
+        ProjectError,
+        PlanError,
+        DataError,
+        RunNotFound,
+        MissingPackage,
+        NotYours,
+        StoreError,
+        StoreAway,
+        StoreBroken,
+        StoreRefused,
+        RunFailed,
+        UserCodeError,
+        WorkerLost,
+        OutOfMemory,
+        WorkerAway,
+        StageTimeout,
+        Fenced,
+        InternalError,
+        ApiError,
+        Interrupted,
     )
-}  # fmt: skip
+}
 _CAUSES = frozenset(map(str, Cause))
 #: Characters of an error's words that a log keeps, and of each end where there are more.
 _LONGEST, _KEPT = 200_000, 90_000

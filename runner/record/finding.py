@@ -16,7 +16,7 @@ from runner.record.bundle import Bundle
 from runner.record.entries import Submitted
 from runner.record.history import RunState
 from runner.record.index import LIVE, Index, IndexLine, begun_at, lines_of, merged
-from runner.store.store import Store
+from runner.store import Store
 from runner.untrusted.names import ATTEMPT, RUN_ID
 from runner.untrusted.skipped import readable
 
@@ -86,9 +86,10 @@ def moment(since: Since, now: float | None = None) -> float:
         return datetime.datetime.fromisoformat(since).timestamp()
     except ValueError:
         raise InputError(
-            f"since {since!r}", allowed="a span (90m, 12h, 2d, 1w) or a date (2026-11-20, 2026-11-20T18:00)",
+            f"since {since!r}",
+            allowed="a span (90m, 12h, 2d, 1w) or a date (2026-11-20, 2026-11-20T18:00)",
             todo="give one of these",
-        ) from None  # fmt: skip
+        ) from None
 
 
 def select(store: Store, wanted: Wanted, most: int | None = None) -> list[IndexLine]:
@@ -185,9 +186,11 @@ def find_run(store: Store, name: str) -> str:
     if not ids:
         raise _no_runs(store, name)
     raise RunNotFound(
-        f"no run '{name}'", allowed="a run id, a unique part of one, or @last",
-        todo=suggest(name, ids) or "see `runner ps`", where=f"store {store.url}",
-    )  # fmt: skip
+        f"no run '{name}'",
+        allowed="a run id, a unique part of one, or @last",
+        todo=suggest(name, ids) or "see `runner ps`",
+        where=f"store {store.url}",
+    )
 
 
 def _last(store: Store, name: str) -> str:
@@ -206,8 +209,9 @@ def _last(store: Store, name: str) -> str:
     raise RunNotFound(
         f"'{name}': the store has {mine} of its {all_of_them} runs from you ({trust.user()})",
         allowed=f"@last to @last~{mine - 1}" if mine else "a run id, or a unique part of one",
-        todo="see `runner ps`; a run of somebody else's is named by its id", where=f"store {store.url}",
-    )  # fmt: skip
+        todo="see `runner ps`; a run of somebody else's is named by its id",
+        where=f"store {store.url}",
+    )
 
 
 def _no_runs(store: Store, name: str) -> RunNotFound:

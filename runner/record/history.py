@@ -38,8 +38,8 @@ from runner.record.entries import (
     SupervisorBegan,
 )
 from runner.record.failures import Failure, failed
+from runner.store import Entry
 from runner.store.events import Event
-from runner.store.log import Entry
 from runner.untrusted.shapes import broken
 
 

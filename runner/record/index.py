@@ -25,7 +25,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from urllib.parse import quote, unquote
 
-from runner.store.store import Store
+from runner.store import Store
 from runner.untrusted.names import JOB, RUN_ID, STAGE, object_name
 from runner.untrusted.skipped import skipped
 

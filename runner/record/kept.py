@@ -13,9 +13,9 @@ from typing import Annotated
 from runner.errors import InputError, StoreError, listed, suggest
 from runner.record.bundle import Bundle
 from runner.record.history import View
-from runner.store import whole_copy
+from runner.store import LOCAL, Store, whole_copy
 from runner.store.folder import sha256_of
-from runner.store.store import LARGEST_BYTES, LOCAL, Store
+from runner.store.store import LARGEST_BYTES
 from runner.untrusted.names import FILE, STEP
 from runner.untrusted.shapes import named
 from runner.untrusted.skipped import readable
@@ -79,10 +79,18 @@ def checkpoints(bundle: Bundle, view: View, stage: str | None = None) -> list[Ch
             size = _size(bundle.store, key) if key.rpartition("/")[2] in there else None
             found.append(
                 Checkpoint(
-                    name, event.step, dict(event.metrics), key, f"{bundle.store.url}/{key}", key == best,
-                    key == each.checkpoints[-1].key, size is not None, size, event.sha256,
+                    name,
+                    event.step,
+                    dict(event.metrics),
+                    key,
+                    f"{bundle.store.url}/{key}",
+                    key == best,
+                    key == each.checkpoints[-1].key,
+                    size is not None,
+                    size,
+                    event.sha256,
                 )
-            )  # fmt: skip
+            )
     return found
 
 
@@ -99,34 +107,44 @@ def choose(found: list[Checkpoint], which: str | int, where: str) -> Checkpoint:
     there = f"steps {listed(steps)}"
     if step is None and which not in (BEST, LAST):
         raise InputError(
-            f"checkpoint {which!r}", allowed=f"'{BEST}', '{LAST}' or a step" + (f": {listed(steps)}" if steps else ""),
-            todo=suggest(str(which), (BEST, LAST)) or "see `runner checkpoints`", where=where,
-        )  # fmt: skip
+            f"checkpoint {which!r}",
+            allowed=f"'{BEST}', '{LAST}' or a step" + (f": {listed(steps)}" if steps else ""),
+            todo=suggest(str(which), (BEST, LAST)) or "see `runner checkpoints`",
+            where=where,
+        )
     if not steps:
         gone = "; all that it had are gone" if found else ""
         raise InputError(
-            f"the run has no checkpoint{gone}", allowed="a run with a checkpoint that is there",
-            todo="see `runner checkpoints` of another run", where=where,
-        )  # fmt: skip
+            f"the run has no checkpoint{gone}",
+            allowed="a run with a checkpoint that is there",
+            todo="see `runner checkpoints` of another run",
+            where=where,
+        )
     if not fits and which == BEST:
         raise InputError(
-            "the run has no best checkpoint", allowed=f"'{LAST}', or {there}", where=where,
+            "the run has no best checkpoint",
+            allowed=f"'{LAST}', or {there}",
+            where=where,
             todo="name best=(metric, 'min' or 'max') in the stage, and give the metric to ctx.log in it",
-        )  # fmt: skip
+        )
     if not fits:
         todo = "see `runner checkpoints`"
         raise InputError(f"the run has no checkpoint {which!r}", allowed=there, todo=todo, where=where)
     stages = list(dict.fromkeys(c.stage for c in fits))
     if len(stages) > 1:
         raise InputError(
-            f"checkpoint {which!r} of {len(stages)} stages", allowed=f"one stage of {listed(stages)}",
-            todo="say which with stage= or --stage", where=where,
-        )  # fmt: skip
+            f"checkpoint {which!r} of {len(stages)} stages",
+            allowed=f"one stage of {listed(stages)}",
+            todo="say which with stage= or --stage",
+            where=where,
+        )
     if not fits[-1].exists:
         raise InputError(
-            f"the checkpoint of step {fits[-1].step} is gone", allowed=there,
-            todo="choose one of them; Train(keep=N) says how many stay", where=where,
-        )  # fmt: skip
+            f"the checkpoint of step {fits[-1].step} is gone",
+            allowed=there,
+            todo="choose one of them; Train(keep=N) says how many stay",
+            where=where,
+        )
     return fits[-1]
 
 
@@ -201,9 +219,11 @@ def _verify(folder: Path, manifest: CheckpointManifest, chosen: Checkpoint) -> N
 
 def _damaged(name: str, chosen: Checkpoint) -> StoreError:
     return StoreError(
-        f"{name} is not what was published: its sha256 is another", allowed="the file as it was written",
-        todo="choose another checkpoint, or restore the file from a copy", where=chosen.url,
-    )  # fmt: skip
+        f"{name} is not what was published: its sha256 is another",
+        allowed="the file as it was written",
+        todo="choose another checkpoint, or restore the file from a copy",
+        where=chosen.url,
+    )
 
 
 def _size(store: Store, key: str) -> int | None:
@@ -253,9 +273,11 @@ def _inside(bundle: Bundle, path: str) -> str:
     key = path.strip("/").removeprefix(f"{bundle.run_id}/")
     if not key or path.startswith("/") or ".." in key.split("/"):
         raise InputError(
-            f"path '{path}'", allowed="a path in the run's bundle, such as artefacts/train/sample.txt",
-            todo="see `runner status`", where=bundle.run_id,
-        )  # fmt: skip
+            f"path '{path}'",
+            allowed="a path in the run's bundle, such as artefacts/train/sample.txt",
+            todo="see `runner status`",
+            where=bundle.run_id,
+        )
     return key
 
 
@@ -266,6 +288,8 @@ def _nothing(bundle: Bundle, key: str) -> InputError:
     known = bundle.store.list(above)
     near = suggest(name, known)
     return InputError(
-        f"no '{key}' in the bundle", allowed=listed(f"{above}/{each}" if above else each for each in known),
-        todo=near or "see `runner status`", where=bundle.run_id,
-    )  # fmt: skip
+        f"no '{key}' in the bundle",
+        allowed=listed(f"{above}/{each}" if above else each for each in known),
+        todo=near or "see `runner status`",
+        where=bundle.run_id,
+    )

@@ -74,7 +74,7 @@ def take(bundle: Bundle, *, trusted: bool) -> Origin:
             allowed="runs that you have submitted or resumed yourself, from here or with the same key",
             todo=f"if you trust whoever wrote that: runner resume {bundle.run_id} --trust (in Python: trust=True)",
             where=bundle.run_id,
-        )  # fmt: skip
+        )
     return origin
 
 

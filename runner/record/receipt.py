@@ -21,7 +21,7 @@ from runner.record.entries import (
 from runner.record.failures import Failure
 from runner.record.history import RunState, fold
 from runner.record.run_spec import RunSpec
-from runner.store.log import Entry
+from runner.store import Entry
 
 #: After these a run needs its machines no more, if it ends then.
 _OVER = LegDone | StageFailed | CancelAsked
@@ -30,9 +30,13 @@ _TURNS = StageStarted | StageDone | StageFailed | AttemptBegan | CancelAsked | E
 
 
 def end_run(
-    bundle: Bundle, state: RunState, error: Failure | None, remains: Mapping[str, Any],
-    cleaned: tuple[float, float] | None = None, check: Callable[[list[Entry]], None] | None = None,
-) -> None:  # fmt: skip
+    bundle: Bundle,
+    state: RunState,
+    error: Failure | None,
+    remains: Mapping[str, Any],
+    cleaned: tuple[float, float] | None = None,
+    check: Callable[[list[Entry]], None] | None = None,
+) -> None:
     """Write the receipt, unless another writer has ended the run, and move its line in the index.
 
     Args:

@@ -179,9 +179,11 @@ class SpoolFile:
 
     def _unreadable(self, error: OSError) -> StoreError:
         return StoreError(
-            f"{self._path} cannot be read: {error}", allowed="a temporary folder that this machine can read",
-            todo="see to its disk; what is there by then is shipped", where="scratch folder",
-        )  # fmt: skip
+            f"{self._path} cannot be read: {error}",
+            allowed="a temporary folder that this machine can read",
+            todo="see to its disk; what is there by then is shipped",
+            where="scratch folder",
+        )
 
     def _marks_of(self, start: int, length: int) -> list[tuple[int, float]]:
         """Of a segment; those before it are needed no more."""

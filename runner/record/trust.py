@@ -50,9 +50,10 @@ def check(sealed: Mapping[str, str], key: str, data: bytes, where: str) -> bytes
     if sealed and not hmac.compare_digest(sealed.get(key, ""), hashlib.sha256(data).hexdigest()):
         raise StoreRefused(
             f"{key} is not what was submitted" if key in sealed else f"{key} was never submitted",
-            allowed="a bundle that nobody has changed since", todo="see who may write the store; submit the job again",
+            allowed="a bundle that nobody has changed since",
+            todo="see who may write the store; submit the job again",
             where=where,
-        )  # fmt: skip
+        )
     return data
 
 
@@ -77,9 +78,10 @@ def _key() -> bytes:
     if given is not None:
         if len(given) < _SHORTEST:
             raise InputError(
-                f"{VARIABLE} has {len(given)} characters", allowed=f"{_SHORTEST} or more, that nobody can guess",
+                f"{VARIABLE} has {len(given)} characters",
+                allowed=f"{_SHORTEST} or more, that nobody can guess",
                 todo=f"for example {VARIABLE}=$(openssl rand -hex 32), kept as a secret",
-            )  # fmt: skip
+            )
         return given.encode()
     try:
         return _made(_path())
@@ -111,8 +113,9 @@ def _temporary() -> Path:
     if private.is_open(parent):
         raise InputError(
             f"no home that can be written, and a {parent} where everybody may replace files",
-            allowed="a key that only you can read", todo=f"set {VARIABLE}, for example to $(openssl rand -hex 32)",
-        )  # fmt: skip
+            allowed="a key that only you can read",
+            todo=f"set {VARIABLE}, for example to $(openssl rand -hex 32)",
+        )
     return private.make_own_folder(parent, f"lake-runner-{os.getuid()}") / "key"
 
 
@@ -121,9 +124,10 @@ def _kept(path: Path) -> bytes:
         found = os.fstat(file.fileno())
         if found.st_uid != os.getuid() or found.st_mode & 0o077:
             raise InputError(
-                f"{path} can be read by others", allowed="a file of your own with mode 0600",
+                f"{path} can be read by others",
+                allowed="a file of your own with mode 0600",
                 todo=f"chmod 600 {path}; or remove it (runs that it has signed take --trust then)",
-            )  # fmt: skip
+            )
         return file.read()
 
 

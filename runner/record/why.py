@@ -25,7 +25,7 @@ from runner.record.reading import last_word
 from runner.record.reasons import Reason
 from runner.record.rows import rows_of
 from runner.record.run_spec import RunSpec
-from runner.store.log import Entry
+from runner.store import Entry
 
 #: Seconds without a row of metrics after which a stage is called quiet, and how many of its usual steps that must be.
 QUIET_S, QUIET_STEPS = 30.0, 5

@@ -141,9 +141,10 @@ def place(cluster: Cluster, placed: Mapping[str, Any]) -> Cluster:
     if cluster.kubernetes is None:
         name, value = next(iter(placed.items()))
         raise SpecError(
-            f"cluster.{name}={value}", allowed=f"a cluster of backend 'kuberay'; this one is '{cluster.backend}'",
+            f"cluster.{name}={value}",
+            allowed=f"a cluster of backend 'kuberay'; this one is '{cluster.backend}'",
             todo=f"leave the {name} out, or name a cluster on Kubernetes",
-        )  # fmt: skip
+        )
     return dataclasses.replace(cluster, kubernetes=dataclasses.replace(cluster.kubernetes, **placed))
 
 
@@ -156,8 +157,9 @@ def _apply_one(job: Job, name: str, value: Any) -> Job:
     if first in stages and first in config_fields and rest:
         raise SpecError(
             f"{said(name, value)}: '{first}' is a stage and a config field",
-            allowed=f"config.{name} for the config", todo="say which one, or rename the stage",
-        )  # fmt: skip
+            allowed=f"config.{name} for the config",
+            todo="say which one, or rename the stage",
+        )
     if first in stages and rest:
         changed = _set_stage(stages[first], rest, value)
         return dataclasses.replace(job, stages=tuple(changed if s.name == first else s for s in job.stages))
@@ -185,9 +187,10 @@ def _set_stage(stage: Prep | Train, field: str, value: Any) -> Prep | Train:
     shown = said(f"{stage.name}.{field}", value)
     if field not in known:
         raise SpecError(
-            shown, allowed=listed(f"{stage.name}.{k}" for k in known),
+            shown,
+            allowed=listed(f"{stage.name}.{k}" for k in known),
             todo=suggest(field, known) or "change the job file",
-        )  # fmt: skip
+        )
     hint = typing.get_type_hints(type(stage))[field]
     return dataclasses.replace(stage, **{field: convert(value, hint, shown)})
 
@@ -250,9 +253,10 @@ def _set_item(owner: Any, key: str, rest: str, value: Any, shown: str, hint: Any
     if key not in (*names, *indices):
         allowed = f"an index from 0 to {len(owner) - 1}" if owner else "no index: it is empty"
         raise SpecError(
-            shown, allowed=listed(names) if names else allowed,
+            shown,
+            allowed=listed(names) if names else allowed,
             todo=suggest(key, names) or "name an item that is there",
-        )  # fmt: skip
+        )
     at = names.index(key) if key in names else indices.index(key)
     if names:
         part = _changed(owner[at], rest, value, shown, records.hint(type(owner), names[at]))

@@ -94,8 +94,9 @@ def reference(value: Any, root: Path, path: str, where: str = WHERE) -> Function
         raise SpecError(
             f"{path} is {'a lambda' if '<lambda>' in name else brief(value)}",
             allowed="a function or class at the top level of a module",
-            todo="write `def name(...): ...` at the top of the file", where=where,
-        )  # fmt: skip
+            todo="write `def name(...): ...` at the top of the file",
+            where=where,
+        )
     return references.reference(value, root, f"{where}: {path}")
 
 

@@ -67,7 +67,7 @@ def _refuse_credentials(url: str | None, options: Mapping[str, Any]) -> None:
             allowed="the environment's own (AWS_PROFILE, AWS_ACCESS_KEY_ID, ...), or the name of a variable",
             todo=f"say '{credentials.BY_NAME}NAME' instead of the value, and set NAME where the data is read",
             where="Dataset",
-        )  # fmt: skip
+        )
 
 
 @checked
@@ -128,16 +128,20 @@ class Prep:
         whole = self.batch_format == "dataset"
         if whole and not self.sort_by:
             raise fields.fail(
-                "sort_by", self.sort_by, "the columns of a total order, with batch_format='dataset'",
+                "sort_by",
+                self.sort_by,
+                "the columns of a total order, with batch_format='dataset'",
                 "name columns that no two rows share, so that the output is the same every time",
-            )  # fmt: skip
+            )
         if not whole and self.sort_by:
             raise fields.fail("sort_by", self.sort_by, "only with batch_format='dataset'", "remove it")
         if whole and (self.keep is not None or self.max_quarantine):
             raise fields.fail(
-                "keep/max_quarantine", (self.keep, self.max_quarantine), "only where fn is called batch by batch",
+                "keep/max_quarantine",
+                (self.keep, self.max_quarantine),
+                "only where fn is called batch by batch",
                 "filter inside the function",
-            )  # fmt: skip
+            )
         if not whole and isinstance(self.source, Mapping):
             raise fields.fail("source", self.source, "one dataset; a mapping only with batch_format='dataset'")
 

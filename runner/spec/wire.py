@@ -9,7 +9,7 @@ from typing import Any
 
 from runner.code.references import FunctionRef, reference
 from runner.errors import SpecError
-from runner.record.bundle import Bundle
+from runner.record import Bundle
 from runner.spec.config import config_to_json
 from runner.spec.job import Cluster, Dataset, Group, Job, Kubernetes, Prep, Train, Volume
 from runner.untrusted.shapes import broken

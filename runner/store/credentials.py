@@ -110,5 +110,5 @@ def _resolved(name: str, value: Any) -> Any:
             f"storage option '{name}' is {value!r}, and there is no variable {variable} here ({os.uname().nodename})",
             allowed="a variable of every process that opens it",
             todo=f"set {variable}; on Kubernetes by a Secret of the cluster file (secrets=...)",
-        )  # fmt: skip
+        )
     return os.environ[variable]

@@ -156,10 +156,11 @@ class Folder(Place):
                 return
             if stat.S_ISLNK(found.st_mode) and found.st_uid not in (0, os.geteuid()):
                 raise StoreRefused(
-                    f"{path} is a link that belongs to user {found.st_uid}", allowed="folders, and links of one's own",
+                    f"{path} is a link that belongs to user {found.st_uid}",
+                    allowed="folders, and links of one's own",
                     todo="remove it: what is written or removed there would lie outside of the store",
                     where=f"store {self.root}",
-                )  # fmt: skip
+                )
 
     def _size_of(self, key: str, found: os.stat_result, most: int | None) -> int:
         if not stat.S_ISREG(found.st_mode):

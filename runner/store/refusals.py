@@ -18,9 +18,16 @@ if TYPE_CHECKING:
 
 #: What an object store, or the disk here, says of a request that will never be right.
 _FINAL = (
-    errno.EINVAL, errno.EPERM, errno.ENOSYS, errno.ENAMETOOLONG, errno.EMSGSIZE,
-    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENOTDIR,
-)  # fmt: skip
+    errno.EINVAL,
+    errno.EPERM,
+    errno.ENOSYS,
+    errno.ENAMETOOLONG,
+    errno.EMSGSIZE,
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EROFS,
+    errno.ENOTDIR,
+)
 #: What a folder on another machine says while that does not answer.
 _AWAY = (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EHOSTDOWN, errno.EHOSTUNREACH)
 
@@ -71,17 +78,19 @@ def _of_server(error: BaseException, kind: str, where: str) -> StoreError | None
     """What an object store does not answer, and what its client lacks; None of anything else."""
     if kind != LOCAL and _is_away(error):
         return StoreAway(
-            f"{type(error).__name__}: {' '.join(str(error).split())}", allowed="an S3 that answers",
+            f"{type(error).__name__}: {' '.join(str(error).split())}",
+            allowed="an S3 that answers",
             todo="see whether it is up and AWS_ENDPOINT_URL leads to it (not set: Amazon's), and try again",
             where=where,
-        )  # fmt: skip
+        )
     if type(error).__module__.startswith(("botocore.", "aiobotocore.")):
         return StoreRefused(
-            " ".join(str(error).split()), allowed="an S3 that answers, and credentials for it",
+            " ".join(str(error).split()),
+            allowed="an S3 that answers, and credentials for it",
             todo="set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or a profile), and AWS_ENDPOINT_URL where it is "
             "not Amazon's",
             where=where,
-        )  # fmt: skip
+        )
     return None
 
 
@@ -89,31 +98,42 @@ def _of_files(error: OSError, path: str, where: str) -> StoreError:
     """What a disk refuses, or a bucket in the words of one."""
     if isinstance(error, PermissionError):
         return StoreRefused(
-            f"no permission at {path}", allowed="a store that this user may read and write",
+            f"no permission at {path}",
+            allowed="a store that this user may read and write",
             todo="check the owner of the folder or the credentials, or choose another with --store or RUNNER_STORE",
             where=where,
-        )  # fmt: skip
+        )
     if error.errno == errno.EFBIG:
         return StoreRefused(
-            f"{path} is larger than a file may be here", allowed="files as large as the run's code and checkpoints",
-            todo="raise the limit (`ulimit -f`), or choose another store with --store or RUNNER_STORE", where=where,
-        )  # fmt: skip
+            f"{path} is larger than a file may be here",
+            allowed="files as large as the run's code and checkpoints",
+            todo="raise the limit (`ulimit -f`), or choose another store with --store or RUNNER_STORE",
+            where=where,
+        )
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return StoreRefused(
-            f"no space left while writing {path}", allowed="a store with room for the run",
-            todo="free space, or choose another store with --store or RUNNER_STORE; then `runner resume`", where=where,
-        )  # fmt: skip
+            f"no space left while writing {path}",
+            allowed="a store with room for the run",
+            todo="free space, or choose another store with --store or RUNNER_STORE; then `runner resume`",
+            where=where,
+        )
     if error.errno in _AWAY or isinstance(error, ConnectionError | TimeoutError):
         return StoreAway(
-            f"{type(error).__name__} at {path}: {' '.join(str(error).split())}", allowed="a folder that answers",
-            todo="see whether the machine that has it is up, and try again", where=where,
-        )  # fmt: skip
+            f"{type(error).__name__} at {path}: {' '.join(str(error).split())}",
+            allowed="a folder that answers",
+            todo="see whether the machine that has it is up, and try again",
+            where=where,
+        )
     if error.errno in (errno.EROFS, errno.ENOTDIR):
         return StoreRefused(
-            f"{os.strerror(error.errno or 0).lower()} at {path}", allowed="a folder that can be written",
-            todo="choose another store with --store or RUNNER_STORE", where=where,
-        )  # fmt: skip
+            f"{os.strerror(error.errno or 0).lower()} at {path}",
+            allowed="a folder that can be written",
+            todo="choose another store with --store or RUNNER_STORE",
+            where=where,
+        )
     return StoreError(
-        f"{type(error).__name__} at {path}: {' '.join(str(error).split())}", allowed="a store that answers",
-        todo="see whether it is up, and try again", where=where,
-    )  # fmt: skip
+        f"{type(error).__name__} at {path}: {' '.join(str(error).split())}",
+        allowed="a store that answers",
+        todo="see whether it is up, and try again",
+        where=where,
+    )

@@ -62,9 +62,11 @@ class Retry:
                 return done
 
     def trouble(
-        self, stop: threading.Event | None = None, pause: Callable[[float], None] | None = None,
+        self,
+        stop: threading.Event | None = None,
+        pause: Callable[[float], None] | None = None,
         tell: Callable[[RunnerError], None] | None = None,
-    ) -> Trouble:  # fmt: skip
+    ) -> Trouble:
         """For who tries again in a loop of his own. See `Trouble`."""
         return Trouble(self, stop or threading.Event(), pause, tell or _tell)
 
@@ -80,9 +82,12 @@ class Trouble:
     """
 
     def __init__(
-        self, policy: Retry, stop: threading.Event, pause: Callable[[float], None] | None,
+        self,
+        policy: Retry,
+        stop: threading.Event,
+        pause: Callable[[float], None] | None,
         tell: Callable[[RunnerError], None],
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._policy, self._stop, self._pause, self._tell = policy, stop, pause or self._rest, tell
         self._tries: Iterator[tenacity.AttemptManager] | None = None
 
@@ -124,9 +129,12 @@ class Trouble:
                 stop=tenacity.stop_any(
                     tenacity.stop_after_delay(policy.for_s), tenacity.stop_when_event_set(self._stop)
                 ),
-                wait=wait, sleep=self._pause, before_sleep=tell, reraise=True,
+                wait=wait,
+                sleep=self._pause,
+                before_sleep=tell,
+                reraise=True,
             )
-        )  # fmt: skip
+        )
 
 
 def _tell(error: RunnerError) -> None:

@@ -15,9 +15,11 @@ def check_reachable(store: Store, who: str) -> None:
     """
     if store.kind == LOCAL:
         raise StoreRefused(
-            "a folder of this machine", allowed=f"a store that {who} can reach, such as s3://bucket/runs",
-            todo="set RUNNER_STORE, --store, or `store` in [tool.runner]", where=f"store {store.url}",
-        )  # fmt: skip
+            "a folder of this machine",
+            allowed=f"a store that {who} can reach, such as s3://bucket/runs",
+            todo="set RUNNER_STORE, --store, or `store` in [tool.runner]",
+            where=f"store {store.url}",
+        )
 
 
 def check_no_credentials(store: Store, readable: str, todo: str) -> None:
@@ -30,7 +32,8 @@ def check_no_credentials(store: Store, readable: str, todo: str) -> None:
     secret = credentials.given(store.options)
     if secret:
         raise StoreRefused(
-            f"storage option '{secret[0]}'", allowed=f"no credentials: they would be readable {readable}",
+            f"storage option '{secret[0]}'",
+            allowed=f"no credentials: they would be readable {readable}",
             todo=f"{todo}; or name a variable that the machines have: '{credentials.BY_NAME}NAME'",
             where=f"store {store.url}",
-        )  # fmt: skip
+        )

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from runner.errors import SpecError
-from runner.record.bundle import Bundle
-from runner.store.store import Store
+from runner.record import Bundle
+from runner.store import Store
 from runner.train.checkpoint import files as checkpoint_files
 from runner.train.checkpoint import state as checkpoint_state
 from runner.train.checkpoint.state import MODULE, STATE
@@ -72,5 +72,6 @@ def _json(value: Any) -> bytes:
     except (TypeError, ValueError) as error:
         raise SpecError(
             f"a {type(value).__name__} that does not fit into JSON ({error})",
-            allowed="text, bytes, JSON values, a module, or tensors in dicts and lists", where="ctx.save",
-        ) from error  # fmt: skip
+            allowed="text, bytes, JSON values, a module, or tensors in dicts and lists",
+            where="ctx.save",
+        ) from error

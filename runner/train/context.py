@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from runner.data.stream.batch import Batch
+from runner.data.stream import Batch
 from runner.errors import SpecError
-from runner.spec.job import Train
+from runner.spec import Train
 from runner.train import artefacts, parallel
 from runner.train.checkpoint import start as train_start
 from runner.train.checkpoint import state as checkpoint_state
@@ -153,9 +153,15 @@ class TrainContext:
         return self._loader.rows(name)
 
     def total_steps(
-        self, name: str, batch_size: int | None = None, *, global_batch_size: int | None = None, epochs: int = 1,
-        tail: str = "drop", accumulate: int = 1,
-    ) -> int:  # fmt: skip
+        self,
+        name: str,
+        batch_size: int | None = None,
+        *,
+        global_batch_size: int | None = None,
+        epochs: int = 1,
+        tail: str = "drop",
+        accumulate: int = 1,
+    ) -> int:
         """How many steps a loop over `batches` with these arguments makes; known before the first of them, so a
         schedule can be built with it. The same on every rank, and in a training that goes on from a checkpoint.
 

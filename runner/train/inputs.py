@@ -6,7 +6,7 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from runner.errors import SpecError, listed, suggest
-from runner.spec.job import Train
+from runner.spec import Train
 from runner.worker.scope import Scope
 
 if TYPE_CHECKING:
@@ -30,10 +30,11 @@ def pinned(stage: Train, name: str, scope: Scope) -> Manifest:
 
     if name not in stage.data:
         raise SpecError(
-            f"the name '{name}'", allowed=listed(stage.data),
+            f"the name '{name}'",
+            allowed=listed(stage.data),
             todo=suggest(name, stage.data) or "add it to Train(data=...)",
             where=f"ctx.batches in stage '{stage.name}'",
-        )  # fmt: skip
+        )
     with contextlib.suppress(FileNotFoundError):
         return Manifest.from_bytes(scope.bundle.store.get(_key(stage, name)))
     return scope.manifest(stage.data[name])

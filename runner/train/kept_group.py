@@ -59,5 +59,6 @@ def _check(backend: str | None, options: dict[str, Any]) -> None:
         raise SpecError(
             ", ".join(wrong),
             allowed=f"the group that is there: rank {asked['rank']} of {asked['world_size']}, '{dist.get_backend()}'",
-            todo="leave them out", where="torch.distributed.init_process_group",
-        )  # fmt: skip
+            todo="leave them out",
+            where="torch.distributed.init_process_group",
+        )

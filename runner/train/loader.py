@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from runner.data.stream.batch import Batch
-from runner.data.stream.stream import Stream, as_whole
+from runner.data.stream import Batch, Stream
+from runner.data.stream.stream import as_whole
 from runner.errors import SpecError
+from runner.spec import Train
 from runner.spec.checks import Fields
-from runner.spec.job import Train
 from runner.train import inputs
 from runner.worker.scope import Scope
 
@@ -56,17 +56,26 @@ class Loader:
         """How many steps of `accumulate` batches there are in so many epochs."""
         if accumulate < 1 or epochs < 0:
             raise SpecError(
-                f"accumulate={accumulate}, epochs={epochs}", allowed="accumulate from 1 up, epochs from 0 up",
+                f"accumulate={accumulate}, epochs={epochs}",
+                allowed="accumulate from 1 up, epochs from 0 up",
                 where=f"ctx.total_steps('{name}')",
-            )  # fmt: skip
+            )
         rows = self.rows(name)
         batches = rows // global_batch if tail == "drop" else -(-rows // global_batch)
         return batches * epochs // accumulate
 
     def batches(
-        self, name: str, global_batch: int, epochs: int | None, steps: int | None, *,
-        shuffle: bool, seed: int | None, columns: Sequence[str] | None, tail: str,
-    ) -> Iterator[Batch]:  # fmt: skip
+        self,
+        name: str,
+        global_batch: int,
+        epochs: int | None,
+        steps: int | None,
+        *,
+        shuffle: bool,
+        seed: int | None,
+        columns: Sequence[str] | None,
+        tail: str,
+    ) -> Iterator[Batch]:
         """This rank's slice of every global batch. Those that are read outside of phases have their place in
         checkpoints.
 

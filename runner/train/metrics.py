@@ -180,14 +180,18 @@ def _number(name: str, value: Any, where: str) -> Any:
             return float(found)
         except OverflowError:
             raise SpecError(
-                f"{name} is a whole number beyond what a float can be", allowed="numbers up to 1.7e308",
-                todo="pass a smaller one", where=where,
-            ) from None  # fmt: skip
+                f"{name} is a whole number beyond what a float can be",
+                allowed="numbers up to 1.7e308",
+                todo="pass a smaller one",
+                where=where,
+            ) from None
     shape = f" of shape {tuple(value.shape)}" if isinstance(value, torch.Tensor) else ""
     raise SpecError(
-        f"{name} is a {type(value).__name__}{shape}", allowed="numbers and tensors of one element",
-        todo="pass its mean, or keep it with ctx.save", where=where,
-    )  # fmt: skip
+        f"{name} is a {type(value).__name__}{shape}",
+        allowed="numbers and tensors of one element",
+        todo="pass its mean, or keep it with ctx.save",
+        where=where,
+    )
 
 
 def _numbers(values: dict[str, Any]) -> dict[str, float]:

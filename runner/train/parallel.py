@@ -61,9 +61,16 @@ def _replicated(model: nn.Module, device: torch.device, options: dict[str, Any])
 
 
 #: Options of DDP beside which discarded backwards change nothing that it does later.
-_HARMLESS = frozenset({
-    "broadcast_buffers", "bucket_cap_mb", "dim", "gradient_as_bucket_view", "init_sync", "output_device",
-})  # fmt: skip
+_HARMLESS = frozenset(
+    {
+        "broadcast_buffers",
+        "bucket_cap_mb",
+        "dim",
+        "gradient_as_bucket_view",
+        "init_sync",
+        "output_device",
+    }
+)
 
 
 def may_settle(options: dict[str, Any]) -> bool:

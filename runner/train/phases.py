@@ -11,8 +11,7 @@ from runner.errors import RunnerError, SpecError
 from runner.train.watchdog import Watchdog
 
 if TYPE_CHECKING:
-    from runner.data.stream.batch import Batch
-    from runner.data.stream.stream import Stream
+    from runner.data.stream import Batch, Stream
     from runner.train.loop import Loop
 
 
@@ -68,6 +67,8 @@ class Phases:
     def step_refused(self) -> SpecError:
         """The error for a step in this phase."""
         return SpecError(
-            f"a step in phase '{self.name}'", allowed="steps outside phases, whose streams no checkpoint knows",
-            todo="leave the phase before, or do without it", where="ctx.step",
-        )  # fmt: skip
+            f"a step in phase '{self.name}'",
+            allowed="steps outside phases, whose streams no checkpoint knows",
+            todo="leave the phase before, or do without it",
+            where="ctx.step",
+        )

@@ -14,7 +14,7 @@ import torch.distributed as dist
 
 from runner.code import references
 from runner.errors import RunFailed, SpecError
-from runner.spec.job import Train
+from runner.spec import Train
 from runner.train import accelerator, kept_group
 from runner.train.context import TrainContext
 from runner.train.peers import COLLECTIVE_TIMEOUT_S, CPU_BACKEND, GPU_BACKEND, Peers
@@ -62,9 +62,10 @@ def _check_ran(stage: Train, returned: Any) -> None:
             returned.close()  # or Python warns of it besides
         raise SpecError(
             f"the function returned a {type(returned).__name__}, of whose body nothing has run",
-            allowed="a function that trains when it is called", todo="take out `yield` or `async`",
+            allowed="a function that trains when it is called",
+            todo="take out `yield` or `async`",
             where=f"stage '{stage.name}'",
-        )  # fmt: skip
+        )
 
 
 def _peers(place: Place) -> Peers:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from runner.spec.job import Train
+from runner.spec import Train
 from runner.train import inputs, until
 from runner.train.checkpoint.published import Checkpoints
 from runner.train.gang.base import Gang

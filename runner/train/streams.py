@@ -10,8 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from runner.data.stream.batch import Batch
-from runner.data.stream.stream import Stream
+from runner.data.stream import Batch, Stream
 from runner.errors import RunFailed
 from runner.train.hooks import StepHook
 

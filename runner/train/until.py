@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from runner.errors import SpecError
 from runner.record.entries import Resumed, StageDone
-from runner.store.log import Entry
+from runner.store import Entry
 
 
 def check(stage: str, steps: int, entries: Iterable[Entry], run_id: str) -> None:
@@ -34,7 +34,7 @@ def check(stage: str, steps: int, entries: Iterable[Entry], run_id: str) -> None
         todo="name the config field that says how far it goes; or begin another run with its weights: "
         f"runner submit JOB --from {run_id}. Its checkpoints are as they were",
         where="resume --until",
-    )  # fmt: skip
+    )
 
 
 def _asked(entries: Iterable[Entry]) -> tuple[dict[str, int], dict[str, int]]:

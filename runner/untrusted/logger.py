@@ -17,8 +17,11 @@ from runner.untrusted.visible import visible
 #: The environment variable that names the least level that is shown.
 VARIABLE = "RUNNER_LOG"
 LEVELS = {
-    "debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR,
-}  # fmt: skip
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+}
 #: By how often `-v` is given.
 _VERBOSE = ("warning", "info", "debug")
 

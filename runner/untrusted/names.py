@@ -50,9 +50,11 @@ _WORD, _WORD_WORDS = "[A-Za-z](?:[A-Za-z0-9_-]*[A-Za-z0-9])?", "letters, digits,
 
 #: As `bundle.new_run_id` makes it, or an older runner did, with three letters at the end and none behind the second.
 RUN_ID = Kind(
-    "run id", f"{_TIME}(?:[a-z0-9]{{2}})?-[a-z](?:[a-z0-9-]*[a-z0-9])?-[a-z0-9]{{2,3}}", 28,
+    "run id",
+    f"{_TIME}(?:[a-z0-9]{{2}})?-[a-z](?:[a-z0-9-]*[a-z0-9])?-[a-z0-9]{{2,3}}",
+    28,
     "an id such as r261123-181119k4-digits-x7",
-)  # fmt: skip
+)
 #: Together short enough for a legible name of every Kubernetes object of a run (run 28 + stage 14 + attempt < 47).
 JOB = Kind("job", _WORD, 40, _WORD_WORDS)
 STAGE = Kind("stage", _WORD, 14, _WORD_WORDS)

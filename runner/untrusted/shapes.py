@@ -59,9 +59,11 @@ def broken(where: str, found: str) -> StoreBroken:
         found: what is wrong with it.
     """
     return StoreBroken(
-        found, allowed="what runner has written there", todo="restore it from a copy, or remove it",
+        found,
+        allowed="what runner has written there",
+        todo="restore it from a copy, or remove it",
         where=visible(where),
-    )  # fmt: skip
+    )
 
 
 def loads(data: bytes | str) -> Any:

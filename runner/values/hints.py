@@ -150,8 +150,13 @@ def _container(value: Any, hint: Any, origin: Any, parts: tuple[Any, ...]) -> An
     if kind in (list, set, frozenset) and len(parts) == 1:
         return _same(value, kind(_part(part, parts[0], f"[{i}]") for i, part in enumerate(value)))
     if kind is dict and len(parts) == 2:
-        return _same(value, {_part(key, parts[0], f"[key {brief(key)}]"): _part(part, parts[1], f"[{brief(key)}]")
-                             for key, part in value.items()})  # fmt: skip
+        return _same(
+            value,
+            {
+                _part(key, parts[0], f"[key {brief(key)}]"): _part(part, parts[1], f"[{brief(key)}]")
+                for key, part in value.items()
+            },
+        )
     return value
 
 

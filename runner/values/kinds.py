@@ -190,8 +190,10 @@ def _numpy(value: Any) -> tuple[str, Fields] | None:
         return "numpy.scalar", {"dtype": value.dtype.str, "value": str(value), "base64": _base64(value.tobytes())}
     if type(value) is np.ndarray and not value.dtype.hasobject and _says_all(value.dtype):
         return "numpy.array", {
-            "dtype": value.dtype.str, "shape": list(value.shape), "base64": _base64(value.tobytes()),
-        }  # fmt: skip
+            "dtype": value.dtype.str,
+            "shape": list(value.shape),
+            "base64": _base64(value.tobytes()),
+        }
     return None
 
 

@@ -78,9 +78,10 @@ def changed(value: Any, name: str, new: Any, shown: str) -> Any:
         made = _remade(value, {name: new})
     except Exception as error:  # whatever the user's class and its validators raise
         raise SpecError(
-            f"{shown}: {_said(error)}", allowed=f"what {type(value).__name__} takes for '{name}'",
+            f"{shown}: {_said(error)}",
+            allowed=f"what {type(value).__name__} takes for '{name}'",
             todo="give another value, or change the field in the job file",
-        ) from error  # fmt: skip
+        ) from error
     again = _remade(value, {})
     for other in _given(value):
         if _text(getattr(again, other, None)) != _text(getattr(value, other, None)):

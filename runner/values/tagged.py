@@ -50,9 +50,11 @@ class Writer:
     """
 
     def __init__(
-        self, refer: Callable[[Any, str], FunctionRef], where: str,
+        self,
+        refer: Callable[[Any, str], FunctionRef],
+        where: str,
         settle: Callable[[Any, Any, str, str], Any] | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._refer, self._where, self._settle = refer, where, settle
         self._within: list[int] = []
 
@@ -269,9 +271,10 @@ def _member(cls: Any, raw: dict[str, Any]) -> Any:
         return cls[raw["name"]]
     except KeyError:
         raise SpecError(
-            f"{cls.__qualname__} has no member '{raw['name']}'", allowed=", ".join(cls.__members__),
+            f"{cls.__qualname__} has no member '{raw['name']}'",
+            allowed=", ".join(cls.__members__),
             todo="name it as when the value was written",
-        ) from None  # fmt: skip
+        ) from None
 
 
 def _made(raw: dict[str, Any], cls: Any, back: Callable[[Any], Any]) -> Any:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from runner.data.catalog import Catalog
 from runner.data.versions import Version
 from runner.errors import DataError, listed, suggest
-from runner.store.store import Store
+from runner.store import Store
 
 
 @dataclass(frozen=True)
@@ -52,18 +52,27 @@ def versions_of(store: Store, name: str) -> list[VersionLine]:
     if not entries:
         names = catalog.names()
         raise DataError(
-            f"no dataset '{name}' in the store", allowed=listed(names),
-            todo=suggest(name, names) or "see `runner data ls`", where=f"store {store.url}",
-        )  # fmt: skip
+            f"no dataset '{name}' in the store",
+            allowed=listed(names),
+            todo=suggest(name, names) or "see `runner data ls`",
+            where=f"store {store.url}",
+        )
     return _lines(catalog, name, entries)
 
 
 def _lines(catalog: Catalog, name: str, entries: Sequence[Version]) -> list[VersionLine]:
     return [
         VersionLine(
-            name, entry.data.id, entry.data.rows, entry.data.bytes, entry.data.files,
-            entry.data.run, entry.data.stage, entry.at, number,
+            name,
+            entry.data.id,
+            entry.data.rows,
+            entry.data.bytes,
+            entry.data.files,
+            entry.data.run,
+            entry.data.stage,
+            entry.at,
+            number,
             catalog.data_url(name, entry.data.folder),
         )
         for number, entry in reversed(list(enumerate(entries, start=1)))
-    ]  # fmt: skip
+    ]

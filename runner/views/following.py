@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from runner.client.run import Run
-from runner.record.history import View
+from runner.record import View
 from runner.record.reading import Tail
 from runner.views.progress import Progress
 from runner.views.run import reasons

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from runner.backends.registry import living
 from runner.record.finding import Wanted, select
 from runner.record.index import LIVE, Doing, IndexLine, begun_at
-from runner.store.store import LOCAL, Store
+from runner.store import LOCAL, Store
 from runner.untrusted.skipped import readable
 from runner.views import units
 

@@ -81,9 +81,14 @@ def _stage(stage: str, rows: Rows) -> StageMetrics:
     rates = sorted(row["samples_per_s"] for row in rows if row.get("samples_per_s"))
     waits = [row["wait_share"] for row in rows if "wait_share" in row]
     return StageMetrics(
-        stage, _largest(rows, "step"), _largest(rows, "samples"), rates[len(rates) // 2] if rates else None,
-        sum(waits) / len(waits) if waits else None, {name: _range(rows, name) for name in metric_names(rows)}, rows,
-    )  # fmt: skip
+        stage,
+        _largest(rows, "step"),
+        _largest(rows, "samples"),
+        rates[len(rates) // 2] if rates else None,
+        sum(waits) / len(waits) if waits else None,
+        {name: _range(rows, name) for name in metric_names(rows)},
+        rows,
+    )
 
 
 def _range(rows: Rows, name: str) -> Range:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from runner.client.run import Run
-from runner.record.bundle import Bundle
-from runner.record.history import StageView
+from runner.record import Bundle, StageView
 from runner.record.rows import rows_of
 from runner.views.progress import Progress
 

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 
 from runner.client.run import Run
 from runner.errors import ApiError, InputError, InternalError, StoreError
-from runner.record import failures, kept
+from runner.record import RunState, StageView, View, failures, kept
 from runner.record.entries import StageResult
-from runner.record.history import RunState, StageView, View
 from runner.record.kept import Checkpoint
 from runner.record.reasons import Reason
 from runner.record.run_spec import Beginning
@@ -119,10 +118,21 @@ def see(run: Run, view: View, now: float) -> RunSeen:
     """All of a run that has this history, at a moment in seconds since 1970."""
     spec = run.bundle.known_spec()
     return RunSeen(
-        run.id, view.job, view.state, spec.cluster_name, view.created, view.resumed, view.ended, view.seconds(now),
+        run.id,
+        view.job,
+        view.state,
+        spec.cluster_name,
+        view.created,
+        view.resumed,
+        view.ended,
+        view.seconds(now),
         tuple(_stage(run, view, stage, spec.beginning(stage.name), now) for stage in view.stages.values()),
-        tuple(reasons(run, view)), view.error, run.bundle.store.url, run.bundle.root.url, now,
-    )  # fmt: skip
+        tuple(reasons(run, view)),
+        view.error,
+        run.bundle.store.url,
+        run.bundle.root.url,
+        now,
+    )
 
 
 def reasons(run: Run, view: View) -> list[Reason]:
@@ -138,14 +148,19 @@ def reasons(run: Run, view: View) -> list[Reason]:
 def _stage(run: Run, view: View, stage: StageView, began: Beginning | None, now: float) -> StageSeen:
     folder = run.bundle.artefacts(stage.name)
     return StageSeen(
-        stage.name, stage.state, stage.attempt, stage.started or None,
+        stage.name,
+        stage.state,
+        stage.attempt,
+        stage.started or None,
         (stage.ended or now) - stage.started if stage.started else None,
         progress_now(run, stage) if stage.state == "running" else None,
-        stage.result, _data(run, stage.result), (began.run, began.step) if began else None,
+        stage.result,
+        _data(run, stage.result),
+        (began.run, began.step) if began else None,
         tuple(each for each in kept.checkpoints(run.bundle, view, stage.name) if each.exists),
         f"{run.bundle.store.url}/{folder}",
         tuple(name for name in run.bundle.store.list(folder) if ARTEFACT.fits(name)),
-    )  # fmt: skip
+    )
 
 
 def _data(run: Run, result: StageResult | None) -> dict[str, tuple[str, float]]:

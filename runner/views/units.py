@@ -100,9 +100,10 @@ def since(text: str, now: float) -> float:
         return datetime.datetime.fromisoformat(text).timestamp()
     except (ValueError, OverflowError):
         raise InputError(
-            f"--since {text}", allowed="a span such as 90s, 10m, 2h, 3d, or a time such as 2026-11-23T19:35",
+            f"--since {text}",
+            allowed="a span such as 90s, 10m, 2h, 3d, or a time such as 2026-11-23T19:35",
             todo="give one of them",
-        ) from None  # fmt: skip
+        ) from None
 
 
 def value(number: object) -> str:

@@ -14,11 +14,11 @@ from typing import Any
 
 from runner.errors import Cause
 from runner.process.package import PACKAGE
-from runner.record.bundle import Bundle
+from runner.record import Bundle
 from runner.record.endings import Ending
 from runner.record.shipping import Shipper
+from runner.store import Store
 from runner.store.retry import PATIENCE_S
-from runner.store.store import Store
 from runner.untrusted import logger
 from runner.worker import children
 from runner.worker.memory import limit_words, out_of_memory_kills
@@ -83,9 +83,13 @@ def _ship(payload: dict[str, Any], scratch: Path, stage: str, writer: str) -> su
     }  # fmt: skip
     path = os.pathsep.join(filter(None, [str(PACKAGE.parent), os.environ.get("PYTHONPATH")]))
     shipper = subprocess.Popen(
-        [sys.executable, "-c", _LEAVE], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-        start_new_session=True, env={**os.environ, "PYTHONPATH": path}, cwd="/",
-    )  # fmt: skip
+        [sys.executable, "-c", _LEAVE],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+        env={**os.environ, "PYTHONPATH": path},
+        cwd="/",
+    )
     assert shipper.stdin is not None
     shipper.stdin.write(json.dumps(argument).encode() + b"\n")  # no argument: command lines can be read by everybody
     shipper.stdin.flush()

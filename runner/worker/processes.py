@@ -68,9 +68,11 @@ def scratch_folder(run_id: str) -> Path:
         note.write_text(run_id)
     if not _is_of(folder, run_id):
         raise InputError(
-            f"{folder} is of the run {note.read_text()}", allowed="a run whose temporary folder is its own",
-            todo="wait until that one has ended", where=run_id,
-        )  # fmt: skip
+            f"{folder} is of the run {note.read_text()}",
+            allowed="a run whose temporary folder is its own",
+            todo="wait until that one has ended",
+            where=run_id,
+        )
     return folder
 
 

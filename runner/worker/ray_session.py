@@ -52,14 +52,20 @@ def _start(scratch: Path, workers: int) -> bool:
     if code is not None:
         os.environ["RAY_RUNTIME_ENV_IGNORE_GITIGNORE"] = "1"  # what was packed is what is needed
         ray.init(
-            address="auto", log_to_driver=False, logging_level=logging.ERROR,
+            address="auto",
+            log_to_driver=False,
+            logging_level=logging.ERROR,
             runtime_env={
-                "working_dir": str(code), "worker_process_setup_hook": HOOK,
+                "working_dir": str(code),
+                "worker_process_setup_hook": HOOK,
                 "env_vars": {
-                    "PYTHONUNBUFFERED": "1", **optimized.for_workers(), **limits.variables(), **_address(),
+                    "PYTHONUNBUFFERED": "1",
+                    **optimized.for_workers(),
+                    **limits.variables(),
+                    **_address(),
                 },
             },
-        )  # fmt: skip
+        )
         return True
     cores = max(os.cpu_count() or 1, workers + 1)
     with optimized.hidden():

@@ -14,18 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 from runner.code import references
 from runner.errors import DataError, suggest
-from runner.record.bundle import Bundle
+from runner.record import Bundle, fold
 from runner.record.entries import DatasetMade, Resumed
-from runner.record.history import fence, fold
+from runner.record.history import fence
 from runner.record.run_spec import RunSpec
 from runner.record.shipping import SpoolFile
 from runner.record.trust import Seal
-from runner.spec import config, wire
-from runner.spec.job import Cluster, Dataset, Job
+from runner.spec import Cluster, Dataset, Job, config, wire
+from runner.store import Entry, Store
 from runner.store.events import Event
-from runner.store.log import Entry
 from runner.store.retry import PATIENCE_S
-from runner.store.store import Store
 
 if TYPE_CHECKING:
     from runner.data.manifest import Manifest
@@ -47,9 +45,18 @@ class Scope:
     """
 
     def __init__(
-        self, store: Store, run_id: str, leg: int, attempt: int, scratch: Path, *, inline: bool = False,
-        job: Job | None = None, spec: str | None = None, sealed: Seal | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        store: Store,
+        run_id: str,
+        leg: int,
+        attempt: int,
+        scratch: Path,
+        *,
+        inline: bool = False,
+        job: Job | None = None,
+        spec: str | None = None,
+        sealed: Seal | None = None,
+    ) -> None:
         self.store, self.run_id, self.leg, self.attempt = store, run_id, leg, attempt
         self.scratch, self.inline = Path(scratch), inline
         self.bundle = Bundle(store, run_id, sealed)
@@ -176,9 +183,10 @@ class Scope:
                     return found
                 known = [*self.spec.datasets, *catalog.names()]
                 raise DataError(
-                    f"there is no dataset '{source}' in the store", todo=suggest(source, known) or "make it first",
+                    f"there is no dataset '{source}' in the store",
+                    todo=suggest(source, known) or "make it first",
                     where=f"store {self.store.url}",
-                )  # fmt: skip
+                )
             return self._foreign(definition)
         return self._foreign(source)
 

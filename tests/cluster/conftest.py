@@ -87,9 +87,13 @@ def cluster() -> Cluster:
     no_kueue = ["--no-kueue"] if build.missing((versions.KUEUE,)) and not ci else []
     environment = {**exported(onebox("up", *no_kueue)), "RUNNER_STORE": f"s3://{BUCKET}"}
     return Cluster(
-        Path(environment["KUBECONFIG"]), images.HOST, environment, host_mounts(), build.program(versions.KUBECTL),
+        Path(environment["KUBECONFIG"]),
+        images.HOST,
+        environment,
+        host_mounts(),
+        build.program(versions.KUBECTL),
         onebox=True,
-    )  # fmt: skip
+    )
 
 
 def given() -> Cluster:

@@ -8,8 +8,8 @@ import time
 
 from runner.client.run import Run
 from runner.kube.client import Kube
+from runner.record import RunState
 from runner.record.entries import Ended
-from runner.record.history import RunState
 from tests.cluster import kit
 
 #: The rows of this session.

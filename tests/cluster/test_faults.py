@@ -20,10 +20,9 @@ from runner.kube.client import (
     Kube,
 )
 from runner.onebox import processes
-from runner.record.history import RunState
+from runner.record import RunState
 from runner.record.index import read_index
-from runner.store.log import Log
-from runner.store.store import Store
+from runner.store import Log, Store
 from tests.cluster import kit
 from tests.cluster.conftest import Cluster, onebox
 from tests.cluster.ends import check_end

@@ -11,9 +11,8 @@ from runner.backends.kuberay import objects
 from runner.client import submit
 from runner.kube import gc, names
 from runner.kube.client import RAY_JOBS, Kube
-from runner.record.bundle import Bundle
-from runner.record.history import RunState
-from runner.store.store import Store
+from runner.record import Bundle, RunState
+from runner.store import Store
 from tests.cluster import kit
 from tests.cluster.ends import check_end
 

@@ -19,10 +19,9 @@ from runner.client.run import Run
 from runner.kube import names
 from runner.kube.client import JOBS, PODS, RAY_CLUSTERS, RAY_JOBS, SECRETS, SERVICES, Kube
 from runner.kube.watch import Watched
-from runner.record.bundle import Bundle
-from runner.record.history import RunState, fold
+from runner.record import Bundle, RunState, fold
 from runner.record.index import read_index
-from runner.store.store import Store
+from runner.store import Store
 from runner.untrusted.names import RUN_ID
 from tests.cluster import kit
 from tests.cluster.warm import Supervisors, Warm
@@ -158,9 +157,12 @@ def left(kube: Kube, runs: set[str]) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "cycles", [pytest.param(3, marks=pytest.mark.timeout(600)),
-               pytest.param(20, marks=[pytest.mark.soak, pytest.mark.timeout(2400)])]
-)  # fmt: skip
+    "cycles",
+    [
+        pytest.param(3, marks=pytest.mark.timeout(600)),
+        pytest.param(20, marks=[pytest.mark.soak, pytest.mark.timeout(2400)]),
+    ],
+)
 def test_a_client_killed_at_any_moment_leaves_a_whole_run_or_none(kube: Kube, made: Made, cycles: int) -> None:
     """Killed with -9 while it submits: the run exists and ends well, or nothing of it exists."""
     store = Store(os.environ["RUNNER_STORE"])

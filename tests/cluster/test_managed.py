@@ -15,7 +15,7 @@ from runner.kube import names
 from runner.kube.client import RAY_JOBS, WORKLOADS, Kube
 from runner.kube.team.objects import Tenant
 from runner.onebox import operators
-from runner.record.history import RunState
+from runner.record import RunState
 from tests.cluster import kit
 from tests.cluster.conftest import Cluster
 from tests.cluster.ends import check_end

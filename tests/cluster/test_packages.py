@@ -11,7 +11,7 @@ import pytest
 from runner import Volume
 from runner.client import submit
 from runner.kube.client import Kube
-from runner.record.history import RunState
+from runner.record import RunState
 from tests.cluster import kit
 from tests.cluster.ends import check_end
 

@@ -11,7 +11,7 @@ from runner.client import submit
 from runner.client.run import Run
 from runner.kube import names
 from runner.kube.client import PODS, Kube
-from runner.record.history import RunState
+from runner.record import RunState
 from tests.cluster import kit
 from tests.cluster.ends import check_end
 

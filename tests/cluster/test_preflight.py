@@ -15,7 +15,7 @@ from runner.errors import PlanError
 from runner.kube import client
 from runner.kube.client import JOBS, NAMESPACES, RAY_JOBS, Kube, KubeError, resource
 from runner.kube.preflight.needs import Finding
-from runner.store.store import Store
+from runner.store import Store
 from tests.cluster import kit
 from tests.cluster.conftest import Cluster
 

@@ -12,7 +12,7 @@ from runner.client.run import Run
 from runner.errors import PlanError, RunFailed, UserCodeError
 from runner.kube import names
 from runner.kube.client import JOBS, PODS, RAY_JOBS, SECRETS, Kube
-from runner.record.history import RunState
+from runner.record import RunState
 from tests.cluster import kit
 from tests.cluster.conftest import Cluster
 from tests.cluster.ends import check_end

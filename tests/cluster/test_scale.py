@@ -22,8 +22,8 @@ from runner.client.run import Run
 from runner.control.supervisor import Supervisor
 from runner.kube import names
 from runner.kube.client import RAY_JOBS, Kube
+from runner.record import fold
 from runner.record.entries import AttemptBegan
-from runner.record.history import fold
 from tests.cluster import kit
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(900)]

@@ -21,8 +21,8 @@ from runner import Cluster, Group
 from runner.client.run import Run
 from runner.kube import names
 from runner.kube.client import CLUSTER_QUEUES, JOBS, WORKLOADS, Kube, Resource
-from runner.record.history import RunState
-from runner.store.store import Store
+from runner.record import RunState
+from runner.store import Store
 from tests.cluster import conftest, kit
 from tests.cluster.ends import check_end
 
@@ -62,9 +62,14 @@ class Team:
 def say(environment: dict[str, str], *arguments: str) -> str:
     """The output of one command that succeeds."""
     done = subprocess.run(
-        [*RUNNER, *arguments], env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+        [*RUNNER, *arguments],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
         timeout=120,
-    )  # fmt: skip
+    )
     assert done.returncode == 0, f"runner {' '.join(arguments)}: {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done.stdout
 

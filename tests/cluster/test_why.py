@@ -14,7 +14,7 @@ from runner.client import submit
 from runner.client.run import Run
 from runner.kube import names
 from runner.kube.client import CLUSTER_QUEUES, PODS, SERVICES, WORKLOADS, Kube, KubeError, Resource, resource
-from runner.record.history import RunState
+from runner.record import RunState
 from runner.record.reasons import Reason
 from tests.cluster import kit
 from tests.cluster.conftest import Cluster

@@ -58,9 +58,12 @@ class Warm:
     def __init__(self, log: Path) -> None:
         environment = {**os.environ, "PYTHONPATH": str(kit.CHECKOUT), "CLIENTS_LOG": str(log)}
         self._parent = subprocess.Popen(
-            [sys.executable, "-m", "tests.cluster.clients"], env=environment, text=True,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-        )  # fmt: skip
+            [sys.executable, "-m", "tests.cluster.clients"],
+            env=environment,
+            text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
         self._asking, self._changing = threading.Lock(), threading.Lock()
         self._begun: queue.Queue[int] = queue.Queue()
         self._forks: dict[int, Fork] = {}

@@ -131,9 +131,14 @@ def _start(before: list[str], environment: dict[str, str], *words: str) -> str:
     ports = ("--min-worker-port=0", "--max-worker-port=0", "--dashboard-agent-listen-port=0")
     common = (*ports, "--object-store-memory=100000000", "--disable-usage-stats")
     done = subprocess.run(
-        [*before, str(_BIN / "ray"), "start", *words, *common], env=environment,
-        cwd="/", capture_output=True, text=True, check=False, timeout=90,
-    )  # fmt: skip
+        [*before, str(_BIN / "ray"), "start", *words, *common],
+        env=environment,
+        cwd="/",
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=90,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

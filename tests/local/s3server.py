@@ -40,9 +40,11 @@ class S3Server:
     def environment(self) -> dict[str, str]:
         """The same as environment variables, as a user would give credentials."""
         return {
-            "AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET, "AWS_ENDPOINT_URL": self.endpoint,
+            "AWS_ACCESS_KEY_ID": KEY,
+            "AWS_SECRET_ACCESS_KEY": SECRET,
+            "AWS_ENDPOINT_URL": self.endpoint,
             "AWS_DEFAULT_REGION": "us-east-1",
-        }  # fmt: skip
+        }
 
 
 def at(port: int) -> S3Server:
@@ -74,8 +76,9 @@ def serve(folder: Path, port: int = 0) -> Iterator[S3Server]:
     process = subprocess.Popen(
         [str(binary()), "--port", f"127.0.0.1:{port}", "posix", "--sidecar", str(meta), str(root)],
         env={**os.environ, "ROOT_ACCESS_KEY": KEY, "ROOT_SECRET_KEY": SECRET},
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     try:
         deadline = time.monotonic() + 20
         while socket.socket().connect_ex(("127.0.0.1", port)) != 0:

@@ -209,8 +209,8 @@ def by_prep(folder: Path) -> pa.Table:
 
     from runner.data.catalog import Catalog
     from runner.prep.stage import run_prep
-    from runner.spec.job import Dataset, Prep
-    from runner.store.store import Store
+    from runner.spec import Dataset, Prep
+    from runner.store import Store
     from runner.worker.pool.base import InlinePool
     from tests.unit.prep.kit import identity, make_scope
 

@@ -21,11 +21,17 @@ ROWS = 30
 #: Rows whose values CSV and JSON can both say.
 PLAIN = [
     {
-        "id": i, "big": 2**53 + i, "text": f'line {i}\nwith "quotes", é' if i % 3 else "", "flag": i % 2 == 0,
-        "score": i / 8, "code": f"{i:05}", "maybe": None if i % 4 == 1 else i, "day": "2024-02-29",
+        "id": i,
+        "big": 2**53 + i,
+        "text": f'line {i}\nwith "quotes", é' if i % 3 else "",
+        "flag": i % 2 == 0,
+        "score": i / 8,
+        "code": f"{i:05}",
+        "maybe": None if i % 4 == 1 else i,
+        "day": "2024-02-29",
     }
     for i in range(ROWS)
-]  # fmt: skip
+]
 
 
 def expect(folder: Path, rows: pa.Table) -> None:
@@ -150,12 +156,15 @@ def _frame() -> Any:
     frame = {str(kind): pl.Series(numbers, dtype=kind) for kind in (pl.Int8, pl.Int16, pl.Int32, pl.Int64)}
     frame |= {str(kind): pl.Series(numbers, dtype=kind) for kind in (pl.UInt8, pl.UInt16, pl.UInt32, pl.UInt64)}
     frame |= {
-        "f32": pl.Series(numbers, dtype=pl.Float32), "f64": pl.Series([i / 3 for i in numbers]),
+        "f32": pl.Series(numbers, dtype=pl.Float32),
+        "f64": pl.Series([i / 3 for i in numbers]),
         "nulls": pl.Series([None if i % 3 == 0 else i for i in numbers]),
         "flag": pl.Series([i % 2 == 0 for i in numbers]),
         "text": pl.Series([f"text {i} of more than twelve bytes" for i in numbers]),
-        "binary": pl.Series([bytes([i]) for i in numbers]), "date": pl.Series(days),
-        "ms": pl.Series(times, dtype=pl.Datetime("ms")), "us": pl.Series(times, dtype=pl.Datetime("us", "UTC")),
+        "binary": pl.Series([bytes([i]) for i in numbers]),
+        "date": pl.Series(days),
+        "ms": pl.Series(times, dtype=pl.Datetime("ms")),
+        "us": pl.Series(times, dtype=pl.Datetime("us", "UTC")),
         "ns": pl.Series(times, dtype=pl.Datetime("ns")),
         "duration": pl.Series([dt.timedelta(seconds=i) for i in numbers]),
         "time": pl.Series([time.time() for time in times]),
@@ -164,8 +173,9 @@ def _frame() -> Any:
         "enum": pl.Series([f"w{i % 3}" for i in numbers], dtype=pl.Enum(["w0", "w1", "w2"])),
         "lists": pl.Series([[i] * (i % 3) for i in numbers]),
         "array": pl.Series([[i, i] for i in numbers], dtype=pl.Array(pl.Int64, 2)),
-        "struct": pl.Series([{"item": i, "b": [f"{i}"]} for i in numbers]), "nothing": pl.Series([None] * ROWS),
-    }  # fmt: skip
+        "struct": pl.Series([{"item": i, "b": [f"{i}"]} for i in numbers]),
+        "nothing": pl.Series([None] * ROWS),
+    }
     return pl.DataFrame(frame)
 
 
@@ -200,11 +210,13 @@ def polars_cases() -> dict[str, Writes]:
     rows = pa.Table.from_pylist([{**row, "day": dt.date(2024, 2, 29)} for row in PLAIN])
     for style in ("necessary", "always", "non_numeric"):
         cases[f"polars-csv-{style}"] = lambda folder, style=style: (
-            plain.write_csv(folder / "a.csv", quote_style=style, include_bom=style == "always"), expect(folder, rows)
-        )  # fmt: skip
+            plain.write_csv(folder / "a.csv", quote_style=style, include_bom=style == "always"),
+            expect(folder, rows),
+        )
     cases["polars-ndjson"] = lambda folder: (
-        plain.write_ndjson(folder / "a.ndjson"), expect(folder, pa.Table.from_pylist(PLAIN))
-    )  # fmt: skip
+        plain.write_ndjson(folder / "a.ndjson"),
+        expect(folder, pa.Table.from_pylist(PLAIN)),
+    )
     cases["polars-partitioned"] = lambda folder: pl.DataFrame({"x": range(9), "k": ["a", "b", "ü"] * 3}).write_parquet(
         folder, partition_by="k"
     )

@@ -125,16 +125,23 @@ def parquet_cases(small: bool) -> dict[str, Writes]:
     if small:
         return cases
     for encoding, names in {
-        "DELTA_BINARY_PACKED": ["int32", "int64"], "DELTA_LENGTH_BYTE_ARRAY": ["string", "binary"],
-        "DELTA_BYTE_ARRAY": ["string", "binary", "fixed"], "BYTE_STREAM_SPLIT": ["single", "double", "int32", "fixed"],
-        "RLE": ["flag"], "PLAIN": ["int64", "string", "flag"],
-    }.items():  # fmt: skip
+        "DELTA_BINARY_PACKED": ["int32", "int64"],
+        "DELTA_LENGTH_BYTE_ARRAY": ["string", "binary"],
+        "DELTA_BYTE_ARRAY": ["string", "binary", "fixed"],
+        "BYTE_STREAM_SPLIT": ["single", "double", "int32", "fixed"],
+        "RLE": ["flag"],
+        "PLAIN": ["int64", "string", "flag"],
+    }.items():
         rows = whole.select(names)
         case(f"encoding-{encoding}", rows, use_dictionary=False, column_encoding=dict.fromkeys(names, encoding))
         case(
-            f"encoding-{encoding}-v2", rows, use_dictionary=False, data_page_version="2.0", row_group_size=7,
+            f"encoding-{encoding}-v2",
+            rows,
+            use_dictionary=False,
+            data_page_version="2.0",
+            row_group_size=7,
             column_encoding=dict.fromkeys(names, encoding),
-        )  # fmt: skip
+        )
     for name in whole.schema.names:
         case(f"column-{name}", whole.select([name]), row_group_size=9)
         case(f"empty-{name}", whole.select([name]).slice(0, 0))

@@ -9,7 +9,7 @@ import pytest
 
 import runner
 from runner.client.run import Run
-from runner.record.history import RunState
+from runner.record import RunState
 from tests.local.helpers import driver_pid, kill, wait_for
 
 NothingLeft = Callable[[Run], None]

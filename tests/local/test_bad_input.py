@@ -111,8 +111,13 @@ def submit(project: Path, body: str, *arguments: str, **environment: str) -> sub
     (project / "jobs/x.py").write_text(JOB + "\n" + body + "\n")
     return subprocess.run(
         [sys.executable, "-m", "runner", "submit", "jobs/x.py", *arguments],
-        cwd=project, env={**os.environ, **environment}, capture_output=True, text=True, check=False, timeout=120,
-    )  # fmt: skip
+        cwd=project,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
 
 
 @pytest.mark.parametrize("name", REFUSED)
@@ -212,9 +217,14 @@ if os.getuid() == 0:
 sys.exit(submit({str(locked / "store")!r}))
 """
     done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=120,
-        env={**os.environ, "PYTHONPATH": str(open_folder / "reach")}, cwd=open_folder,
-    )  # fmt: skip
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+        env={**os.environ, "PYTHONPATH": str(open_folder / "reach")},
+        cwd=open_folder,
+    )
     said = (done.stdout + done.stderr).partition("and now")[2]
     assert done.returncode == 2, done.stdout + done.stderr
     assert "no permission" in said
@@ -231,9 +241,11 @@ def small_disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
         target = tmp_path / f"disk-{size}"
         target.mkdir()
         done = subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(target)], capture_output=True, text=True,
+            ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(target)],
+            capture_output=True,
+            text=True,
             check=False,
-        )  # fmt: skip
+        )
         if done.returncode != 0:
             if os.environ.get("CI") == "true":
                 pytest.fail(f"no tmpfs can be mounted: {done.stderr}")
@@ -273,7 +285,7 @@ job = Job("x", stages=[Prep("copy", fn=grow, source=SOURCE, sink="y")])
     assert "no space left" in said
     assert not [path for path in disk.rglob("*") if ".tmp-" in path.name]
     from runner.record.index import read_index
-    from runner.store.store import Store
+    from runner.store import Store
 
     store = Store(str(disk / "store"))
     (line,) = read_index(store)

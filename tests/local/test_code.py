@@ -57,9 +57,14 @@ def test_children_of_workers_find_what_a_job_file_defines(tmp_path: Path, cluste
     """
     root = tmp_path / "my project"
     for name, text in {
-        "jobs/a-job.py": JOB, "jobs/__init__.py": "", "jobs/_ignored.py": COMMON, "jobs/beside.py": "ONE = 1\n",
-        "pyproject.toml": "[tool.runner]\n", ".gitignore": "_ignored.py\n.runner\n", "token.py": "",
-    }.items():  # fmt: skip
+        "jobs/a-job.py": JOB,
+        "jobs/__init__.py": "",
+        "jobs/_ignored.py": COMMON,
+        "jobs/beside.py": "ONE = 1\n",
+        "pyproject.toml": "[tool.runner]\n",
+        ".gitignore": "_ignored.py\n.runner\n",
+        "token.py": "",
+    }.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(text)
     subprocess.run(["git", "init", "-q"], cwd=root, check=True)

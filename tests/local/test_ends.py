@@ -14,7 +14,7 @@ from runner.client import prepare, submit
 from runner.client.resume import resume
 from runner.client.run import Run
 from runner.errors import StoreBroken
-from runner.record.history import RunState
+from runner.record import RunState
 from tests.local.helpers import driver_pid, kill, wait_for
 
 NothingLeft = Callable[[Run], None]

@@ -58,8 +58,10 @@ def test_a_script_submits_its_own_functions(tmp_path: Path) -> None:
     """A guarded script is imported by the workers under another name; a second run finds the prepared data."""
     script = tmp_path / "script.py"
     body = SESSION.replace('sink="tripled"', 'sink="tripled", uses=()')
-    script.write_text(body + "\nif __name__ == '__main__':\n    run = runner.submit(job)\n    run.wait()\n"
-                      "    print(run.view().stages['times'].state, run.results()['train']['steps'])\n")  # fmt: skip
+    script.write_text(
+        body + "\nif __name__ == '__main__':\n    run = runner.submit(job)\n    run.wait()\n"
+        "    print(run.view().stages['times'].state, run.results()['train']['steps'])\n"
+    )
     for expected in ("done 5\n", "skipped 5\n"):
         done = subprocess.run([sys.executable, script], cwd=tmp_path, capture_output=True, text=True, check=False)
         assert done.stdout == expected, done.stderr

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from runner.client.run import Run
+from runner.record import RunState
 from runner.record.code import unpack
-from runner.record.history import RunState
-from runner.store.store import Store
+from runner.store import Store
 
 KEPT = Path(__file__).parents[1] / "data" / "store-0.1.json"
 RUN_ID = "r261130-015423xs-small-ug"

@@ -12,7 +12,7 @@ import pytest
 
 import runner
 from runner.client.run import Run
-from runner.record.history import RunState
+from runner.record import RunState
 
 #: Every function, and a child of each kind, says what it was run as.
 JOB = """

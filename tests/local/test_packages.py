@@ -10,7 +10,7 @@ from runner.client import prepare, submit
 from runner.client.run import Run
 from runner.code import packages
 from runner.errors import PlanError
-from runner.record.history import RunState
+from runner.record import RunState
 
 #: A small package that nothing here depends on.
 JOB = """

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from runner.client.run import Run
-from runner.store.store import Store
+from runner.store import Store
 from tests.unit.train.kit import ROOT
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]

@@ -19,7 +19,7 @@ import pytest
 
 from runner.errors import Interrupted, RunFailed, StageTimeout, UserCodeError, WorkerLost
 from runner.prep.stage import run_make, run_prep
-from runner.spec.job import Dataset, Prep
+from runner.spec import Dataset, Prep
 from runner.worker.pool.base import InlinePool, ProcessPool
 from runner.worker.scope import Scope
 from tests.local.helpers import wait_for

@@ -20,7 +20,7 @@ from runner.data.values.types import plain_type, written_type
 from runner.errors import DataError, UserCodeError, WorkerLost
 from runner.prep import ray_data
 from runner.prep.stage import run_prep
-from runner.spec.job import Dataset, Prep
+from runner.spec import Dataset, Prep
 from runner.worker.pool.base import InlinePool, RayPool
 from tests.unit.data.arrow_kit import LEAVES, any_array, any_type, values_of
 from tests.unit.prep.kit import Config, contents, make_scope, rows_of, write_shards

@@ -12,7 +12,7 @@ import pytest
 from runner.code.dependencies import digest, name_of
 from runner.prep.trace import Watch
 from runner.process.code_root import FILES_NOTE
-from runner.store.store import Store
+from runner.store import Store
 from tests.unit.prep.kit import R2
 from tests.unit.prep.reuse_kit import DATA, records, run, write
 

@@ -13,7 +13,7 @@ from runner.backends.ray import jobs as ray_jobs
 from runner.client.run import Run
 from runner.code import optimized
 from runner.errors import InputError, PlanError
-from runner.record.history import RunState
+from runner.record import RunState
 from tests.local.helpers import kill, remains, wait_for
 from tests.local.ray_cluster import OTHER, RayCluster, await_held_nothing, job_pids, jobs_of, serve
 from tests.local.test_optimized import levels, written

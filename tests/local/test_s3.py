@@ -17,17 +17,14 @@ from runner.client import leftovers, published
 from runner.client.run import Run
 from runner.errors import StoreAway, StoreBroken
 from runner.prep.stage import run_prep
-from runner.record.bundle import Bundle
+from runner.record import Bundle, RunState
 from runner.record.entries import Ended, NearlyDone, Submitted
-from runner.record.history import RunState
 from runner.record.index import LIVE, IndexLine, leave, lines_of, read_index, show
 from runner.record.run_spec import RunSpec
-from runner.spec import wire
-from runner.spec.job import Dataset, Job, Prep
+from runner.spec import Dataset, Job, Prep, wire
+from runner.store import Log, Store
 from runner.store.events import Unknown
-from runner.store.log import Log
 from runner.store.snapshots import EVERY
-from runner.store.store import Store
 from runner.worker.pool.base import InlinePool
 from runner.worker.scope import Scope
 from tests.local.s3server import S3Server, at, free_port, serve

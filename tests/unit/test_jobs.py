@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pytest
 
 from runner.code.references import load_file
-from runner.spec.job import Prep, Train
+from runner.spec import Prep, Train
 from tests import ROOT
 
 

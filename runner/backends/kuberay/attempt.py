@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from runner.kube import names, pods
-from runner.spec.cluster import Kubernetes
+from runner.spec import Kubernetes
 
 #: Seconds after which a deadline that KubeRay should keep is kept by us.
 DEADLINE_SLACK_S = 20.0
@@ -155,9 +155,7 @@ class Attempt:
             return replace(self, state=State.UNSEEN, words=seen.words)
         return replace(self, state=State.RUNNING)
 
-    def after(
-        self, seen: Seen, *, late: str = "", lost: Sequence[str] = (), causes: Sequence[str] = ()
-    ) -> Attempt:  # fmt: skip
+    def after(self, seen: Seen, *, late: str = "", lost: Sequence[str] = (), causes: Sequence[str] = ()) -> Attempt:
         """The attempt after a look at its RayJob.
 
         Args:

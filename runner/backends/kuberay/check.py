@@ -16,9 +16,9 @@ from runner.kube.preflight.needs import Finding, Needs
 from runner.plan.plan import Plan
 from runner.plan.resolve import Resolved
 from runner.record.index import new_run_id
-from runner.spec.job import Cluster
+from runner.spec import Cluster
+from runner.store import Store
 from runner.store.sharing import check_no_credentials, check_reachable
-from runner.store.store import Store
 from runner.untrusted import switches
 
 #: What no check before a run can see.
@@ -72,16 +72,20 @@ def objects(resolved: Resolved, plan: Plan, run_id: str, by: str) -> list[dict[s
 def _working_legs(plan: Plan) -> dict[int, tuple[str, ...]]:
     """Number -> stages of each leg for which machines are asked: that of a leg whose results are there is passed by."""
     action = {stage.name: stage.action for stage in plan.stages}
-    return {
-        number: leg for number, leg in enumerate(plan.legs) if any(action[name] != "skip" for name in leg)
-    }  # fmt: skip
+    return {number: leg for number, leg in enumerate(plan.legs) if any(action[name] != "skip" for name in leg)}
 
 
 def _facts(cluster: Cluster, store: Store, run_id: str, job: str, by: str) -> manifest.RunFacts:
     return manifest.RunFacts(
-        run_id=run_id, job=job, store=store.url, cluster=cluster, options=store.options,
-        ray_version=version_of("ray") or manifest.RAY_VERSION, by=by, optimized=optimized.level(),
-    )  # fmt: skip
+        run_id=run_id,
+        job=job,
+        store=store.url,
+        cluster=cluster,
+        options=store.options,
+        ray_version=version_of("ray") or manifest.RAY_VERSION,
+        by=by,
+        optimized=optimized.level(),
+    )
 
 
 def _check_level(cluster: Cluster) -> None:
@@ -100,9 +104,10 @@ def _check_level(cluster: Cluster) -> None:
 def _check_store(store: Store) -> None:
     check_reachable(store, "every pod")
     check_no_credentials(
-        store, "in the pods' specs",
+        store,
+        "in the pods' specs",
         "put them into a Secret, name it in the cluster's `secrets`, and use environment variables here",
-    )  # fmt: skip
+    )
 
 
 # -- by hand ---------------------------------------------------------------------------------------------------------

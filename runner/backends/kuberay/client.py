@@ -15,8 +15,7 @@ from runner.kube.client import JOBS, PODS, RAY_JOBS, Kube, KubeError
 from runner.kube.ledger import Ledger
 from runner.kube.why.seen import look
 from runner.kube.why.why import reasons
-from runner.record.bundle import Bundle
-from runner.record.history import View, fold
+from runner.record import Bundle, View, fold
 from runner.record.reasons import Reason
 from runner.untrusted.names import NAMESPACE
 
@@ -146,9 +145,11 @@ class KubeRayClient:
     def _check_here(self) -> None:
         if not self.is_here():
             raise InputError(
-                f"{self._elsewhere()} (or to one that was made anew there)", allowed="the cluster of the run",
-                todo=_GO_THERE, where=self._bundle.run_id,
-            )  # fmt: skip
+                f"{self._elsewhere()} (or to one that was made anew there)",
+                allowed="the cluster of the run",
+                todo=_GO_THERE,
+                where=self._bundle.run_id,
+            )
 
     def _await_over(self) -> None:
         deadline = time.monotonic() + TAKE_UP_S

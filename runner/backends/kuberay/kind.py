@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from runner.backends.base import Backend, ClientSide
     from runner.plan.plan import Plan
     from runner.plan.resolve import Resolved
-    from runner.record.bundle import Bundle
-    from runner.spec.cluster import Cluster, Kubernetes
+    from runner.record import Bundle
+    from runner.spec import Cluster, Kubernetes
 
 
 class KubeRay(Kind):

@@ -21,11 +21,11 @@ from runner.kube import events, names
 from runner.kube.client import JOBS, PODS, RAY_JOBS, Kube, KubeError
 from runner.kube.ledger import Ledger
 from runner.kube.watch import Watched
-from runner.record.bundle import Bundle
+from runner.record import Bundle, fold
 from runner.record.endings import Ending
 from runner.record.entries import AttemptBegan, DriverBegan
 from runner.record.failures import is_a
-from runner.record.history import EVICTED, LOST, fold
+from runner.record.history import EVICTED, LOST
 from runner.store.retry import PATIENCE_S, Retry
 
 #: Seconds for which pods that were asked to go may stay before their node is taken for dead.

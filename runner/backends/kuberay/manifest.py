@@ -10,7 +10,7 @@ from typing import Any
 from runner.backends.entry import ENTRYPOINT, PROGRAMS, boot_text
 from runner.code import optimized
 from runner.kube import names
-from runner.spec.job import Cluster, Group, Kubernetes, Volume
+from runner.spec import Cluster, Group, Kubernetes, Volume
 from runner.untrusted.visible import one_line
 
 #: Seconds that a finished supervisor's Job is kept, for its own last lines.

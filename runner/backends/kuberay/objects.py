@@ -12,7 +12,7 @@ from runner.backends.kuberay import manifest
 from runner.kube import names, pods
 from runner.kube.client import PODS, RAY_CLUSTERS, RAY_JOBS, Kube
 from runner.kube.ledger import Ledger
-from runner.record.bundle import Bundle
+from runner.record import Bundle
 from runner.spec import wire
 from runner.untrusted.names import JOB
 

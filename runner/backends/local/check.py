@@ -8,7 +8,7 @@ from runner.code import extras
 from runner.errors import PlanError
 from runner.plan.plan import Plan, StagePlan
 from runner.plan.resolve import Resolved
-from runner.spec.job import Stage, Train
+from runner.spec import Stage, Train
 from runner.worker import processes
 
 #: Processes on a core: from more ranks than the first a plan says that they are many (what is meant is often another
@@ -32,8 +32,9 @@ def check(plan: Plan) -> None:
             raise PlanError(
                 f"{stage.fewest_workers:,} workers on this machine, where each is a process",
                 allowed=f"at most {PER_CORE * cores:,}: {PER_CORE} for each of its {cores} cores",
-                todo="ask for fewer, or choose a cluster (--cluster)", where=f"stage '{stage.name}'",
-            )  # fmt: skip
+                todo="ask for fewer, or choose a cluster (--cluster)",
+                where=f"stage '{stage.name}'",
+            )
 
 
 def check_packages(resolved: Resolved, plan: Plan, brought: Collection[str] = ()) -> None:

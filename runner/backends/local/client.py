@@ -16,8 +16,7 @@ from runner.backends.local import liveness
 from runner.backends.local.machines import driver_environment
 from runner.code import optimized
 from runner.process import private
-from runner.record.bundle import Bundle
-from runner.record.history import View, fold
+from runner.record import Bundle, View, fold
 from runner.record.reasons import Reason
 from runner.worker import processes
 
@@ -46,9 +45,15 @@ class LocalClient:
         self._resumed = fold(self._bundle.log.read()).resumed
         with open(processes.scratch_folder(self._bundle.run_id) / _OUT, "wb") as out:
             self._supervisor = private.start_module(
-                PROGRAMS["supervisor"], argument, self._bundle.run_id, env=environment, cwd="/",
-                stdout=out, stderr=out, start_new_session=True,
-            )  # fmt: skip
+                PROGRAMS["supervisor"],
+                argument,
+                self._bundle.run_id,
+                env=environment,
+                cwd="/",
+                stdout=out,
+                stderr=out,
+                start_new_session=True,
+            )
         processes.note_supervisor(self._bundle.run_id, self._supervisor.pid)
 
     def is_lost(self, view: View) -> bool:

@@ -68,9 +68,11 @@ def is_here(who: SupervisorBegan) -> bool:
 def _here() -> dict[str, str]:
     """The machine, its boot and the PID namespace; what is not known is empty."""
     return {
-        "host": os.uname().nodename, "machine": _machine(), "boot": _read("/proc/sys/kernel/random/boot_id"),
+        "host": os.uname().nodename,
+        "machine": _machine(),
+        "boot": _read("/proc/sys/kernel/random/boot_id"),
         "space": _space(),
-    }  # fmt: skip
+    }
 
 
 def _machine() -> str:

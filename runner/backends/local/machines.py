@@ -63,9 +63,14 @@ class LocalBackend:
         }  # fmt: skip
         with open(scratch / "driver.out", "ab") as out:
             self._driver = private.start_module(
-                PROGRAMS["driver"], argument, self._run_id, env=driver_environment(self._run_id), cwd=scratch,
-                stdout=out, stderr=subprocess.STDOUT,
-            )  # fmt: skip
+                PROGRAMS["driver"],
+                argument,
+                self._run_id,
+                env=driver_environment(self._run_id),
+                cwd=scratch,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+            )
 
     def prepare(self, leg: int) -> None:
         """Nothing to do: this machine is there."""

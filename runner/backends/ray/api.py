@@ -97,8 +97,11 @@ class RayApi:
         return dict((status.get("loadMetricsReport") or {}).get("usage") or {})
 
     def _state(self, what: str, filters: dict[str, str]) -> list[dict[str, Any]]:
-        asked = [(f"filter_{key}", value) for name, wanted in filters.items() for key, value in
-                 (("keys", name), ("predicates", "="), ("values", wanted))]  # fmt: skip
+        asked = [
+            (f"filter_{key}", value)
+            for name, wanted in filters.items()
+            for key, value in (("keys", name), ("predicates", "="), ("values", wanted))
+        ]
         query = urlencode([("limit", _MOST), ("detail", 1), *asked])
         answer = self.request("GET", f"/api/v0/{what}?{query}")
         if not answer["result"]:
@@ -112,9 +115,11 @@ class RayApi:
     ) -> bool:
         """Start a job on the head, for no CPU, unless there is one of that id. Returns whether this call made it."""
         body = {
-            "submission_id": submission_id, "entrypoint": entrypoint, "metadata": metadata,
+            "submission_id": submission_id,
+            "entrypoint": entrypoint,
+            "metadata": metadata,
             "runtime_env": {"env_vars": environment},
-        }  # fmt: skip
+        }
         try:
             self.request("POST", "/api/jobs/", body)
         except RayApiError:

@@ -13,10 +13,10 @@ from runner.code.dependencies import version_of
 from runner.errors import InputError, PlanError
 from runner.plan.plan import Plan, StagePlan
 from runner.plan.resolve import Resolved
-from runner.spec.job import Cluster
+from runner.spec import Cluster
 from runner.spec.shape import share_of_rank
+from runner.store import LOCAL
 from runner.store.sharing import check_no_credentials, check_reachable
-from runner.store.store import LOCAL
 
 
 def check(resolved: Resolved, plan: Plan, api: RayApi | None = None) -> None:
@@ -30,9 +30,10 @@ def check(resolved: Resolved, plan: Plan, api: RayApi | None = None) -> None:
     if not here:
         check_reachable(resolved.store, "every machine of the Ray cluster")
     check_no_credentials(
-        resolved.store, "in Ray's list of jobs",
+        resolved.store,
+        "in Ray's list of jobs",
         "put them into the environment of the Ray cluster's machines, and use environment variables here",
-    )  # fmt: skip
+    )
     api = api or RayApi.outside(address)
     where = f"Ray at {address}"
     try:
@@ -57,15 +58,18 @@ def _no_answer(error: RayApiError, where: str) -> InputError:
     if error.status in (401, 403):
         given = "is not the right one" if os.environ.get(TOKEN) else "is not set"
         return InputError(
-            f"it asks for a token, and {TOKEN} {given}", allowed="the token of that cluster",
-            todo=f"set {TOKEN}; `ray get-auth-token` on the cluster's head prints it", where=where,
-        )  # fmt: skip
+            f"it asks for a token, and {TOKEN} {given}",
+            allowed="the token of that cluster",
+            todo=f"set {TOKEN}; `ray get-auth-token` on the cluster's head prints it",
+            where=where,
+        )
     return InputError(
         error.message if error.status == 0 else f"it answers with HTTP status {error.status}: {error.message}",
         allowed="the address of the dashboard of a Ray cluster that is up (port 8265 of its head)",
         todo="check `address` of the cluster, the network, and that the head was started with its dashboard "
-        "(pip install 'ray[default]')", where=where,
-    )  # fmt: skip
+        "(pip install 'ray[default]')",
+        where=where,
+    )
 
 
 def _check_versions(metadata: dict[str, Any], where: str) -> None:
@@ -78,9 +82,11 @@ def _check_versions(metadata: dict[str, Any], where: str) -> None:
         if there and here and there.split(".")[:2] != here.split(".")[:2]:
             minor = ".".join(there.split(".")[:2])
             raise InputError(
-                f"it runs {what} {there}, and this client has {what} {here}", allowed=f"{what} {minor} on both",
-                todo=f"install {what} {minor} here, or {here} on the cluster", where=where,
-            )  # fmt: skip
+                f"it runs {what} {there}, and this client has {what} {here}",
+                allowed=f"{what} {minor} on both",
+                todo=f"install {what} {minor} here, or {here} on the cluster",
+                where=where,
+            )
 
 
 def _check_all_here(nodes: list[dict[str, Any]], store: str) -> None:
@@ -93,8 +99,9 @@ def _check_all_here(nodes: list[dict[str, Any]], store: str) -> None:
         raise InputError(
             f"a folder of this machine, and the Ray cluster has machines elsewhere: {', '.join(others[:5])}",
             allowed="a store that every machine of the Ray cluster can reach, such as s3://bucket/runs",
-            todo="set RUNNER_STORE, --store, or `store` in [tool.runner]", where=f"store {store}",
-        )  # fmt: skip
+            todo="set RUNNER_STORE, --store, or `store` in [tool.runner]",
+            where=f"store {store}",
+        )
 
 
 def _check_fits(stage: StagePlan, cluster: Cluster, nodes: list[dict[str, Any]], where: str) -> None:
@@ -111,7 +118,7 @@ def _check_fits(stage: StagePlan, cluster: Cluster, nodes: list[dict[str, Any]],
         allowed=f"at most {room} of them" if room else "a shape that some machine of the cluster has",
         todo=f"ask for fewer workers, change the group '{stage.group}', or add machines to the Ray cluster",
         where=where,
-    )  # fmt: skip
+    )
 
 
 def _words(resources: dict[str, float]) -> str:

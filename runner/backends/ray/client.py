@@ -8,8 +8,7 @@ from typing import Any
 from runner.backends.ray import jobs as ray_jobs
 from runner.backends.ray.api import TERMINAL, RayApi, RayApiError
 from runner.backends.ray.machines import remove_drivers
-from runner.record.bundle import Bundle
-from runner.record.history import View, fold
+from runner.record import Bundle, View, fold
 from runner.record.reasons import Reason
 
 #: Seconds between two looks at the job, and for which a client may have written to the log and not yet submitted.

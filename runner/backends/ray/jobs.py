@@ -10,7 +10,7 @@ from runner.backends.entry import ENTRYPOINT, boot_text, programs_of
 from runner.backends.ray.api import RayApi
 from runner.code import optimized
 from runner.kube import names
-from runner.record.bundle import Bundle
+from runner.record import Bundle
 from runner.record.entries import Resumed
 from runner.spec import wire
 from runner.worker import processes

@@ -17,10 +17,10 @@ from runner.backends.ray.api import TERMINAL, RayApi, RayApiError
 from runner.backends.ray.jobs import driver_id, is_driver, start_driver
 from runner.code import references
 from runner.errors import Cause, WorkerAway
-from runner.record.bundle import Bundle
+from runner.record import Bundle, fold
 from runner.record.endings import Ending
 from runner.record.failures import is_a
-from runner.record.history import LOST, fold
+from runner.record.history import LOST
 from runner.store.retry import Retry
 from runner.worker import processes
 

@@ -8,8 +8,7 @@ from collections import Counter
 from runner.backends.ray import jobs as ray_jobs
 from runner.backends.ray.api import RayApi
 from runner.errors import Cause
-from runner.record.bundle import Bundle
-from runner.record.history import View
+from runner.record import Bundle, View
 from runner.record.reasons import Reason
 
 _SHOWN = ("CPU", "GPU")

@@ -414,9 +414,11 @@ class Slice:
 
     def _follow_strings(self, module: Module, statement: Statement) -> None:
         """Modules that are named by a string: ``import_module("a.b")``, or the path of a file."""
-        if "import_module" in statement.uses.words or "__import__" in statement.uses.words or (
-            "run_module" in statement.uses.words
-        ):  # fmt: skip
+        if (
+            "import_module" in statement.uses.words
+            or "__import__" in statement.uses.words
+            or ("run_module" in statement.uses.words)
+        ):
             for text in statement.uses.strings:
                 level = len(text) - len(text.lstrip("."))
                 dotted = tuple(text.lstrip(".").split("."))

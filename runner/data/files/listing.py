@@ -123,9 +123,11 @@ def partitions_of(path: str) -> dict[str, str | None]:
     keys = [unquote(key) for key, _ in pairs]
     if len(set(keys)) < len(keys):
         raise DataError(
-            f"a partition key twice in {path}", allowed="each key once in a path",
-            todo="rename one of the folders", where=path,
-        )  # fmt: skip
+            f"a partition key twice in {path}",
+            allowed="each key once in a path",
+            todo="rename one of the folders",
+            where=path,
+        )
     values = [None if value == _HIVE_NULL else unquote(value) for _, value in pairs]
     return dict(zip(keys, values, strict=True))
 

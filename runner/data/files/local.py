@@ -14,9 +14,11 @@ from runner.errors import DataError
 #: Where the files are that this process has open.
 _DESCRIPTORS = "/proc/self/fd"
 _KINDS = (
-    (stat.S_ISFIFO, "a named pipe"), (stat.S_ISSOCK, "a socket"),
-    (stat.S_ISCHR, "a device"), (stat.S_ISBLK, "a device"),
-)  # fmt: skip
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
 
 
 def find(root: str, patterns: Sequence[str] | None = None) -> tuple[str, dict[str, dict[str, Any]]]:

@@ -73,9 +73,13 @@ def grows(kind: pa.DataType) -> bool:
     if types.is_union(kind):  # read as it is
         return False
     shared = (
-        types.is_dictionary, types.is_run_end_encoded, types.is_string_view, types.is_binary_view, types.is_list_view,
+        types.is_dictionary,
+        types.is_run_end_encoded,
+        types.is_string_view,
+        types.is_binary_view,
+        types.is_list_view,
         types.is_large_list_view,
-    )  # fmt: skip
+    )
     if any(is_shared(kind) for is_shared in shared):
         return True
     if types.is_fixed_size_list(kind) and types.is_null(kind.value_type):

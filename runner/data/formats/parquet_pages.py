@@ -91,9 +91,13 @@ class Plan:
 
 
 def plan(
-    source: Source, size: int, group: pq.RowGroupMetaData, leaves: Sequence[pq.ColumnSchema], wanted: Iterable[int],
+    source: Source,
+    size: int,
+    group: pq.RowGroupMetaData,
+    leaves: Sequence[pq.ColumnSchema],
+    wanted: Iterable[int],
     length: int,
-) -> Plan:  # fmt: skip
+) -> Plan:
     """Looks at the pages of the wanted columns.
 
     Args:

@@ -130,9 +130,10 @@ class Epoch:
         before = np.cumsum(rows[turn]) - rows[turn]
         # a run goes to the lane in whose equal share of the rows its middle lies
         lane_of = (2 * before + rows[turn]) * order.lanes // (2 * order.rows)
-        self._lanes = [_Lane(*(part[turn[lane_of == lane]] for part in (units, starts, rows, sizes))) for lane
-        in
-                       range(order.lanes)]  # fmt: skip
+        self._lanes = [
+            _Lane(*(part[turn[lane_of == lane]] for part in (units, starts, rows, sizes)))
+            for lane in range(order.lanes)
+        ]
         self.lengths = np.array([lane.rows for lane in self._lanes], np.int64)
         self._bounds = [self._cut(i, lane) for i, lane in enumerate(self._lanes)]
         self._turns = _Turns(self.lengths)

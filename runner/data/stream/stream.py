@@ -24,7 +24,7 @@ from runner.spec.checks import Fields
 if TYPE_CHECKING:
     from runner.data.stream.prefetch import Prefetch
     from runner.data.stream.steps import Ready
-    from runner.spec.job import Dataset
+    from runner.spec import Dataset
 
     Source: TypeAlias = str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | Dataset | Manifest
 
@@ -290,7 +290,7 @@ def resolve(
     source: Source, format: str | None, options: Mapping[str, Any] | None, columns: Sequence[str] | None = None
 ) -> Manifest:
     """The manifest, rows counted, of anything that `Stream` takes; files need only agree on the wanted columns."""
-    from runner.spec.job import Dataset
+    from runner.spec import Dataset
 
     if isinstance(source, Manifest):
         return source.counted()

@@ -26,7 +26,7 @@ from runner.kube.preflight import (
 )
 from runner.kube.preflight.needs import Finding, Needs
 from runner.kube.preflight.rights import CLIENT_RIGHTS
-from runner.spec.job import Cluster, Kubernetes
+from runner.spec import Cluster, Kubernetes
 
 __all__ = ["CLIENT_RIGHTS", "Finding", "Needs", "check", "look"]
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from runner.kube import quantities
 from runner.kube.quantities import number
-from runner.spec.cluster import Cluster
+from runner.spec import Cluster
 
 Amounts = dict[str, float]
 Body = dict[str, Any]
@@ -74,9 +74,15 @@ class Pods:
 
     @classmethod
     def of(
-        cls, what: str, template: Body, *, count: int = 1, autoscaled: bool = False,
-        beside: Sequence[Container] = (), before: Sequence[Container] = (),
-    ) -> Pods:  # fmt: skip
+        cls,
+        what: str,
+        template: Body,
+        *,
+        count: int = 1,
+        autoscaled: bool = False,
+        beside: Sequence[Container] = (),
+        before: Sequence[Container] = (),
+    ) -> Pods:
         """The pods of a template.
 
         Args:
@@ -88,9 +94,14 @@ class Pods:
         stay = [_container(each) for each in first if each.get("restartPolicy") == "Always"]
         end = [_container(each) for each in first if each.get("restartPolicy") != "Always"]
         return cls(
-            what, count, (*stay, *own, *beside), (*before, *end), spec.get("nodeSelector") or {},
-            tuple(spec.get("tolerations") or ()), autoscaled,
-        )  # fmt: skip
+            what,
+            count,
+            (*stay, *own, *beside),
+            (*before, *end),
+            spec.get("nodeSelector") or {},
+            tuple(spec.get("tolerations") or ()),
+            autoscaled,
+        )
 
     @cached_property
     def whole(self) -> Container:
@@ -178,13 +189,16 @@ def _need(cluster: Cluster, stage: str, ray_job: Body) -> Need:
     if spec.get("enableInTreeAutoscaling"):
         autoscaler.append(Container.of("autoscaler", spec["autoscalerOptions"]["resources"]))
     machine = Pods.of(
-        f"a machine of group '{name}'", group["template"], count=group["replicas"], before=(_container(_WAITS),),
+        f"a machine of group '{name}'",
+        group["template"],
+        count=group["replicas"],
+        before=(_container(_WAITS),),
         autoscaled=cluster.groups[name].autoscaled,
-    )  # fmt: skip
+    )
     template = spec["headGroupSpec"]["template"]
     return Need(
         stage, name, machine, Pods.of("Ray's head", template, beside=autoscaler, autoscaled=where.head.autoscaled)
-    )  # fmt: skip
+    )
 
 
 def _container(body: Mapping[str, Any]) -> Container:

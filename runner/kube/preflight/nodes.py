@@ -14,7 +14,7 @@ from runner.kube import client, quantities
 from runner.kube.client import Kube
 from runner.kube.preflight.needs import Amounts, Finding, Need, Needs, Pods
 from runner.kube.quantities import amount, number, words
-from runner.spec.job import Kubernetes
+from runner.spec import Kubernetes
 
 #: Labels and annotations of nodes that belong to a pool, or were made by a machine of the API: either may grow.
 _SCALED = (
@@ -27,9 +27,12 @@ _SCALED = (
 _FIXED = ("kind://", "k3s://", "k3d://", "rke2://", "minikube://", "kwok:")
 #: Taints that a node has for a while: it is cordoned, away, under pressure, not ready yet, or about to go.
 _PASSING = (
-    "node.kubernetes.io/", "node.cloudprovider.kubernetes.io/", "node.cilium.io/", "karpenter.sh/",
+    "node.kubernetes.io/",
+    "node.cloudprovider.kubernetes.io/",
+    "node.cilium.io/",
+    "karpenter.sh/",
     "ToBeDeletedByClusterAutoscaler",
-)  # fmt: skip
+)
 _BRING = "or say autoscaled=True of the group if an autoscaler brings them"
 
 Node = dict[str, Any]
@@ -124,9 +127,7 @@ def _over(nodes: _Nodes, all_pods: tuple[Pods, ...], *, kindly: bool = False) ->
     for node in nodes.all:
         if any(not _misfit(node, nodes.where, pods, kindly=kindly) for pods in all_pods):
             quantities.add(room, _allocatable(node))
-    return ", ".join(
-        f"{words(n, v)} of {amount(n, room[n])}" for n, v in wanted.items() if n in room and v > room[n]
-    )  # fmt: skip
+    return ", ".join(f"{words(n, v)} of {amount(n, room[n])}" for n, v in wanted.items() if n in room and v > room[n])
 
 
 def _how_many(node: Node, requests: Amounts) -> int:

@@ -11,7 +11,7 @@ from runner.kube.client import Kube, KubeError, Resource
 from runner.kube.preflight.admission import Answer
 from runner.kube.preflight.kueue import Quota, unfit
 from runner.kube.preflight.needs import Body, Finding, Needs, Pods
-from runner.spec.job import Kubernetes
+from runner.spec import Kubernetes
 
 
 def look(answers: list[Answer], kube: Kube, where: Kubernetes, needs: Needs) -> Iterator[Finding]:

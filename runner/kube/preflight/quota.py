@@ -13,13 +13,21 @@ from runner.kube import client, quantities
 from runner.kube.client import Kube, KubeError
 from runner.kube.preflight.needs import Amounts, Container, Finding, Needs, Pods
 from runner.kube.quantities import amount, number
-from runner.spec.job import Kubernetes
+from runner.spec import Kubernetes
 
 #: Objects that a run has at one time beside its pods; a quota may count them.
 _OBJECTS = dict.fromkeys(
-    ("count/jobs.batch", "count/rayjobs.ray.io", "count/rayclusters.ray.io", "services", "count/services", "secrets",
-     "count/secrets"), 1.0,
-)  # fmt: skip
+    (
+        "count/jobs.batch",
+        "count/rayjobs.ray.io",
+        "count/rayclusters.ray.io",
+        "services",
+        "count/services",
+        "secrets",
+        "count/secrets",
+    ),
+    1.0,
+)
 #: Resources that may be more than a node has, and so have requests and limits apart.
 _NATIVE = ("cpu", "memory", "ephemeral-storage")
 

@@ -10,7 +10,7 @@ from runner.errors import listed
 from runner.kube import client
 from runner.kube.client import Kube, KubeError
 from runner.kube.preflight.needs import Finding, Needs
-from runner.spec.job import Kubernetes
+from runner.spec import Kubernetes
 
 #: (group, resource, verb)
 Right = tuple[str, str, str]
@@ -141,8 +141,12 @@ def _allowed(kube: Kube, kind: str, reviews: client.Resource, right: Right, **su
     group, what, verb = right
     resource, _, part = what.partition("/")
     attributes = {
-        "namespace": kube.namespace, "group": group, "resource": resource, "subresource": part, "verb": verb,
-    }  # fmt: skip
+        "namespace": kube.namespace,
+        "group": group,
+        "resource": resource,
+        "subresource": part,
+        "verb": verb,
+    }
     body = {
         "apiVersion": "authorization.k8s.io/v1", "kind": kind,
         "metadata": {"namespace": kube.namespace} if reviews.namespaced else {},

@@ -26,7 +26,7 @@ _API = "admissionregistration.k8s.io/v1"
 #: folders of nodes.
 QUEUE, RESOURCES, ACCOUNTS, HOST_PATHS = (
     f"lake-runner/{word}" for word in ("queue", "resources", "accounts", "host-paths")
-)  # fmt: skip
+)
 
 #: Of a pod. Not among them: the node's network, processes and users, `nodeName`, claims to devices.
 _POD = _words(
@@ -98,9 +98,12 @@ def policies() -> list[dict[str, Any]]:
 
 
 def _policy(
-    name: str, kinds: Sequence[tuple[str, str, str]], conditions: Sequence[str], variables: dict[str, str],
+    name: str,
+    kinds: Sequence[tuple[str, str, str]],
+    conditions: Sequence[str],
+    variables: dict[str, str],
     refused: Sequence[tuple[str, str]],
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """A policy: which objects are looked at, and what is refused of them.
 
     Args:

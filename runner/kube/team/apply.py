@@ -43,8 +43,9 @@ def _check_ours(kube: Kube, bodies: list[dict[str, Any]], team: str) -> None:
         raise InputError(
             f"there already, and not made by this command for team '{team}': {', '.join(others)}",
             allowed="names that nobody has, and what this command has made for this very team",
-            todo=f"choose another name; or, where it is to become the team's, label it {key}={value}", where=_WHERE,
-        )  # fmt: skip
+            todo=f"choose another name; or, where it is to become the team's, label it {key}={value}",
+            where=_WHERE,
+        )
 
 
 def _check_reaches_api(kube: Kube, tenant: Tenant) -> None:
@@ -54,15 +55,19 @@ def _check_reaches_api(kube: Kube, tenant: Tenant) -> None:
     slices = kube.select(client.ENDPOINT_SLICES, "kubernetes.io/service-name=kubernetes", namespace="default")
     places = [
         (address, port["port"])
-        for each in slices for port in each["ports"] for end in each["endpoints"] for address in end["addresses"]
-    ]  # fmt: skip
+        for each in slices
+        for port in each["ports"]
+        for end in each["endpoints"]
+        for address in end["addresses"]
+    ]
     left = [at for at in places if not any(to.holds(*at) for to in tenant.destinations)]
     if left:
         options = " ".join(f"--egress {f'[{host}]' if ':' in host else host}:{port}" for host, port in left)
         raise InputError(
             "supervisors could not reach the Kubernetes API, which is not among what --egress allows",
-            todo=f"add {options}", where=_WHERE,
-        )  # fmt: skip
+            todo=f"add {options}",
+            where=_WHERE,
+        )
 
 
 def _make(kube: Kube, body: dict[str, Any]) -> None:
@@ -74,8 +79,9 @@ def _make(kube: Kube, body: dict[str, Any]) -> None:
         raise InputError(
             "this Kubernetes has no admission policies (admissionregistration.k8s.io/v1)",
             allowed="Kubernetes 1.30 or newer: without them a team may make through KubeRay what it has no right to",
-            todo="bring the cluster up to date", where=_WHERE,
-        ) from None  # fmt: skip
+            todo="bring the cluster up to date",
+            where=_WHERE,
+        ) from None
 
 
 def _removed(kube: Kube, body: dict[str, Any], team: str) -> str:

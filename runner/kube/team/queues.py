@@ -32,8 +32,10 @@ def queues(tenant: Tenant) -> list[dict[str, Any]]:
     supervisors = {name: {"nominalQuota": value} for name, value in tenant.supervisors_share.items()}
     supervisors[_DISK] = {"nominalQuota": str(tenant.supervisors * tenant.scratch)}
     return [
-        flavor, *_queue(tenant, tenant.name, own, machines), *_queue(tenant, tenant.supervisor_queue, supervisors, {}),
-    ]  # fmt: skip
+        flavor,
+        *_queue(tenant, tenant.name, own, machines),
+        *_queue(tenant, tenant.supervisor_queue, supervisors, {}),
+    ]
 
 
 def _beyond(tenant: Tenant, name: str) -> str:

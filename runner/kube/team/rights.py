@@ -36,9 +36,11 @@ def rights(tenant: Tenant) -> list[dict[str, Any]]:
     """Of the supervisors' account, and of the users if there are any."""
     team = tenant.name
     made = [
-        _account(team), _role(team, "runner-supervisor", SUPERVISOR_RULES), _role(team, "runner-user", USER_RULES),
+        _account(team),
+        _role(team, "runner-supervisor", SUPERVISOR_RULES),
+        _role(team, "runner-user", USER_RULES),
         _of_supervisors(team),
-    ]  # fmt: skip
+    ]
     subjects = [_subject("User", name) for name in tenant.users] + [_subject("Group", name) for name in tenant.groups]
     return made + ([_binding(team, "runner-user", subjects)] if subjects else [])
 

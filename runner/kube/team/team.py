@@ -108,8 +108,12 @@ class Tenant:
     def __post_init__(self) -> None:
         fields = Fields("runner admin tenant")
         fields.name(
-            "NAME", self.name, longest=50, pattern=_NAMESPACE, words=_NAMESPACE_WORDS,
-        )  # fmt: skip
+            "NAME",
+            self.name,
+            longest=50,
+            pattern=_NAMESPACE,
+            words=_NAMESPACE_WORDS,
+        )
         self._check_reserved(fields)
         fields.one_of("--vendor", self.vendor, VENDORS)
         fields.name("--operator-namespace", self.operator, longest=63, pattern=_NAMESPACE, words=_NAMESPACE_WORDS)

@@ -24,9 +24,24 @@ from runner.values.tagged import TAG
 
 #: Types of Python's that may stand for themselves, as in ``defaultdict(list)``.
 _PLAIN = (
-    bool, int, float, complex, str, bytes, bytearray, list, tuple, dict, set, frozenset, object,
-    collections.OrderedDict, collections.Counter, collections.defaultdict, collections.deque,
-)  # fmt: skip
+    bool,
+    int,
+    float,
+    complex,
+    str,
+    bytes,
+    bytearray,
+    list,
+    tuple,
+    dict,
+    set,
+    frozenset,
+    object,
+    collections.OrderedDict,
+    collections.Counter,
+    collections.defaultdict,
+    collections.deque,
+)
 _ALLOWED = "classes at the top level of the project's files; of libraries enums, named tuples and Python's own types"
 _PLAINLY = "let the state hold plain values in its place: a dict, a number, text"
 _WHERE = "ctx.track"

@@ -17,9 +17,17 @@ from runner.train.checkpoint.state import MODULE, VALUE
 
 _ALIASES = "runner.aliases"
 _SAFE = {
-    torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.int16, torch.int8,
-    torch.uint8, torch.bool,
-}  # fmt: skip
+    torch.float64,
+    torch.float32,
+    torch.float16,
+    torch.bfloat16,
+    torch.int64,
+    torch.int32,
+    torch.int16,
+    torch.int8,
+    torch.uint8,
+    torch.bool,
+}
 
 
 def write(folder: Path, name: str, kind: str, state: Any) -> str:

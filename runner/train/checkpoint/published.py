@@ -22,9 +22,9 @@ from typing import Any
 from runner.errors import RunnerError, StoreBroken, StoreError
 from runner.record.entries import CheckpointPublished
 from runner.record.kept import CheckpointManifest
-from runner.spec.job import Train
+from runner.spec import Train
+from runner.store import LOCAL, Store
 from runner.store.folder import sha256_of
-from runner.store.store import LOCAL, Store
 from runner.untrusted import shapes
 from runner.worker.scope import Scope
 
@@ -185,10 +185,11 @@ class Checkpoints:
         if not damaged:
             return None, []
         raise StoreError(
-            "; ".join(damaged), allowed="at least one whole checkpoint to go on from",
+            "; ".join(damaged),
+            allowed="at least one whole checkpoint to go on from",
             todo="restore the files from a copy, or submit the job again to train from the start",
             where=f"store {self._store.url}",
-        )  # fmt: skip
+        )
 
     def verified(self, entry: CheckpointPublished) -> Loaded:
         """The checkpoint of an entry, every file of it hashed. Raises Damaged."""

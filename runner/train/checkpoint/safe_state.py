@@ -23,8 +23,18 @@ from runner.values.tagged import Writer, decode
 
 #: Read by torch as they are.
 _AS_IT_IS = (
-    type(None), bool, int, float, complex, str, bytes, bytearray, torch.Size, torch.dtype, torch.device,
-)  # fmt: skip
+    type(None),
+    bool,
+    int,
+    float,
+    complex,
+    str,
+    bytes,
+    bytearray,
+    torch.Size,
+    torch.dtype,
+    torch.device,
+)
 _DICTS = (dict, collections.OrderedDict, collections.Counter)
 _ALLOWED = "tensors, numbers, text, enums, paths, times, and dicts, lists, tuples, sets and deques of them"
 _HERE = "here"
@@ -78,9 +88,11 @@ def plain(value: Any, where: str, notes: dict[str, Any] | None = None) -> Any:
         return _plain(value, where, {} if notes is None else notes)
     except RecursionError:
         raise SpecError(
-            f"{where} holds itself, or more than a hundred containers in each other", allowed=_ALLOWED,
-            todo="let state_dict() return flat values", where="ctx.track",
-        ) from None  # fmt: skip
+            f"{where} holds itself, or more than a hundred containers in each other",
+            allowed=_ALLOWED,
+            todo="let state_dict() return flat values",
+            where="ctx.track",
+        ) from None
 
 
 def _plain(value: Any, where: str, notes: dict[str, Any]) -> Any:
@@ -161,10 +173,11 @@ def _leaf(value: Any, where: str, notes: dict[str, Any]) -> Any:
 
 def _refused(value: Any, where: str) -> SpecError:
     return SpecError(
-        f"{where} is a {type(value).__module__}.{type(value).__qualname__}", allowed=_ALLOWED,
+        f"{where} is a {type(value).__module__}.{type(value).__qualname__}",
+        allowed=_ALLOWED,
         todo="let state_dict() return such values, so that the checkpoint can be read without running code",
         where="ctx.track",
-    )  # fmt: skip
+    )
 
 
 def exact(value: Any, notes: dict[str, Any]) -> Any:
@@ -173,10 +186,14 @@ def exact(value: Any, notes: dict[str, Any]) -> Any:
         return value
     inner = {step: part for step, part in notes.items() if step != _HERE}
     if isinstance(value, dict) and inner:
-        value = type(value)(
-            (exact(key, inner.get(f"key {i}", {})), exact(part, inner.get(str(i), {})))
-            for i, (key, part) in enumerate(value.items())
-        ) if type(value) is not collections.Counter else _counter(value, inner)  # fmt: skip
+        value = (
+            type(value)(
+                (exact(key, inner.get(f"key {i}", {})), exact(part, inner.get(str(i), {})))
+                for i, (key, part) in enumerate(value.items())
+            )
+            if type(value) is not collections.Counter
+            else _counter(value, inner)
+        )
     elif isinstance(value, list | tuple) and inner:
         value = type(value)([exact(part, inner.get(str(i), {})) for i, part in enumerate(value)])
     here = notes.get(_HERE, {})
@@ -195,7 +212,9 @@ def exact(value: Any, notes: dict[str, Any]) -> Any:
 
 
 def _counter(value: Any, inner: dict[str, Any]) -> Any:
-    return collections.Counter({
-        exact(key, inner.get(f"key {i}", {})): exact(part, inner.get(str(i), {}))
-        for i, (key, part) in enumerate(value.items())
-    })  # fmt: skip
+    return collections.Counter(
+        {
+            exact(key, inner.get(f"key {i}", {})): exact(part, inner.get(str(i), {}))
+            for i, (key, part) in enumerate(value.items())
+        }
+    )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from runner.record.entries import CheckpointPublished
-from runner.spec.job import Train
+from runner.spec import Train
 from runner.train.checkpoint import state as checkpoint_state
 from runner.train.checkpoint.writer import RANDOM, Writer
 from runner.train.hooks import StepHook
@@ -135,9 +135,13 @@ class Saver(StepHook):
                 assert self._stage.best is not None
                 self._best = {"value": metrics[self._stage.best[0]], "step": step}
             fields = {
-                **content, "objects": objects, "world_size": peers.world_size, "metrics": metrics, "best": self._best,
+                **content,
+                "objects": objects,
+                "world_size": peers.world_size,
+                "metrics": metrics,
+                "best": self._best,
                 "torch": str(torch.__version__),
-            }  # fmt: skip
+            }
             return writer.publish(fields, metrics, best), self._best
 
         outcome, self._best = peers.meet("a checkpoint", (self._randomness.take(), content["streams"]), publish)

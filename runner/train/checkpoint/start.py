@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from runner.errors import RunnerError, SpecError, StoreError, listed, suggest
-from runner.record.bundle import Bundle
+from runner.record import Bundle
 from runner.record.entries import CheckpointPublished
 from runner.record.run_spec import Beginning
-from runner.spec.job import Train
+from runner.spec import Train
 from runner.train.checkpoint import state as checkpoint_state
 from runner.train.checkpoint.published import Checkpoints, Damaged, Loaded
 from runner.train.checkpoint.state import MODULE, Tracked
@@ -97,8 +97,9 @@ class Start:
             raise SpecError(
                 f"nothing of the checkpoint of {self.words} is tracked: ctx.track was given {listed(tracked)}",
                 allowed=f"at least one module by its name there: {listed(known)}",
-                todo=near or "give the module that name in ctx.track, or submit without --from", where="ctx.track",
-            )  # fmt: skip
+                todo=near or "give the module that name in ctx.track, or submit without --from",
+                where="ctx.track",
+            )
 
     def _check(self, item: Tracked, state: Mapping[str, Any]) -> None:
         here = {name: _shape(value) for name, value in item.object.state_dict().items()}
@@ -118,9 +119,11 @@ class Start:
 
     def _gone(self, error: Damaged) -> StoreError:
         return StoreError(
-            f"the checkpoint of {self.words}: {error}", allowed="the checkpoint that --from named",
-            todo="name another with --from", where="start_from",
-        )  # fmt: skip
+            f"the checkpoint of {self.words}: {error}",
+            allowed="the checkpoint that --from named",
+            todo="name another with --from",
+            where="start_from",
+        )
 
 
 def _shape(value: Any) -> list[int] | None:

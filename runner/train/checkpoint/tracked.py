@@ -49,10 +49,11 @@ class TrackedObjects(StepHook):
         known = loaded.manifest["objects"]
         if item.name not in known:
             raise SpecError(
-                f"'{item.name}' is not in the checkpoint {loaded.entry.key}", allowed=listed(known),
+                f"'{item.name}' is not in the checkpoint {loaded.entry.key}",
+                allowed=listed(known),
                 todo=suggest(item.name, known) or "resume with the code that the run was started with",
                 where="ctx.track",
-            )  # fmt: skip
+            )
         checkpoint_state.put(item, loaded.required(known[item.name]["file"]), self._modules())
 
     def states(self) -> Iterator[tuple[Tracked, Any]]:

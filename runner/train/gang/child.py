@@ -14,7 +14,7 @@ from types import FrameType
 from typing import Any
 
 from runner.errors import InternalError
-from runner.spec.job import Train
+from runner.spec import Train
 from runner.train.failure import Failure
 from runner.worker import children
 from runner.worker.forkserver_child import die_with_server
@@ -72,9 +72,14 @@ def start_rank(job: RankJob) -> None:
         stage = next(s for s in scope.job.stages if isinstance(s, Train) and s.name == job.stage)
         redirect(str(scope.spool(job.stage, "logs", f"rank{job.rank}")))
         place = Place(
-            job.rank, job.world_size, job.rank, job.world_size, store=LocalStore(job.meeting, job.pipes),
-            reports=job.reports, told=told_threads(job.environment),
-        )  # fmt: skip
+            job.rank,
+            job.world_size,
+            job.rank,
+            job.world_size,
+            store=LocalStore(job.meeting, job.pipes),
+            reports=job.reports,
+            told=told_threads(job.environment),
+        )
         job.reports.send(("result", run_rank(place, stage, scope, job.argument)))
         code = 0
     except Terminated:
@@ -108,9 +113,15 @@ def _set_environment(environment: dict[str, str], rank: int, world_size: int) ->
     os.environ.clear()
     os.environ.update(environment)
     os.environ.update(
-        RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world_size), LOCAL_WORLD_SIZE=str(world_size),
-        GROUP_RANK="0", GROUP_WORLD_SIZE="1", MASTER_ADDR="127.0.0.1", MASTER_PORT="29500",
-    )  # fmt: skip
+        RANK=str(rank),
+        LOCAL_RANK=str(rank),
+        WORLD_SIZE=str(world_size),
+        LOCAL_WORLD_SIZE=str(world_size),
+        GROUP_RANK="0",
+        GROUP_WORLD_SIZE="1",
+        MASTER_ADDR="127.0.0.1",
+        MASTER_PORT="29500",
+    )
     if sys.platform == "linux":  # the ranks are on one machine, whatever its name resolves to
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from runner.spec.job import Train
+from runner.spec import Train
 from runner.worker.scope import Scope
 
 

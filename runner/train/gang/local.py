@@ -16,7 +16,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from runner.errors import Interrupted, WorkerLost
-from runner.spec.job import Train
+from runner.spec import Train
 from runner.train import pipe_store
 from runner.train.failure import Failure, first_failure
 from runner.train.gang import server as gang_server

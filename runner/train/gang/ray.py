@@ -16,7 +16,7 @@ from typing import Any
 from runner.backends.registry import kind_of
 from runner.code import references
 from runner.errors import Interrupted, RunFailed, RunnerError, WorkerAway
-from runner.spec.job import Train
+from runner.spec import Train
 from runner.spec.shape import share_of_rank
 from runner.train import accelerator
 from runner.train.failure import Failure, first_failure
@@ -128,10 +128,15 @@ def run_ray_rank(config: dict[str, Any]) -> dict[str, Any]:
 
     context = ray.train.get_context()
     place = Place(
-        context.get_world_rank(), context.get_world_size(), context.get_local_rank(), context.get_local_world_size(),
-        cores=config["cores"], told=config["threads"], alone=accelerator.sees_only_its_own(os.environ),
+        context.get_world_rank(),
+        context.get_world_size(),
+        context.get_local_rank(),
+        context.get_local_world_size(),
+        cores=config["cores"],
+        told=config["threads"],
+        alone=accelerator.sees_only_its_own(os.environ),
         secret=config["secret"],
-    )  # fmt: skip
+    )
     machine = None
     try:
         machine = Node(config["scope"], config["stage"], f"rank{place.rank}")

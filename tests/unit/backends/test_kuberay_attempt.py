@@ -6,7 +6,7 @@ import pytest
 
 from runner.backends.kuberay.attempt import Attempt, Seen, State, may_be_unheard, unheard
 from runner.kube import names
-from runner.spec.cluster import Kubernetes
+from runner.spec import Kubernetes
 from tests.unit.kube import kit
 
 NEW = Attempt(f"{kit.RUN}-0-1", 0, 1)

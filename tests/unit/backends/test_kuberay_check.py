@@ -20,10 +20,10 @@ from runner.kube import names
 from runner.kube.preflight import check as preflight
 from runner.kube.preflight.needs import Need
 from runner.plan.plan import Plan
-from runner.record.bundle import Bundle
+from runner.record import Bundle
 from runner.record.entries import AttemptBegan, DriverBegan, Ended, Resumed, Submitted
+from runner.store import Store
 from runner.store.events import Event
-from runner.store.store import Store
 from tests.unit.cli.kit import call, write_project
 
 RUN = "r261123-221649fb-tiny-r9"
@@ -76,7 +76,7 @@ def test_a_store_on_this_machine_is_refused(prepared: prepare.Prepared, asked: l
 )
 def test_credentials_are_refused(
     prepared: prepare.Prepared, asked: list[Any], options: dict[str, Any], name: str
-) -> None:  # fmt: skip
+) -> None:
     """Credentials in storage options would be readable in the pods' specs; the error says the option and no value."""
     with pytest.raises(InputError) as raised:
         kuberay_check.check(on(prepared, "s3://lake/runs", options), prepared.plan)

@@ -14,11 +14,10 @@ from runner.client.run import Run
 from runner.errors import InputError
 from runner.kube import identity, names
 from runner.kube.client import JOBS, RAY_JOBS, SERVICE_ACCOUNTS, KubeError
-from runner.record.bundle import Bundle
+from runner.record import Bundle, RunState, fold
 from runner.record.entries import Ended, Resumed, Submitted
-from runner.record.history import RunState, fold
 from runner.record.run_spec import RunSpec
-from runner.store.store import Store
+from runner.store import Store
 from tests.unit.backends.test_kuberay_manifest import facts
 from tests.unit.kube import kit
 from tests.unit.record import spec_kit

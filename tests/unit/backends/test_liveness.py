@@ -15,8 +15,8 @@ import pytest
 
 from runner.backends.local import liveness
 from runner.backends.local.client import LocalClient
+from runner.record import fold
 from runner.record.entries import SupervisorBegan
-from runner.record.history import fold
 from tests.unit.cli.kit import unstarted, write_project
 
 HERE: dict[str, Any] = {"host": "box", "machine": "m1", "boot": "b1", "space": "s1"}

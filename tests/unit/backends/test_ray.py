@@ -23,12 +23,12 @@ from runner.backends.registry import client_side
 from runner.client import prepare, resume
 from runner.client import submit as submitting
 from runner.errors import InputError, PlanError, SpecError, StoreError, WorkerAway
-from runner.record.bundle import Bundle
+from runner.record import Bundle, fold
 from runner.record.entries import AttemptBegan, Ended, Resumed, StageFailed, StageStarted, Submitted
 from runner.record.failures import failed
-from runner.record.history import LOST, fold
+from runner.record.history import LOST
 from runner.record.run_spec import RunSpec
-from runner.store.store import Store
+from runner.store import Store
 from tests.unit.cli.kit import write_project
 from tests.unit.record.spec_kit import SPEC
 

@@ -20,10 +20,10 @@ from runner.client.prepare import prepare
 from runner.errors import InputError, SpecError
 from runner.plan.layout import Layout
 from runner.process.package import NAME
-from runner.record.bundle import Bundle
+from runner.record import Bundle
 from runner.record.run_spec import RunSpec
 from runner.spec import backends
-from runner.store.store import Store
+from runner.store import Store
 from tests.unit.backends.fake_kit import project
 from tests.unit.record.spec_kit import SPEC
 

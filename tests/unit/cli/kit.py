@@ -17,7 +17,7 @@ from runner.backends.fake import FakeBackend
 from runner.cli.commands import app
 from runner.client import prepare, submit
 from runner.client.run import Run
-from runner.record.bundle import Bundle
+from runner.record import Bundle
 from runner.record.entries import AttemptBegan, StageStarted, SupervisorBegan
 
 #: The tree of commands is made once: that takes longer than most of them.

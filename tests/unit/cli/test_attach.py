@@ -23,9 +23,9 @@ from runner.errors import (
     StoreRefused,
     UserCodeError,
 )
+from runner.record import RunState, View
 from runner.record.entries import AttemptBegan, CancelAsked, Ended, StageStarted
-from runner.record.failures import failed  # fmt: skip
-from runner.record.history import RunState, View
+from runner.record.failures import failed
 from runner.record.reasons import Reason
 from runner.store.retry import Retry
 from runner.views.documents import run_document

@@ -15,7 +15,7 @@ from runner.client.run import Run
 from runner.errors import UserCodeError
 from runner.plan.project import find_project
 from runner.process import interrupts
-from runner.record.bundle import Bundle
+from runner.record import Bundle
 from runner.record.entries import CancelAsked
 from tests.unit.cli.kit import call, write_project
 

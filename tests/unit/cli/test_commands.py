@@ -229,8 +229,21 @@ def test_an_empty_store_has_no_runs_and_no_data() -> None:
     assert call_json("data", "ls") == []
 
 
-@pytest.mark.parametrize("words", [["ps"], ["status"], ["logs"], ["logs", "-f"], ["metrics"], ["why"], ["data", "ls"],
-                                   ["checkpoints"], ["gc"], ["ps", "--state", "lost"]])  # fmt: skip
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["ps"],
+        ["status"],
+        ["logs"],
+        ["logs", "-f"],
+        ["metrics"],
+        ["why"],
+        ["data", "ls"],
+        ["checkpoints"],
+        ["gc"],
+        ["ps", "--state", "lost"],
+    ],
+)
 def test_looking_at_a_lost_run_changes_nothing(words: list[str]) -> None:
     """Wherever the user looks it is said to be lost, with what goes on with it and what ends it; every file and process
     stays as it is.
@@ -267,8 +280,9 @@ def test_a_lost_run_is_shown_as_it_was_when_it_was_last_heard_of() -> None:
         run.wait()
 
 
-@pytest.mark.parametrize(("words", "state"), [(["cancel", "@last"], "failed"), (["resume", "-d"], "succeeded"),
-                                              (["gc", "--yes"], "failed")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("words", "state"), [(["cancel", "@last"], "failed"), (["resume", "-d"], "succeeded"), (["gc", "--yes"], "failed")]
+)
 def test_cancel_resume_and_gc_end_a_lost_run(words: list[str], state: str) -> None:
     """What it left is removed, and its log and its line in the index say that it is over."""
     run = lost()

@@ -77,8 +77,9 @@ def test_only_checkpoints_that_are_there_are_listed_and_one_of_them_is_best(run:
         run.bundle.store.delete_tree(gone)
     found = strict("status")["stages"][1]["checkpoints"]
     assert [(each["key"], each["best"], each["last"]) for each in found] == [
-        (keys[2], True, False), (keys[3], False, True),
-    ]  # fmt: skip
+        (keys[2], True, False),
+        (keys[3], False, True),
+    ]
     out = call("status").stdout
     assert f"{keys[2]} (best, step 6)" in out
     assert f"{keys[3]} (last, step 8)" in out

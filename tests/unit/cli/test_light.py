@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from runner.store.store import Store
+from runner.store import Store
 from tests.unit.cli.kit import call, call_json, unstarted, write_project
 
 ENDED = 2000

@@ -19,9 +19,8 @@ from runner.client.run import Run
 from runner.errors import InputError, StoreError, StoreRefused
 from runner.record import kept
 from runner.record.entries import Ended, StageStarted
-from runner.spec.job import Train
-from runner.store import whole_copy
-from runner.store.store import Store
+from runner.spec import Train
+from runner.store import Store, whole_copy
 from runner.train.checkpoint.published import Checkpoints, Damaged
 from runner.train.gang.inline import InlineGang
 from runner.train.stage import run_train
@@ -64,8 +63,10 @@ def test_checkpoints_are_listed_with_what_became_of_them(run: Run) -> None:
     found = {each.step: each for each in run.checkpoints()}
     assert sorted(found) == [3, 6, 9]
     assert [(found[step].best, found[step].last, found[step].exists) for step in (3, 6, 9)] == [
-        (False, False, False), (True, False, True), (False, True, True),
-    ]  # fmt: skip
+        (False, False, False),
+        (True, False, True),
+        (False, True, True),
+    ]
     assert found[6].metrics["score"] == 0.5
     assert (found[3].bytes, (found[9].bytes or 0) > 100) == (None, True)
     assert found[9].url == f"{run.bundle.store.url}/{found[9].key}"

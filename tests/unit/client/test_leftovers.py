@@ -23,12 +23,12 @@ from runner.data.catalog import Catalog
 from runner.data.results import Results
 from runner.errors import ApiError, DataError, InputError
 from runner.prep.stage import run_prep
+from runner.record import RunState
 from runner.record.entries import Resumed
-from runner.record.history import RunState
 from runner.record.index import new_run_id
 from runner.record.receipt import end_run
-from runner.spec.job import Dataset, Prep
-from runner.store.store import Store
+from runner.spec import Dataset, Prep
+from runner.store import Store
 from runner.worker.pool.base import InlinePool
 from tests.unit.cli.kit import call, lost, unstarted, write_project
 from tests.unit.prep.kit import R1, R2, R3, RUNS, make_scope, rows_of, write_shards
@@ -222,8 +222,13 @@ def test_gc_removes_a_run_that_was_never_submitted_whole(project: Path, monkeypa
 def test_what_a_killed_process_was_making_is_told_from_what_the_user_has(project: Path) -> None:
     """Where the store is the project: files and links with the store's own marks, in its own folders, and no others."""
     publish(project, project, 2, R1)
-    mine = [".tmp-notes", ".tmp-0123456789ab-in.txt", "src/.tmp-0123456789ab-x", "datasets/.tmp-draft.py",
-            "datasets/out/.tmp-0123456789AB-data"]  # fmt: skip
+    mine = [
+        ".tmp-notes",
+        ".tmp-0123456789ab-in.txt",
+        "src/.tmp-0123456789ab-x",
+        "datasets/.tmp-draft.py",
+        "datasets/out/.tmp-0123456789AB-data",
+    ]
     for name in mine:
         (project / name).parent.mkdir(exist_ok=True)
         (project / name).write_text("x")

@@ -10,8 +10,8 @@ from runner.client import patience
 from runner.client.patience import Patience
 from runner.client.run import Run
 from runner.errors import ApiError, RunnerError, StoreAway, StoreError
+from runner.record import RunState, View
 from runner.record.entries import Ended
-from runner.record.history import RunState, View
 from runner.store.retry import Retry
 from tests.unit.cli.kit import unstarted, write_lines, write_project
 from tests.unit.store.clock import Clock, fake_clock

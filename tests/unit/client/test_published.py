@@ -12,7 +12,7 @@ import pytest
 import runner
 from runner.errors import DataError
 from runner.prep.stage import run_prep
-from runner.spec.job import Dataset, Prep
+from runner.spec import Dataset, Prep
 from runner.worker.pool.base import InlinePool
 from tests.unit.prep.kit import R2, R3, RUNS, make_scope, write_shards
 

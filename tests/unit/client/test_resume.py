@@ -26,8 +26,8 @@ from runner.client.run import Run
 from runner.errors import InputError, RunNotFound
 from runner.plan.project import find_project
 from runner.process.code_root import FOLDERS_NOTE, OUTSIDE
+from runner.record import RunState
 from runner.record.entries import CheckpointPublished, Resumed
-from runner.record.history import RunState
 from runner.record.index import LIVE, read_index
 from runner.record.receipt import end_run
 from runner.spec import wire
@@ -105,9 +105,11 @@ def test_newer_code_brings_its_stages_and_config(project: Path) -> None:
     )
     found = lines(run, new_code=True, changes={"epochs": 9})
     assert found == {
-        "train.workers": ("3", "4", FILE), "lr": ("0.1", "0.2", FILE), "epochs": ("2", "9", SET),
+        "train.workers": ("3", "4", FILE),
+        "lr": ("0.1", "0.2", FILE),
+        "epochs": ("2", "9", SET),
         "words": ("5", "5", SUBMITTED),
-    }  # fmt: skip
+    }
     assert run.resume(new_code=True).status == "succeeded"
     assert run.spec()["job"]["stages"][1]["workers"] == 4
     assert run.bundle.newest_code() == "code-2.zip"
@@ -128,9 +130,10 @@ def test_values_that_json_lacks_stay_changed_with_newer_code(project: Path) -> N
     run = failed(betas=(0.5, 0.9), kind=type(kind).B)
     edit(project, ("lr: float = 0.1", "lr: float = 0.2"))
     assert lines(run, new_code=True) == {
-        "betas": ("[0.5, 0.9]", "[0.5, 0.9]", SUBMITTED), "kind": ("enum 'B'", "enum 'B'", SUBMITTED),
+        "betas": ("[0.5, 0.9]", "[0.5, 0.9]", SUBMITTED),
+        "kind": ("enum 'B'", "enum 'B'", SUBMITTED),
         "lr": ("0.1", "0.2", FILE),
-    }  # fmt: skip
+    }
 
 
 def test_a_field_that_the_new_code_lacks_is_named(project: Path) -> None:
@@ -154,11 +157,12 @@ def test_a_field_that_the_new_code_lacks_is_named(project: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
-        ('Train("train"', 'Train("fit"', "other stages"), ('Job("tiny"', 'Job("small"', "called 'small'"),
+        ('Train("train"', 'Train("fit"', "other stages"),
+        ('Job("tiny"', 'Job("small"', "called 'small'"),
         ("def train(", "def train(]", "cannot be imported"),
         ('data={"train": "tokens"}, ', 'data={"train": "x"}, ', "'x'"),
     ],
-)  # fmt: skip
+)
 def test_newer_code_that_is_another_job_is_refused(project: Path, old: str, new: str, words: str) -> None:
     """Other stages, another name, a mistake in the file: said before the run is touched."""
     run = failed()

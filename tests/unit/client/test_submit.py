@@ -18,13 +18,12 @@ from runner.client.prepare import prepare
 from runner.client.resume import resume
 from runner.errors import InputError, PlanError, ProjectError, RunFailed, RunNotFound, SpecError
 from runner.plan.project import find_project
-from runner.record.bundle import Bundle
+from runner.record import Bundle, RunState
 from runner.record.entries import Submitted
 from runner.record.finding import find_run
-from runner.record.history import RunState
 from runner.record.index import new_run_id, read_index
 from runner.record.trust import user
-from runner.store.store import Store
+from runner.store import Store
 from tests.unit.backends.fake_kit import FAKE, JOB, project
 
 __all__ = ["project"]
@@ -162,8 +161,10 @@ def test_of_several_jobs_in_a_file_one_is_named(project: Path) -> None:
     two += "large = Job('large', **given)\n"
     (project / "jobs/two.py").write_text(JOB + two)
     assert [prepare(r, cluster=FAKE).plan.job for r in ("two:small", "jobs/two.py:small", "two")] == [
-        "small", "small", "tiny"
-    ]  # fmt: skip
+        "small",
+        "small",
+        "tiny",
+    ]
     with pytest.raises(ProjectError, match=r"did you mean 'small'"):
         prepare("two:smal", cluster=FAKE)
     (project / "jobs/two.py").write_text(JOB + two + "del job\n")

@@ -23,8 +23,8 @@ from runner.code.references import FunctionRef, reference
 from runner.driver.main import unpack_code
 from runner.plan.project import Project
 from runner.process.code_root import OUTSIDE, Folders
-from runner.record.bundle import Bundle
-from runner.store.store import Store
+from runner.record import Bundle
+from runner.store import Store
 
 RUN = "r260101-000000aa-tiny-aa"
 GIT = ("git", "-c", "user.name=a", "-c", "user.email=a@b", "-c", "protocol.file.allow=always")
@@ -96,8 +96,9 @@ def test_no_store_travels(root: Path) -> None:
     other.index("j", "live")
     found = packed(root, store)
     assert {name for name in found if name.split("/")[0] in ("out", "copies", "old", "index")} == {
-        "copies/keep.md", "index/readme.md"
-    }  # fmt: skip
+        "copies/keep.md",
+        "index/readme.md",
+    }
 
 
 def test_a_store_that_is_the_projects_folder_leaves_the_definitions(tmp_path: Path) -> None:

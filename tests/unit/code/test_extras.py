@@ -27,13 +27,12 @@ from runner.errors import MissingPackage
 from runner.plan.project import find_project
 from runner.prep.transform import Transform
 from runner.process.package import PACKAGE
-from runner.record.bundle import Bundle
+from runner.record import Bundle
 from runner.record.entries import Submitted
 from runner.record.failures import Failure, exit_code_of
 from runner.record.index import LIVE, Doing
 from runner.record.run_spec import RunSpec
-from runner.spec import wire
-from runner.spec.job import Prep, Train
+from runner.spec import Prep, Train, wire
 from runner.worker import ray_session
 from tests import ROOT
 from tests.unit.cli.kit import FILES, call, unstarted, write_project
@@ -214,9 +213,11 @@ def test_modules_are_loaded_without_any_extra() -> None:
 def test_python_says_which_extra_it_misses(project: Path) -> None:
     """Before anything is read: a Stream, TrainContext and a submit; jobs and clusters need nothing."""
     calls = [
-        "runner.Stream('nowhere/*.parquet', batch_size=1)", "runner.TrainContext", "runner.submit('train')",
+        "runner.Stream('nowhere/*.parquet', batch_size=1)",
+        "runner.TrainContext",
+        "runner.submit('train')",
         "from runner import Job, Prep, Train, Cluster, Batch, Run, runs; runs()",
-    ]  # fmt: skip
+    ]
     ends = without({"torch", "safetensors"}, CALLS, calls=calls)
     for line, kind, words in ends[:3]:
         assert kind == "MissingPackage", (line, kind, words)

@@ -50,9 +50,13 @@ NAMES = ("first", "plain", "decorated", "part", "small", "tool", "tool.method", 
 def python(code: str, *words: str, cwd: Path | None = None, **environment: str) -> Any:
     """What the code prints as JSON, in a process of its own."""
     done = subprocess.run(
-        [sys.executable, "-c", code, *words], capture_output=True, text=True, check=False, cwd=cwd,
+        [sys.executable, "-c", code, *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=cwd,
         env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", **environment},
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 

@@ -134,9 +134,10 @@ def test_a_cluster_does_not_say_it_for_itself(tmp_path: Path, monkeypatch: pytes
     monkeypatch.chdir(write_project(tmp_path / "project"))
     template = {"spec": {"containers": [{"name": "main", "env": [{"name": optimized.VARIABLE, "value": "1"}]}]}}
     given: dict[str, Any] = {
-        "environment": {"environment": {optimized.VARIABLE: "1"}}, "pod_template": {"pod_template": template},
+        "environment": {"environment": {optimized.VARIABLE: "1"}},
+        "pod_template": {"pod_template": template},
         "head": {"head": Group(memory="1GiB", pod_template=template)},
-    }.get(where, {})  # fmt: skip
+    }.get(where, {})
     group = Group(cpu=4, gpu=1, memory="8GiB", pod_template=template if where == "group" else {})
     cluster = Cluster(
         backend="kuberay", groups={"cpu": group, "gpu": group}, kubernetes=Kubernetes(image="a:1", **given)

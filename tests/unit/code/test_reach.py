@@ -80,9 +80,12 @@ def test_training_code_comments_and_layout_do_not_count(tmp_path: Path, kind: st
     path = tmp_path / "jobs/j.py"
     text = path.read_text()
     for old, new in (
-        ("    return 1\njob", "    return 2\njob"), ('Job("j"', 'Job("k"'), ("job = ", "# more\n\n\njob  =  "),
-        ('Train("t"', 'Train("tt", workers=2'), (HEAD, f'"""About."""\n# {HEAD}\n{HEAD}'),
-    ):  # fmt: skip
+        ("    return 1\njob", "    return 2\njob"),
+        ('Job("j"', 'Job("k"'),
+        ("job = ", "# more\n\n\njob  =  "),
+        ('Train("t"', 'Train("tt", workers=2'),
+        (HEAD, f'"""About."""\n# {HEAD}\n{HEAD}'),
+    ):
         if kind in WHOLE and "more" not in new and "About" not in new:
             continue  # the whole module counts there
         assert old in text
@@ -165,10 +168,16 @@ REGISTRIES = {
 @pytest.mark.parametrize(
     ("base", "counts"),
     [
-        ("Base", True), ("deep.Base", True), ("Renamed", True), ("metas.Model", True), ("listed.Found", True),
-        ("Plain", False), ("metas.Typed", False), ("not_there.At", False),
+        ("Base", True),
+        ("deep.Base", True),
+        ("Renamed", True),
+        ("metas.Model", True),
+        ("listed.Found", True),
+        ("Plain", False),
+        ("metas.Typed", False),
+        ("not_there.At", False),
     ],
-)  # fmt: skip
+)
 def test_a_class_counts_where_a_library_notes_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, base: str, counts: bool
 ) -> None:

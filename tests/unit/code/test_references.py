@@ -43,12 +43,18 @@ def test_a_function_of_a_file_travels_as_its_place(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "installed"),
     [
-        ("/any/lib/python3.11/site-packages/numpy/core.py", True), ("/usr/lib/python3/dist-packages/yaml.py", True),
-        (json.__file__, True), (os.path.realpath(json.__file__), True),
-        (f"{sysconfig.get_path('scripts')}/pytest", True), (texts.__file__, True), (PACKAGE, True),
-        (__file__, False), (f"{PACKAGE}_tools/a.py", False), ("/home/me/site-packages.py", False),
+        ("/any/lib/python3.11/site-packages/numpy/core.py", True),
+        ("/usr/lib/python3/dist-packages/yaml.py", True),
+        (json.__file__, True),
+        (os.path.realpath(json.__file__), True),
+        (f"{sysconfig.get_path('scripts')}/pytest", True),
+        (texts.__file__, True),
+        (PACKAGE, True),
+        (__file__, False),
+        (f"{PACKAGE}_tools/a.py", False),
+        ("/home/me/site-packages.py", False),
     ],
-)  # fmt: skip
+)
 def test_where_a_file_lies_tells_whose_it_is(file: str | Path, installed: bool) -> None:
     """Environments, Python, whatever way leads to it, and runner hold what workers have; all else is the user's."""
     assert is_installed(Path(file)) is installed

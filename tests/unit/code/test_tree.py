@@ -15,7 +15,7 @@ from runner.code.dependencies import CHANGED, Present, told
 from runner.plan.project import find_project
 from runner.prep.opened_files import Opened
 from runner.prep.unseen_reads import ByOthers
-from runner.store.store import Store
+from runner.store import Store
 from tests.unit.prep.reuse_kit import write
 
 FILES = {

@@ -18,9 +18,10 @@ from runner.control.decide import (
     decide,
 )
 from runner.errors import Fenced, InternalError, RunFailed, WorkerLost
+from runner.record import RunState, fold
 from runner.record.failures import Failure, failed
-from runner.record.history import EVICTED, LOST, RunState, as_lost, end_of_lost, fence, fold
-from runner.store.log import Entry
+from runner.record.history import EVICTED, LOST, as_lost, end_of_lost, fence
+from runner.store import Entry
 from tests.unit.record.entry_kit import log_of
 
 NONE = Observation(DriverState.NONE, now=100.0)
@@ -248,9 +249,11 @@ def test_a_leg_between_is_trained_further_and_later_ones_stay_done() -> None:
     done: list[tuple[str, dict[str, Any]]] = []
     for leg, (name,) in enumerate(legs):
         done += [
-            ("attempt", {"leg": leg, "attempt": 1}), ("stage-started", {"stage": name, "attempt": 1}),
-            ("stage-done", {"stage": name, "attempt": 1, "result": {}}), ("leg-done", {"leg": leg, "attempt": 1}),
-        ]  # fmt: skip
+            ("attempt", {"leg": leg, "attempt": 1}),
+            ("stage-started", {"stage": name, "attempt": 1}),
+            ("stage-done", {"stage": name, "attempt": 1, "result": {}}),
+            ("leg-done", {"leg": leg, "attempt": 1}),
+        ]
     further = [*done, ("ended", {"state": "succeeded"}), ("resumed", {"again": ["train"]})]
     view = fold(log(*further, legs=legs))
     assert [view.stages[name].state for (name,) in legs] == ["done", "waiting", "done"]
@@ -270,7 +273,7 @@ def test_a_leg_between_is_trained_further_and_later_ones_stay_done() -> None:
         ([ATTEMPT, STARTED, DONE, TRAINED, LEG_DONE], RunState.SUCCEEDED, None),
         ([ATTEMPT, ("failing", {"error": ENTRY.to_json()}), FAILED, CANCEL], RunState.FAILED, ENTRY),
     ],
-)  # fmt: skip
+)
 def test_a_run_without_supervisor_ends_as_its_log_says(
     steps: list[Any], state: RunState, error: Failure | None
 ) -> None:

@@ -16,11 +16,11 @@ from runner.control.decide import Observation, Prepare, StartAttempt, Wait, deci
 from runner.errors import SpecError
 from runner.kube import pods
 from runner.prep.progress import seconds_left
+from runner.record import fold
 from runner.record.entries import NearlyDone
-from runner.record.history import fold
 from runner.record.receipt import gpu_seconds_used, teardown
-from runner.spec.job import Kubernetes, Prep
-from runner.store.log import Entry
+from runner.spec import Kubernetes, Prep
+from runner.store import Entry
 from tests.unit.backends.test_kuberay_check import CLUSTER, on
 from tests.unit.backends.test_kuberay_manifest import OWNER, facts, manifest
 from tests.unit.cli.kit import write_project

@@ -27,7 +27,7 @@ from runner.control.supervisor import Supervisor
 from runner.errors import ApiError, InternalError, StoreError
 from runner.kube import names
 from runner.kube.client import PODS, RAY_CLUSTERS, RAY_JOBS, KubeError
-from runner.record.bundle import Bundle
+from runner.record import Bundle, RunState, fold
 from runner.record.entries import (
     AttemptBegan,
     CancelAsked,
@@ -43,14 +43,13 @@ from runner.record.entries import (
 )
 from runner.record.failures import Failure
 from runner.record.finding import unfinished
-from runner.record.history import EVICTED, LOST, RunState, fold
+from runner.record.history import EVICTED, LOST
 from runner.record.index import begun_at, read_index
 from runner.record.run_spec import RunSpec
+from runner.store import Entry, Log, Store
 from runner.store.events import Unknown
 from runner.store.folder import Folder
-from runner.store.log import Entry, Log
 from runner.store.retry import Retry
-from runner.store.store import Store
 from runner.views import listing
 from runner.worker import processes
 from tests.unit.backends.fake_kit import FAKE, project
@@ -393,10 +392,19 @@ def taken_over(store: Store, monkeypatch: pytest.MonkeyPatch, *bodies: kit.Body,
         ([_leaving(RUNS), *MACHINES], True, DriverState.EXITED, LOST),
     ],
     ids=[
-        "whole", "a worker less", "another head", "still coming", "ended unseen", "deadline", "never began", "evicted",
-        "queued", "let go", "being let go",
+        "whole",
+        "a worker less",
+        "another head",
+        "still coming",
+        "ended unseen",
+        "deadline",
+        "never began",
+        "evicted",
+        "queued",
+        "let go",
+        "being let go",
     ],
-)  # fmt: skip
+)
 def test_what_happened_without_a_supervisor_is_found_out(
     store: Store, monkeypatch: pytest.MonkeyPatch, bodies: list[kit.Body], driver: bool, state: DriverState, loss: str
 ) -> None:
@@ -422,9 +430,14 @@ def test_watches_that_are_behind_hide_no_loss(store: Store, monkeypatch: pytest.
     assert backend.loss() == LOST
 
 
-@pytest.mark.parametrize(("late_s", "driver", "state"), [
-    (1700, False, DriverState.RUNNING), (1900, False, DriverState.EXITED), (1900, True, DriverState.RUNNING),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("late_s", "driver", "state"),
+    [
+        (1700, False, DriverState.RUNNING),
+        (1900, False, DriverState.EXITED),
+        (1900, True, DriverState.RUNNING),
+    ],
+)
 def test_a_driver_that_never_begins_is_not_waited_for_for_ever(
     store: Store, monkeypatch: pytest.MonkeyPatch, late_s: float, driver: bool, state: DriverState
 ) -> None:

@@ -14,9 +14,19 @@ types = pa.types
 Random = np.random.Generator
 
 NUMBERS: list[pa.DataType] = [
-    pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.uint8(), pa.uint16(), pa.uint32(), pa.uint64(),
-    pa.float16(), pa.float32(), pa.float64(), pa.bool_(),
-]  # fmt: skip
+    pa.int8(),
+    pa.int16(),
+    pa.int32(),
+    pa.int64(),
+    pa.uint8(),
+    pa.uint16(),
+    pa.uint32(),
+    pa.uint64(),
+    pa.float16(),
+    pa.float32(),
+    pa.float64(),
+    pa.bool_(),
+]
 TIMES: list[pa.DataType] = [
     pa.date32(), pa.date64(), pa.time32("s"), pa.time32("ms"), pa.time64("us"), pa.time64("ns"),
     *(pa.duration(unit) for unit in ("s", "ms", "us", "ns")),
@@ -28,9 +38,15 @@ DECIMALS: list[pa.DataType] = [
     pa.decimal256(60, 5), pa.decimal256(76, 0),
 ]  # fmt: skip
 TEXTS: list[pa.DataType] = [
-    pa.string(), pa.large_string(), pa.string_view(), pa.binary(), pa.large_binary(), pa.binary_view(), pa.binary(3),
+    pa.string(),
+    pa.large_string(),
+    pa.string_view(),
+    pa.binary(),
+    pa.large_binary(),
+    pa.binary_view(),
+    pa.binary(3),
     pa.binary(0),
-]  # fmt: skip
+]
 LEAVES = [*NUMBERS, *TIMES, *DECIMALS, *TEXTS, pa.null()]
 NAMES = [
     "item",

@@ -176,9 +176,17 @@ def many_claimed(count: int) -> bytes:
 
 
 def parquet_page(
-    page: bytes, uncompressed: int, values: int, *, rows: int, codec: int = 6, encoding: int = 0, kind: int = 1,
-    dictionary: bytes | None = None, claimed: int | None = None,
-) -> bytes:  # fmt: skip
+    page: bytes,
+    uncompressed: int,
+    values: int,
+    *,
+    rows: int,
+    codec: int = 6,
+    encoding: int = 0,
+    kind: int = 1,
+    dictionary: bytes | None = None,
+    claimed: int | None = None,
+) -> bytes:
     """A file of one column chunk with one data page, whose header says what it is told to.
 
     Args:

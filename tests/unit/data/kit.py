@@ -65,11 +65,14 @@ def numbers(
     """A manifest of shards of units of so many rows; there are no files."""
     made = [
         Shard(
-            f"{i:05}.parquet", 1, "md5:0", "parquet",
+            f"{i:05}.parquet",
+            1,
+            "md5:0",
+            "parquet",
             tuple(Unit(j, rows, rows * row_bytes, 0, rows * row_bytes) for j, rows in enumerate(units)),
         )
         for i, units in enumerate(shards)
-    ]  # fmt: skip
+    ]
     manifest = Manifest.of("memory://nothing", made, pa.schema([("x", pa.int64())]))
     return replace(manifest, lanes=lanes or manifest.lanes, block_bytes=block_bytes or manifest.block_bytes)
 

@@ -17,8 +17,8 @@ from runner.data.results import Results
 from runner.data.versions import VersionMade
 from runner.errors import DataError
 from runner.plan.keys import code_key, make_key, result_key, stage_code, used_config
-from runner.spec.job import Prep
-from runner.store.store import Store
+from runner.spec import Prep
+from runner.store import Store
 
 #: A version's folder, a result's key and a task's.
 FOLDER = "_versions/r260101-000000aa-tiny-aa-1"
@@ -53,10 +53,16 @@ def folder_of(version: Manifest) -> str:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"fn": two}, {"keep": keep}, {"sink": "c"}, {"sink": {"k": "b"}}, {"batch_size": 7}, {"batch_format": "rows"},
-        {"max_quarantine": 0.5}, {"batch_format": "dataset", "sort_by": ("x",)},
+        {"fn": two},
+        {"keep": keep},
+        {"sink": "c"},
+        {"sink": {"k": "b"}},
+        {"batch_size": 7},
+        {"batch_format": "rows"},
+        {"max_quarantine": 0.5},
+        {"batch_format": "dataset", "sort_by": ("x",)},
     ],
-)  # fmt: skip
+)
 def test_key_changes_with_everything_the_result_depends_on(changes: dict[str, Any]) -> None:
     """Code, filter, sinks, batching, quarantine and sort order are part of a result's key."""
     base, other = stage(), stage(**changes)
@@ -134,11 +140,21 @@ def test_a_listing_costs_as_much_for_many_versions_as_for_one(store: Store, aske
     assert [v.data.rows for v in Catalog(store).versions("many")] == [0, 1, 2, *range(4, 61)]
 
 
-@pytest.mark.parametrize("summary", [
-    b"{", b"[]", b"{}", b'{"number": 99, "mark": "", "versions": []}', b'{"number": 2, "mark": "x", "versions": []}',
-    b'{"number": 2, "mark": "0", "versions": [1]}', b'{"number": "x"}',
-    b'{"number": 1e999, "mark": "", "versions": []}', b"\xff", b"[" * 100_000,
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "summary",
+    [
+        b"{",
+        b"[]",
+        b"{}",
+        b'{"number": 99, "mark": "", "versions": []}',
+        b'{"number": 2, "mark": "x", "versions": []}',
+        b'{"number": 2, "mark": "0", "versions": [1]}',
+        b'{"number": "x"}',
+        b'{"number": 1e999, "mark": "", "versions": []}',
+        b"\xff",
+        b"[" * 100_000,
+    ],
+)
 def test_the_log_is_the_truth(store: Store, summary: bytes) -> None:
     """A summary that is damaged, of another log or ahead of this one changes nothing, and the next one is right."""
     for number in range(3):

@@ -21,7 +21,7 @@ from runner.prep.files import OutputFile
 from runner.prep.ray_data import _Reading
 from runner.prep.stage import run_prep
 from runner.prep.tasks import plan_tasks
-from runner.spec.job import Dataset, Prep
+from runner.spec import Dataset, Prep
 from runner.worker.pool.base import InlinePool
 from tests.unit.data import hostile_kit
 from tests.unit.data.hostile_kit import METADATA, NAME, marked_table, registered, trapped, trapped_columns, write

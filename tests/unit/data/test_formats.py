@@ -48,8 +48,12 @@ def write_csv(table: pa.Table, path: Path) -> None:
 
 
 WRITERS: dict[str, Callable[[pa.Table, Path], None]] = {
-    "parquet": write_parquet, "arrow": write_ipc, "arrows": write_ipc_stream, "jsonl": write_jsonl, "csv": write_csv,
-}  # fmt: skip
+    "parquet": write_parquet,
+    "arrow": write_ipc,
+    "arrows": write_ipc_stream,
+    "jsonl": write_jsonl,
+    "csv": write_csv,
+}
 
 
 def rows(manifest: Manifest, **arguments: Any) -> list[dict[str, Any]]:

@@ -24,7 +24,7 @@ from runner.data.manifest import Manifest, build
 from runner.data.values.types import size_of
 from runner.errors import DataError, SpecError
 from runner.prep.stage import run_prep
-from runner.spec.job import Dataset, Prep
+from runner.spec import Dataset, Prep
 from runner.worker.pool.base import InlinePool
 from tests.unit.data import hostile_kit
 from tests.unit.data.hostile_kit import parquet_page, plain_strings, write, zeros
@@ -68,11 +68,15 @@ def refused(path: Path, words: str, **arguments: Any) -> str:
 @pytest.mark.parametrize(
     ("name", "start", "end"),
     [
-        ("a.txt", b"", b""), ("a.txt.gz", b"short\n", b"\nshort\n"), ("a.jsonl", b'{"x": "', b'"}'),
-        ("a.jsonl.gz", b'{"x": "', b'"}\n'), ("a.csv", b"x,y\n1,", b"\n2,3\n"), ("a.csv.gz", b'x,y\n1,"', b'"\n'),
+        ("a.txt", b"", b""),
+        ("a.txt.gz", b"short\n", b"\nshort\n"),
+        ("a.jsonl", b'{"x": "', b'"}'),
+        ("a.jsonl.gz", b'{"x": "', b'"}\n'),
+        ("a.csv", b"x,y\n1,", b"\n2,3\n"),
+        ("a.csv.gz", b'x,y\n1,"', b'"\n'),
         ("b.csv", b"x,", b"\n1,2\n"),
     ],
-)  # fmt: skip
+)
 def test_long_lines(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, start: bytes, end: bytes, count: bool
 ) -> None:
@@ -208,10 +212,14 @@ def test_many_columns_of_csv(tmp_path: Path, quoted: bool) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("NaN", float("nan")), ("Infinity", float("inf")), ("-Infinity", float("-inf")), ("1e999", None),
-        ("9" * 5000, None), ("-" + "9" * 39, None),
+        ("NaN", float("nan")),
+        ("Infinity", float("inf")),
+        ("-Infinity", float("-inf")),
+        ("1e999", None),
+        ("9" * 5000, None),
+        ("-" + "9" * 39, None),
     ],
-)  # fmt: skip
+)
 def test_numbers_beyond_all_numbers(tmp_path: Path, text: str, expected: float | None) -> None:
     """NaN and infinities of JSON are fractions; numbers that no type holds are an error with file and field, and
     nothing is taken for them."""
@@ -321,10 +329,13 @@ def test_crafted_pages_are_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rows", "claimed", "words"),
     [
-        (2**40, 2**40, "row group 0: .* out of"), (2**62, 2**62, "row group 0: .* out of"),
-        (50, 2, "claims 50 rows"), (-5, 2, "claims -5 rows|cannot be decoded"), (2, -5, "claims|cannot be decoded"),
+        (2**40, 2**40, "row group 0: .* out of"),
+        (2**62, 2**62, "row group 0: .* out of"),
+        (50, 2, "claims 50 rows"),
+        (-5, 2, "claims -5 rows|cannot be decoded"),
+        (2, -5, "claims|cannot be decoded"),
     ],
-)  # fmt: skip
+)
 def test_lying_row_counts(tmp_path: Path, rows: int, claimed: int, words: str) -> None:
     """Rows that a row group cannot have are refused when the file is looked at."""
     path = tmp_path / "a.parquet"
@@ -502,11 +513,15 @@ def test_a_manifest_is_small(tmp_path: Path) -> None:
     units = pa.StructArray.from_arrays(fields, fields=list(stored_manifest.UNIT))
     table = pa.Table.from_arrays(
         [
-            pa.array(["a"]), pa.array([1]), pa.array([""]), pa.array(["files"]), pa.array(["{}"]),
+            pa.array(["a"]),
+            pa.array([1]),
+            pa.array([""]),
+            pa.array(["files"]),
+            pa.array(["{}"]),
             pa.ListArray.from_arrays(pa.array([0, count], pa.int32()), units).cast(stored_manifest.TABLE.field(5).type),
         ],
         schema=stored_manifest.TABLE.with_metadata({stored_manifest.KEY: b"{}"}),
-    )  # fmt: skip
+    )
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd")
     with pytest.raises(DataError, match=r"manifest: .*out of"):

@@ -18,8 +18,8 @@ from runner.data.catalog import Catalog, manifest_key
 from runner.data.manifest import Manifest, Shard, Unit
 from runner.errors import DataError
 from runner.prep.stage import run_prep
-from runner.spec.job import Prep
-from runner.store.store import Store
+from runner.spec import Prep
+from runner.store import Store
 from runner.worker.pool.base import InlinePool
 from tests.unit.prep.kit import identity, make_scope
 
@@ -112,12 +112,27 @@ def test_schemas_that_no_reader_gives(schema: pa.Schema) -> None:
 @pytest.mark.parametrize(
     ("column", "value"),
     [
-        ("size", -1), ("size", None), ("etag", None), ("format", "pickle"), ("format", None), ("partitions", DEEP),
-        ("partitions", '{"k": 1}'), ("partitions", "[]"), ("partitions", '{"k": Infinity}'), ("partitions", None),
-        ("path", None), ("units", None), ("units", [None]), ("units", [{"index": -1}]), ("units", [{"rows": -2}]),
-        ("units", [{"rows": 2**62}]), ("units", [{"bytes": 2**60}]), ("units", [{"start": -1}]), ("units", [{}]),
+        ("size", -1),
+        ("size", None),
+        ("etag", None),
+        ("format", "pickle"),
+        ("format", None),
+        ("partitions", DEEP),
+        ("partitions", '{"k": 1}'),
+        ("partitions", "[]"),
+        ("partitions", '{"k": Infinity}'),
+        ("partitions", None),
+        ("path", None),
+        ("units", None),
+        ("units", [None]),
+        ("units", [{"index": -1}]),
+        ("units", [{"rows": -2}]),
+        ("units", [{"rows": 2**62}]),
+        ("units", [{"bytes": 2**60}]),
+        ("units", [{"start": -1}]),
+        ("units", [{}]),
     ],
-)  # fmt: skip
+)
 def test_rows_that_are_none(column: str, value: Any) -> None:
     """Whatever a shard or a unit claims that none can have is an error."""
     if column == "units" and value and value[0]:

@@ -19,10 +19,10 @@ import pytest
 import torch
 
 from runner.data.manifest import Manifest, build
+from runner.data.stream import Stream
 from runner.data.stream.prefetch import Prefetch
-from runner.data.stream.stream import Stream
 from runner.errors import DataError, SpecError
-from runner.spec.job import Dataset
+from runner.spec import Dataset
 
 ROWS = 230
 

@@ -112,8 +112,14 @@ def test_fields_without_nulls_are_not_null() -> None:
     )
     schema = tighten(table).schema
     assert {name: schema.field(name).nullable for name in schema.names} == {
-        "a": False, "b": True, "c": False, "d": False, "e": True, "f": False, "n": True,
-    }  # fmt: skip
+        "a": False,
+        "b": True,
+        "c": False,
+        "d": False,
+        "e": True,
+        "f": False,
+        "n": True,
+    }
     assert not schema.field("c").type.value_field.nullable
     assert schema.field("d").type.value_field.nullable
     assert not schema.field("e").type.value_field.nullable

@@ -48,10 +48,15 @@ class FakeKube(Kube):
     """
 
     def __init__(
-        self, *bodies: Body, refused: Mapping[str, KubeError] | None = None, denied: tuple[tuple[str, str], ...] = (),
-        namespace: str = "default", managed: tuple[str, ...] = (), unmade: Mapping[str, KubeError] | None = None,
+        self,
+        *bodies: Body,
+        refused: Mapping[str, KubeError] | None = None,
+        denied: tuple[tuple[str, str], ...] = (),
+        namespace: str = "default",
+        managed: tuple[str, ...] = (),
+        unmade: Mapping[str, KubeError] | None = None,
         account_denied: tuple[tuple[str, str], ...] | None = (),
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.managed, self.unmade, self.account_denied = managed, dict(unmade or {}), account_denied
         self.tried: list[Body] = []
         self.namespace, self._host = namespace, "https://10.96.0.1"
@@ -71,9 +76,13 @@ class FakeKube(Kube):
         self.there[client.resource(body).path(metadata.get("namespace"), metadata["name"])] = body
 
     def request(
-        self, method: str, path: str, body: Any = None, query: Mapping[str, str] | None = None,
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        query: Mapping[str, str] | None = None,
         content_type: str | None = None,
-    ) -> Body:  # fmt: skip
+    ) -> Body:
         """What the API would answer."""
         self.sent.append((method, path))
         for start, error in self.refused.items():
@@ -203,9 +212,7 @@ def ray_job(name: str = f"{RUN}-0-1", suspend: bool = False, queue: str | None =
 
 def ray_cluster(name: str = f"{RUN}-0-1-gxx7h", *conditions: Body) -> Body:
     """What KubeRay has made of a RayJob."""
-    return body(
-        "RayCluster", "ray.io/v1", name, metadata=of_run(), spec={}, status={"conditions": list(conditions)}
-    )  # fmt: skip
+    return body("RayCluster", "ray.io/v1", name, metadata=of_run(), spec={}, status={"conditions": list(conditions)})
 
 
 def condition(kind: str, status: bool, reason: str = "", message: str = "") -> Body:
@@ -228,10 +235,17 @@ def waiting(reason: str, message: str = "") -> Body:
 
 
 def pod(
-    name: str, role: str, phase: str = "Running", *, run: str = RUN, resources: Body | None = None,
-    containers: tuple[Body, ...] = (), inits: tuple[Body, ...] = (), conditions: tuple[Body, ...] | None = None,
+    name: str,
+    role: str,
+    phase: str = "Running",
+    *,
+    run: str = RUN,
+    resources: Body | None = None,
+    containers: tuple[Body, ...] = (),
+    inits: tuple[Body, ...] = (),
+    conditions: tuple[Body, ...] | None = None,
     **status: Any,
-) -> Body:  # fmt: skip
+) -> Body:
     """A pod of a run; unless told otherwise a node has been found for it."""
     if conditions is None:
         conditions = (condition("PodScheduled", True),)
@@ -248,23 +262,41 @@ def pod(
 def event(kind: str, name: str, reason: str, message: str, first: str = AT, last: str = AT) -> Body:
     """What a controller said of an object."""
     return body(
-        "Event", "v1", f"{name}.18eaccaf12bb96fe", type="Warning", reason=reason, message=message, count=1,
+        "Event",
+        "v1",
+        f"{name}.18eaccaf12bb96fe",
+        type="Warning",
+        reason=reason,
+        message=message,
+        count=1,
         involvedObject={"kind": kind, "name": name, "namespace": "default", "uid": f"uid-{name}"},
-        firstTimestamp=first, lastTimestamp=last, eventTime=None,
-    )  # fmt: skip
+        firstTimestamp=first,
+        lastTimestamp=last,
+        eventTime=None,
+    )
 
 
 def node(
-    name: str = "onebox", labels: Body | None = None, taints: list[Body] | None = None, more: Body | None = None,
-    capacity: Body | None = None, annotations: Body | None = None, **spec: Any,
-) -> Body:  # fmt: skip
+    name: str = "onebox",
+    labels: Body | None = None,
+    taints: list[Body] | None = None,
+    more: Body | None = None,
+    capacity: Body | None = None,
+    annotations: Body | None = None,
+    **spec: Any,
+) -> Body:
     """A machine of the cluster; `more` of its allocatable resources, and what it would have besides were it whole."""
     room = {"cpu": "4", "memory": "24632884Ki", "pods": "110", **(more or {})}
     metadata = {"labels": {"kubernetes.io/arch": "amd64", **(labels or {})}, "annotations": annotations or {}}
     return body(
-        "Node", "v1", name, None, metadata=metadata, spec={**({"taints": taints} if taints else {}), **spec},
+        "Node",
+        "v1",
+        name,
+        None,
+        metadata=metadata,
+        spec={**({"taints": taints} if taints else {}), **spec},
         status={"allocatable": room, "capacity": {**room, **(capacity or {})}},
-    )  # fmt: skip
+    )
 
 
 def quota(hard: Body, used: Body | None = None, **spec: Any) -> Body:

@@ -10,8 +10,8 @@ import pytest
 from runner.errors import StoreAway
 from runner.kube import events
 from runner.kube.client import KubeError
-from runner.record.bundle import Bundle
-from runner.store.store import Store
+from runner.record import Bundle
+from runner.store import Store
 from tests.unit.kube import kit
 from tests.unit.kube.kit import RUN
 

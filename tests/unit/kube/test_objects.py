@@ -15,10 +15,10 @@ from runner.kube.client import KubeError
 from runner.kube.ledger import Ledger
 from runner.kube.preflight import check as preflight
 from runner.kube.team import objects as team_objects
-from runner.record.bundle import Bundle
+from runner.record import Bundle
 from runner.record.entries import Ended, GivenUp, Submitted
+from runner.store import Store
 from runner.store.events import Event
-from runner.store.store import Store
 from tests.unit.kube import kit
 from tests.unit.kube.kit import AT_S, RUN
 
@@ -427,9 +427,14 @@ def test_who_holds_and_who_waits() -> None:
     late, early = kit.ray_job("run-c-0-1", suspend=True, queue="team"), kit.ray_job("run-b-0-1", True, "team")
     early["metadata"]["creationTimestamp"] = OLD
     kube = kit.FakeKube(
-        late, early, kit.ray_job(), worker("a", resources=GPUS), worker("b", "Pending", resources=GPUS),
-        worker("c", "Succeeded", resources=GPUS), kit.pod("other", names.WORKER, run="unknown", resources=GPUS),
-    )  # fmt: skip
+        late,
+        early,
+        kit.ray_job(),
+        worker("a", resources=GPUS),
+        worker("b", "Pending", resources=GPUS),
+        worker("c", "Succeeded", resources=GPUS),
+        kit.pod("other", names.WORKER, run="unknown", resources=GPUS),
+    )
     holds, *waits = queue.holders(kube)
     assert (holds.run, holds.state, holds.by, holds.words) == (RUN, "holds", "ann", "")
     assert holds.resources == {"cpu": 1.0, "memory": 6.0 * 2**30}

@@ -15,7 +15,7 @@ from runner.kube.preflight import check as preflight
 from runner.kube.preflight.check import Finding, Needs
 from runner.kube.preflight.rights import CLIENT_RIGHTS, COMMAND_RIGHTS, SUPERVISOR_BESIDES, SUPERVISOR_RIGHTS
 from runner.kube.team import objects as team_objects
-from runner.store.store import Store
+from runner.store import Store
 from tests.unit.kube import kit
 
 TOLERATION = {"key": "night", "operator": "Exists"}
@@ -222,9 +222,7 @@ def test_a_moments_trouble_is_no_refusal(path: str, name: str, error: KubeError)
     assert found["rights"].good
 
 
-@pytest.mark.parametrize(
-    ("path", "name"), [("/api/v1/namespaces/default", "namespace"), ("/apis", "KubeRay")]
-)  # fmt: skip
+@pytest.mark.parametrize(("path", "name"), [("/api/v1/namespaces/default", "namespace"), ("/apis", "KubeRay")])
 def test_trouble_where_a_run_begins_is_told(path: str, name: str) -> None:
     """Without the namespace and KubeRay a submit would meet the same trouble."""
     kube = kit.FakeKube(*WHOLE)
@@ -311,8 +309,9 @@ def test_a_stage_needs_its_head_and_supervisor_besides() -> None:
     assert not [f for f in look(kit.FakeKube(*WHOLE), Group(cpu=2.8, memory="1GiB")).values() if not f.good]
     bad = wrong(look(kit.FakeKube(*WHOLE), Group(cpu=2.9, memory="1GiB")))
     assert (bad.name, bad.found) == (
-        "nodes for train", "train needs cpu 4.1 of 4 that all nodes have, its head and supervisor included"
-    )  # fmt: skip
+        "nodes for train",
+        "train needs cpu 4.1 of 4 that all nodes have, its head and supervisor included",
+    )
 
 
 @pytest.mark.parametrize(

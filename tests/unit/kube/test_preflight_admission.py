@@ -12,14 +12,15 @@ from runner.errors import PlanError
 from runner.kube import names
 from runner.kube.client import KubeError
 from runner.kube.preflight import check as preflight
-from runner.store.store import Store
+from runner.store import Store
 from tests.unit.kube import kit
 from tests.unit.kube.test_preflight import WHOLE, cluster, look, needs, wrong
 
 POLICY = KubeError(
-    422, "Invalid",
+    422,
+    "Invalid",
     "jobs.batch \"x\" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'b' denied request: pods need a label",
-)  # fmt: skip
+)
 WEBHOOK = KubeError(400, "BadRequest", 'admission webhook "validate.example.com" denied the request: no label')
 GATE = KubeError(403, "Forbidden", 'admission webhook "gate.example.com" denied the request: no label')
 QUOTA = KubeError(

@@ -10,7 +10,7 @@ from runner import Group
 from runner.backends.kuberay import check as kuberay_check
 from runner.kube.client import KubeError
 from runner.kube.preflight import check as preflight
-from runner.store.store import Store
+from runner.store import Store
 from tests.unit.kube import kit
 from tests.unit.kube.test_preflight import WHOLE, cluster, look, needs, wrong
 from tests.unit.kube.test_preflight_quota import ROOMY
@@ -81,7 +81,7 @@ def test_how_a_queue_stands() -> None:
         (cluster_queue(all={"cpu": 64, "memory": "512Gi"}), "the queue has no quota of nvidia.com/gpu"),
         (cluster_queue(all={**WIDE, "nvidia.com/gpu": LIMITED}, cohort="all"), "nvidia.com/gpu 4 of 1"),
     ],
-)  # fmt: skip
+)
 def test_what_a_queue_could_never_admit(queue: kit.Body, words: str) -> None:
     """Machines, head, and flavors one by one are held against the quota, with both numbers."""
     bad = wrong(look(team(queue), machines=2, queue="team"))

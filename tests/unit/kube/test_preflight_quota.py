@@ -102,7 +102,7 @@ def test_what_a_template_adds_is_counted() -> None:
         ({"type": "Pod", "max": {"cpu": "100m"}}, "a machine of group 'g' asks for cpu 1, at most 0.1 a pod"),
         ({"type": "Pod", "min": {"cpu": "500m"}}, "the supervisor asks for cpu 0.2, at least 0.5 a pod"),
     ],
-)  # fmt: skip
+)
 def test_limits_that_refuse_a_pod(limit: dict[str, Any], words: str) -> None:
     """The API would refuse such a pod for ever: it is told which, by how much, and what to do."""
     bad = wrong(look(kit.FakeKube(*WHOLE, limit_range(**limit))))

@@ -45,9 +45,19 @@ def hard(of: Tenant) -> dict[str, str]:
 
 @pytest.mark.parametrize(
     "name",
-    ["default", "kube-system", "kube-public", "kueue-system", "kuberay-system", "istio-system", "openshift",
-     "openshift-monitoring", "red-supervisors", "kube-x"],
-)  # fmt: skip
+    [
+        "default",
+        "kube-system",
+        "kube-public",
+        "kueue-system",
+        "kuberay-system",
+        "istio-system",
+        "openshift",
+        "openshift-monitoring",
+        "red-supervisors",
+        "kube-x",
+    ],
+)
 def test_names_of_the_cluster_are_no_teams(name: str) -> None:
     """Nor are those that end as the queues of another team's supervisors do."""
     with pytest.raises(SpecError, match=f"(?s)NAME='{name}'.*none of default.*or ends in '-system' or '-supervisors'"):
@@ -145,9 +155,13 @@ def test_a_kubernetes_without_admission_policies_is_too_old() -> None:
 def test_supervisors_must_reach_the_api(egress: tuple[str, ...], missing: str) -> None:
     """A list of destinations without the API's addresses is refused, with what to add to it."""
     ends = kit.body(
-        "EndpointSlice", "discovery.k8s.io/v1", "kubernetes", endpoints=[{"addresses": ["10.1.2.3", "10.1.2.4"]}],
-        ports=[{"port": 6443}], metadata={"labels": {"kubernetes.io/service-name": "kubernetes"}},
-    )  # fmt: skip
+        "EndpointSlice",
+        "discovery.k8s.io/v1",
+        "kubernetes",
+        endpoints=[{"addresses": ["10.1.2.3", "10.1.2.4"]}],
+        ports=[{"port": 6443}],
+        metadata={"labels": {"kubernetes.io/service-name": "kubernetes"}},
+    )
     kube = Cluster(ends, namespace="red")
     team = dataclasses.replace(RED, egress=egress)
     if not missing:
@@ -338,9 +352,17 @@ def test_the_command_makes_what_its_options_say() -> None:
         "--service-account", "lake", "--egress", "10.0.0.0/8", "--egress", "192.0.2.1:443", "--metadata-address",
     ]  # fmt: skip
     more = Tenant(
-        "red", 4, 2**34, resources=(("rdma/hca", 2),), storage=2**40, pods=7, scratch=2**31, accounts=("lake",),
-        egress=("10.0.0.0/8", "192.0.2.1:443"), metadata=True,
-    )  # fmt: skip
+        "red",
+        4,
+        2**34,
+        resources=(("rdma/hca", 2),),
+        storage=2**40,
+        pods=7,
+        scratch=2**31,
+        accounts=("lake",),
+        egress=("10.0.0.0/8", "192.0.2.1:443"),
+        metadata=True,
+    )
     assert said(*options) == json.loads(json.dumps(team_objects.objects(more)))
 
 

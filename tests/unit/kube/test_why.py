@@ -440,9 +440,13 @@ def test_looking_leaves_out_what_may_not_be_seen() -> None:
     events = [denied, kit.event("RayJob", "other-0-1", "FailedToCreateRayCluster", "y")]
     absent = KubeError(404, "", "404 page not found\n")
     kube = kit.FakeKube(
-        kit.job(), SUPERVISOR, other, kit.ray_job(suspend=True, queue="team"), *events,
+        kit.job(),
+        SUPERVISOR,
+        other,
+        kit.ray_job(suspend=True, queue="team"),
+        *events,
         refused={"/apis/kueue.x-k8s.io/": absent, "/apis/ray.io/v1/namespaces/default/rayclusters": kit.forbidden("x")},
-    )  # fmt: skip
+    )
     seen = look(kube, RUN)
     assert seen.job is not None
     assert [pod["metadata"]["name"] for pod in seen.pods] == [f"{RUN}-m5p4l"]

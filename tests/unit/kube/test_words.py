@@ -58,11 +58,15 @@ def test_why_a_pod_has_no_machine(message: str, cause: Cause) -> None:
 @pytest.mark.parametrize(
     ("reason", "cause"),
     [
-        ("OOMKilled", Cause.OUT_OF_MEMORY), ("Evicted", Cause.EVICTED), ("TerminationByKubelet", Cause.EVICTED),
-        ("PreemptionByScheduler", Cause.PREEMPTED), ("DeletionByTaintManager", Cause.MACHINE_LOST),
-        ("NodeLost", Cause.MACHINE_LOST), ("of the future", Cause.MACHINE_LOST),
+        ("OOMKilled", Cause.OUT_OF_MEMORY),
+        ("Evicted", Cause.EVICTED),
+        ("TerminationByKubelet", Cause.EVICTED),
+        ("PreemptionByScheduler", Cause.PREEMPTED),
+        ("DeletionByTaintManager", Cause.MACHINE_LOST),
+        ("NodeLost", Cause.MACHINE_LOST),
+        ("of the future", Cause.MACHINE_LOST),
     ],
-)  # fmt: skip
+)
 def test_why_a_pod_has_ended(reason: str, cause: Cause) -> None:
     """By the reasons of its status, its disruption and its containers."""
     assert words.of_end(reason) is cause

@@ -31,10 +31,15 @@ def test_only_our_chains_are_removed() -> None:
     """What leads into a chain of Kubernetes or of its network goes before the chain; other rules and chains stay."""
     script = network.removal("nat", SAVED).splitlines()
     assert script == [
-        "*nat", '-D POSTROUTING -m comment --comment "a name" -j KUBE-SERVICES',
-        "-D POSTROUTING -s 10.244.0.2/32 -j CNI-0123", "-F KUBE-SERVICES", "-F CNI-0123", "-X KUBE-SERVICES",
-        "-X CNI-0123", "COMMIT",
-    ]  # fmt: skip
+        "*nat",
+        '-D POSTROUTING -m comment --comment "a name" -j KUBE-SERVICES',
+        "-D POSTROUTING -s 10.244.0.2/32 -j CNI-0123",
+        "-F KUBE-SERVICES",
+        "-F CNI-0123",
+        "-X KUBE-SERVICES",
+        "-X CNI-0123",
+        "COMMIT",
+    ]
 
 
 def test_policing_is_put_in_once_and_goes_with_our_chains() -> None:

@@ -14,7 +14,7 @@ from runner.data.results import Results
 from runner.data.versions import VersionMade
 from runner.errors import InputError
 from runner.plan.reasons import differences, grounds, nearest
-from runner.store.store import Store
+from runner.store import Store
 from tests.unit.cli.kit import call
 
 FOLDER = "_versions/r260101-000000aa-tiny-aa-1"
@@ -37,8 +37,10 @@ def test_every_kind_of_change_is_named(tmp_path: Path) -> None:
     """A definition, config field, setting, shard, file or package that differs is named, and nothing else."""
     assert changed(tmp_path, config={"k": 1, "kinds": ("a",)}) == []
     assert changed(tmp_path, code={"jobs/j.py:fn": "9", "lib.py:g": "2"}) == [
-        "code jobs/j.py:fn changed", "code lib.py:f is gone", "code lib.py:g is new",
-    ]  # fmt: skip
+        "code jobs/j.py:fn changed",
+        "code lib.py:f is gone",
+        "code lib.py:g is new",
+    ]
     assert changed(tmp_path, config={"k": 2, "kinds": ["a"]}) == ["config k was 1, is 2"]
     assert changed(tmp_path, settings={"batch_size": 8}) == ["setting batch_size was 4096, is 8"]
     other = {"": {"dataset": "in", "id": "j", "shards": {"a": "1", "b": "3", "c": "4"}}}

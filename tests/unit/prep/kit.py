@@ -14,11 +14,10 @@ import pyarrow.parquet as pq
 
 from runner.data.catalog import Catalog
 from runner.data.manifest import Manifest
-from runner.record.bundle import Bundle
+from runner.record import Bundle
 from runner.record.run_spec import RunSpec
-from runner.spec import wire
-from runner.spec.job import Job, Prep
-from runner.store.store import Store
+from runner.spec import Job, Prep, wire
+from runner.store import Store
 from runner.worker.pool.base import InlinePool
 from runner.worker.scope import Scope
 from tests import ROOT

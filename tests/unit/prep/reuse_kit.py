@@ -16,7 +16,7 @@ from runner.prep import unseen_reads as prep_others
 from runner.prep.preload import MODULES
 from runner.prep.stage import run_make, run_prep
 from runner.record.index import new_run_id
-from runner.spec.job import Dataset, Prep
+from runner.spec import Dataset, Prep
 from runner.worker import forkserver
 from runner.worker.pool.base import InlinePool
 from tests.unit.prep.kit import make_scope, rows_of
@@ -64,9 +64,16 @@ def _main(connection: Any, root: str, options: dict[str, Any]) -> None:
 
 
 def _run(
-    root: Path, *, force: bool = False, pin: bool = False, make: bool = False, run_id: str = "", blind: bool = False,
-    environment: Mapping[str, str] | None = None, **fields: Any,
-) -> dict[str, Any]:  # fmt: skip
+    root: Path,
+    *,
+    force: bool = False,
+    pin: bool = False,
+    make: bool = False,
+    run_id: str = "",
+    blind: bool = False,
+    environment: Mapping[str, str] | None = None,
+    **fields: Any,
+) -> dict[str, Any]:
     """`blind`: as on a machine that does not tell which files are opened."""
     os.environ.update(environment or {})
     if blind:

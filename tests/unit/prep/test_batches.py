@@ -148,11 +148,15 @@ def test_harmless_differences_widen(left: pa.DataType, right: pa.DataType, both:
 @pytest.mark.parametrize(
     ("left", "right"),
     [
-        (pa.int64(), pa.string()), (pa.int8(), pa.uint8()), (pa.bool_(), pa.int8()), (pa.string(), pa.binary()),
-        (pa.list_(pa.int8(), 2), pa.list_(pa.int8(), 3)), (pa.timestamp("s", "UTC"), pa.timestamp("s")),
+        (pa.int64(), pa.string()),
+        (pa.int8(), pa.uint8()),
+        (pa.bool_(), pa.int8()),
+        (pa.string(), pa.binary()),
+        (pa.list_(pa.int8(), 2), pa.list_(pa.int8(), 3)),
+        (pa.timestamp("s", "UTC"), pa.timestamp("s")),
         (pa.struct([("a", pa.int8())]), pa.struct([("b", pa.int8())])),
     ],
-)  # fmt: skip
+)
 def test_other_differences_are_drift(left: pa.DataType, right: pa.DataType) -> None:
     """Types that could change a value are not made one."""
     with pytest.raises(Drift):

@@ -19,8 +19,8 @@ from runner.data.values.types import plain_type, written_type
 from runner.errors import DataError
 from runner.prep.batches import to_format, to_table
 from runner.prep.stage import run_prep
-from runner.spec.job import Dataset, Prep
-from runner.store.store import Store
+from runner.spec import Dataset, Prep
+from runner.store import Store
 from runner.worker.pool.base import InlinePool
 from tests.unit.data.arrow_kit import NAMES, any_array, any_type, values_of
 from tests.unit.prep.kit import identity, make_scope

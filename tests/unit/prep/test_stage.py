@@ -24,9 +24,8 @@ from runner.plan.keys import result_key, stage_code, used_config
 from runner.prep import files as prep_files
 from runner.prep.stage import run_make, run_prep
 from runner.record.entries import AttemptBegan, Resumed
-from runner.spec import wire
-from runner.spec.job import Dataset, Prep
-from runner.store.store import Store
+from runner.spec import Dataset, Prep, wire
+from runner.store import Store
 from runner.worker.pool.base import InlinePool
 from tests.unit.prep.kit import (
     R1,
@@ -352,8 +351,13 @@ def test_filtered_rows_are_counted(tmp_path: Path) -> None:
     assert result["rows_out"] == {"": 15}
     last = json.loads(scope.spool("p", "metrics", "driver").read_text().splitlines()[-1])
     assert {k: last[k] for k in ("done", "total", "rows_in", "rows_out", "filtered", "quarantined")} == {
-        "done": 3, "total": 3, "rows_in": 30, "rows_out": 15, "filtered": 15, "quarantined": 0,
-    }  # fmt: skip
+        "done": 3,
+        "total": 3,
+        "rows_in": 30,
+        "rows_out": 15,
+        "filtered": 15,
+        "quarantined": 0,
+    }
     assert last["bytes_in"] > 0
 
 

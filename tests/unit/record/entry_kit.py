@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from runner.record.entries import KINDS
+from runner.store import Entry
 from runner.store.events import Event, event_of
-from runner.store.log import Entry
 
 
 def event(kind: str, data: Mapping[str, Any] | None = None) -> Event:

@@ -11,12 +11,11 @@ from typing import Any
 import pytest
 
 from runner.errors import RunFailed, StoreBroken
+from runner.record import fold
 from runner.record.entries import KINDS, StageDone, StageResult, Submitted
 from runner.record.failures import Failure, Parts, failed
-from runner.record.history import fold
+from runner.store import Log, Store
 from runner.store.events import Event, Unknown
-from runner.store.log import Log
-from runner.store.store import Store
 from runner.untrusted.shapes import Misshapen
 from tests.unit.record.entry_kit import event
 

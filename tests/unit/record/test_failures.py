@@ -234,10 +234,16 @@ def test_generated_code_is_of_whom_it_was_generated_for() -> None:
     assert "(/p/x.py:3 in <module>)" in str(misfit)
 
 
-@pytest.mark.parametrize(("file", "name", "is_theirs"), [
-    ("<string>", "__main__", True), ("<stdin>", "__main__", True), ("<ipython-input-3-ab>", "__main__", True),
-    ("<string>", "attrs", False), ("<attrs generated init K>", None, False),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("file", "name", "is_theirs"),
+    [
+        ("<string>", "__main__", True),
+        ("<stdin>", "__main__", True),
+        ("<ipython-input-3-ab>", "__main__", True),
+        ("<string>", "attrs", False),
+        ("<attrs generated init K>", None, False),
+    ],
+)
 def test_what_is_in_no_file_is_the_users_where_they_typed_it(file: str, name: str | None, is_theirs: bool) -> None:
     """`python -c`, the prompt and a notebook's cell are; what a library had made is not."""
     names: dict[str, object] = {} if name is None else {"__name__": name}

@@ -33,11 +33,16 @@ def test_runs_are_chosen_by_job_state_and_user(project: Path) -> None:
     living = unstarted()
     good, bad, _ = (run.id for run in runner.runs())
     for wanted, expected in (
-        ({}, [good, bad, living.id]), ({"job": "other"}, [bad]), ({"state": "failed"}, [bad]),
-        ({"state": "submitted"}, [living.id]), ({"job": "tiny", "state": "succeeded"}, [good]),
-        ({"user": user()}, [good, bad, living.id]), ({"user": "nobody"}, []),
-        ({"since": "1h"}, [good, bad, living.id]), ({"job": "tiny", "state": "failed"}, []),
-    ):  # fmt: skip
+        ({}, [good, bad, living.id]),
+        ({"job": "other"}, [bad]),
+        ({"state": "failed"}, [bad]),
+        ({"state": "submitted"}, [living.id]),
+        ({"job": "tiny", "state": "succeeded"}, [good]),
+        ({"user": user()}, [good, bad, living.id]),
+        ({"user": "nobody"}, []),
+        ({"since": "1h"}, [good, bad, living.id]),
+        ({"job": "tiny", "state": "failed"}, []),
+    ):
         assert [run.id for run in runner.runs(**wanted)] == expected
         words = [word for name, value in wanted.items() for word in (f"--{name}", value)]
         assert [line["run"] for line in call_json("ps", *words)] == expected[::-1]
@@ -55,10 +60,11 @@ def test_since_is_a_span_or_a_date() -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--state", "suceeded"], "did you mean 'succeeded'"), (["--since", "yesterday"], "90m, 12h, 2d, 1w"),
+        (["--state", "suceeded"], "did you mean 'succeeded'"),
+        (["--since", "yesterday"], "90m, 12h, 2d, 1w"),
         (["--job", "tny"], "did you mean 'tiny'"),
     ],
-)  # fmt: skip
+)
 def test_a_filter_that_cannot_be_meant_is_refused(words: list[str], said: str) -> None:
     """Instead of an empty list."""
     call("submit", "tiny", "-d")

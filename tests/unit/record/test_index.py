@@ -10,12 +10,11 @@ from typing import Any
 import pytest
 
 from runner.errors import RunNotFound
-from runner.record import finding
-from runner.record.bundle import Bundle
+from runner.record import Bundle, finding
 from runner.record.finding import Wanted, find_run, select
 from runner.record.index import LIVE, Doing, Index, IndexLine, begun_at, leave, lines_of, read_index, show
+from runner.store import Store
 from runner.store.keys import is_own
-from runner.store.store import Store
 from tests.unit.store.s3_kit import MemoryS3, memory_store
 
 RUN = "r260101-000001-a-222"

@@ -16,7 +16,7 @@ from runner.data.catalog import Catalog
 from runner.data.results import Results
 from runner.data.versions import VersionMade
 from runner.errors import RunFailed, StoreBroken, UserCodeError
-from runner.record.bundle import Bundle
+from runner.record import Bundle, RunState, fold
 from runner.record.entries import (
     AttemptBegan,
     CancelAsked,
@@ -27,12 +27,12 @@ from runner.record.entries import (
     SupervisorBegan,
 )
 from runner.record.failures import Failure
-from runner.record.history import RunState, fold
 from runner.record.index import read_index
 from runner.record.kept import checkpoints
 from runner.record.trust import user
+from runner.store import Log
 from runner.store.events import Unknown
-from runner.store.log import ENTRY_BYTES, Log
+from runner.store.log import ENTRY_BYTES
 from runner.untrusted.shapes import MOST_SIGNS
 from tests.unit.cli.kit import call, call_json, unstarted, write_lines, write_project
 
@@ -76,8 +76,9 @@ def test_a_bad_log_is_passed_over_in_a_list(good: Run, content: bytes) -> None:
     store.put(f"{BAD}/log/00000001.json", content)
     seen = call("ps")
     assert [line.split()[:3] for line in seen.stdout.splitlines()[1:]] == [
-        [good.id, "tiny", "submitted"], [BAD, "x", "unreadable"],
-    ]  # fmt: skip
+        [good.id, "tiny", "submitted"],
+        [BAD, "x", "unreadable"],
+    ]
     assert f"passed over: {store.url}/{BAD}/log/00000001.json: " in seen.stderr
     assert [row["state"] for row in call_json("ps")] == ["submitted", "unreadable"]
     assert call_json("ps", "--user", user())[0]["run"] == good.id
@@ -93,9 +94,17 @@ def test_a_bad_log_is_passed_over_in_a_list(good: Run, content: bytes) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["a~b~c~d", f"{BAD}~x~live~x", f"{BAD}~x~failed~inf", f"{BAD}~x~failed~nan", f"{BAD}~x~failed~1e3",
-     "..~a~live~0", f"{BAD}~x~live~0~running~t~%00%zz", f"{BAD}~x~failed~007"],
-)  # fmt: skip
+    [
+        "a~b~c~d",
+        f"{BAD}~x~live~x",
+        f"{BAD}~x~failed~inf",
+        f"{BAD}~x~failed~nan",
+        f"{BAD}~x~failed~1e3",
+        "..~a~live~0",
+        f"{BAD}~x~live~0~running~t~%00%zz",
+        f"{BAD}~x~failed~007",
+    ],
+)
 def test_a_bad_line_of_the_index_disturbs_nobody(good: Run, name: str) -> None:
     """It is named once; runs are listed, found, submitted, and go on to write their own line."""
     (Path(good.bundle.root.url) / "index" / name).touch()
@@ -186,10 +195,12 @@ def test_a_bad_spec_is_refused_by_name(good: Run, number: int) -> None:
 @pytest.mark.parametrize(
     "content",
     [
-        *BROKEN[:18], b'{"kind": "version", "at": 1.0, "data": {}}', b'{"kind": "removed", "at": 1.0, "data": {}}',
+        *BROKEN[:18],
+        b'{"kind": "version", "at": 1.0, "data": {}}',
+        b'{"kind": "removed", "at": 1.0, "data": {}}',
         b'{"kind": "version", "at": 1.0, "data": {"id": "../x", "folder": "..", "rows": 1, "bytes": 1, "files": 1}}',
     ],
-)  # fmt: skip
+)
 def test_a_bad_dataset_is_passed_over(good: Run, content: bytes) -> None:
     """`data ls` shows the others, a submit reads them, and gc takes nothing of the bad one for what nobody needs."""
     store = good.bundle.root
@@ -219,8 +230,13 @@ def test_what_cannot_be_read_can_be_removed_by_name(good: Run) -> None:
     assert not store.exists("datasets/spoilt")
 
 
-@pytest.mark.parametrize("summary", [b'{"number": 1, "mark": "MARK", "versions": [{"number": 1, "at": 1, "data": {}}]}',
-                                     b'{"number": 1, "mark": "MARK", "versions": 3}'])  # fmt: skip
+@pytest.mark.parametrize(
+    "summary",
+    [
+        b'{"number": 1, "mark": "MARK", "versions": [{"number": 1, "at": 1, "data": {}}]}',
+        b'{"number": 1, "mark": "MARK", "versions": 3}',
+    ],
+)
 def test_a_summary_that_lies_is_not_believed(good: Run, summary: bytes) -> None:
     """It has the mark of the log's last entry, and versions that are none: the log is read instead."""
     store = good.bundle.root
@@ -290,8 +306,14 @@ def test_bad_segments_cost_only_themselves(good: Run, capfd: pytest.CaptureFixtu
     assert "passed over" in capfd.readouterr().err
 
 
-@pytest.mark.parametrize("content", [*BROKEN, b'{"files": {"../x": {"sha256": "a", "bytes": 1}}}',
-                                     b'{"files": {"x": {"sha256": "a", "bytes": 1e300}}}'])  # fmt: skip
+@pytest.mark.parametrize(
+    "content",
+    [
+        *BROKEN,
+        b'{"files": {"../x": {"sha256": "a", "bytes": 1}}}',
+        b'{"files": {"x": {"sha256": "a", "bytes": 1e300}}}',
+    ],
+)
 def test_a_bad_manifest_of_a_checkpoint_is_passed_over(good: Run, content: bytes) -> None:
     """It is listed as gone, and the one beside it as it is."""
     for step in (1, 2):

@@ -11,11 +11,10 @@ from typing import Any
 import pytest
 
 from runner.errors import InputError, StoreAway
-from runner.record import reading, shipping
-from runner.record.bundle import Bundle
+from runner.record import Bundle, reading, shipping
 from runner.record.reading import Line, Tail, settled
 from runner.record.shipping import Shipper
-from runner.store.store import Store
+from runner.store import Store
 from runner.views import units
 
 RUN = "r261123-181119k4-tiny-x7"
@@ -62,9 +61,13 @@ def test_lines_of_several_writers_come_in_the_order_of_time(bundle: Bundle, tmp_
         shipper.look()
     shipper.ship()
     assert list(Tail(bundle, "logs", timed=True).records()) == [
-        Line(100.0, "train/rank0", "a"), Line(101.5, "train/rank1", "c"), Line(102.0, "train/rank0", "begun"),
-        Line(103.0, "train/rank1", "d"), Line(104.0, "train/rank0", "e"), Line(105.0, "train/rank1", "f"),
-    ]  # fmt: skip
+        Line(100.0, "train/rank0", "a"),
+        Line(101.5, "train/rank1", "c"),
+        Line(102.0, "train/rank0", "begun"),
+        Line(103.0, "train/rank1", "d"),
+        Line(104.0, "train/rank0", "e"),
+        Line(105.0, "train/rank1", "f"),
+    ]
 
 
 def test_times_do_not_depend_on_how_a_log_was_cut(
@@ -183,8 +186,12 @@ def test_the_last_lines_alone(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -
     for writer, name in enumerate(("rank0", "rank1")):
         lines = [b"%d of %d\n" % (k, writer) for k in range(10)]
         write(bundle, *lines, writer=name)
-        write(bundle, *[json.dumps([[0, 10.0 * k + writer]]).encode().ljust(len(lines[k])) for k in range(10)],
-              writer=name, kind="times")  # fmt: skip
+        write(
+            bundle,
+            *[json.dumps([[0, 10.0 * k + writer]]).encode().ljust(len(lines[k])) for k in range(10)],
+            writer=name,
+            kind="times",
+        )
     _match_names(bundle)
     read: list[str] = []
     get = Store.get

@@ -21,15 +21,14 @@ from runner.backends.kuberay.objects import run_facts
 from runner.client.run import Run
 from runner.errors import InputError, NotYours, RunNotFound, StoreRefused
 from runner.process.package import PACKAGE
-from runner.record import origin, trust
-from runner.record.bundle import CODE, SPEC, Bundle, encoded
+from runner.record import Bundle, origin, trust
+from runner.record.bundle import CODE, SPEC, encoded
 from runner.record.code import unpack
 from runner.record.entries import Resumed, Submitted
 from runner.record.finding import find_run
 from runner.record.run_spec import RunSpec
-from runner.spec import wire
-from runner.spec.job import Kubernetes
-from runner.store.store import Store
+from runner.spec import Kubernetes, wire
+from runner.store import Store
 from runner.worker.scope import Scope
 
 FAKE = Cluster(backend="fake", groups={"cpu": Group(cpu=4)})

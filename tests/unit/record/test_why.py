@@ -10,12 +10,12 @@ import pytest
 
 from runner.client.run import Run
 from runner.errors import Cause
+from runner.record import fold
 from runner.record import why as log_why
 from runner.record.entries import AttemptBegan, DriverBegan, StageStarted
-from runner.record.history import fold
 from runner.record.reasons import Reason
 from runner.record.run_spec import RunSpec
-from runner.store.log import Entry
+from runner.store import Entry
 from tests.unit.cli.kit import unstarted, write_lines, write_project
 from tests.unit.record.entry_kit import event, log_of
 

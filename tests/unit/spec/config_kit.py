@@ -242,10 +242,20 @@ class Loose:
 
 
 RECORDS: tuple[Callable[[Any], Any], ...] = (
-    Plain, lambda v: Tight(value=v), lambda v: Minutes(value=v), lambda v: Scaled(value=v),
-    lambda v: Model(value=v, x=v), lambda v: FrozenModel(value=v), lambda v: Strict(value=v), lambda v: Attrs(value=v),
-    lambda v: FrozenAttrs(value=v), lambda v: Loose(value=v), lambda v: Sgd(0.2, momentum=v), Bare, Counting,
-)  # fmt: skip
+    Plain,
+    lambda v: Tight(value=v),
+    lambda v: Minutes(value=v),
+    lambda v: Scaled(value=v),
+    lambda v: Model(value=v, x=v),
+    lambda v: FrozenModel(value=v),
+    lambda v: Strict(value=v),
+    lambda v: Attrs(value=v),
+    lambda v: FrozenAttrs(value=v),
+    lambda v: Loose(value=v),
+    lambda v: Sgd(0.2, momentum=v),
+    Bare,
+    Counting,
+)
 
 LEAVES: tuple[Any, ...] = (
     None, True, False, 0, 1, -1, 2**53 + 1, 2**70, -(2**63), 10**5000, 0.0, -0.0, 1.0, 0.1, 5e-324, 1e308, math.inf,

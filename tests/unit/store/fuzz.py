@@ -18,9 +18,8 @@ from typer.main import get_command
 
 from runner.cli.commands import app
 from runner.errors import RunnerError
-from runner.record import kept
-from runner.record.bundle import Bundle
-from runner.store.store import Store
+from runner.record import Bundle, kept
+from runner.store import Store
 from runner.untrusted import skipped
 from tests.unit.record.spec_kit import SPEC
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from fsspec.asyn import get_loop, sync
 
-from runner.store.store import Store
+from runner.store import Store
 
 
 class MemoryS3:

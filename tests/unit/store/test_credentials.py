@@ -17,9 +17,8 @@ from runner.data.files.listing import list_files
 from runner.data.files.opening import filesystem
 from runner.errors import InputError, SpecError, StoreRefused
 from runner.plan.project import Project
-from runner.store import credentials
+from runner.store import Store, credentials
 from runner.store.sharing import check_no_credentials
-from runner.store.store import Store
 
 SECRET = (
     "lake.env", "prod.env.txt", "LAKE.ENV", "cert.PEM", "id_ecdsa", "id_dsa", ".aws/config", "aws_credentials",
@@ -74,12 +73,19 @@ def test_what_stays_behind_is_told(tmp_path: Path, in_git: bool) -> None:
 @pytest.mark.parametrize(
     "options",
     [
-        {"key": "AKIA"}, {"secret": "x"}, {"client_kwargs": {"aws_secret_access_key": "x"}},
+        {"key": "AKIA"},
+        {"secret": "x"},
+        {"client_kwargs": {"aws_secret_access_key": "x"}},
         {"token": "/home/me/sa.json"},
-        {"headers": {"Authorization": "Bearer x"}}, {"password": "x"}, {"connection_string": "x"}, {"sas_token": "x"},
-        {"storage_options": {"a": {"ApiKey": "x"}}}, {"endpoint_url": "http://me:pass@host"}, {"account_key": "x"},
+        {"headers": {"Authorization": "Bearer x"}},
+        {"password": "x"},
+        {"connection_string": "x"},
+        {"sas_token": "x"},
+        {"storage_options": {"a": {"ApiKey": "x"}}},
+        {"endpoint_url": "http://me:pass@host"},
+        {"account_key": "x"},
     ],
-)  # fmt: skip
+)
 def test_credentials_among_options_are_refused(options: dict[str, object]) -> None:
     """A dataset whose options hold a secret is refused by the option's name, and the value is not shown."""
     (name,) = credentials.given(options)
@@ -93,11 +99,19 @@ def test_credentials_among_options_are_refused(options: dict[str, object]) -> No
 @pytest.mark.parametrize(
     "options",
     [
-        {"anon": True}, {"client_kwargs": {"endpoint_url": "http://host:7070", "region_name": "x"}}, {"token": "anon"},
-        {"secret": "env:LAKE_SECRET"}, {"profile": "research"}, {"key": None}, {"default_block_size": 5}, {"ssl": True},
-        {"config_kwargs": {"signature_version": "s3v4"}}, {"requester_pays": True}, {"tokenize": False},
+        {"anon": True},
+        {"client_kwargs": {"endpoint_url": "http://host:7070", "region_name": "x"}},
+        {"token": "anon"},
+        {"secret": "env:LAKE_SECRET"},
+        {"profile": "research"},
+        {"key": None},
+        {"default_block_size": 5},
+        {"ssl": True},
+        {"config_kwargs": {"signature_version": "s3v4"}},
+        {"requester_pays": True},
+        {"tokenize": False},
     ],
-)  # fmt: skip
+)
 def test_other_options_are_taken(options: dict[str, object]) -> None:
     """Endpoints, profiles and names of variables are no secrets."""
     assert credentials.given(options) == []

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from runner.errors import StoreBroken
-from runner.record.bundle import Bundle
+from runner.record import Bundle
 from runner.record.code import unpack
-from runner.store.store import Store
+from runner.store import Store
 from tests.unit.store.fuzz import COMMANDS, ENDED, Fuzz, archives
 
 SEED = 20261129

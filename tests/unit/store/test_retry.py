@@ -14,9 +14,9 @@ import pytest
 
 from runner.errors import ApiError, Cause, InputError, InternalError, RunnerError, StoreAway, StoreBroken, StoreRefused
 from runner.kube.client import KubeError
+from runner.store import Store
 from runner.store.folder import Folder
 from runner.store.retry import Retry
-from runner.store.store import Store
 from tests.unit.store.clock import Clock, fake_clock
 
 AWAY = StoreAway("EndpointConnectionError: no route", where="store s3://lake")
@@ -42,14 +42,23 @@ def failing(times: int, error: RunnerError = AWAY) -> Callable[[], str]:
 @pytest.mark.parametrize(
     ("error", "again"),
     [
-        (AWAY, True), (StoreBroken("no JSON"), False), (StoreRefused("no room"), False), (InputError("no"), False),
-        (InternalError("bug"), False), (ApiError(0, "no answer"), True), (ApiError(503, "busy"), True),
-        (ApiError(429, "later"), True), (ApiError(404, "not yet"), True), (ApiError(409, "in the way"), True),
-        (ApiError(401, "who?"), False), (ApiError(403, "no"), False), (ApiError(422, "invalid"), False),
+        (AWAY, True),
+        (StoreBroken("no JSON"), False),
+        (StoreRefused("no room"), False),
+        (InputError("no"), False),
+        (InternalError("bug"), False),
+        (ApiError(0, "no answer"), True),
+        (ApiError(503, "busy"), True),
+        (ApiError(429, "later"), True),
+        (ApiError(404, "not yet"), True),
+        (ApiError(409, "in the way"), True),
+        (ApiError(401, "who?"), False),
+        (ApiError(403, "no"), False),
+        (ApiError(422, "invalid"), False),
         (KubeError(403, "Forbidden", 'pods "a" is forbidden: exceeded quota: gpus'), True),
         (KubeError(403, "Forbidden", 'User "x" cannot create resource "pods" in API group ""'), False),
     ],
-)  # fmt: skip
+)
 def test_the_error_decides_whether_another_try_may_help(clock: Clock, error: RunnerError, again: bool) -> None:
     """What passes by itself is tried again, wherever it comes from; a right that is missing stays missing."""
     if again:
@@ -129,10 +138,13 @@ def test_an_event_ends_the_pause_and_the_spell() -> None:
 @pytest.mark.parametrize(
     ("refusal", "away"),
     [
-        (OSError(errno.ESTALE, "Stale file handle"), True), (OSError(errno.EIO, "I/O error"), True),
-        (TimeoutError("slow"), True), (OSError(errno.ENOSPC, "full"), False), (PermissionError(13, "no"), False),
+        (OSError(errno.ESTALE, "Stale file handle"), True),
+        (OSError(errno.EIO, "I/O error"), True),
+        (TimeoutError("slow"), True),
+        (OSError(errno.ENOSPC, "full"), False),
+        (PermissionError(13, "no"), False),
     ],
-)  # fmt: skip
+)
 def test_a_folder_of_another_machine_may_be_away_as_a_bucket_may(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clock: Clock, refusal: OSError, away: bool
 ) -> None:

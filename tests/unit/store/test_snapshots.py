@@ -10,13 +10,11 @@ from collections.abc import Callable
 import pytest
 
 from runner.errors import StoreBroken, StoreError
-from runner.record.bundle import Bundle
+from runner.record import Bundle
 from runner.record.entries import AttemptBegan, CancelAsked, Submitted
-from runner.store import snapshots
+from runner.store import Entry, Log, Store, snapshots
 from runner.store.events import Unknown
-from runner.store.log import Entry, Log
 from runner.store.snapshots import EVERY, snapshot_key
-from runner.store.store import Store
 from tests.unit.store.s3_kit import MemoryS3, memory_store
 
 SEED = 20261130

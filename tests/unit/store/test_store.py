@@ -9,10 +9,8 @@ import pytest
 from botocore.utils import parse_timestamp
 
 from runner.errors import Fenced, StoreError, StoreRefused
-from runner.store import bucket
+from runner.store import Entry, Log, Store, bucket
 from runner.store.events import Unknown
-from runner.store.log import Entry, Log
-from runner.store.store import Store
 
 
 def test_create_makes_an_object_once(store: Store) -> None:

@@ -154,8 +154,19 @@ def leave_a_thread(ctx: Any, config: Any) -> None:
 
 def talk(ctx: Any, config: Any) -> None:
     """Logs, metrics, clock and places of the ranks."""
-    note(ctx, config, [ctx.rank, ctx.local_rank, ctx.world_size, os.environ["RANK"], os.environ["WORLD_SIZE"],
-                       torch.get_num_threads(), os.environ.get("FROM_THE_DRIVER")])  # fmt: skip
+    note(
+        ctx,
+        config,
+        [
+            ctx.rank,
+            ctx.local_rank,
+            ctx.world_size,
+            os.environ["RANK"],
+            os.environ["WORLD_SIZE"],
+            torch.get_num_threads(),
+            os.environ.get("FROM_THE_DRIVER"),
+        ],
+    )
     print(f"hello from rank {ctx.rank}")
     ctx.print("only once")
     for batch in ctx.batches("train", batch_size=4):
@@ -170,7 +181,7 @@ def full(ctx: Any, config: Any) -> None:
     """From the second checkpoint on the store has no room."""
     import errno
 
-    from runner.store.store import Store
+    from runner.store import Store
 
     model = ctx.prepare(torch.nn.Linear(4, 1))
     ctx.track(model=model)

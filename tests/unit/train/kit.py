@@ -14,12 +14,10 @@ import pyarrow.parquet as pq
 
 from runner.code import references
 from runner.code.references import FunctionRef
-from runner.record import trust
-from runner.record.bundle import Bundle
+from runner.record import Bundle, trust
 from runner.record.entries import AttemptBegan, CheckpointPublished, Resumed, Submitted
-from runner.spec import wire
-from runner.spec.job import Cluster, Dataset, Job, Train
-from runner.store.store import Store
+from runner.spec import Cluster, Dataset, Job, Train, wire
+from runner.store import Store
 from runner.train.gang.local import LocalGang
 from runner.train.stage import run_train
 from runner.worker.scope import Scope
@@ -55,9 +53,16 @@ def write_rows(folder: Path, rows: int = 96, shards: int = 3, features: int = 4)
 
 
 def make_scope(
-    tmp_path: Path, fn: Callable[..., Any], config: Any = None, *, attempt: int = 1, inline: bool = True,
-    rows: int = 96, store: str | None = None, **stage: Any,
-) -> tuple[Train, Scope]:  # fmt: skip
+    tmp_path: Path,
+    fn: Callable[..., Any],
+    config: Any = None,
+    *,
+    attempt: int = 1,
+    inline: bool = True,
+    rows: int = 96,
+    store: str | None = None,
+    **stage: Any,
+) -> tuple[Train, Scope]:
     """The stage `fit` over the data `train` (and `validation`, the same rows), and the scope of an attempt at it.
 
     A second call with the next attempt goes on with the same run.

@@ -15,9 +15,14 @@ from runner.train.accelerator import Seen, Wanted, cuda_version, disagreements, 
 from runner.train.place import Place
 
 H100 = Seen(
-    torch="2.9.1+cu128", cuda="12.8", gpus=1, name="NVIDIA H100 80GB HBM3", driver="570.86.15", driver_cuda=(12, 8),
+    torch="2.9.1+cu128",
+    cuda="12.8",
+    gpus=1,
+    name="NVIDIA H100 80GB HBM3",
+    driver="570.86.15",
+    driver_cuda=(12, 8),
     nccl="2.27.5",
-)  # fmt: skip
+)
 MI300 = Seen(
     torch="2.9.1+rocm6.4",
     hip="6.4.1",
@@ -61,12 +66,14 @@ def test_gpus_that_fit(seen: Seen, wanted: Wanted) -> None:
         (MI300, NVIDIA, "the group has GPUs of NVIDIA, and PyTorch 2.9.1+rocm6.4 is built for ROCm 6.4.1"),
         (H100, AMD, "the group has GPUs of AMD, and PyTorch 2.9.1+cu128 is built for CUDA 12.8"),
         (
-            replace(H100, torch="2.10.0", cuda="13.0", gpus=0, driver="535.183.01", driver_cuda=(12, 2)), NVIDIA,
+            replace(H100, torch="2.10.0", cuda="13.0", gpus=0, driver="535.183.01", driver_cuda=(12, 2)),
+            NVIDIA,
             "PyTorch 2.10.0 (built for CUDA 13.0) needs a driver of 580.65 or newer, "
             "and the driver 535.183.01 knows CUDA up to 12.2",
         ),
         (
-            replace(H100, cuda="14.1", driver=""), NVIDIA,
+            replace(H100, cuda="14.1", driver=""),
+            NVIDIA,
             "PyTorch 2.9.1+cu128 (built for CUDA 14.1) needs a driver that knows CUDA 14, "
             "and the driver here knows CUDA up to 12.8",
         ),
@@ -74,7 +81,7 @@ def test_gpus_that_fit(seen: Seen, wanted: Wanted) -> None:
         (H100, Wanted(2, "nvidia"), "the ranks of this machine need 2 GPUs, and PyTorch 2.9.1+cu128 sees 1"),
         (replace(H100, nccl=None), NVIDIA, "PyTorch 2.9.1+cu128 has no NCCL, by which the ranks' GPUs talk"),
     ],
-)  # fmt: skip
+)
 def test_gpus_that_do_not_fit(seen: Seen, wanted: Wanted, words: str) -> None:
     """The cause comes first, in one sentence with both versions."""
     assert faults(seen, wanted)[0] == words
@@ -106,7 +113,7 @@ def test_ranks_must_have_the_same_libraries() -> None:
         ),
         ([replace(H100, driver="", nccl=None)], "1 x NVIDIA H100 80GB HBM3, CUDA 12.8, PyTorch 2.9.1+cu128"),
     ],
-)  # fmt: skip
+)
 def test_the_first_line_of_a_log(ranks: list[Seen], line: str) -> None:
     """GPUs by kind, driver, what PyTorch was built for, and the library of collectives, in one line."""
     assert summary(ranks) == line
@@ -138,12 +145,14 @@ def pretend_torch(monkeypatch: pytest.MonkeyPatch, gpus: int, cuda: str | None =
     made = SimpleNamespace(
         __version__="2.9.1",
         cuda=SimpleNamespace(
-            is_available=lambda: gpus > 0, device_count=lambda: gpus, get_device_name=lambda device: f"GPU {device}",
+            is_available=lambda: gpus > 0,
+            device_count=lambda: gpus,
+            get_device_name=lambda device: f"GPU {device}",
             nccl=SimpleNamespace(version=lambda: (2, 27, 5)),
         ),
         version=SimpleNamespace(cuda=cuda, hip=hip),
         distributed=SimpleNamespace(is_available=lambda: True, is_nccl_available=lambda: bool(cuda or hip)),
-    )  # fmt: skip
+    )
     monkeypatch.setitem(sys.modules, "torch", made)
 
 

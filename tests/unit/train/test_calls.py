@@ -11,7 +11,7 @@ import torch
 
 from runner.backends.registry import kind_of
 from runner.errors import SpecError
-from runner.spec.job import Cluster, Group, Kubernetes, Train
+from runner.spec import Cluster, Group, Kubernetes, Train
 from runner.spec.shape import share_of_rank, told_threads
 from runner.train.gang.inline import InlineGang
 from runner.train.stage import run_train
@@ -24,9 +24,15 @@ class Cut(Exception):
 
 @pytest.mark.parametrize(
     "loop",
-    [{"batch_size": 8}, {"batch_size": 7}, {"batch_size": 7, "tail": "wrap"}, {"global_batch_size": 40, "epochs": 3},
-     {"batch_size": 8, "epochs": 2, "accumulate": 4}, {"batch_size": 7, "accumulate": 4}],
-)  # fmt: skip
+    [
+        {"batch_size": 8},
+        {"batch_size": 7},
+        {"batch_size": 7, "tail": "wrap"},
+        {"global_batch_size": 40, "epochs": 3},
+        {"batch_size": 8, "epochs": 2, "accumulate": 4},
+        {"batch_size": 7, "accumulate": 4},
+    ],
+)
 def test_the_number_of_steps_is_known_before_the_first(tmp_path: Path, loop: dict[str, Any]) -> None:
     """total_steps is how many steps the loop makes that it describes, for two ranks' batches too."""
     told: list[Any] = []
@@ -114,9 +120,15 @@ def test_a_stage_without_data_is_one() -> None:
 
 @pytest.mark.parametrize(
     ("environment", "threads"),
-    [({}, None), ({"OMP_NUM_THREADS": "3"}, 3), ({"MKL_NUM_THREADS": "2"}, 2), ({"OMP_NUM_THREADS": "4,2"}, 4),
-     ({"OMP_NUM_THREADS": "many"}, None), ({"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "2"}, 1)],
-)  # fmt: skip
+    [
+        ({}, None),
+        ({"OMP_NUM_THREADS": "3"}, 3),
+        ({"MKL_NUM_THREADS": "2"}, 2),
+        ({"OMP_NUM_THREADS": "4,2"}, 4),
+        ({"OMP_NUM_THREADS": "many"}, None),
+        ({"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "2"}, 1),
+    ],
+)
 def test_the_users_number_of_threads_wins(
     environment: dict[str, str], threads: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

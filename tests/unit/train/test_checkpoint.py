@@ -30,8 +30,8 @@ from runner.code.modules import MAIN
 from runner.errors import Fenced, SpecError, StoreError
 from runner.record.entries import AttemptBegan, CheckpointPublished, Resumed
 from runner.record.reading import metric_rows
+from runner.store import Store
 from runner.store.events import Event
-from runner.store.store import Store
 from runner.train import randomness
 from runner.train.checkpoint import files as checkpoint_files
 from runner.train.checkpoint import safe_state as plain_state

@@ -17,7 +17,7 @@ import torch.distributed as dist
 
 from runner.errors import DataError, SpecError, StageTimeout
 from runner.record.entries import Resumed, StageDone, StageResult
-from runner.store.log import Entry
+from runner.store import Entry
 from runner.train import rank, until
 from runner.train.checkpoint.published import Checkpoints, Loaded
 from runner.train.gang.inline import InlineGang

@@ -38,8 +38,9 @@ class Others:
 
 def kept(items: list[Any]) -> Any:
     """Steps and logs of a rank from (step, whether it is a step, rows, values)."""
-    return [[(number, rows, values) for number, is_step, rows, values in items if is_step is kind]
-            for kind in (True, False)]  # fmt: skip
+    return [
+        [(number, rows, values) for number, is_step, rows, values in items if is_step is kind] for kind in (True, False)
+    ]
 
 
 def step(number: int, rows: int, **values: float) -> Item:

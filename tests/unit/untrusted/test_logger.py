@@ -36,9 +36,12 @@ def _unchanged() -> Iterator[None]:
 
 def stderr_of(code: str, **environment: str) -> list[str]:
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True,
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
         env={"PYTHONPATH": ":".join(filter(None, sys.path)), **environment},
-    )  # fmt: skip
+    )
     return done.stderr.splitlines()
 
 

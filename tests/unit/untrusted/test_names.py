@@ -11,9 +11,9 @@ from runner.client.run import Run
 from runner.data.catalog import data_key, manifest_key
 from runner.data.results import result_folder, task_folder
 from runner.errors import InputError, StoreBroken, StoreRefused
-from runner.record.bundle import Bundle
+from runner.record import Bundle
 from runner.record.index import new_run_id
-from runner.store.store import Store
+from runner.store import Store
 from runner.untrusted import names
 from runner.worker import processes
 
@@ -111,10 +111,14 @@ def test_somebody_elses_link_is_not_followed_to_write_or_remove(store: Store, tm
         os.symlink(elsewhere, store.path(name))
     os.lchown(store.path("theirs"), 12345, 12345)
     for act in (
-        lambda: store.put("theirs/x", b""), lambda: store.create("theirs/x", b""), lambda: store.delete("theirs/file"),
-        lambda: store.delete_tree("theirs/file"), lambda: store.copy("seen", "theirs/x"),
-        lambda: store.point("theirs/x", "y"), lambda: store.put_file("theirs/x", elsewhere / "file"),
-    ):  # fmt: skip
+        lambda: store.put("theirs/x", b""),
+        lambda: store.create("theirs/x", b""),
+        lambda: store.delete("theirs/file"),
+        lambda: store.delete_tree("theirs/file"),
+        lambda: store.copy("seen", "theirs/x"),
+        lambda: store.point("theirs/x", "y"),
+        lambda: store.put_file("theirs/x", elsewhere / "file"),
+    ):
         with pytest.raises(StoreRefused, match="belongs to user 12345"):
             act()
     assert os.listdir(elsewhere) == ["file"]

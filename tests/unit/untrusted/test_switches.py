@@ -12,9 +12,10 @@ from runner.untrusted import switches
 from runner.worker import ray_worker
 
 SWITCHES = (
-    "RAY_DATA_AUTOLOAD_PYEXTENSIONTYPE", "RAY_DATA_AUTOLOAD_PICKLE_OBJECT_SCALAR",
+    "RAY_DATA_AUTOLOAD_PYEXTENSIONTYPE",
+    "RAY_DATA_AUTOLOAD_PICKLE_OBJECT_SCALAR",
     "RAY_DATA_AUTOLOAD_CLOUDPICKLE_TENSOR_METADATA",
-)  # fmt: skip
+)
 
 
 def template(name: str) -> dict[str, Any]:

@@ -63,9 +63,14 @@ def test_json_keeps_what_it_shows(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize(
     ("text", "seen"),
-    [("a\x1bb", r"a\x1bb"), ("a\u202eb", r"a\u202eb"), ("\x85", r"\x85"), ("tab\tnew\nline", "tab\tnew\nline"),
-     ("naïve 日本 🚀 \u200d", "naïve 日本 🚀 \u200d")],
-)  # fmt: skip
+    [
+        ("a\x1bb", r"a\x1bb"),
+        ("a\u202eb", r"a\u202eb"),
+        ("\x85", r"\x85"),
+        ("tab\tnew\nline", "tab\tnew\nline"),
+        ("naïve 日本 🚀 \u200d", "naïve 日本 🚀 \u200d"),
+    ],
+)
 def test_what_is_taken_away_is_shown_instead(text: str, seen: str) -> None:
     """As Python writes it; letters of any script, tabs and newlines stay."""
     assert visible(text) == seen
@@ -81,13 +86,19 @@ def test_one_line_is_one() -> None:
     [
         ("\x1b[1;32mINFO\x1b[0m step 3", "\x1b[1;32mINFO\x1b[0m step 3"),
         ("\x1b[38;5;208mwarm\x1b[38;2;1;2;3mer", "\x1b[38;5;208mwarm\x1b[38;2;1;2;3mer\x1b[0m"),
-        ("\x1b[31mred", "\x1b[31mred\x1b[0m"), ("\x1b[8mhidden", "hidden"), ("\x1b[5mblinks\x1b[m", "blinks\x1b[m"),
-        ("\x1b[2K\x1b[1A 50%|####  |", " 50%|####  |"), ("1/9 [>..]\x08\x08\x08 done\x07", "1/9 [>..] done"),
-        ("\x1b]0;title\x07after", "after"), ("\x1b]8;;http://x\x1b\\link", "link"),
+        ("\x1b[31mred", "\x1b[31mred\x1b[0m"),
+        ("\x1b[8mhidden", "hidden"),
+        ("\x1b[5mblinks\x1b[m", "blinks\x1b[m"),
+        ("\x1b[2K\x1b[1A 50%|####  |", " 50%|####  |"),
+        ("1/9 [>..]\x08\x08\x08 done\x07", "1/9 [>..] done"),
+        ("\x1b]0;title\x07after", "after"),
+        ("\x1b]8;;http://x\x1b\\link", "link"),
         ("\x1b]0;all that follows", r"\x1b]0;all that follows"),
-        ("\x1b(B\x1b[?25lx\x1b[?25h", "x"), ("a\u202eb\tc", "a\\u202eb\tc"), ("half \x1b[", r"half \x1b["),
+        ("\x1b(B\x1b[?25lx\x1b[?25h", "x"),
+        ("a\u202eb\tc", "a\\u202eb\tc"),
+        ("half \x1b[", r"half \x1b["),
     ],
-)  # fmt: skip
+)
 def test_a_log_stays_readable(line: str, seen: str) -> None:
     """Colours stay and end with their line, drawing is left out, anything else is shown: nothing is swallowed."""
     assert log_line(line) == seen

@@ -16,8 +16,7 @@ import pytest
 from runner.code import references
 from runner.errors import SpecError
 from runner.plan.keys import code_key, used_config
-from runner.spec import config
-from runner.spec.job import Job, Prep
+from runner.spec import Job, Prep, config
 from runner.values import records
 from tests import ROOT
 from tests.unit.spec import config_kit as kit

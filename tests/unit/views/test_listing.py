@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from runner.record.bundle import Bundle
+from runner.record import Bundle
 from runner.record.entries import Ended, Submitted
 from runner.record.finding import find_run, unfinished
 from runner.record.index import LIVE, Doing, IndexLine, begun_at, read_index
-from runner.store.store import Store
+from runner.store import Store
 from runner.views import listing
 from tests.unit.store.s3_kit import memory_store
 
@@ -39,14 +39,32 @@ def test_a_line_is_what_was_written(store: Store) -> None:
 @pytest.mark.parametrize(
     "key",
     [
-        "something", "..~a~live~0", ".~a~live~0", "~a~live~0", f"{RUN}/..~a~live~0", "r1~a~live~0", "index~a~live~0",
-        f"{RUN}~a~live~nan", f"{RUN}~a~live~inf", f"{RUN}~a~live~-1", f"{RUN}~a~live~", f"{RUN}~a~live",
-        f"{RUN}~~live~0", f"{RUN}~a\x1b[2J~live~0", f"{RUN}~a~li\u202eve~0", f"{RUN}~a~live~0~running~x",
+        "something",
+        "..~a~live~0",
+        ".~a~live~0",
+        "~a~live~0",
+        f"{RUN}/..~a~live~0",
+        "r1~a~live~0",
+        "index~a~live~0",
+        f"{RUN}~a~live~nan",
+        f"{RUN}~a~live~inf",
+        f"{RUN}~a~live~-1",
+        f"{RUN}~a~live~",
+        f"{RUN}~a~live",
+        f"{RUN}~~live~0",
+        f"{RUN}~a\x1b[2J~live~0",
+        f"{RUN}~a~li\u202eve~0",
+        f"{RUN}~a~live~0~running~x",
         f"{RUN}~a~live~0~running~../x~w",
-        f"{RUN}~a~live~0~running~x~a\x07", "r261399-000000-a-22~a~live~0", f"{RUN}\n~a~live~0", f"{RUN}~a~live~١",
-        f"{RUN.upper()}~a~live~0", f"{RUN}{'x' * 40}~a~live~0", "r260101-000000~a~live~0",
+        f"{RUN}~a~live~0~running~x~a\x07",
+        "r261399-000000-a-22~a~live~0",
+        f"{RUN}\n~a~live~0",
+        f"{RUN}~a~live~١",
+        f"{RUN.upper()}~a~live~0",
+        f"{RUN}{'x' * 40}~a~live~0",
+        "r260101-000000~a~live~0",
     ],
-)  # fmt: skip
+)
 def test_what_is_no_line_is_passed_over(store: Store, key: str) -> None:
     """Whoever wrote it: no path is made of it, nothing of it is shown, and the lines beside it are."""
     assert IndexLine.of(key) is None

@@ -7,8 +7,8 @@ from rich.console import Console
 
 from runner.cli.rank_output import HELD_S, Prints
 from runner.cli.screens import PLAIN_S, LiveScreen, PlainScreen, stage_line
+from runner.record import RunState, StageView, View
 from runner.record.entries import StageResult
-from runner.record.history import RunState, StageView, View
 from runner.views.progress import WINDOW_S, Progress, fit, outcome
 
 

@@ -9,9 +9,17 @@ from runner.views import units
 
 @pytest.mark.parametrize(
     ("number", "shown"),
-    [(0, "0"), (999, "999"), (336_776, "336,776"), (999_999, "999,999"), (1_200_000, "1.20 M"), (12_345_678, "12.3 M"),
-     (999_960_000, "1.00 G"), (2.5e12, "2.50 T")],
-)  # fmt: skip
+    [
+        (0, "0"),
+        (999, "999"),
+        (336_776, "336,776"),
+        (999_999, "999,999"),
+        (1_200_000, "1.20 M"),
+        (12_345_678, "12.3 M"),
+        (999_960_000, "1.00 G"),
+        (2.5e12, "2.50 T"),
+    ],
+)
 def test_counts_are_exact_below_a_million(number: float, shown: str) -> None:
     """Above, three digits and a prefix."""
     assert units.count(number) == shown
@@ -28,9 +36,19 @@ def test_sizes_have_decimal_prefixes(number: float, shown: str) -> None:
 
 @pytest.mark.parametrize(
     ("number", "shown"),
-    [(0, "0.0 s"), (0.04, "0.0 s"), (9.94, "9.9 s"), (9.96, "10 s"), (59.4, "59 s"), (59.6, "1 m 00 s"),
-     (80, "1 m 20 s"), (3599.7, "1 h 00 m"), (7380, "2 h 03 m"), (100_000, "1 d 03 h")],
-)  # fmt: skip
+    [
+        (0, "0.0 s"),
+        (0.04, "0.0 s"),
+        (9.94, "9.9 s"),
+        (9.96, "10 s"),
+        (59.4, "59 s"),
+        (59.6, "1 m 00 s"),
+        (80, "1 m 20 s"),
+        (3599.7, "1 h 00 m"),
+        (7380, "2 h 03 m"),
+        (100_000, "1 d 03 h"),
+    ],
+)
 def test_spans_have_two_parts_at_most(number: float, shown: str) -> None:
     """Rounding carries over into the larger part."""
     assert units.seconds(number) == shown
@@ -38,9 +56,19 @@ def test_spans_have_two_parts_at_most(number: float, shown: str) -> None:
 
 @pytest.mark.parametrize(
     ("number", "shown"),
-    [(0.97314, "0.9731"), (2.314159, "2.314"), (1234.5, "1234"), (123_456.7, "123,457"), (3e-5, "3.000e-05"), (7, "7"),
-     (float("nan"), "nan"), (float("inf"), "inf"), (0.0, "0"), ("word", "word")],
-)  # fmt: skip
+    [
+        (0.97314, "0.9731"),
+        (2.314159, "2.314"),
+        (1234.5, "1234"),
+        (123_456.7, "123,457"),
+        (3e-5, "3.000e-05"),
+        (7, "7"),
+        (float("nan"), "nan"),
+        (float("inf"), "inf"),
+        (0.0, "0"),
+        ("word", "word"),
+    ],
+)
 def test_metrics_have_four_digits(number: object, shown: str) -> None:
     """An exponent only where zeros would hide the value."""
     assert units.value(number) == shown

@@ -15,11 +15,10 @@ import pytest
 
 from runner import Job, Train
 from runner.errors import Cause
-from runner.record import shipping
-from runner.record.bundle import Bundle
+from runner.record import Bundle, shipping
 from runner.record.run_spec import RunSpec
 from runner.spec import wire
-from runner.store.store import Store
+from runner.store import Store
 from runner.worker import node
 from runner.worker.node import Node
 from runner.worker.scope import Scope
