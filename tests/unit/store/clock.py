@@ -35,8 +35,13 @@ class Clock:
 
 
 def fake_clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """A clock that this test's waits move, and nothing else."""
-    clock = Clock()
-    monkeypatch.setattr(time, "monotonic", clock.now)
-    monkeypatch.setattr(threading.Event, "wait", lambda _, seconds=None: clock.wait(seconds))
+    """A clock that the waits of this thread move, and nothing else: other threads have their own."""
+    clock, here = Clock(), threading.get_ident()
+    now, wait = time.monotonic, threading.Event.wait
+
+    def waited(event: threading.Event, seconds: float | None = None) -> bool:
+        return clock.wait(seconds) if threading.get_ident() == here else wait(event, seconds)
+
+    monkeypatch.setattr(time, "monotonic", lambda: clock.now() if threading.get_ident() == here else now())
+    monkeypatch.setattr(threading.Event, "wait", waited)
     return clock
