@@ -120,8 +120,8 @@ class Prep:
         for name in ("uses", "sort_by"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, _names(fields, name, getattr(self, name)))
-        _source(fields, self.source)
-        _sink(fields, self.sink)
+        _named(fields, "source", self.source, _dataset_reference, "dataset")
+        _named(fields, "sink", self.sink, check_dataset_name, "dataset name")
         self._check_dataset_format(fields)
 
     def _check_dataset_format(self, fields: Fields) -> None:
@@ -333,24 +333,15 @@ def _dataset_reference(fields: Fields, field: str, value: object) -> None:
     check_dataset_name(fields, field, value)
 
 
-def _source(fields: Fields, source: object) -> None:
-    if isinstance(source, Mapping):
-        if not source:
-            raise fields.fail("source", source, "at least one dataset")
-        for key, value in source.items():
-            _dataset_reference(fields, f"source[{key!r}]", value)
-    else:
-        _dataset_reference(fields, "source", source)
-
-
-def _sink(fields: Fields, sink: object) -> None:
-    if isinstance(sink, Mapping):
-        if not sink:
-            raise fields.fail("sink", sink, "at least one dataset name")
-        for key, value in sink.items():
-            check_dataset_name(fields, f"sink[{key!r}]", value)
-    else:
-        check_dataset_name(fields, "sink", sink)
+def _named(fields: Fields, field: str, value: object, check: Callable[[Fields, str, Any], None], what: str) -> None:
+    """One dataset, or several under keys of the job's own."""
+    if not isinstance(value, Mapping):
+        check(fields, field, value)
+        return
+    if not value:
+        raise fields.fail(field, value, f"at least one {what}")
+    for key, each in value.items():
+        check(fields, f"{field}[{key!r}]", each)
 
 
 def _names(fields: Fields, field: str, value: object) -> tuple[str, ...]:

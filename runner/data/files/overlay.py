@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import bisect
-import io
-import os
 from collections.abc import Iterable
 
 import pyarrow as pa
 
 from runner.data.files.readable import lend
+from runner.data.files.seekable import Seekable
 
 #: Ranges that are closer than this are fetched as one.
 _HOLE_BYTES = 8 << 10
 
 
-class Overlay(io.RawIOBase):
+class Overlay(Seekable):
     """Reads `source`, except where a range is kept. Not for several threads at once.
 
     Args:
@@ -23,7 +22,8 @@ class Overlay(io.RawIOBase):
     """
 
     def __init__(self, source: pa.NativeFile) -> None:
-        self._source, self._size, self._at = source, source.size(), 0
+        super().__init__(source.size())
+        self._source = source
         self._starts: list[int] = []
         self._kept: list[bytes] = []
 
@@ -67,33 +67,6 @@ class Overlay(io.RawIOBase):
             parts.append(part)
             start += len(part)
         return parts[0] if len(parts) == 1 else b"".join(parts)
-
-    def read(self, count: int = -1) -> bytes:
-        """The next `count` bytes, fewer at the end; all if it is negative."""
-        data = self.read_at(self._size - self._at if count is None or count < 0 else count, self._at)
-        self._at += len(data)
-        return data
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Moves the position; returns it."""
-        self._at = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence] + offset
-        return self._at
-
-    def tell(self) -> int:
-        """The position."""
-        return self._at
-
-    def size(self) -> int:
-        """Bytes of the file."""
-        return self._size
-
-    def readable(self) -> bool:
-        """Yes."""
-        return True
-
-    def seekable(self) -> bool:
-        """Yes."""
-        return True
 
     def close(self) -> None:
         """Closes the other file."""
