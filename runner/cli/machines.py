@@ -76,7 +76,7 @@ def _head(kube: Kube, run: Run) -> dict[str, Any]:
 def _pod_of_rank(run: Run, rank: int) -> str:
     stage = run.view().running
     current = stage is not None and stage.attempt == run.view().attempt
-    hosts = run.bundle.hosts(stage.name, stage.attempt) if stage is not None and current else {}
+    hosts = run.bundle.stage_files.hosts(stage.name, stage.attempt) if stage is not None and current else {}
     if f"rank{rank}" not in hosts:
         known = listed(sorted(hosts)) if hosts else "none: no training is at work"
         raise InputError(f"no rank {rank} in {run.id}", allowed=known, todo=f"runner status {run.id}")

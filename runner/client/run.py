@@ -362,9 +362,9 @@ class Run:
         chosen = [each for each in self.bundle.known_spec().job.stages if stage in (None, each.name)]
         ranks = max((each.most_workers for each in chosen if each.kind == "Train"), default=0)
         if rank < ranks or any(
-            f"rank{rank}" in self.bundle.writers(each.name, attempt, "logs")  # before a resume with fewer
+            f"rank{rank}" in self.bundle.stage_files.writers(each.name, attempt, "logs")  # before a resume with fewer
             for each in chosen
-            for attempt in self.bundle.attempts(each.name)
+            for attempt in self.bundle.stage_files.attempts(each.name)
         ):
             return
         what = f"stage '{stage}'" if stage is not None else "the run"

@@ -182,7 +182,7 @@ class Supervisor:
     def _endings(self, view: View) -> list[Ending]:
         """What ended processes of the current attempt, as the machines and the processes beside them tell it."""
         names = view.legs[view.leg] if view.legs else ()
-        told = [each for name in names for each in self.bundle.endings(name, view.attempt)]
+        told = [each for name in names for each in self.bundle.stage_files.endings(name, view.attempt)]
         return [*told, *self.backend.endings()]
 
     def _ship_the_rest(self) -> None:

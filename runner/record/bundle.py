@@ -22,21 +22,18 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from runner.errors import StoreBroken, StoreError
+from runner.errors import StoreError
 from runner.record import entries, index, trust
-from runner.record.endings import Ending
 from runner.record.entries import GivenUp, Resumed, Submitted
 from runner.record.index import Doing, IndexLine
 from runner.record.run_spec import ClusterMark, RunSpec
+from runner.record.stage_files import WORDS_BYTES, StageFiles
 from runner.store import LOCAL, Entry, Log, Store
 from runner.untrusted import shapes
-from runner.untrusted.names import ARTEFACT, ATTEMPT, OFFSET, RUN_ID, SPEC_FILE, STAGE, STEP, WRITER
-from runner.untrusted.skipped import skipped
+from runner.untrusted.names import ARTEFACT, ATTEMPT, RUN_ID, SPEC_FILE, STAGE, STEP
 from runner.untrusted.typed import read
 
 SPEC, CODE, LOCK = "spec.json", "code.zip", "packages.lock"
-#: Bytes that are read, at most, of what is recorded in words, and of a segment (a `Shipper` writes 1 MiB).
-WORDS_BYTES, SEGMENT_BYTES = 1 << 20, 16 << 20
 CLUSTER = "cluster.json"
 #: In a folder: what the supervisor has locked while it lives.
 HELD = "supervisor.lock"
@@ -65,6 +62,7 @@ class Bundle:
         self.run_id = RUN_ID(run_id)
         self.store = store.sub(self.run_id)
         self.log = Log(self.store, "log", entries.KINDS)
+        self.stage_files = StageFiles(self.store)
 
     def __repr__(self) -> str:
         return f"Bundle({self.store.url!r})"
@@ -140,58 +138,6 @@ class Bundle:
         brought = [event.code if what == "code" else event.spec for event in events]
         return next(filter(None, reversed(brought)), "")
 
-    def host(self, stage: str, attempt: int, writer: str, host: str) -> None:
-        """Record where a process of a stage runs."""
-        self.store.put(f"{_at(stage, attempt)}/hosts/{WRITER(writer)}", host.encode())
-
-    def hosts(self, stage: str, attempt: int) -> dict[str, str]:
-        """Process of a stage -> the machine (on Kubernetes the pod) where it runs."""
-        folder = f"{_at(stage, attempt)}/hosts"
-        return {writer: self._words(f"{folder}/{writer}") for writer in self._processes(folder)}
-
-    def record_ending(self, stage: str, attempt: int, writer: str, ending: Ending) -> None:
-        """Record what ended a process of a stage, where somebody beside it knows."""
-        self.store.put(f"{_at(stage, attempt)}/causes/{WRITER(writer)}", ending.encoded())
-
-    def endings(self, stage: str, attempt: int) -> list[Ending]:
-        """What was recorded."""
-        folder = f"{_at(stage, attempt)}/causes"
-        return [Ending.decoded(self._words(f"{folder}/{writer}")) for writer in self._processes(folder)]
-
-    def segments(self, stage: str, attempt: int, kind: str, writer: str) -> str:
-        """The folder of a writer's segments; `kind` is 'logs', 'metrics' or 'times'."""
-        return f"{_at(stage, attempt)}/{kind}/{WRITER(writer)}"
-
-    def writers(self, stage: str, attempt: int, kind: str) -> list[str]:
-        """Who wrote logs or metrics of an attempt at a stage."""
-        return self._processes(f"{_at(stage, attempt)}/{kind}")
-
-    def stages(self) -> list[str]:
-        """The stages that have written anything."""
-        return [name for name in self.store.list("stages") if STAGE.fits(name)]
-
-    def offsets(self, folder: str) -> list[str]:
-        """The names of a writer's segments, in order; `folder` is of `segments`."""
-        found = []
-        for name in self.store.list(folder):
-            if OFFSET.fits(name):
-                found.append(name)
-            else:
-                skipped(f"{self.store.url}/{folder}/{name}", "no segment")
-        return found
-
-    def segment(self, folder: str, name: str) -> bytes:
-        """The content of one segment; of one that cannot be read nothing. Raises FileNotFoundError."""
-        try:
-            return self.store.get(f"{folder}/{OFFSET(name)}", SEGMENT_BYTES)
-        except StoreBroken as error:
-            skipped(error.where, error.found)
-            return b""
-
-    def attempts(self, stage: str) -> list[int]:
-        """The attempts at a stage that have written anything, in order."""
-        return sorted(int(name) for name in self.store.list(f"stages/{STAGE(stage)}") if ATTEMPT.fits(name))
-
     def checkpoint(self, stage: str, step: int, attempt: int) -> str:
         """The folder of one checkpoint."""
         return f"{self.checkpoints(stage)}/{int(STEP(step)):09d}-{ATTEMPT(attempt)}"
@@ -207,12 +153,6 @@ class Bundle:
     def artefacts(self, stage: str) -> str:
         """The folder of what the user saved in a stage."""
         return f"artefacts/{STAGE(stage)}"
-
-    def _processes(self, folder: str) -> list[str]:
-        return [name for name in self.store.list(folder) if WRITER.fits(name)]
-
-    def _words(self, key: str) -> str:
-        return self.store.get(key, WORDS_BYTES).decode(errors="replace")
 
     # -- the index -----------------------------------------------------------------------------------------------
 
@@ -256,7 +196,3 @@ class Bundle:
     def leave_index(self) -> None:
         """Remove the run's line, if it has one."""
         index.leave(self.root, self.run_id)
-
-
-def _at(stage: str, attempt: int) -> str:
-    return f"stages/{STAGE(stage)}/{ATTEMPT(attempt)}"

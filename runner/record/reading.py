@@ -114,19 +114,19 @@ class Tail:
         return next((text for text in texts if text), "")
 
     def _all(self) -> list[_Reader]:
-        stages = [self._stage] if self._stage else self._bundle.stages()
+        stages = [self._stage] if self._stage else self._bundle.stage_files.stages()
         found = []
         for stage in stages:
-            for attempt in self._bundle.attempts(stage):
-                for writer in self._bundle.writers(stage, attempt, self._kind):
+            for attempt in self._bundle.stage_files.attempts(stage):
+                for writer in self._bundle.stage_files.writers(stage, attempt, self._kind):
                     if self._writer in (None, writer):
                         found.append(self._reader(stage, attempt, writer))
         return found
 
     def _reader(self, stage: str, attempt: int, writer: str) -> _Reader:
-        folder = self._bundle.segments(stage, attempt, self._kind, writer)
+        folder = self._bundle.stage_files.segments(stage, attempt, self._kind, writer)
         if folder not in self._readers:
-            times = self._bundle.segments(stage, attempt, "times", writer) if self._timed else None
+            times = self._bundle.stage_files.segments(stage, attempt, "times", writer) if self._timed else None
             self._readers[folder] = _Reader(self._bundle, f"{stage}/{writer}", folder, times)
         return self._readers[folder]
 
@@ -149,13 +149,15 @@ class _Reader:
 
     def begin(self) -> None:
         """See what there is now."""
-        self._names = deque(name for name in self._bundle.offsets(self._folder) if int(name) >= self._offset)
+        self._names = deque(
+            name for name in self._bundle.stage_files.offsets(self._folder) if int(name) >= self._offset
+        )
 
     def fill(self, final: bool) -> bool:
         """Read on until a line is ready. Returns False if there is none."""
         while not self.ready and self._names:
             name = self._names[0]
-            data, marks = self._bundle.segment(self._folder, name), self._marks(name)
+            data, marks = self._bundle.stage_files.segment(self._folder, name), self._marks(name)
             self._offset = int(self._names.popleft()) + len(data)
             self._take(data, marks)
         if final and not self.ready and self._begun:
@@ -194,7 +196,7 @@ class _Reader:
     def _marks(self, name: str) -> list[tuple[int, float]]:
         if self._times is not None:
             with contextlib.suppress(FileNotFoundError):  # of a writer whose times nobody has noted
-                return self._read_marks(name, self._bundle.segment(self._times, name))
+                return self._read_marks(name, self._bundle.stage_files.segment(self._times, name))
         return []
 
     def _read_marks(self, name: str, data: bytes) -> list[tuple[int, float]]:
@@ -213,18 +215,18 @@ class _Reader:
 
     def wind(self, number: int) -> None:
         """Go to where at most the last `number` lines begin, and some lines before them."""
-        names, found = self._bundle.offsets(self._folder), 0
+        names, found = self._bundle.stage_files.offsets(self._folder), 0
         while names and found <= number:
             name = names.pop()
-            found += self._bundle.segment(self._folder, name).count(b"\n")
+            found += self._bundle.stage_files.segment(self._folder, name).count(b"\n")
             self._offset = int(name)
         self._mid_line = self._offset > 0
 
     def skip(self) -> None:
         """Pass over what has been written so far."""
-        names = self._bundle.offsets(self._folder)
+        names = self._bundle.stage_files.offsets(self._folder)
         if names:
-            self._offset = int(names[-1]) + len(self._bundle.segment(self._folder, names[-1]))
+            self._offset = int(names[-1]) + len(self._bundle.stage_files.segment(self._folder, names[-1]))
 
 
 def settled(line: bytes) -> bytes:
@@ -236,9 +238,9 @@ def settled(line: bytes) -> bytes:
 def last_word(bundle: Bundle, stage: str, attempt: int) -> float | None:
     """When an attempt at a stage last reported, in seconds since 1970; reads the last segment of each writer only."""
     times = []
-    for writer in bundle.writers(stage, attempt, "metrics"):
-        folder = bundle.segments(stage, attempt, "metrics", writer)
-        for name in bundle.offsets(folder)[-1:]:
+    for writer in bundle.stage_files.writers(stage, attempt, "metrics"):
+        folder = bundle.stage_files.segments(stage, attempt, "metrics", writer)
+        for name in bundle.stage_files.offsets(folder)[-1:]:
             times += [row.get("at", 0.0) for row in rows_of(bundle, folder, name)[-1:]]
     return max(times, default=None)
 
@@ -249,10 +251,10 @@ def metric_rows(bundle: Bundle, stage: str | None = None, writer: str | None = N
     Steps that a cut attempt had done after its last checkpoint are done again by the next attempt; of each step only
     the last row counts.
     """
-    stages = [stage] if stage else bundle.stages()
+    stages = [stage] if stage else bundle.stage_files.stages()
     for name in stages:
         by_step: dict[Any, dict[str, Any]] = {}
-        for attempt in bundle.attempts(name):
+        for attempt in bundle.stage_files.attempts(name):
             fresh = list(_attempt_rows(bundle, name, attempt, writer))
             first = min((row["step"] for row in fresh if "step" in row), default=None)
             if first is not None:
@@ -264,8 +266,8 @@ def metric_rows(bundle: Bundle, stage: str | None = None, writer: str | None = N
 
 
 def _attempt_rows(bundle: Bundle, stage: str, attempt: int, writer: str | None) -> Iterator[dict[str, Any]]:
-    for who in bundle.writers(stage, attempt, "metrics"):
+    for who in bundle.stage_files.writers(stage, attempt, "metrics"):
         if writer in (None, who):
-            folder = bundle.segments(stage, attempt, "metrics", who)
-            for name in bundle.offsets(folder):
+            folder = bundle.stage_files.segments(stage, attempt, "metrics", who)
+            for name in bundle.stage_files.offsets(folder):
                 yield from rows_of(bundle, folder, name)

@@ -35,7 +35,7 @@ def row_of(line: bytes | str) -> dict[str, Any]:
 def rows_of(bundle: Bundle, folder: str, name: str) -> list[dict[str, Any]]:
     """The rows of one segment of metrics; lines that are none are passed over."""
     found = []
-    for line in bundle.segment(folder, name).splitlines():
+    for line in bundle.stage_files.segment(folder, name).splitlines():
         try:
             found.append(row_of(line))
         except Misshapen as error:

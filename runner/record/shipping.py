@@ -130,8 +130,8 @@ class SpoolFile:
         stage, attempt, kind = path.parts[-4:-1]
         self._path, self._store = path, bundle.store
         self.is_log = kind == "logs"
-        self._folder = bundle.segments(stage, int(attempt), kind, path.stem)
-        self._times = bundle.segments(stage, int(attempt), "times", path.stem) if self.is_log else None
+        self._folder = bundle.stage_files.segments(stage, int(attempt), kind, path.stem)
+        self._times = bundle.stage_files.segments(stage, int(attempt), "times", path.stem) if self.is_log else None
         self._whole_lines = kind == "metrics"  # a segment can be read by itself
         self._sent: int | None = None
         self._seen = 0

@@ -103,8 +103,8 @@ def step_seconds(rows: Iterable[dict[str, Any]]) -> float:
 def _recent(bundle: Bundle, stage: StageView) -> list[dict[str, Any]]:
     """The last rows of rank 0, or of the prep's driver."""
     for writer in ("rank0", "driver"):
-        folder = bundle.segments(stage.name, stage.attempt, "metrics", writer)
-        names = bundle.offsets(folder)[-_SEGMENTS:]
+        folder = bundle.stage_files.segments(stage.name, stage.attempt, "metrics", writer)
+        names = bundle.stage_files.offsets(folder)[-_SEGMENTS:]
         if names:
             return [row for name in names for row in rows_of(bundle, folder, name)]
     return []

@@ -24,5 +24,5 @@ def progress_now(run: Run, stage: StageView) -> Progress:
 
 
 def _last_rows(bundle: Bundle, stage: StageView, writer: str) -> list[dict[str, Any]]:
-    folder = bundle.segments(stage.name, stage.attempt, "metrics", writer)
-    return [row for name in bundle.offsets(folder)[-_SEGMENTS:] for row in rows_of(bundle, folder, name)]
+    folder = bundle.stage_files.segments(stage.name, stage.attempt, "metrics", writer)
+    return [row for name in bundle.stage_files.offsets(folder)[-_SEGMENTS:] for row in rows_of(bundle, folder, name)]

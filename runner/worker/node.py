@@ -110,6 +110,6 @@ def main() -> None:
         if out_of_memory_kills() > before:
             words = f"{os.uname().nodename}: out of memory, {limit_words()}: the kernel killed {argument['writer']}"
             ending = Ending(words, Cause.OUT_OF_MEMORY)
-            bundle.record_ending(argument["stage"], argument["attempt"], argument["writer"], ending)
+            bundle.stage_files.record_ending(argument["stage"], argument["attempt"], argument["writer"], ending)
     finally:
         shipper.close()

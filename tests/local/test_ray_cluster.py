@@ -14,6 +14,7 @@ from runner.client.run import Run
 from runner.code import optimized
 from runner.errors import InputError, PlanError
 from runner.record import RunState
+from runner.record.entries import AttemptBegan
 from tests.local.helpers import kill, remains, wait_for
 from tests.local.ray_cluster import OTHER, RayCluster, await_held_nothing, job_pids, jobs_of, serve
 from tests.local.test_optimized import levels, written
@@ -70,7 +71,7 @@ def test_a_run_gives_what_it_gives_locally(
     assert run.metrics()["loss"].to_pylist() == local.metrics()["loss"].to_pylist()
     assert run.results()["double"]["outputs"] == local.results()["double"]["outputs"]
     assert any("the end" in line for line in run.logs("train", rank=0))
-    hosts = run.bundle.hosts("train", 1)
+    hosts = run.bundle.stage_files.hosts("train", 1)
     assert not cluster.has_other or OTHER in hosts.values()
     assert set(hosts) == {"rank0", "rank1"}
     assert jobs_of(cluster, run) == {run.id: "SUCCEEDED"}
@@ -143,9 +144,9 @@ def test_a_lost_machine_begins_the_attempt_again(
     blocked(run, mark)
     cluster.kill_other()
     wait_for(lambda: run.view().attempt == 2, 60, "a second attempt")
-    begun = [entry.data for entry in run.bundle.log.read() if entry.kind == "attempt"][-1]
-    assert begun["because"] == "lost"
-    assert "of the Ray cluster died" in begun["causes"][0]
+    begun = [each.event for each in run.bundle.log.read() if isinstance(each.event, AttemptBegan)][-1]
+    assert begun.because == "lost"
+    assert "of the Ray cluster died" in begun.causes[0]
     wait_for(lambda: any("2 x {CPU: 1} on the Ray cluster" in each.waits_for for each in run.why()), 60, "why")
     mark.unlink()
     cluster.add_other()

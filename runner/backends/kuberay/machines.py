@@ -198,7 +198,7 @@ class KubeRayBackend:
         if is_a(error, OutOfMemory):
             return True
         stages = self._legs[attempt.leg]
-        told = [ending.cause for stage in stages for ending in self._bundle.endings(stage, attempt.number)]
+        told = [ending.cause for stage in stages for ending in self._bundle.stage_files.endings(stage, attempt.number)]
         return self._ledger.out_of_memory or Cause.OUT_OF_MEMORY in told
 
     def _look_again(self, attempt: Attempt) -> None:

@@ -141,7 +141,7 @@ def run_ray_rank(config: dict[str, Any]) -> dict[str, Any]:
     try:
         machine = Node(config["scope"], config["stage"], f"rank{place.rank}")
         scope = machine.scope
-        scope.bundle.host(config["stage"], scope.attempt, f"rank{place.rank}", os.uname().nodename)
+        scope.bundle.stage_files.host(config["stage"], scope.attempt, f"rank{place.rank}", os.uname().nodename)
         root = references.code_root()
         if root is not None:
             os.chdir(root)

@@ -90,7 +90,7 @@ def lost() -> Run:
 
 def write_lines(bundle: Bundle, stage: str, kind: str, writer: str, *lines: str) -> None:
     """Add a segment of logs or metrics of attempt 1."""
-    folder = bundle.segments(stage, 1, kind, writer)
+    folder = bundle.stage_files.segments(stage, 1, kind, writer)
     names = bundle.store.list(folder)
     offset = int(names[-1]) + len(bundle.store.get(f"{folder}/{names[-1]}")) if names else 0
     bundle.store.create(f"{folder}/{offset:015d}", "".join(f"{line}\n" for line in lines).encode())

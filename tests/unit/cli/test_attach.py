@@ -96,7 +96,7 @@ def test_a_line_that_has_no_end_is_shown_as_it_stands(run: Run) -> None:
     """A progress bar while it moves, apart from whole lines; as a line when the run has ended."""
     screen = Recorder()
     attached = Attached(run, screen)
-    folder, offset = run.bundle.segments("train", 1, "logs", "rank0"), 0
+    folder, offset = run.bundle.stage_files.segments("train", 1, "logs", "rank0"), 0
     for number, data in enumerate((b"begins\n\r 10%", b"\r 20%\x07", b"\r 30%"), 1):
         run.bundle.store.create(f"{folder}/{offset:015d}", data)
         offset += len(data)

@@ -375,7 +375,7 @@ def test_logs_of_a_while_and_the_last_ones() -> None:
     run = unstarted()
     write_lines(run.bundle, "train", "logs", "rank0", "one", "two", "three")
     write_lines(run.bundle, "train", "logs", "rank1", "of unknown time")
-    times = run.bundle.segments("train", 1, "times", "rank0")
+    times = run.bundle.stage_files.segments("train", 1, "times", "rank0")
     run.bundle.store.create(f"{times}/{0:015d}", json.dumps([[0, 100.0], [4, 200.5]]).encode())
     assert call("logs", "--rank", "0", "--tail", "1").stdout == "three\n"
     assert call("logs", "--rank", "0", "--since", "1970-01-01T00:02:00Z", "-t").stdout == (

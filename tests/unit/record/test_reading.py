@@ -39,7 +39,7 @@ class Writer:
 
 
 def write(bundle: Bundle, *segments: bytes, writer: str = "rank0", kind: str = "logs") -> None:
-    folder, offset = bundle.segments("train", 1, kind, writer), 0
+    folder, offset = bundle.stage_files.segments("train", 1, kind, writer), 0
     for data in segments:
         bundle.store.create(f"{folder}/{offset:015d}", data)
         offset += len(data)
@@ -207,7 +207,7 @@ def test_the_last_lines_alone(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -
 def _match_names(bundle: Bundle) -> None:
     """The times of a segment have its name."""
     for name in ("rank0", "rank1"):
-        reading, times = (bundle.segments("train", 1, kind, name) for kind in ("logs", "times"))
+        reading, times = (bundle.stage_files.segments("train", 1, kind, name) for kind in ("logs", "times"))
         old = [bundle.store.get(f"{times}/{each}") for each in bundle.store.list(times)]
         bundle.store.delete_tree(times)
         for segment, content in zip(bundle.store.list(reading), old, strict=True):

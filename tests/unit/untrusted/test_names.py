@@ -73,11 +73,12 @@ def test_paths_in_a_bundle_and_a_catalogue_are_of_names(store: Store, name: str)
     plain = name in ("datasets", "index")
     uses = [
         lambda: bundle.checkpoint("train", name, 1), lambda: bundle.checkpoint("train", 1, name),
-        lambda: bundle.segments("train", name, "logs", "rank0"), lambda: bundle.attempts("a/b"),
+        lambda: bundle.stage_files.segments("train", name, "logs", "rank0"), lambda: bundle.stage_files.attempts("a/b"),
         lambda: data_key("d", name), lambda: manifest_key("d", name), lambda: result_folder(name),
         lambda: task_folder(name), *([] if plain else [
             lambda: bundle.artefact("train", name), lambda: bundle.artefact(name, "x"),
-            lambda: bundle.segments(name, 1, "logs", "rank0"), lambda: bundle.segments("train", 1, "logs", name),
+            lambda: bundle.stage_files.segments(name, 1, "logs", "rank0"),
+            lambda: bundle.stage_files.segments("train", 1, "logs", name),
             lambda: bundle.checkpoint(name, 1, 1), lambda: data_key(name, f"_versions/{RUN}-1"),
         ]),
     ]  # fmt: skip

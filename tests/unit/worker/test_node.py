@@ -45,7 +45,7 @@ def payload(store: Store, tmp_path: Path) -> dict[str, Any]:
 
 def segments(store: Store, kind: str, writer: str) -> bytes:
     bundle = Bundle(store, RUN)
-    folder = bundle.segments("fit", 2, kind, writer)
+    folder = bundle.stage_files.segments("fit", 2, kind, writer)
     return b"".join(bundle.store.get(f"{folder}/{name}") for name in bundle.store.list(folder))
 
 
@@ -164,7 +164,7 @@ def test_a_kill_by_the_kernel_is_recorded(store: Store, tmp_path: Path, monkeypa
     counts = iter([3, 4])
     monkeypatch.setattr(node, "out_of_memory_kills", lambda: next(counts))
     begin_shipping(store, tmp_path, monkeypatch)
-    (ending,) = Bundle(store, RUN).endings("fit", 2)
+    (ending,) = Bundle(store, RUN).stage_files.endings("fit", 2)
     words = ending.words
     assert ending.cause is Cause.OUT_OF_MEMORY
     assert "out of memory" in words
