@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import functools
 import importlib
+import traceback
+from typing import TYPE_CHECKING
 
+from runner.backends.absent import AbsentClient
 from runner.backends.base import Backend, ClientSide
 from runner.backends.kind import Kind
 from runner.errors import InputError, listed
 from runner.record import Bundle
 from runner.spec import Cluster
 from runner.spec.backends import GROUP, is_known, known
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 #: The kinds of this package: where each is, below this folder. A cluster that is there already, at an address, is of
 #: another kind than one that is started for the run.
@@ -42,8 +48,12 @@ def open_backend(bundle: Bundle) -> Backend:
 
 
 def client_side(bundle: Bundle) -> ClientSide:
-    """A run as a client sees it."""
-    return kind_of_run(bundle).client(bundle)
+    """A run as a client sees it; one of a kind that cannot be loaded here can still be read."""
+    try:
+        kind = kind_of_run(bundle)
+    except InputError as error:
+        return AbsentClient(error)
+    return kind.client(bundle)
 
 
 def place(bundle: Bundle) -> str:
@@ -57,7 +67,11 @@ def living(where: str) -> set[str] | None:
     name, _, rest = where.partition(_AT)
     if not is_known(name):  # somebody else's word, or a line without a name, whose place may have the sign in it
         name, rest = _UNSAID, where
-    return _kind(name, None).living(rest)
+    try:
+        kind = _kind(name, None)
+    except InputError:
+        return None
+    return kind.living(rest)
 
 
 def _named(bundle: Bundle) -> tuple[str, str | None]:
@@ -78,10 +92,30 @@ def _load(name: str) -> Kind:
     from importlib.metadata import entry_points
 
     for entry in entry_points(group=GROUP, name=name):
-        found = entry.load()
-        return found
+        return _added(entry)
     raise InputError(
         f"backend '{name}'",
         allowed=listed(known()),
         todo="install the package that adds it here, and wherever the run's processes are",
+    )
+
+
+def _added(entry: EntryPoint) -> Kind:
+    """What an installed package adds. Raises InputError where it cannot be had: that is no bug of this package."""
+    package = entry.dist.name if entry.dist is not None else "an installed package"
+    try:
+        found = entry.load()
+    except Exception as error:
+        words = "".join(traceback.format_exception_only(error)).strip()
+        raise _unusable(entry, package, words) from error
+    if not isinstance(found, Kind):
+        raise _unusable(entry, package, f"{entry.value} is {type(found).__name__}")
+    return found
+
+
+def _unusable(entry: EntryPoint, package: str, words: str) -> InputError:
+    return InputError(
+        f"backend '{entry.name}', which {package} adds, cannot be loaded: {words}",
+        allowed=f"a value of {Kind.__module__}.{Kind.__qualname__} at {entry.value}",
+        todo=f"mend {package}, or install another version of it",
     )

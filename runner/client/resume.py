@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from runner.backends.registry import kind_of
 from runner.client import revise
 from runner.client.prepare import Prepared
 from runner.client.run import Run
@@ -253,6 +254,7 @@ def _removed(run: Run) -> InputError:
 def _check_machines_again(run: Run, spec: RunSpec, done: Collection[str]) -> None:
     """As at submission, of what is left to do: it may be other workers, and the cluster another than it was."""
     cluster = wire.from_json(spec.cluster.raw)
+    kind_of(cluster)  # one that is not known here says more than that it does not answer
     if not run.is_here():
         raise InputError(
             f"the run is on {run.bundle.cluster().address or 'another cluster'}, which does not answer here",

@@ -17,13 +17,17 @@ from runner.backends import registry
 from runner.backends.kind import Kind
 from runner.backends.kuberay.kind import kubernetes_of
 from runner.client.prepare import prepare
+from runner.client.run import Run
 from runner.errors import InputError, SpecError
 from runner.plan.layout import Layout
 from runner.process.package import NAME
-from runner.record import Bundle
+from runner.record import RunState
+from runner.record.entries import Submitted
+from runner.record.index import LIVE
 from runner.record.run_spec import RunSpec
 from runner.spec import backends
 from runner.store import Store
+from runner.views.listing import run_lines
 from tests.unit.backends.fake_kit import project
 from tests.unit.record.spec_kit import SPEC
 
@@ -126,15 +130,57 @@ def test_an_installed_package_adds_a_backend(slurm: None, project: Path, store: 
     assert "slurm" in prepare("tiny", cluster=cluster).plan.backend
 
 
-def test_a_backend_that_nobody_adds(project: Path, store: Store) -> None:
-    """It is refused where it is written, with those that there are, and where a run of it is looked at elsewhere."""
+def test_a_backend_that_nobody_adds() -> None:
+    """It is refused where it is written, with those that there are."""
     with pytest.raises(SpecError, match=r"(?s)backend='sluurm'.*allowed: 'local', 'ray', 'kuberay', 'fake'"):
         Cluster(backend="sluurm")
-    bundle = Bundle(store, "r260101-000000-tiny-aa")
-    spec: dict[str, Any] = {**SPEC, "cluster": {**SPEC["cluster"], "backend": "slurm"}}
-    bundle.write_spec(RunSpec.from_json(spec))
-    with pytest.raises(InputError, match="(?s)backend 'slurm'.*install the package"):
-        registry.client_side(bundle)
+
+
+def live_run(store: Store, backend: str) -> Run:
+    """One that has no end, on a backend of that name."""
+    run = Run(store, "r260101-000000-tiny-aa")
+    spec: dict[str, Any] = {**SPEC, "cluster": {**SPEC["cluster"], "backend": backend}}
+    run.bundle.write_spec(RunSpec.from_json(spec))
+    run.bundle.log.append(Submitted("tiny", (("clean",),)))
+    run.bundle.index("tiny", LIVE)
+    return run
+
+
+def test_a_run_on_a_backend_that_is_not_here_can_be_read(store: Store) -> None:
+    """It takes no list of runs away, is as its log has it, and only who acts on its machines is told why he cannot."""
+    run = live_run(store, "slurm")
+    assert [line.state for line in run_lines(store, None)] == ["submitted"]
+    assert run.status == "submitted"
+    assert list(run.logs()) == []
+    assert "backend 'slurm'" in run.why()[0].waits_for
+    assert run.wait(timeout_s=0.0) is RunState.SUBMITTED
+    assert run.cancel()
+    assert run.status == "cancelling"
+    assert registry.living("slurm@night") is None
+    for act in (run.launch, run.end_unstarted):
+        with pytest.raises(InputError, match="(?s)backend 'slurm'.*install the package"):
+            act()
+
+
+@pytest.mark.parametrize(
+    ("module", "found"),
+    [
+        ("raise RuntimeError('no licence')", "RuntimeError: no licence"),
+        ("import nosuchmodule", "ModuleNotFoundError: No module named 'nosuchmodule'"),
+        ("", "AttributeError: module 'slurm_lake' has no attribute 'KIND'"),
+        ("KIND = 3", "slurm_lake:KIND is int"),
+    ],
+)
+def test_a_package_whose_backend_cannot_be_loaded(
+    slurm: None, tmp_path: Path, store: Store, module: str, found: str
+) -> None:
+    """It is named, as no bug of this one, and its runs can be read."""
+    (tmp_path / "site/slurm_lake.py").write_text(module)
+    with pytest.raises(InputError, match="backend 'slurm', which slurm-lake adds, cannot be loaded") as refused:
+        registry.kind_of(Cluster(backend="slurm"))
+    assert found in refused.value.found
+    assert live_run(store, "slurm").status == "submitted"
+    assert registry.living("slurm@night") is None
 
 
 def test_a_command_of_kubernetes_says_where_a_cluster_is_none() -> None:
