@@ -23,7 +23,7 @@ from runner.process.wakeup import Wakeup
 from runner.record import Bundle, RunState, View, fold
 from runner.record.endings import Ending
 from runner.record.entries import AttemptBegan, CancelAsked, Failing, Prepared, SupervisorBegan, SupervisorFailed
-from runner.record.failures import Failure
+from runner.record.failures import Failure, kept
 from runner.record.history import unchanged
 from runner.record.index import LIVE, Doing
 from runner.record.receipt import end_run
@@ -224,7 +224,7 @@ def _failed(bundle: Bundle, error: RunnerError, supervisor: Supervisor | None, *
         The exit code: 0 ends a Job.
     """
     told = Failure.of(error)
-    trace = told.trace or "".join(traceback.format_exception(error))
+    trace = told.trace or kept("".join(traceback.format_exception(error)))
     bundle.log.append(SupervisorFailed(told.message, told.name, trace[-4000:], parts=told.parts, named=told.named))
     errors = 0
     for entry in reversed(bundle.log.read()):

@@ -112,11 +112,11 @@ class Failure(Record):
     def of(cls, error: RunnerError) -> Failure:
         """What is kept of an error that was raised."""
         kind = next(each for each in type(error).__mro__ if NAMES.get(each.__name__) is each)
-        failure = failed(kind, getattr(error, "message", None) or str(error), error.cause, trace=_cut(error.trace))
+        failure = failed(kind, getattr(error, "message", None) or str(error), error.cause, trace=kept(error.trace))
         failure = replace(failure, rank=getattr(error, "rank", None))
         if isinstance(error, Explained):
             told = (error.found, error.allowed, error.todo, error.where)
-            failure = replace(failure, parts=Parts(*map(_cut, told)))
+            failure = replace(failure, parts=Parts(*map(kept, told)))
         return failure
 
     def is_a(self, kind: type[RunnerError]) -> bool:
@@ -185,7 +185,7 @@ def failed(
     Args:
         cause: that of the class if it is not given.
     """
-    return Failure(kind.__name__, _cut(message), trace, stage=stage, named=str(cause or kind.cause))
+    return Failure(kind.__name__, kept(message), trace, stage=stage, named=str(cause or kind.cause))
 
 
 def cause_of(name: str, named: str) -> Cause:
@@ -198,11 +198,13 @@ def cause_of(name: str, named: str) -> Cause:
     return Cause(named) if named in _CAUSES else NAMES.get(name, RunFailed).cause
 
 
-def _cut(words: str) -> str:
-    """Both ends of what is too long for an entry: an exception may hold all of the user's data in its words."""
-    if len(words) <= _LONGEST:
-        return words
-    return f"{words[:_KEPT]}\n... {len(words) - 2 * _KEPT:,} characters ...\n{words[-_KEPT:]}"
+def kept(words: str) -> str:
+    """An error's words as an entry may hold them: both ends of what is too long, for an exception may hold all of the
+    user's data, and no halves of characters, which names of files have that are no UTF-8.
+    """
+    if len(words) > _LONGEST:
+        words = f"{words[:_KEPT]}\n... {len(words) - 2 * _KEPT:,} characters ...\n{words[-_KEPT:]}"
+    return words.encode(errors="backslashreplace").decode()
 
 
 def is_a(failure: Failure | None, kind: type[RunnerError]) -> bool:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import sys
 import traceback
@@ -57,6 +58,16 @@ def test_an_error_keeps_its_class_and_words_through_the_log(kind: type[RunnerErr
     for other in (again(Failure.of(error)).to_error(), pickle.loads(pickle.dumps(error))):
         assert type(other) is kind
         assert (str(other), vars(other)) == (str(error), vars(error))
+
+
+def test_words_with_halves_of_characters_can_be_kept() -> None:
+    """A name of a file that is no UTF-8 has some: the log takes what the user's function has said of it."""
+    words = os.fsdecode(b"caf\xe9.csv")
+    error = UserCodeError(f"FileNotFoundError: {words}", trace=f"Traceback: {words}")
+    for failure in (Failure.of(error), Failure.of(DataError(words, where=words)), failed(RunFailed, words)):
+        assert again(failure) == failure
+        assert "caf\\udce9.csv" in failure.message
+        assert failure.trace in ("", "Traceback: caf\\udce9.csv")
 
 
 def test_every_class_has_a_name_in_the_log() -> None:
