@@ -38,7 +38,8 @@ class AbsentClient:
     def why(self) -> list[Reason]:
         """That nothing can be seen from here."""
         words = f"nothing that can be seen from here: {self._error.found}"
-        return [Reason(words, None, self._error.todo, cause=Cause.API_AWAY)]
+        helps = f"{self._error.todo}; if its machines are gone for good: runner cancel --gone"
+        return [Reason(words, None, helps, cause=Cause.API_AWAY)]
 
     def is_here(self) -> bool:
         """No."""

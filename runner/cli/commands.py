@@ -324,7 +324,7 @@ def metrics(
 def cancel(
     run: Annotated[str, typer.Argument(metavar="RUN", help=_RUN_HELP, autocompletion=complete_run)],
     store: StoreUrl = None,
-    gone: Annotated[bool, typer.Option("--gone", help="its Kubernetes is gone for good: only say so")] = False,
+    gone: Annotated[bool, typer.Option("--gone", help="its machines are gone for good: only say so")] = False,
     output: Format = Output.TEXT,
 ) -> None:
     """End a run, and wait until nothing of it is left."""

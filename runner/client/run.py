@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from runner.backends.absent import AbsentClient
 from runner.backends.base import ClientSide
 from runner.backends.registry import client_side
 from runner.client.patience import Patience
@@ -305,11 +306,12 @@ class Run:
         view = self.view()
         if view.state.ended:
             return view
-        address = self.bundle.cluster().address
+        unknown = isinstance(self._machines, AbsentClient)
+        address = self.bundle.cluster().address or (self.bundle.known_spec().cluster_name if unknown else "")
         if not address or self._machines.is_here():
             raise InputError(
                 f"the run {self.id} is {view.state}, and what it runs on can be asked",
-                allowed="a run on a Kubernetes that is gone",
+                allowed="a run on a Kubernetes that is gone, or on a backend that is not installed here",
                 todo="cancel it without --gone",
                 where=self.id,
             )

@@ -160,6 +160,7 @@ def test_a_run_on_a_backend_that_is_not_here_can_be_read(store: Store) -> None:
     for act in (run.launch, run.end_unstarted):
         with pytest.raises(InputError, match="(?s)backend 'slurm'.*install the package"):
             act()
+    assert run.write_off("ann").state is RunState.CANCELLED  # her word is all that there is
 
 
 @pytest.mark.parametrize(
