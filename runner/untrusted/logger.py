@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 
 from runner.errors import InputError
@@ -22,6 +23,8 @@ LEVELS = {
     "warning": logging.WARNING,
     "error": logging.ERROR,
 }
+#: How a line begins that is shown only on demand.
+_ON_DEMAND = re.compile(r"runner: [0-9]{2}:[0-9]{2}:[0-9]{2} (?:debug|info) ")
 #: By how often `-v` is given.
 _VERBOSE = ("warning", "info", "debug")
 
@@ -62,6 +65,11 @@ def level(verbose: int = 0) -> str:
             f"{VARIABLE}={os.environ[VARIABLE]!r}", allowed=", ".join(LEVELS), todo="set it to one of these, or not"
         )
     return named
+
+
+def undemanded(printed: str) -> str:
+    """What a process has printed, without the lines that it shows only on demand."""
+    return "\n".join(line for line in printed.splitlines() if not _ON_DEMAND.match(line))
 
 
 def configure(least: str | None = None) -> None:

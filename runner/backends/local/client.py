@@ -18,6 +18,7 @@ from runner.code import optimized
 from runner.process import private
 from runner.record import Bundle, View, fold
 from runner.record.reasons import Reason
+from runner.untrusted import logger
 from runner.worker import processes
 
 #: Seconds after which a run that no supervisor has taken up counts as lost.
@@ -96,7 +97,8 @@ class LocalClient:
     def last_words(self) -> str:
         """What it printed: nothing but what ended it."""
         out = processes.scratch_path(self._bundle.run_id) / _OUT
-        return out.read_text(errors="replace").strip()[-_LAST_WORDS:] if out.exists() else ""
+        printed = out.read_text(errors="replace") if out.exists() else ""
+        return logger.undemanded(printed).strip()[-_LAST_WORDS:]
 
     def remove(self) -> dict[str, Any]:
         """End every process that the run has left, and remove its scratch folder."""

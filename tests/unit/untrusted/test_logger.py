@@ -113,3 +113,13 @@ def test_a_level_that_there_is_not_is_wrong_input(tmp_path: Path, monkeypatch: p
     monkeypatch.chdir(write_project(tmp_path).resolve())
     monkeypatch.setenv("RUNNER_LOG", "loud")
     assert "debug, info, warning, error" in call("ps", code=2).stderr
+
+
+@pytest.mark.parametrize("level", ["warning", "info", "debug"])
+def test_what_ended_a_process_is_no_line_that_was_asked_for(level: str) -> None:
+    """However much is shown, its last words are what they are otherwise."""
+    printed = "\n".join([*stderr_of(CONFIGURED, RUNNER_LOG=level), "Fatal Python error: out of memory"])
+    assert logger.undemanded(printed).splitlines() == [
+        r"runner: trying again: s3://lake: \x1b[2J",
+        "Fatal Python error: out of memory",
+    ]
