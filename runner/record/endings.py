@@ -6,6 +6,9 @@ import json
 from dataclasses import dataclass
 
 from runner.errors import Cause
+from runner.untrusted.shapes import Misshapen, loads, one_of, record, text
+
+_KEPT = record({"words": text, "cause": one_of(*map(str, Cause))})
 
 
 @dataclass(frozen=True)
@@ -20,10 +23,11 @@ class Ending:
         return json.dumps({"cause": str(self.cause), "words": self.words}).encode()
 
     @classmethod
-    def decoded(cls, text: str) -> Ending:
+    def decoded(cls, told: str) -> Ending:
         """What a bundle keeps. Before there were causes that was words alone, of memory that ran out."""
         try:
-            kept = json.loads(text)
-            return cls(str(kept["words"]), Cause(kept["cause"]))
-        except (ValueError, LookupError, TypeError):
-            return cls(text, Cause.OUT_OF_MEMORY)
+            kept = loads(told)
+            _KEPT(kept, "")
+        except Misshapen:
+            return cls(told, Cause.OUT_OF_MEMORY)
+        return cls(kept["words"], Cause(kept["cause"]))

@@ -15,6 +15,9 @@ from runner.record.endings import Ending
         ('{"cause": "of the future", "words": "x"}', None),
         ('{"cause": "evicted", "words": "the node was full"}', Ending("the node was full", Cause.EVICTED)),
         ("[1]", None),
+        ("[" * 100_000, None),
+        (r'{"cause": "evicted", "words": "\ud800"}', None),
+        ('{"cause": "evicted", "words": 3}', None),
     ],
 )
 def test_an_ending_is_read_back(text: str, ending: Ending | None) -> None:
