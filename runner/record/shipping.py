@@ -62,6 +62,7 @@ class Shipper:
         if self._thread is not None:
             self._thread.join()
         self.ship()
+        self.error = None
 
     def _loop(self) -> None:
         pause = FIRST_FLUSH_S

@@ -234,11 +234,18 @@ def scattered(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return project
 
 
+def members(archive: bytes) -> dict[str, bytes]:
+    """The project's files in an archive of code."""
+    with zipfile.ZipFile(io.BytesIO(archive)) as opened:
+        return {name: opened.read(name) for name in opened.namelist() if name.startswith("project/")}
+
+
 def test_newer_code_is_packed_as_a_submit_packs_it(scattered: Path) -> None:
     """Whatever a job imports, from wherever this process has it: the same files make the same archive."""
     run = failed()
     resume(run, new_code=True)
     first, second = (run.bundle.store.get(name) for name in ("code.zip", "code-2.zip"))
+    assert members(second) == members(first)
     assert second == first
     with zipfile.ZipFile(io.BytesIO(second)) as archive:
         folders = json.loads(archive.read(f"project/{FOLDERS_NOTE}"))
