@@ -75,7 +75,7 @@ def test_machines_follow_the_backlog_and_come_early(kube: Kube) -> None:
     kinds = [entry.kind for entry in run.bundle.log.read()]
     assert kinds.index("nearly-done") < kinds.index("prepared") < kinds.index("leg-done")
     done = run.view().stages["slowly"].result
-    assert (done["rows_in"], done["rows_out"], done["tasks"]) == (120, {"": 120}, 12)
+    assert (done.rows_in, done.rows_out, done.tasks) == (120, {"": 120}, 12)
     assert len(kit.attempts(run)) == 2
 
 
