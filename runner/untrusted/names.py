@@ -7,7 +7,9 @@ refused where somebody gives it, and passed over where it is found.
 
 from __future__ import annotations
 
+import functools
 import re
+from collections.abc import Callable
 
 from runner.errors import InputError
 from runner.untrusted.visible import CONTROLS, visible
@@ -27,7 +29,10 @@ class Kind:
 
     def __init__(self, what: str, pattern: str, longest: int, words: str) -> None:
         self.what, self.pattern, self.longest, self.words = what, pattern, longest, words
-        self._fits = re.compile(pattern).fullmatch
+
+    @functools.cached_property
+    def _fits(self) -> Callable[[str], re.Match[str] | None]:
+        return re.compile(self.pattern).fullmatch  # when it is first asked: few commands ask for all kinds
 
     def fits(self, name: object) -> bool:
         """Whether it is one."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 
 #: What a terminal obeys or hides, as the inside of a set of a regular expression: C0 and DEL without tab and newline,
@@ -38,7 +39,14 @@ _DRAWN = (
     r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]|(?:\x1b\]|\x9d)[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)"
     r"|\x1b[PX^_][^\x1b]*\x1b\\|\x1b[()*+][0-9A-Za-z]|\x1b[78=>cDEHMNOZ]|[\x07\x08\r]"
 )
-_IN_LOGS = re.compile(rf"({_COLOUR})|{_DRAWN}|([{CONTROLS}])")
+
+
+@functools.cache
+def _in_logs() -> re.Pattern[str]:
+    """Compiled when a log is first shown, since few commands show one."""
+    return re.compile(rf"({_COLOUR})|{_DRAWN}|([{CONTROLS}])")
+
+
 _RESET = "\x1b[0m"
 _RESETS = ("\x1b[m", _RESET, "\x1b[00m")
 
@@ -58,5 +66,5 @@ def log_line(text: str) -> str:
             return found[1]
         return _escaped(found) if found[2] is not None else ""
 
-    line = _IN_LOGS.sub(shown, text)
+    line = _in_logs().sub(shown, text)
     return line if not last or last in _RESETS else f"{line}{_RESET}"
