@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from runner.errors import Cause, InputError
-from runner.record import View
 from runner.record.reasons import Reason
+
+if TYPE_CHECKING:
+    from runner.record import View
 
 
 class AbsentClient:

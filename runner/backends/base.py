@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import enum
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from runner.record import View
-from runner.record.endings import Ending
-from runner.record.reasons import Reason
+if TYPE_CHECKING:
+    from runner.record import View
+    from runner.record.endings import Ending
+    from runner.record.reasons import Reason
 
 
 class DriverState(enum.StrEnum):

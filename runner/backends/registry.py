@@ -11,12 +11,13 @@ from runner.backends.absent import AbsentClient
 from runner.backends.base import Backend, ClientSide
 from runner.backends.kind import Kind
 from runner.errors import InputError, listed
-from runner.record import Bundle
 from runner.spec import Cluster
 from runner.spec.backends import GROUP, is_known, known
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
+
+    from runner.record import Bundle
 
 #: The kinds of this package: where each is, below this folder. A cluster that is there already, at an address, is of
 #: another kind than one that is started for the run.

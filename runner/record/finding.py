@@ -12,10 +12,8 @@ from dataclasses import dataclass
 
 from runner.errors import InputError, RunNotFound, listed, suggest
 from runner.record import trust
-from runner.record.bundle import Bundle
-from runner.record.entries import Submitted
-from runner.record.history import RunState
 from runner.record.index import LIVE, Index, IndexLine, begun_at, lines_of, merged
+from runner.record.states import RunState
 from runner.store import Store
 from runner.untrusted.names import ATTEMPT, RUN_ID
 from runner.untrusted.skipped import readable
@@ -144,6 +142,9 @@ def _check_job(job: str, jobs: Collection[str]) -> None:
 
 def submitted_by(store: Store, run_id: str) -> str | None:
     """Who submitted a run; None if it never came to exist, or cannot be read."""
+    from runner.record.bundle import Bundle
+    from runner.record.entries import Submitted
+
     first = readable(Bundle(store, run_id).log.head, None)
     return first.event.by if first is not None and isinstance(first.event, Submitted) else None
 
@@ -154,6 +155,8 @@ def unfinished(store: Store, before: float) -> list[str]:
     Args:
         before: only runs that were begun before that moment, in seconds since 1970; younger ones may come to be yet.
     """
+    from runner.record.bundle import Bundle
+
     ended = {line.run_id for day in Index(store).ended() for line in day}
     old = [name for name in store.list() if name not in ended and (begun := begun_at(name)) and begun < before]
     return [name for name in old if readable(Bundle(store, name).is_given_up, False)]

@@ -11,7 +11,6 @@ decision apart from the loop that acts) follows the controller of Ray Train v2.
 
 from __future__ import annotations
 
-import enum
 import functools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
@@ -38,26 +37,10 @@ from runner.record.entries import (
     SupervisorBegan,
 )
 from runner.record.failures import Failure, failed
+from runner.record.states import RunState
 from runner.store import Entry
 from runner.store.events import Event
 from runner.untrusted.shapes import broken
-
-
-class RunState(enum.StrEnum):
-    """Where a run is in its life."""
-
-    SUBMITTED = "submitted"
-    RUNNING = "running"
-    CANCELLING = "cancelling"
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-    LOST = "lost"
-
-    @property
-    def ended(self) -> bool:
-        """Whether nothing of the run works any more."""
-        return self in (RunState.SUCCEEDED, RunState.FAILED, RunState.CANCELLED, RunState.LOST)
 
 
 @dataclass

@@ -19,8 +19,9 @@ from runner.record.entries import (
     StageStarted,
 )
 from runner.record.failures import Failure
-from runner.record.history import RunState, fold
+from runner.record.history import fold
 from runner.record.run_spec import RunSpec
+from runner.record.states import RunState
 from runner.store import Entry
 
 #: After these a run needs its machines no more, if it ends then.
