@@ -58,8 +58,9 @@ def code_of(error: BaseException | None = None) -> int | None:
     Args:
         error: that a write to it may have raised.
     """
+    left = reader_has_left()  # asked first: what cannot be flushed is led elsewhere, where nobody has left
     mute()
-    if reader_has_left() and (error is None or isinstance(error, BrokenPipeError)):
+    if left and (error is None or isinstance(error, BrokenPipeError)):
         return READER_LEFT
     refused = _Watched.refused
     if refused is None or not (error is None or isinstance(error, OSError)):

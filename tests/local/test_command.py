@@ -28,6 +28,7 @@ def command(*words: str, before: str = "", **options: object) -> subprocess.Comp
     )
     given = {"capture_output": True, "text": True, "check": False, "timeout": 120, **options}
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment.pop("PYTHONUNBUFFERED", None)  # few users have it, and it changes when a write is refused
     return subprocess.run([sys.executable, "-c", code], env=environment, **given)  # type: ignore[call-overload,no-any-return]
 
 
@@ -165,6 +166,10 @@ def test_a_debugger_stops_where_the_users_code_raised(project: Path) -> None:
     """`python -m pdb -m runner submit ... --inline` shows the variables of the failing function."""
     (project / "jobs/ends.py").write_text(ENDS.format(body="mine = 'TWO'; raise ValueError(mine)"))
     words = [sys.executable, "-m", "pdb", "-c", "continue", "-m", "runner", "submit", "ends", "--inline"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "PYTHONUNBUFFERED": "1",
+    }  # or prompts are not where they stood
     done = subprocess.run(words, input="p mine\nq\n", capture_output=True, text=True, check=False, env=environment)
     assert "(Pdb) 'TWO'" in done.stdout, done.stdout
