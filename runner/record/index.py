@@ -210,11 +210,6 @@ class Index:
         return self._store.list(INDEX)
 
 
-def read_index(store: Store) -> list[IndexLine]:
-    """Every line of a store's index, oldest first."""
-    return Index(store).lines()
-
-
 def merged(lines: Iterable[IndexLine]) -> list[IndexLine]:
     """One line for each run, oldest first: of a run that is between two states its log tells what it is."""
     by_run: dict[str, IndexLine] = {}

@@ -21,11 +21,11 @@ from runner.kube.client import (
 )
 from runner.onebox import processes
 from runner.record import RunState
-from runner.record.index import read_index
 from runner.store import Log, Store
 from tests.cluster import kit
 from tests.cluster.conftest import Cluster, onebox
 from tests.cluster.ends import check_end
+from tests.unit.record.index_kit import read_index
 
 pytestmark = pytest.mark.timeout(480)
 OPERATOR = ("-n", "kuberay-system", "deployment/kuberay-operator")

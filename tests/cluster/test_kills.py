@@ -20,11 +20,11 @@ from runner.kube import names
 from runner.kube.client import JOBS, PODS, RAY_CLUSTERS, RAY_JOBS, SECRETS, SERVICES, Kube
 from runner.kube.watch import Watched
 from runner.record import Bundle, RunState, fold
-from runner.record.index import read_index
 from runner.store import Store
 from runner.untrusted.names import RUN_ID
 from tests.cluster import kit
 from tests.cluster.warm import Supervisors, Warm
+from tests.unit.record.index_kit import read_index
 
 #: How far a client came, the furthest last.
 PHASES = ("nothing", "bundle", "Job", "RayJob", "index", "first entry", "returned")

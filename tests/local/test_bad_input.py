@@ -284,8 +284,8 @@ job = Job("x", stages=[Prep("copy", fn=grow, source=SOURCE, sink="y")])
     assert done.returncode == 1, said
     assert "no space left" in said
     assert not [path for path in disk.rglob("*") if ".tmp-" in path.name]
-    from runner.record.index import read_index
     from runner.store import Store
+    from tests.unit.record.index_kit import read_index
 
     store = Store(str(disk / "store"))
     (line,) = read_index(store)

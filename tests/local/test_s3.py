@@ -19,7 +19,7 @@ from runner.errors import StoreAway, StoreBroken
 from runner.prep.stage import run_prep
 from runner.record import Bundle, RunState
 from runner.record.entries import Ended, NearlyDone, Submitted
-from runner.record.index import LIVE, IndexLine, leave, lines_of, read_index, show
+from runner.record.index import LIVE, IndexLine, leave, lines_of, show
 from runner.record.run_spec import RunSpec
 from runner.spec import Dataset, Job, Prep, wire
 from runner.store import Log, Store
@@ -29,6 +29,7 @@ from runner.worker.pool.base import InlinePool
 from runner.worker.scope import Scope
 from tests.local.s3server import S3Server, at, free_port, serve
 from tests.unit.prep.kit import R2, R3, ROOT, RUNS, write_shards
+from tests.unit.record.index_kit import read_index
 from tests.unit.record.spec_kit import SPEC
 
 pytestmark = pytest.mark.timeout(900)  # the server is compiled the first time

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from runner.plan.project import find_project
-from runner.record.index import read_index
 from tests.unit.cli.kit import call, unstarted, write_project
+from tests.unit.record.index_kit import read_index
 
 #: What is typed -> words that the error must hold.
 REFUSED: dict[str, list[str]] = {

@@ -22,10 +22,10 @@ from runner.record.entries import (
 )
 from runner.record.failures import Failure
 from runner.record.finding import find_run
-from runner.record.index import read_index
 from runner.views import units
 from runner.worker import processes
 from tests.unit.cli.kit import call, call_json, lost, unstarted, write_lines, write_project, write_steps
+from tests.unit.record.index_kit import read_index
 
 
 @pytest.fixture(autouse=True)

@@ -28,7 +28,7 @@ from runner.plan.project import find_project
 from runner.process.code_root import FOLDERS_NOTE, OUTSIDE
 from runner.record import RunState
 from runner.record.entries import CheckpointPublished, Resumed
-from runner.record.index import LIVE, read_index
+from runner.record.index import LIVE
 from runner.record.receipt import end_run
 from runner.spec import wire
 from runner.views import listing
@@ -36,6 +36,7 @@ from tests import ROOT
 from tests.unit.backends.fake_kit import FAKE, project
 from tests.unit.cli.kit import lost
 from tests.unit.cli.kit import write_project as write
+from tests.unit.record.index_kit import read_index
 
 __all__ = ["project"]
 

@@ -21,10 +21,11 @@ from runner.plan.project import find_project
 from runner.record import Bundle, RunState
 from runner.record.entries import Submitted
 from runner.record.finding import find_run
-from runner.record.index import new_run_id, read_index
+from runner.record.index import new_run_id
 from runner.record.trust import user
 from runner.store import Store
 from tests.unit.backends.fake_kit import FAKE, JOB, project
+from tests.unit.record.index_kit import read_index
 
 __all__ = ["project"]
 

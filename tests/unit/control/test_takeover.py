@@ -44,7 +44,7 @@ from runner.record.entries import (
 from runner.record.failures import Failure
 from runner.record.finding import unfinished
 from runner.record.history import EVICTED, LOST
-from runner.record.index import begun_at, read_index
+from runner.record.index import begun_at
 from runner.record.run_spec import RunSpec
 from runner.store import Entry, Log, Store
 from runner.store.events import Unknown
@@ -55,6 +55,7 @@ from runner.worker import processes
 from tests.unit.backends.fake_kit import FAKE, project
 from tests.unit.backends.test_kuberay_manifest import facts
 from tests.unit.kube import kit
+from tests.unit.record.index_kit import read_index
 from tests.unit.record.spec_kit import SPEC
 
 __all__ = ["project"]

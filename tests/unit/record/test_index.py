@@ -12,9 +12,10 @@ import pytest
 from runner.errors import RunNotFound
 from runner.record import Bundle, finding
 from runner.record.finding import Wanted, find_run, select
-from runner.record.index import LIVE, Doing, Index, IndexLine, begun_at, leave, lines_of, read_index, show
+from runner.record.index import LIVE, Doing, Index, IndexLine, begun_at, leave, lines_of, show
 from runner.store import Store
 from runner.store.keys import is_own
+from tests.unit.record.index_kit import read_index
 from tests.unit.store.s3_kit import MemoryS3, memory_store
 
 RUN = "r260101-000001-a-222"

@@ -27,7 +27,6 @@ from runner.record.entries import (
     SupervisorBegan,
 )
 from runner.record.failures import Failure
-from runner.record.index import read_index
 from runner.record.kept import checkpoints
 from runner.record.trust import user
 from runner.store import Log
@@ -35,6 +34,7 @@ from runner.store.events import Unknown
 from runner.store.log import ENTRY_BYTES
 from runner.untrusted.shapes import MOST_SIGNS
 from tests.unit.cli.kit import call, call_json, unstarted, write_lines, write_project
+from tests.unit.record.index_kit import read_index
 
 BAD, OLD = "r260101-000000aa-bad-aa", "r260101-000001aa-good-bb"
 FOLDER = f"_versions/{OLD}-1"

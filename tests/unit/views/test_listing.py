@@ -9,9 +9,10 @@ import pytest
 from runner.record import Bundle
 from runner.record.entries import Ended, Submitted
 from runner.record.finding import find_run, unfinished
-from runner.record.index import LIVE, Doing, IndexLine, begun_at, read_index
+from runner.record.index import LIVE, Doing, IndexLine, begun_at
 from runner.store import Store
 from runner.views import listing
+from tests.unit.record.index_kit import read_index
 from tests.unit.store.s3_kit import memory_store
 
 RUN = "r260101-000000-a-222"
