@@ -183,7 +183,7 @@ def build(
 
     Args:
         url: a file, folder or glob on any fsspec URL, or several of them.
-        format: parquet, ipc, jsonl, csv, text or files; None follows from the endings.
+        format: parquet, ipc, jsonl, csv, text, tar or files; None follows from the endings.
         options: fsspec storage options.
         columns: the columns wanted; None takes all.
         count: read JSON lines, CSV and text once, so that `rows` is known (a sample order needs it).

@@ -11,7 +11,7 @@ UNCOUNTED = -1
 
 @dataclass(frozen=True)
 class Unit:
-    """A Parquet row group, an Arrow record batch, a byte range of lines, or a whole file.
+    """A Parquet row group, an Arrow record batch, a byte range of lines, a run of samples in tar, or a whole file.
 
     Args:
         index: position in the shard, from 0.
@@ -40,7 +40,7 @@ class Shard:
         path: relative to the manifest's base, with '/'.
         size: bytes of the file.
         etag: hash of the content: 'md5:<hex>' where it can be known, else 'etag:<what the store says>'.
-        format: parquet, ipc, jsonl, csv, text or files.
+        format: parquet, ipc, jsonl, csv, text, tar or files.
         units: in file order.
         partitions: hive partition columns of this file, name -> value as written in the path (None for Hive's
             default).

@@ -9,6 +9,7 @@ ENDINGS = {
     "jsonl": ("jsonl", "ndjson", "json"),
     "csv": ("csv", "tsv"),
     "text": ("txt", "text"),
+    "tar": ("tar", "tgz"),
     "files": (),
 }
 FORMATS = tuple(ENDINGS)

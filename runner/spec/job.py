@@ -26,7 +26,8 @@ class Dataset:
 
     Args:
         url: a file, folder or glob on any fsspec URL; None for data that lies in the store under the dataset's name.
-        format: parquet, ipc, jsonl, csv, text (a row a line) or files (a row a file: path, bytes); None: by the ending.
+        format: parquet, ipc, jsonl, csv, text (a row a line), tar (a row a sample, as WebDataset has them) or files (a
+            row a file: path, bytes); None: by the ending.
         options: fsspec storage options of the URL. They end in the bundle, so a secret is named:
             ``{"secret": "env:NAME"}`` is the variable NAME of each process that opens the data.
         columns: the columns to read; None reads all.

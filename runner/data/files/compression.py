@@ -13,6 +13,7 @@ from runner.data.limits import beyond, limits, shown_bytes
 _READ = {
     "gz": "gzip",
     "gzip": "gzip",
+    "tgz": "gzip",
     "bz2": "bz2",
     "zst": "zstd",
     "zstd": "zstd",
@@ -27,7 +28,7 @@ _REFUSED = ("snappy", "sz", "lzo", "deflate", "z", "lzma", "zip", "7z", "rar", "
 
 
 def compression_of(path: str) -> str | None:
-    """gzip, bz2, zstd, lz4, brotli, xz or None, by the last ending."""
+    """gzip, bz2, zstd, lz4, brotli, xz or None, by the last ending; a '.tgz' is a gzip."""
     return _READ.get(_last(path))
 
 

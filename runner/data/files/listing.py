@@ -174,7 +174,7 @@ def _hidden(relative: str) -> bool:
 
 def _ending(path: str) -> str:
     parts = file_name(path).lower().split(".")
-    if len(parts) > 2 and (compression_of(path) or refused_compression(path)):
+    if len(parts) > 2 and format_of(parts[-1]) is None and (compression_of(path) or refused_compression(path)):
         parts.pop()
     return parts[-1] if len(parts) > 1 else ""
 

@@ -23,6 +23,8 @@ MOST_BYTES = 2**31 - 1
 PIECE_BYTES = 64 << 20
 #: Formats whose types are guessed from values, so that a wider guess in another file is no contradiction.
 _GUESSED = ("jsonl", "csv")
+#: Formats of which a row, and so a file, may lack a column.
+_SPARSE = ("jsonl", "tar")
 
 
 def unify(schemas: Sequence[tuple[str, pa.Schema]], format: str, columns: Sequence[str] | None = None) -> pa.Schema:
@@ -31,7 +33,8 @@ def unify(schemas: Sequence[tuple[str, pa.Schema]], format: str, columns: Sequen
     Names, types and (for CSV, Parquet and Arrow) the set of columns must agree. Types that hold the same values are
     one (see `plain_type`), and a narrower number, decimal or time gives way to a wider one; a column that is null
     throughout takes the other type. Where types are guessed from values (JSON lines, CSV) whole numbers also give
-    way to fractions, and a column of JSON lines may be absent. The order of columns is the first file's.
+    way to fractions; a column of JSON lines, or of samples in tar, may be absent. The order of columns is the first
+    file's.
 
     Args:
         schemas: (URL, schema) of each file.
@@ -41,7 +44,7 @@ def unify(schemas: Sequence[tuple[str, pa.Schema]], format: str, columns: Sequen
         DataError: two files contradict each other (both and the field are named), or a file has two columns of one
             name, or a struct two fields.
     """
-    wanted = None if columns is None or format == "jsonl" else set(columns)
+    wanted = None if columns is None or format in _SPARSE else set(columns)
     first_url, first = schemas[0]
     fields = {field.name: (first_url, field) for field in _checked(first, first_url, wanted)}
     dropped: set[str] = set()
@@ -66,7 +69,7 @@ def _join(
     """Make a field of one more file one with that of the files before. Raises DataError if it cannot be."""
     if name in fields and field is not None:
         fields[name] = _merged(fields[name], url, field, format)
-    elif format == "jsonl":
+    elif format in _SPARSE:
         if field is not None:
             fields[name] = (url, field)
     elif field is not None:
@@ -143,7 +146,7 @@ def _filled(batch: pa.RecordBatch, wanted: pa.Schema, partitions: Mapping[str, s
                 arrays.append(_partition(field, column, partitions[field.name], batch.num_rows))
             elif column is not None:
                 arrays.append(column)
-            else:  # a field that some lines of JSON do not have
+            else:  # a field that some lines of JSON, or samples in tar, do not have
                 arrays.append(pa.nulls(batch.num_rows, field.type))
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
             have = batch.schema.field(index).type if index >= 0 else "text"

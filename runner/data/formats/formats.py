@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from runner.data.files.listing import SourceFile
-from runner.data.formats import ipc, lines, parquet
+from runner.data.formats import ipc, lines, parquet, tar
 from runner.data.formats import whole as whole_files
 from runner.data.formats.base import Format, Request
 from runner.data.formats.columns import add_partitions, check_columns, fill, unify
@@ -24,6 +24,7 @@ READERS = {
     "parquet": Format(parquet.inspect, parquet.read),
     "ipc": Format(ipc.inspect, ipc.read),
     **{kind: Format(partial(lines.inspect, kind), lines.read) for kind in ("jsonl", "csv", "text")},
+    "tar": Format(tar.inspect, tar.read),
     "files": Format(whole_files.inspect, whole_files.read),
 }
 #: Metadata of a schema that leaves out columns of the files.
