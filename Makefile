@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 # Modules that are not kept compiled are compiled anew in each of a run's processes, which costs seconds.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test lint unit local cluster cluster-down test-cluster soak bench wheel lock lock-onebox clean
+.PHONY: help demo test lint unit local cluster cluster-down test-cluster soak bench bench-streaming wheel lock lock-onebox clean
 .DEFAULT_GOAL := help
 
 help:  ## What can be made
@@ -62,6 +62,9 @@ soak: cluster  ## Tests that take long, or take the cluster down
 
 bench: $(READY)  ## How quickly a run starts, beside its peers
 	$(BIN)/python benchmarks/startup.py
+
+bench-streaming: $(READY)  ## How fast rows come out of files, beside the bare limit and other loaders
+	$(BIN)/python -m benchmarks.streaming
 
 wheel: $(READY)  ## The distribution, in dist/
 	$(BIN)/uv build --quiet --wheel --no-build-isolation --python $(BIN)/python

@@ -1,0 +1,1 @@
+"""How fast rows come out of files, beside those who also do that: see `main`."""
