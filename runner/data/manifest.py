@@ -17,15 +17,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from runner.data import stored_manifest
+from runner.data.declared import declared, is_selected, kinds, reading_of, selected, with_reading
 from runner.data.files.listing import SourceFile, infer_format, list_files
 from runner.data.formats import formats
 from runner.data.formats.columns import add_partitions, check_columns, plain, unify
+from runner.data.formats.explain import explained
 from runner.data.lanes import layout
 from runner.data.shards import UNCOUNTED as UNCOUNTED
 from runner.data.shards import Shard as Shard
 from runner.data.shards import Unit as Unit
 from runner.data.values import arrays
 from runner.errors import DataError
+from runner.spec.reading import USUAL, Reading
 from runner.untrusted.paths import inner
 
 Blob: TypeAlias = bytes  # inside Manifest, `bytes` is a property
@@ -59,7 +62,8 @@ class Manifest:
     ) -> Manifest:
         """The manifest of shards that are known already, in this order; lanes and blocks follow from them."""
         lanes, block_bytes = layout([unit for shard in shards for unit in shard.units])
-        return cls(base.rstrip("/"), tuple(shards), plain(schema), dict(options or {}), lanes, block_bytes)
+        kept = plain(schema).with_metadata(schema.metadata)
+        return cls(base.rstrip("/"), tuple(shards), kept, dict(options or {}), lanes, block_bytes)
 
     @cached_property
     def id(self) -> str:
@@ -71,6 +75,8 @@ class Manifest:
         digest = hashlib.sha256(b"runner manifest 1\n")
         for column in self.schema:
             digest.update(json.dumps(["column", column.name, str(column.type)]).encode() + b"\n")
+        if self.reading.csv:
+            digest.update(json.dumps(["csv", self.reading.to_json()["csv"]], sort_keys=True).encode() + b"\n")
         for shard in self.shards:
             rows = [unit.rows for unit in shard.units]
             digest.update(json.dumps([shard.path, shard.format, shard.etag, rows]).encode() + b"\n")
@@ -92,6 +98,11 @@ class Manifest:
         """All units in file order, each with the position of its shard."""
         return tuple((i, unit) for i, shard in enumerate(self.shards) for unit in shard.units)
 
+    @property
+    def reading(self) -> Reading:
+        """What was declared about the files."""
+        return reading_of(self.schema)
+
     def url(self, shard: Shard) -> str:
         """The full URL of a shard."""
         return f"{self.base}/{shard.path}"
@@ -110,8 +121,7 @@ class Manifest:
     def select(self, columns: Sequence[str]) -> Manifest:
         """The same data with some of its columns. Raises DataError for an unknown one."""
         check_columns(columns, self.schema.names, where=self.base)
-        schema = pa.schema([self.schema.field(name) for name in columns])
-        return replace(self, schema=schema.with_metadata(formats.SELECTED))
+        return replace(self, schema=selected(self.schema, columns))
 
     def counted(self) -> Manifest:
         """The manifest with all rows counted: lines are read once, units without rows are left out, and types are
@@ -123,8 +133,8 @@ class Manifest:
         if self.rows != UNCOUNTED:
             return self
         files = [SourceFile(self.url(one), one.path, one.size, one.etag, one.partitions) for one in self.shards]
-        columns = self.schema.names if formats.is_selected(self.schema) else None
-        whole = from_files(files, self.shards[0].format, self.options, True, columns)
+        columns = self.schema.names if is_selected(self.schema) else None
+        whole = from_files(files, self.shards[0].format, self.options, True, columns, self.reading)
         return replace(whole, base=self.base).select(columns) if columns is not None else whole
 
     def to_bytes(self) -> Blob:
@@ -178,6 +188,7 @@ def build(
     options: Mapping[str, Any] | None = None,
     columns: Sequence[str] | None = None,
     count: bool = False,
+    reading: Reading = USUAL,
 ) -> Manifest:
     """The manifest of the data behind `url`.
 
@@ -187,12 +198,13 @@ def build(
         options: fsspec storage options.
         columns: the columns wanted; None takes all.
         count: read JSON lines, CSV and text once, so that `rows` is known (a sample order needs it).
+        reading: what is declared about the files.
 
     Raises:
         DataError: nothing there, not readable, corrupt, schema drift, or an unknown column.
     """
     files = list_files(url, options, format)
-    manifest = from_files(files, format or infer_format(files, str(url)), options, count, columns)
+    manifest = from_files(files, format or infer_format(files, str(url)), options, count, columns, reading)
     return manifest.select(columns) if columns is not None else manifest
 
 
@@ -202,6 +214,7 @@ def from_files(
     options: Mapping[str, Any] | None = None,
     count: bool = False,
     columns: Sequence[str] | None = None,
+    reading: Reading = USUAL,
 ) -> Manifest:
     """The manifest of listed files, inspected in parallel; `count` and errors as for `build`.
 
@@ -209,16 +222,19 @@ def from_files(
         columns: what is wanted, if not all; it only says of which columns the files must agree (see `unify`).
     """
     with ThreadPoolExecutor(_THREADS) as pool:
-        found = list(pool.map(lambda file: formats.inspect(file, format, options, count), files))
+        found = list(pool.map(lambda file: formats.inspect(file, format, options, count, reading, columns), files))
     seen = [(file.url, schema) for file, (_, schema) in zip(files, found, strict=True) if schema is not None]
     if not seen:
         raise DataError("only empty files", allowed="at least one row", todo="check the files", where=files[0].url)
-    schema = add_partitions(unify(seen, format, columns), _same_keys(files))
+    base, partitions = files[0].url.removesuffix("/" + files[0].path), _same_keys(files)
+    one = unify(declared(seen, format, reading, files[0].partitions), format, columns)
+    with explained(base):
+        schema = add_partitions(one, partitions, kinds(reading))
     shards = [
         Shard(file.path, file.size, file.etag, format, units, file.partitions)
         for file, (units, _) in zip(files, found, strict=True)
     ]
-    return Manifest.of(files[0].url.removesuffix("/" + files[0].path), shards, schema, options)
+    return Manifest.of(base, shards, with_reading(schema, reading, columns is not None), options)
 
 
 def _same_keys(files: Sequence[SourceFile]) -> list[Mapping[str, str | None]]:

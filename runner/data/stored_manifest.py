@@ -10,6 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from runner.data.declared import reading_of
 from runner.data.formats import parquet
 from runner.data.formats.columns import plain
 from runner.data.formats.extension import read_schema
@@ -102,6 +103,7 @@ def _schema(text: str) -> pa.Schema:
     check_shape(schema)
     if not plain(schema).equals(schema):
         raise _Wrong("types that no reader gives")
+    reading_of(schema)
     return schema
 
 

@@ -83,9 +83,10 @@ def _named_datasets(job: Job, project: Project) -> tuple[Job, dict[str, Dataset]
 
 def _absolute(dataset: Dataset, root: Path) -> Dataset:
     """Relative paths mean the project's folder, wherever the process stands."""
-    if dataset.url is None or "://" in dataset.url or os.path.isabs(os.path.expanduser(dataset.url)):
+    if dataset.url is None:
         return dataset
-    return dataclasses.replace(dataset, url=str(root / dataset.url))
+    urls = [url if "://" in url or os.path.isabs(os.path.expanduser(url)) else str(root / url) for url in dataset.urls]
+    return dataclasses.replace(dataset, url=urls[0] if isinstance(dataset.url, str) else tuple(urls))
 
 
 def _check_sinks(job: Job, datasets: dict[str, Dataset]) -> None:

@@ -65,6 +65,8 @@ def plan_tasks(manifest: Manifest, code: str) -> list[Task]:
         code: the stage's code key.
     """
     columns = [str(field) for field in manifest.schema]
+    if manifest.reading.csv:
+        columns.append(json.dumps(manifest.reading.to_json()["csv"], sort_keys=True))
     return [Task(_task_key(code, columns, parts), parts) for parts in _groups(manifest)]
 
 

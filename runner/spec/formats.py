@@ -13,6 +13,10 @@ ENDINGS = {
     "files": (),
 }
 FORMATS = tuple(ENDINGS)
+#: Tables of other systems, whose log says which files they are made of.
+TABLES = ("delta", "iceberg")
+#: A manifest that runner has written.
+MANIFEST = "manifest"
 
 
 def format_of(ending: str) -> str | None:

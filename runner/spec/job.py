@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from runner.errors import SpecError, listed, suggest
+from runner.spec import reading
 from runner.spec.checks import Fields, checked
 from runner.spec.cluster import Cluster, Group, Kubernetes, Volume, package_names
-from runner.spec.formats import FORMATS
+from runner.spec.formats import FORMATS, MANIFEST, TABLES
 from runner.store import credentials
 from runner.untrusted.names import DATASET, JOB, STAGE, Kind, object_name
 from runner.values import records
@@ -25,37 +26,74 @@ class Dataset:
     """Data at a URL, or data that a job or `make` brings into the store.
 
     Args:
-        url: a file, folder or glob on any fsspec URL; None for data that lies in the store under the dataset's name.
+        url: a file, folder or glob on any fsspec URL, or several of them; None for data that lies in the store under
+            the dataset's name.
         format: parquet, ipc, jsonl, csv, text (a row a line), tar (a row a sample, as WebDataset has them) or files (a
-            row a file: path, bytes); None: by the ending.
+            row a file: path, bytes); delta or iceberg, a table of Delta Lake or Apache Iceberg; manifest, a file that
+            `Manifest.to_bytes` gave; None: by the ending.
         options: fsspec storage options of the URL. They end in the bundle, so a secret is named:
             ``{"secret": "env:NAME"}`` is the variable NAME of each process that opens the data.
         columns: the columns to read; None reads all.
         make: a function without arguments that yields Arrow tables, each of which becomes one shard. It runs once,
             when the store does not hold its result yet.
+        schema: types of columns, as a schema of pyarrow or ``{"id": "int64", "day": "date32"}``; hive partition keys
+            and late fields of JSON lines among them. A declared column is null in a file that has it not.
+        unknown: what becomes of columns that `schema` has not: "infer" reads them as they are, "ignore" leaves them
+            out, "error" refuses them.
+        csv: the dialect: delimiter, quote, escape, decimal, header, names, skip, nulls.
+        version: of a Delta Lake table; None: the newest, when the job is submitted.
+        snapshot: of an Iceberg table, its id; None: the current one, when the job is submitted.
     """
 
-    url: str | None = None
+    url: str | Sequence[str] | None = None
     format: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     columns: tuple[str, ...] | None = None
     make: Callable[[], Any] | None = None
+    schema: Any = None
+    unknown: str = "infer"
+    csv: Mapping[str, Any] | None = None
+    version: int | None = None
+    snapshot: int | None = None
 
     def __post_init__(self) -> None:
         fields = Fields("Dataset")
-        if self.url is not None and (not isinstance(self.url, str) or not self.url):
-            raise fields.fail("url", self.url, "a path or an fsspec URL, or None for data in the store")
+        if self.url is not None and (not self.urls or not all(isinstance(one, str) and one for one in self.urls)):
+            raise fields.fail(
+                "url", self.url, "a path or an fsspec URL, several of them, or None for data in the store"
+            )
+        if self.url is not None and not isinstance(self.url, str):
+            object.__setattr__(self, "url", tuple(self.url))
         if self.url is not None and self.make is not None:
             raise fields.fail("make", self.make, "either url or make, not both", "remove one of the two")
         if self.format is not None:
-            fields.one_of("format", self.format, FORMATS)
+            fields.one_of("format", self.format, (*FORMATS, *TABLES, MANIFEST))
+        reading.check_place(fields, self.format, self.urls, self.version, self.snapshot)
+        declared = reading.checked(fields, self.schema, self.csv, self.unknown)
+        object.__setattr__(self, "schema", dict(declared.schema) or None)
+        object.__setattr__(self, "csv", dict(declared.csv) or None)
+        if self.url is None and declared.to_json():
+            raise fields.fail("schema", self.schema, "only with url=", "give the tables of make= their types")
         if not isinstance(self.options, Mapping):
             raise fields.fail("options", self.options, "a mapping of fsspec storage options")
-        _refuse_credentials(self.url, self.options)
+        for url in self.urls or [""]:
+            _refuse_credentials(url, self.options)
         if self.columns is not None:
             object.__setattr__(self, "columns", _names(fields, "columns", self.columns))
         if self.make is not None:
             fields.callable("make", self.make, "without arguments that yields Arrow tables")
+
+    @property
+    def urls(self) -> list[str]:
+        """One URL, several, or none."""
+        if self.url is None:
+            return []
+        return [self.url] if isinstance(self.url, str) else list(self.url)
+
+    @property
+    def reading(self) -> reading.Reading:
+        """What is declared about its files."""
+        return reading.Reading(self.schema or {}, self.csv or {}, self.unknown)
 
 
 def _refuse_credentials(url: str | None, options: Mapping[str, Any]) -> None:

@@ -18,7 +18,7 @@ from runner.data.files.opening import filesystem, is_local
 from runner.data.files.ranges import keep_whole
 from runner.data.files.tables import refuse_tables
 from runner.errors import DataError, listed, suggest
-from runner.spec.formats import FORMATS, format_of
+from runner.spec.formats import FORMATS, MANIFEST, TABLES, format_of
 
 _HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
 _THREADS = 16
@@ -56,6 +56,10 @@ def list_files(
     Raises:
         DataError: nothing is there, it cannot be reached, or it may not be read.
     """
+    if format in (*TABLES, MANIFEST):
+        raise DataError(
+            f"format={format!r}", allowed="Dataset(url, format=...), or a Stream", todo="give it to one", where=str(url)
+        )
     if format is not None and format not in FORMATS:
         raise DataError(f"format={format!r}", allowed=listed(FORMATS), todo=suggest(format, FORMATS), where=str(url))
     urls = [url] if isinstance(url, str | os.PathLike) else list(url)
@@ -86,6 +90,14 @@ def _listed(url: str, options: Mapping[str, Any] | None) -> list[SourceFile]:
 
 def _joined(files: list[SourceFile]) -> list[SourceFile]:
     """The files of several URLs as those of one dataset, below the last folder that they have in common."""
+    stores = {_store(file.url): file.url for file in files}
+    if len(stores) > 1:
+        some = list(stores.values())[:2]
+        raise DataError(
+            f"files of {len(stores)} stores ({', '.join(some)})",
+            allowed="files of one store, which have the same storage options",
+            todo="make a dataset of each store's files, or copy some of them",
+        )
     parts = [file.url.split("/") for file in files]
     common = 0
     while len({tuple(one[: common + 1]) for one in parts}) == 1 and all(len(one) > common + 1 for one in parts):
@@ -97,6 +109,11 @@ def _joined(files: list[SourceFile]) -> list[SourceFile]:
         path = "/".join(one[common:])
         joined[file.url] = replace(file, path=path, partitions=partitions_of(path))
     return sorted(joined.values(), key=lambda file: file.path)
+
+
+def _store(url: str) -> str:
+    """Scheme and bucket or server of a URL; '' of this machine's files."""
+    return "/".join(url.split("/", 3)[:3]) if "://" in url else ""
 
 
 def infer_format(files: list[SourceFile], url: str) -> str:

@@ -10,9 +10,28 @@ import pyarrow as pa
 
 from runner.data.files.listing import SourceFile
 from runner.data.shards import Shard, Unit
+from runner.spec.reading import USUAL, Reading
 
 #: Units, and the schema; None of a file that shows none.
 Inspected = tuple[tuple[Unit, ...], pa.Schema | None]
+
+
+@dataclass(frozen=True)
+class Look:
+    """What is asked about a file.
+
+    Args:
+        options: of fsspec.
+        whole: whether all of it is to be read.
+        reading: what was declared about it.
+        columns: the only ones that somebody wants; None: all.
+    """
+
+    file: SourceFile
+    options: Mapping[str, Any] | None = None
+    whole: bool = False
+    reading: Reading = USUAL
+    columns: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -25,6 +44,7 @@ class Request:
         options: of fsspec.
         rows: rows of a batch where the format lets one choose; None: some 8 MiB.
         strict: whether a field of JSON that is not wanted is an error.
+        reading: what was declared about the file.
     """
 
     url: str
@@ -34,6 +54,7 @@ class Request:
     options: Mapping[str, Any] | None
     rows: int | None = None
     strict: bool = False
+    reading: Reading = USUAL
 
 
 @dataclass(frozen=True)
@@ -41,9 +62,16 @@ class Format:
     """One format.
 
     Args:
-        inspect: of a file, with storage options, and whether all of it is to be read.
+        inspect: of a file, what it says of itself, or shows.
         read: record batches of one unit; columns beyond those wanted, and types of the file's own, are seen to later.
     """
 
-    inspect: Callable[[SourceFile, Mapping[str, Any] | None, bool], Inspected]
+    inspect: Callable[[Look], Inspected]
     read: Callable[[Request], Iterator[pa.RecordBatch]]
+
+
+def of_itself(
+    inspect: Callable[[SourceFile, Mapping[str, Any] | None, bool], Inspected],
+) -> Callable[[Look], Inspected]:
+    """The look of a format whose files say all of themselves, so that nothing need be declared."""
+    return lambda look: inspect(look.file, look.options, look.whole)

@@ -176,21 +176,48 @@ def _agree(column: pa.Array, value: str) -> pa.Array:
         return pa.repeat(False, len(column))
 
 
-def add_partitions(schema: pa.Schema, partitions: Iterable[Mapping[str, str | None]]) -> pa.Schema:
+def add_partitions(
+    schema: pa.Schema,
+    partitions: Iterable[Mapping[str, str | None]],
+    declared: Mapping[str, pa.DataType] | None = None,
+) -> pa.Schema:
     """The schema with a column for each hive partition key that the files do not hold themselves.
 
     A key whose values are all whole numbers as they are usually written is int64, any other (``007``, ``+1``) is a
     string.
+
+    Args:
+        declared: the types of keys that need no guess.
+
+    Raises:
+        DataError: a value is not of its declared type.
     """
     values: dict[str, set[str | None]] = {}
     for pairs in partitions:
         for key, value in pairs.items():
             values.setdefault(key, set()).add(value)
     for key, found in values.items():
-        if key not in schema.names:
+        if key in schema.names:
+            continue
+        if declared and key in declared:
+            _check_values(key, found, declared[key])
+            schema = schema.append(pa.field(key, plain_type(declared[key])))
+        else:
             whole = all(value is None or _WHOLE_NUMBER.fullmatch(value) for value in found)
             schema = schema.append(pa.field(key, pa.int64() if whole and found != {None} else pa.string()))
     return schema
+
+
+def _check_values(key: str, values: Iterable[str | None], kind: pa.DataType) -> None:
+    for value in values:
+        try:
+            pa.scalar(value, pa.string()).cast(plain_type(kind))
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+            raise DataError(
+                f"the partition '{key}={value}', declared as {kind}",
+                allowed="values of the declared type",
+                todo="declare another type, or rename the folder",
+            ) from error
 
 
 def check_columns(columns: Iterable[str], known: Sequence[str], where: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
 import pyarrow as pa
@@ -11,6 +11,7 @@ import pyarrow.csv as pacsv
 
 from runner.data.files.readable import Readable
 from runner.data.formats.arrow_words import Trouble, of_error
+from runner.data.formats.csv_dialect import Dialect
 from runner.data.formats.csv_types import changed_numbers, type_of
 from runner.data.formats.guess import wider
 from runner.data.formats.long_numbers import rounded, suspects
@@ -28,13 +29,29 @@ _QUOTED = re.compile(rb'"[^"]*"')
 
 
 class Guess:
-    """The types that the values of a CSV unit show, column by column, and how many rows and decoded bytes it has."""
+    """The types that the values of a CSV unit show, column by column, and how many rows and decoded bytes it has.
 
-    def __init__(self, names: Sequence[str]) -> None:
-        self._names = names
-        self._kinds: list[pa.DataType] = [pa.null()] * len(names)
+    Args:
+        declared: the types of columns that need no guess.
+
+    Raises:
+        DataError: a declared type is none that text can be.
+    """
+
+    def __init__(self, names: Sequence[str], dialect: Dialect, declared: Mapping[str, pa.DataType]) -> None:
+        self._names, self._dialect = names, dialect
+        self._declared = [name in declared for name in names]
+        self._kinds: list[pa.DataType] = [declared.get(name, pa.null()) for name in names]
         self._text = [0] * len(names)
+        self._nothing = dialect.nothing
         self.rows = 0
+        for name, kind in zip(names, self._kinds, strict=True):
+            if pa.types.is_nested(kind):
+                raise DataError(
+                    f"the column '{name}' declared as {kind}",
+                    allowed="types of single values: numbers, times, booleans, strings, binary",
+                    todo="declare it as string, and take it apart in a Prep",
+                )
 
     @property
     def schema(self) -> pa.Schema:
@@ -52,8 +69,11 @@ class Guess:
         self.rows += batch.num_rows
         for i, column in enumerate(batch.columns):
             self._text[i] += column.nbytes
-            if not pa.types.is_binary(self._kinds[i]):
-                self._kinds[i] = wider(self._kinds[i], type_of(column, self._kinds[i]), "csv")
+            if not self._declared[i] and not pa.types.is_binary(self._kinds[i]):
+                self._kinds[i] = wider(self._kinds[i], self._shown(column, self._kinds[i]), "csv")
+
+    def _shown(self, column: pa.Array, likely: pa.DataType) -> pa.DataType:
+        return type_of(self._dialect.with_points(column), likely, self._nothing)
 
 
 def is_blank(stream: pa.NativeFile, lines: int = 0) -> bool:
@@ -70,26 +90,28 @@ def is_blank(stream: pa.NativeFile, lines: int = 0) -> bool:
     return True
 
 
-def is_header(opens: Opens) -> bool:
-    """Whether there is one line, with or without a line end."""
+def is_header(opens: Opens, lines: int = 1) -> bool:
+    """Whether there are only so many lines, with or without a line end."""
     with opens() as stream:
-        return is_blank(stream, 1)
+        return is_blank(stream, lines)
 
 
-def header(opens: Opens, delimiter: str) -> list[str]:
+def header(opens: Opens, dialect: Dialect) -> list[str]:
     """The names of the columns, of a file that is not blank. Raises DataError where two are the same."""
+    if dialect.names:
+        return list(dialect.names)
     size, most = 1 << 16, limits().line_bytes
     while True:
-        _check_count(opens, delimiter, size)
-        options = pacsv.ReadOptions(use_threads=False, block_size=size)
+        _check_count(opens, dialect.delimiter, size)
+        options = dialect.start(size)
         try:
-            names = list(pacsv.open_csv(_plain(opens)(), options, _parse(delimiter)).schema.names)
+            names = list(pacsv.open_csv(_plain(opens)(), options, dialect.parse()).schema.names)
             break
         except pa.ArrowInvalid as error:
-            if is_header(opens):  # without a line end; only the reader of whole files takes it, given one
+            if is_header(opens, dialect.skip + 1):  # without a line end; only the reader of whole files takes it then
                 with opens() as stream:
                     line = pa.BufferReader(stream.read(most) + b"\n")
-                names = list(pacsv.read_csv(line, parse_options=_parse(delimiter)).schema.names)
+                names = list(pacsv.read_csv(line, options, dialect.parse()).schema.names)
                 break
             if of_error(error) is not Trouble.BLOCK_TOO_SMALL:
                 raise
@@ -115,16 +137,24 @@ def _check_count(opens: Opens, delimiter: str, size: int) -> None:
             raise beyond("fields", f"{count + 1:,} columns or more")
 
 
-def guess(opens: Opens, delimiter: str, names: Sequence[str], first: bool, most: int | None) -> Guess:
+def guess(
+    opens: Opens,
+    dialect: Dialect,
+    names: Sequence[str],
+    first: bool,
+    most: int | None,
+    declared: Mapping[str, pa.DataType],
+) -> Guess:
     """Types and rows of a unit.
 
     Args:
-        first: whether it begins with the header.
+        first: whether it is the start of the file.
         most: look only at about so many bytes at its start; None looks at all, and then the rows are counted.
+        declared: the types of columns that need no guess.
     """
-    found = Guess(names)
+    found = Guess(names, dialect, declared)
     convert = pacsv.ConvertOptions(column_types=dict.fromkeys(names, pa.binary()), strings_can_be_null=False)
-    for batch in _batches(_plain(opens), delimiter, names, first, convert, most or BLOCK_BYTES):
+    for batch in _batches(_plain(opens), dialect, names, first, convert, most or BLOCK_BYTES):
         found.add(batch)
         if most is not None:
             break
@@ -132,7 +162,7 @@ def guess(opens: Opens, delimiter: str, names: Sequence[str], first: bool, most:
 
 
 def read(
-    opens: Opens, delimiter: str, names: Sequence[str], first: bool, schema: pa.Schema
+    opens: Opens, dialect: Dialect, names: Sequence[str], first: bool, schema: pa.Schema
 ) -> Iterator[pa.RecordBatch]:
     """The rows of a unit.
 
@@ -144,12 +174,12 @@ def read(
     """
     wanted = list(schema.names) or list(names[:1])
     types = {field.name: field.type for field in schema}
-    convert = pacsv.ConvertOptions(column_types=types, include_columns=wanted, strings_can_be_null=False)
+    convert = dialect.convert(types, wanted)
     doubles = [field.name for field in schema if pa.types.is_float64(field.type)]
     watched = _Watched(opens) if doubles else None
-    for batch in _batches(watched or _plain(opens), delimiter, names, first, convert, BLOCK_BYTES):
+    for batch in _batches(watched or _plain(opens), dialect, names, first, convert, BLOCK_BYTES):
         if watched is not None and watched.suspicious:
-            _check_exact(opens, delimiter, names, first, doubles)
+            _check_exact(opens, dialect, names, first, doubles)
             watched.seen()
         yield batch.select(schema.names)
 
@@ -160,7 +190,7 @@ def _plain(opens: Opens) -> Opens:
 
 def _batches(
     opens: Opens,
-    delimiter: str,
+    dialect: Dialect,
     names: Sequence[str],
     first: bool,
     convert: pacsv.ConvertOptions,
@@ -169,10 +199,10 @@ def _batches(
     """The rows of a unit; where one is longer than a block they are read anew with a larger one."""
     given = 0
     while True:
-        options = pacsv.ReadOptions(use_threads=False, block_size=size, column_names=None if first else list(names))
+        options = dialect.rows(names, first, size)
         passed = 0
         try:
-            for batch in pacsv.open_csv(opens(), options, _parse(delimiter), convert):
+            for batch in pacsv.open_csv(opens(), options, dialect.parse(), convert):
                 new = batch.slice(max(0, given - passed))
                 passed += batch.num_rows
                 if new.num_rows:
@@ -180,7 +210,7 @@ def _batches(
                     yield new
             return
         except pa.ArrowInvalid as error:
-            if first and not given and is_header(opens):
+            if first and not given and is_header(opens, dialect.lines_before_rows):
                 return
             if of_error(error) is not Trouble.BLOCK_TOO_SMALL:
                 raise _said(error, names) from error
@@ -190,18 +220,14 @@ def _batches(
             size = min(4 * size, most)
 
 
-def _check_exact(opens: Opens, delimiter: str, names: Sequence[str], first: bool, doubles: Sequence[str]) -> None:
+def _check_exact(opens: Opens, dialect: Dialect, names: Sequence[str], first: bool, doubles: Sequence[str]) -> None:
     """Raises DataError for a whole number that its column's double would change."""
     types = dict.fromkeys(doubles, pa.string())
     convert = pacsv.ConvertOptions(column_types=types, include_columns=list(doubles), strings_can_be_null=False)
-    for batch in _batches(_plain(opens), delimiter, names, first, convert, BLOCK_BYTES):
+    for batch in _batches(_plain(opens), dialect, names, first, convert, BLOCK_BYTES):
         for name, column in zip(doubles, batch.columns, strict=True):
             for value in changed_numbers(column):
                 raise rounded(name, value)
-
-
-def _parse(delimiter: str) -> pacsv.ParseOptions:
-    return pacsv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
 
 
 def _said(error: Exception, names: Sequence[str]) -> DataError:

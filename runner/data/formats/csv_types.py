@@ -11,13 +11,11 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv as pacsv
 
 from runner.data.formats.guess import LONG
 from runner.data.formats.long_numbers import DIGITS, changed_by_double
 from runner.data.values.arrays import texts
 
-_NOTHING = texts(pacsv.ConvertOptions().null_values)
 _BOOLEANS = texts(["true", "True", "TRUE", "false", "False", "FALSE"])
 _TIME = r"^([01]\d|2[0-3]):[0-5]\d(:[0-5]\d)?$"
 _WHOLE = r"^-?(0|[1-9]\d{0,37})$"  # pyarrow reads some longer ones, wrongly
@@ -31,11 +29,12 @@ _LADDER = (
 _NUMBERS = (pa.int64(), LONG, pa.float64())
 
 
-def type_of(values: pa.Array, likely: pa.DataType) -> pa.DataType:
+def type_of(values: pa.Array, likely: pa.DataType, nothing: pa.Array) -> pa.DataType:
     """The type of a column of text, given as binary.
 
     Args:
         likely: what earlier values were; tried first.
+        nothing: the spellings of a missing value.
 
     Returns:
         null, int64, decimal128(38, 0), double, bool, date32, time32, timestamp, string, or binary (no UTF-8).
@@ -46,7 +45,7 @@ def type_of(values: pa.Array, likely: pa.DataType) -> pa.DataType:
         return pa.binary()
     if pa.types.is_string(likely):
         return likely
-    there = text.filter(pc.invert(pc.is_in(text, _NOTHING)))
+    there = text.filter(pc.invert(pc.is_in(text, nothing)))
     if not len(there):
         return pa.null()
     if not pa.types.is_null(likely) and _holds(likely, there):

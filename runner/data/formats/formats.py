@@ -8,41 +8,43 @@ from typing import Any
 
 import pyarrow as pa
 
+from runner.data.declared import is_selected, reading_of
 from runner.data.files.listing import SourceFile
 from runner.data.formats import ipc, lines, parquet, tar
 from runner.data.formats import whole as whole_files
-from runner.data.formats.base import Format, Request
+from runner.data.formats.base import Format, Look, Request, of_itself
 from runner.data.formats.columns import add_partitions, check_columns, fill, unify
 from runner.data.formats.explain import explained
 from runner.data.limits import beyond, limits, shown_bytes
 from runner.data.shards import UNCOUNTED, Shard, Unit
 from runner.data.values.schema_shape import check_shape
 from runner.data.values.types import size_of
+from runner.spec.reading import USUAL, Reading
 
 #: Format -> how it is read. Their names and endings: `runner.spec.formats`.
 READERS = {
-    "parquet": Format(parquet.inspect, parquet.read),
-    "ipc": Format(ipc.inspect, ipc.read),
+    "parquet": Format(of_itself(parquet.inspect), parquet.read),
+    "ipc": Format(of_itself(ipc.inspect), ipc.read),
     **{kind: Format(partial(lines.inspect, kind), lines.read) for kind in ("jsonl", "csv", "text")},
-    "tar": Format(tar.inspect, tar.read),
-    "files": Format(whole_files.inspect, whole_files.read),
+    "tar": Format(of_itself(tar.inspect), tar.read),
+    "files": Format(of_itself(whole_files.inspect), whole_files.read),
 }
-#: Metadata of a schema that leaves out columns of the files.
-SELECTED = {b"runner.selected": b"1"}
-
-
-def is_selected(schema: pa.Schema) -> bool:
-    """Whether the schema leaves out columns that the files may have."""
-    return SELECTED.items() <= (schema.metadata or {}).items()
 
 
 def inspect(
-    file: SourceFile, format: str, options: Mapping[str, Any] | None = None, whole: bool = False
+    file: SourceFile,
+    format: str,
+    options: Mapping[str, Any] | None = None,
+    whole: bool = False,
+    reading: Reading = USUAL,
+    columns: Sequence[str] | None = None,
 ) -> tuple[tuple[Unit, ...], pa.Schema | None]:
     """The units of a file and its schema, without hive partition columns.
 
     Args:
         whole: read all of a file of lines, so that rows are counted and types are known for certain.
+        reading: what was declared about it.
+        columns: the only ones that somebody wants; None: all.
 
     Returns:
         (units, schema); the schema is None for a file of lines that is empty. Without `whole`, row counts of lines
@@ -52,7 +54,8 @@ def inspect(
         DataError: the file is corrupt, of another format, or cannot be read; the URL is named.
     """
     with explained(file.url):
-        units, schema = READERS[format].inspect(file, options, whole)
+        asked = Look(file, options, whole, reading, None if columns is None else tuple(columns))
+        units, schema = READERS[format].inspect(asked)
         if schema is not None:
             check_shape(schema)
         return units, schema
@@ -84,6 +87,7 @@ def read(
         DataError: a column is unknown, or a unit is corrupt, truncated or of another schema; URL and unit are
         named.
     """
+    reading = USUAL if schema is None else reading_of(schema)
     chosen = [shard.units[i] for i in (range(len(shard.units)) if units is None else units)]
     if schema is None:
         source = SourceFile(url, shard.path, shard.size, shard.etag, shard.partitions)
@@ -93,13 +97,13 @@ def read(
         check_columns(columns, schema.names, where=url)
         wanted = pa.schema([schema.field(name) for name in columns])
     else:
-        wanted = schema
+        wanted = schema.remove_metadata()
     strict = len(wanted) == len(schema) and not is_selected(schema)
     most = limits()
     for unit in chosen:
         with explained(url, unit.index):
             seen = decoded = 0
-            for batch in READERS[shard.format].read(Request(url, shard, unit, wanted, options, rows, strict)):
+            for batch in READERS[shard.format].read(Request(url, shard, unit, wanted, options, rows, strict, reading)):
                 if not batch.num_rows:  # pyarrow dies of some questions about empty ones
                     continue
                 seen += batch.num_rows

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -27,10 +28,19 @@ class Guess:
 
     Args:
         rows: that came before, for errors.
+        declared: the types of fields that need no guess.
+        only: the fields that somebody wants; others may contradict each other. None: all.
     """
 
-    def __init__(self, rows: int = 0) -> None:
-        self._kind: pa.DataType = pa.struct([])
+    def __init__(
+        self,
+        rows: int = 0,
+        declared: Mapping[str, pa.DataType] | None = None,
+        only: Collection[str] | None = None,
+    ) -> None:
+        self._declared = dict(declared or {})
+        self._only = None if only is None else set(only)
+        self._kind: pa.DataType = pa.struct(list(self._declared.items()))
         self._settled = False  # whether the last rows that were looked at have shown nothing new
         self.rows, self.bytes = rows, 0
 
@@ -69,7 +79,7 @@ class Guess:
         done = 0
         for piece in pieces(block):
             before = self._kind
-            self._take(*_guess(piece, self.rows))
+            self._take(*self._guess(piece))
             done += len(piece)
             self._settled = before.num_fields > 0 and before.equals(self._kind)
             if self._settled:
@@ -78,12 +88,38 @@ class Guess:
 
     def _has_nothing_new(self, part: bytes) -> bool:
         """Counts a part whose fields and types are known; False if they are not, or not all."""
+        known = self._only is not None and self._only <= set(self.schema.names)
         try:
-            table = _parse(part, self.schema, "error")
+            table = _parse(part, self.schema, "ignore" if known else "error")
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
             return False
-        self._take(*_exact(part, table, self.rows))
+        self._take(*_exact(part, table, self.rows, self._declared))
         return True
+
+    def _guess(self, block: bytes) -> tuple[pa.Table, pa.DataType]:
+        """A block's rows, and the type of an object of it; strings that look like times are strings."""
+        schema = pa.schema(list(self._declared.items())) if self._declared else None
+        known = self._only is not None and self._only <= set(self._declared)
+        try:
+            try:
+                table = _parse(block, schema, "ignore" if known else "infer")
+            except pa.ArrowInvalid:
+                if self._only is None or known:
+                    raise
+                block = _narrowed(block, self._only)
+                table = _parse(block, schema)
+        except pa.ArrowInvalid as error:
+            raise _said(error, self.rows) from error
+        except pa.ArrowNotImplementedError as error:
+            raise DataError(
+                f"a declared type that JSON has no values of ({_words(error)})",
+                allowed="numbers, strings, booleans, times, lists and structs",
+                todo="declare the field as string or int64, and convert it in a Prep",
+            ) from error
+        if self._only is not None:
+            table = table.select([name for name in table.schema.names if name in self._only])
+        check_shape(table.schema)
+        return _exact(block, table, self.rows, self._declared)
 
     def _take(self, table: pa.Table, kind: pa.DataType) -> None:
         merged = wider(self._kind, kind, "jsonl")
@@ -135,8 +171,9 @@ def _parsable(stream: Any, fields: int) -> Iterator[bytes]:
 
 def _parse(block: bytes, schema: pa.Schema | None, unexpected: str = "infer") -> pa.Table:
     table = _parsed(block, schema, unexpected)
-    if schema is None and not _is_whole(table):
-        table = _parsed(block, pa.schema(list(_no_times(pa.struct(list(table.schema))))), unexpected)
+    if unexpected == "infer" and not _is_whole(table):
+        declared = {} if schema is None else {field.name: field.type for field in schema}
+        table = _parsed(block, pa.schema(list(_plain(table, declared))), unexpected)
     columns = [recast(one, one.type) if lists_nulls(one.type) else one for one in table.columns]
     return pa.Table.from_arrays(columns, schema=table.schema)
 
@@ -158,23 +195,38 @@ def _is_whole(table: pa.Table) -> bool:
     return True
 
 
-def _guess(block: bytes, rows: int) -> tuple[pa.Table, pa.DataType]:
-    """A block's rows, and the type of an object of it; strings that look like times are strings."""
-    try:
-        table = _parse(block, None)
-    except pa.ArrowInvalid as error:
-        raise _said(error, rows) from error
-    check_shape(table.schema)
-    return _exact(block, table, rows)
+def _narrowed(block: bytes, only: Collection[str]) -> bytes:
+    """The rows of a block with some of their fields. Its other fields contradict each other, which pyarrow's parser
+    takes for damage."""
+    rows = []
+    for line in block.splitlines():
+        try:
+            row = json.loads(line) if line.strip() else None
+        except (ValueError, RecursionError):  # the parser will say it better
+            return block
+        if isinstance(row, dict):
+            rows.append(json.dumps({name: value for name, value in row.items() if name in only}).encode())
+        elif row is not None:
+            return block
+    return b"\n".join(rows)
 
 
-def _exact(block: bytes, table: pa.Table, rows: int) -> tuple[pa.Table, pa.DataType]:
+def _plain(table: pa.Table, declared: Mapping[str, pa.DataType]) -> pa.DataType:
+    """The type of an object of the rows, without times that nobody has declared."""
+    fields = _no_times(pa.struct(list(table.schema)))
+    return pa.struct([(field.name, declared.get(field.name, field.type)) for field in fields])
+
+
+def _exact(
+    block: bytes, table: pa.Table, rows: int, declared: Mapping[str, pa.DataType]
+) -> tuple[pa.Table, pa.DataType]:
     """Rows that were parsed, and the type of an object of them that changes no number."""
     _check_text(table, rows)
-    kind = _no_times(pa.struct(list(table.schema)))
+    kind = _plain(table, declared)
     if has_double(kind):
         for path in sorted({path for path, _ in json_paths(block)}):
-            kind = _longer(block, kind, path)
+            if path.split(".")[0].removesuffix("[]") not in declared:
+                kind = _longer(block, kind, path)
         _check_exact(block, kind)
     return table, kind
 

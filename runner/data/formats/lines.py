@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from runner.data.files.compression import Counted, compression_of, decompressed, file_name, refused_compression
+from runner.data.declared import kinds
+from runner.data.files.compression import Counted, compression_of, decompressed, refused_compression
 from runner.data.files.listing import SourceFile
 from runner.data.files.opening import open_input
 from runner.data.files.readable import Readable
 from runner.data.formats import csv_rows, jsonl
-from runner.data.formats.base import Inspected, Request
+from runner.data.formats.base import Inspected, Look, Request
 from runner.data.formats.blocks import blocks, cut, line_ends
 from runner.data.formats.columns import unify
+from runner.data.formats.csv_dialect import Dialect
 from runner.data.formats.explain import explained
 from runner.data.shards import UNCOUNTED, Shard, Unit
 from runner.errors import DataError
@@ -36,14 +37,16 @@ _LINES = 2 << 20
 TEXT_SCHEMA = pa.schema([("text", pa.string())])
 
 
-def inspect(format: str, file: SourceFile, options: Mapping[str, Any] | None, whole: bool) -> Inspected:
+def inspect(format: str, asked: Look) -> Inspected:
     """The units of a file, and the schema that all of them fit; blank ones show none.
+
+    If all of it is read, rows are counted and no later line contradicts the schema; otherwise the start of each unit is
+    looked at.
 
     Args:
         format: 'jsonl', 'csv' or 'text'.
-        whole: read all of it, so that rows are counted and no later line contradicts the schema; otherwise the start
-            of each unit is looked at.
     """
+    file = asked.file
     ending = refused_compression(file.path)
     if ending is not None:
         raise DataError(
@@ -53,16 +56,16 @@ def inspect(format: str, file: SourceFile, options: Mapping[str, Any] | None, wh
         )
     if not file.size:
         return (), None
-    opens = partial(open_input, file.url, file.size, options, path=file.path)
+    opens = partial(open_input, file.url, file.size, asked.options, path=file.path)
     with opens() as source:
-        units = _units(source, file, format)
+        units = _units(source, file, Dialect.of(asked.reading.csv, file.path) if format == "csv" else None)
     look = {"text": _look_at_text, "jsonl": _look_at_jsonl, "csv": _look_at_csv}[format]
     seen: list[_Seen] = []
     with explained(file.url), _stream(opens, file.path, units[0]) as stream:
         _check_encoding(bytes(stream.read(2)))
     for unit in units:
         with explained(file.url, unit.index):
-            seen.append(look(unit, partial(_stream, opens, file.path, unit), file, opens, whole))
+            seen.append(look(unit, partial(_stream, opens, file.path, unit), asked, opens))
     counted = tuple(unit for unit, schema in seen if schema is not None and unit.rows)
     shown = [(f"{file.url} (unit {unit.index})", schema) for unit, schema in seen if schema is not None]
     return counted, unify(shown, format) if shown else None
@@ -81,10 +84,11 @@ def read(request: Request) -> Iterator[pa.RecordBatch]:
             for table in jsonl.read(source, schema, request.strict):
                 yield from table.combine_chunks().to_batches()
     else:
-        names = _header(opens, shard)
+        dialect = Dialect.of(request.reading.csv, shard.path)
+        names = _header(opens, shard, dialect)
         held = set(names)
         own = pa.schema([field for field in schema if field.name in held])
-        yield from csv_rows.read(stream, _delimiter(shard), names, unit.start == 0, own)
+        yield from csv_rows.read(stream, dialect, names, unit.start == 0, own)
 
 
 # -- what a unit shows -----------------------------------------------------------------------------------------------
@@ -93,8 +97,8 @@ _Opens = Callable[[], pa.NativeFile]
 _Seen = tuple[Unit, pa.Schema | None]
 
 
-def _look_at_text(unit: Unit, stream: _Opens, file: SourceFile, opens: _Opens, whole: bool) -> _Seen:
-    if not whole:
+def _look_at_text(unit: Unit, stream: _Opens, asked: Look, opens: _Opens) -> _Seen:
+    if not asked.whole:
         return unit, TEXT_SCHEMA
     rows = size = 0
     with stream() as source:
@@ -103,8 +107,10 @@ def _look_at_text(unit: Unit, stream: _Opens, file: SourceFile, opens: _Opens, w
     return replace(unit, rows=rows, bytes=max(unit.bytes, size)), TEXT_SCHEMA
 
 
-def _look_at_jsonl(unit: Unit, stream: _Opens, file: SourceFile, opens: _Opens, whole: bool) -> _Seen:
-    guess, seen = jsonl.Guess(), 0
+def _look_at_jsonl(unit: Unit, stream: _Opens, asked: Look, opens: _Opens) -> _Seen:
+    declared, whole = kinds(asked.reading), asked.whole
+    only = declared if asked.reading.unknown == "ignore" else asked.columns
+    guess, seen = jsonl.Guess(declared=declared, only=only), 0
     with stream() as source:
         for block in blocks(source, None if whole else SAMPLE_BYTES):
             guess.add(block)
@@ -117,13 +123,14 @@ def _look_at_jsonl(unit: Unit, stream: _Opens, file: SourceFile, opens: _Opens, 
     return counted, guess.schema if guess.rows else None
 
 
-def _look_at_csv(unit: Unit, stream: _Opens, file: SourceFile, opens: _Opens, whole: bool) -> _Seen:
+def _look_at_csv(unit: Unit, stream: _Opens, asked: Look, opens: _Opens) -> _Seen:
+    dialect, first = Dialect.of(asked.reading.csv, asked.file.path), unit.start == 0
     with stream() as source:
-        if csv_rows.is_blank(source):
+        if csv_rows.is_blank(source, dialect.skip if first else 0):
             return replace(unit, rows=0), None
-    names = _header(opens, file)
-    guess = csv_rows.guess(stream, _delimiter(file), names, unit.start == 0, None if whole else SAMPLE_BYTES)
-    if not whole:
+    names, declared = _header(opens, asked.file, dialect), kinds(asked.reading)
+    guess = csv_rows.guess(stream, dialect, names, first, None if asked.whole else SAMPLE_BYTES, declared)
+    if not asked.whole:
         return unit, guess.schema
     return replace(unit, rows=guess.rows, bytes=max(unit.bytes, guess.bytes)), guess.schema
 
@@ -133,14 +140,10 @@ def _check_encoding(start: bytes) -> None:
         raise DataError("text in UTF-16", allowed="text in UTF-8", todo="convert the file to UTF-8")
 
 
-def _header(opens: _Opens, file: SourceFile | Shard) -> list[str]:
+def _header(opens: _Opens, file: SourceFile | Shard, dialect: Dialect) -> list[str]:
     """The names in a CSV file."""
     whole = Unit(0, UNCOUNTED, file.size, 0, file.size)
-    return csv_rows.header(partial(_stream, opens, file.path, whole), _delimiter(file))
-
-
-def _delimiter(file: SourceFile | Shard) -> str:
-    return "\t" if ".tsv" in file_name(file.path).lower() else ","
+    return csv_rows.header(partial(_stream, opens, file.path, whole), dialect)
 
 
 def _stream(opens: _Opens, path: str, unit: Unit) -> pa.NativeFile:
@@ -170,10 +173,11 @@ class _Range(Readable):
 # -- units -----------------------------------------------------------------------------------------------------------
 
 
-def _units(source: pa.NativeFile, file: SourceFile, format: str) -> tuple[Unit, ...]:
+def _units(source: pa.NativeFile, file: SourceFile, dialect: Dialect | None) -> tuple[Unit, ...]:
+    """The byte ranges of a file; `dialect` is that of a CSV file."""
     ends = [file.size]
     splittable = compression_of(file.path) is None and file.size > UNIT_BYTES
-    if splittable and (format != "csv" or _no_quoted_newlines(source, file.size, _delimiter(file))):
+    if splittable and (dialect is None or _ends_rows(source, file.size, dialect)):
         share = UNIT_BYTES * 15 // 16  # a range ends before its share does, so the next may be longer by a line
         ends = _line_ends(source, file.size, -(-file.size // share))
     starts = [0, *ends[:-1]]
@@ -205,17 +209,20 @@ def _line_end_before(source: pa.NativeFile, at: int, least: int) -> int | None:
     return None
 
 
-def _no_quoted_newlines(source: pa.NativeFile, size: int, delimiter: str) -> bool:
-    """Whether each newline surely ends a row: before it the number of double quotes is even, and each that opens a
-    value stands at its start (one in the middle of a value is a character as any other)."""
+def _ends_rows(source: pa.NativeFile, size: int, dialect: Dialect) -> bool:
+    """Whether each newline surely ends a row: before it the number of quotes is even, and each that opens a value
+    stands at its start (one in the middle of a value is a character as any other)."""
+    if dialect.quote is None or dialect.escape is not None:
+        return dialect.escape is None
+    quote, delimiter = dialect.quote, dialect.delimiter
     quotes, last = 0, ord("\n")
     for start in range(0, size, BLOCK_BYTES):
         block = np.frombuffer(source.read_at(min(BLOCK_BYTES, size - start), start), np.uint8)
-        at_quotes = np.flatnonzero(block == ord('"'))
+        at_quotes = np.flatnonzero(block == ord(quote))
         newlines = quotes + np.searchsorted(at_quotes, np.flatnonzero(block == ord("\n")))
         opening = at_quotes[quotes & 1 :: 2]
         before = np.where(opening > 0, block[opening - 1], last)
-        if (newlines & 1).any() or not np.isin(before, list(b'"\r\n' + delimiter.encode())).all():
+        if (newlines & 1).any() or not np.isin(before, list(f"{quote}\r\n{delimiter}".encode())).all():
             return False
         quotes, last = quotes + len(at_quotes), int(block[-1])
     return True

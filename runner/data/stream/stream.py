@@ -10,9 +10,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from runner.code import extras
-from runner.data.files.listing import infer_format, list_files
 from runner.data.formats.columns import check_columns
-from runner.data.manifest import Manifest, build, from_files
+from runner.data.source_manifest import resolve
 from runner.data.stream.ahead import ReadAhead
 from runner.data.stream.batch import Batch, make_batch
 from runner.data.stream.order import Order
@@ -22,11 +21,13 @@ from runner.errors import DataError
 from runner.spec.checks import Fields
 
 if TYPE_CHECKING:
+    from runner.data.manifest import Manifest
+    from runner.data.source_manifest import Published
     from runner.data.stream.prefetch import Prefetch
     from runner.data.stream.steps import Ready
     from runner.spec import Dataset
 
-    Source: TypeAlias = str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | Dataset | Manifest
+    Source: TypeAlias = str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | Dataset | Published | Manifest
 
 #: Decoded bytes that are ready ahead of the trainer.
 PREFETCH_BYTES = 64 << 20
@@ -44,7 +45,8 @@ class Stream:
     forked process at the same place. A stream that is made inside a worker is that worker's alone.
 
     Args:
-        source: a URL (file, folder or glob) or a list of them, a Dataset with a URL, or a Manifest.
+        source: a URL (file, folder or glob) or a list of them, a Dataset with a URL, what `runner.dataset` gives, or a
+            Manifest.
         batch_size: rows of this rank; the global batch is `world_size` times as large.
         global_batch_size: rows of all ranks, instead of `batch_size`; ranks may then differ by one row.
         seed: of the order.
@@ -54,7 +56,7 @@ class Stream:
         epochs: of one pass; None never ends.
         tail: 'drop' leaves out the rows at the end of an epoch that fill no global batch, 'wrap' fills them
             up with the first rows of the epoch, whose `mask` is False.
-        format, options: of a URL, see `runner.data.manifest.build`.
+        format, options, schema, unknown, csv, version, snapshot: of URLs, as of `Dataset`.
         start_epoch: the first epoch.
         prefetch_bytes: decoded bytes that may be ready ahead.
         as_: 'torch' gives tensors, 'numpy' arrays.
@@ -86,6 +88,11 @@ class Stream:
         tail: str = "drop",
         format: str | None = None,
         options: Mapping[str, Any] | None = None,
+        schema: Any = None,
+        unknown: str | None = None,
+        csv: Mapping[str, Any] | None = None,
+        version: int | None = None,
+        snapshot: int | None = None,
         start_epoch: int = 0,
         prefetch_bytes: int = PREFETCH_BYTES,
         as_: str = "torch",
@@ -106,7 +113,8 @@ class Stream:
             fields.integer("epochs", epochs, 1)
         self.global_batch = _global_batch(fields, batch_size, global_batch_size, world_size)
         self.rank, self.world_size, self.epochs, self.tail = rank, world_size, epochs, tail
-        self.manifest = resolve(source, format, options, columns)
+        declared = {"schema": schema, "unknown": unknown, "csv": csv, "version": version, "snapshot": snapshot}
+        self.manifest = resolve(source, format, options, columns, **declared)
         self.columns = tuple(self.manifest.schema.names if columns is None else columns)
         check_columns(self.columns, self.manifest.schema.names, where=self.manifest.base)
         self._order = Order(self.manifest, seed, shuffle)
@@ -284,26 +292,6 @@ def _make_known() -> None:
     from torch.utils.data import IterableDataset
 
     IterableDataset.register(Stream)
-
-
-def resolve(
-    source: Source, format: str | None, options: Mapping[str, Any] | None, columns: Sequence[str] | None = None
-) -> Manifest:
-    """The manifest, rows counted, of anything that `Stream` takes; files need only agree on the wanted columns."""
-    from runner.spec import Dataset
-
-    if isinstance(source, Manifest):
-        return source.counted()
-    if isinstance(source, Dataset):
-        if source.url is None:
-            raise DataError(
-                "a Dataset without a URL",
-                allowed="a URL, a Dataset with a URL, or a Manifest",
-                todo="give the manifest of the dataset in the store; ctx.batches does so",
-            )
-        return build(source.url, source.format, source.options, source.columns, count=True)
-    files = list_files(source, options, format)
-    return from_files(files, format or infer_format(files, str(source)), options, True, columns)
 
 
 def _global_batch(fields: Fields, batch_size: int | None, global_batch_size: int | None, world_size: int) -> int:

@@ -1,0 +1,126 @@
+"""What was declared about files, kept in the metadata of their schema: whoever has the schema can read them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+
+import pyarrow as pa
+
+from runner.data.values.recast import recast
+from runner.data.values.types import plain_type
+from runner.errors import DataError, SpecError, listed, suggest
+from runner.spec import types
+from runner.spec.checks import Fields
+from runner.spec.reading import Reading, checked
+
+_KEY = b"runner.reading"
+#: Metadata of a schema that leaves out columns of the files.
+_SELECTED = {b"runner.selected": b"1"}
+
+
+def is_selected(schema: pa.Schema) -> bool:
+    """Whether the schema leaves out columns that the files may have."""
+    return _SELECTED.items() <= (schema.metadata or {}).items()
+
+
+def selected(schema: pa.Schema, columns: Sequence[str]) -> pa.Schema:
+    """Some columns of a schema, in this order."""
+    metadata = {**(schema.metadata or {}), **_SELECTED}
+    return pa.schema([schema.field(name) for name in columns]).with_metadata(metadata)
+
+
+def with_reading(schema: pa.Schema, reading: Reading, chosen: bool = False) -> pa.Schema:
+    """The schema of files that are read so.
+
+    Args:
+        chosen: whether somebody wants only some of their columns, so that others may be there.
+    """
+    shown = reading.to_json()
+    metadata = {**(schema.metadata or {}), **({_KEY: json.dumps(shown, sort_keys=True).encode()} if shown else {})}
+    if chosen or reading.unknown == "ignore":
+        metadata.update(_SELECTED)
+    return schema.with_metadata(metadata or None)
+
+
+def reading_of(schema: pa.Schema) -> Reading:
+    """How the files of a schema are read. Raises ValueError for metadata that runner has not written."""
+    data = (schema.metadata or {}).get(_KEY)
+    if data is None:
+        return Reading()
+    try:
+        said = json.loads(data)
+        return checked(Fields("manifest"), said.get("schema"), said.get("csv"), said.get("unknown", "infer"))
+    except (SpecError, AttributeError, RecursionError) as error:
+        raise ValueError(f"how its files are read ({error})") from error
+
+
+def kinds(reading: Reading) -> dict[str, pa.DataType]:
+    """Column -> the plain type that was declared for it."""
+    return {name: plain_type(kind) for name, kind in types.of_names(reading.schema).items()}
+
+
+def declared(
+    schemas: Sequence[tuple[str, pa.Schema]], format: str, reading: Reading, partitions: Iterable[str]
+) -> list[tuple[str, pa.Schema]]:
+    """The schemas of files, (URL, schema) each, with the declared types in the place of their own.
+
+    A declared column that a file has not is null there.
+
+    Raises:
+        DataError: a column cannot be of its declared type, is in no file, or is not declared and may not be there.
+    """
+    wanted = kinds(reading)
+    if not wanted:
+        return list(schemas)
+    partitions, there = set(partitions), {name for _, schema in schemas for name in schema.names}
+    lost = [name for name in wanted if name not in there and name not in partitions]
+    if lost and format != "jsonl":
+        raise DataError(
+            f"no file has the declared column '{lost[0]}'",
+            allowed=listed(sorted(there | partitions)),
+            todo=suggest(lost[0], there | partitions) or "check schema=",
+            where=schemas[0][0],
+        )
+    return [(url, _declared(url, schema, wanted, partitions, reading.unknown)) for url, schema in schemas]
+
+
+def _declared(
+    url: str, schema: pa.Schema, wanted: Mapping[str, pa.DataType], partitions: set[str], unknown: str
+) -> pa.Schema:
+    fields = []
+    for field in schema:
+        if field.name in wanted:
+            _check_castable(url, field, wanted[field.name])
+            field = field.with_type(wanted[field.name])
+        elif unknown == "error":
+            raise DataError(
+                f"the column '{field.name}', {field.type}, is not declared",
+                allowed=listed(wanted),
+                todo="declare it with schema=, or say unknown='ignore' or 'infer'",
+                where=url,
+            )
+        elif unknown == "ignore":
+            continue
+        fields.append(field)
+    absent = [name for name in wanted if name not in schema.names and name not in partitions]
+    order = {name: place for place, name in enumerate(wanted)}
+    found = [*fields, *(pa.field(name, wanted[name]) for name in absent)]
+    if unknown != "infer":
+        found.sort(key=lambda field: order[field.name])
+    return pa.schema(found)
+
+
+def _check_castable(url: str, field: pa.Field, kind: pa.DataType) -> None:
+    have = plain_type(field.type)
+    try:
+        if pa.types.is_nested(have) != pa.types.is_nested(kind) and not pa.types.is_null(have):
+            raise pa.ArrowInvalid(f"{have} cannot be {kind}")
+        recast(pa.array([], have), kind)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise DataError(
+            f"the column '{field.name}' is {field.type}, and declared as {kind}",
+            allowed="a type that the values of the file can have",
+            todo="declare another type, or convert the column in a Prep",
+            where=url,
+        ) from error
