@@ -74,7 +74,7 @@ def serve(folder: Path, port: int = 0) -> Iterator[S3Server]:
     meta.mkdir()
     port = port or free_port()
     process = subprocess.Popen(
-        [str(binary()), "--port", f"127.0.0.1:{port}", "posix", "--sidecar", str(meta), str(root)],
+        [str(binary()), "--port", f"127.0.0.1:{port}", "--keep-alive", "posix", "--sidecar", str(meta), str(root)],
         env={**os.environ, "ROOT_ACCESS_KEY": KEY, "ROOT_SECRET_KEY": SECRET},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -87,5 +87,5 @@ def serve(folder: Path, port: int = 0) -> Iterator[S3Server]:
             time.sleep(0.05)
         yield at(port)
     finally:
-        process.terminate()
+        process.kill()  # asked to end it would wait for the connections that clients keep
         process.wait(10)
