@@ -6,6 +6,7 @@ RunnerError
 │   ├── ProjectError      a file, a folder or a definition cannot be loaded
 │   ├── PlanError         the stages do not fit together
 │   ├── DataError         data is missing, empty, unreadable or of another schema
+│   │   └── DataAway      or the store that it lies in does not answer now
 │   ├── RunNotFound       no run, or several, by that name
 │   ├── MissingPackage    an optional package that this needs is not installed
 │   └── StoreRefused      (also a StoreError) the store that was named cannot take a run: no right, no room
@@ -156,6 +157,12 @@ class PlanError(InputError):
 
 class DataError(InputError):
     """Data is missing, empty, unreadable or not of the schema that was seen before."""
+
+
+class DataAway(DataError):
+    """The store in which data lies does not answer, or has too much to do: the same may succeed in a moment."""
+
+    cause = Cause.STORE_AWAY
 
 
 class RunNotFound(InputError):

@@ -13,9 +13,9 @@ from urllib.parse import unquote
 
 from runner.data.files import local as local_files
 from runner.data.files.compression import compression_of, file_name, refused_compression
+from runner.data.files.engines.wholes import keep_whole
 from runner.data.files.etags import content_etag
 from runner.data.files.opening import filesystem, is_local
-from runner.data.files.ranges import keep_whole
 from runner.data.files.tables import refuse_tables
 from runner.errors import DataError, listed, suggest
 from runner.spec.formats import FORMATS, MANIFEST, TABLES, format_of

@@ -10,15 +10,11 @@ from typing import Any
 import pyarrow as pa
 
 from runner.data.files import local as local_files
+from runner.data.files.changed import FileChanged
 from runner.data.files.ranges import RangeFile
 from runner.data.files.readable import lend
 from runner.errors import DataError
 from runner.store import credentials
-
-
-class FileChanged(OSError):
-    """A file is not what was listed."""
-
 
 _CHAINED = re.compile(r"[^/]*::|.*::[A-Za-z0-9+]+://|(zip|tar|libarchive|dir|reference|\w*cache|cached)://.*::")
 
@@ -38,7 +34,14 @@ def filesystem(url: str, options: Mapping[str, Any] | None = None) -> tuple[Any,
 
 
 def open_input(
-    url: str, size: int, options: Mapping[str, Any] | None = None, *, path: str | None = None, mapped: bool = False
+    url: str,
+    size: int,
+    options: Mapping[str, Any] | None = None,
+    *,
+    path: str | None = None,
+    mapped: bool = False,
+    etag: str = "",
+    until: int | None = None,
 ) -> pa.NativeFile:
     """A file opened for random reads; each read fetches exactly the bytes asked for.
 
@@ -47,6 +50,8 @@ def open_input(
         path: the part of the URL that is relative to the dataset's folder. A link by which somebody else would have
             this user read a file outside of that folder is refused, as it is when files are listed.
         mapped: map a local file into memory (reads copy nothing; the file must not shrink meanwhile).
+        etag: as it was listed; where the store tells tags, a remote file that has another one is refused.
+        until: where who reads it from start to end will stop, if not at its end: nothing behind it is read ahead.
 
     Raises:
         OSError: it is absent, may not be read, or (`FileChanged`) has another size.
@@ -61,7 +66,7 @@ def open_input(
             return pa.memory_map(name) if mapped and size else pa.OSFile(name)
     if fs.protocol in ("memory", ("memory",)):  # every open() there gives the same object, with one position
         return pa.BufferReader(fs.cat_file(place))
-    return lend(RangeFile(fs, place, size))
+    return lend(RangeFile(fs, place, size, etag, until))
 
 
 def is_local(fs: Any) -> bool:

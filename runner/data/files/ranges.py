@@ -1,74 +1,120 @@
-"""Remote files by ranges; and whole, from servers that know no ranges."""
+"""Remote files by ranges: at any place, many ranges at once, and ahead of who reads from start to end."""
 
 from __future__ import annotations
 
 import os
-import tempfile
-import threading
-from collections import OrderedDict
+from collections import deque
+from collections.abc import Iterable, Iterator
 from typing import Any
 
+from runner.data.files.engines import wholes
+from runner.data.files.engines.base import Data
+from runner.data.files.fetch.pool import Part
+from runner.data.files.fetch.source import Source
 from runner.data.files.seekable import Seekable
 
-#: Whole files that a process keeps, each in a temporary file without a name.
-_KEPT = 8
-_wholes: OrderedDict[tuple[str, int], Any] = OrderedDict()
-_lock = threading.Lock()
-
-
-def _unlock() -> None:
-    """In a forked process: the lock may be one that a thread of the parent held."""
-    global _lock
-    _lock = threading.Lock()
-
-
-os.register_at_fork(after_in_child=_unlock)
+#: Bytes read one after the other from which on a reader is taken for one that goes on so, and how far it is then ahead.
+_SEQUENTIAL_BYTES, _AHEAD_BYTES = 256 << 10, 16 << 20
 
 
 class RangeFile(Seekable):
-    """A read-only file on ranged reads of an fsspec file system; no read-ahead, no cache.
+    """A read-only file on ranged requests of a remote file system.
 
-    A server that answers a range with the whole file is asked for it once.
+    Who reads from some place on without a jump has the next `_AHEAD_BYTES` on their way. A server that answers a range
+    with the whole file is asked for it once.
 
     Args:
         size: bytes of the file.
+        etag: as in `SourceFile.etag`; '' where it is not known.
+        until: where who reads from start to end will stop; None: at the end of the file.
     """
 
-    def __init__(self, fs: Any, path: str, size: int) -> None:
+    def __init__(self, fs: Any, path: str, size: int, etag: str = "", until: int | None = None) -> None:
         super().__init__(size)
-        self._fs, self._path = fs, path
+        self._path = path
+        self._source = Source(fs, path, size, etag)
+        self._until, self._is_told = size if until is None else min(until, size), until is not None
+        self._ahead = _Ahead(self._source)
+        self._begun = 0
 
-    def read_at(self, count: int, start: int) -> bytes:
-        """`count` bytes from `start` on, fewer at the end. Raises OSError if the store sends another number."""
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Moves the position; returns it."""
+        before = self._at
+        if super().seek(offset, whence) != before:
+            self._begun = self._at
+        return self._at
+
+    def read(self, count: int | None = -1) -> Any:
+        """The next `count` bytes, fewer at the end; all if it is negative."""
+        start = self._at
+        end = self._size if count is None or count < 0 else min(start + count, self._size)
+        if end <= start:
+            return b""
+        goes_on = self._is_told or start > self._begun
+        if goes_on and end - self._begun >= _SEQUENTIAL_BYTES and end <= self._until:
+            data = self._ahead.read(start, end, self._until)
+        else:
+            data = self.read_at(end - start, start)
+        self._at = end
+        return data
+
+    def read_at(self, count: int, start: int) -> Any:
+        """`count` bytes from `start` on, fewer at the end. Raises what `Source.read` does."""
         end = min(start + count, self._size)
         if end <= start:
             return b""
-        data = self._kept(start, end) or bytes(self._fs.cat_file(self._path, start=start, end=end))
-        if len(data) == self._size != end - start:
-            data = self.keep(data)[start:end]
-        if len(data) != end - start:
-            raise OSError(f"asked for bytes {start} to {end}, got {len(data)} of {end - start}")
-        return data
+        return wholes.kept(self._path, self._size, start, end) or _joined(
+            self._source.take(self._source.ask_all(start, end))
+        )
 
-    def _kept(self, start: int, end: int) -> bytes | None:
-        with _lock:
-            file = _wholes.get((self._path, self._size))
-            return None if file is None else os.pread(file.fileno(), end - start, start)
+    def fetch(self, ranges: Iterable[tuple[int, int]]) -> Iterator[tuple[int, Data]]:
+        """Where each piece begins, and its bytes, for pieces that cover the ranges (start, length)."""
+        return self._source.take(self._source.ask(ranges))
 
-    def keep(self, data: bytes) -> bytes:
-        """Keeps the whole file for later reads of this process."""
-        file = tempfile.TemporaryFile(prefix="runner-")  # noqa: SIM115 (it is kept)
-        file.write(data)
-        file.flush()
-        with _lock:
-            _wholes[self._path, self._size] = file
-            if len(_wholes) > _KEPT:
-                _wholes.popitem(last=False)[1].close()
-        return data
+    def close(self) -> None:
+        """Lets go of what was read ahead."""
+        if not self.closed:
+            self._ahead.close()
+        super().close()
 
 
-def keep_whole(fs: Any, path: str) -> int:
-    """Fetches and keeps a file whose size the server does not tell. Returns its bytes."""
-    data = bytes(fs.cat_file(path))
-    RangeFile(fs, path, len(data)).keep(data)
-    return len(data)
+class _Ahead:
+    """What follows the place where a file is read, on its way."""
+
+    def __init__(self, source: Source) -> None:
+        self._source, self._process = source, os.getpid()
+        self._parts: deque[Part] = deque()
+        self._at = self._end = 0
+        self._rest: memoryview | None = None
+
+    def read(self, start: int, end: int, until: int) -> Data:
+        """The bytes [start, end); what follows is asked for before they are waited for."""
+        if self._process != os.getpid() or start != self._at:
+            self.close()
+            self._process, self._at, self._end = os.getpid(), start, start
+        follows = min(until, max(end, start + _AHEAD_BYTES))
+        if self._end < end or follows - self._end >= _AHEAD_BYTES // 2 or (follows == until and self._end < until):
+            self._parts.extend(self._source.ask_all(self._end, follows))
+            self._end = follows
+        pieces: list[Data] = []
+        while self._at < end:
+            if self._rest is None:
+                self._rest = memoryview(self._parts.popleft().take())
+            piece = self._rest[: end - self._at]
+            self._rest = self._rest[len(piece) :] if len(piece) < len(self._rest) else None
+            self._at += len(piece)
+            pieces.append(piece)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def close(self) -> None:
+        """Nobody reads on."""
+        if self._process == os.getpid():
+            for part in self._parts:
+                part.drop()
+        self._parts.clear()
+        self._rest = None
+
+
+def _joined(pieces: Iterator[tuple[int, Data]]) -> Data:
+    found = [data for _, data in pieces]
+    return found[0] if len(found) == 1 else b"".join(found)

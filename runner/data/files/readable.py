@@ -48,7 +48,17 @@ class Readable(io.RawIOBase):
 
 def lend(file: Any) -> pa.NativeFile:
     """A Python file as one of pyarrow's, to read from."""
-    return pa.PythonFile(_Lent(file), mode="r")
+    native = pa.PythonFile(_Lent(file), mode="r")
+    _files[native] = file
+    return native
+
+
+def lent(native: pa.NativeFile) -> Any:
+    """The Python file that was lent as this one; None of any other."""
+    return _files.get(native)
+
+
+_files: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
 
 
 class _Lent:

@@ -39,7 +39,7 @@ os.register_at_fork(after_in_child=_unlock)
 def inspect(file: SourceFile, options: Mapping[str, Any] | None, whole: bool) -> Inspected:
     """Units and schema. A local file is mapped, of a remote one the bodies are read too: the footer has no
     row counts."""
-    with open_input(file.url, file.size, options, path=file.path, mapped=True) as source:
+    with open_input(file.url, file.size, options, path=file.path, mapped=True, etag=file.etag) as source:
         if not _is_file_format(source):
             return _inspect_stream(source, file.size)
         opened = _File(source)
@@ -57,7 +57,7 @@ def inspect(file: SourceFile, options: Mapping[str, Any] | None, whole: bool) ->
 def read(request: Request) -> Iterator[pa.RecordBatch]:
     """The record batches of one unit; only the columns wanted are decoded (a mapped file reads only what is used)."""
     shard, columns = request.shard, request.wanted.names
-    with open_input(request.url, shard.size, request.options, path=shard.path, mapped=True) as source:
+    with open_input(request.url, shard.size, request.options, path=shard.path, mapped=True, etag=shard.etag) as source:
         batches = _unit(source, request.unit, columns) if _is_file_format(source) else _stream(source, columns)
         for batch in batches:
             _validate(batch)

@@ -56,7 +56,7 @@ def inspect(format: str, asked: Look) -> Inspected:
         )
     if not file.size:
         return (), None
-    opens = partial(open_input, file.url, file.size, asked.options, path=file.path)
+    opens = partial(open_input, file.url, file.size, asked.options, path=file.path, etag=file.etag)
     with opens() as source:
         units = _units(source, file, Dialect.of(asked.reading.csv, file.path) if format == "csv" else None)
     look = {"text": _look_at_text, "jsonl": _look_at_jsonl, "csv": _look_at_csv}[format]
@@ -74,7 +74,8 @@ def inspect(format: str, asked: Look) -> Inspected:
 def read(request: Request) -> Iterator[pa.RecordBatch]:
     """Record batches of one unit. A partition column that a CSV file does not hold is left out."""
     shard, unit, schema = request.shard, request.unit, request.wanted
-    opens = partial(open_input, request.url, shard.size, request.options, path=shard.path)
+    end = unit.start + unit.length
+    opens = partial(open_input, request.url, shard.size, request.options, path=shard.path, etag=shard.etag, until=end)
     stream = partial(_stream, opens, shard.path, unit)
     if shard.format == "text":
         with stream() as source:

@@ -89,7 +89,7 @@ def _read(request: Request) -> Iterator[pa.RecordBatch]:
     shard, options = request.shard, request.options
     found = footer(request.url, shard, options)
     own = set(found.schema.names)
-    with open_input(request.url, shard.size, options, path=shard.path) as source:
+    with open_input(request.url, shard.size, options, path=shard.path, etag=shard.etag) as source:
         columns = [name for name in request.wanted.names if name in own]
         yield from _decoded(source, found, request.unit, columns, request.rows)
 

@@ -105,7 +105,7 @@ def footer(url: str, file: SourceFile | Shard, options: Mapping[str, Any] | None
         if key in _footers:
             _footers.move_to_end(key)
             return _footers[key]
-    with open_input(url, file.size, options, path=file.path) as source:
+    with open_input(url, file.size, options, path=file.path, etag=file.etag) as source:
         found = read(source)
     with _lock:
         _footers[key] = found

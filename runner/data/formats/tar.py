@@ -47,7 +47,7 @@ def inspect(file: SourceFile, options: Mapping[str, Any] | None, whole: bool) ->
     """Units and columns, from the headers; of a compressed archive from all of it."""
     if not file.size:
         raise DataError("an empty file", allowed="a tar archive", todo="fetch or write it anew")
-    with open_input(file.url, file.size, options, path=file.path, mapped=True) as source:
+    with open_input(file.url, file.size, options, path=file.path, mapped=True, etag=file.etag) as source:
         if compression_of(file.path):
             stream = Counted(decompressed(source, file.path), file.size)
             index = _Index(_Flow(stream), limits().at_once(file.size))
@@ -63,7 +63,7 @@ def inspect(file: SourceFile, options: Mapping[str, Any] | None, whole: bool) ->
 def read(request: Request) -> Iterator[pa.RecordBatch]:
     """The samples of one unit; an extension that a sample has not is null."""
     shard, unit = request.shard, request.unit
-    with open_input(request.url, shard.size, request.options, path=shard.path, mapped=True) as source:
+    with open_input(request.url, shard.size, request.options, path=shard.path, mapped=True, etag=shard.etag) as source:
         if compression_of(shard.path):
             stream = Counted(decompressed(source, shard.path), shard.size)
             yield from _batches(_Flow(stream), request, 0, None)

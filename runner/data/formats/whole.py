@@ -24,6 +24,6 @@ def read(request: Request) -> Iterator[pa.RecordBatch]:
     """The one row; the file is opened only where its bytes are wanted."""
     shard, content = request.shard, b""
     if "bytes" in request.wanted.names:
-        with open_input(request.url, shard.size, request.options, path=shard.path) as source:
+        with open_input(request.url, shard.size, request.options, path=shard.path, etag=shard.etag) as source:
             content = source.read()
     yield pa.RecordBatch.from_arrays([pa.array([shard.path]), pa.array([content], pa.binary())], schema=SCHEMA)

@@ -103,10 +103,11 @@ def test_forked(data: str) -> None:
 
 def test_locks_in_a_forked_process(data: str) -> None:
     """A lock that a thread of the parent held does not stop its child."""
-    from runner.data.files import etags, ranges
+    from runner.data.files import etags
+    from runner.data.files.engines import wholes
     from runner.data.formats import ipc, parquet_footer
 
-    with parquet_footer._lock, etags._lock, ranges._lock, ipc._decoding:
+    with parquet_footer._lock, etags._lock, wholes._lock, ipc._decoding:
         child = os.fork()
         if child == 0:
             code = 1

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from runner.data.files import ranges
+from runner.data.files.engines import wholes
 from runner.data.formats import lines
 from runner.data.manifest import build
 from runner.errors import DataError
@@ -66,7 +66,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setattr(Handler, "whole", [])
-    monkeypatch.setattr(ranges, "_wholes", type(ranges._wholes)())
+    monkeypatch.setattr(wholes, "_wholes", type(wholes._wholes)())
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as one:
         threading.Thread(target=one.serve_forever, args=(0.01,), daemon=True).start()  # between looks for its end
         yield f"http://127.0.0.1:{one.server_port}"

@@ -1,0 +1,127 @@
+"""The engine that always works: fsspec's own read of a range."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import threading
+from typing import Any
+
+from runner.data.files.changed import FileChanged, Version
+from runner.data.files.engines import wholes
+from runner.data.files.engines.base import Attempt, Data, Passing, of_status
+
+#: What no other try mends.
+_FINAL = (errno.EINVAL, errno.EPERM, errno.ENOSYS, errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR, errno.ENOSPC)
+#: Seconds that a call of an asynchronous file system may take: what it tries again itself included.
+LONGEST_CALL_S = 60.0
+
+
+class Generic:
+    """Reads by `cat_file`; on S3 with the condition that the object still has its tag.
+
+    Args:
+        fs: the fsspec file system.
+        path: in it.
+        size: bytes that were listed.
+    """
+
+    def __init__(self, fs: Any, path: str, size: int, version: Version) -> None:
+        self._fs, self._path, self._size, self._version = fs, path, size, version
+        self._is_s3 = type(fs).__module__ == "s3fs.core"
+        self._knows_ranges, self._first = type(fs).__name__ != "HTTPFileSystem", threading.Lock()
+
+    def get(self, start: int, end: int, attempt: Attempt) -> Data:
+        """The bytes; the whole file is kept from a server that knows no ranges."""
+        if self._knows_ranges:
+            return self._get(start, end)
+        with self._first:  # such a server would send all of it for each range
+            return wholes.kept(self._path, self._size, start, end) or self._get(start, end)
+
+    def _get(self, start: int, end: int) -> Data:
+        try:
+            data = self._s3(start, end) if self._is_s3 else self._plain(start, end)
+        except Exception as error:  # each file system has its own kinds
+            raise _told(error, self._path) from error
+        if len(data) == end - start:
+            self._knows_ranges = end - start < self._size or self._knows_ranges
+            return data
+        if len(data) == self._size:
+            wholes.keep(self._path, data)
+            return data[start:end]
+        raise self._short(start, end, len(data))
+
+    def _plain(self, start: int, end: int) -> bytes:
+        fs = self._fs
+        if getattr(fs, "async_impl", False) and not getattr(fs, "asynchronous", False):
+            from fsspec.asyn import sync
+
+            call = fs._cat_file
+            return bytes(sync(fs.loop, call, self._path, start=start, end=end, timeout=LONGEST_CALL_S))
+        return bytes(fs.cat_file(self._path, start=start, end=end))
+
+    def _s3(self, start: int, end: int) -> bytes:
+        from fsspec.asyn import sync
+
+        return bytes(sync(self._fs.loop, self._object, start, end, timeout=LONGEST_CALL_S))
+
+    async def _object(self, start: int, end: int) -> bytes:
+        """s3fs makes the request, with all of its options; only the condition is added."""
+        bucket, key, version_id = self._fs.split_path(self._path)
+        asked = {"VersionId": version_id} if version_id else {}
+        if self._version.wanted:
+            asked["IfMatch"] = f'"{self._version.wanted}"'
+        answer = await self._fs._call_s3(
+            "get_object", Bucket=bucket, Key=key, Range=f"bytes={start}-{end - 1}", **asked
+        )
+        try:
+            encrypted = "SSECustomerAlgorithm" in answer or "kms" in answer.get("ServerSideEncryption", "")
+            self._version.check(answer.get("ETag", ""), of_content=not encrypted)
+            return bytes(await answer["Body"].read())
+        finally:
+            answer["Body"].close()
+
+    def _short(self, start: int, end: int, count: int) -> OSError:
+        """The error for another number of bytes than was asked for."""
+        self._fs.invalidate_cache()
+        size = self._fs.info(self._path).get("size")
+        if size is not None and int(size) != self._size:
+            return FileChanged(f"the file has {size} bytes, {self._size} were listed")
+        return Passing(f"asked for bytes {start} to {end}, got {count} of {end - start}")
+
+
+def _told(error: Exception, path: str) -> Exception:
+    """What a file system says, as what it means here; what is of no known kind as it is."""
+    words = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    if isinstance(error, FileChanged | Passing):
+        return error
+    code = _code(error)
+    if code in ("PreconditionFailed", "InvalidRange", "412", "416"):
+        return FileChanged("it is not the one that was listed")
+    if isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError | NotADirectoryError):
+        return error
+    for name in ("status", "status_code", "code"):
+        status = getattr(error, name, None)
+        if isinstance(status, str) and status.isdecimal():
+            status = int(status)
+        if isinstance(status, int) and 400 <= status < 600:
+            return of_status(status, f"{path}: {status}") or error
+    if isinstance(error, TimeoutError | asyncio.TimeoutError | ConnectionError):
+        return Passing(words)
+    if type(error).__module__.partition(".")[0] in ("aiohttp", "urllib3", "requests"):
+        return Passing(words)
+    if type(error).__module__ == "botocore.exceptions" and type(error).__name__ not in _OF_SETTINGS:
+        return Passing(words)
+    if isinstance(error, OSError) and error.errno not in _FINAL:
+        return Passing(words)
+    return error
+
+
+#: What botocore says of how it is used, rather than of the way to the server.
+_OF_SETTINGS = ("NoCredentialsError", "PartialCredentialsError", "ProfileNotFound", "ParamValidationError")
+
+
+def _code(error: BaseException) -> str:
+    """The word by which S3 refused a request; s3fs keeps the answer as the cause of its own error."""
+    response = getattr(error.__cause__ or error, "response", None)
+    return str(response.get("Error", {}).get("Code", "")) if isinstance(response, dict) else ""

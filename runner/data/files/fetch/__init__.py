@@ -1,0 +1,6 @@
+"""Fetching of ranges: planned, many at a time within a budget of bytes, tried again, asked for twice when late."""
+
+from runner.data.files.fetch.counters import Fetched, fetched
+from runner.data.files.fetch.source import Source
+
+__all__ = ["Fetched", "Source", "fetched"]

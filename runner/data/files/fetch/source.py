@@ -1,0 +1,175 @@
+"""One remote file, by ranges."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+from runner.data.files.changed import FileChanged, Version
+from runner.data.files.engines.base import Attempt, Data, Engine, Passing, Unfit
+from runner.data.files.engines.choose import engine
+from runner.data.files.fetch.counters import Fetched, count
+from runner.data.files.fetch.latency import Latencies
+from runner.data.files.fetch.patience import budget, policy
+from runner.data.files.fetch.pool import Part, Pool, pool
+from runner.data.files.fetch.spans import cut, shape_of, spans
+from runner.errors import DataAway, RunnerError
+
+#: Versions of files that a process remembers, so that files that are opened anew are still the same.
+_REMEMBERED = 4096
+_versions: OrderedDict[tuple[str, int, str], Version] = OrderedDict()
+_latencies: dict[str, Latencies] = {}
+_lock = threading.Lock()
+
+
+def _anew() -> None:
+    """In a forked process: the lock may be one that a thread of the parent held."""
+    global _lock, _latencies, _versions
+    _lock, _latencies, _versions = threading.Lock(), {}, OrderedDict()
+
+
+os.register_at_fork(after_in_child=_anew)
+
+
+class Source:
+    """A file of an fsspec file system, read by requests of this process' pool.
+
+    Args:
+        path: of the file in `fs`.
+        size: bytes that were listed.
+        etag: as in `SourceFile.etag`; '' where it is not known.
+    """
+
+    def __init__(self, fs: Any, path: str, size: int, etag: str = "") -> None:
+        self._fs, self._path, self._size, self._etag = fs, path, size, etag
+        self.url = _shown(fs, path)
+        scheme = fs.protocol if isinstance(fs.protocol, str) else fs.protocol[0]
+        self._shape = shape_of(scheme)
+        self._begin()
+
+    def _begin(self) -> None:
+        self._process, self._is_plain = os.getpid(), False
+        self._engine: Engine | None = None
+        self._version = _version(self.url, self._size, self._etag)
+        self._latencies = _latencies_of(self.url)
+
+    def _pool(self) -> Pool:
+        """That of this process; one that was forked has a client of its own."""
+        if self._process != os.getpid():
+            self._fs = type(self._fs)(*self._fs.storage_args, **self._fs.storage_options)
+            self._begin()
+        return pool()
+
+    def _fit(self) -> Engine:
+        if self._engine is None:
+            self._engine = engine(self._fs, self._path, self._size, self._version, plain=self._is_plain)
+        return self._engine
+
+    def ask(self, ranges: Iterable[tuple[int, int]]) -> list[Part]:
+        """Begin to fetch ranges (start, length); the parts cover them, in order of the file."""
+        return self._pool().ask(self, spans(ranges, self._size, self._shape))
+
+    def ask_all(self, start: int, end: int) -> list[Part]:
+        """Begin to fetch [start, end)."""
+        return self._pool().ask(self, cut(start, min(end, self._size), self._shape.most))
+
+    def take(self, parts: Iterable[Part]) -> Iterator[tuple[int, Data]]:
+        """Where each part begins, and its bytes, as they are there; those that are left are let go of."""
+        left = list(parts)
+        try:
+            while left:
+                part = left.pop(0)
+                yield part.start, part.take()
+        finally:
+            for part in left:
+                part.drop()
+
+    # -- what the pool's threads do --------------------------------------------------------------------------------
+
+    def read(self, start: int, end: int, part: Part) -> Data:
+        """The bytes [start, end), tried again where that may help.
+
+        Raises:
+            DataAway: the store does not answer, or the process has tried again too often.
+            FileChanged, FileNotFoundError, PermissionError, OSError: no other try will help.
+        """
+
+        def tell(_: RunnerError) -> None:
+            count(Fetched(retries=1))
+
+        retry = policy()
+        return retry(lambda: self.once(start, end, part.begin()), retry.trouble(part.over, tell=tell))
+
+    def once(self, start: int, end: int, attempt: Attempt) -> Data:
+        """The same by one request. Raises DataAway where another may help."""
+        begin = time.monotonic()
+        count(Fetched(requests=1))
+        try:
+            data = self._fit().get(start, end, attempt)
+        except Unfit:
+            if self._is_plain:
+                raise
+            self._is_plain, self._engine = True, None
+            return self.once(start, end, attempt)
+        except Passing as error:
+            raise self._away(str(error), start, end) from error
+        except FileNotFoundError as error:
+            raise FileNotFoundError(error.errno, "there is no such file", self.url) from error
+        except FileChanged:
+            raise
+        except PermissionError as error:
+            raise PermissionError(error.errno or 13, f"no permission to read it ({error})", self.url) from error
+        finally:
+            count(Fetched(seconds=time.monotonic() - begin))
+        self._latencies.add(end - start, time.monotonic() - begin)
+        budget().earn()
+        return data
+
+    def late_after(self, size: int) -> float:
+        """Seconds after which a request of so many bytes is late."""
+        return self._latencies.late_after(size)
+
+    def may_hedge(self) -> bool:
+        """Whether a second request may be sent beside one that is late; it is then counted."""
+        return self._latencies.may_hedge()
+
+    def _away(self, found: str, start: int, end: int) -> DataAway:
+        return DataAway(
+            f"bytes {start} to {end} do not come ({found})",
+            allowed="a store that answers",
+            todo="see whether it is up and can be reached from here, and try again",
+            where=self.url,
+        )
+
+    def too_late(self, start: int, end: int, seconds: float) -> DataAway:
+        """The error where a reader has waited as long as it may."""
+        return self._away(f"waited for {seconds:.0f} s", start, end)
+
+
+def _shown(fs: Any, path: str) -> str:
+    """The URL without what may be a secret: a user's name and password, and the query."""
+    url = str(fs.unstrip_protocol(path)).partition("?")[0]
+    scheme, mark, rest = url.partition("://")
+    host, slash, after = rest.partition("/")
+    return f"{scheme}{mark}{host.rpartition('@')[2]}{slash}{after}"
+
+
+def _version(url: str, size: int, etag: str) -> Version:
+    with _lock:
+        key = url, size, etag
+        version = _versions.setdefault(key, Version(etag))
+        _versions.move_to_end(key)
+        while len(_versions) > _REMEMBERED:
+            _versions.popitem(last=False)
+    return version
+
+
+def _latencies_of(url: str) -> Latencies:
+    """Those of the server, or of the bucket."""
+    with _lock:
+        return _latencies.setdefault(urlsplit(url).netloc, Latencies())

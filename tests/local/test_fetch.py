@@ -1,0 +1,220 @@
+"""Fetching from a real S3 server: every engine gives the same bytes, and faults on the way change nothing."""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import runner
+from benchmarks.streaming.proxy import Manner, proxied
+from runner.data.files.changed import FileChanged
+from runner.data.files.engines import choose, s3
+from runner.data.files.engines.generic import Generic
+from runner.data.files.fetch import Fetched, fetched, patience
+from runner.data.files.listing import list_files
+from runner.data.files.opening import filesystem, open_input
+from runner.data.files.ranges import RangeFile
+from runner.data.manifest import build
+from runner.errors import DataAway, DataError
+from tests.local.s3server import KEY, SECRET, S3Server, serve
+
+pytestmark = pytest.mark.timeout(900)  # the server is compiled the first time
+
+BYTES = random.Random(0).randbytes(24 << 20)
+#: Many small ranges, and one that is cut.
+RANGES = [(start, 40_000 + start % 7) for start in range(0, 16 << 20, 320 << 10)] + [(15 << 20, 9 << 20)]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    with serve(tmp_path_factory.mktemp("s3")) as running:
+        yield running
+
+
+@pytest.fixture
+def folder(server: S3Server, request: pytest.FixtureRequest) -> str:
+    """A folder of the test's own, with an object whose name must be quoted."""
+    url = f"s3://{server.bucket}/{request.node.name.replace('[', '-').replace(']', '')}"
+    put(server, f"{url}/a b+c=ü%20~.bin", BYTES)
+    return url
+
+
+def put(server: S3Server, url: str, data: bytes) -> None:
+    fs, path = filesystem(url, server.options)
+    fs.pipe_file(path, data)
+
+
+def opened(url: str, server: S3Server) -> RangeFile:
+    """The one file of a folder, as it is listed now."""
+    (file,) = list_files(url, server.options)
+    fs, path = filesystem(file.url, server.options)
+    return RangeFile(fs, path, file.size, file.etag)
+
+
+def read(file: RangeFile) -> dict[int, bytes]:
+    return {start: bytes(data) for start, data in file.fetch(RANGES)}
+
+
+def check(found: dict[int, bytes]) -> None:
+    """All ranges are there, and each byte is the object's."""
+    held = bytearray(len(BYTES))
+    for start, data in found.items():
+        assert BYTES[start : start + len(data)] == data
+        held[start : start + len(data)] = b"x" * len(data)
+    assert all(held[start : start + length].count(b"x") == length for start, length in RANGES)
+
+
+@pytest.mark.parametrize("name", ["fsspec", ""])
+def test_every_engine_gives_the_same_bytes(
+    server: S3Server, folder: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ranges, a read from start to end and one of everything give the object's bytes, by either engine."""
+    monkeypatch.setenv(choose.VARIABLE, name)
+    file = opened(folder, server)
+    check(read(file))
+    assert isinstance(file._source._fit(), Generic if name else s3.S3)
+    parts = []
+    while data := file.read(1_000_003):
+        parts.append(bytes(data))
+    assert b"".join(parts) == BYTES
+    (listed,) = list_files(folder, server.options)
+    with open_input(listed.url, listed.size, server.options, etag=listed.etag) as source:
+        assert source.read() == BYTES
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"s3_additional_kwargs": {"RequestPayer": "requester"}},
+        {"requester_pays": True},
+        {"config_kwargs": {"signature_version": "s3"}},
+    ],
+)
+def test_options_that_a_signed_url_cannot_carry_are_left_to_fsspec(
+    server: S3Server, options: dict[str, object]
+) -> None:
+    """Where the direct engine would say less than s3fs, it is s3fs that is asked."""
+    fs, _ = filesystem("s3://lake/x", {**server.options, **options})
+    assert isinstance(choose.engine(fs, "lake/x", 1, RangeFile(fs, "lake/x", 1)._source._version), Generic)
+
+
+def test_credentials_of_the_environment_are_found(
+    server: S3Server, folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What s3fs finds in the environment is what the direct engine signs with."""
+    for name, value in server.environment.items():
+        monkeypatch.setenv(name, value)
+    (listed,) = list_files(folder)
+    fs, path = filesystem(listed.url, {"skip_instance_cache": True})
+    file = RangeFile(fs, path, listed.size, listed.etag)
+    check(read(file))
+    assert isinstance(file._source._fit(), s3.S3)
+
+
+@pytest.mark.parametrize("name", ["fsspec", ""])
+def test_a_file_that_was_replaced_is_refused(
+    server: S3Server, folder: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another object of the same size is an error that says so, not a mix: before the first read, and after it."""
+    monkeypatch.setenv(choose.VARIABLE, name)
+    before, (listed,) = opened(folder, server), list_files(folder, server.options)
+    assert before.read_at(10, 5) == BYTES[5:15]
+    put(server, listed.url, BYTES[::-1])
+    with pytest.raises(FileChanged):
+        before.read_at(10, 5)
+    fs, path = filesystem(listed.url, server.options)
+    with pytest.raises(FileChanged):
+        RangeFile(fs, path, listed.size, listed.etag).read_at(10, 5)
+
+
+def test_a_stream_names_the_file_that_was_replaced(server: S3Server, tmp_path: Path) -> None:
+    """A Parquet file that was written anew after it was listed is an error with its URL."""
+    url = f"s3://{server.bucket}/replaced/a.parquet"
+    for seed in (0, 1):
+        pq.write_table(pa.table({"x": np.random.default_rng(seed).random(1000)}), tmp_path / "a", compression="none")
+        put(server, url, (tmp_path / "a").read_bytes())
+        if not seed:
+            manifest = build(url, options=server.options)
+    with pytest.raises(DataError, match=r"(?s)replaced/a.parquet.*it has changed"):
+        next(iter(runner.Stream(manifest, batch_size=10, as_="numpy")))
+
+
+def test_what_is_refused_fails_at_once_and_tells_no_secret(server: S3Server, folder: str) -> None:
+    """An absent object and wrong credentials are named with their URL, after no other try."""
+    (listed,) = list_files(folder, server.options)
+    before = fetched()
+    wrong = {**server.options, "secret": "wrong-secret"}
+    for options, path, kind in ((server.options, "lake/none", FileNotFoundError), (wrong, None, PermissionError)):
+        fs, place = filesystem(listed.url, options)
+        with pytest.raises(kind) as caught:
+            RangeFile(fs, path or place, listed.size).read_at(10, 0)
+        assert (path or place) in str(caught.value)
+        told = f"{caught.value} {caught.value.__cause__} {caught.value.__context__}"
+        assert not any(secret in told for secret in (SECRET, "wrong-secret", "X-Amz-Signature"))
+    assert (fetched() - before).retries == 0
+
+
+def test_faults_change_nothing(server: S3Server, folder: str) -> None:
+    """Refusals, cut bodies and stalls give the same bytes, with at most half as many requests again."""
+    clean = fetched()
+    for _ in range(4):
+        check(read(opened(folder, server)))
+    needed = (fetched() - clean).requests
+    with proxied(server.endpoint, Manner(refuse=0.04, cut=0.04, stall=0.02, stall_s=3600, seed=1)) as proxy:
+        before = fetched()
+        file = opened(folder, S3Server(proxy.url, server.bucket))
+        for _ in range(4):
+            check(read(file))
+        took, counts = fetched() - before, proxy.counts()
+    assert counts.refused
+    assert counts.cut
+    assert counts.stalled
+    assert took.retries
+    assert took.hedges
+    assert took.requests <= 1.5 * needed
+
+
+def test_a_store_that_stays_away_is_named(server: S3Server, folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When every try has failed the error says where, for which bytes, and what the server answered."""
+    monkeypatch.setattr(patience, "RETRY_S", 0.5)
+    (listed,) = list_files(folder, server.options)
+    with proxied(server.endpoint, Manner(refuse=1)) as proxy:
+        fs, path = filesystem(listed.url, S3Server(proxy.url, server.bucket).options)
+        with pytest.raises(DataAway, match=r"(?s)s3://lake/.*bytes 5 to 15.*503") as caught:
+            RangeFile(fs, path, listed.size, listed.etag).read_at(10, 5)
+    assert KEY not in str(caught.value)
+
+
+def test_a_reader_waits_no_longer_than_it_may(server: S3Server, folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer that stands still ends the wait, with an error that says for what and how long."""
+    monkeypatch.setattr(patience, "READ_S", 0.5)
+    (listed,) = list_files(folder, server.options)
+    with proxied(server.endpoint, Manner(stall=1, stall_s=3600)) as proxy:
+        fs, path = filesystem(listed.url, S3Server(proxy.url, server.bucket).options)
+        with pytest.raises(DataAway, match="bytes 5 to 15 do not come"):
+            RangeFile(fs, path, listed.size, listed.etag).read_at(10, 5)
+
+
+def test_a_process_that_was_forked_reads_by_a_client_of_its_own(server: S3Server, folder: str) -> None:
+    """A child goes on reading a file that its parent has read, while the parent's requests are under way."""
+    file = opened(folder, server)
+    check(read(file))
+    reading = threading.Thread(target=lambda: [check(read(file)) for _ in range(3)])
+    reading.start()
+    child = os.fork()
+    if not child:
+        try:
+            check(read(file))
+            os._exit(0 if fetched() - Fetched() else 1)
+        except BaseException:
+            os._exit(2)
+    reading.join()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

@@ -1,0 +1,318 @@
+"""Fetching: which requests are made, in which order, how often, and when one is made twice."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import pickle
+import random
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+
+from runner.data.files.changed import FileChanged, Version
+from runner.data.files.engines.base import Attempt, Data, Passing, Unfit, of_status
+from runner.data.files.fetch import fetched, patience, source
+from runner.data.files.fetch import pool as pools
+from runner.data.files.fetch.latency import Latencies
+from runner.data.files.fetch.patience import Budget
+from runner.data.files.fetch.source import Source
+from runner.data.files.fetch.spans import SHAPES, Shape, spans
+from runner.data.files.overlay import Overlay
+from runner.data.files.ranges import RangeFile
+from runner.data.files.readable import lend
+from runner.errors import DataAway
+from tests.unit.data.kit import RemoteFileSystem
+
+BYTES = random.Random(0).randbytes(3 << 20)
+
+
+def test_near_ranges_are_one_request_and_long_ones_several() -> None:
+    """All that is wanted is covered, nothing twice, no request is too long, and no gap too wide."""
+    draw = random.Random(1)
+    for _ in range(200):
+        size, shape = draw.randrange(1, 5000), Shape(draw.randrange(50), draw.randrange(1, 300))
+        wanted = [(draw.randrange(size + 50), draw.randrange(400)) for _ in range(draw.randrange(12))]
+        asked = spans(wanted, size, shape)
+        covered = bytearray(size)
+        for start, end in asked:
+            assert 0 < end - start <= shape.most
+            assert not any(covered[start:end])
+            covered[start:end] = b"x" * (end - start)
+        needed = bytearray(size)
+        for start, length in wanted:
+            needed[start : start + length] = b"x" * len(needed[start : start + length])
+        assert all(c or not n for c, n in zip(covered, needed, strict=True))
+        extra = bytes(c and not n for c, n in zip(covered, needed, strict=True)).split(b"\0")
+        assert max(map(len, extra)) <= shape.gap
+
+
+def test_a_request_is_late_when_nineteen_of_twenty_were_quicker() -> None:
+    """Only requests of about that size count, and only where there were enough."""
+    seen = Latencies()
+    assert seen.late_after(1000) == math.inf
+    for i in range(100):
+        seen.add(1000, 1.0 + i / 100)
+    assert seen.late_after(900) == pytest.approx(1.94)
+    assert seen.late_after(9000) == math.inf
+    assert sum(seen.may_hedge() for _ in range(100)) == 6
+
+
+def test_tries_are_given_back_by_what_succeeds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that has tried again too often does so no more, until requests succeed."""
+    monkeypatch.setattr(patience, "TRIES", 3.0)
+    budget = Budget()
+    assert [budget.spend() for _ in range(5)] == [True, True, True, False, False]
+    for _ in range(5):
+        budget.earn()
+    assert [budget.spend() for _ in range(2)] == [True, False]
+
+
+def test_tags_are_compared_as_far_as_they_can_be() -> None:
+    """A tag that is no MD5 says nothing against one; from the first answer on the tag stays the same."""
+    one, other = "0" * 32, "1" * 32
+    for etag, told, of_content, same in (
+        (f"md5:{one}", f'"{one}"', True, True),
+        (f"md5:{one}", f'"{other}"', True, False),
+        (f"md5:{one}", f'"{other}"', False, True),
+        (f"md5:{one}", f'"{other}-2"', True, True),
+        (f"etag:{one}-2", f'"{one}-2"', True, True),
+        (f"etag:{one}-2", f'"{one}-3"', True, False),
+        ("etag:abc", 'W/"abc"', True, True),
+        ("", '"abc"', True, True),
+    ):
+        version = Version(etag)
+        if same:
+            version.check(told, of_content=of_content)
+            version.check("")
+            with pytest.raises(FileChanged):
+                version.check('"another"')
+        else:
+            with pytest.raises(FileChanged):
+                version.check(told, of_content=of_content)
+    assert Version(f"md5:{one}").wanted == ""
+    assert Version("etag:abc").wanted == "abc"
+    assert pickle.loads(pickle.dumps(FileChanged("x"))).errno
+
+
+def test_statuses_are_told_apart() -> None:
+    """Absent, refused, for a moment, and anything else."""
+    kinds = {404: FileNotFoundError, 403: PermissionError, 429: Passing, 503: Passing, 500: Passing}
+    assert {status: type(of_status(status, "")) for status in kinds} == kinds
+    assert of_status(400, "") is None
+    assert of_status(501, "") is None
+
+
+class Scripted:
+    """An engine that does what a test says, and knows how many requests are under way."""
+
+    def __init__(self, act: Callable[[int, Attempt], None] = lambda number, attempt: None) -> None:
+        self._act, self._lock = act, threading.Lock()
+        self.requests = self.running = self.most = 0
+        self.asked: list[tuple[int, int]] = []
+
+    def get(self, start: int, end: int, attempt: Attempt) -> Data:
+        with self._lock:
+            self.requests += 1
+            self.running += 1
+            self.most = max(self.most, self.running)
+            number = self.requests
+            self.asked.append((start, end))
+        try:
+            self._act(number, attempt)
+            return BYTES[start:end]
+        finally:
+            with self._lock:
+                self.running -= 1
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> Callable[[Scripted], RangeFile]:
+    """A file whose engine is the test's, on a pool of its own."""
+    monkeypatch.setattr(pools, "_pool", None)
+    monkeypatch.setattr(source, "_latencies", {})
+    monkeypatch.setattr(patience, "FIRST_PAUSE_S", 0.001)
+    monkeypatch.setitem(SHAPES, "", Shape(gap=0, most=1 << 16))
+
+    def make(engine: Scripted) -> RangeFile:
+        monkeypatch.setattr(source, "engine", lambda *_, **__: engine)
+        return RangeFile(RemoteFileSystem(), "x", len(BYTES))
+
+    return make
+
+
+RANGES = [(start, 1000) for start in range(0, 1 << 20, 1 << 14)]
+
+
+def wanted(file: RangeFile) -> bool:
+    return all(data == BYTES[start : start + 1000] for start, data in file.fetch(RANGES))
+
+
+def test_requests_are_under_way_side_by_side_and_no_more_than_allowed(
+    made: Callable[[Scripted], RangeFile], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many as may be wait for each other, and never one more."""
+    monkeypatch.setattr(pools, "AT_ONCE", 5)
+    together = threading.Barrier(5)
+    engine = Scripted(lambda number, _: together.wait(20) and None if number <= 5 else None)
+    assert wanted(made(engine))
+    assert engine.most == 5
+
+
+def test_what_is_read_ahead_stays_within_the_budget_and_blocks_nobody(
+    made: Callable[[Scripted], RangeFile], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Parts that nobody takes hold the budget, and who waits for another part gets it nevertheless."""
+    monkeypatch.setattr(pools, "BUDGET_BYTES", 3500)
+    engine = Scripted()
+    file = made(engine)
+    held = file._source.ask(RANGES)
+    for part in held[:3]:
+        assert part.over.wait(20)
+    assert engine.requests == 3
+    assert file.read_at(10, 77) == BYTES[77:87]
+    assert held[40].take() == BYTES[held[40].start : held[40].end]
+    for part in held:
+        part.drop()
+    assert wanted(file)
+
+
+def test_what_passes_is_tried_again_and_counted(made: Callable[[Scripted], RangeFile]) -> None:
+    """Every third request fails for a moment; the bytes are right, and the counters say what it took."""
+
+    def act(number: int, _: Attempt) -> None:
+        if number % 3 == 0:
+            raise Passing("503")
+
+    before, engine = fetched(), Scripted(act)
+    assert wanted(made(engine))
+    took = fetched() - before
+    assert (took.requests, took.bytes) == (engine.requests, 1000 * len(RANGES))
+    assert took.retries == engine.requests // 3
+
+
+def test_what_fails_for_good_is_not_tried_again(made: Callable[[Scripted], RangeFile]) -> None:
+    """An absent file is one request, and the error names the file."""
+
+    def act(number: int, _: Attempt) -> None:
+        raise FileNotFoundError("404")
+
+    engine = Scripted(act)
+    with pytest.raises(FileNotFoundError, match="no such file.*x"):
+        made(engine).read_at(10, 0)
+    assert engine.requests == 1
+
+
+def test_a_process_without_tries_left_gives_up(
+    made: Callable[[Scripted], RangeFile], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The budget of the process ends tries before their time."""
+    monkeypatch.setattr(patience, "TRIES", 4.0)
+    monkeypatch.setattr(patience, "_budget", Budget())
+
+    def act(number: int, _: Attempt) -> None:
+        raise Passing("503")
+
+    engine = Scripted(act)
+    with pytest.raises(DataAway, match="bytes 0 to 10 do not come \\(503\\)"):
+        made(engine).read_at(10, 0)
+    assert engine.requests == 5
+
+
+def test_a_late_request_is_sent_a_second_time(made: Callable[[Scripted], RangeFile]) -> None:
+    """A request that stands still does not hold its reader up, is broken off, and few are sent twice."""
+    broken = threading.Event()
+
+    def act(number: int, attempt: Attempt) -> None:
+        if number == 50:
+            attempt.breaks_by(broken.set)
+            assert broken.wait(60)
+            raise Passing("broken off")
+
+    before, engine = fetched(), Scripted(act)
+    assert wanted(made(engine))
+    assert broken.wait(20)
+    took = fetched() - before
+    assert 1 <= took.hedges <= 4
+    assert took.retries == 0
+
+
+def test_the_other_engine_is_asked_where_one_is_unfit(
+    made: Callable[[Scripted], RangeFile], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A request that the direct engine cannot make is made by fsspec's, and so are all that follow."""
+
+    def act(number: int, _: Attempt) -> None:
+        raise Unfit("no")
+
+    direct, plain = Scripted(act), Scripted()
+    file = made(direct)
+    monkeypatch.setattr(source, "engine", lambda *_, plain=False, **__: generic if plain else direct)
+    generic = plain
+    assert file.read_at(10, 0) == BYTES[:10]
+    assert file.read_at(10, 10) == BYTES[10:20]
+    assert (direct.requests, plain.requests) == (1, 2)
+
+
+def test_who_reads_on_finds_what_follows_on_its_way(made: Callable[[Scripted], RangeFile]) -> None:
+    """Read from start to end, a file is asked for ahead and each byte once; read here and there it is not."""
+    engine = Scripted()
+    file, parts = made(engine), []
+    while data := file.read(100_000):
+        parts.append(bytes(data))
+    assert b"".join(parts) == BYTES
+    covered = sorted(engine.asked)
+    assert covered[0][0] == 0
+    assert covered[-1][1] == len(BYTES)
+    assert all(before[1] == after[0] for before, after in itertools.pairwise(covered))
+    engine.asked.clear()
+    for start in (1 << 20, 5, 2 << 20):
+        file.seek(start)
+        assert file.read(300_000) == BYTES[start : start + 300_000]
+    assert sum(end - start for start, end in engine.asked) == 900_000
+
+
+def test_nothing_is_read_ahead_beyond_where_the_reader_stops(made: Callable[[Scripted], RangeFile]) -> None:
+    """A unit that ends within a file is read ahead to its end alone."""
+    engine = Scripted()
+    file = made(engine)
+    file = RangeFile(RemoteFileSystem(), "x", len(BYTES), until=1_500_000)
+    file.seek(200_000)
+    for at in range(200_000, 1_500_000, 325_000):
+        assert file.read(325_000) == BYTES[at : at + 325_000]
+    assert (min(engine.asked)[0], max(end for _, end in engine.asked)) == (200_000, 1_500_000)
+    file.close()
+
+
+def test_what_is_kept_has_the_last_word(made: Callable[[Scripted], RangeFile]) -> None:
+    """Bytes that replace those of the file stay when the range around them is fetched; others are the file's."""
+    overlay = Overlay(lend(made(Scripted())))
+    overlay.keep(1000, b"0123456789")
+    overlay.fetch([(500, 2000), (900, 200), (5000, 10)])
+    right = BYTES[:1000] + b"0123456789" + BYTES[1010:]
+    assert overlay.read_at(3000, 0) == right[:3000]
+    assert overlay.native().read_at(100_000, 950) == right[950:100_950]
+
+
+def test_a_thread_ends_when_there_is_nothing_to_fetch(
+    made: Callable[[Scripted], RangeFile], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that fetches no more has no thread of the pool's, and begins again when it does."""
+    monkeypatch.setattr(pools, "_IDLE_S", 0.01)
+    file = made(Scripted())
+    assert wanted(file)
+    deadline = time.monotonic() + 20
+    while pools.pool()._threads:
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    assert wanted(file)
+
+
+def test_secrets_of_a_url_are_not_shown() -> None:
+    """What a web server's URL carries besides host and path is in no error."""
+    import fsspec
+
+    fs = fsspec.filesystem("http", skip_instance_cache=True)
+    assert Source(fs, "http://ann:pass@host/a.parquet?token=1", 1).url == "http://host/a.parquet"
