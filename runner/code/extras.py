@@ -20,6 +20,9 @@ EXTRAS: Mapping[str, Mapping[str, str]] = {
     "plot": {"matplotlib": "matplotlib"},
     "pandas": {"pandas": "pandas"},
     "packages": {"uv": "uv"},
+    "delta": {"deltalake": "deltalake"},
+    "iceberg": {"pyiceberg": "pyiceberg"},
+    "hf": {"huggingface_hub": "huggingface-hub"},
     "onebox": {"cryptography": "cryptography", "yaml": "pyyaml"},
 }
 

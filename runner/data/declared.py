@@ -75,7 +75,7 @@ def declared(
         return list(schemas)
     partitions, there = set(partitions), {name for _, schema in schemas for name in schema.names}
     lost = [name for name in wanted if name not in there and name not in partitions]
-    if lost and format != "jsonl":
+    if lost and format != "jsonl" and not reading.table:
         raise DataError(
             f"no file has the declared column '{lost[0]}'",
             allowed=listed(sorted(there | partitions)),
@@ -104,11 +104,15 @@ def _declared(
             continue
         fields.append(field)
     absent = [name for name in wanted if name not in schema.names and name not in partitions]
-    order = {name: place for place, name in enumerate(wanted)}
-    found = [*fields, *(pa.field(name, wanted[name]) for name in absent)]
-    if unknown != "infer":
-        found.sort(key=lambda field: order[field.name])
-    return pa.schema(found)
+    return pa.schema([*fields, *(pa.field(name, wanted[name]) for name in absent)])
+
+
+def ordered(schema: pa.Schema, reading: Reading) -> pa.Schema:
+    """The columns in the order in which they were declared, where others are not read; keys of folders come last."""
+    if reading.unknown == "infer":
+        return schema
+    places = {name: place for place, name in enumerate(reading.schema)}
+    return pa.schema(sorted(schema, key=lambda field: places.get(field.name, len(places))))
 
 
 def _check_castable(url: str, field: pa.Field, kind: pa.DataType) -> None:

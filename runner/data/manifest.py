@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from runner.data import stored_manifest
-from runner.data.declared import declared, is_selected, kinds, reading_of, selected, with_reading
+from runner.data.declared import declared, is_selected, kinds, ordered, reading_of, selected, with_reading
 from runner.data.files.listing import SourceFile, infer_format, list_files
 from runner.data.formats import formats
 from runner.data.formats.columns import add_partitions, check_columns, plain, unify
@@ -229,7 +229,7 @@ def from_files(
     base, partitions = files[0].url.removesuffix("/" + files[0].path), _same_keys(files)
     one = unify(declared(seen, format, reading, files[0].partitions), format, columns)
     with explained(base):
-        schema = add_partitions(one, partitions, kinds(reading))
+        schema = ordered(add_partitions(one, partitions, kinds(reading)), reading)
     shards = [
         Shard(file.path, file.size, file.etag, format, units, file.partitions)
         for file, (units, _) in zip(files, found, strict=True)

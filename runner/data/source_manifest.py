@@ -13,10 +13,12 @@ from runner.data.files.listing import infer_format, list_files
 from runner.data.files.opening import open_input
 from runner.data.limits import beyond, limits, shown_bytes
 from runner.data.manifest import Manifest, from_files
+from runner.data.tables import delta, iceberg
+from runner.data.tables.base import Table
 from runner.errors import DataError
 from runner.spec import Dataset
 from runner.spec.checks import Fields
-from runner.spec.formats import MANIFEST
+from runner.spec.formats import MANIFEST, TABLES
 from runner.spec.reading import USUAL, Reading, check_place, checked
 from runner.untrusted.paths import is_inner
 
@@ -75,12 +77,20 @@ class Source:
         wanted = wanted if self.columns is None else self.columns
         if self.format == MANIFEST:
             manifest = self._written()
+        elif self.format in TABLES:
+            table = self._table()
+            manifest = from_files(table.files, "parquet", self.options, True, wanted, table.reading)
         else:
             files = list_files(self.urls, self.options, self.format)
             format = self.format or infer_format(files, self.urls[0])
             count = counted_bytes is None or sum(file.size for file in files) <= counted_bytes
             manifest = from_files(files, format, self.options, count, wanted, self.reading)
         return manifest if self.columns is None else manifest.select(self.columns)
+
+    def _table(self) -> Table:
+        if self.format == "delta":
+            return delta.opened(self.urls[0], self.options, self.version)
+        return iceberg.opened(self.urls[0], self.options, self.snapshot)
 
     def _written(self) -> Manifest:
         """A manifest in a file. Its shards lie below the file's own folder: whoever may write the file could else have
@@ -137,8 +147,8 @@ def resolve(
         return (source if isinstance(source, Manifest) else source.manifest).counted()
     version, snapshot, unknown = (declared.get(name) for name in ("version", "snapshot", "unknown"))
     urls = [os.fspath(url) for url in ([source] if isinstance(source, str | os.PathLike) else source)]
-    check_place(fields, format, urls, version, snapshot)
     reading = checked(fields, declared.get("schema"), declared.get("csv"), "infer" if unknown is None else unknown)
+    check_place(fields, format, urls, version, snapshot, bool(reading.to_json()))
     return Source(tuple(urls), format, options or {}, None, reading, version, snapshot).manifest(wanted=columns)
 
 

@@ -68,11 +68,12 @@ class Dataset:
             raise fields.fail("make", self.make, "either url or make, not both", "remove one of the two")
         if self.format is not None:
             fields.one_of("format", self.format, (*FORMATS, *TABLES, MANIFEST))
-        reading.check_place(fields, self.format, self.urls, self.version, self.snapshot)
         declared = reading.checked(fields, self.schema, self.csv, self.unknown)
+        is_declared = bool(declared.to_json())
+        reading.check_place(fields, self.format, self.urls, self.version, self.snapshot, is_declared)
         object.__setattr__(self, "schema", dict(declared.schema) or None)
         object.__setattr__(self, "csv", dict(declared.csv) or None)
-        if self.url is None and declared.to_json():
+        if self.url is None and is_declared:
             raise fields.fail("schema", self.schema, "only with url=", "give the tables of make= their types")
         if not isinstance(self.options, Mapping):
             raise fields.fail("options", self.options, "a mapping of fsspec storage options")

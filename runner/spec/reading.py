@@ -34,11 +34,13 @@ class Reading:
         csv: parts of the dialect (see `CSV`); the others are the usual ones.
         unknown: what becomes of columns that `schema` has not: 'infer' reads them as they are, 'ignore' leaves them
             out, 'error' refuses them.
+        table: whether `schema` is that of a table, of which a column may be in no file yet.
     """
 
     schema: Mapping[str, str] = field(default_factory=dict)
     csv: Mapping[str, Any] = field(default_factory=dict)
     unknown: str = "infer"
+    table: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """What differs from the usual."""
@@ -91,8 +93,11 @@ def _fits(name: str, value: Any) -> bool:
     return several and (name == "nulls" or (len(value) > 0 and all(value)))
 
 
-def check_place(fields: Fields, format: str | None, urls: list[str], version: object, snapshot: object) -> None:
-    """Raise SpecError for a version or a snapshot of what has none, and for several tables at once."""
+def check_place(
+    fields: Fields, format: str | None, urls: list[str], version: object, snapshot: object, is_declared: bool
+) -> None:
+    """Raise SpecError for a version or a snapshot of what has none, for several tables at once, and for one of which
+    something is declared."""
     if version is not None:
         fields.integer("version", version, 0)
         if format != "delta":
@@ -103,3 +108,5 @@ def check_place(fields: Fields, format: str | None, urls: list[str], version: ob
             raise fields.fail("snapshot", snapshot, "with format='iceberg'", "say format='iceberg'")
     if format in (*TABLES, MANIFEST) and len(urls) != 1:
         raise fields.fail("url", urls, f"one URL, with format={format!r}", "make a dataset of each")
+    if format in (*TABLES, MANIFEST) and is_declared:
+        raise fields.fail("schema", "...", f"none with format={format!r}, which says it itself", "leave it out")

@@ -22,6 +22,8 @@ from runner.spec.formats import FORMATS, MANIFEST, TABLES, format_of
 
 _HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
 _THREADS = 16
+#: Files from whose number on a folder is listed, and not asked for each.
+_FEW = 64
 #: 'zip://a.csv::s3://bucket/b.zip', 'simplecache::s3://...'; but '::' may also stand in a name.
 _MAGIC = re.compile(r"[*?\[{]")
 
@@ -86,6 +88,61 @@ def _listed(url: str, options: Mapping[str, Any] | None) -> list[SourceFile]:
         relative = _relative(path, base)
         files.append(SourceFile(_full_url(fs, path), relative, int(info["size"]), etag, partitions_of(relative)))
     return files
+
+
+def known_files(
+    url: str,
+    parts: Sequence[tuple[str, int, Mapping[str, str | None]]],
+    options: Mapping[str, Any] | None,
+    what: str,
+) -> list[SourceFile]:
+    """Files that something names, such as a table's log: nothing else in the folder is looked at.
+
+    Args:
+        url: of the folder.
+        parts: (relative path, bytes, partition values) of each.
+        what: names them, for errors.
+
+    Raises:
+        DataError: one is gone, has another size, or cannot be reached.
+    """
+    with _reached(url):
+        fs, root = filesystem(url, options)
+        root = root.rstrip("/")
+        fs.invalidate_cache()
+        many = {} if is_local(fs) or len(parts) <= _FEW else _only_files(fs.find(root, detail=True))
+        with ThreadPoolExecutor(_THREADS) as pool:
+            return list(pool.map(lambda part: _known(fs, root, part, many, options, what), parts))
+
+
+def _known(
+    fs: Any,
+    root: str,
+    part: tuple[str, int, Mapping[str, str | None]],
+    many: Mapping[str, dict[str, Any]],
+    options: Mapping[str, Any] | None,
+    what: str,
+) -> SourceFile:
+    relative, size, partitions = part
+    path = f"{root}/{relative}"
+    url = _full_url(fs, path)
+    try:
+        info = many.get(path) or fs.info(path)
+    except FileNotFoundError as error:
+        raise DataError(
+            f"{what} names a file that is gone",
+            allowed="versions whose files are still there",
+            todo="read a newer one; files of old versions are removed by vacuum or by expiring snapshots",
+            where=url,
+        ) from error
+    if int(info["size"]) != size:
+        raise DataError(
+            f"the file has {info['size']} bytes, and {size} in {what}",
+            allowed="the files that were written",
+            todo="restore the file",
+            where=url,
+        )
+    return SourceFile(url, relative, size, content_etag(fs, path, info), partitions)
 
 
 def _joined(files: list[SourceFile]) -> list[SourceFile]:

@@ -8,6 +8,12 @@ from typing import Any
 from runner.errors import DataError
 
 _KINDS = {"_delta_log": "Delta Lake", ".hoodie": "Hudi"}
+#: How a table is read as one.
+_READ = {
+    "Delta Lake": "say format='delta' (and version=...) with the table's folder",
+    "Iceberg": "say format='iceberg' (and snapshot=...) with the table's folder",
+    "Hudi": "read the table with its own library in a Dataset(make=...)",
+}
 
 
 def refuse_tables(fs: Any, base: str, found: Iterable[str], url: str) -> None:
@@ -36,6 +42,6 @@ def _refused(kind: str, url: str, mark: str) -> DataError:
     return DataError(
         f"a {kind} table ({mark}); its folder also holds rows that were changed or removed",
         allowed="files that are the data as they stand",
-        todo="read the table with its own library in a Dataset(make=...), or give one of its files by name",
+        todo=f"{_READ[kind]}, or give one of its files by name",
         where=url,
     )
