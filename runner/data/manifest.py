@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from runner.data import stored_manifest
 from runner.data.declared import declared, is_selected, kinds, ordered, reading_of, selected, with_reading
+from runner.data.files.fetch import Promise
 from runner.data.files.listing import SourceFile, infer_format, list_files
 from runner.data.formats import formats
 from runner.data.formats.columns import add_partitions, check_columns, plain, unify
@@ -117,6 +118,11 @@ class Manifest:
         """Record batches of one shard (see `formats.read`), with the manifest's schema."""
         one = self.shards[shard]
         return formats.read(self.url(one), one, units, columns, self.options, self.schema, rows)
+
+    def ahead(self, shard: int, unit: int, columns: Sequence[str]) -> Promise | None:
+        """Begin to fetch a unit that will be read soon, of a remote file (see `formats.ahead`)."""
+        one = self.shards[shard]
+        return formats.ahead(self.url(one), one, unit, columns, self.options, self.schema)
 
     def select(self, columns: Sequence[str]) -> Manifest:
         """The same data with some of its columns. Raises DataError for an unknown one."""

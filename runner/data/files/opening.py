@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from runner.data.files import local as local_files
 from runner.data.files.changed import FileChanged
+from runner.data.files.fetch import Source
 from runner.data.files.ranges import RangeFile
 from runner.data.files.readable import lend
 from runner.errors import DataError
@@ -67,6 +68,12 @@ def open_input(
     if fs.protocol in ("memory", ("memory",)):  # every open() there gives the same object, with one position
         return pa.BufferReader(fs.cat_file(place))
     return lend(RangeFile(fs, place, size, etag, until))
+
+
+def remote(url: str, size: int, options: Mapping[str, Any] | None = None, etag: str = "") -> Source | None:
+    """A file of another machine, to fetch ranges of it ahead of who opens it; None of one of this machine."""
+    fs, place = filesystem(url, options)
+    return None if is_local(fs) or fs.protocol in ("memory", ("memory",)) else Source(fs, place, size, etag)
 
 
 def is_local(fs: Any) -> bool:

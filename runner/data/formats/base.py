@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from runner.data.files.fetch import Promise
 from runner.data.files.listing import SourceFile
 from runner.data.shards import Shard, Unit
 from runner.spec.reading import USUAL, Reading
@@ -64,10 +65,12 @@ class Format:
     Args:
         inspect: of a file, what it says of itself, or shows.
         read: record batches of one unit; columns beyond those wanted, and types of the file's own, are seen to later.
+        ahead: begins to fetch what `read` will ask of a remote file, where that is known beforehand.
     """
 
     inspect: Callable[[Look], Inspected]
     read: Callable[[Request], Iterator[pa.RecordBatch]]
+    ahead: Callable[[Request], Promise | None] = lambda request: None
 
 
 def of_itself(

@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from runner.data.declared import is_selected, reading_of
+from runner.data.files.fetch import Promise
 from runner.data.files.listing import SourceFile
 from runner.data.formats import ipc, lines, parquet, tar
 from runner.data.formats import whole as whole_files
@@ -23,11 +24,11 @@ from runner.spec.reading import USUAL, Reading
 
 #: Format -> how it is read. Their names and endings: `runner.spec.formats`.
 READERS = {
-    "parquet": Format(of_itself(parquet.inspect), parquet.read),
+    "parquet": Format(of_itself(parquet.inspect), parquet.read, parquet.ahead),
     "ipc": Format(of_itself(ipc.inspect), ipc.read),
     **{kind: Format(partial(lines.inspect, kind), lines.read) for kind in ("jsonl", "csv", "text")},
     "tar": Format(of_itself(tar.inspect), tar.read),
-    "files": Format(of_itself(whole_files.inspect), whole_files.read),
+    "files": Format(of_itself(whole_files.inspect), whole_files.read, whole_files.ahead),
 }
 
 
@@ -59,6 +60,23 @@ def inspect(
         if schema is not None:
             check_shape(schema)
         return units, schema
+
+
+def ahead(
+    url: str, shard: Shard, unit: int, columns: Sequence[str], options: Mapping[str, Any] | None, schema: pa.Schema
+) -> Promise | None:
+    """Begin to fetch what `read` will ask for; None where nothing is to be fetched, or that is not known beforehand.
+
+    Args:
+        unit: its position in `shard.units`.
+        columns, options, schema: as for `read`.
+
+    Raises:
+        DataError: what the file says of itself cannot be read; the URL is named.
+    """
+    with explained(url, shard.units[unit].index):
+        wanted = pa.schema([schema.field(name) for name in columns])
+        return READERS[shard.format].ahead(Request(url, shard, shard.units[unit], wanted, options))
 
 
 def read(

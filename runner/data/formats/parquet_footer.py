@@ -31,6 +31,8 @@ _SCHEMA, _HIDDEN = b"ARROW:schema", b"arrow:schema"
 #: Bytes that a value can lie behind its key in the footer, whatever the way in which it says their lengths.
 _BETWEEN = 16
 _KEPT, _KEPT_BYTES = 256, 64 << 20
+#: Read at first, from the end: most footers are in it, so that a remote one takes one request.
+_TAIL_BYTES = 64 << 10
 
 
 @dataclass
@@ -117,7 +119,8 @@ def footer(url: str, file: SourceFile | Shard, options: Mapping[str, Any] | None
 def read(source: pa.NativeFile) -> Footer:
     """The footer of an open file; errors as for `footer`."""
     size = source.size()
-    end = bytes(source.read_at(min(8, size), max(0, size - 8)))
+    tail = bytes(source.read_at(min(_TAIL_BYTES, size), max(0, size - _TAIL_BYTES)))
+    end = tail[-8:]
     if end[4:] == _ENCRYPTED:
         raise encrypted("an encrypted footer")
     length = int.from_bytes(end[:4], "little")
@@ -125,15 +128,16 @@ def read(source: pa.NativeFile) -> Footer:
         raise pa.ArrowInvalid("no Parquet file: its last bytes are not those of one")
     if length > limits().footer_bytes:
         raise beyond("footer_bytes", f"a footer of {shown_bytes(length)}")
-    hidden = bytes(source.read_at(length, size - 8 - length)).replace(_SCHEMA, _HIDDEN)
+    stored = tail[-8 - length : -8] if length + 8 <= len(tail) else bytes(source.read_at(length, size - 8 - length))
+    hidden = stored.replace(_SCHEMA, _HIDDEN)
     metadata = _parsed(hidden)
     if length != metadata.serialized_size:  # a signature follows it
         raise encrypted("encrypted columns")  # to ask for any facts of such a column ends the process
     if metadata.num_columns > limits().fields:
         raise beyond("fields", f"{metadata.num_columns:,} columns")
     _check_chunks(metadata, size)
-    stored = (metadata.metadata or {}).get(_HIDDEN)
-    shown = _shown(hidden, stored) if stored else None
+    schema = (metadata.metadata or {}).get(_HIDDEN)
+    shown = _shown(hidden, schema) if schema else None
     return Footer(metadata if shown is None else _parsed(shown), length)
 
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import pyarrow as pa
 
+from runner.data.files.fetch import Promise
 from runner.data.files.listing import SourceFile
-from runner.data.files.opening import open_input
+from runner.data.files.opening import open_input, remote
 from runner.data.formats.base import Inspected, Request
 from runner.data.shards import Unit
 
@@ -18,6 +19,15 @@ SCHEMA = pa.schema([("path", pa.string()), ("bytes", pa.binary())])
 def inspect(file: SourceFile, options: Mapping[str, Any] | None, whole: bool) -> Inspected:
     """One unit of one row, told by the listing."""
     return (Unit(0, 1, file.size, 0, file.size),), SCHEMA
+
+
+def ahead(request: Request) -> Promise | None:
+    """Have the file fetched; None where it is of this machine, or its bytes are not wanted."""
+    shard = request.shard
+    if "bytes" not in request.wanted.names:
+        return None
+    source = remote(request.url, shard.size, request.options, shard.etag)
+    return source.promise([(0, shard.size)]) if source is not None else None
 
 
 def read(request: Request) -> Iterator[pa.RecordBatch]:

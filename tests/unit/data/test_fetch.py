@@ -10,12 +10,15 @@ import threading
 import time
 from collections.abc import Callable
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from runner.data.files.changed import FileChanged, Version
 from runner.data.files.engines.base import Attempt, Data, Passing, Unfit, of_status
-from runner.data.files.fetch import fetched, patience, source
+from runner.data.files.fetch import fetched, latency, patience, source
 from runner.data.files.fetch import pool as pools
+from runner.data.files.fetch import promise as promises_of
 from runner.data.files.fetch.latency import Latencies
 from runner.data.files.fetch.patience import Budget
 from runner.data.files.fetch.source import Source
@@ -23,8 +26,9 @@ from runner.data.files.fetch.spans import SHAPES, Shape, spans
 from runner.data.files.overlay import Overlay
 from runner.data.files.ranges import RangeFile
 from runner.data.files.readable import lend
+from runner.data.manifest import build
 from runner.errors import DataAway
-from tests.unit.data.kit import RemoteFileSystem
+from tests.unit.data.kit import RemoteFileSystem, register_remote
 
 BYTES = random.Random(0).randbytes(3 << 20)
 
@@ -179,8 +183,11 @@ def test_what_is_read_ahead_stays_within_the_budget_and_blocks_nobody(
     assert wanted(file)
 
 
-def test_what_passes_is_tried_again_and_counted(made: Callable[[Scripted], RangeFile]) -> None:
+def test_what_passes_is_tried_again_and_counted(
+    made: Callable[[Scripted], RangeFile], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Every third request fails for a moment; the bytes are right, and the counters say what it took."""
+    monkeypatch.setattr(latency, "LEAST_S", 60.0)
 
     def act(number: int, _: Attempt) -> None:
         if number % 3 == 0:
@@ -316,3 +323,33 @@ def test_secrets_of_a_url_are_not_shown() -> None:
 
     fs = fsspec.filesystem("http", skip_instance_cache=True)
     assert Source(fs, "http://ann:pass@host/a.parquet?token=1", 1).url == "http://host/a.parquet"
+
+
+@pytest.mark.parametrize("format", ["parquet", "files"])
+def test_a_unit_is_fetched_before_it_is_read(format: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was asked for ahead is read without a request more; what is given up is let go of."""
+    remote = register_remote(monkeypatch)
+    fs = remote()
+    for number in range(2):
+        sink = pa.BufferOutputStream()
+        columns = {name: range(number, number + 5000) for name in "abc"}
+        pq.write_table(pa.table(columns), sink, row_group_size=1000, use_dictionary=False)
+        fs.pipe_file(f"/data/{number}.parquet", sink.getvalue().to_pybytes())
+    manifest = build("remote://data", format)
+    names = ["a", "c"] if format == "parquet" else ["path", "bytes"]
+    units = [(shard, unit) for shard, one in enumerate(manifest.shards) for unit in range(len(one.units))]
+    rows = [batch.to_pylist() for shard, unit in units for batch in manifest.read(shard, [unit], names)]
+    promises = [manifest.ahead(shard, unit, names) for shard, unit in units]
+    assert all(promises)
+    for promise in promises:
+        assert promise is not None
+        for part in promise._parts:
+            assert part.over.wait(20)
+    remote.reads.clear()
+    assert [batch.to_pylist() for shard, unit in units for batch in manifest.read(shard, [unit], names)] == rows
+    assert not remote.reads
+    last = manifest.ahead(*units[0], names)
+    assert last is not None
+    last.drop()
+    assert not promises_of._parts
+    assert not pools.pool()._held

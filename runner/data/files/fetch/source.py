@@ -17,6 +17,7 @@ from runner.data.files.fetch.counters import Fetched, count
 from runner.data.files.fetch.latency import Latencies
 from runner.data.files.fetch.patience import budget, policy
 from runner.data.files.fetch.pool import Part, Pool, pool
+from runner.data.files.fetch.promise import Promise, claim
 from runner.data.files.fetch.spans import cut, shape_of, spans
 from runner.errors import DataAway, RunnerError
 
@@ -72,11 +73,23 @@ class Source:
 
     def ask(self, ranges: Iterable[tuple[int, int]]) -> list[Part]:
         """Begin to fetch ranges (start, length); the parts cover them, in order of the file."""
-        return self._pool().ask(self, spans(ranges, self._size, self._shape))
+        return self._ask(spans(ranges, self._size, self._shape))
 
     def ask_all(self, start: int, end: int) -> list[Part]:
         """Begin to fetch [start, end)."""
-        return self._pool().ask(self, cut(start, min(end, self._size), self._shape.most))
+        return self._ask(cut(start, min(end, self._size), self._shape.most))
+
+    def _ask(self, wanted: list[tuple[int, int]]) -> list[Part]:
+        """What was promised is taken from there."""
+        own, key = self._pool(), (self.url, self._size, self._etag)
+        found = [claim(key, *span) for span in wanted]
+        new = iter(own.ask(self, [span for span, part in zip(wanted, found, strict=True) if part is None]))
+        return [part or next(new) for part in found]
+
+    def promise(self, ranges: Iterable[tuple[int, int]]) -> Promise:
+        """Begin to fetch ranges (start, length) for whoever will ask for just these."""
+        wanted = spans(ranges, self._size, self._shape)
+        return Promise((self.url, self._size, self._etag), self._pool().ask(self, wanted))
 
     def take(self, parts: Iterable[Part]) -> Iterator[tuple[int, Data]]:
         """Where each part begins, and its bytes, as they are there; those that are left are let go of."""
@@ -100,6 +113,7 @@ class Source:
         """
 
         def tell(_: RunnerError) -> None:
+            part.begun = None  # nothing is under way in a pause that could be late
             count(Fetched(retries=1))
 
         retry = policy()

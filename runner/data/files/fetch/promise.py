@@ -1,0 +1,64 @@
+"""Ranges that are fetched before the file is opened by who will ask for them."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Sequence
+
+from runner.data.files.fetch.pool import Part
+
+#: A file, by URL, size and etag; and one of its ranges.
+Key = tuple[str, int, str]
+_parts: dict[tuple[Key, int, int], Part] = {}
+_lock = threading.Lock()
+
+
+def _anew() -> None:
+    """In a forked process: the parts are the parent's."""
+    global _lock, _parts
+    _lock, _parts = threading.Lock(), {}
+
+
+os.register_at_fork(after_in_child=_anew)
+
+
+class Promise:
+    """Parts that are on their way; who asks for just these ranges of the file is given them.
+
+    Args:
+        key: the file.
+
+    Attributes:
+        bytes: of all of them.
+    """
+
+    def __init__(self, key: Key, parts: Sequence[Part]) -> None:
+        self._process, self._key = os.getpid(), key
+        self._parts = list(parts)
+        self.bytes = sum(part.end - part.start for part in parts)
+        with _lock:
+            for part in parts:
+                _parts[key, part.start, part.end] = part
+
+    def drop(self) -> None:
+        """Let go of those that nobody has asked for."""
+        if self._process != os.getpid():
+            return
+        for part in self._parts:
+            if claim(self._key, part.start, part.end, part) is not None:
+                part.drop()
+        self._parts.clear()
+
+
+def claim(key: Key, start: int, end: int, one: Part | None = None) -> Part | None:
+    """The part of a range that was promised, which is then the caller's; None if there is none.
+
+    Args:
+        one: no other than this.
+    """
+    with _lock:
+        found = _parts.get((key, start, end))
+        if found is None or one not in (None, found):
+            return None
+        return _parts.pop((key, start, end))
