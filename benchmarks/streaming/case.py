@@ -27,6 +27,7 @@ class Server:
             "AWS_REGION": self.region,
             "S3_ENDPOINT_URL": self.endpoint,
             "AWS_EC2_METADATA_DISABLED": "true",
+            "AWS_ALLOW_HTTP": "true",
         }
 
 
@@ -46,7 +47,8 @@ class Case:
         payload: bytes that an epoch delivers in `columns`.
         checksum: of those bytes, see `touch`; None where decoders may differ.
         server: of an s3:// URL.
-        converted: the folder with this contestant's own form of the data, where it needs one.
+        converted: the local folder with this contestant's own form of the data, where it needs one.
+        converted_url: the same at the source.
         cores: that may be used.
         options: of the contestant.
     """
@@ -65,6 +67,7 @@ class Case:
     checksum: int | None
     server: Server | None = None
     converted: str | None = None
+    converted_url: str | None = None
     cores: int = 1
     options: dict[str, str] = field(default_factory=dict)
 

@@ -30,6 +30,7 @@ class Result:
         idle_MB: the same before the data were opened: what the imports take.
         resident_MB: VmHWM of the first process alone.
         requests: to the S3 server, for 10^9 bytes.
+        convert_s: what the contestant's own form of the data took to write, once.
         exact: each id came once in each pass, and the bytes are those that were written.
     """
 
@@ -49,6 +50,7 @@ class Result:
     idle_MB: float | None = None
     resident_MB: float | None = None
     requests: float | None = None
+    convert_s: float | None = None
     exact: bool | None = None
 
 

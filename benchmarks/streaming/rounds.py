@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -89,8 +90,10 @@ def end_all(tag: str) -> None:
 
 
 def _last_words(said: bytes) -> str:
+    """The last line that names an error, or the last one."""
     lines = [line for line in said.decode(errors="replace").splitlines() if line.strip()]
-    return lines[-1][:300] if lines else "ended without a word"
+    named = [line for line in lines if re.match(r"[\w.]*(Error|Exception)\b", line)]
+    return (named or lines or ["ended without a word"])[-1][:200]
 
 
 def measure(python: str, case: Case, number: int, requests: Any = None) -> Result:
@@ -120,10 +123,10 @@ def _result(case: Case, number: int, found: dict[str, Any]) -> Result:
         case.source,
         case.rival,
         number,
-        first_MBs=first["payload"] / 1e6 / first["seconds"],
-        second_MBs=second["payload"] / 1e6 / second["seconds"],
-        first_cpu=first["cpu_s"] / first["payload"] * 1e9,
-        second_cpu=second["cpu_s"] / second["payload"] * 1e9,
+        first_MBs=case.payload / 1e6 / first["seconds"],
+        second_MBs=case.payload / 1e6 / second["seconds"],
+        first_cpu=first["cpu_s"] / case.payload * 1e9,
+        second_cpu=second["cpu_s"] / case.payload * 1e9,
         first_batch_s=first["first_batch_s"],
         open_s=first["open_s"],
         import_s=found["import_s"],

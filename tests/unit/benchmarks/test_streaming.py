@@ -16,6 +16,7 @@ from benchmarks.streaming.main import case_of
 from benchmarks.streaming.processes import TAG, Sampler, cpu_seconds
 from benchmarks.streaming.report import markdown, plot
 from benchmarks.streaming.results import Result
+from benchmarks.streaming.sources import Source
 from benchmarks.streaming.touch import Tally
 from benchmarks.streaming.works import WORKS, write
 
@@ -123,7 +124,7 @@ def test_what_was_saved_is_read_again(tmp_path: Path) -> None:
 def test_all_rows_come(work: str, rival: str, tmp_path: Path) -> None:
     """In a process of their own, runner and the limit deliver each row once in each pass, as it was written."""
     written = write(WORKS[work].dataset, tmp_path, 4)
-    one = rounds.measure(sys.executable, case_of(work, "local", rival, written, 2), 0)
+    one = rounds.measure(sys.executable, case_of(work, Source("local"), rival, written, 2), 0)
     assert one.error is None
     assert one.exact
     assert one.second_MBs
@@ -135,7 +136,7 @@ def test_another_checksum_is_seen(tmp_path: Path) -> None:
     """A contestant whose bytes are not those that were written is not exact."""
     written = write(WORKS["tokens-list-zstd"].dataset, tmp_path, 4)
     written.checksum["tokens"] ^= 1
-    case = case_of("tokens-list-zstd", "local", "limit:threads=1,pieces=0", written, 1)
+    case = case_of("tokens-list-zstd", Source("local"), "limit:threads=1,pieces=0", written, 1)
     assert rounds.measure(sys.executable, case, 1).exact is False
 
 
