@@ -11,6 +11,7 @@ import threading
 import time
 from typing import Any
 
+from runner.data.files import hub
 from runner.data.files.local import check_regular
 from runner.data.files.ranges import RangeFile
 
@@ -66,7 +67,7 @@ def _told(info: dict[str, Any]) -> str | None:
     content."""
     if isinstance(info.get("md5Hash"), str):
         return f"md5:{base64.b64decode(info['md5Hash']).hex()}"
-    etag = info.get("ETag") or info.get("etag")
+    etag = info.get("ETag") or info.get("etag") or hub.content(info)
     if not isinstance(etag, str):
         return None
     etag = etag.removeprefix("W/").strip('"')

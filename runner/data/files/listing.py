@@ -11,17 +11,21 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import unquote
 
+from runner.code import extras
+from runner.data.files import hub
 from runner.data.files import local as local_files
 from runner.data.files.compression import compression_of, file_name, refused_compression
 from runner.data.files.engines.wholes import keep_whole
 from runner.data.files.etags import content_etag
 from runner.data.files.opening import filesystem, is_local
 from runner.data.files.tables import refuse_tables
-from runner.errors import DataError, listed, suggest
+from runner.errors import DataError, MissingPackage, listed, suggest
 from runner.spec.formats import FORMATS, MANIFEST, TABLES, format_of
 
 _HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
 _THREADS = 16
+#: What Hugging Face's tools write beside the data of a dataset.
+_NOTES = ("README.md", "dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json")
 #: Files from whose number on a folder is listed, and not asked for each.
 _FEW = 64
 #: 'zip://a.csv::s3://bucket/b.zip', 'simplecache::s3://...'; but '::' may also stand in a name.
@@ -71,10 +75,13 @@ def list_files(
 
 def _listed(url: str, options: Mapping[str, Any] | None) -> list[SourceFile]:
     with _reached(url):
+        if url.startswith(f"{hub.SCHEME}://"):
+            extras.need("hf", f"data at {hub.SCHEME}://")
         fs, root = filesystem(url, options)
-        base, found = _find(fs, root)
+        base, found = _find(fs, hub.pinned(fs, root) if hub.is_hub(fs) else root)
         if base not in found:
             refuse_tables(fs, base, found, url)
+            found = _without_notes(fs, found)
         visible = {path: info for path, info in found.items() if path == base or not _hidden(_relative(path, base))}
         if not visible:
             raise _nothing(url, found)
@@ -88,6 +95,13 @@ def _listed(url: str, options: Mapping[str, Any] | None) -> list[SourceFile]:
         relative = _relative(path, base)
         files.append(SourceFile(_full_url(fs, path), relative, int(info["size"]), etag, partitions_of(relative)))
     return files
+
+
+def _without_notes(fs: Any, found: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The files without those that Hugging Face's tools write about a dataset beside its data."""
+    if not hub.is_hub(fs) and not any(path.endswith(".arrow") for path in found):
+        return found
+    return {path: info for path, info in found.items() if path.rpartition("/")[2] not in _NOTES}
 
 
 def known_files(
@@ -274,7 +288,7 @@ def _reached(url: str) -> Iterator[None]:
     """Turns whatever a file system raises into a DataError that names the URL and the cause."""
     try:
         yield
-    except DataError:
+    except (DataError, MissingPackage):
         raise
     except (FileNotFoundError, NotADirectoryError) as error:
         if (refused := _refused(error)) is not None:

@@ -10,9 +10,12 @@ from typing import Any
 from runner.data.files.changed import FileChanged, Version
 from runner.data.files.engines import wholes
 from runner.data.files.engines.base import Attempt, Data, Passing, of_status
+from runner.data.files.hub import is_hub
 
 #: What no other try mends.
 _FINAL = (errno.EINVAL, errno.EPERM, errno.ENOSYS, errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR, errno.ENOSPC)
+#: How errors of file systems call the status of an answer.
+_STATUS = ("status", "status_code", "code")
 #: Seconds that a call of an asynchronous file system may take: what it tries again itself included.
 LONGEST_CALL_S = 60.0
 
@@ -58,7 +61,9 @@ class Generic:
 
             call = fs._cat_file
             return bytes(sync(fs.loop, call, self._path, start=start, end=end, timeout=LONGEST_CALL_S))
-        return bytes(fs.cat_file(self._path, start=start, end=end))
+        # the hub's opens the file for each range, and would read blocks of 5 MiB ahead
+        alone = {"cache_type": "none"} if is_hub(fs) else {}
+        return bytes(fs.cat_file(self._path, start=start, end=end, **alone))
 
     def _s3(self, start: int, end: int) -> bytes:
         from fsspec.asyn import sync
@@ -100,8 +105,8 @@ def _told(error: Exception, path: str) -> Exception:
         return FileChanged("it is not the one that was listed")
     if isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError | NotADirectoryError):
         return error
-    for name in ("status", "status_code", "code"):
-        status = getattr(error, name, None)
+    answer = getattr(error, "response", None)
+    for status in (*(getattr(error, name, None) for name in _STATUS), getattr(answer, "status_code", None)):
         if isinstance(status, str) and status.isdecimal():
             status = int(status)
         if isinstance(status, int) and 400 <= status < 600:
