@@ -1,4 +1,4 @@
-"""Arrow IPC: a unit is a record batch of a file; a stream, which has no index, is one unit."""
+"""Arrow IPC: a unit is a record batch of a file, or some of a stream, which is one unit where it has dictionaries."""
 
 from __future__ import annotations
 
@@ -17,11 +17,13 @@ from runner.data.formats.base import Inspected, Request
 from runner.data.formats.extension import KEY, plain_batch, plain_schema, without_types
 from runner.data.limits import beyond, limits, shown_bytes
 from runner.data.shards import Unit
-from runner.data.values.types import has_union, size_of
+from runner.data.values.types import fields_of, has_union, size_of
 from runner.errors import DataError
 
 _FILE_MAGIC = b"ARROW1"
 _FEATHER_1 = b"FEA1"
+#: Bytes of a stream after which a unit ends, with the batch that reaches them.
+UNIT_BYTES = 16 << 20
 
 #: One compressed batch is decoded at a time by those who only look at it: many files are looked at side by side.
 _decoding = threading.Lock()
@@ -58,7 +60,7 @@ def read(request: Request) -> Iterator[pa.RecordBatch]:
     """The record batches of one unit; only the columns wanted are decoded (a mapped file reads only what is used)."""
     shard, columns = request.shard, request.wanted.names
     with open_input(request.url, shard.size, request.options, path=shard.path, mapped=True, etag=shard.etag) as source:
-        batches = _unit(source, request.unit, columns) if _is_file_format(source) else _stream(source, columns)
+        batches = _unit(source, request.unit, columns) if _is_file_format(source) else _stream(source, request)
         for batch in batches:
             _validate(batch)
             yield plain_batch(batch)
@@ -73,13 +75,14 @@ def _unit(source: pa.NativeFile, unit: Unit, columns: Sequence[str]) -> Iterator
     yield reader.get_batch(unit.index)
 
 
-def _stream(source: pa.NativeFile, columns: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
-    """The batches of a stream."""
-    opened = _Stream(source)
-    options = None
-    if columns is not None:
-        options = pa.ipc.IpcReadOptions(included_fields=_fields(opened.schema, columns))
-    yield from opened.batches(options)
+def _stream(source: pa.NativeFile, request: Request) -> Iterator[pa.RecordBatch]:
+    """The batches of a stream, or of a stretch of one."""
+    opened, unit = _Stream(source), request.unit
+    fields = _fields(opened.schema, request.wanted.names)
+    if unit.length < request.shard.size:
+        yield from (batch.select(fields) for batch in opened.stretch(unit.start, unit.start + unit.length))
+    else:
+        yield from opened.batches(pa.ipc.IpcReadOptions(included_fields=fields))
 
 
 def _validate(batch: pa.RecordBatch) -> None:
@@ -113,10 +116,28 @@ def _is_file_format(source: pa.NativeFile) -> bool:
 def _inspect_stream(source: pa.NativeFile, size: int) -> tuple[tuple[Unit, ...], pa.Schema]:
     opened = _Stream(source)
     schema = plain_schema(opened.schema)
-    rows = decoded = 0
+    whole = any(_has_dictionary(field.type) for field in opened.schema)
+    units: list[Unit] = []
+    rows = decoded = start = 0
     for batch in opened.batches(None):
         rows, decoded = rows + batch.num_rows, decoded + _bytes_of(batch)
-    return ((Unit(0, rows, decoded, 0, size),) if rows else ()), schema
+        if rows and not whole and opened.end - start >= UNIT_BYTES:
+            units.append(Unit(len(units), rows, decoded, start, opened.end - start))
+            rows, decoded, start = 0, 0, opened.end
+    if rows:
+        units.append(Unit(len(units), rows, decoded, start, opened.end - start if start else size))
+    return tuple(units), schema
+
+
+def _has_dictionary(kind: pa.DataType) -> bool:
+    """Whether batches of the type need dictionaries, at any depth."""
+    if isinstance(kind, pa.BaseExtensionType):
+        return _has_dictionary(kind.storage_type)
+    if pa.types.is_dictionary(kind):
+        return True
+    if pa.types.is_run_end_encoded(kind):
+        return _has_dictionary(kind.value_type)
+    return pa.types.is_nested(kind) and any(_has_dictionary(field.type) for field in fields_of(kind))
 
 
 def _measured(get_batch: Any, told: Message, index: int) -> tuple[int, int]:
@@ -220,10 +241,12 @@ class _Stream(_Checked):
 
     Attributes:
         schema: its columns.
+        end: of the last batch that was given.
     """
 
     def __init__(self, source: pa.NativeFile) -> None:
         super().__init__(source)
+        self.end = 0
         first = self._message(0)
         if first is None or first.kind != SCHEMA:
             raise pa.ArrowInvalid("a stream that does not begin with a schema")
@@ -250,10 +273,29 @@ class _Stream(_Checked):
                 if dictionaries > self._limits.at_once(at):
                     raise beyond("at_once_bytes", f"dictionaries: {shown_bytes(dictionaries)} out of {shown_bytes(at)}")
                 continue
+            self.end = at
             yield reader.read_next_batch()
             if self._overlay is not None:
                 self._overlay.forget()
                 self._keep_schema()
+
+    def stretch(self, start: int, end: int) -> Iterator[pa.RecordBatch]:
+        """The record batches of a stretch between messages, all columns of each, of a stream without dictionaries.
+
+        Args:
+            start: of the stretch; 0 is that of the stream.
+        """
+        start = start or self._first.end
+        if self._overlay is not None:
+            self._overlay.fetch([(start, end - start)])
+        while start < end:
+            told = self._message(start)
+            if told is None or told.kind != BATCH or told.end > end:
+                raise pa.ArrowInvalid(f"no record batch at {start}")
+            self._check(told, f"the message at byte {start}")
+            self.source.seek(start)
+            yield pa.ipc.read_record_batch(pa.ipc.read_message(self.source), self.schema)
+            start = told.end
 
 
 def _footer_length(source: pa.NativeFile) -> int:

@@ -16,11 +16,12 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import pytest
 
-from runner.data.formats import lines
+from runner.data.formats import ipc, lines
 from runner.data.formats.formats import READERS, inspect, read
 from runner.data.manifest import Manifest, build
 from runner.errors import DataError
 from runner.spec.formats import ENDINGS, FORMATS
+from tests.unit.data.kit import register_remote
 
 TABLE = pa.table({"id": np.arange(100), "name": [f"n{i}" for i in range(100)]})
 
@@ -101,6 +102,33 @@ def test_long_files_are_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, e
     assert [unit.start for unit in units] == [0, *np.cumsum([unit.length for unit in units])[:-1]]
     assert all(data[unit.start + unit.length - 1] == ord("\n") and unit.length <= 300 for unit in units)
     assert rows(manifest) == TABLE.to_pylist()
+
+
+@pytest.mark.parametrize("where", ["disk", "remote"])
+@pytest.mark.parametrize("compression", [None, "zstd"])
+def test_long_streams_are_split(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, compression: str | None
+) -> None:
+    """A long stream of Arrow is cut between its batches, each unit is read by itself, and one with dictionaries stays
+    whole.
+    """
+    monkeypatch.setattr(ipc, "UNIT_BYTES", 1000)
+    url, options = f"{tmp_path}/a.arrows", pa.ipc.IpcWriteOptions(compression=compression)
+    register_remote(monkeypatch)
+    for table, many in ((TABLE, True), (TABLE.set_column(1, "name", TABLE["name"].dictionary_encode()), False)):
+        with pa.OSFile(url, "wb") as sink, pa.ipc.new_stream(sink, table.schema, options=options) as writer:
+            writer.write_table(table, max_chunksize=10)
+        place = url
+        if where == "remote":
+            place = "remote://lake/a.arrows"
+            fsspec.filesystem("remote").pipe(place, Path(url).read_bytes())
+        manifest = build(place)
+        units = manifest.shards[0].units
+        assert (len(units) > 3) == many
+        assert rows(manifest) == TABLE.to_pylist()
+        last = rows(manifest, units=[len(units) - 1], columns=["name"])
+        assert last == TABLE.select(["name"]).to_pylist()[-units[-1].rows :]
+        assert rows(manifest, units=[0]) == TABLE.to_pylist()[: units[0].rows]
 
 
 def test_lines_longer_than_a_unit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
