@@ -186,7 +186,7 @@ class _Stage:
 
     def _input(self, key: str) -> dict[str, Any]:
         source, manifest = self._stage.sources[key], self._inputs[key]
-        name = source.url if isinstance(source, Dataset) else source
+        name = ", ".join(source.urls) if isinstance(source, Dataset) else source
         facts = {"dataset": name, "id": manifest.id, "rows": manifest.rows, "bytes": manifest.bytes}
         return {**facts, "shards": short_etags((shard.path, shard.etag) for shard in manifest.shards)}
 

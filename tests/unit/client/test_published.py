@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import runner
-from runner.errors import DataError
+from runner.errors import DataError, SpecError
 from runner.prep.stage import run_prep
 from runner.spec import Dataset, Prep
 from runner.worker.pool.base import InlinePool
@@ -49,6 +49,18 @@ def test_an_older_version_stays_as_it_was(store: str) -> None:
     older = runner.dataset("tokens", version=R2, store=store)
     assert older.to_table().column("y").to_pylist() == [*range(0, 40, 2)]
     assert runner.dataset("tokens", version=older.version[:8], store=store).version == older.version != newest.version
+
+
+def test_a_version_is_a_source_of_a_stream(store: str) -> None:
+    """A Stream takes what `runner.dataset` gives, and the URL of a version, which leads to that version alone."""
+    for version, rows in ((None, 30), (R2, 20)):
+        tokens = runner.dataset("tokens", version=version, store=store)
+        for source in (tokens, tokens.url, Dataset(tokens.url)):
+            with runner.Stream(source, 10, as_="numpy", shuffle=False) as stream:
+                assert [y for batch in stream for y in batch["y"].tolist()] == [*range(0, 2 * rows, 2)]
+        assert runner.Stream(tokens, 10, as_="numpy").manifest.id == tokens.version
+    with pytest.raises(SpecError, match="say it in Dataset"):
+        runner.Stream(tokens, 10, format="parquet", as_="numpy")
 
 
 def test_what_is_not_there_is_named_with_what_is_near(store: str) -> None:
