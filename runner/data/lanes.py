@@ -11,24 +11,26 @@ from runner.data.shards import Unit
 
 #: Data up to this size (decoded) is one block: its shuffle is perfect, and every rank holds all of it.
 SMALL_BYTES = 64 << 20
-#: Block size of larger data; a rank has about (lanes / world size + 1) lanes open.
-BLOCK_BYTES = 8 << 20
+#: Least size of a block of larger data; a rank has about (lanes / world size + 1) lanes open.
+BLOCK_BYTES = 4 << 20
+#: The blocks of all lanes together have at least this: among so much data a row comes at any place.
+WINDOW_BYTES = 64 << 20
 #: More lanes mix more distant rows, and each costs memory.
 MOST_LANES = 32
 FEWEST_LANES = 4
 #: Data of fewer units than this is cut finer, at the price of a temporary file for each unit.
 FEW_UNITS = 8
-#: What all lanes may hold together on one rank.
-OPEN_BYTES = 512 << 20
+#: What all lanes may hold together on one rank, and what a decoder may hold of a unit: pages, and what was read ahead.
+OPEN_BYTES, HELD_BYTES = 256 << 20, 16 << 20
 
 
 def layout(units: Sequence[Unit]) -> tuple[int, int]:
     """Lanes and block bytes for these units.
 
-    Small data is one lane of one block. Otherwise lanes are as many as fit into OPEN_BYTES if each holds a block and
-    either the decoded rest of a unit that is not larger than one, or the bytes in the file of the largest that is; but
-    not more than there are units, within the bounds above. They are a
-    power of two, as most batch sizes are: then the lanes that a rank touches are the same in every step.
+    Small data is one lane of one block. Otherwise lanes are as many as fit into OPEN_BYTES if each holds a block, and
+    what a decoder holds of a unit; but not more than there are units, within the bounds above. They are a power of two,
+    as most batch sizes are: then the lanes that a rank touches are the same in every step. Where they are few, blocks
+    are larger.
 
     Returns:
         (lanes, block_bytes)
@@ -37,8 +39,10 @@ def layout(units: Sequence[Unit]) -> tuple[int, int]:
     if total <= SMALL_BYTES:
         return 1, max(total, 1)
     largest = max((unit.length for unit in units if unit.bytes > BLOCK_BYTES), default=0)
-    fitting = max(FEWEST_LANES, min(MOST_LANES, OPEN_BYTES // (BLOCK_BYTES + max(BLOCK_BYTES, largest))))
-    return _power_of_two(min(fitting, max(FEW_UNITS, len(units)))), BLOCK_BYTES
+    held = max(BLOCK_BYTES, min(HELD_BYTES, largest))
+    fitting = max(FEWEST_LANES, min(MOST_LANES, OPEN_BYTES // (BLOCK_BYTES + held)))
+    lanes = _power_of_two(min(fitting, max(FEW_UNITS, len(units))))
+    return lanes, max(BLOCK_BYTES, WINDOW_BYTES // lanes)
 
 
 def _power_of_two(most: int) -> int:

@@ -27,6 +27,11 @@ from runner.errors import listed
 
 #: Decoded bytes of a record batch that `read` gives when the caller does not say how many rows it wants.
 BATCH_BYTES = 8 << 20
+#: Of a column chunk that are read at a time, at most.
+BUFFER_BYTES = 1 << 20
+_LEAST_BUFFER = 4 << 10
+#: Of a batch that is as large as a page, because the page is larger than was asked for.
+_PAGE_BYTES = 24 << 20
 
 
 def inspect(file: SourceFile, options: Mapping[str, Any] | None, whole: bool) -> Inspected:
@@ -142,7 +147,9 @@ def _decoded(
     if key not in found.plans:
         found.plans[key] = _planned(source, found, unit, leaves)
     how = found.plans[key]
-    file = _opened(source, found, how.dictionaries)
+    file = _opened(source, found, how.dictionaries, _buffer(found.metadata.row_group(unit.index), leaves))
+    if rows is not None and how.page_rows > rows:
+        rows = max(rows, min(how.page_rows, unit.rows * _PAGE_BYTES // max(unit.bytes, 1)))
     for batch in _batches(file, unit, wanted, rows, how.rows):
         yield plain_batch(batch) if found.is_marked else batch
 
@@ -167,12 +174,19 @@ def _batches(
     yield from file.iter_batches(rows, row_groups=[unit.index], columns=wanted, use_threads=False)
 
 
-def _opened(source: pa.NativeFile, found: Footer, dictionaries: Sequence[str]) -> pq.ParquetFile:
+def _buffer(group: pq.RowGroupMetaData, leaves: Sequence[int]) -> int:
+    """Bytes of a column chunk that are read at a time: a chunk is else in memory for as long as its rows are read."""
+    largest = max((group.column(i).total_compressed_size for i in leaves), default=0)
+    return max(_LEAST_BUFFER, min(largest, BUFFER_BYTES))
+
+
+def _opened(source: pa.NativeFile, found: Footer, dictionaries: Sequence[str], buffer_bytes: int = 0) -> pq.ParquetFile:
     return pq.ParquetFile(
         source,
         metadata=found.metadata,
         read_dictionary=list(dictionaries) or None,
         pre_buffer=False,  # of a remote file all that is wanted is there already
+        buffer_size=buffer_bytes,
         page_checksum_verification=True,
         arrow_extensions_enabled=False,
     )

@@ -20,6 +20,7 @@ from runner.data.limits import beyond, limits, shown_bytes
 _DATA, _DICTIONARY, _DATA_2 = 0, 2, 3  # kinds of pages
 _IN_DICTIONARY, _SHARED_PREFIX = (2, 8), 7  # encodings
 _WIDTHS = {"BOOLEAN": 1, "INT32": 4, "INT64": 8, "INT96": 12, "FLOAT": 4, "DOUBLE": 8}
+_LARGE_PAGE = 2 << 20
 _LEVELS = 4  # bytes by which a value says where in its lists and structs it stands
 #: Bytes of a header that are read at first, and at most (as pyarrow has it): it may hold the least and largest value.
 _HEADER_BYTES, _MOST_HEADER_BYTES = 256, 16 << 20
@@ -43,6 +44,7 @@ class Pages:
         named: values in pages whose values are named by a dictionary.
         dictionary: bytes of the dictionary, decompressed.
         shared: bytes of the largest page whose values share beginnings; none of its values can be larger.
+        most: values of the page that has the most of them.
     """
 
     largest: int = 0
@@ -51,6 +53,7 @@ class Pages:
     named: int = 0
     dictionary: int = 0
     shared: int = 0
+    most: int = 0
 
     def add(self, header: thrift.Struct) -> None:
         """The next page. Raises KeyError if its header lacks something."""
@@ -64,6 +67,7 @@ class Pages:
         if count < 0:
             raise thrift.Malformed("a page of less than no values")
         self.values += count
+        self.most = max(self.most, count)
         if encoding in _IN_DICTIONARY:
             self.named += count
         elif encoding == _SHARED_PREFIX:
@@ -78,11 +82,13 @@ class Plan:
         rows: the most of a batch, or None where it does not matter.
         dictionaries: paths of columns that are all named by a dictionary: read as such, which is quicker too.
         named: paths of columns that are so in part; how large an entry is decides how many rows a batch may have.
+        page_rows: of the largest page of strings: a batch of fewer rows takes room for a page, each time anew.
     """
 
     rows: int | None = None
     dictionaries: list[str] = field(default_factory=list)
     named: list[str] = field(default_factory=list)
+    page_rows: int = 0
 
     def bounded(self, value: int, most: int) -> None:
         """Batches of which each row may have a value of so many bytes, and all together `most`."""
@@ -123,6 +129,8 @@ def plan(
             raise beyond("at_once_bytes", f"column '{leaf.path}': {shown_bytes(needed)} out of {shown_bytes(length)}")
         if width is None:
             _take(found, pages, leaf.path, limit.at_once_bytes)
+            if not leaf.max_repetition_level and pages.largest > _LARGE_PAGE:
+                found.page_rows = max(found.page_rows, pages.most)
     return found
 
 

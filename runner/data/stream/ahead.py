@@ -4,37 +4,34 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Sequence
 
 from runner.data.manifest import Manifest
+from runner.data.stream import memory
 from runner.data.stream.order import Order
 from runner.data.stream.passes import Place
 from runner.data.stream.prefetch import Prefetch
 from runner.data.stream.reader import Reader
+from runner.data.stream.reading import Reading
 from runner.data.stream.steps import Cut, Ready, batches
 
 
 class ReadAhead:
-    """Reads rows in their order, some bytes ahead.
+    """Reads rows in their order, some bytes ahead of the consumer.
 
     Args:
-        most_bytes: decoded, that may be ready.
         waited_s: that the consumer has waited before.
 
     Attributes:
         running: the batches that are being made.
     """
 
-    def __init__(
-        self, manifest: Manifest, order: Order, columns: Sequence[str], most_bytes: int, waited_s: float = 0.0
-    ) -> None:
-        self._manifest, self._order, self._columns = manifest, order, columns
-        self.most_bytes, self._waited_s = most_bytes, waited_s
+    def __init__(self, manifest: Manifest, order: Order, reading: Reading, waited_s: float = 0.0) -> None:
+        self._manifest, self._order, self.reading, self._waited_s = manifest, order, reading, waited_s
         self._begin()
 
     def _begin(self) -> None:
         self._process = os.getpid()
-        self.reader = Reader(self._manifest, self._order, self._columns)
+        self.reader = Reader(self._manifest, self._order, self.reading)
         self.running: Prefetch[Ready] | None = None
 
     def arrive(self) -> bool:
@@ -51,19 +48,28 @@ class ReadAhead:
         Args:
             end, share: see `batches`.
         """
-        self.running = Prefetch(batches(self.reader, self._order, cut, at, end, share), self.most_bytes)
-        weakref.finalize(self, Prefetch.close, self.running)
+        memory.keep_freed_memory()
+        self.reader.end = end
+        self.running = Prefetch(batches(self.reader, self._order, cut, at, end, share), self.reading.ready_bytes)
+        weakref.finalize(self, _end, self.running, self.reader)
         return self.running
 
     def stop(self) -> None:
         """Read no more, and let go of what is open."""
-        if self.running is not None:
-            self.running.close()
-            self._waited_s += self.running.wait_s
-            self.running = None
-            self.reader.rest()
+        running, self.running = self.running, None
+        if running is not None:
+            _end(running, self.reader)
+            self._waited_s += running.wait_s
 
     @property
     def wait_s(self) -> float:
         """Seconds that the consumer waited for data."""
         return self._waited_s + (self.running.wait_s if self.running is not None else 0.0)
+
+
+def _end(running: Prefetch[Ready], reader: Reader) -> None:
+    """Nothing in a forked process, which has none of the threads."""
+    if running.alive:
+        reader.stop()  # the thread may be waiting for what it decodes
+        running.close()
+        reader.rest()

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from runner.data.stream.ragged import Ragged
 from runner.errors import listed
 
 if TYPE_CHECKING:
@@ -16,9 +17,10 @@ Array = np.ndarray[Any, Any]
 
 
 class Batch(dict[str, Any]):
-    """Column -> torch tensor [B, ...], or numpy array [B, ...] (``Stream(as_="numpy")``)
+    """Column -> torch tensor [B, ...], numpy array [B, ...] (``Stream(as_="numpy")``) or Arrow array (``as_="arrow"``).
 
-    Strings, binary and structures are lists of Python values; lists of numbers are lists of tensors, or of arrays.
+    Strings, binary and lists of numbers are a `Ragged`; structures, maps and other lists are lists of Python values.
+    With ``as_="arrow"`` every column is an Arrow array [B] of the type that the manifest's schema has.
 
     Attributes:
         positions: int64 [B]: epoch times rows of the dataset, plus the position in the epoch's order.
@@ -44,7 +46,7 @@ class Batch(dict[str, Any]):
             TypeError: it holds numpy's arrays.
         """
         if isinstance(self.mask, np.ndarray):
-            raise TypeError("a batch of numpy's arrays is on no device; torch's tensors are what as_='torch' gives")
+            raise TypeError("a batch of arrays is on no device; torch's tensors are what as_='torch' gives")
         moved = Batch({name: _moved(value, device, non_blocking) for name, value in self.items()})
         moved.positions, moved.weight, moved.epoch = self.positions, self.weight, self.epoch
         moved.mask = self.mask.to(device, non_blocking=non_blocking)
@@ -54,12 +56,12 @@ class Batch(dict[str, Any]):
 def make_batch(
     columns: dict[str, Any], positions: Array, mask: Array, weight: float, epoch: int, as_: str = "torch"
 ) -> Batch:
-    """A batch of numpy arrays and lists, without copies.
+    """A batch of what was gathered, without copies.
 
     Args:
-        as_: 'torch' imports torch and makes tensors of the arrays; 'numpy' leaves them as they are.
+        as_: 'torch' imports torch and makes tensors of the arrays; 'numpy' and 'arrow' leave them as they are.
     """
-    if as_ == "numpy":
+    if as_ != "torch":
         batch = Batch(columns)
         batch.positions, batch.mask = positions, mask
     else:
@@ -74,12 +76,8 @@ def make_batch(
 def _tensor(torch: Any, value: Any) -> Any:
     if isinstance(value, np.ndarray):
         return torch.from_numpy(value)
-    if value and isinstance(value[0], np.ndarray):
-        return [torch.from_numpy(one) for one in value]
-    return value
+    return value.tensors(torch) if isinstance(value, Ragged) else value
 
 
 def _moved(value: Any, device: Any, non_blocking: bool) -> Any:
-    if isinstance(value, list):
-        return [_moved(one, device, non_blocking) for one in value] if value and hasattr(value[0], "to") else value
-    return value.to(device, non_blocking=non_blocking)
+    return value if isinstance(value, list) else value.to(device, non_blocking=non_blocking)

@@ -149,13 +149,20 @@ class Epoch:
 
     def block(self, lane: int, number: int) -> Block:
         """A block with its rows' permutation."""
+        start, stop, segments = self.stretch(lane, number)
+        return Block(start, stop - start, segments, self.sequence(lane, number))
+
+    def stretch(self, lane: int, number: int) -> tuple[int, int, tuple[Segment, ...]]:
+        """Of a block: its first index in the lane, the one behind its last, and where its rows lie."""
         start, stop = (int(bound) for bound in self._bounds[lane][number : number + 2])
-        segments = self._lanes[lane].segments(start, stop)
+        return start, stop, self._lanes[lane].segments(start, stop)
+
+    def sequence(self, lane: int, number: int) -> Ints:
+        """Of a block: which of its rows, in the order of its segments, comes when."""
+        start, stop = (int(bound) for bound in self._bounds[lane][number : number + 2])
         if self._order.shuffle:
-            sequence = permutation(stop - start, self._key, (number, lane, _ROWS))
-        else:
-            sequence = np.arange(stop - start)
-        return Block(start, stop - start, segments, sequence)
+            return permutation(stop - start, self._key, (number, lane, _ROWS))
+        return np.arange(stop - start)
 
     def rows(self, positions: Ints) -> tuple[Ints, Ints]:
         """Unit (counted through the manifest) and row in the unit of each position; the order written out."""

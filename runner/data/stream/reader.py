@@ -1,73 +1,93 @@
-"""Reads the blocks of the order: units are decoded in sequence, and only the rows of open blocks are kept."""
+"""Reads the rows of the order: blocks are decoded ahead, and only the rows of open blocks are kept."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections import deque
+from concurrent.futures import wait
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
-from runner.data.formats.explain import explained
-from runner.data.lanes import BLOCK_BYTES, SMALL_BYTES
-from runner.data.limits import beyond, limits, shown_bytes
+from runner.data.lanes import SMALL_BYTES
 from runner.data.manifest import Manifest
-from runner.data.stream import dense
-from runner.data.stream.order import Block, Ints, Order, Segment
-from runner.data.stream.spill import Spill
-from runner.data.values.types import size_of
+from runner.data.stream.blocks import VALUE_ERRORS, Cursor, Decoders, Piece, Planned
+from runner.data.stream.columns import column
+from runner.data.stream.order import Ints, Order, Segment
+from runner.data.stream.reading import Reading
 from runner.errors import DataError
 
-Columns = dict[str, dense.Column]
 
-#: Decoded at a time of a unit that is larger than a block.
-_PIECE_BYTES = 2 << 20
-#: From here on it is faster to copy each stretch by itself than all through a temporary array.
-_STRETCH_BYTES = 4096
-
-
-@dataclass
+@dataclass(eq=False)
 class _Open:
-    """The block of a lane that is being consumed, and the call of `take` that touched it last.
+    """The block of a lane that is being consumed.
 
-    `size` are the bytes of its rows, `in_files` those of the units that they are of.
+    Args:
+        held: the numbers of its pieces.
+        size, in_files: bytes of its rows, and those of its units in their files.
     """
 
+    epoch: int
     number: int
-    block: Block
-    columns: Columns
-    used: int
+    start: int
+    stop: int
+    held: list[int]
     size: int
     in_files: int
+
+
+@dataclass(eq=False)
+class _Lane:
+    """A lane that this rank reads.
+
+    Attributes:
+        open: the block under consumption.
+        ahead: the blocks behind it that are being decoded.
+        cursors: by unit, where a unit goes on in a later block.
+    """
+
+    open: _Open | None = None
+    ahead: deque[Planned] = field(default_factory=deque)
+    cursors: dict[int, Cursor] = field(default_factory=dict)
 
 
 class Reader:
     """Rows of a dataset by (lane, index), for one rank. Not for several threads at once.
 
-    Memory: for each lane that this rank touches an open block, and either the decoded rest of a unit that is not
-    larger than a block or the compressed bytes of one that is. Units that are cut over several lanes are decoded
-    once, into a nameless temporary file. Data of up to SMALL_BYTES stays in memory from epoch to epoch.
-
-    Args:
-        columns: names, in the order wanted.
+    Memory: for each lane that this rank touches an open block and what a decoder holds of a unit, and the blocks that
+    come next. Units that are cut over several lanes are decoded once, into a nameless temporary file.
+    Data of up to SMALL_BYTES stays in memory from epoch to epoch.
 
     Attributes:
-        rows_read, bytes_read: decoded so far; more than was handed out where rows are skipped on the way to a resume.
+        end: the epoch at which what is decoded ahead ends; None: there is none.
     """
 
-    def __init__(self, manifest: Manifest, order: Order, columns: Sequence[str]) -> None:
-        self._manifest, self._order, self._names = manifest, order, list(columns)
-        self._places = [(shard, place) for shard, one in enumerate(manifest.shards) for place in range(len(one.units))]
-        self._open: dict[int, _Open] = {}
-        self._cursors: dict[int, dict[int, _Cursor]] = {}
-        self._spills: dict[int, Spill] = {}
-        self._cut = np.bincount(order.runs[0], minlength=len(self._places)) > 1
+    def __init__(self, manifest: Manifest, order: Order, reading: Reading) -> None:
+        self._order, self._timeout_s = order, reading.timeout_s
+        self._columns = {name: column(manifest.schema.field(name).type, reading.as_) for name in reading.columns}
+        self._decoders = Decoders(manifest, order, self._columns, reading.threads, reading.timeout_s)
+        self._most_ahead = max(1, reading.ahead_bytes // order.block_bytes)
+        self._lanes: dict[int, _Lane] = {}
+        self._table = _Table(order.lanes)
+        self._ahead, self._has_more = 0, True
+        self._numbers = _Numbers()
+        self._units: dict[int, int] = {}
+        self._retired: list[_Open] = []
         self._small = int(order.unit_bytes.sum()) <= SMALL_BYTES
-        self._last: tuple[tuple[Segment, ...], Columns] | None = None
+        self._kept: tuple[tuple[Segment, ...], list[Piece]] | None = None
         self._epoch, self._clock = -1, 0
-        self.rows_read = self.bytes_read = 0
+        self.end: int | None = None
+
+    @property
+    def rows_read(self) -> int:
+        """Rows decoded so far; more than was handed out where rows are skipped on the way to a resume."""
+        return self._decoders.rows_read
+
+    @property
+    def bytes_read(self) -> int:
+        """Bytes decoded so far."""
+        return self._decoders.bytes_read
 
     def take(self, epoch: int, lanes: Ints, indexes: Ints) -> dict[str, Any]:
         """Rows by lane and index in the lane.
@@ -76,214 +96,309 @@ class Reader:
             lanes, indexes: int64 [n], in any order; from call to call each lane goes forward.
 
         Returns:
-            column -> numpy [n, ...], or a list of n values for columns whose rows differ in size.
+            column -> [n, ...]: numpy for rows of one size, else a Ragged, a list of values, or an Arrow array.
 
         Raises:
-            DataError: a unit cannot be read; URL and unit are named.
+            DataError: a unit cannot be read, or does not come in time; URL and unit are named.
         """
         if epoch != self._epoch:
-            self.rest()
             self._epoch = epoch
+            self._table.close_all()  # the blocks of the epoch before are held until the lane's next one is there
         self._clock += 1
-        out: dict[str, Any] = {}
-        for lane in np.unique(lanes).tolist():
-            places = np.flatnonzero(lanes == lane)
-            numbers = self._order.epoch(epoch).block_of(lane, indexes[places])
-            for number in np.unique(numbers).tolist():
-                here = places[numbers == number]
-                one = self._opened(lane, number)
-                rows = one.block.sequence[indexes[here] - one.block.start]
-                cuts = _stretches(here)
-                for name in self._names:  # at once, for the lane's next block overwrites this one
-                    try:
-                        out[name] = _put(out.get(name), one.columns[name], rows, here, cuts, len(lanes))
-                    except (ValueError, OverflowError, pa.ArrowException, DataError) as error:
-                        raise self._at_fault(name, one.columns[name], one.block.segments, error) from error
-        return {name: out[name] for name in self._names}
+        missing = self._table.missing(lanes, indexes)
+        pieces, rows = self._table.find(lanes, indexes)
+        if len(missing):
+            self._find_in_next(missing, lanes, indexes, pieces, rows)
+        self._table.went_to(lanes, indexes, self._clock)
+        try:
+            return {name: self._rows(name, pieces, rows) for name in self._columns}
+        finally:
+            self._let_go()
+            self._look_ahead()
 
     def forget(self, age: int) -> None:
         """Closes the blocks that the last `age` calls of `take` did not touch."""
-        for lane in [lane for lane, one in self._open.items() if self._clock - one.used >= age]:
-            del self._open[lane]
-            self._cursors.pop(lane, None)
+        old = [number for number in self._lanes if self._clock - self._table.used[number] >= age]
+        for number in old:
+            lane = self._lanes.pop(number)
+            self._drop_ahead(lane)
+            self._table.close(number)
+            if lane.open is not None:
+                self._retired.append(lane.open)
+        if old:
+            self._let_go()
+
+    def stop(self) -> None:
+        """Decodes no more; a `take` in another thread ends with CancelledError."""
+        self._decoders.stop()
 
     def rest(self) -> None:
         """Lets go of open blocks and files. The next call of `take` may be for any place."""
-        self._open.clear()
-        self._cursors.clear()
+        self._decoders.stop()
+        for lane in self._lanes.values():
+            if lane.open is not None:
+                self._release(lane.open)
+        for one in self._retired:
+            self._release(one)
+        self._lanes.clear()
+        self._table.close_all()
+        self._ahead, self._has_more = 0, True
+        self._retired.clear()
+        self._decoders.rest()
         self._epoch = -1
 
-    def _opened(self, lane: int, number: int) -> _Open:
-        one = self._open.get(lane)
-        if one is None or one.number != number:
-            block = self._order.epoch(self._epoch).block(lane, number)
-            overwritten = {} if one is None else one.columns
-            self._open.pop(lane, None)
-            room = self._room(block.segments)
-            columns = self._block(lane, block.segments, overwritten, room)
-            one = self._open[lane] = _Open(number, block, columns, self._clock, room.used, room.in_files)
-        one.used = self._clock
-        return one
+    @property
+    def open_rows(self) -> int:
+        """Rows of all open blocks."""
+        return sum(lane.open.stop - lane.open.start for lane in list(self._lanes.values()) if lane.open is not None)
 
-    def _block(self, lane: int, segments: tuple[Segment, ...], overwritten: Columns, room: _Room) -> Columns:
-        """The columns of a block; those of the lane's last one are overwritten."""
-        if self._last is not None and self._last[0] == segments:
-            return self._last[1]
-        batches = self._batches(lane, segments, room)
-        columns = {name: self._column(batches, name, segments, overwritten.get(name)) for name in self._names}
-        if self._small:
-            self._last = segments, columns
-        return columns
+    # -- rows ----------------------------------------------------------------------------------------------------
 
-    def _batches(self, lane: int, segments: tuple[Segment, ...], room: _Room) -> list[pa.RecordBatch]:
-        """The rows of the segments; cursors that stand inside a unit are kept for the lane's next block."""
-        before, after = self._cursors.pop(lane, {}), {}
-        batches: list[pa.RecordBatch] = []
-        for segment in segments:
-            if self._cut[segment.unit]:
-                batches += self._spilled(segment.unit).rows(segment.start, segment.stop)
-                continue
-            cursor = before.get(segment.unit)
-            if cursor is None or cursor.row > segment.start:
-                cursor = _Cursor(self._unit(segment.unit))
-            with explained(*self._place(segment.unit)):
-                batches += room.filled(cursor.rows(segment.start, segment.stop))
-            if segment.stop < self._order.unit_rows[segment.unit]:
-                after[segment.unit] = cursor
-        self._cursors[lane] = after
-        return batches
+    def _find_in_next(self, missing: Ints, lanes: Ints, indexes: Ints, pieces: Ints, rows: Ints) -> None:
+        """Find what no open block has, in the blocks that come next.
 
-    def _room(self, segments: tuple[Segment, ...]) -> _Room:
-        """The memory that the rows of segments may take, beside the blocks that are open."""
-        in_files = 0
-        for unit in {segment.unit for segment in segments}:
-            shard, place = self._places[unit]
-            one = self._manifest.shards[shard]
-            in_files += one.units[place].within(one.size)
-        others = self._open.values()
-        most = limits().at_once(in_files + sum(other.in_files for other in others))
-        return _Room(in_files, most - sum(other.size for other in others))
+        Args:
+            missing: which of the rows these are.
+            pieces, rows: of all rows; those of the missing ones are filled in.
+        """
+        by_lane = missing[np.argsort(lanes[missing], kind="stable")]
+        cuts = (np.flatnonzero(np.diff(lanes[by_lane])) + 1).tolist()
+        parts = [by_lane[low:high] for low, high in itertools.pairwise([0, *cuts, len(by_lane)])]
+        for part in parts:  # what all lanes need first is decoded side by side
+            self._begin(int(lanes[part[0]]), int(indexes[part[0]]))
+        self._look_ahead()
+        for part in parts:
+            number, wanted = int(lanes[part[0]]), indexes[part]
+            blocks = self._order.epoch(self._epoch).block_of(number, wanted)
+            turns = [0, *(np.flatnonzero(np.diff(blocks)) + 1).tolist(), len(blocks)]
+            for low, high in itertools.pairwise(turns):
+                self._opened(number, int(blocks[low]))
+                here = part[low:high]
+                pieces[here], rows[here] = self._table.find(lanes[here], wanted[low:high])
 
-    def _place(self, unit: int) -> tuple[str, int]:
-        """URL and number of a unit in its file, for errors."""
-        shard, place = self._places[unit]
-        one = self._manifest.shards[shard]
-        return self._manifest.url(one), one.units[place].index
-
-    def _spilled(self, unit: int) -> Spill:
-        if unit not in self._spills:
-            self._spills[unit] = Spill(self._unit(unit))
-        return self._spills[unit]
-
-    def _unit(self, unit: int) -> Iterator[pa.RecordBatch]:
-        shard, place = self._places[unit]
-        one = self._manifest.shards[shard].units[place]
-        rows = max(1, one.rows * _PIECE_BYTES // one.bytes) if one.bytes > BLOCK_BYTES else None
-        for batch in self._manifest.read(shard, [place], self._names, rows):
-            self.rows_read += batch.num_rows
-            self.bytes_read += size_of(batch)
-            yield batch
-
-    def _column(
-        self,
-        batches: Sequence[pa.RecordBatch],
-        name: str,
-        segments: Sequence[Segment],
-        room: dense.Column | None,
-    ) -> dense.Column:
-        kind = self._manifest.schema.field(name).type
+    def _rows(self, name: str, pieces: Ints, rows: Ints) -> Any:
         try:
-            return dense.join([batch.column(name) for batch in batches], kind, room)
-        except (ValueError, OverflowError, pa.ArrowException, DataError) as error:
-            whole = pa.chunked_array([batch.column(name) for batch in batches], kind)
-            raise self._at_fault(name, whole, segments, error) from error
+            return self._columns[name].rows(pieces, rows)
+        except VALUE_ERRORS as error:
+            for piece in dict.fromkeys(pieces.tolist()):  # whose is it?
+                mine = np.unique(rows[pieces == piece])
+                if not self._can(name, np.full(len(mine), piece), mine):
+                    raise self._decoders.at_fault(name, error, self._units[piece]) from error
+            raise
 
-    def _at_fault(self, name: str, column: Any, segments: Sequence[Segment], error: Exception) -> DataError:
-        """The error with its column, and with the first unit whose values cannot be had by themselves either."""
-        start, found = 0, segments[0]
-        for segment in segments:
-            part = column[start : start + segment.stop - segment.start]
-            start += segment.stop - segment.start
-            if _fails(part, self._manifest.schema.field(name).type):
-                found = segment
-                break
-        where = "{} (unit {})".format(*self._place(found.unit))
-        if isinstance(error, DataError):
-            return DataError(f"column '{name}': {error.found}", allowed=error.allowed, todo=error.todo, where=where)
-        return DataError(
-            f"column '{name}': a value that Python cannot hold ({' '.join(str(error).split())})",
-            allowed="text in UTF-8, and times of the years 1 to 9999, where they are not whole columns of times",
-            todo="convert the column in a Prep with batch_format='arrow', or leave it out with columns=",
-            where=where,
-        )
-
-
-def _fails(part: Any, kind: pa.DataType) -> bool:
-    """Whether the rows of a column cannot be had."""
-    chunks = part.chunks if isinstance(part, pa.ChunkedArray) else [part]
-    try:
-        dense.take(dense.join(chunks, kind) if isinstance(part, pa.ChunkedArray) else part, np.arange(len(part)))
-    except (ValueError, OverflowError, pa.ArrowException, DataError):
+    def _can(self, name: str, pieces: Ints, rows: Ints) -> bool:
+        try:
+            self._columns[name].rows(pieces, rows)
+        except VALUE_ERRORS:
+            return False
         return True
-    return False
+
+    # -- blocks --------------------------------------------------------------------------------------------------
+
+    def _begin(self, number: int, index: int) -> None:
+        """Have the block decoded in which a lane goes on, if nobody has begun with it."""
+        lane = self._lanes.setdefault(number, _Lane())
+        self._planned(lane, number, int(self._order.epoch(self._epoch).block_of(number, np.array([index]))[0]))
+
+    def _planned(self, lane: _Lane, number: int, block: int) -> Planned:
+        """The first of the blocks ahead, made to be this one."""
+        if lane.ahead and (lane.ahead[0].epoch, lane.ahead[0].number) == (self._epoch, block):
+            return lane.ahead[0]
+        one = lane.open
+        if lane.ahead or one is None or (self._epoch, block) not in ((one.epoch, one.number + 1), (one.epoch + 1, 0)):
+            self._drop_ahead(lane)
+            lane.cursors.clear()
+        return self._plan(lane, number, self._epoch, block)
+
+    def _plan(self, lane: _Lane, number: int, epoch: int, block: int) -> Planned:
+        start, stop, segments = self._order.epoch(epoch).stretch(number, block)
+        in_files = self._decoders.in_files(segments)
+        self._decoders.room.enter(in_files)
+        kept = self._kept[1] if self._kept is not None and self._kept[0] == segments else None
+        results = [self._decoders.decode(lane.cursors, segment) for segment in segments] if kept is None else []
+        planned = Planned(epoch, block, start, stop, segments, results, kept, in_files)
+        lane.ahead.append(planned)
+        self._ahead += 1
+        return planned
+
+    def _opened(self, number: int, block: int) -> None:
+        """Let a block of a lane take the place of the lane's open one."""
+        lane = self._lanes[number]
+        if lane.open is not None and (lane.open.epoch, lane.open.number) == (self._epoch, block):
+            return
+        self._has_more = True
+        planned = self._planned(lane, number, block)
+        pieces = self._pieces(planned)
+        lane.ahead.popleft()
+        self._ahead -= 1
+        if lane.open is not None:
+            self._retired.append(lane.open)  # rows of it may have been found, and not been taken yet
+        held = [self._keep(piece) for piece in pieces]
+        size = sum(piece.size for piece in pieces) if planned.kept is None else 0
+        lane.open = _Open(planned.epoch, block, planned.start, planned.stop, held, size, planned.in_files)
+        sequence = self._order.epoch(planned.epoch).sequence(number, block)
+        self._table.open(number, lane.open, sequence, np.array([piece.rows for piece in pieces], np.int64))
+
+    def _pieces(self, planned: Planned) -> list[Piece]:
+        if planned.kept is not None:
+            return planned.kept
+        found: list[Piece] = []
+        for segment, result in zip(planned.segments, planned.results, strict=True):
+            if not result.done():
+                wait([result], self._timeout_s)
+            if not result.done():
+                url, unit = self._decoders.place(segment.unit)
+                raise DataError(
+                    f"no data after {self._timeout_s:g} s",
+                    allowed="files that can be read",
+                    todo="look whether the store or the disk answers, then resume",
+                    where=f"{url} (unit {unit})",
+                )
+            found += result.result()
+        if self._small:
+            self._kept = planned.segments, found
+        return found
+
+    # -- what is held --------------------------------------------------------------------------------------------
+
+    def _keep(self, piece: Piece) -> int:
+        number = self._numbers.take()
+        self._units[number] = piece.unit
+        for one, part in zip(self._columns.values(), piece.parts, strict=True):
+            one.keep(number, part)
+        return number
+
+    def _let_go(self) -> None:
+        for one in self._retired:
+            self._release(one)
+        self._retired.clear()
+
+    def _release(self, one: _Open) -> None:
+        for number in one.held:
+            for each in self._columns.values():
+                each.drop(number)
+            self._numbers.give_back(number)
+        self._decoders.room.leave(one.in_files, one.size)
+
+    def _drop_ahead(self, lane: _Lane) -> None:
+        for planned in lane.ahead:
+            for result in planned.results:
+                result.cancel()
+                result.add_done_callback(self._decoders.leave)
+            self._decoders.room.leave(planned.in_files, 0)
+        self._ahead -= len(lane.ahead)
+        lane.ahead.clear()
+
+    # -- ahead ---------------------------------------------------------------------------------------------------
+
+    def _look_ahead(self) -> None:
+        """Have the blocks decoded that are needed next."""
+        if self._small and self._kept is None:
+            return  # what comes next may be the same once more
+        while self._ahead < self._most_ahead and self._has_more:
+            following = ((self._after(number, lane), number) for number, lane in self._lanes.items())
+            nearest = min(((after, number) for after, number in following if after is not None), default=None)
+            if nearest is None:
+                self._has_more = False
+                return
+            (_, epoch, block), number = nearest
+            self._plan(self._lanes[number], number, epoch, block)
+
+    def _after(self, number: int, lane: _Lane) -> tuple[int, int, int] | None:
+        """Behind the last block that a lane has: rows up to it, epoch, and block; None where there is none."""
+        last: _Open | Planned | None = lane.ahead[-1] if lane.ahead else lane.open
+        if last is None:
+            return None
+        at = int(self._table.at[number])
+        rows = last.stop - at
+        if last.epoch > self._epoch:
+            rows += int(self._order.epoch(self._epoch).lengths[number])
+        if last.stop < self._order.epoch(last.epoch).lengths[number]:
+            return rows, last.epoch, last.number + 1
+        if last.epoch > self._epoch or (self.end is not None and last.epoch + 1 >= self.end):
+            return None  # one epoch further is far enough
+        if not self._order.epoch(last.epoch + 1).lengths[number]:
+            return None
+        return rows, last.epoch + 1, 0
 
 
-class _Room:
-    """The memory that a block may take: its rows may be far more bytes than their units are estimated to be.
+class _Table:
+    """Where the rows of all open blocks are, to be looked up for the rows of many steps at once.
 
     Args:
-        in_files: bytes of its units in the files.
-        most: bytes that its rows may take.
+        lanes: how many.
+
+    Attributes:
+        at: behind the last row that was taken, int64 [lanes].
+        used: the last call of `take` that touched it, int64 [lanes].
     """
 
-    def __init__(self, in_files: int, most: int) -> None:
-        self.in_files, self.used, self._most = in_files, 0, most
+    def __init__(self, lanes: int) -> None:
+        self.at, self.used = np.zeros(lanes, np.int64), np.zeros(lanes, np.int64)
+        self._start, self._stop = np.zeros(lanes, np.int64), np.zeros(lanes, np.int64)
+        self._room = 0  # rows that the table has for each lane
+        self._pieces = self._rows = np.zeros(1, np.int32)
 
-    def filled(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """The batches, as long as there is room. Raises DataError if there is not."""
-        for batch in batches:
-            self.used += size_of(batch)
-            if self.used > self._most:
-                raise beyond("at_once_bytes", f"a block of {shown_bytes(self.used)} or more")
-            yield batch
+    def missing(self, lanes: Ints, indexes: Ints) -> Ints:
+        """Which of the rows are in no open block."""
+        return np.flatnonzero((indexes < self._start[lanes]) | (indexes >= self._stop[lanes]))
+
+    def find(self, lanes: Ints, indexes: Ints) -> tuple[Ints, Ints]:
+        """Piece and row in the piece of each row; anything where it is missing."""
+        slots = lanes * self._room + (indexes - self._start[lanes])
+        return tuple(table.take(slots, mode="clip").astype(np.int64) for table in (self._pieces, self._rows))  # type: ignore[return-value]
+
+    def went_to(self, lanes: Ints, indexes: Ints, clock: int) -> None:
+        """These rows were taken by the call of this number; of a lane the last counts."""
+        self.at[lanes] = indexes + 1
+        self.used[lanes] = clock
+
+    def open(self, lane: int, one: _Open, sequence: Ints, counts: Ints) -> None:
+        """The block of a lane from now on.
+
+        Args:
+            sequence: row i of the block is row ``sequence[i]`` of its pieces put together.
+            counts: the rows of its pieces.
+        """
+        if len(sequence) > self._room:
+            self._grow(len(sequence) + len(sequence) // 8)
+        ends = np.cumsum(counts)
+        which = np.searchsorted(ends, sequence, side="right")
+        begin = lane * self._room
+        self._pieces[begin : begin + len(sequence)] = np.array(one.held, np.int32)[which]
+        self._rows[begin : begin + len(sequence)] = sequence - (ends - counts)[which]
+        self._start[lane], self._stop[lane] = one.start, one.stop
+
+    def close(self, lane: int) -> None:
+        """The lane has none."""
+        self._start[lane] = self._stop[lane] = 0
+
+    def close_all(self) -> None:
+        """No lane has one."""
+        self._start[:] = self._stop[:] = 0
+
+    def _grow(self, room: int) -> None:
+        tables = []
+        for old in (self._pieces, self._rows):
+            new = np.zeros((len(self._start), room), np.int32)
+            if self._room:
+                new[:, : self._room] = old.reshape(len(self._start), self._room)
+            tables.append(new.reshape(-1))
+        (self._pieces, self._rows), self._room = tables, room
 
 
-class _Cursor:
-    """Goes forward through the record batches of one unit."""
+class _Numbers:
+    """Small numbers, used again once they are given back."""
 
-    def __init__(self, batches: Iterator[pa.RecordBatch]) -> None:
-        self._batches, self._rest = batches, None
-        self.row = 0
+    def __init__(self) -> None:
+        self._free: list[int] = []
+        self._next = 0
 
-    def rows(self, start: int, stop: int) -> Iterator[pa.RecordBatch]:
-        """Rows [start, stop), `start` at or after `row`."""
-        while self.row < stop:
-            batch = self._rest if self._rest is not None else next(self._batches)
-            low, high = max(start - self.row, 0), min(stop - self.row, batch.num_rows)
-            self._rest = batch.slice(high) if high < batch.num_rows else None
-            self.row += high
-            if low < high:
-                yield batch.slice(low, high - low)
+    def take(self) -> int:
+        if self._free:
+            return self._free.pop()
+        self._next += 1
+        return self._next - 1
 
-
-def _stretches(places: Ints) -> list[int]:
-    """Where the stretches without a gap begin, and the end."""
-    return [0, *(np.flatnonzero(places[1:] - places[:-1] != 1) + 1).tolist(), len(places)]
-
-
-def _put(out: Any, column: dense.Column, rows: Ints, places: Ints, cuts: list[int], count: int) -> Any:
-    """Puts rows of a column at their places in `out`, which has `count` of them and is made if it is None."""
-    if not isinstance(column, np.ndarray):
-        values: list[Any] = [None] * count if out is None else out
-        for place, value in zip(places.tolist(), dense.take(column, rows), strict=True):
-            values[place] = value
-        return values
-    if out is None:
-        out = np.empty((count, *column.shape[1:]), column.dtype)
-    if len(places) * out[0].nbytes < _STRETCH_BYTES * (len(cuts) - 1):
-        out[places] = column[rows]
-        return out
-    for low, high in itertools.pairwise(cuts):
-        place = int(places[low])  # "clip" because the other modes take through a buffer
-        np.take(column, rows[low:high], axis=0, out=out[place : place + high - low], mode="clip")
-    return out
+    def give_back(self, number: int) -> None:
+        self._free.append(number)

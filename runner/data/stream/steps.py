@@ -13,7 +13,7 @@ from runner.data.stream.reader import Reader
 
 #: Rows, bytes and steps of one rank that are gathered at once, to spread the cost of a call over small
 #: batches.
-_GATHER_ROWS, _GATHER_BYTES, _GATHER_STEPS = 4096, 8 << 20, 64
+_GATHER_ROWS, _GATHER_BYTES, _GATHER_STEPS = 16384, 4 << 20, 64
 #: What a batch, and a Python value in it, takes besides its content.
 _READY_BYTES, _OBJECT_BYTES = 2048, 64
 
@@ -103,8 +103,8 @@ def _gathered(reader: Reader, order: Order, cut: Cut, epoch: int, starts: Ints) 
 
 def _size(values: Any) -> int:
     """Bytes of a column of a batch, those of Python's objects included."""
-    if isinstance(values, np.ndarray):
-        return values.nbytes
+    if not isinstance(values, list):
+        return int(values.nbytes)
     return sum(map(_size_of, values))
 
 

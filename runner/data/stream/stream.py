@@ -16,6 +16,7 @@ from runner.data.stream.ahead import ReadAhead
 from runner.data.stream.batch import Batch, make_batch
 from runner.data.stream.order import Order
 from runner.data.stream.passes import Passes
+from runner.data.stream.reading import LONGEST_WAIT_S, READY_BYTES, Reading, default_threads
 from runner.data.stream.steps import Cut
 from runner.errors import DataError
 from runner.spec.checks import Fields
@@ -28,9 +29,6 @@ if TYPE_CHECKING:
     from runner.spec import Dataset
 
     Source: TypeAlias = str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | Dataset | Published | Manifest
-
-#: Decoded bytes that are ready ahead of the trainer.
-PREFETCH_BYTES = 64 << 20
 
 
 class Stream:
@@ -59,7 +57,9 @@ class Stream:
         format, options, schema, unknown, csv, version, snapshot: of URLs, as of `Dataset`.
         start_epoch: the first epoch.
         prefetch_bytes: decoded bytes that may be ready ahead.
-        as_: 'torch' gives tensors, 'numpy' arrays.
+        as_: 'torch' gives tensors, 'numpy' numpy's arrays, 'arrow' Arrow's; see `Batch`.
+        threads: that decode; None: as many as this machine has to spare for it.
+        timeout_s: seconds after which data that does not come is an error.
 
     Raises:
         MissingPackage: tensors are wanted, and torch is not installed.
@@ -94,11 +94,13 @@ class Stream:
         version: int | None = None,
         snapshot: int | None = None,
         start_epoch: int = 0,
-        prefetch_bytes: int = PREFETCH_BYTES,
+        prefetch_bytes: int = READY_BYTES,
         as_: str = "torch",
+        threads: int | None = None,
+        timeout_s: float = LONGEST_WAIT_S,
     ) -> None:
         fields = Fields("Stream")
-        fields.one_of("as_", as_, ("torch", "numpy"))
+        fields.one_of("as_", as_, ("torch", "numpy", "arrow"))
         if as_ == "torch":
             extras.need("train", "runner.Stream of torch's tensors (as_='numpy' gives arrays)", module="torch")
         batch_size, global_batch_size, epochs = as_whole(batch_size), as_whole(global_batch_size), as_whole(epochs)
@@ -128,8 +130,13 @@ class Stream:
             )
         self._passes = Passes(self.rows, self.global_batch, tail, start_epoch, epochs)
         self._at_home = worker_share() is None  # made outside of a DataLoader's workers
-        self._ahead = ReadAhead(self.manifest, self._order, self.columns, prefetch_bytes)
-        self._as = as_
+        if threads is not None:
+            fields.integer("threads", threads, 1)
+        fields.number("timeout_s", timeout_s, 0)
+        reading = Reading(
+            self.columns, as_, threads or default_threads(), ready_bytes=prefetch_bytes, timeout_s=timeout_s
+        )
+        self._ahead = ReadAhead(self.manifest, self._order, reading)
         if as_ == "torch" or "torch.utils.data" in sys.modules:
             _make_known()
 
@@ -161,7 +168,9 @@ class Stream:
             self.close()
             raise
         self._passes.at = ready.after
-        return make_batch(ready.columns, ready.positions, ready.mask, ready.weight, ready.epoch, self._as)
+        return make_batch(
+            ready.columns, ready.positions, ready.mask, ready.weight, ready.epoch, self._ahead.reading.as_
+        )
 
     def _run(self) -> Prefetch[Ready]:
         passes, (number, parts) = self._passes, self._share
@@ -210,14 +219,14 @@ class Stream:
 
     def __getstate__(self) -> dict[str, Any]:
         kept = {name: value for name, value in self.__dict__.items() if name not in ("_ahead", "_order")}
-        reading = self._order.seed, self._order.shuffle, self._ahead.most_bytes, self.wait_s
+        reading = self._order.seed, self._order.shuffle, self._ahead.reading, self.wait_s
         return {**kept, "_passes": copy.copy(self._passes), "_reading": reading}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        seed, shuffle, most_bytes, waited_s = state.pop("_reading")
+        seed, shuffle, reading, waited_s = state.pop("_reading")
         self.__dict__.update(state)
         self._order = Order(self.manifest, seed, shuffle)
-        self._ahead = ReadAhead(self.manifest, self._order, self.columns, most_bytes, waited_s)
+        self._ahead = ReadAhead(self.manifest, self._order, reading, waited_s)
         self._passes.begun = None
         _make_known()
 

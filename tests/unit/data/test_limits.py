@@ -269,7 +269,7 @@ def test_strings_that_repeat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, en
     rows, largest = read(path)
     assert rows == 400
     assert largest <= 64 * MIB
-    with pytest.raises(DataError, match="a block of .* or more"):
+    with pytest.raises(DataError, match="blocks of .* or more"):
         next(iter(Stream(str(path), 1)))
     with pytest.raises(DataError, match="a batch of .* or more"):
         run_prep(stage, make_scope(tmp_path / "store2", stage), InlinePool())

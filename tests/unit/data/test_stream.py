@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import json
 import subprocess
 import sys
@@ -19,7 +20,7 @@ import pytest
 import torch
 
 from runner.data.manifest import Manifest, build
-from runner.data.stream import Stream
+from runner.data.stream import Stream, blocks
 from runner.data.stream.prefetch import Prefetch
 from runner.errors import DataError, SpecError
 from runner.spec import Dataset
@@ -420,7 +421,7 @@ def test_open_blocks_are_bounded(tmp_path: Path) -> None:
     stream = Stream(manifest, 64, rank=1, world_size=4, prefetch_bytes=1)
     held = []
     for _ in stream:
-        held.append(sum(one.block.rows for one in list(stream._ahead.reader._open.values())))
+        held.append(stream._ahead.reader.open_rows)
     assert max(held) <= (8 / 4 + 2) * 2 * 500
 
 
@@ -615,3 +616,164 @@ def test_arrays_of_numpy_are_the_same_batches(tmp_path: Path) -> None:
             arrays.to("cpu")
     with pytest.raises(SpecError, match="as_"):
         Stream(str(tmp_path), batch_size=4, as_="pandas")
+
+
+# -- what batches hold -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("as_", ["torch", "numpy", "arrow"])
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_every_type_of_column_in_every_form(tmp_path: Path, as_: str, shuffle: bool) -> None:
+    """Rows gathered from many pieces are pyarrow's rows: fixed, of one length by chance, of many, and nested."""
+    random = np.random.default_rng(0)
+    n = 5000
+    lists = [random.integers(0, 99, size).tolist() for size in random.integers(0, 5, n)]
+    table = pa.table(
+        {
+            "id": np.arange(n),
+            "byte": pa.array(random.integers(0, 255, n), pa.uint8()),
+            "flag": pa.array(random.integers(0, 2, n).astype(bool)),
+            "half": pa.array(random.random(n).astype(np.float16)),
+            "odd": pa.array([bytes([i % 251] * 7) for i in range(n)], pa.binary(7)),
+            "grid": pa.FixedSizeListArray.from_arrays(
+                pa.FixedSizeListArray.from_arrays(pa.array(random.integers(0, 9, n * 6)), 3), 2
+            ),
+            "same": pa.array(random.integers(0, 9, (n, 4)).tolist(), pa.list_(pa.int16())),
+            "lists": pa.array(lists, pa.large_list(pa.int32())),
+            "text": pa.array([f"{i}é" * (i % 4) for i in range(n)]),
+            "bytes": pa.array([bytes(i % 5) for i in range(n)], pa.large_binary()),
+            "words": pa.array([[f"w{i}"] * (i % 3) for i in range(n)]),
+            "time": pa.array(random.integers(0, 2**40, n), pa.timestamp("us")),
+        }
+    )
+    pq.write_table(table, tmp_path / "a.parquet", row_group_size=171)
+    manifest = replace(build(str(tmp_path)), lanes=4, block_bytes=20_000)
+    stream = Stream(manifest, 64, as_=as_, shuffle=shuffle, tail="wrap", threads=3)
+    expected = table.to_pylist()
+    seen = 0
+    for batch in stream:
+        rows = {name: _python(values) for name, values in batch.items()}
+        for i in np.flatnonzero(np.asarray(batch.mask)).tolist():
+            found = {name: values[i] for name, values in rows.items()}
+            wanted = expected[found["id"]]
+            seen += 1
+            if as_ != "arrow":
+                wanted = wanted | {"odd": list(wanted["odd"]), "time": table["time"][found["id"]].value}
+            assert found == wanted
+    assert seen == n
+
+
+def _python(values: Any) -> list[Any]:
+    return (
+        values.to_pylist() if isinstance(values, pa.Array) else values if isinstance(values, list) else values.tolist()
+    )
+
+
+@pytest.mark.parametrize("as_", ["torch", "arrow"])
+def test_nulls_in_columns_of_many_lengths(tmp_path: Path, as_: str) -> None:
+    """Nulls stay nulls: of text and bytes in every form, of numbers and lists as Arrow arrays."""
+    n = 600
+    table = pa.table(
+        {
+            "id": np.arange(n),
+            "text": pa.array([None if i % 3 == 0 else f"{i}" for i in range(n)]),
+            "bytes": pa.array([None if i > 500 else b"x" * (i % 4) for i in range(n)]),
+            "number": pa.array([None if i % 7 == 0 else i for i in range(n)]),
+            "list": pa.array([None if i % 5 == 0 else [i, None] for i in range(n)]),
+        }
+    )
+    table = table if as_ == "arrow" else table.drop_columns(["number", "list"])
+    pq.write_table(table, tmp_path / "a.parquet", row_group_size=50)
+    manifest = replace(build(str(tmp_path)), lanes=2, block_bytes=2_000)
+    expected = table.to_pylist()
+    found = []
+    for batch in Stream(manifest, 32, as_=as_, tail="wrap"):
+        columns = {name: _python(values) for name, values in batch.items()}
+        rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+        found += [row for row, kept in zip(rows, batch.mask.tolist(), strict=True) if kept]
+    assert sorted(found, key=lambda row: row["id"]) == expected
+
+
+def test_text_that_is_no_utf8_is_an_error_with_its_file(tmp_path: Path) -> None:
+    """A column of strings whose bytes are no text is refused with file, unit and column."""
+    bad = pa.Array.from_buffers(
+        pa.string(), 1, [None, pa.py_buffer(np.array([0, 2], np.int32)), pa.py_buffer(b"\xff\xfe")]
+    )
+    pq.write_table(pa.table({"s": bad}), tmp_path / "a.parquet")
+    for as_ in ("torch", "numpy", "arrow"):
+        with pytest.raises(DataError, match=r"a\.parquet \(unit 0\): column 's'.*UTF-?8"):
+            next(Stream(str(tmp_path), 1, as_=as_))
+
+
+def test_a_ragged_column(tmp_path: Path) -> None:
+    """Rows of different length are one buffer with offsets, and a sequence of views or of Python's values."""
+    pq.write_table(pa.table({"x": [[1, 2], [], [3]], "s": ["a", "", "bc"]}), tmp_path / "a.parquet")
+    (batch,) = Stream(str(tmp_path), 3, shuffle=False)
+    lists, text = batch["x"], batch["s"]
+    assert lists.values.tolist() == [1, 2, 3]
+    assert lists.offsets.tolist() == [0, 2, 2, 3]
+    assert lists.lengths.tolist() == [2, 0, 1]
+    assert [row.tolist() for row in lists] == [[1, 2], [], [3]]
+    assert lists[-1].tolist() == [3]
+    assert lists[1:].tolist() == [[], [3]]
+    assert text == ["a", "", "bc"]
+    assert (text[2], list(text), text.values.dtype) == ("bc", ["a", "", "bc"], torch.uint8)
+    lists.values[0] = 7  # it is the caller's
+    assert lists[0].tolist() == [7, 2]
+    with pytest.raises(IndexError, match="row 3 of 3"):
+        text[3]
+
+
+def test_units_are_decoded_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With two threads two units are being decoded at the same time, and the order is that of one thread."""
+    pq.write_table(pa.table({"id": np.arange(4000)}), tmp_path / "a.parquet", row_group_size=500)
+    manifest = replace(build(str(tmp_path)), lanes=4, block_bytes=4000)
+    both, calls = threading.Barrier(2), itertools.count()
+    read = Manifest.read
+
+    def meeting(self: Manifest, *args: Any, **options: Any) -> Any:
+        if next(calls) < 2:
+            both.wait(10)
+        return read(self, *args, **options)
+
+    one = [batch["id"].tolist() for batch in Stream(manifest, 50, threads=1)]
+    monkeypatch.setattr(Manifest, "read", meeting)
+    assert [batch["id"].tolist() for batch in Stream(manifest, 50, threads=2)] == one
+
+
+def test_a_unit_that_does_not_come_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a file does not answer in time, that is an error with URL and unit, and not a wait without end."""
+    pq.write_table(pa.table({"id": np.arange(10)}), tmp_path / "a.parquet")
+    answer = threading.Event()
+
+    def silent(*_: Any, **__: Any) -> Any:
+        answer.wait(60)
+        yield from ()
+
+    stream = Stream(build(str(tmp_path)), 5, timeout_s=0.05)
+    monkeypatch.setattr(Manifest, "read", silent)
+    with pytest.raises(DataError, match=r"a\.parquet \(unit 0\): no data after 0.05 s"):
+        next(stream)
+    answer.set()
+
+
+def test_close_waits_for_no_file_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stream whose file does not answer can be closed from outside, without waiting for the answer."""
+    pq.write_table(pa.table({"id": np.arange(10)}), tmp_path / "a.parquet")
+    answer, asked = threading.Event(), threading.Event()
+
+    def silent(*_: Any, **__: Any) -> Any:
+        asked.set()
+        answer.wait(60)
+        yield from ()
+
+    monkeypatch.setattr(blocks, "_PATIENCE_S", 0.05)
+    monkeypatch.setattr(Manifest, "read", silent)
+    stream = Stream(build(str(tmp_path)), 5)
+    reader = threading.Thread(target=lambda: next(stream, None), daemon=True)
+    reader.start()
+    assert asked.wait(10)
+    stream.close()
+    reader.join(10)
+    assert not reader.is_alive()
+    answer.set()

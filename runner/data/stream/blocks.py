@@ -1,0 +1,264 @@
+"""Blocks of the order, decoded ahead by several threads: which rows of which units, and what came out."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError, Future
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from runner.data.formats.explain import explained
+from runner.data.limits import beyond, limits, shown_bytes
+from runner.data.manifest import Manifest
+from runner.data.stream.columns import Column
+from runner.data.stream.order import Order, Segment
+from runner.data.stream.spill import Spill
+from runner.data.stream.workers import Chain, Workers
+from runner.data.values.types import size_of
+from runner.errors import DataError
+
+#: Decoded at a time of a unit that is larger: what fits the caches, and is soon used again as memory.
+PIECE_BYTES = 2 << 20
+#: Seconds that a thread gets to end.
+_PATIENCE_S = 10.0
+#: What a value may be the cause of.
+VALUE_ERRORS = (ValueError, OverflowError, pa.ArrowException, DataError)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A decoded stretch of a unit.
+
+    Args:
+        parts: what each column keeps of it.
+        size: bytes.
+    """
+
+    unit: int
+    rows: int
+    parts: tuple[Any, ...]
+    size: int
+
+
+@dataclass
+class Cursor:
+    """Goes forward through the record batches of one unit, in one chain of tasks.
+
+    Args:
+        batches: opens the unit.
+        total: rows of the unit.
+
+    Attributes:
+        planned: the row up to which tasks have been given.
+    """
+
+    batches: Callable[[], Iterator[pa.RecordBatch]]
+    total: int
+    chain: Chain = field(default_factory=Chain)
+    planned: int = 0
+    _row: int = 0
+    _opened: Iterator[pa.RecordBatch] | None = None
+    _rest: pa.RecordBatch | None = None
+
+    def rows(self, start: int, stop: int) -> Iterator[pa.RecordBatch]:
+        """Rows [start, stop), `start` at or after those of the call before."""
+        while self._row < stop:
+            batch = self._rest if self._rest is not None else self._next()
+            low, high = max(start - self._row, 0), min(stop - self._row, batch.num_rows)
+            self._rest = batch.slice(high) if high < batch.num_rows else None
+            self._row += high
+            if low < high:
+                yield batch.slice(low, high - low)
+
+    def _next(self) -> pa.RecordBatch:
+        if self._opened is None:
+            self._opened = self.batches()
+        batch = next(self._opened)
+        if self._row + batch.num_rows >= self.total:
+            for _ in self._opened:  # there is nothing more, and the decoder lets go of its pages
+                pass
+        return batch
+
+
+class Room:
+    """The memory that blocks may take together: their rows may be far more bytes than their units seem to be."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._in_files = self._used = 0
+
+    def enter(self, in_files: int) -> None:
+        """A block is begun whose units have so many bytes in their files."""
+        with self._lock:
+            self._in_files += in_files
+
+    def add(self, size: int) -> None:
+        """So many bytes are decoded. Raises DataError where that is more than may be."""
+        with self._lock:
+            self._used += size
+            if self._used > limits().at_once(self._in_files):
+                raise beyond("at_once_bytes", f"blocks of {shown_bytes(self._used)} or more")
+
+    def leave(self, in_files: int, size: int) -> None:
+        """A block is let go of."""
+        with self._lock:
+            self._in_files, self._used = self._in_files - in_files, self._used - size
+
+
+@dataclass
+class Planned:
+    """A block whose rows are being decoded.
+
+    Args:
+        epoch, number: which block of its lane.
+        start, stop: its indexes in the lane.
+        segments, results: where its rows lie, and what comes of each.
+        kept: what came of it before; then there are no results.
+        in_files: bytes of its units in their files.
+    """
+
+    epoch: int
+    number: int
+    start: int
+    stop: int
+    segments: tuple[Segment, ...]
+    results: list[Future[list[Piece]]]
+    kept: list[Piece] | None
+    in_files: int
+
+
+class Decoders:
+    """Decodes segments of units in threads of its own.
+
+    Args:
+        columns: by name, in the order wanted.
+        threads: how many.
+        timeout_s: that a task may take.
+
+    Attributes:
+        rows_read, bytes_read: decoded so far.
+    """
+
+    def __init__(
+        self, manifest: Manifest, order: Order, columns: dict[str, Column], threads: int, timeout_s: float
+    ) -> None:
+        self._manifest, self._order, self._columns = manifest, order, columns
+        self._threads, self._timeout_s = threads, timeout_s
+        self._places = [(shard, place) for shard, one in enumerate(manifest.shards) for place in range(len(one.units))]
+        self._cut = np.bincount(order.runs[0], minlength=len(self._places)) > 1
+        self._spills: dict[int, tuple[Chain, list[Spill]]] = {}
+        self._lock = threading.Lock()
+        self._workers: Workers | None = None
+        self._stopped = threading.Event()
+        self.room = Room()
+        self.rows_read = self.bytes_read = 0
+
+    # -- from outside --------------------------------------------------------------------------------------------
+
+    def decode(self, cursors: dict[int, Cursor], segment: Segment) -> Future[list[Piece]]:
+        """Begin with a segment of a lane.
+
+        Args:
+            cursors: of the lane, by unit; they are kept up to date.
+        """
+        if self._workers is None:
+            self._stopped.clear()
+            self._workers = Workers(self._threads, "runner-decode", min(_PATIENCE_S, self._timeout_s))
+        if self._cut[segment.unit]:
+            chain, spilled = self._spills.setdefault(segment.unit, (Chain(), []))
+            return self._workers.submit(chain, lambda: self._from_spill(spilled, segment))
+        cursor = cursors.get(segment.unit)
+        if cursor is None or cursor.planned > segment.start:
+            cursor = cursors[segment.unit] = Cursor(
+                lambda: self._unit(segment.unit), int(self._order.unit_rows[segment.unit])
+            )
+        cursor.planned = segment.stop
+        if segment.stop >= self._order.unit_rows[segment.unit]:
+            del cursors[segment.unit]
+        return self._workers.submit(cursor.chain, lambda: self._from_file(cursor, segment))
+
+    def stop(self) -> None:
+        """Decode no more, until `decode` is called again; whoever waits for a segment gets CancelledError."""
+        self._stopped.set()
+        workers = self._workers
+        if workers is not None:
+            workers.close()
+
+    def rest(self) -> None:
+        """Forget the threads that `stop` ended."""
+        self.stop()
+        self._workers = None
+        self.room = Room()
+
+    def leave(self, result: Future[list[Piece]]) -> None:
+        """Nobody will ask for a result."""
+        if not result.cancelled() and result.exception() is None:
+            self.room.leave(0, sum(piece.size for piece in result.result()))
+
+    def place(self, unit: int) -> tuple[str, int]:
+        """URL and number of a unit in its file, for errors."""
+        shard, place = self._places[unit]
+        one = self._manifest.shards[shard]
+        return self._manifest.url(one), one.units[place].index
+
+    def in_files(self, segments: Sequence[Segment]) -> int:
+        """Bytes of the units of segments in their files."""
+        total = 0
+        for unit in {segment.unit for segment in segments}:
+            shard, place = self._places[unit]
+            one = self._manifest.shards[shard]
+            total += one.units[place].within(one.size)
+        return total
+
+    def at_fault(self, name: str, error: Exception, unit: int) -> DataError:
+        """The error of a value, with its column and unit."""
+        where = "{} (unit {})".format(*self.place(unit))
+        if isinstance(error, DataError):
+            return DataError(f"column '{name}': {error.found}", allowed=error.allowed, todo=error.todo, where=where)
+        return DataError(
+            f"column '{name}': a value that Python cannot hold ({' '.join(str(error).split())})",
+            allowed="text in UTF-8, and times of the years 1 to 9999, where they are not whole columns of times",
+            todo="convert the column in a Prep with batch_format='arrow', or leave it out with columns=",
+            where=where,
+        )
+
+    # -- in the threads ------------------------------------------------------------------------------------------
+
+    def _from_file(self, cursor: Cursor, segment: Segment) -> list[Piece]:
+        found = []
+        with explained(*self.place(segment.unit)):
+            for batch in cursor.rows(segment.start, segment.stop):
+                size = size_of(batch)
+                self.room.add(size)
+                found.append(self._piece(segment.unit, batch, size))
+        return found
+
+    def _from_spill(self, spilled: list[Spill], segment: Segment) -> list[Piece]:
+        if not spilled:
+            spilled.append(Spill(self._unit(segment.unit)))
+        return [self._piece(segment.unit, batch, 0) for batch in spilled[0].rows(segment.start, segment.stop)]
+
+    def _piece(self, unit: int, batch: pa.RecordBatch, size: int) -> Piece:
+        parts = []
+        for (name, column), array in zip(self._columns.items(), batch.columns, strict=True):
+            try:
+                parts.append(column.part(array))
+            except VALUE_ERRORS as error:
+                raise self.at_fault(name, error, unit) from error
+        return Piece(unit, batch.num_rows, tuple(parts), size)
+
+    def _unit(self, unit: int) -> Iterator[pa.RecordBatch]:
+        shard, place = self._places[unit]
+        one = self._manifest.shards[shard].units[place]
+        rows = max(1, one.rows * PIECE_BYTES // one.bytes) if one.bytes > 2 * PIECE_BYTES else None
+        for batch in self._manifest.read(shard, [place], list(self._columns), rows):
+            if self._stopped.is_set():
+                raise CancelledError
+            with self._lock:
+                self.rows_read += batch.num_rows
+                self.bytes_read += size_of(batch)
+            yield batch

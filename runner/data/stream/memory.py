@@ -1,0 +1,78 @@
+"""Rows gathered from anywhere in this process's memory with one call and one copy.
+
+numpy takes rows of one array. Those of many decoded pieces are taken as rows of one array too: a view of the stretch of
+addresses in which all pieces lie, of which nothing but their rows is ever read. So the rows of a batch, each from
+another piece, are copied once, from where the decoder wrote them to where the batch has them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ints = NDArray[np.int64]
+Array = np.ndarray[Any, Any]
+
+#: Widths for which numpy's `take` copies a row by a few instructions; rows must then be aligned to their width.
+_QUICK = frozenset({1, 2, 4, 8, 16, 32})
+
+
+#: Just below what glibc always gives back.
+_AS_LARGE_AS = 31 << 20
+
+
+class _Stretch:
+    """What numpy asks of an object that is memory."""
+
+    def __init__(self, start: int, width: int, step: int, rows: int) -> None:
+        self.__array_interface__ = {
+            "data": (start, True),
+            "shape": (rows,),
+            "strides": (step,),
+            "typestr": f"|V{width}",
+            "version": 3,
+        }
+
+
+def keep_freed_memory() -> None:
+    """Have the C library keep what is freed for the next batch, instead of giving it back to the system each time.
+
+    To touch new memory costs more than to decode what goes into it. glibc takes the largest block that was freed so
+    far for a size that comes again (mallopt(3), M_MMAP_THRESHOLD), and this is one, of which no page is ever touched.
+    """
+    np.empty(_AS_LARGE_AS, np.uint8)
+
+
+def address(array: Array) -> int:
+    """Where an array begins."""
+    start: int = array.__array_interface__["data"][0]
+    return start
+
+
+def gather(addresses: Ints, width: int) -> Array:
+    """Rows of `width` bytes from where they lie: uint8 [rows * width], new memory.
+
+    The caller holds the memory behind each of the addresses, of `width` bytes, for as long as this runs.
+    """
+    if not len(addresses) or not width:
+        return np.empty(len(addresses) * width, np.uint8)
+    low, high = int(addresses.min()), int(addresses.max())
+    if width in _QUICK and not np.bitwise_or.reduce(addresses) & (width - 1):
+        rows = np.asarray(_Stretch(low, width, width, (high - low) // width + 1))
+        return np.take(rows, (addresses - low) >> (width.bit_length() - 1), mode="clip").view(np.uint8)
+    rows = np.asarray(_Stretch(low, width, 1, high - low + 1))
+    return rows[addresses - low].view(np.uint8)
+
+
+def joined(values: Sequence[memoryview], piece: Sequence[int], start: Sequence[int], stop: Sequence[int]) -> Array:
+    """Stretches of bytes one after the other: uint8, new memory that may be written to.
+
+    Args:
+        values: the bytes of each piece.
+        piece, start, stop: of each stretch.
+    """
+    parts = [values[i][low:high] for i, low, high in zip(piece, start, stop, strict=True)]
+    return np.frombuffer(bytearray().join(parts), np.uint8)
