@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime
+import io
 import random
+import tarfile
 import weakref
 from collections.abc import Iterator
 from decimal import Decimal
@@ -14,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from runner.data import manifest
-from runner.data.formats import formats
+from runner.data.formats import formats, ipc, tar
 from runner.data.manifest import Manifest
 from runner.errors import DataError
 
@@ -28,6 +30,9 @@ WRITERS = {
     "zstd.arrow": {"compression": "zstd"},
     "plain.arrows": {},
     "zstd.arrows": {"compression": "zstd"},
+    "pieces.arrows": {},
+    "plain.tar": {},
+    "packed.tar.gz": {},
 }
 
 
@@ -52,13 +57,22 @@ def table() -> pa.Table:
 
 
 def write(path: Path, how: dict[str, object]) -> None:
-    """Batches of 25 rows."""
+    """Batches of 25 rows; of an archive 60 samples."""
+    if ".tar" in path.name:
+        with tarfile.open(path, "w:gz" if path.suffix == ".gz" else "w", format=tarfile.PAX_FORMAT) as archive:
+            for row in range(60):
+                for kind in ("bin", "ä" * (row % 7) + ".cls")[: 1 + row % 2]:
+                    member = tarfile.TarInfo(f"folder/{row}.{kind}")
+                    member.size = 10 * row
+                    archive.addfile(member, io.BytesIO(bytes([row]) * member.size))
+        return
     if path.suffix == ".parquet":
         pq.write_table(table(), path, row_group_size=25, write_page_index=True, **how)
         return
     opened = pa.ipc.new_file if path.suffix == ".arrow" else pa.ipc.new_stream
-    with opened(path, table().schema, options=pa.ipc.IpcWriteOptions(**how)) as writer:
-        writer.write_table(table(), 25)
+    rows = table().drop_columns("dictionary") if "pieces" in path.name else table()
+    with opened(path, rows.schema, options=pa.ipc.IpcWriteOptions(**how)) as writer:
+        writer.write_table(rows, 25)
 
 
 def damaged(good: bytes, seed: int, count: int) -> Iterator[bytes]:
@@ -85,8 +99,10 @@ def damaged(good: bytes, seed: int, count: int) -> Iterator[bytes]:
 
 @pytest.mark.parametrize("count", COUNTS)
 @pytest.mark.parametrize("name", WRITERS)
-def test_a_damaged_file_ends_nothing(tmp_path: Path, name: str, count: int) -> None:
+def test_a_damaged_file_ends_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, count: int) -> None:
     """Whatever is changed in a file, looking at it and reading it give rows or a DataError that names it."""
+    monkeypatch.setattr(ipc, "UNIT_BYTES", 1 if "pieces" in name else ipc.UNIT_BYTES)
+    monkeypatch.setattr(tar, "UNIT_BYTES", 5_000)
     path = tmp_path / f"good-{name}"
     write(path, WRITERS[name])
     refused = []
