@@ -142,10 +142,12 @@ class _Index:
     def _check(self, extension: str, member: Member) -> None:
         if member.size > self._most:
             raise beyond("at_once_bytes", f"a member of {shown_bytes(member.size)} ('{member.name[:200]}')")
-        self.extensions.setdefault(extension, len(self.extensions))
+        if extension in self.extensions:
+            return
+        self.extensions[extension] = len(self.extensions)
         if len(self.extensions) > min(MOST_EXTENSIONS, limits().fields):
             raise DataError(
-                f"more than {MOST_EXTENSIONS} kinds of members, the last '.{extension[:100]}' of '{member.name[:200]}'",
+                f"more than {len(self.extensions) - 1} kinds of members, the last in '{member.name[:200]}'",
                 allowed="few extensions; what follows the first dot of a name is one",
                 todo="rename the members so that there is no dot before the extension",
             )
