@@ -77,7 +77,7 @@ lock: $(READY)  ## Newer versions of everything, pinned
 	mv constraints.new constraints.txt
 
 lock-onebox: $(READY)  ## The hashes of the modules that the one-machine cluster is compiled from (needs Go)
-	$(BIN)/python -c 'from runner.onebox import build, versions; build.SUMS.write_text(build.sums(versions.EVERYTHING))'
+	$(BIN)/python -c 'from runner.onebox import build, versions; build.SUMS.write_text(build.sums((*versions.EVERYTHING, *versions.FOR_TESTS)))'
 
 clean:  ## Remove what was made
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache

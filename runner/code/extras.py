@@ -17,6 +17,8 @@ EXTRAS: Mapping[str, Mapping[str, str]] = {
     "train": {"torch": "torch", "safetensors": "safetensors"},
     "ray": {"ray": "ray"},
     "kube": {"kubernetes": "kubernetes", "yaml": "pyyaml"},
+    "gcs": {"gcsfs": "gcsfs"},
+    "azure": {"adlfs": "adlfs"},
     "plot": {"matplotlib": "matplotlib"},
     "pandas": {"pandas": "pandas"},
     "packages": {"uv": "uv"},

@@ -130,3 +130,6 @@ NEEDED = (
     POLICIES,
 )
 EVERYTHING = (*NEEDED, KUEUE, KWOK)
+# What only tests start: an emulator of Google Cloud Storage.
+GCS = Part("fake-gcs-server", "github.com/fsouza/fake-gcs-server", "v1.56.1")
+FOR_TESTS = (GCS,)

@@ -9,14 +9,18 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
+from runner.code import extras
 from runner.code.modules import load_file
 from runner.code.script import imported_names
 from runner.errors import ProjectError, listed, suggest
 from runner.spec import Cluster, Dataset, Job
 from runner.store import Store
+from runner.store.place import AZURE, GCS
 
 T = TypeVar("T", Job, Dataset, Cluster)
 _FOLDERS = {Job: "jobs", Dataset: "datasets", Cluster: "clusters"}
+#: Kind of store -> the extra that brings its client.
+_EXTRAS = {GCS: "gcs", AZURE: "azure"}
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,10 @@ class Project:
             return Store(str(self.root / ".runner"))
         if "://" not in chosen and not os.path.isabs(os.path.expanduser(chosen)):
             chosen = str((Path.cwd() if url else self.root) / chosen)
-        return Store(chosen, self.settings.get("store_options", {}))
+        store = Store(chosen, self.settings.get("store_options", {}))
+        if store.kind in _EXTRAS:
+            extras.need(_EXTRAS[store.kind], f"the store {chosen}")
+        return store
 
     def job(self, reference: str | Path) -> Job:
         """The job in a file, by its path or its stem; of several in a file by `path:name` or `stem:name`."""

@@ -1,62 +1,35 @@
-"""A store in a bucket of S3: an object appears whole, and only if it is absent where that is asked for."""
+"""A store in a bucket of objects: each appears whole, and only if it is absent where that is asked for."""
 
 from __future__ import annotations
 
+import abc
 import asyncio
-import datetime
-import functools
-import logging
+import contextlib
 import os
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+import random
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from typing import Any, TypeVar
 
-import fsspec
 from fsspec.asyn import sync
 
-from runner.store.place import Found, Place
+from runner.store.place import Found, Place, Unanswered
 from runner.untrusted.names import KEY
 
-#: There already; another conditional write of the same key is under way.
-_TAKEN = ("PreconditionFailed", "412", "ConditionalRequestConflict", "409")
-
-
-def connect(options: Mapping[str, Any]) -> Any:
-    """The fsspec file system of S3.
-
-    Args:
-        options: of its storage, without names of variables.
-    """
-    logging.getLogger("aiobotocore").setLevel(logging.WARNING)  # it tells where credentials come from
-    kept = {name: value for name, value in options.items() if name != "profile"}
-    kept.setdefault("use_listings_cache", False)  # another process writes beside us
-    kept.setdefault("session", _session(options.get("profile"), os.getpid()))
-    return fsspec.filesystem("s3", **kept)
-
-
-@functools.cache
-def _session(profile: str | None, process: int) -> Any:
-    """One for all stores of a process, that reads moments quickly: of what botocore does with a listing, four fifths is
-    to try every form of one for each object.
-    """
-    from aiobotocore.session import AioSession
-
-    session = AioSession(profile=profile)
-    session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_moment)
-    return session
-
-
-def _moment(told: str | int | float) -> datetime.datetime:
-    """A moment in the form of a listing, or in any other that botocore knows."""
-    from botocore.utils import parse_timestamp
-
-    try:
-        return datetime.datetime.fromisoformat(str(told))
-    except ValueError:
-        return parse_timestamp(told)
+T = TypeVar("T")
+#: Larger objects are copied out in parts of so many bytes, so many of them at once.
+PART_BYTES, PARTS_AT_ONCE = 16 << 20, 8
+#: Objects that one request lists.
+PAGE = 1000
+#: Objects that are removed at once.
+_REMOVED_AT_ONCE = 32
+#: Seconds that bound the pauses before a request is sent again, here: what a server does not answer for longer is for
+#: the `patience_s` of a store.
+_PAUSES_S = (0.2, 0.4, 0.8, 1.6)
+_random = random.SystemRandom()  # a training's own numbers stay as they are
 
 
 class Bucket(Place):
-    """Objects of S3.
+    """Objects of a bucket.
 
     Args:
         fs: the fsspec file system.
@@ -66,134 +39,218 @@ class Bucket(Place):
         super().__init__(root)
         self.fs = fs
 
-    def create(self, key: str, data: bytes) -> bool:
-        """PUT with ``If-None-Match: *``, which the server refuses with 412 where the key exists.
-
-        https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
-        """
-        bucket, _, name = self.path(KEY(key)).partition("/")
-        try:
-            self.fs.call_s3("put_object", Bucket=bucket, Key=name, Body=data, IfNoneMatch="*")
-        except FileExistsError:
-            return False
-        except OSError as error:
-            if _code(error) in _TAKEN:
-                return False
-            raise
-        return True
-
-    def put(self, key: str, data: bytes) -> None:
-        """PUT."""
-        self.fs.pipe_file(self.path(KEY(key)), data)
-
-    def put_file(self, key: str, local_path: str | os.PathLike[str]) -> None:
-        """PUT, in parts where it is large."""
-        self.fs.put_file(os.fspath(local_path), self.path(KEY(key)))
-
-    def copy(self, source: str, key: str) -> None:
-        """A copy that the server makes."""
-        self.fs.cp_file(self.path(source), self.path(key))
-
     def point(self, key: str, target: str) -> None:
         """There are no links: nothing happens."""
 
+    @abc.abstractmethod
+    def objects(self, prefix: str) -> Iterable[Found]:
+        """What lies directly below, with the tag of each."""
+
+    @abc.abstractmethod
+    def get_all(self, wanted: Mapping[str, int]) -> dict[str, bytes]:
+        """Many objects at once: key -> bytes that it may have."""
+
+
+class Objects(Bucket):
+    """A bucket whose API is told by a dozen requests, each sent again a few times while it is not answered.
+
+    A request raises FileNotFoundError, PermissionError, `Unanswered`, or OSError for what will never be right; names
+    are those of objects, without the bucket's.
+    """
+
+    def __init__(self, root: str, fs: Any) -> None:
+        super().__init__(root, fs)
+        self.bucket, _, self._top = root.partition("/")
+
+    # -- requests ------------------------------------------------------------------------------------------------
+
+    @abc.abstractmethod
+    async def _create(self, name: str, data: bytes) -> bool:
+        """Make an object that is absent; whether it was."""
+
+    @abc.abstractmethod
+    async def _put(self, name: str, data: bytes) -> None:
+        """Make or replace an object."""
+
+    @abc.abstractmethod
+    async def _upload(self, name: str, path: str) -> None:
+        """The same with the content of a large file, in parts; it appears with the last."""
+
+    @abc.abstractmethod
+    async def _copy(self, source: str, name: str) -> None:
+        """The same with that of another object, within the server; it is done when this returns."""
+
+    @abc.abstractmethod
+    async def _delete(self, name: str) -> None:
+        """Remove an object."""
+
+    @abc.abstractmethod
+    async def _read(self, name: str, most: int | None) -> bytes | int:
+        """An object's content by one request; its size if that is more than `most`."""
+
+    @abc.abstractmethod
+    async def _stat(self, name: str) -> tuple[int, str]:
+        """An object's size, and what its content is known by as long as nobody replaces it."""
+
+    @abc.abstractmethod
+    async def _part(self, name: str, version: str, start: int, size: int) -> bytes:
+        """So many bytes of an object from `start` on; an OSError if it has been replaced."""
+
+    @abc.abstractmethod
+    async def _list(self, prefix: str, deep: bool, most: int | None = None) -> tuple[list[Found], list[str]]:
+        """Objects whose names begin so, and folders, unless it is `deep`: names up to the next '/' behind the prefix.
+
+        Args:
+            most: how many are enough.
+        """
+
+    # -- what a place is asked for -------------------------------------------------------------------------------
+
+    def create(self, key: str, data: bytes) -> bool:
+        """By one request, which the server refuses where the key exists."""
+        return self._ask(self._create, self._name(KEY(key)), data)
+
+    def put(self, key: str, data: bytes) -> None:
+        """By one request."""
+        self._ask(self._put, self._name(KEY(key)), data)
+
+    def put_file(self, key: str, local_path: str | os.PathLike[str]) -> None:
+        """In parts where it is large."""
+        name, path = self._name(KEY(key)), os.fspath(local_path)
+        if os.path.getsize(path) > PART_BYTES:
+            return self._ask(self._upload, name, path)
+        with open(path, "rb") as file:
+            return self._ask(self._put, name, file.read())
+
+    def copy(self, source: str, key: str) -> None:
+        """A copy that the server makes."""
+        self._ask(self._copy, self._name(KEY(source)), self._name(KEY(key)))
+
     def delete(self, key: str) -> None:
-        """DELETE."""
-        self.fs.rm_file(self.path(key))
+        """One request."""
+        self._ask(self._delete, self._name(KEY(key)))
 
     def delete_tree(self, prefix: str) -> None:
-        """A listing, and many keys a request."""
-        self.fs.rm(self.path(prefix), recursive=True)
+        """A listing, and a request an object, many at once; what stands for a folder goes last, the deepest first."""
+        found, _ = self._ask(self._list, self._below(prefix), True)
+        if not found:
+            return self.delete(prefix)
+        sync(self.fs.loop, self._delete_all, [each.key for each in found if not each.is_folder])
+        for folder in sorted((each.key for each in found if each.is_folder), reverse=True):
+            sync(self.fs.loop, self._delete_all, [folder])
 
     def get(self, key: str, most: int | None) -> bytes:
         """One request, also for what is absent."""
-        path = self.path(key)
-        if most is not None:
-            data: bytes | int | None = sync(self.fs.loop, _read_within, self.fs, path, most)
-            if isinstance(data, int):
-                raise self.too_large(key, data, most)
-            if data is not None:
-                return data
-        return bytes(self.fs.cat_file(path, max_concurrency=1))  # without a size to cut into parts
+        found = self._ask(self._read, self._name(KEY(key)), most)
+        if isinstance(found, int):
+            raise self.too_large(key, found, most or 0)
+        return found
 
     def get_all(self, wanted: Mapping[str, int]) -> dict[str, bytes]:
         """Many objects at once: key -> bytes that it may have."""
-        paths = {self.path(key): most for key, most in wanted.items()}
-        found = sync(self.fs.loop, _read_all, self.fs, paths)
+        found = sync(self.fs.loop, self._read_all, {self._name(KEY(key)): most for key, most in wanted.items()})
         return {key: data for key, data in zip(wanted, found, strict=True) if isinstance(data, bytes)}
 
     def copy_out(self, key: str, path: str, most: int | None) -> None:
-        """In parts where it is large."""
-        size = self.fs.info(self.path(key))["size"] if most is not None else 0
+        """In parts, all of one and the same content."""
+        name = self._name(KEY(key))
+        size, version = self._ask(self._stat, name)
         if most is not None and size > most:
             raise self.too_large(key, size, most)
-        self.fs.get_file(self.path(key), path)
+        with open(path, "xb") as file:
+            sync(self.fs.loop, self._copy_parts, name, version, size, file.fileno())
 
     def exists(self, key: str) -> bool:
         """Or anything below it."""
-        return bool(self.fs.exists(self.path(key)))
+        below = self._below(key)
+        with contextlib.suppress(FileNotFoundError):
+            if below:
+                self._ask(self._stat, below[:-1])
+                return True
+        return any(self._ask(self._list, below, True, 1))
 
     def names(self, prefix: str, begins: str) -> Iterable[str]:
         """The server is asked for these alone."""
-        return (found.key for found in self._listed(prefix, begins, folders=True))
+        above = self._below(prefix)
+        files, folders = self._ask(self._list, above + begins, False)
+        yield from (found.key[len(above) :] for found in files if not found.is_folder)
+        yield from (folder[len(above) : -1] for folder in folders)
 
     def objects(self, prefix: str) -> Iterable[Found]:
         """What lies directly below, with the tag of each."""
-        return self._listed(prefix, "", folders=False)
+        above = self._below(prefix)
+        files, _ = self._ask(self._list, above, False)
+        return [each for each in _cut(files, len(above)) if not each.is_folder]
 
     def find(self, prefix: str, links: bool) -> Iterator[Found]:
         """There are no links."""
-        top = self.path(prefix)
-        for path, info in self.fs.find(top, detail=True, refresh=True).items():
-            yield Found(path[len(top) :].removeprefix("/"), int(info["size"]), info["LastModified"].timestamp())
+        above = self._below(prefix)
+        files, _ = self._ask(self._list, above, True)
+        found = [each for each in _cut(files, len(above)) if not each.is_folder]
+        if not found and prefix:
+            name = self._name(prefix)
+            files, _ = self._ask(self._list, name, True)
+            found = [each.renamed("") for each in files if each.key == name]
+        yield from found
 
-    def _listed(self, prefix: str, begins: str, folders: bool) -> Iterator[Found]:
-        """What lies directly below, page by page. (What fsspec lists of an absent folder is all that is beside it.)"""
-        bucket, _, top = self.path(prefix).partition("/")
-        request: dict[str, Any] = {"Bucket": bucket, "Prefix": f"{top}/{begins}" if top else begins, "Delimiter": "/"}
-        cut = len(top) + 1 if top else 0
-        while True:
-            page = self.fs.call_s3("list_objects_v2", **request)
-            for each in page.get("Contents", ()):
-                at = each["LastModified"].timestamp()
-                yield Found(each["Key"][cut:], int(each["Size"]), at, each.get("ETag", ""))
-            if folders:
-                yield from (Found(each["Prefix"][cut:-1], 0, 0.0) for each in page.get("CommonPrefixes", ()))
-            if not page.get("IsTruncated"):
-                return
-            request["ContinuationToken"] = page["NextContinuationToken"]
+    # -- within --------------------------------------------------------------------------------------------------
+
+    def _name(self, key: str = "") -> str:
+        return self._joined(self._top, key)
+
+    @staticmethod
+    def _joined(above: str, below: str) -> str:
+        return "/".join(filter(None, (above, below)))
+
+    def _below(self, prefix: str) -> str:
+        """What the names of all objects below begin with."""
+        name = self._name(KEY(prefix) if prefix else "")
+        return f"{name}/" if name else ""
+
+    def _ask(self, request: Callable[..., Awaitable[T]], *arguments: Any) -> T:
+        answer: T = sync(self.fs.loop, again, request, *arguments)
+        return answer
+
+    async def _delete_all(self, names: list[str]) -> None:
+        async def delete(name: str) -> None:
+            with contextlib.suppress(FileNotFoundError):
+                await again(self._delete, name)
+
+        for at in range(0, len(names), _REMOVED_AT_ONCE):
+            await asyncio.gather(*map(delete, names[at : at + _REMOVED_AT_ONCE]))
+
+    async def _read_all(self, wanted: Mapping[str, int]) -> list[bytes | int | None]:
+        """Of each object what `_read` gives; None of one that is not there, or does not come whole."""
+
+        async def read(name: str, most: int) -> bytes | int | None:
+            try:
+                return await again(self._read, name, most)
+            except FileNotFoundError:
+                return None
+
+        return await asyncio.gather(*(read(name, most) for name, most in wanted.items()))
+
+    async def _copy_parts(self, name: str, version: str, size: int, file: int) -> None:
+        free = asyncio.Semaphore(PARTS_AT_ONCE)
+
+        async def copy(start: int) -> None:
+            async with free:
+                data = await again(self._part, name, version, start, min(PART_BYTES, size - start))
+                await asyncio.to_thread(os.pwrite, file, data, start)
+
+        await asyncio.gather(*map(copy, range(0, size, PART_BYTES)))
 
 
-def _code(error: BaseException) -> str:
-    """The word by which S3 refused a request; s3fs keeps the answer as the cause of its own error."""
-    response = getattr(error.__cause__, "response", None) or {}
-    return str(response.get("Error", {}).get("Code", ""))
+async def again(request: Callable[..., Awaitable[T]], *arguments: Any) -> T:
+    """What a request returns, sent again a few times while it is not answered. Raises what it raised last."""
+    for pause in _PAUSES_S:
+        try:
+            return await request(*arguments)
+        except Unanswered:
+            await asyncio.sleep(_random.uniform(pause / 2, pause))
+    return await request(*arguments)
 
 
-async def _read_all(fs: Any, paths: Mapping[str, int]) -> list[bytes | int | None]:
-    """Of each object what `_read_within` gives; None of one that is not there."""
-    answers = await asyncio.gather(
-        *(_read_within(fs, path, most) for path, most in paths.items()), return_exceptions=True
-    )
-    found: list[bytes | int | None] = []
-    for answer in answers:
-        if isinstance(answer, BaseException) and not isinstance(answer, FileNotFoundError):
-            raise answer
-        found.append(None if isinstance(answer, BaseException) else answer)
-    return found
-
-
-async def _read_within(fs: Any, path: str, most: int) -> bytes | int | None:
-    """An object's content by one request; its size if that is more than `most`; None where reading was cut short."""
-    from aiohttp import ClientError
-    from botocore.exceptions import HTTPClientError
-
-    bucket, _, name = path.partition("/")
-    answer = await fs._call_s3("get_object", Bucket=bucket, Key=name)
-    try:
-        size = int(answer["ContentLength"])
-        return size if size > most else bytes(await answer["Body"].read())
-    except (ClientError, HTTPClientError):
-        return None
-    finally:
-        answer["Body"].close()
+def _cut(files: Iterable[Found], above: int) -> list[Found]:
+    """The same with keys of what lies below; the object that has a folder's own name is none."""
+    return [each.renamed(each.key[above:]) for each in files if each.key[above:]]

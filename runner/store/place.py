@@ -1,8 +1,9 @@
-"""Where a store's files lie, and what a store asks of that: `folder` and `bucket` are the two that there are."""
+"""Where a store's files lie, and what a store asks of that: a `folder`, or a bucket of `s3`, `gcs` or `azure`."""
 
 from __future__ import annotations
 
 import abc
+import dataclasses
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,8 +12,16 @@ from runner.errors import StoreBroken
 from runner.untrusted.names import KEY
 from runner.untrusted.shapes import broken
 
-#: The two kinds of place.
-LOCAL, S3 = "file", "s3"
+#: The kinds of place.
+LOCAL, S3, GCS, AZURE = "file", "s3", "gcs", "azure"
+
+
+class Unanswered(OSError):
+    """An object store did not answer, or said that it cannot now."""
+
+
+class Unwanted(OSError):
+    """What an object store, or its client here, will never do: there are no credentials, or no such request."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +34,11 @@ class Found:
     bytes: int
     at: float
     tag: str = ""
+    is_folder: bool = False  # an object that only says that there is a folder of its name
+
+    def renamed(self, key: str) -> Found:
+        """The same by another key."""
+        return dataclasses.replace(self, key=key)
 
 
 class Place(abc.ABC):

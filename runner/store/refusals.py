@@ -1,4 +1,4 @@
-"""What the operating system and S3 refuse, as errors that say what to do."""
+"""What the operating system and object stores refuse, as errors that say what to do."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from runner.errors import StoreAway, StoreError, StoreRefused
 from runner.store import whole_copy
 from runner.store.folder import NO_FILE
-from runner.store.place import LOCAL
+from runner.store.place import AZURE, GCS, LOCAL, S3, Unanswered, Unwanted
 from runner.untrusted.shapes import broken
 
 if TYPE_CHECKING:
@@ -32,8 +32,25 @@ _FINAL = (
 _AWAY = (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EHOSTDOWN, errno.EHOSTUNREACH)
 
 
-def _is_away(error: BaseException) -> bool:
+#: What each kind of object store is called, where it is looked for, and how it is told who asks.
+_CALLED = {S3: "an S3", GCS: "a Cloud Storage", AZURE: "an Azure Blob Storage"}
+_FOUND = {
+    S3: "AWS_ENDPOINT_URL leads to it (not set: Amazon's)",
+    GCS: "STORAGE_EMULATOR_HOST is not set (or leads to it)",
+    AZURE: "AZURE_STORAGE_ACCOUNT_NAME, or the connection string, is that of the account",
+}
+_KNOWN = {
+    S3: "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or a profile), and AWS_ENDPOINT_URL where it is not Amazon's",
+    GCS: "set GOOGLE_APPLICATION_CREDENTIALS to a key's file, or run `gcloud auth application-default login`",
+    AZURE: "set AZURE_STORAGE_ACCOUNT_NAME, and AZURE_STORAGE_ACCOUNT_KEY, AZURE_STORAGE_SAS_TOKEN or an identity "
+    "(`az login`), or set AZURE_STORAGE_CONNECTION_STRING",
+}
+
+
+def _is_away(error: BaseException, kind: str) -> bool:
     """Whether an object store did not answer, or said that it cannot now."""
+    if kind != S3:
+        return isinstance(error, Unanswered)
     if type(error).__module__.partition(".")[0] in ("aiohttp", "urllib3"):
         return True
     from botocore import exceptions
@@ -76,22 +93,30 @@ class explained(contextlib.AbstractContextManager[None]):
 
 def _of_server(error: BaseException, kind: str, where: str) -> StoreError | None:
     """What an object store does not answer, and what its client lacks; None of anything else."""
-    if kind != LOCAL and _is_away(error):
+    if kind == LOCAL:
+        return None
+    if _is_away(error, kind):
         return StoreAway(
-            f"{type(error).__name__}: {' '.join(str(error).split())}",
-            allowed="an S3 that answers",
-            todo="see whether it is up and AWS_ENDPOINT_URL leads to it (not set: Amazon's), and try again",
+            _told(error),
+            allowed=f"{_CALLED[kind]} that answers",
+            todo=f"see whether it is up and {_FOUND[kind]}, and try again",
             where=where,
         )
-    if type(error).__module__.startswith(("botocore.", "aiobotocore.")):
+    if isinstance(error, Unwanted) or type(error).__module__.startswith(("botocore.", "aiobotocore.")):
         return StoreRefused(
-            " ".join(str(error).split()),
-            allowed="an S3 that answers, and credentials for it",
-            todo="set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or a profile), and AWS_ENDPOINT_URL where it is "
-            "not Amazon's",
+            _told(error).removeprefix(f"{type(error).__name__}: "),
+            allowed=f"{_CALLED[kind]} that answers, and credentials for it",
+            todo=_KNOWN[kind],
             where=where,
         )
     return None
+
+
+def _told(error: BaseException) -> str:
+    """In one line, what there is to say of an error."""
+    if isinstance(error, Unanswered | Unwanted):
+        return " ".join(str(error.strerror).split())
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def _of_files(error: OSError, path: str, where: str) -> StoreError:

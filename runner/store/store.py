@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from runner.errors import StoreRefused, listed
-from runner.store import credentials, whole_copy
+from runner.store import buckets, credentials, whole_copy
 from runner.store.folder import Folder, is_temporary, unlink
-from runner.store.place import LOCAL, S3, Found, Place
+from runner.store.place import AZURE, GCS, LOCAL, S3, Found, Place
 from runner.store.refusals import explained
 from runner.store.retry import Retry
 from runner.untrusted.names import KEY, PART, Kind
@@ -31,7 +31,12 @@ from runner.untrusted.skipped import skipped
 if TYPE_CHECKING:
     from runner.store.bucket import Bucket
 
-_SCHEMES = {"": LOCAL, "file": LOCAL, "local": LOCAL, "s3": S3, "s3a": S3}
+_SCHEMES = {
+    "": LOCAL, "file": LOCAL, "local": LOCAL, "s3": S3, "s3a": S3, "gs": GCS, "gcs": GCS,
+    "az": AZURE, "abfs": AZURE, "abfss": AZURE,
+}  # fmt: skip
+#: The schemes that errors name, and what is said where the bucket is missing.
+_SHOWN = ("file", "s3", "gs", "az")
 #: Bytes that an object may have which is read into memory.
 LARGEST_BYTES = 64 << 20
 
@@ -52,13 +57,13 @@ class Store:
     """A folder at ``url``; keys are relative paths with ``/``.
 
     Args:
-        url: a local path, ``file://`` or ``s3://bucket/prefix``.
+        url: a local path, ``file://``, ``s3://bucket/prefix``, ``gs://bucket/prefix`` or ``az://container/prefix``.
         options: fsspec storage options (endpoint, profile, ...). Credentials are better left to the environment.
         patience_s: seconds for which a request is tried again that the store does not answer. A person at a terminal
             wants to know at once; a process of a run has time.
 
     Raises:
-        StoreRefused: the scheme cannot create a file only if it is absent, or its package is missing.
+        StoreRefused: the scheme cannot create a file only if it is absent, or the URL names no bucket.
     """
 
     def __init__(self, url: str, options: dict[str, Any] | None = None, patience_s: float = 0.0) -> None:
@@ -69,13 +74,13 @@ class Store:
         if scheme not in _SCHEMES:
             raise StoreRefused(
                 f"the scheme '{scheme}://'",
-                allowed=f"{listed(s + '://' for s in ('file', 's3'))} or a local path",
+                allowed=f"{listed(s + '://' for s in _SHOWN)} or a local path",
                 todo="choose a store that can create a file only if it is absent; data may lie on any fsspec URL",
                 where=f"store {url}",
             )
         self.kind = _SCHEMES[scheme]
-        if self.kind != LOCAL and not url.partition("://")[2].partition("/")[0]:
-            raise StoreRefused("no bucket", allowed="s3://bucket/prefix", todo="name it", where=f"store {url}")
+        if self.kind != LOCAL:
+            _check_bucket(url, scheme)
         if self.kind == LOCAL:
             self.root = os.path.abspath(os.path.expanduser(self.url.split("://", 1)[-1]))
             self.url = self.root
@@ -95,11 +100,15 @@ class Store:
 
     @property
     def fs(self) -> Any:
-        """The fsspec file system of an object store, made when first used."""
-        if self._fs is None:
-            from runner.store.bucket import connect
+        """The fsspec file system of an object store, made when first used.
 
-            self._fs = connect(credentials.resolved(self.options))
+        Raises:
+            InputError: an option names a variable that is not there.
+            StoreRefused: the credentials are none.
+        """
+        if self._fs is None:
+            with explained(self, ""):
+                self._fs = buckets.connect(self.kind, credentials.resolved(self.options))
         return self._fs
 
     @property
@@ -108,9 +117,7 @@ class Store:
 
     @property
     def _bucket(self) -> Bucket:
-        from runner.store.bucket import Bucket
-
-        return Bucket(self.root, self.fs)
+        return buckets.bucket(self.kind, self.root, self.fs)
 
     def path(self, key: str = "") -> str:
         """The full path of ``key`` inside the file system. Raises InputError for what is no key (see `names.KEY`)."""
@@ -269,3 +276,17 @@ class Store:
         if not fits and prefix:  # the root may be a folder of the user's, with names of any kind
             skipped(f"{self.url}/{prefix}/{name}", "no name that runner gives")
         return fits
+
+
+def _check_bucket(url: str, scheme: str) -> None:
+    """Raise StoreRefused if a URL does not name a bucket alone."""
+    bucket, example = url.partition("://")[2].partition("/")[0], f"{scheme}://bucket/prefix"
+    if not bucket:
+        raise StoreRefused("no bucket", allowed=example, todo="name it", where=f"store {url}")
+    if "@" in bucket:
+        raise StoreRefused(
+            f"'{bucket}' as its container",
+            allowed="az://container/prefix",
+            todo="name the account in AZURE_STORAGE_ACCOUNT_NAME, or as account_name in `store_options`",
+            where=f"store {url}",
+        )

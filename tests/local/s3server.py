@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
-import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +13,7 @@ import pytest
 from runner.errors import InputError
 from runner.onebox.build import build
 from runner.onebox.versions import S3
+from tests.local.servers import free_port, running
 
 KEY, SECRET = "tester", "tester-secret"
 
@@ -60,12 +58,6 @@ def binary() -> Path:
         (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(f"no S3 server: {error}")
 
 
-def free_port() -> int:
-    """A port of the loopback address on which nobody listens."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
-
-
 @contextmanager
 def serve(folder: Path, port: int = 0) -> Iterator[S3Server]:
     """Run the server on a port of the loopback address (0: a free one), with one bucket, until the block ends."""
@@ -73,19 +65,6 @@ def serve(folder: Path, port: int = 0) -> Iterator[S3Server]:
     (root / "lake").mkdir(parents=True)
     meta.mkdir()
     port = port or free_port()
-    process = subprocess.Popen(
-        [str(binary()), "--port", f"127.0.0.1:{port}", "--keep-alive", "posix", "--sidecar", str(meta), str(root)],
-        env={**os.environ, "ROOT_ACCESS_KEY": KEY, "ROOT_SECRET_KEY": SECRET},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        deadline = time.monotonic() + 20
-        while socket.socket().connect_ex(("127.0.0.1", port)) != 0:
-            assert process.poll() is None, "the S3 server ended"
-            assert time.monotonic() < deadline, "the S3 server does not answer"
-            time.sleep(0.05)
+    words = ["--port", f"127.0.0.1:{port}", "--keep-alive", "posix", "--sidecar", str(meta), str(root)]
+    with running([str(binary()), *words], port, {"ROOT_ACCESS_KEY": KEY, "ROOT_SECRET_KEY": SECRET}):
         yield at(port)
-    finally:
-        process.kill()  # asked to end it would wait for the connections that clients keep
-        process.wait(10)

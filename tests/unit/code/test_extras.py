@@ -40,9 +40,12 @@ from tests.unit.record import spec_kit
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 #: The extras that bring what their modules are for, and nothing else.
-PLAIN = ("train", "ray", "kube", "plot", "pandas", "packages")
+PLAIN = ("train", "ray", "kube", "gcs", "azure", "plot", "pandas", "packages")
 #: Modules that come with a package that is declared, and are imported only where that one is used.
-WITH = {"aiobotocore": "s3fs", "aiohttp": "s3fs", "botocore": "s3fs", "urllib3": "kubernetes"}
+WITH = {
+    "aiobotocore": "s3fs", "aiohttp": "s3fs", "botocore": "s3fs", "yarl": "s3fs", "urllib3": "kubernetes",
+    "google": "gcsfs", "requests": "gcsfs", "azure": "adlfs",
+}  # fmt: skip
 #: Modules of a user's classes, which runner knows where they are there.
 USERS = {"attrs", "pydantic_core"}
 
@@ -151,6 +154,8 @@ NEEDING = {
         ["submit", "train", "--cluster", "kube"],
         ["gc", "kube"], ["admin", "tenant", "team", "--cpus", "1", "--memory", "1GiB"],
     ],
+    "gcs": [["ps", "--store", "gs://lake/runs"], ["submit", "tiny", "--store", "gcs://lake/runs", "--dry-run"]],
+    "azure": [["ps", "--store", "az://lake/runs"], ["data", "ls", "--store", "abfs://lake/runs"]],
     "plot": [["metrics", "--plot", "x.png"]],
     "pandas": [["submit", "jobs/preps.py:frames"], ["submit", "jobs/preps.py:frames", "--inline"]],
     "packages": [["submit", "jobs/preps.py:brings"], ["submit", "jobs/preps.py:brings", "--dry-run"]],

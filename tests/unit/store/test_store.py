@@ -9,7 +9,7 @@ import pytest
 from botocore.utils import parse_timestamp
 
 from runner.errors import Fenced, StoreError, StoreRefused
-from runner.store import Entry, Log, Store, bucket
+from runner.store import Entry, Log, Store, s3
 from runner.store.events import Unknown
 
 
@@ -64,12 +64,18 @@ def test_put_file_publishes_a_finished_file(store: Store, tmp_path: Path) -> Non
 
 def test_an_object_store_without_a_bucket_is_refused() -> None:
     """A URL that ends too early."""
-    for url in ("s3://", "s3:///runs", "s3a://"):
+    for url in ("s3://", "s3:///runs", "s3a://", "gs://", "gcs:///runs", "az://", "abfss:///x"):
         with pytest.raises(StoreRefused, match="no bucket"):
             Store(url)
 
 
-@pytest.mark.parametrize("url", ["memory://x", "http://host/x", "gs://bucket/x", "hdfs://x/y"])
+def test_a_container_is_named_without_its_account() -> None:
+    """Other programs of Azure have URLs with both: said is where the account belongs."""
+    with pytest.raises(StoreRefused, match=r"(?s)az://container/prefix.*AZURE_STORAGE_ACCOUNT_NAME"):
+        Store("abfss://lake@account.dfs.core.windows.net/runs")
+
+
+@pytest.mark.parametrize("url", ["memory://x", "http://host/x", "hdfs://x/y", "oss://bucket/x"])
 def test_a_scheme_without_real_create_if_absent_is_refused(url: str) -> None:
     """A store that could race is refused with the schemes that cannot."""
     with pytest.raises(StoreError, match="s3://"):
@@ -161,4 +167,4 @@ def test_an_entry_that_another_thread_reads_first_is_taken_once(store: Store, mo
 )
 def test_moments_of_answers_are_those_that_botocore_reads(told: str | float) -> None:
     """In whichever form a server tells them."""
-    assert bucket._moment(told) == parse_timestamp(told)
+    assert s3._moment(told) == parse_timestamp(told)
