@@ -38,11 +38,15 @@ def layout(units: Sequence[Unit]) -> tuple[int, int]:
     total = sum(unit.bytes for unit in units)
     if total <= SMALL_BYTES:
         return 1, max(total, 1)
-    largest = max((unit.length for unit in units if unit.bytes > BLOCK_BYTES), default=0)
-    held = max(BLOCK_BYTES, min(HELD_BYTES, largest))
-    fitting = max(FEWEST_LANES, min(MOST_LANES, OPEN_BYTES // (BLOCK_BYTES + held)))
+    fitting = max(FEWEST_LANES, min(MOST_LANES, OPEN_BYTES // (BLOCK_BYTES + held(units))))
     lanes = _power_of_two(min(fitting, max(FEW_UNITS, len(units))))
     return lanes, max(BLOCK_BYTES, WINDOW_BYTES // lanes)
+
+
+def held(units: Sequence[Unit], most: int = HELD_BYTES) -> int:
+    """Bytes that a decoder may hold of one of the units, if none holds more than `most`."""
+    largest = max((unit.length for unit in units if unit.bytes > BLOCK_BYTES), default=0)
+    return max(BLOCK_BYTES, min(most, largest))
 
 
 def _power_of_two(most: int) -> int:

@@ -73,7 +73,13 @@ def open_input(
 def remote(url: str, size: int, options: Mapping[str, Any] | None = None, etag: str = "") -> Source | None:
     """A file of another machine, to fetch ranges of it ahead of who opens it; None of one of this machine."""
     fs, place = filesystem(url, options)
-    return None if is_local(fs) or fs.protocol in ("memory", ("memory",)) else Source(fs, place, size, etag)
+    return Source(fs, place, size, etag) if is_remote(url, options) else None
+
+
+def is_remote(url: str, options: Mapping[str, Any] | None = None) -> bool:
+    """Whether files below a URL are fetched from another machine."""
+    fs, _ = filesystem(url, options)
+    return not is_local(fs) and fs.protocol not in ("memory", ("memory",))
 
 
 def is_local(fs: Any) -> bool:

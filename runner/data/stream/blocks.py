@@ -6,20 +6,26 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
+from runner.data.files.opening import is_remote
 from runner.data.formats.explain import explained
 from runner.data.limits import beyond, limits, shown_bytes
 from runner.data.manifest import Manifest
 from runner.data.stream.columns import Column
 from runner.data.stream.order import Order, Segment
+from runner.data.stream.reading import Reading
+from runner.data.stream.requests import Requests
 from runner.data.stream.spill import Spill
 from runner.data.stream.workers import Chain, Workers
 from runner.data.values.types import size_of
 from runner.errors import DataError
+
+if TYPE_CHECKING:
+    from runner.data.files.fetch.promise import Promise
 
 #: Decoded at a time of a unit that is larger: what fits the caches, and is soon used again as memory.
 PIECE_BYTES = 2 << 20
@@ -136,25 +142,26 @@ class Decoders:
 
     Args:
         columns: by name, in the order wanted.
-        threads: how many.
-        timeout_s: that a task may take.
 
     Attributes:
+        is_remote: whether files are fetched from another machine.
+        requests: what is asked for of remote files.
         rows_read, bytes_read: decoded so far.
     """
 
-    def __init__(
-        self, manifest: Manifest, order: Order, columns: dict[str, Column], threads: int, timeout_s: float
-    ) -> None:
-        self._manifest, self._order, self._columns = manifest, order, columns
-        self._threads, self._timeout_s = threads, timeout_s
+    def __init__(self, manifest: Manifest, order: Order, columns: dict[str, Column], reading: Reading) -> None:
+        self._manifest, self._order, self._columns, self._reading = manifest, order, columns, reading
         self._places = [(shard, place) for shard, one in enumerate(manifest.shards) for place in range(len(one.units))]
         self._cut = np.bincount(order.runs[0], minlength=len(self._places)) > 1
+        lengths = [one.units[place].within(one.size) for one in manifest.shards for place in range(len(one.units))]
+        self._large = np.array(lengths, np.int64) > reading.held_bytes
         self._spills: dict[int, tuple[Chain, list[Spill]]] = {}
         self._lock = threading.Lock()
         self._workers: Workers | None = None
         self._stopped = threading.Event()
         self.room = Room()
+        self.is_remote = is_remote(manifest.base, manifest.options)
+        self.requests = Requests(self._ask, reading.fetch_bytes, min(_PATIENCE_S, reading.timeout_s))
         self.rows_read = self.bytes_read = 0
 
     # -- from outside --------------------------------------------------------------------------------------------
@@ -167,14 +174,17 @@ class Decoders:
         """
         if self._workers is None:
             self._stopped.clear()
-            self._workers = Workers(self._threads, "runner-decode", min(_PATIENCE_S, self._timeout_s))
+            self._workers = Workers(self._reading.threads, "runner-decode", min(_PATIENCE_S, self._reading.timeout_s))
         if self._cut[segment.unit]:
             chain, spilled = self._spills.setdefault(segment.unit, (Chain(), []))
             return self._workers.submit(chain, lambda: self._from_spill(spilled, segment))
         cursor = cursors.get(segment.unit)
+        if cursor is None and self.is_remote and self.requests.has_room:  # it may be a while until its turn comes
+            self.requests.ask(segment.unit, self.in_files([segment]))
         if cursor is None or cursor.planned > segment.start:
+            opens = self._through_file if self._large[segment.unit] else self._unit
             cursor = cursors[segment.unit] = Cursor(
-                lambda: self._unit(segment.unit), int(self._order.unit_rows[segment.unit])
+                lambda: opens(segment.unit), int(self._order.unit_rows[segment.unit])
             )
         cursor.planned = segment.stop
         if segment.stop >= self._order.unit_rows[segment.unit]:
@@ -187,6 +197,7 @@ class Decoders:
         workers = self._workers
         if workers is not None:
             workers.close()
+        self.requests.forget()
 
     def rest(self) -> None:
         """Forget the threads that `stop` ended."""
@@ -251,7 +262,16 @@ class Decoders:
                 raise self.at_fault(name, error, unit) from error
         return Piece(unit, batch.num_rows, tuple(parts), size)
 
+    def _through_file(self, unit: int) -> Iterator[pa.RecordBatch]:
+        """A unit that is too large to be held while it is read: decoded at once, and read from a temporary file."""
+        return Spill(self._unit(unit)).batches()
+
+    def _ask(self, unit: int) -> Promise | None:
+        shard, place = self._places[unit]
+        return self._manifest.ahead(shard, place, list(self._columns))
+
     def _unit(self, unit: int) -> Iterator[pa.RecordBatch]:
+        self.requests.begin(unit)
         shard, place = self._places[unit]
         one = self._manifest.shards[shard].units[place]
         rows = max(1, one.rows * PIECE_BYTES // one.bytes) if one.bytes > 2 * PIECE_BYTES else None

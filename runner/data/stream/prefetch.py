@@ -59,7 +59,7 @@ class Prefetch(Generic[T]):
                 self._bytes -= size
                 self._change.notify_all()
                 return item
-            error, self._error = self._error, None
+            error, self._error = None if self._closed else self._error, None  # what ends by being closed is no error
         if error is not None:
             raise error
         raise StopIteration

@@ -6,7 +6,7 @@ import itertools
 from collections import deque
 from concurrent.futures import wait
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -17,6 +17,9 @@ from runner.data.stream.columns import column
 from runner.data.stream.order import Ints, Order, Segment
 from runner.data.stream.reading import Reading
 from runner.errors import DataError
+
+#: A block of a lane: epoch, number, and the index behind its last row.
+Place: TypeAlias = tuple[int, int, int]
 
 
 @dataclass(eq=False)
@@ -45,11 +48,19 @@ class _Lane:
         open: the block under consumption.
         ahead: the blocks behind it that are being decoded.
         cursors: by unit, where a unit goes on in a later block.
+        asked: the last block whose units are asked for.
     """
 
     open: _Open | None = None
     ahead: deque[Planned] = field(default_factory=deque)
     cursors: dict[int, Cursor] = field(default_factory=dict)
+    asked: Place | None = None
+
+    @property
+    def last(self) -> Place | None:
+        """The last block that is open, or being decoded."""
+        one: _Open | Planned | None = self.ahead[-1] if self.ahead else self.open
+        return None if one is None else (one.epoch, one.number, one.stop)
 
 
 class Reader:
@@ -66,7 +77,7 @@ class Reader:
     def __init__(self, manifest: Manifest, order: Order, reading: Reading) -> None:
         self._order, self._timeout_s = order, reading.timeout_s
         self._columns = {name: column(manifest.schema.field(name).type, reading.as_) for name in reading.columns}
-        self._decoders = Decoders(manifest, order, self._columns, reading.threads, reading.timeout_s)
+        self._decoders = Decoders(manifest, order, self._columns, reading)
         self._most_ahead = max(1, reading.ahead_bytes // order.block_bytes)
         self._lanes: dict[int, _Lane] = {}
         self._table = _Table(order.lanes)
@@ -126,6 +137,7 @@ class Reader:
             if lane.open is not None:
                 self._retired.append(lane.open)
         if old:
+            self._decoders.requests.forget()
             self._let_go()
 
     def stop(self) -> None:
@@ -208,6 +220,9 @@ class Reader:
         if lane.ahead or one is None or (self._epoch, block) not in ((one.epoch, one.number + 1), (one.epoch + 1, 0)):
             self._drop_ahead(lane)
             lane.cursors.clear()
+            self._decoders.requests.forget()
+            for other in self._lanes.values():
+                other.asked = None
         return self._plan(lane, number, self._epoch, block)
 
     def _plan(self, lane: _Lane, number: int, epoch: int, block: int) -> Planned:
@@ -292,34 +307,56 @@ class Reader:
     # -- ahead ---------------------------------------------------------------------------------------------------
 
     def _look_ahead(self) -> None:
-        """Have the blocks decoded that are needed next."""
+        """Have the blocks decoded that are needed next, and those fetched that come after them."""
         if self._small and self._kept is None:
             return  # what comes next may be the same once more
         while self._ahead < self._most_ahead and self._has_more:
-            following = ((self._after(number, lane), number) for number, lane in self._lanes.items())
-            nearest = min(((after, number) for after, number in following if after is not None), default=None)
+            nearest = self._nearest({number: lane.last for number, lane in self._lanes.items()})
             if nearest is None:
                 self._has_more = False
-                return
-            (_, epoch, block), number = nearest
-            self._plan(self._lanes[number], number, epoch, block)
+            else:
+                number, epoch, block = nearest
+                self._plan(self._lanes[number], number, epoch, block)
+        if self._decoders.is_remote:
+            self._ask_ahead()
 
-    def _after(self, number: int, lane: _Lane) -> tuple[int, int, int] | None:
-        """Behind the last block that a lane has: rows up to it, epoch, and block; None where there is none."""
-        last: _Open | Planned | None = lane.ahead[-1] if lane.ahead else lane.open
-        if last is None:
+    def _ask_ahead(self) -> None:
+        requests, decoders = self._decoders.requests, self._decoders
+        while requests.has_room:
+            for lane in self._lanes.values():
+                lane.asked = max((place for place in (lane.asked, lane.last) if place is not None), default=None)
+            nearest = self._nearest({number: lane.asked for number, lane in self._lanes.items()})
+            if nearest is None:
+                return
+            number, epoch, block = nearest
+            _, stop, segments = self._order.epoch(epoch).stretch(number, block)
+            self._lanes[number].asked = epoch, block, stop
+            for segment in segments:
+                if segment.unit not in self._lanes[number].cursors:
+                    requests.ask(segment.unit, decoders.in_files([segment]))
+
+    def _nearest(self, places: dict[int, Place | None]) -> tuple[int, int, int] | None:
+        """Lane, epoch and block of what is needed first behind these places; None where there is no more."""
+        following = ((self._after(number, place), number) for number, place in places.items() if place is not None)
+        nearest = min(((after, number) for after, number in following if after is not None), default=None)
+        if nearest is None:
             return None
-        at = int(self._table.at[number])
-        rows = last.stop - at
-        if last.epoch > self._epoch:
+        (_, epoch, block), number = nearest
+        return number, epoch, block
+
+    def _after(self, number: int, place: Place) -> tuple[int, int, int] | None:
+        """Behind a block of a lane: rows up to there, epoch, and block; None where there is none."""
+        epoch, block, stop = place
+        rows = stop - int(self._table.at[number])
+        if epoch > self._epoch:
             rows += int(self._order.epoch(self._epoch).lengths[number])
-        if last.stop < self._order.epoch(last.epoch).lengths[number]:
-            return rows, last.epoch, last.number + 1
-        if last.epoch > self._epoch or (self.end is not None and last.epoch + 1 >= self.end):
+        if stop < self._order.epoch(epoch).lengths[number]:
+            return rows, epoch, block + 1
+        if epoch > self._epoch or (self.end is not None and epoch + 1 >= self.end):
             return None  # one epoch further is far enough
-        if not self._order.epoch(last.epoch + 1).lengths[number]:
+        if not self._order.epoch(epoch + 1).lengths[number]:
             return None
-        return rows, last.epoch + 1, 0
+        return rows, epoch + 1, 0
 
 
 class _Table:

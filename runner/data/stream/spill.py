@@ -3,7 +3,6 @@ name."""
 
 from __future__ import annotations
 
-import mmap
 import tempfile
 from collections.abc import Iterator
 
@@ -14,7 +13,7 @@ from runner.errors import DataError
 
 
 class Spill:
-    """Record batches in a mapped file; nothing is left of it when the process ends, however it ends.
+    """Record batches in a file; nothing is left of it when the process ends, however it ends.
 
     Raises:
         DataError: the temporary folder has no room.
@@ -22,10 +21,9 @@ class Spill:
 
     def __init__(self, batches: Iterator[pa.RecordBatch]) -> None:
         try:
-            with tempfile.TemporaryFile(prefix="runner-") as file:
-                _write(file, batches)
-                file.flush()
-                mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            self._file = tempfile.TemporaryFile(prefix="runner-")  # noqa: SIM115 (it is kept)
+            counts = _write(self._file, batches)
+            self._file.flush()
         except OSError as error:
             raise DataError(
                 f"no room to spill a decoded unit ({error})",
@@ -33,26 +31,34 @@ class Spill:
                 todo="set TMPDIR to a larger disk, or write the data with smaller row groups",
                 where=tempfile.gettempdir(),
             ) from error
-        reader = pa.ipc.open_file(pa.BufferReader(pa.py_buffer(mapped)))
-        self._batches = [reader.get_batch(i) for i in range(reader.num_record_batches)]
-        self._ends = np.cumsum([batch.num_rows for batch in self._batches])
+        self._reader = pa.ipc.open_file(pa.PythonFile(self._file, mode="r"))
+        self._ends = np.cumsum(counts)
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """All of it, one at a time."""
+        for i in range(len(self._ends)):
+            yield self._reader.get_batch(i)
 
     def rows(self, start: int, stop: int) -> list[pa.RecordBatch]:
-        """Rows [start, stop), without a copy."""
+        """Rows [start, stop)."""
         found = []
-        for i in range(int(np.searchsorted(self._ends, start, side="right")), len(self._batches)):
-            begin = int(self._ends[i]) - self._batches[i].num_rows
+        for i in range(int(np.searchsorted(self._ends, start, side="right")), len(self._ends)):
+            begin = int(self._ends[i - 1]) if i else 0
             if begin >= stop:
                 break
             low = max(start - begin, 0)
-            found.append(self._batches[i].slice(low, stop - begin - low))
+            found.append(self._reader.get_batch(i).slice(low, stop - begin - low))
         return found
 
 
-def _write(file: object, batches: Iterator[pa.RecordBatch]) -> None:
+def _write(file: object, batches: Iterator[pa.RecordBatch]) -> list[int]:
+    """Writes the batches. Returns the rows of each."""
     first = next(batches)
+    counts = [first.num_rows]
     sink = pa.PythonFile(file, mode="w")  # not closed: that would close the file, and with it the data
     with pa.ipc.new_file(sink, first.schema) as writer:
         writer.write_batch(first)
         for batch in batches:
             writer.write_batch(batch)
+            counts.append(batch.num_rows)
+    return counts

@@ -59,6 +59,8 @@ class Stream:
         prefetch_bytes: decoded bytes that may be ready ahead.
         as_: 'torch' gives tensors, 'numpy' numpy's arrays, 'arrow' Arrow's; see `Batch`.
         threads: that decode; None: as many as this machine has to spare for it.
+        memory_bytes: that the stream may take besides the batches that are in use; None: some 200 MB, if units are
+            not large. A unit that is too large for it is decoded into a temporary file.
         timeout_s: seconds after which data that does not come is an error.
 
     Raises:
@@ -97,6 +99,7 @@ class Stream:
         prefetch_bytes: int = READY_BYTES,
         as_: str = "torch",
         threads: int | None = None,
+        memory_bytes: int | None = None,
         timeout_s: float = LONGEST_WAIT_S,
     ) -> None:
         fields = Fields("Stream")
@@ -136,6 +139,11 @@ class Stream:
         reading = Reading(
             self.columns, as_, threads or default_threads(), ready_bytes=prefetch_bytes, timeout_s=timeout_s
         )
+        if memory_bytes is not None:
+            fields.integer("memory_bytes", memory_bytes, 1)
+            open_lanes = min(self._order.lanes, -(-self._order.lanes // world_size) + 1)
+            units = [unit for _, unit in self.manifest.units]
+            reading = reading.within(memory_bytes, units, open_lanes, self._order.block_bytes)
         self._ahead = ReadAhead(self.manifest, self._order, reading)
         if as_ == "torch" or "torch.utils.data" in sys.modules:
             _make_known()

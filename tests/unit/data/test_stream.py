@@ -24,6 +24,7 @@ from runner.data.stream import Stream, blocks
 from runner.data.stream.prefetch import Prefetch
 from runner.errors import DataError, SpecError
 from runner.spec import Dataset
+from tests.unit.data.kit import register_remote
 
 ROWS = 230
 
@@ -777,3 +778,59 @@ def test_close_waits_for_no_file_that_hangs(tmp_path: Path, monkeypatch: pytest.
     reader.join(10)
     assert not reader.is_alive()
     answer.set()
+
+
+# -- memory, and what is fetched ahead --------------------------------------------------------------------------------
+
+
+def test_less_memory_gives_the_same_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Within `memory_bytes` units that are too large are read through a temporary file, once, in the same order."""
+    from runner.data.stream import blocks as decoded
+    from runner.data.stream import reading
+
+    monkeypatch.setattr(reading, "_LEAST_HELD", 1000)
+    monkeypatch.setattr(reading, "_LEAST_AHEAD", 1000)
+    opened: list[Any] = []
+
+    class Counted(decoded.Spill):
+        def __init__(self, batches: Any) -> None:
+            opened.append(batches)
+            super().__init__(batches)
+
+    monkeypatch.setattr(decoded, "Spill", Counted)
+    pq.write_table(pa.table({"id": np.arange(20_000)}), tmp_path / "a.parquet", row_group_size=5000)
+    manifest = replace(build(str(tmp_path)), lanes=2, block_bytes=8000)
+    whole = [batch["id"].tolist() for batch in Stream(manifest, 50, threads=1)]
+    assert not opened
+    stream = Stream(manifest, 50, threads=1, memory_bytes=40_000)
+    assert [batch["id"].tolist() for batch in stream] == whole
+    assert len(opened) == 4
+    with pytest.raises(SpecError, match=r"memory_bytes=30000\s+allowed: at least 37000 .*: 2 lanes"):
+        Stream(manifest, 50, threads=1, memory_bytes=30_000)
+
+
+def test_remote_units_are_asked_for_before_they_are_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the first unit waits for its bytes those that come next are requested, within the budget; once each."""
+    fs = register_remote(monkeypatch)()
+    for number in range(6):
+        sink = pa.BufferOutputStream()
+        table = pa.table({"id": np.arange(number * 1000, number * 1000 + 1000)})
+        pq.write_table(table, sink, compression="none", use_dictionary=False)
+        fs.pipe_file(f"/ahead/{number}.parquet", sink.getvalue().to_pybytes())
+    manifest = replace(build("remote://ahead"), lanes=1, block_bytes=8000)
+    monkeypatch.setattr("runner.data.stream.reader.SMALL_BYTES", 0)
+    asked: list[int] = []
+    ahead = Manifest.ahead
+
+    def told(self: Manifest, shard: int, unit: int, columns: Any) -> Any:
+        asked.append(shard)
+        return ahead(self, shard, unit, columns)
+
+    monkeypatch.setattr(Manifest, "ahead", told)
+    fs.reads.clear()
+    stream = Stream(manifest, 100, shuffle=False, threads=1)
+    assert [i for batch in stream for i in batch["id"].tolist()] == list(range(6000))
+    assert sorted(set(asked)) == asked[: len(set(asked))]
+    assert len(asked) >= 4
+    whole = [read for read in fs.reads if read[2] - read[1] > 4000]
+    assert len(whole) == len(set(whole)) == 6
