@@ -184,6 +184,8 @@ def test_types_of_parquet(tmp_path: Path) -> None:
     pq.write_table(pa.table({"x": [2**40]}), tmp_path / "b.parquet")
     declared = {"x": "int64", "y": "int64"}
     assert read(str(tmp_path), schema=declared) == [{"x": 1, "y": 1}, {"x": 2, "y": 2}, {"x": 2**40, "y": None}]
+    stream = Stream(str(tmp_path), 3, schema=declared, shuffle=False, as_="numpy", columns=["x"])
+    assert next(iter(stream))["x"].tolist() == [1, 2, 2**40]
     with pytest.raises(DataError, match=r"b\.parquet.*'x'"):
         rows(look(Dataset(str(tmp_path), schema={"x": "int32", "y": "string"})))
     with pytest.raises(DataError, match=r"'y' is string, and declared as list"):

@@ -89,6 +89,11 @@ def test_partitions_and_types(tmp_path: Path) -> None:
     assert manifest.schema.field("d").type == pa.date32()
     only = look(Dataset(str(tmp_path), format="delta", columns=("x",)))
     assert only.schema.names == ["x"]
+    with Stream(str(tmp_path), 4, format="delta", columns=["x", "p"], as_="numpy") as stream:
+        (batch,) = list(stream)
+        assert sorted(zip(batch["x"].tolist(), map(str, batch["p"]), strict=True)) == [
+            (1, "a b/c=d"), (1, "a b/c=d"), (2, "ä%"), (3, "None"),
+        ]  # fmt: skip
 
 
 def test_deletion_vectors(tmp_path: Path) -> None:
