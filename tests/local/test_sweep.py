@@ -1,4 +1,5 @@
-"""The sweep: every kind of file that pyarrow, DuckDB, Polars and Spark write, read by Stream and by Prep.
+"""The sweep: every kind of file that pyarrow, DuckDB, Polars, pandas, Dask, Ray, Hugging Face's datasets, WebDataset
+and Spark write, read by Stream and by Prep.
 
 `make soak` installs the writers (the extra `sweep`); Spark wants a Java besides.
 """
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.local import sweep_others, sweep_pyarrow
+from tests.local import sweep_frames, sweep_others, sweep_pyarrow
 from tests.local.sweep_kit import Verdict, sweep
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(1800)]
@@ -70,6 +71,41 @@ def test_polars(tmp_path: Path) -> None:
     """What Polars writes is read with its values."""
     pytest.importorskip("polars")
     assert not judged(sweep_others.polars_cases(), tmp_path)
+
+
+def test_pandas(tmp_path: Path) -> None:
+    """What pandas writes is read with its values."""
+    pytest.importorskip("pandas")
+    assert not judged(sweep_frames.pandas_cases(), tmp_path)
+
+
+def test_dask(tmp_path: Path) -> None:
+    """What Dask writes is read with its values."""
+    pytest.importorskip("dask.dataframe")
+    assert not judged(sweep_frames.dask_cases(), tmp_path)
+
+
+def test_hugging_face(tmp_path: Path) -> None:
+    """What Hugging Face's datasets write is read with its values."""
+    pytest.importorskip("datasets")
+    assert not judged(sweep_frames.hub_cases(), tmp_path)
+
+
+def test_webdataset(tmp_path: Path) -> None:
+    """What WebDataset's writer packs is read as WebDataset reads it."""
+    pytest.importorskip("webdataset")
+    assert not judged(sweep_frames.webdataset_cases(), tmp_path)
+
+
+@pytest.mark.ray
+def test_ray(tmp_path: Path) -> None:
+    """What Ray Data writes is read with its values."""
+    ray = pytest.importorskip("ray")
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    try:
+        assert not judged(sweep_frames.ray_cases(pytest.importorskip("ray.data")), tmp_path)
+    finally:
+        ray.shutdown()
 
 
 @pytest.fixture
