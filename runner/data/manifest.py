@@ -227,6 +227,10 @@ def from_files(
     Args:
         columns: what is wanted, if not all; it only says of which columns the files must agree (see `unify`).
     """
+    if reading.csv and format != "csv":
+        raise DataError(
+            f"csv= of files of format '{format}'", allowed="for CSV", todo="leave it out", where=files[0].url
+        )
     with ThreadPoolExecutor(_THREADS) as pool:
         found = list(pool.map(lambda file: formats.inspect(file, format, options, count, reading, columns), files))
     seen = [(file.url, schema) for file, (_, schema) in zip(files, found, strict=True) if schema is not None]

@@ -259,6 +259,7 @@ def _drift(name: str, url: str, found: str, other_url: str, other: str) -> DataE
     return DataError(
         f"schema drift in the column '{name}': {found} here, {other} in {other_url}",
         allowed="one schema for all files of a dataset",
-        todo="rewrite one of the two files, or give a glob that leaves it out",
+        todo="declare the column's type with schema= (where a file has it not, it is null), leave the column out with "
+        "columns=, or give a glob that leaves one of the files out",
         where=url,
     )

@@ -101,7 +101,8 @@ def contradicts(path: str, here: str, known: str, rows: tuple[int, int]) -> Data
     return DataError(
         f"{found} (rows {rows[0]} to {rows[1] - 1} of the unit)",
         allowed="for each field one type, which the start of each unit shows where the data is large",
-        todo=f"leave '{path.split('.')[0].removesuffix('[]')}' out with columns=, or bring the lines to one type",
+        todo=f"leave '{path.split('.')[0].removesuffix('[]')}' out with columns=, declare its type with schema=, "
+        "or bring the lines to one type",
     )
 
 

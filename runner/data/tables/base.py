@@ -14,6 +14,9 @@ from runner.data.values.types import plain_type
 from runner.errors import DataError, RunnerError
 from runner.spec.reading import Reading
 
+#: What a library of Rust raises where it should have raised an error; no Exception of Python's.
+_PANIC = "PanicException"
+
 
 @dataclass(frozen=True)
 class Part:
@@ -74,9 +77,11 @@ def explained(url: str, kind: str) -> Iterator[None]:
     """Turns whatever a table's library raises into a DataError."""
     try:
         yield
-    except RunnerError:
+    except (RunnerError, MemoryError):
         raise
-    except Exception as error:  # each library has its own kinds
+    except BaseException as error:  # each library has its own kinds
+        if not isinstance(error, Exception) and type(error).__name__ != _PANIC:
+            raise
         words = " ".join(str(error).split())
         raise DataError(
             f"the {kind} table cannot be read ({type(error).__name__}: {words[:500]})",

@@ -109,6 +109,13 @@ def test_bad_declarations(declared: dict[str, Any], words: str) -> None:
         Stream("a.csv", 1, as_="numpy", **declared)
 
 
+def test_a_dialect_of_what_is_no_csv(tmp_path: Path) -> None:
+    """A dialect of CSV for files of another format is refused, and not passed over."""
+    write(tmp_path / "a.jsonl", {"a": 1})
+    with pytest.raises(DataError, match="csv= of files of format 'jsonl'"):
+        look(Dataset(str(tmp_path), csv={"delimiter": ";"}))
+
+
 # -- types -----------------------------------------------------------------------------------------------------------
 
 

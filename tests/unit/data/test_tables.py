@@ -18,6 +18,7 @@ from runner.data.manifest import Manifest, build
 from runner.data.source_manifest import look
 from runner.errors import DataError, MissingPackage
 from runner.spec import Dataset
+from tests.unit.data.test_damaged import COUNTS, SEED, damaged
 
 deltalake = pytest.importorskip("deltalake")
 pytest.importorskip("pyiceberg")
@@ -169,6 +170,33 @@ def test_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     for format in ("delta", "iceberg"):
         with pytest.raises(MissingPackage, match=rf"lake-runner\[{format}\]"):
             look(Dataset(str(tmp_path), format=format))
+
+
+@pytest.mark.parametrize("count", COUNTS)
+@pytest.mark.parametrize("kind", ["delta", "iceberg"])
+def test_a_damaged_table_ends_nothing(tmp_path: Path, kind: str, count: int) -> None:
+    """Whatever is changed in a table's metadata, it is read, or refused with a DataError that names it."""
+    if kind == "delta":
+        folder = tmp_path / "d"
+        for i in range(2):
+            write(folder, pa.table({"x": [i], "p": ["a"]}), mode="append", partition_by=["p"])
+        places = sorted((folder / "_delta_log").glob("*.json"))
+    else:
+        table, folder = iceberg(tmp_path)
+        newest = Path(table.metadata_location.removeprefix("file://"))
+        places = [newest, *sorted((folder / "metadata").glob("*.avro"))]
+    refused = []
+    for place in places:
+        good = place.read_bytes()
+        for data in damaged(good, SEED, count // len(places)):
+            place.write_bytes(data)
+            try:
+                rows(look(Dataset(str(folder), format=kind)))
+            except DataError as error:
+                refused.append(str(error))
+        place.write_bytes(good)
+    assert refused
+    assert all(str(folder) in error for error in refused)
 
 
 # -- Iceberg ---------------------------------------------------------------------------------------------------------
