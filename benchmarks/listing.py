@@ -141,7 +141,7 @@ def main() -> None:
         print(f"in a folder: {arguments.runs:,} runs, a log of {arguments.entries:,} entries")
         look(store, write_log(store, arguments.entries), {})
         if not program(S3).exists():
-            print("the S3 server is not compiled: pytest tests/local/test_s3.py compiles it")
+            print("the S3 server is not compiled: pytest tests/local/test_object_stores.py compiles it")
             return
         with serve(shared) as server:
             remote = Store(f"s3://{server.bucket}/runs", server.options)

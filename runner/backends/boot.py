@@ -19,6 +19,9 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+#: Packages of which an error is mostly that a store did not answer.
+CLIENTS = ("aiobotocore", "aiohttp", "azure", "botocore", "gcsfs", "requests")
+
 
 def main() -> None:
     """Unpack the code that RUNNER_ARGUMENT names and run its module as the main program."""
@@ -96,9 +99,15 @@ def patiently(read: Callable[[], bytes]) -> bytes:
 
 def is_away(error: Exception) -> bool:
     """Whether the same may succeed later."""
-    if isinstance(error, (FileNotFoundError, PermissionError)) or "Credential" in type(error).__name__:
+    named, words = type(error).__name__, str(error)
+    if isinstance(error, (FileNotFoundError, PermissionError)) or "Credential" in named:
         return False
-    return isinstance(error, OSError) or type(error).__module__.split(".")[0] in ("aiobotocore", "aiohttp", "botocore")
+    status = getattr(error, "status_code", None) or getattr(error, "code", None)  # of Azure's, of gcsfs's
+    if isinstance(status, int):
+        return status >= 500 or status in (408, 429)
+    if "Authentication" in named or words.startswith("Forbidden"):  # the latter is how gcsfs says 403
+        return False
+    return isinstance(error, OSError) or type(error).__module__.split(".")[0] in CLIENTS
 
 
 if __name__ == "__main__":

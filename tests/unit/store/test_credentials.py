@@ -9,6 +9,9 @@ import zipfile
 from pathlib import Path, PurePath
 
 import pytest
+import requests
+from azure.core import exceptions as of_azure
+from gcsfs.retry import HttpError
 
 from runner import Dataset
 from runner.backends import boot
@@ -147,6 +150,55 @@ def test_a_store_for_other_machines_names_its_secrets() -> None:
     check_no_credentials(Store("s3://bucket/x", {"secret": "env:LAKE_SECRET"}), "in the pods' specs", "do")
     with pytest.raises(StoreRefused, match="env:NAME"):
         check_no_credentials(Store("s3://bucket/x", {"secret": "hunter2"}), "in the pods' specs", "do")
+
+
+@pytest.mark.parametrize(
+    ("url", "options"),
+    [
+        ("gs://bucket/x", {"token": "ya29.x"}),
+        ("gs://bucket/x", {"token": {"private_key": "x"}}),
+        ("az://lake/x", {"account_name": "mine", "account_key": "x"}),
+        ("az://lake/x", {"account_name": "mine", "sas_token": "x"}),
+        ("az://lake/x", {"connection_string": "AccountKey=x"}),
+        ("az://lake/x", {"account_name": "mine", "client_id": "a", "tenant_id": "b", "client_secret": "x"}),
+    ],
+)
+def test_credentials_of_other_clouds_are_known_by_their_names(url: str, options: dict[str, object]) -> None:
+    """What gcsfs and adlfs take is refused where others could read it, and its value is not shown; how they are told
+    where to look is not.
+    """
+    with pytest.raises(StoreRefused, match="env:NAME") as refused:
+        check_no_credentials(Store(url, options), "in the pods' specs", "do")
+    assert "ya29" not in str(refused.value)
+    for harmless in ({"token": "google_default"}, {"account_name": "mine", "anon": False}, {"sas_token": "env:SAS"}):
+        check_no_credentials(Store(url, harmless), "in the pods' specs", "do")
+
+
+def _with(error: Exception, **fields: object) -> Exception:
+    vars(error).update(fields)
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "away"),
+    [
+        (ConnectionError("no route"), True),
+        (of_azure.ServiceRequestError("no route"), True),
+        (_with(of_azure.HttpResponseError("busy"), status_code=503), True),
+        (_with(of_azure.HttpResponseError("no"), status_code=403), False),
+        (of_azure.ClientAuthenticationError("no identity"), False),
+        (HttpError({"code": 503, "message": "busy"}), True),
+        (HttpError({"code": 429, "message": "later"}), True),
+        (HttpError({"code": 401, "message": "who"}), False),
+        (OSError("Forbidden: https://lake/x"), False),
+        (requests.exceptions.ProxyError(), True),
+        (FileNotFoundError(2, "no"), False),
+        (ValueError("no"), False),
+    ],
+)
+def test_a_pod_waits_for_a_store_that_is_away(error: Exception, away: bool) -> None:
+    """Before runner itself is there, too, of whichever client the error is; what is refused is told at once."""
+    assert boot.is_away(error) is away
 
 
 def test_no_file_system_caches_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
