@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from runner.data import stored_manifest
 from runner.data.declared import declared, is_selected, kinds, ordered, reading_of, selected, with_reading
 from runner.data.files.fetch import Promise
+from runner.data.files.fetch.cache import Cache
 from runner.data.files.listing import SourceFile, infer_format, list_files
 from runner.data.formats import formats
 from runner.data.formats.columns import add_partitions, check_columns, plain, unify
@@ -119,10 +120,10 @@ class Manifest:
         one = self.shards[shard]
         return formats.read(self.url(one), one, units, columns, self.options, self.schema, rows)
 
-    def ahead(self, shard: int, unit: int, columns: Sequence[str]) -> Promise | None:
+    def ahead(self, shard: int, unit: int, columns: Sequence[str], cache: Cache | None = None) -> Promise | None:
         """Begin to fetch a unit that will be read soon, of a remote file (see `formats.ahead`)."""
         one = self.shards[shard]
-        return formats.ahead(self.url(one), one, unit, columns, self.options, self.schema)
+        return formats.ahead(self.url(one), one, unit, columns, self.options, self.schema, cache)
 
     def select(self, columns: Sequence[str]) -> Manifest:
         """The same data with some of its columns. Raises DataError for an unknown one."""

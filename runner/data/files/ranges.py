@@ -9,7 +9,7 @@ from typing import Any
 
 from runner.data.files.engines import wholes
 from runner.data.files.engines.base import Data
-from runner.data.files.fetch.pool import Part
+from runner.data.files.fetch.promise import Part
 from runner.data.files.fetch.source import Source
 from runner.data.files.seekable import Seekable
 

@@ -8,11 +8,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from runner.data.files.fetch import Promise
+from runner.data.files.fetch.source import Source
 from runner.data.files.listing import SourceFile
 from runner.data.shards import Shard, Unit
 from runner.spec.reading import USUAL, Reading
 
+#: A remote file, and ranges (start, length) of it.
+Wanted = tuple[Source, list[tuple[int, int]]]
 #: Units, and the schema; None of a file that shows none.
 Inspected = tuple[tuple[Unit, ...], pa.Schema | None]
 
@@ -65,12 +67,13 @@ class Format:
     Args:
         inspect: of a file, what it says of itself, or shows.
         read: record batches of one unit; columns beyond those wanted, and types of the file's own, are seen to later.
-        ahead: begins to fetch what `read` will ask of a remote file, where that is known beforehand.
+        wants: what `read` will ask of a remote file: it, and ranges (start, length); None where the file is of this
+            machine, or that is not known beforehand.
     """
 
     inspect: Callable[[Look], Inspected]
     read: Callable[[Request], Iterator[pa.RecordBatch]]
-    ahead: Callable[[Request], Promise | None] = lambda request: None
+    wants: Callable[[Request], Wanted | None] = lambda request: None
 
 
 def of_itself(

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from runner.data.declared import is_selected, reading_of
 from runner.data.files.fetch import Promise
+from runner.data.files.fetch.cache import Cache, entry_name, file_name
 from runner.data.files.listing import SourceFile
 from runner.data.formats import ipc, lines, parquet, tar
 from runner.data.formats import whole as whole_files
@@ -24,11 +25,11 @@ from runner.spec.reading import USUAL, Reading
 
 #: Format -> how it is read. Their names and endings: `runner.spec.formats`.
 READERS = {
-    "parquet": Format(of_itself(parquet.inspect), parquet.read, parquet.ahead),
+    "parquet": Format(of_itself(parquet.inspect), parquet.read, parquet.wants),
     "ipc": Format(of_itself(ipc.inspect), ipc.read),
     **{kind: Format(partial(lines.inspect, kind), lines.read) for kind in ("jsonl", "csv", "text")},
     "tar": Format(of_itself(tar.inspect), tar.read),
-    "files": Format(of_itself(whole_files.inspect), whole_files.read, whole_files.ahead),
+    "files": Format(of_itself(whole_files.inspect), whole_files.read, whole_files.wants),
 }
 
 
@@ -63,20 +64,31 @@ def inspect(
 
 
 def ahead(
-    url: str, shard: Shard, unit: int, columns: Sequence[str], options: Mapping[str, Any] | None, schema: pa.Schema
+    url: str,
+    shard: Shard,
+    unit: int,
+    columns: Sequence[str],
+    options: Mapping[str, Any] | None,
+    schema: pa.Schema,
+    cache: Cache | None = None,
 ) -> Promise | None:
     """Begin to fetch what `read` will ask for; None where nothing is to be fetched, or that is not known beforehand.
 
     Args:
         unit: its position in `shard.units`.
         columns, options, schema: as for `read`.
+        cache: where it is taken from, and kept; it is then here when this returns.
 
     Raises:
-        DataError: what the file says of itself cannot be read; the URL is named.
+        DataError: what the file says of itself cannot be read, or the cache cannot be filled; the URL is named.
     """
     with explained(url, shard.units[unit].index):
         wanted = pa.schema([schema.field(name) for name in columns])
-        return READERS[shard.format].ahead(Request(url, shard, shard.units[unit], wanted, options))
+        found = READERS[shard.format].wants(Request(url, shard, shard.units[unit], wanted, options))
+        if found is None or cache is None:
+            return None if found is None else found[0].promise(found[1])
+        name = entry_name(file_name(url, shard.size, shard.etag), shard.units[unit].index, columns)
+        return cache.fetch(name, *found)
 
 
 def read(

@@ -10,11 +10,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from runner.data.files.fetch import Promise
 from runner.data.files.listing import SourceFile
 from runner.data.files.opening import open_input, remote
 from runner.data.files.overlay import Overlay
-from runner.data.formats.base import Inspected, Request
+from runner.data.formats.base import Inspected, Request, Wanted
 from runner.data.formats.columns import fill
 from runner.data.formats.extension import plain_batch
 from runner.data.formats.parquet_footer import Footer, footer
@@ -100,15 +99,15 @@ def _read(request: Request) -> Iterator[pa.RecordBatch]:
         yield from _decoded(source, found, request.unit, columns, request.rows)
 
 
-def ahead(request: Request) -> Promise | None:
-    """Have the chunks fetched that `read` will ask for; None of a file of this machine. Raises what `footer` does."""
+def wants(request: Request) -> Wanted | None:
+    """The chunks of the columns that are wanted; None of a file of this machine. Raises what `footer` does."""
     shard = request.shard
     source = remote(request.url, shard.size, request.options, shard.etag)
     if source is None:
         return None
     found = footer(request.url, shard, request.options)
     leaves = found.leaves_of([name for name in request.wanted.names if name in set(found.schema.names)])
-    return source.promise(ranges(found.metadata.row_group(request.unit.index), leaves))
+    return source, list(ranges(found.metadata.row_group(request.unit.index), leaves))
 
 
 def table(source: pa.NativeFile, most_bytes: int | None = None) -> pa.Table:

@@ -7,10 +7,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from runner.data.files.fetch import Promise
 from runner.data.files.listing import SourceFile
 from runner.data.files.opening import open_input, remote
-from runner.data.formats.base import Inspected, Request
+from runner.data.formats.base import Inspected, Request, Wanted
 from runner.data.shards import Unit
 
 SCHEMA = pa.schema([("path", pa.string()), ("bytes", pa.binary())])
@@ -21,13 +20,13 @@ def inspect(file: SourceFile, options: Mapping[str, Any] | None, whole: bool) ->
     return (Unit(0, 1, file.size, 0, file.size),), SCHEMA
 
 
-def ahead(request: Request) -> Promise | None:
-    """Have the file fetched; None where it is of this machine, or its bytes are not wanted."""
+def wants(request: Request) -> Wanted | None:
+    """The file; None where it is of this machine, or its bytes are not wanted."""
     shard = request.shard
     if "bytes" not in request.wanted.names:
         return None
     source = remote(request.url, shard.size, request.options, shard.etag)
-    return source.promise([(0, shard.size)]) if source is not None else None
+    return None if source is None else (source, [(0, shard.size)])
 
 
 def read(request: Request) -> Iterator[pa.RecordBatch]:

@@ -6,11 +6,13 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
+from runner.data.files.fetch.cache import Cache, file_name
 from runner.data.files.opening import is_remote
 from runner.data.formats.explain import explained
 from runner.data.limits import beyond, limits, shown_bytes
@@ -146,6 +148,7 @@ class Decoders:
     Attributes:
         is_remote: whether files are fetched from another machine.
         requests: what is asked for of remote files.
+        cache: where remote units are kept.
         rows_read, bytes_read: decoded so far.
     """
 
@@ -161,7 +164,8 @@ class Decoders:
         self._stopped = threading.Event()
         self.room = Room()
         self.is_remote = is_remote(manifest.base, manifest.options)
-        self.requests = Requests(self._ask, reading.fetch_bytes, min(_PATIENCE_S, reading.timeout_s))
+        self.requests = Requests(self._ask, reading.fetch_bytes, reading.timeout_s, min(_PATIENCE_S, reading.timeout_s))
+        self.cache = Cache(*reading.cache) if reading.cache is not None and self.is_remote else None
         self.rows_read = self.bytes_read = 0
 
     # -- from outside --------------------------------------------------------------------------------------------
@@ -209,6 +213,17 @@ class Decoders:
         """Nobody will ask for a result."""
         if not result.cancelled() and result.exception() is None:
             self.room.leave(0, sum(piece.size for piece in result.result()))
+
+    @cached_property
+    def units_of_files(self) -> dict[str, dict[str, int]]:
+        """Units by what the names of their entries in a cache begin with: of the file, and of the unit in it."""
+        found: dict[str, dict[str, int]] = {}
+        unit = 0
+        for one in self._manifest.shards:
+            own = found.setdefault(file_name(self._manifest.url(one), one.size, one.etag), {})
+            own.update((str(part.index), unit + place) for place, part in enumerate(one.units))
+            unit += len(one.units)
+        return found
 
     def place(self, unit: int) -> tuple[str, int]:
         """URL and number of a unit in its file, for errors."""
@@ -268,10 +283,11 @@ class Decoders:
 
     def _ask(self, unit: int) -> Promise | None:
         shard, place = self._places[unit]
-        return self._manifest.ahead(shard, place, list(self._columns))
+        return self._manifest.ahead(shard, place, list(self._columns), self.cache)
 
     def _unit(self, unit: int) -> Iterator[pa.RecordBatch]:
-        self.requests.begin(unit)
+        if not self.requests.begin(unit) and self.cache is not None:
+            self._ask(unit)
         shard, place = self._places[unit]
         one = self._manifest.shards[shard].units[place]
         rows = max(1, one.rows * PIECE_BYTES // one.bytes) if one.bytes > 2 * PIECE_BYTES else None

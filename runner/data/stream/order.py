@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -152,6 +152,14 @@ class Epoch:
         start, stop, segments = self.stretch(lane, number)
         return Block(start, stop - start, segments, self.sequence(lane, number))
 
+    @cached_property
+    def turns(self) -> NDArray[np.float64]:
+        """When each unit is needed first: the share of its lane's rows that come before it, [units]."""
+        found = np.full(len(self._order.unit_rows), np.inf)
+        for lane in self._lanes:
+            lane.first_turns(found)
+        return found
+
     def stretch(self, lane: int, number: int) -> tuple[int, int, tuple[Segment, ...]]:
         """Of a block: its first index in the lane, the one behind its last, and where its rows lie."""
         start, stop = (int(bound) for bound in self._bounds[lane][number : number + 2])
@@ -198,6 +206,10 @@ class _Lane:
         self._units, self._starts, self._rows, self._sizes = units, starts, rows, sizes
         self._ends, self._size_ends = np.cumsum(rows), np.cumsum(sizes)
         self.rows, self.size = int(rows.sum()), int(sizes.sum())
+
+    def first_turns(self, found: NDArray[np.float64]) -> None:
+        """Put down where each unit begins in the lane, unless another lane has it sooner."""
+        np.minimum.at(found, self._units, (self._ends - self._rows) / max(self.rows, 1))
 
     def rows_at(self, sizes: Ints) -> Ints:
         """The number of rows that are complete within so many bytes, rounded up; all rows of a run are taken

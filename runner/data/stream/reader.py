@@ -79,6 +79,8 @@ class Reader:
         self._columns = {name: column(manifest.schema.field(name).type, reading.as_) for name in reading.columns}
         self._decoders = Decoders(manifest, order, self._columns, reading)
         self._most_ahead = max(1, reading.ahead_bytes // order.block_bytes)
+        if self._decoders.cache is not None:
+            self._decoders.cache.due = self._due
         self._lanes: dict[int, _Lane] = {}
         self._table = _Table(order.lanes)
         self._ahead, self._has_more = 0, True
@@ -204,6 +206,20 @@ class Reader:
         except VALUE_ERRORS:
             return False
         return True
+
+    def _due(self, name: str) -> float | None:
+        """When the entry of a cache is needed next, in epochs; None of one that is of other data."""
+        file, _, rest = name.partition("-")
+        unit = self._decoders.units_of_files.get(file, {}).get(rest.partition("-")[0])
+        if unit is None:
+            return None
+        now, epoch = self._order.epoch(self._epoch), self._epoch
+        done = float((self._table.at / np.maximum(now.lengths, 1)).max())
+        if now.turns[unit] >= done:
+            return epoch + float(now.turns[unit])
+        if self.end is not None and epoch + 1 >= self.end:
+            return None
+        return epoch + 1 + float(self._order.epoch(epoch + 1).turns[unit])
 
     # -- blocks --------------------------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from runner.data import lanes
 from runner.data.limits import shown_bytes
@@ -40,6 +41,7 @@ class Reading:
         fetch_bytes: in remote files, of units that are fetched before they are decoded.
         held_bytes: in the file, of a unit that is held while its rows are read.
         timeout_s: seconds that data may take before it is an error.
+        cache: the folder, and the most bytes, of what is kept of remote files on this machine.
     """
 
     columns: tuple[str, ...]
@@ -50,6 +52,7 @@ class Reading:
     fetch_bytes: int = FETCH_BYTES
     held_bytes: int = HELD_BYTES
     timeout_s: float = LONGEST_WAIT_S
+    cache: tuple[Path, int] | None = None
 
     def within(self, memory_bytes: int, units: Sequence[Unit], open_lanes: int, block_bytes: int) -> Reading:
         """The same within so many bytes of memory.

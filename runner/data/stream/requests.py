@@ -23,11 +23,12 @@ class Requests:
     Args:
         ask: begins to fetch a unit; None where it lies on this machine.
         most_bytes: in the files, of units that are asked for and not begun.
-        timeout_s: seconds that the threads get to end.
+        wait_s: seconds that an answer may take.
+        patience_s: seconds that the threads get to end.
     """
 
-    def __init__(self, ask: Callable[[int], Promise | None], most_bytes: int, timeout_s: float) -> None:
-        self._ask, self._most, self._timeout_s = ask, most_bytes, timeout_s
+    def __init__(self, ask: Callable[[int], Promise | None], most_bytes: int, wait_s: float, patience_s: float) -> None:
+        self._ask, self._most, self._wait_s, self._patience_s = ask, most_bytes, wait_s, patience_s
         self._lock = threading.Lock()
         self._asked: dict[int, tuple[Future[Promise | None], int]] = {}
         self._bytes = 0
@@ -44,19 +45,21 @@ class Requests:
             if unit in self._asked:
                 return
             if self._workers is None:
-                self._workers = Workers(_THREADS, "runner-ask", self._timeout_s)
+                self._workers = Workers(_THREADS, "runner-ask", self._patience_s)
             self._asked[unit] = self._workers.submit(Chain(), lambda: self._ask(unit)), size
             self._bytes += size
 
-    def begin(self, unit: int) -> None:
-        """The unit is about to be read: what was promised of it is there to be claimed once this returns."""
+    def begin(self, unit: int) -> bool:
+        """The unit is about to be read. Whether it was asked for; what was promised is then there to be claimed."""
         with self._lock:
             found = self._asked.pop(unit, None)
             if found is None:
-                return
+                return False
             self._bytes -= found[1]
-        if not found[0].cancel():  # or to ask for it now is as quick
-            wait([found[0]], self._timeout_s)
+        if found[0].cancel():  # to ask for it now is as quick
+            return False
+        wait([found[0]], self._wait_s)
+        return True
 
     def forget(self) -> None:
         """Let go of all that is asked for."""

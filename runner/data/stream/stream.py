@@ -7,9 +7,11 @@ import operator
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from runner.code import extras
+from runner.data.files.fetch.cache import folder_in, free_share
 from runner.data.formats.columns import check_columns
 from runner.data.source_manifest import resolve
 from runner.data.stream.ahead import ReadAhead
@@ -19,7 +21,7 @@ from runner.data.stream.passes import Passes
 from runner.data.stream.reading import LONGEST_WAIT_S, READY_BYTES, Reading, default_threads
 from runner.data.stream.steps import Cut
 from runner.errors import DataError
-from runner.spec.checks import Fields
+from runner.spec.checks import Fields, parse_bytes
 
 if TYPE_CHECKING:
     from runner.data.manifest import Manifest
@@ -61,6 +63,9 @@ class Stream:
         threads: that decode; None: as many as this machine has to spare for it.
         memory_bytes: that the stream may take besides the batches that are in use; None: some 200 MB, if units are
             not large. A unit that is too large for it is decoded into a temporary file.
+        cache: a folder on a disk of this machine where what is fetched of remote files is kept, for all processes of
+            the user, and read from there in later epochs and runs.
+        cache_bytes: that may be kept there (a number, or '200GiB'); None: half of what is free.
         timeout_s: seconds after which data that does not come is an error.
 
     Raises:
@@ -100,6 +105,8 @@ class Stream:
         as_: str = "torch",
         threads: int | None = None,
         memory_bytes: int | None = None,
+        cache: str | os.PathLike[str] | None = None,
+        cache_bytes: int | str | None = None,
         timeout_s: float = LONGEST_WAIT_S,
     ) -> None:
         fields = Fields("Stream")
@@ -137,7 +144,12 @@ class Stream:
             fields.integer("threads", threads, 1)
         fields.number("timeout_s", timeout_s, 0)
         reading = Reading(
-            self.columns, as_, threads or default_threads(), ready_bytes=prefetch_bytes, timeout_s=timeout_s
+            self.columns,
+            as_,
+            threads or default_threads(),
+            ready_bytes=prefetch_bytes,
+            timeout_s=timeout_s,
+            cache=_cache(fields, cache, cache_bytes),
         )
         if memory_bytes is not None:
             fields.integer("memory_bytes", memory_bytes, 1)
@@ -309,6 +321,19 @@ def _make_known() -> None:
     from torch.utils.data import IterableDataset
 
     IterableDataset.register(Stream)
+
+
+def _cache(
+    fields: Fields, folder: str | os.PathLike[str] | None, most_bytes: int | str | None
+) -> tuple[Path, int] | None:
+    if folder is None:
+        return None
+    if isinstance(most_bytes, str):
+        most_bytes = parse_bytes(fields, "cache_bytes", most_bytes)
+    if most_bytes is not None:
+        fields.integer("cache_bytes", most_bytes, 1)
+    kept = folder_in(folder)
+    return kept, free_share(kept) if most_bytes is None else most_bytes
 
 
 def _global_batch(fields: Fields, batch_size: int | None, global_batch_size: int | None, world_size: int) -> int:

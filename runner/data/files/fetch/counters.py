@@ -16,6 +16,7 @@ class Fetched:
         retries: of them those that followed a failure.
         hedges: of them those that were sent because the first was late.
         bytes: that came with answers and were used.
+        kept: bytes that came from a cache on this machine.
         seconds: that requests took, all added up.
         waited_s: for which readers waited.
     """
@@ -24,6 +25,7 @@ class Fetched:
     retries: int = 0
     hedges: int = 0
     bytes: int = 0
+    kept: int = 0
     seconds: float = 0.0
     waited_s: float = 0.0
 

@@ -5,11 +5,29 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Sequence
+from typing import Protocol
 
-from runner.data.files.fetch.pool import Part
+from runner.data.files.engines.base import Data
 
 #: A file, by URL, size and etag; and one of its ranges.
 Key = tuple[str, int, str]
+
+
+class Part(Protocol):
+    """A range of a file that is here, or on its way."""
+
+    start: int
+    end: int
+
+    def take(self) -> Data:
+        """The bytes, once they are here."""
+        ...
+
+    def drop(self) -> None:
+        """Nobody wants it."""
+        ...
+
+
 _parts: dict[tuple[Key, int, int], Part] = {}
 _lock = threading.Lock()
 

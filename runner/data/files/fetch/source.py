@@ -6,18 +6,19 @@ import os
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
 from runner.data.files.changed import FileChanged, Version
 from runner.data.files.engines.base import Attempt, Data, Engine, Passing, Unfit
 from runner.data.files.engines.choose import engine
+from runner.data.files.fetch import pool as pools
 from runner.data.files.fetch.counters import Fetched, count
 from runner.data.files.fetch.latency import Latencies
 from runner.data.files.fetch.patience import budget, policy
-from runner.data.files.fetch.pool import Part, Pool, pool
-from runner.data.files.fetch.promise import Promise, claim
+from runner.data.files.fetch.pool import Pool, pool
+from runner.data.files.fetch.promise import Key, Part, Promise, claim
 from runner.data.files.fetch.spans import cut, shape_of, spans
 from runner.errors import DataAway, RunnerError
 
@@ -71,9 +72,22 @@ class Source:
             self._engine = engine(self._fs, self._path, self._size, self._version, plain=self._is_plain)
         return self._engine
 
+    @property
+    def key(self) -> Key:
+        """Which file this is."""
+        return self.url, self._size, self._etag
+
+    def spans(self, ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+        """The requests [start, end) that are made for ranges (start, length)."""
+        return spans(ranges, self._size, self._shape)
+
+    def ask_spans(self, wanted: Sequence[tuple[int, int]]) -> list[Part]:
+        """Begin to fetch what `spans` gave."""
+        return self._ask(list(wanted))
+
     def ask(self, ranges: Iterable[tuple[int, int]]) -> list[Part]:
         """Begin to fetch ranges (start, length); the parts cover them, in order of the file."""
-        return self._ask(spans(ranges, self._size, self._shape))
+        return self._ask(self.spans(ranges))
 
     def ask_all(self, start: int, end: int) -> list[Part]:
         """Begin to fetch [start, end)."""
@@ -81,15 +95,16 @@ class Source:
 
     def _ask(self, wanted: list[tuple[int, int]]) -> list[Part]:
         """What was promised is taken from there."""
-        own, key = self._pool(), (self.url, self._size, self._etag)
-        found = [claim(key, *span) for span in wanted]
-        new = iter(own.ask(self, [span for span, part in zip(wanted, found, strict=True) if part is None]))
+        own = self._pool()
+        found = [claim(self.key, *span) for span in wanted]
+        new: Iterator[Part] = iter(
+            own.ask(self, [span for span, part in zip(wanted, found, strict=True) if part is None])
+        )
         return [part or next(new) for part in found]
 
     def promise(self, ranges: Iterable[tuple[int, int]]) -> Promise:
         """Begin to fetch ranges (start, length) for whoever will ask for just these."""
-        wanted = spans(ranges, self._size, self._shape)
-        return Promise((self.url, self._size, self._etag), self._pool().ask(self, wanted))
+        return Promise(self.key, self._pool().ask(self, self.spans(ranges)))
 
     def take(self, parts: Iterable[Part]) -> Iterator[tuple[int, Data]]:
         """Where each part begins, and its bytes, as they are there; those that are left are let go of."""
@@ -104,7 +119,7 @@ class Source:
 
     # -- what the pool's threads do --------------------------------------------------------------------------------
 
-    def read(self, start: int, end: int, part: Part) -> Data:
+    def read(self, start: int, end: int, part: pools.Part) -> Data:
         """The bytes [start, end), tried again where that may help.
 
         Raises:
