@@ -30,6 +30,14 @@ def load(case: Case) -> None:
 
     assert litdata.StreamingDataset
     torch.set_num_threads(1)
+    _allow_http()
+
+
+def _allow_http() -> None:
+    """It has no setting for a server without TLS, and fetches by a client that wants to be told."""
+    from litdata.streaming import downloader
+
+    downloader._OBSTORE_CLIENT_OPTIONS["allow_http"] = True
 
 
 def convert(case: Case, folder: str) -> None:
@@ -107,6 +115,10 @@ class _Collate:
 
     def __init__(self, case: Case) -> None:
         self.case = case
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        _allow_http()  # in a worker
 
     def __call__(self, rows: list[dict[str, Any]]) -> tuple[Any, list[Any]]:
         import numpy as np
