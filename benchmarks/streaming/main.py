@@ -101,7 +101,9 @@ def run_case(name: str, arguments: argparse.Namespace, folder: Path, sources: So
         for case in [*standing[turn:], *standing[:turn]]:
             begin = time.monotonic()
             one = measure(python_of(_module(case.rival).ENVIRONMENT), case, number, source.requests)
-            found.append(dataclasses.replace(one, convert_s=seconds[case.rival]))
+            found.append(
+                dataclasses.replace(one, convert_s=seconds[case.rival], shuffled=_module(case.rival).shuffles(case))
+            )
             rate = one.error or f"{one.second_MBs:.0f} ({one.first_MBs:.0f}) MB/s{'' if one.exact else ', NOT EXACT'}"
             log(f"{name} round {number} {case.rival}: {rate}, {time.monotonic() - begin:.1f} s")
         standing = [case for case in standing if not any(one.error and one.rival == case.rival for one in found)]
@@ -119,9 +121,15 @@ def converted(case: Case, source: Source, written: Written, folder: Path) -> tup
         shutil.rmtree(path, ignore_errors=True)
         path.mkdir(parents=True)
         local = case_of(case.work, Source("local"), case.rival, written, case.cores)
-        took.write_text(str(spawn(python_of(module.ENVIRONMENT), local, str(path))["seconds"]))
+        took.write_text(str(spawn(python_of(environment(case)), local, str(path))["seconds"]))
         log(f"{case.work}: converted for {case.rival} in {float(took.read_text()):.1f} s")
     return dataclasses.replace(case, converted=str(path), converted_url=source.place(path)), float(took.read_text())
+
+
+def environment(case: Case) -> str:
+    """Where a contestant's process runs; who decodes images by itself, where the fastest decoder is."""
+    name = _module(case.rival).ENVIRONMENT
+    return "rivals" if case.decode and not case.rival.startswith("runner") else name
 
 
 def _module(rival: str) -> Any:
@@ -130,7 +138,8 @@ def _module(rival: str) -> Any:
 
 def case_of(work: str, source: Source, rival: str, written: Written, cores: int) -> Case:
     """A contestant's case, nothing converted."""
-    wanted, url = WORKS[work], source.place(written.folder)
+    wanted, limit = WORKS[work], rival.startswith("limit")
+    url = str(written.folder) if limit else source.place(written.folder)
     checksum = functools.reduce(operator.xor, (written.checksum[column] for column in wanted.columns))
     decoded = written.rows * SIDE * SIDE * 3
     return Case(
@@ -146,7 +155,7 @@ def case_of(work: str, source: Source, rival: str, written: Written, cores: int)
         written.rows,
         decoded if wanted.decode else sum(written.payload[column] for column in wanted.columns),
         None if wanted.decode else checksum,
-        source.server,
+        None if limit else source.server,
         cores=cores,
         options=dict(one.split("=", 1) for one in rival.partition(":")[2].split(",") if one),
     )

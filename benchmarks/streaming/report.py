@@ -8,8 +8,9 @@ from pathlib import Path
 from benchmarks.streaming.results import Line, is_rival
 
 HEAD = (
-    "contestant", "second pass", "first pass", "CPU s/GB", "to limit, 1 thread", "to limit, all", "to best rival",
-    "first pass to best", "first batch, s", "import, s", "peak, MB", "of it imports", "requests/GB", "ids",
+    "contestant", "order", "second pass", "first pass", "CPU s/GB", "to limit, 1 thread", "to limit, all", "to best rival",
+    "to best that shuffles", "first pass to best", "first batch, s", "import, s", "peak, MB", "of it imports",
+    "requests/GB", "conversion, s", "rows",
 )  # fmt: skip
 
 
@@ -30,18 +31,21 @@ def _row(line: Line) -> str:
     found = line.median
     cells = [
         line.rival,
+        {True: "shuffled", False: "files", None: ""}[line.shuffled],
         number(found["second_MBs"], 0),
         number(found["first_MBs"], 0),
         number(found["second_cpu"], 1),
         number(line.to_one, 2),
         number(line.to_all, 2),
         number(line.to_best, 2),
+        number(line.to_shuffling, 2),
         number(line.first_to_best, 2),
         number(found["first_batch_s"], 2),
         number(found["import_s"], 2),
         number(found["peak_MB"], 0),
         number(found["idle_MB"], 0),
         number(found["requests"], 0),
+        number(found["convert_s"], 1),
         {True: "exact", False: "**not exact**", None: ""}[line.exact],
     ]
     return "| " + " | ".join(cells) + " |"

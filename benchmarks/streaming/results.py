@@ -32,6 +32,7 @@ class Result:
         requests: to the S3 server, for 10^9 bytes.
         convert_s: what the contestant's own form of the data took to write, once.
         exact: each id came once in each pass, and the bytes are those that were written.
+        shuffled: whether rows came in a random order.
     """
 
     work: str
@@ -52,6 +53,7 @@ class Result:
     requests: float | None = None
     convert_s: float | None = None
     exact: bool | None = None
+    shuffled: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,8 @@ class Line:
     Attributes:
         to_one, to_all: second pass over that of the limit on one thread, and on all.
         to_best: second pass over that of the best other contestant that is neither a limit nor runner.
-        first_to_best: the same in the first pass.
+        to_shuffling: the same of those that shuffle.
+        first_to_best: to_best in the first pass.
     """
 
     work: str
@@ -74,6 +77,8 @@ class Line:
     to_one: float | None
     to_all: float | None
     to_best: float | None
+    to_shuffling: float | None
+    shuffled: bool | None
     first_to_best: float | None
 
 
@@ -100,11 +105,13 @@ def _line(found: Sequence[Result], rivals: dict[str, list[Result]]) -> Line:
         len(timed),
         errors[0] if errors else None,
         {name: median(getattr(one, name) for one in found if one.round > 0 or name == "peak_MB") for name in MEASURES}
-        | {"idle_MB": median(one.idle_MB for one in found)},
+        | {"idle_MB": median(one.idle_MB for one in found), "convert_s": first.convert_s},
         None if not timed else all(one.exact for one in timed),
         ratio(timed, rivals, LIMITS["limit, 1 thread"], "second_MBs"),
         ratio(timed, rivals, LIMITS["limit, all threads"], "second_MBs"),
         ratio(timed, rivals, others, "second_MBs"),
+        ratio(timed, rivals, [name for name in others if rivals[name][0].shuffled], "second_MBs"),
+        first.shuffled,
         ratio(timed, rivals, others, "first_MBs"),
     )
 

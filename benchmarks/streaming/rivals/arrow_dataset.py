@@ -16,6 +16,11 @@ def refuses(case: Case) -> str | None:
     return None if case.format == "parquet" else "reads Parquet alone"
 
 
+def shuffles(case: Case) -> bool:
+    """Whether the rows come in another order in each epoch."""
+    return False
+
+
 def load(case: Case) -> None:
     """pyarrow."""
     import pyarrow.dataset  # noqa: F401

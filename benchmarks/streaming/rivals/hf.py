@@ -20,6 +20,11 @@ def refuses(case: Case) -> str | None:
     return "its reader of tar decodes by its own ways; not measured" if case.format == "tar" else None
 
 
+def shuffles(case: Case) -> bool:
+    """Whether the rows come in another order in each epoch."""
+    return case.option("buffer", "0") != "0"
+
+
 def load(case: Case) -> None:
     """datasets and torch."""
     import torch.utils.data  # noqa: F401

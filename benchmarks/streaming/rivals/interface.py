@@ -2,6 +2,7 @@
 
     ENVIRONMENT: 'ours', or the name of a requirements file beside `main`: where it is installed.
     refuses(case) -> str | None: why it cannot do a case.
+    shuffles(case) -> bool: whether rows come in a random order, or in that of the files.
     load(case): imports what it needs; this is timed apart.
     convert(case, folder): writes its own form of the data into a folder; only where it needs one.
     Reader(case): opens the data.

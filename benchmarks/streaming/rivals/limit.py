@@ -1,5 +1,8 @@
 """The bare limit: pyarrow decodes row groups in file order, page checksums verified, on threads that share nothing.
 
+It reads the local files whatever the source is, so that beside S3 it tells what decoding alone would take. Of tar,
+whole files are read, and cut at their headers.
+
 Options: threads (1, or `all`), pieces (rows decoded at a time, 0: whole row groups), map (yes: files are mapped).
 """
 
@@ -11,15 +14,20 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from benchmarks.streaming.case import Case
-from benchmarks.streaming.rivals.storage import arrow_files
+from benchmarks.streaming.images import crops
 from benchmarks.streaming.touch import Tally
 
 ENVIRONMENT = "ours"
 
 
 def refuses(case: Case) -> str | None:
-    """Parquet alone."""
-    return None if case.format == "parquet" else "reads Parquet alone"
+    """Nothing; of tar there is one way."""
+    return "pieces are of Parquet" if case.format == "tar" and case.option("pieces", "0") != "0" else None
+
+
+def shuffles(case: Case) -> bool:
+    """Whether the rows come in another order in each epoch."""
+    return False
 
 
 def load(case: Case) -> None:
@@ -36,12 +44,15 @@ class Reader:
         self.threads = case.cores if threads == "all" else int(threads)
         self.pieces = int(case.option("pieces", "0"))
         self.columns = ["id", *case.columns]
-        self.filesystem, self.paths = arrow_files(case)
-        self.footers = [self._open(path).metadata for path in self.paths]
+        self.paths = case.files
+        self.footers = []
+        if case.format == "parquet":
+            self.footers = [self._open(path).metadata for path in self.paths]
 
     def consume(self, number: int, tally: Tally, begun: Callable[[], None]) -> None:
         """Touches all row groups, each in the thread that decoded it."""
         groups = [(at, group) for at, footer in enumerate(self.footers) for group in range(footer.num_row_groups)]
+        groups = groups or [(at, 0) for at in range(len(self.paths))]
         counter = itertools.count()
         failures: list[BaseException] = []
 
@@ -72,14 +83,16 @@ class Reader:
 
         return pq.ParquetFile(
             path,
-            filesystem=self.filesystem,
             metadata=footer,
             page_checksum_verification=True,
             memory_map=self.case.option("map", "no") == "yes",
-            pre_buffer=self.case.server is not None,
         )
 
     def _decode(self, at: int, group: int) -> Iterator[tuple[Any, list[Any]]]:
+        if self.case.format == "tar":
+            ids, values = tar_members(self.paths[at])
+            yield ids, [crops(values) if self.case.decode else values]
+            return
         with self._open(self.paths[at], self.footers[at]) as file:
             if self.pieces:
                 batches = file.iter_batches(self.pieces, row_groups=[group], columns=self.columns, use_threads=False)
@@ -89,10 +102,21 @@ class Reader:
                 yield _delivered(batch, self.case)
 
 
+def tar_members(path: str) -> tuple[list[int], list[memoryview]]:
+    """The numbers in the names of the members of an archive of plain files, and their bytes."""
+    with open(path, "rb") as file:
+        whole = memoryview(file.read())
+    ids, values, at = [], [], 0
+    while whole[at]:
+        size = int(bytes(whole[at + 124 : at + 135]), 8)
+        ids.append(int(bytes(whole[at : at + 8])))
+        values.append(whole[at + 512 : at + 512 + size])
+        at += 512 + -(-size // 512) * 512
+    return ids, values
+
+
 def _delivered(batch: Any, case: Case) -> tuple[Any, list[Any]]:
     values = [batch[name] for name in case.columns]
     if case.decode:
-        from benchmarks.streaming.images import crops
-
         values = [crops(value) for value in values]
     return batch["id"], values

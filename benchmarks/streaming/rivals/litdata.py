@@ -23,6 +23,11 @@ def refuses(case: Case) -> str | None:
     return None if case.format == "parquet" else "reads no tar"
 
 
+def shuffles(case: Case) -> bool:
+    """Whether the rows come in another order in each epoch."""
+    return True
+
+
 def load(case: Case) -> None:
     """litdata with torch."""
     import litdata

@@ -19,6 +19,11 @@ def refuses(case: Case) -> str | None:
     return "64 columns a sample; not converted" if len(case.columns) > 16 else None
 
 
+def shuffles(case: Case) -> bool:
+    """Whether the rows come in another order in each epoch."""
+    return True
+
+
 def load(case: Case) -> None:
     """streaming with torch."""
     import torch

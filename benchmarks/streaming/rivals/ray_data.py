@@ -19,6 +19,11 @@ def refuses(case: Case) -> str | None:
     return None if case.format == "parquet" else "its reader of tar decodes by its own ways; not measured"
 
 
+def shuffles(case: Case) -> bool:
+    """Whether the rows come in another order in each epoch."""
+    return True
+
+
 def load(case: Case) -> None:
     """Ray, started."""
     import ray

@@ -16,14 +16,19 @@ def refuses(case: Case) -> str | None:
     from runner import Stream
 
     if case.format == "tar":
-        from runner.data.formats.formats import FORMATS
+        from runner.data.formats.formats import READERS
 
-        if "tar" not in FORMATS:
+        if "tar" not in READERS:
             return "this version reads no tar"
     if case.decode and "decode" not in inspect.signature(Stream).parameters:
         return "this version decodes no images"
     unknown = set(_arguments(case)) - set(inspect.signature(Stream).parameters)
     return f"this version has no {', '.join(sorted(unknown))}" if unknown else None
+
+
+def shuffles(case: Case) -> bool:
+    """Whether the rows come in another order in each epoch."""
+    return case.option("shuffle", "yes") == "yes"
 
 
 def load(case: Case) -> None:
@@ -43,11 +48,12 @@ class Reader:
     def __init__(self, case: Case) -> None:
         from runner import Stream
 
-        self.case = case
+        tar = case.format == "tar"
+        self.names = ("__key__", "jpg") if tar else ("id", *case.columns)
         self.stream = Stream(
             case.url,
             case.batch,
-            columns=["id", *case.columns],
+            columns=list(self.names),
             epochs=1,
             tail="wrap",
             **_arguments(case),
@@ -56,12 +62,16 @@ class Reader:
     def epoch(self, number: int) -> Iterator[tuple[Any, list[Any]]]:
         """The next epoch."""
         for batch in self.stream:
-            mask = batch.mask if bool(batch.mask.all()) else None
-            if mask is None:
-                yield batch["id"], [batch[name] for name in self.case.columns]
-            else:  # the last batch of an epoch, filled up
-                count = int(mask.sum())
-                yield batch["id"][:count], [batch[name][:count] for name in self.case.columns]
+            count = int(batch.mask.sum())  # the last batch of an epoch is filled up
+            ids, *values = [batch[name] if count == len(batch.mask) else batch[name][:count] for name in self.names]
+            yield _numbers(ids), values
+
+
+def _numbers(ids: Any) -> Any:
+    """Numbers as they are, and of the names of a tar's members their numbers."""
+    if hasattr(ids, "to_pylist"):
+        ids = ids.to_pylist() if str(ids.type) == "string" else ids
+    return [int(name) for name in ids] if isinstance(ids, list) else ids
 
 
 def _arguments(case: Case) -> dict[str, Any]:
@@ -70,7 +80,7 @@ def _arguments(case: Case) -> dict[str, Any]:
     if case.decode:
         from runner import Image
 
-        found["decode"] = {"image": Image("RGB", 224, crop="random")}
+        found["decode"] = {"jpg" if case.format == "tar" else "image": Image("RGB", 224, crop="random")}
     for name, value in case.options.items():
         if name not in ("as", "shuffle"):
             found[name] = case.cores if value == "all" else int(value)

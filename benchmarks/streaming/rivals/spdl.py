@@ -1,17 +1,19 @@
 """SPDL: a pipeline of threads. Row groups are read by pyarrow, tar files by its own parser, images by its own decoder.
 
-Stages as its documentation advises: sources in a random order, reading and decoding with as many tasks as cores,
-batches decoded whole (`load_image_batch`, which crops by FFmpeg's filter).
+Stages as its documentation advises: sources in a random order, reading and decoding with as many tasks as cores, frames
+of a batch converted together. Its decoder needs FFmpeg's libraries on the machine; where these are not installed, the
+same function decodes as everywhere else.
 """
 
 from __future__ import annotations
 
+import ctypes.util
 import random
 from collections.abc import Iterator
 from typing import Any
 
 from benchmarks.streaming.case import Case
-from benchmarks.streaming.images import SIDE, each
+from benchmarks.streaming.images import SIDE, crops, each
 from benchmarks.streaming.rivals.storage import arrow_files
 
 ENVIRONMENT = "rivals"
@@ -20,6 +22,11 @@ ENVIRONMENT = "rivals"
 def refuses(case: Case) -> str | None:
     """Everything can be written as its stages."""
     return None
+
+
+def shuffles(case: Case) -> bool:
+    """Whether the rows come in another order in each epoch."""
+    return True
 
 
 def load(case: Case) -> None:
@@ -50,9 +57,11 @@ class Reader:
         units = list(self.units)
         random.Random(number).shuffle(units)
         read = self._read_tar if self.case.format == "tar" else self._read_group
-        builder = PipelineBuilder().add_source(units).pipe(read, concurrency=self.case.cores).disaggregate()
+        builder = PipelineBuilder().add_source(units).pipe(read, concurrency=self.case.cores, max_failures=0)
+        builder = builder.disaggregate()
         if self.case.decode:
-            builder = builder.pipe(_decoded, concurrency=self.case.cores)
+            decode = _decoded if ctypes.util.find_library("avutil") else _cropped
+            builder = builder.pipe(decode, concurrency=self.case.cores, max_failures=0)
         pipeline = builder.add_sink(8).build(num_threads=2 * self.case.cores)
         with pipeline.auto_stop():
             yield from pipeline.get_iterator()
@@ -82,6 +91,11 @@ class Reader:
         random.Random(unit[0]).shuffle(members)
         pieces = (members[at : at + self.case.batch] for at in range(0, len(members), self.case.batch))
         return [([int(name[:-4]) for name, _ in piece], [[value for _, value in piece]]) for piece in pieces]
+
+
+def _cropped(batch: tuple[Any, list[Any]]) -> tuple[Any, list[Any]]:
+    """A batch with its images decoded by the function that all share."""
+    return batch[0], [crops(batch[1][0])]
 
 
 def _decoded(batch: tuple[Any, list[Any]]) -> tuple[Any, list[Any]]:

@@ -20,6 +20,11 @@ def refuses(case: Case) -> str | None:
     return None if case.format == "parquet" else "reads Parquet alone"
 
 
+def shuffles(case: Case) -> bool:
+    """Whether the rows come in another order in each epoch."""
+    return True
+
+
 def load(case: Case) -> None:
     """torch and pyarrow."""
     import torch.utils.data  # noqa: F401

@@ -20,6 +20,11 @@ def refuses(case: Case) -> str | None:
     return None if case.format == "tar" else "reads tar alone"
 
 
+def shuffles(case: Case) -> bool:
+    """Whether the rows come in another order in each epoch."""
+    return case.option("buffer", "1") != "0"
+
+
 def load(case: Case) -> None:
     """webdataset with torch."""
     import torch

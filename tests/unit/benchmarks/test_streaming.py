@@ -78,7 +78,7 @@ def test_missing_and_repeated_ids_are_counted() -> None:
 
 def result(rival: str, number: int, second: float | None, **others: Any) -> Result:
     """A result with a rate."""
-    values: dict[str, Any] = {"second_MBs": second, "first_MBs": second, "exact": True, **others}
+    values: dict[str, Any] = {"second_MBs": second, "first_MBs": second, "exact": True, "shuffled": True, **others}
     return Result("work", "local", rival, number, **values)
 
 
@@ -89,13 +89,15 @@ def test_ratios_are_taken_within_rounds() -> None:
         *(result("limit:threads=1,pieces=32", n, rate) for n, rate in enumerate([1.0, 80.0, 60.0, 20.0])),
         *(result("runner", n, rate, peak_MB=7.0 if n == 0 else None) for n, rate in enumerate([9e9, 50.0, 60.0, 30.0])),
         *(result("slow", n, rate) for n, rate in enumerate([9e9, 10.0, 20.0, 5.0])),
+        *(result("in order", n, rate, shuffled=False) for n, rate in enumerate([9e9, 5.0, 30.0, 15.0])),
         result("broken", 0, None, error="no such thing"),
     ]
     by_name = {line.rival: line for line in results.lines(found)}
     ours = by_name["runner"]
-    assert (ours.rounds, ours.to_one, ours.to_all, ours.to_best, ours.median["second_MBs"]) == (3, 1.0, None, 5.0, 50.0)
+    assert (ours.rounds, ours.to_one, ours.to_all, ours.to_best, ours.median["second_MBs"]) == (3, 1.0, None, 2.0, 50.0)
+    assert (ours.to_shuffling, ours.shuffled) == (5.0, True)
     assert ours.median["peak_MB"] == 7.0
-    assert by_name["slow"].to_best is None
+    assert by_name["slow"].to_shuffling is None
     assert (by_name["broken"].rounds, by_name["broken"].error) == (0, "no such thing")
 
 
@@ -112,15 +114,22 @@ def test_what_was_saved_is_read_again(tmp_path: Path) -> None:
     lines = results.lines(results.load(tmp_path / "raw.json"))
     assert lines == results.lines(found)
     text = markdown(lines)
-    assert "| runner | 10 | 10 |" in text
+    assert "| runner | shuffled | 10 | 10 |" in text
     assert "**not exact**" in text
     assert "| bad | a/b |" in text
     plot(lines, tmp_path / "plot.png")
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.mark.parametrize("work", ["tokens-list-zstd", "jpeg"])
-@pytest.mark.parametrize("rival", ["runner:as=numpy", "limit:threads=1,pieces=32", "limit:threads=2,pieces=0"])
+@pytest.mark.parametrize(
+    ("work", "rival"),
+    [
+        ("tokens-list-zstd", "runner:as=numpy"),
+        ("jpeg-tar", "runner:as=numpy"),
+        ("jpeg", "limit:threads=1,pieces=32"),
+        ("jpeg-tar", "limit:threads=2,pieces=0"),
+    ],
+)
 def test_all_rows_come(work: str, rival: str, tmp_path: Path) -> None:
     """In a process of their own, runner and the limit deliver each row once in each pass, as it was written."""
     written = write(WORKS[work].dataset, tmp_path, 4)
