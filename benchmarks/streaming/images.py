@@ -50,7 +50,7 @@ def decoder() -> Callable[[Any], Array]:
 def _simplejpeg() -> Callable[[Any], Array]:
     import simplejpeg
 
-    return lambda value: simplejpeg.decode_jpeg(value, "RGB", fastdct=False, fastupsample=False)  # type: ignore[no-any-return]
+    return lambda value: simplejpeg.decode_jpeg(np.frombuffer(value, np.uint8), "RGB")  # type: ignore[no-any-return]
 
 
 def _torchvision() -> Callable[[Any], Array]:

@@ -100,10 +100,9 @@ def run_case(name: str, arguments: argparse.Namespace, folder: Path, sources: So
         turn = number % max(1, len(standing))
         for case in [*standing[turn:], *standing[:turn]]:
             begin = time.monotonic()
-            one = measure(python_of(_module(case.rival).ENVIRONMENT), case, number, source.requests)
-            found.append(
-                dataclasses.replace(one, convert_s=seconds[case.rival], shuffled=_module(case.rival).shuffles(case))
-            )
+            one = measure(python_of(environment(case)), case, number, source.requests)
+            shuffled = _module(case.rival).shuffles(case)
+            found.append(dataclasses.replace(one, convert_s=seconds[case.rival], shuffled=shuffled))
             rate = one.error or f"{one.second_MBs:.0f} ({one.first_MBs:.0f}) MB/s{'' if one.exact else ', NOT EXACT'}"
             log(f"{name} round {number} {case.rival}: {rate}, {time.monotonic() - begin:.1f} s")
         standing = [case for case in standing if not any(one.error and one.rival == case.rival for one in found)]
