@@ -9,8 +9,8 @@ from benchmarks.streaming.results import Line, is_rival
 
 HEAD = (
     "contestant", "order", "second pass", "first pass", "CPU s/GB", "to limit, 1 thread", "to limit, all",
-    "to best rival", "to best that shuffles", "first pass to best", "first batch, s", "import, s", "peak, MB", "of it imports",
-    "requests/GB", "conversion, s", "rows",
+    "to best rival", "to best that shuffles", "first pass to best", "first batch, s", "import, s", "peak, MB",
+    "of it imports", "requests/GB", "conversion, s", "rows",
 )  # fmt: skip
 
 

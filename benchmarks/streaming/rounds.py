@@ -26,8 +26,8 @@ class Failed(Exception):
     """A contestant's process ended without a result; the message is what it said last."""
 
 
-def spawn(python: str, case: Case, folder: str | None = None, sample: bool = False) -> dict[str, Any]:
-    """Runs `child` and gives what it found, with the samples of its memory where they are wanted.
+def spawn(python: str, case: Case, *arguments: str, module: str = "child", sample: bool = False) -> dict[str, Any]:
+    """Runs `child`, or another module, and gives what it found, with the samples of its memory where they are wanted.
 
     Raises:
         Failed: it ended without a result, or took too long.
@@ -37,7 +37,7 @@ def spawn(python: str, case: Case, folder: str | None = None, sample: bool = Fal
     with tempfile.TemporaryDirectory() as scratch, tempfile.TemporaryFile() as said:
         target = Path(scratch) / "result"
         environment["TMPDIR"] = scratch
-        command = [python, "-m", "benchmarks.streaming.child", str(target), *([folder] if folder else [])]
+        command = [python, "-m", f"benchmarks.streaming.{module}", str(target), *arguments]
         process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=said, stderr=said, env=environment, cwd=ROOT, start_new_session=True
         )

@@ -71,6 +71,14 @@ class Reader:
                 prefetch_factor=4,
             )
 
+    def state(self, seen: int) -> Any:
+        """Of the dataset itself, without a loader's workers."""
+        return self.data.state_dict()
+
+    def restore(self, state: Any) -> None:
+        """Goes there."""
+        self.data.load_state_dict(state)
+
     def epoch(self, number: int) -> Iterator[tuple[Any, list[Any]]]:
         """All rows."""
         self.data.set_epoch(number)

@@ -8,6 +8,8 @@
     Reader(case): opens the data.
     Reader.epoch(number): yields (ids, [values of each column]) for each batch; values are whatever `touch` takes.
 
+    Reader.state(seen), Reader.restore(state): the place in an epoch after so many rows; only where it can resume.
+
 A reader that works in several threads may have `consume(number, tally)` instead, which touches in these threads.
 """
 

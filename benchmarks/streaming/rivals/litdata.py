@@ -110,6 +110,14 @@ class Reader:
             data, batch_size=case.batch, num_workers=workers, collate_fn=_Collate(case), **ahead
         )
 
+    def state(self, seen: int) -> Any:
+        """Of the loader."""
+        return self.loader.state_dict()
+
+    def restore(self, state: Any) -> None:
+        """Goes there."""
+        self.loader.load_state_dict(state)
+
     def epoch(self, number: int) -> Iterator[tuple[Any, list[Any]]]:
         """All rows."""
         yield from self.loader

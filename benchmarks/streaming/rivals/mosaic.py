@@ -67,6 +67,7 @@ class Reader:
             {"remote": case.converted_url, "local": tempfile.mkdtemp()} if case.server else {"local": case.converted}
         )
         data = StreamingDataset(**where, shuffle=True, batch_size=case.batch)
+        self.data = data
         self.loader = DataLoader(
             data,
             batch_size=case.batch,
@@ -75,6 +76,14 @@ class Reader:
             persistent_workers=True,
             prefetch_factor=4,
         )
+
+    def state(self, seen: int) -> Any:
+        """Of the dataset, which is told how many rows were seen."""
+        return self.data.state_dict(num_samples=seen, from_beginning=True)
+
+    def restore(self, state: Any) -> None:
+        """Goes there."""
+        self.data.load_state_dict(state)
 
     def epoch(self, number: int) -> Iterator[tuple[Any, list[Any]]]:
         """All rows."""

@@ -59,6 +59,14 @@ class Reader:
             **_arguments(case),
         )
 
+    def state(self, seen: int) -> Any:
+        """The place in the order."""
+        return self.stream.state_dict()
+
+    def restore(self, state: Any) -> None:
+        """Goes there."""
+        self.stream.load_state_dict(state)
+
     def epoch(self, number: int) -> Iterator[tuple[Any, list[Any]]]:
         """The next epoch."""
         for batch in self.stream:
