@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from benchmarks.streaming import results, rounds
+from benchmarks.streaming import prep, results, resume, rounds
 from benchmarks.streaming.main import case_of
 from benchmarks.streaming.processes import TAG, Sampler, cpu_seconds
 from benchmarks.streaming.report import markdown, plot
@@ -165,3 +165,41 @@ def test_processes_are_found_by_their_tag(monkeypatch: pytest.MonkeyPatch) -> No
         process.communicate()
     assert used > 0
     assert others == 0
+
+
+def test_a_rest_is_exact_only_in_its_order() -> None:
+    """What comes after a resume is exact if it is what was left, in that order, and no less and no more."""
+    left = np.array([5, 3, 4])
+    assert resume.compare(left, np.array([5, 3, 4])) == {"exact": True, "same_rows": True}
+    assert resume.compare(left, np.array([3, 4, 5])) == {"exact": False, "same_rows": True}
+    assert resume.compare(left, np.array([5, 3])) == resume.compare(left, np.array([5, 3, 9]))
+    assert not resume.compare(left, np.array([5, 3]))["same_rows"]
+
+
+def test_what_is_read_again_is_told() -> None:
+    """Bytes beyond the share that was left are the ones read again; who cannot resume is named with the reason."""
+    parts = {"whole": {"bytes": 100_000_000}, "50": {"bytes": 60_000_000, "seen": 50, "seconds": 0.5, "exact": True}}
+    text = resume.table({"runner": parts, "other": {"whole": {"refused": "cannot"}}}, 100)
+    assert "| runner | 50 % | 0.50 | 10 | exactly the rest |" in text
+    assert "| other | cannot |" in text
+
+
+def test_preparations_are_compared_within_rounds() -> None:
+    """Speeds are those of the payload, ratios are within a round, and other results than the rest's are told."""
+    one = {"cpu_s": 1.0, "whole_s": 3.0, "rows": 4, "checksum": 7}
+    found = [
+        {"rival": "pyarrow:workers=1", "round": 0, "seconds": 1.0, **one},
+        {"rival": "runner:workers=1", "round": 0, "seconds": 2.0, **one},
+        {"rival": "broken", "round": 0, "error": "no"},
+    ]
+    assert "| runner:workers=1 | 50 | 10.0 | 0.50 |  | 3.0 | the same |" in prep.table(found, 100_000_000)
+    assert "| broken | no |" in prep.table(found, 100_000_000)
+    assert "**differ**" in prep.table([*found, {**found[1], "checksum": 8}], 100_000_000)
+
+
+def test_a_runner_resumes_exactly(tmp_path: Path) -> None:
+    """The states that the benchmark keeps lead a fresh process to exactly the rest."""
+    written = write(WORKS["tokens-list-zstd"].dataset, tmp_path, 4)
+    case = case_of("tokens-list-zstd", Source("local"), "runner:as=numpy", written, 1)
+    assert rounds.spawn(sys.executable, case, str(tmp_path), "whole", module="resume")["bytes"] > 0
+    assert rounds.spawn(sys.executable, case, str(tmp_path), "50", module="resume")["exact"]
