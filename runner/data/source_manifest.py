@@ -144,9 +144,14 @@ def resolve(
                 raise fields.fail(name, value, "of URLs", f"say it in Dataset({name}=...)")
         if isinstance(source, Dataset):
             return Source.of(source).manifest(wanted=columns)
-        return (source if isinstance(source, Manifest) else source.manifest).counted()
+        manifest = source if isinstance(source, Manifest) else getattr(source, "manifest", None)
+        if not isinstance(manifest, Manifest):
+            raise fields.fail("source", source, "URLs, a Dataset, a Manifest, or what runner.dataset gives")
+        return manifest.counted()
     version, snapshot, unknown = (declared.get(name) for name in ("version", "snapshot", "unknown"))
     urls = [os.fspath(url) for url in ([source] if isinstance(source, str | os.PathLike) else source)]
+    if not urls:
+        raise fields.fail("source", source, "at least one URL")
     reading = checked(fields, declared.get("schema"), declared.get("csv"), "infer" if unknown is None else unknown)
     check_place(fields, format, urls, version, snapshot, bool(reading.to_json()))
     return Source(tuple(urls), format, options or {}, None, reading, version, snapshot).manifest(wanted=columns)

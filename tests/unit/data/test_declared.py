@@ -276,6 +276,13 @@ def test_several_folders(tmp_path: Path) -> None:
         look(Dataset([urls[0], urls[0]]))
 
 
+@pytest.mark.parametrize("source", [[], iter(["a.csv"]), 5, None])
+def test_no_sources(source: Any) -> None:
+    """What is no source of a Stream is refused with what is."""
+    with pytest.raises(SpecError, match="source="):
+        Stream(source, 1, as_="numpy")
+
+
 def test_several_stores(tmp_path: Path) -> None:
     """Files of different stores are refused, with both: one set of options opens a dataset."""
     pq.write_table(pa.table({"x": [1]}), tmp_path / "a.parquet")
