@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import tarfile
@@ -23,7 +24,7 @@ FILES = 8
 GROUP = 16 << 20
 JPEG_BYTES = 100_000
 #: Different pictures; each row has one of them and a comment of its own, so that no two values are equal.
-PICTURES = 64
+PICTURES = 16
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,7 @@ def _ids(first: int, count: int) -> Any:
     return np.arange(first, first + count)
 
 
+@functools.cache
 def _pictures() -> list[bytes]:
     """Pictures of 500 by 375, some smooth ground with noise on it, at the quality that makes 100 kB of them."""
     from PIL import Image

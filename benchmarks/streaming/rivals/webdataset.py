@@ -75,9 +75,10 @@ class _Collate:
 
 def _pipe(case: Case, url: str) -> str:
     import boto3
+    from botocore.config import Config
 
     assert case.server
     bucket, _, key = url.removeprefix("s3://").partition("/")
-    client = boto3.client("s3", endpoint_url=case.server.endpoint)
+    client = boto3.client("s3", endpoint_url=case.server.endpoint, config=Config(signature_version="s3v4"))
     address = client.generate_presigned_url("get_object", Params={"Bucket": bucket, "Key": key})
     return f"pipe:curl --silent --fail {shlex.quote(address)}"
