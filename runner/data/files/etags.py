@@ -65,8 +65,11 @@ def content_etag(fs: Any, path: str, info: dict[str, Any]) -> str:
 def _told(info: dict[str, Any]) -> str | None:
     """What the store says by itself; a hyphen marks the ETag of a multi-part upload, which is no MD5 of the
     content."""
-    if isinstance(info.get("md5Hash"), str):
+    if isinstance(info.get("md5Hash"), str):  # of GCS
         return f"md5:{base64.b64decode(info['md5Hash']).hex()}"
+    of_azure = (info.get("content_settings") or {}).get("content_md5")
+    if isinstance(of_azure, bytes | bytearray):
+        return f"md5:{bytes(of_azure).hex()}"
     etag = info.get("ETag") or info.get("etag") or hub.content(info)
     if not isinstance(etag, str):
         return None

@@ -93,7 +93,7 @@ def _listed(url: str, options: Mapping[str, Any] | None) -> list[SourceFile]:
     files = []
     for (path, info), etag in zip(visible.items(), etags, strict=True):
         relative = _relative(path, base)
-        files.append(SourceFile(_full_url(fs, path), relative, int(info["size"]), etag, partitions_of(relative)))
+        files.append(SourceFile(_full_url(fs, path, url), relative, int(info["size"]), etag, partitions_of(relative)))
     return files
 
 
@@ -126,12 +126,13 @@ def known_files(
         fs.invalidate_cache()
         many = {} if is_local(fs) or len(parts) <= _FEW else _only_files(fs.find(root, detail=True))
         with ThreadPoolExecutor(_THREADS) as pool:
-            return list(pool.map(lambda part: _known(fs, root, part, many, options, what), parts))
+            return list(pool.map(lambda part: _known(fs, root, url, part, many, options, what), parts))
 
 
 def _known(
     fs: Any,
     root: str,
+    given: str,
     part: tuple[str, int, Mapping[str, str | None]],
     many: Mapping[str, dict[str, Any]],
     options: Mapping[str, Any] | None,
@@ -139,7 +140,7 @@ def _known(
 ) -> SourceFile:
     relative, size, partitions = part
     path = f"{root}/{relative}"
-    url = _full_url(fs, path)
+    url = _full_url(fs, path, given)
     try:
         info = many.get(path) or fs.info(path)
     except FileNotFoundError as error:
@@ -267,9 +268,15 @@ def _ending(path: str) -> str:
     return parts[-1] if len(parts) > 1 else ""
 
 
-def _full_url(fs: Any, path: str) -> str:
+def _full_url(fs: Any, path: str, given: str) -> str:
+    """The URL of a file below a given one: on the same host, which some file systems leave out of their paths."""
     url = str(fs.unstrip_protocol(path))
-    return url.removeprefix("file://") if url.startswith("file:///") else url
+    if url.startswith("file:///"):
+        return url.removeprefix("file://")
+    scheme, hostless, rest = url.partition(":///")
+    if hostless and type(fs)._get_kwargs_from_urls(given).get("host"):
+        return f"{scheme}://{given.partition('://')[2].partition('/')[0]}/{rest}"
+    return url
 
 
 def _nothing(url: str, found: dict[str, Any]) -> DataError:

@@ -10,6 +10,7 @@ from typing import Any
 
 import fsspec
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 
 from runner.data.files import etags
 from runner.data.files import local as local_files
@@ -137,11 +138,16 @@ def test_etag_is_the_content(tmp_path: Path) -> None:
         ({"ETag": '"0cc175b9c0f1b6a831c399e269772661-3"'}, "etag:0cc175b9c0f1b6a831c399e269772661-3"),
         ({"etag": 'W/"v7"'}, "etag:v7"),
         ({"md5Hash": "DMF1ucDxtqgxw5niaXcmYQ=="}, "md5:0cc175b9c0f1b6a831c399e269772661"),
+        (
+            {"etag": '"0x8D1"', "content_settings": {"content_md5": bytearray(hashlib.md5(b"a").digest())}},
+            "md5:0cc175b9c0f1b6a831c399e269772661",
+        ),
+        ({"etag": '"0x8D1"', "content_settings": {"content_md5": None}}, "etag:0x8D1"),
         ({}, "md5:0cc175b9c0f1b6a831c399e269772661"),
     ],
 )
 def test_etag_of_a_store(remote: type[RemoteFileSystem], said: dict[str, str], etag: str) -> None:
-    """A store's own word for the content is taken (S3, GCS, HTTP); where it has none the file is read."""
+    """A store's own word for the content is taken (S3, GCS, Azure, HTTP); where it has none the file is read."""
     fs = remote()
     fs.pipe("/b/x", b"a")
     assert content_etag(fs, "/b/x", {"size": 1, **said}) == etag
@@ -302,3 +308,30 @@ def test_odd_names(tmp_path: Path) -> None:
     assert listed(f"{url}/{{a,b}}.csv") == ["a.csv", "b.csv"]
     assert listed(f"{url}/{{x}}.csv") == ["{x}.csv"]
     assert open_input(list_files(f"{url}/c::d.csv")[0].url, 8).read() == b"c::d.csv"
+
+
+class Hosted(LocalFileSystem):
+    """Files of a host whose paths do not name it, as those of HDFS and SFTP."""
+
+    protocol = "hosted"
+
+    def __init__(self, host: str, **options: Any) -> None:
+        super().__init__(**options)
+        self.host = host
+
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        return f"/{path.partition('://')[2].partition('/')[2]}" if "://" in path else path.rstrip("/")
+
+    @staticmethod
+    def _get_kwargs_from_urls(path: str) -> dict[str, str]:
+        return {"host": path.partition("://")[2].partition("/")[0]} if "://" in path else {}
+
+
+def test_files_of_a_host_are_opened_there(tmp_path: Path) -> None:
+    """The URL of each names the host of the folder's, also where paths of the file system do not."""
+    fsspec.register_implementation("hosted", Hosted, clobber=True)
+    fill(tmp_path, "a.csv", "b/c.csv")
+    files = list_files(f"hosted://name:8020{tmp_path}")
+    assert [file.url for file in files] == [f"hosted://name:8020{tmp_path}/{name}" for name in ("a.csv", "b/c.csv")]
+    assert open_input(files[0].url, files[0].size).read() == b"a.csv"
