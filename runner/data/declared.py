@@ -30,6 +30,21 @@ def selected(schema: pa.Schema, columns: Sequence[str]) -> pa.Schema:
     return pa.schema([schema.field(name) for name in columns]).with_metadata(metadata)
 
 
+def own_metadata(schema: pa.Schema) -> dict[bytes, bytes]:
+    """What is kept here of how files are read, without what their writers have said."""
+    return {name: value for name, value in (schema.metadata or {}).items() if name in (_KEY, *_SELECTED)}
+
+
+def declared_keys(partitions: Mapping[str, str | None], reading: Reading, url: str) -> Mapping[str, str | None]:
+    """Hive keys of a file that are columns. Raises DataError for one that is not declared and may not be there."""
+    unknown = [name for name in partitions if name not in reading.schema]
+    if not unknown or reading.unknown == "infer":
+        return partitions
+    if reading.unknown == "error":
+        raise _undeclared(f"the hive partition '{unknown[0]}'", reading.schema, url)
+    return {name: value for name, value in partitions.items() if name in reading.schema}
+
+
 def with_reading(schema: pa.Schema, reading: Reading, chosen: bool = False) -> pa.Schema:
     """The schema of files that are read so.
 
@@ -94,12 +109,7 @@ def _declared(
             _check_castable(url, field, wanted[field.name])
             field = field.with_type(wanted[field.name])
         elif unknown == "error":
-            raise DataError(
-                f"the column '{field.name}', {field.type}, is not declared",
-                allowed=listed(wanted),
-                todo="declare it with schema=, or say unknown='ignore' or 'infer'",
-                where=url,
-            )
+            raise _undeclared(f"the column '{field.name}', {field.type},", wanted, url)
         elif unknown == "ignore":
             continue
         fields.append(field)
@@ -113,6 +123,15 @@ def ordered(schema: pa.Schema, reading: Reading) -> pa.Schema:
         return schema
     places = {name: place for place, name in enumerate(reading.schema)}
     return pa.schema(sorted(schema, key=lambda field: places.get(field.name, len(places))))
+
+
+def _undeclared(what: str, known: Iterable[str], url: str) -> DataError:
+    return DataError(
+        f"{what} is not declared",
+        allowed=listed(known),
+        todo="declare it with schema=, or say unknown='ignore' or 'infer'",
+        where=url,
+    )
 
 
 def _check_castable(url: str, field: pa.Field, kind: pa.DataType) -> None:

@@ -17,7 +17,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from runner.data import stored_manifest
-from runner.data.declared import declared, is_selected, kinds, ordered, reading_of, selected, with_reading
+from runner.data.declared import (
+    declared,
+    declared_keys,
+    is_selected,
+    kinds,
+    ordered,
+    own_metadata,
+    reading_of,
+    selected,
+    with_reading,
+)
 from runner.data.files.fetch import Promise
 from runner.data.files.fetch.cache import Cache
 from runner.data.files.listing import SourceFile, infer_format, list_files
@@ -64,7 +74,7 @@ class Manifest:
     ) -> Manifest:
         """The manifest of shards that are known already, in this order; lanes and blocks follow from them."""
         lanes, block_bytes = layout([unit for shard in shards for unit in shard.units])
-        kept = plain(schema).with_metadata(schema.metadata)
+        kept = plain(schema).with_metadata(own_metadata(schema) or None)
         return cls(base.rstrip("/"), tuple(shards), kept, dict(options or {}), lanes, block_bytes)
 
     @cached_property
@@ -237,7 +247,9 @@ def from_files(
     seen = [(file.url, schema) for file, (_, schema) in zip(files, found, strict=True) if schema is not None]
     if not seen:
         raise DataError("only empty files", allowed="at least one row", todo="check the files", where=files[0].url)
-    base, partitions = files[0].url.removesuffix("/" + files[0].path), _same_keys(files)
+    base = files[0].url.removesuffix("/" + files[0].path)
+    files = [replace(file, partitions=declared_keys(file.partitions, reading, file.url)) for file in files]
+    partitions = _same_keys(files)
     one = unify(declared(seen, format, reading, files[0].partitions), format, columns)
     with explained(base):
         schema = ordered(add_partitions(one, partitions, kinds(reading)), reading)

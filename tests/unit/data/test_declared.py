@@ -213,6 +213,20 @@ def test_types_of_partitions(tmp_path: Path) -> None:
         look(Dataset(str(tmp_path), schema={"day": "int8"}))
 
 
+def test_partitions_that_are_not_declared(tmp_path: Path) -> None:
+    """Hive keys are columns as others: left out, or refused, where they are not declared."""
+    for folder in ("day=1", "day=2/zone=a"):
+        (tmp_path / folder).mkdir(parents=True)
+        pq.write_table(pa.table({"x": [1]}), tmp_path / folder / "a.parquet")
+    assert read(str(tmp_path), schema={"x": "int8"}, unknown="ignore") == [{"x": 1}] * 2
+    assert read(str(tmp_path), schema={"x": "int8", "day": "string"}, unknown="ignore") == [
+        {"x": 1, "day": "1"},
+        {"x": 1, "day": "2"},
+    ]
+    with pytest.raises(DataError, match="the hive partition 'day' is not declared"):
+        look(Dataset(str(tmp_path), schema={"x": "int8"}, unknown="error"))
+
+
 def test_types_that_hold_the_same_values(tmp_path: Path) -> None:
     """string and large_string, dictionary and plain, int32 and int64 of one column are one type, undeclared."""
     texts = [pa.array(["a"]), pa.array(["a"], pa.large_string()), pa.array(["a"]).dictionary_encode()]
