@@ -9,8 +9,8 @@ from benchmarks.streaming.results import Line, is_rival
 
 HEAD = (
     "contestant", "order", "second pass", "first pass", "CPU s/GB", "to limit, 1 thread", "to limit, all",
-    "to best rival", "to best that shuffles", "first pass to best", "first batch, s", "import, s", "peak, MB",
-    "of it imports", "requests/GB", "conversion, s", "rows",
+    "CPU to limit", "to best rival", "to best that shuffles", "first pass to best", "first batch, s", "import, s",
+    "peak, MB", "of it imports", "requests/GB", "conversion, s", "rows",
 )  # fmt: skip
 
 
@@ -37,6 +37,7 @@ def _row(line: Line) -> str:
         number(found["second_cpu"], 1),
         number(line.to_one, 2),
         number(line.to_all, 2),
+        number(line.cpu, 2),
         number(line.to_best, 2),
         number(line.to_shuffling, 2),
         number(line.first_to_best, 2),

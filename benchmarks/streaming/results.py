@@ -62,6 +62,8 @@ class Line:
 
     Attributes:
         to_one, to_all: second pass over that of the limit on one thread, and on all.
+        cpu: processor seconds of the limit on one thread for a GB over those of this one, in the second pass: the ratio
+            that holds where other work keeps the machine busy.
         to_best: second pass over that of the best other contestant that is neither a limit nor runner.
         to_shuffling: the same of those that shuffle.
         first_to_best: to_best in the first pass.
@@ -76,6 +78,7 @@ class Line:
     exact: bool | None
     to_one: float | None
     to_all: float | None
+    cpu: float | None
     to_best: float | None
     to_shuffling: float | None
     shuffled: bool | None
@@ -109,6 +112,7 @@ def _line(found: Sequence[Result], rivals: dict[str, list[Result]]) -> Line:
         None if not timed else all(one.exact for one in timed),
         ratio(timed, rivals, LIMITS["limit, 1 thread"], "second_MBs"),
         ratio(timed, rivals, LIMITS["limit, all threads"], "second_MBs"),
+        ratio(timed, rivals, LIMITS["limit, 1 thread"], "second_cpu", less=True),
         ratio(timed, rivals, others, "second_MBs"),
         ratio(timed, rivals, [name for name in others if rivals[name][0].shuffled], "second_MBs"),
         first.shuffled,
@@ -122,16 +126,21 @@ def is_rival(name: str) -> bool:
 
 
 def ratio(
-    timed: Sequence[Result], rivals: dict[str, list[Result]], others: Iterable[str], measure: str
+    timed: Sequence[Result], rivals: dict[str, list[Result]], others: Iterable[str], measure: str, less: bool = False
 ) -> float | None:
-    """The median over rounds of a measure over the best of others in the same round; None without a common round."""
+    """The median over rounds of a measure over the best of others in the same round; None without a common round.
+
+    Args:
+        less: less is better; then it is the best of others over this one's.
+    """
     best: dict[int, float] = {}
     for name in others:
         for one in rivals.get(name, []):
             value = getattr(one, measure)
             if one.round > 0 and value is not None:
-                best[one.round] = max(best.get(one.round, 0.0), value)
-    return median(getattr(one, measure) / best[one.round] for one in timed if best.get(one.round))
+                best[one.round] = (min if less else max)(best.get(one.round, value), value)
+    ratios = [getattr(one, measure) / best[one.round] for one in timed if best.get(one.round)]
+    return median(1 / one if less else one for one in ratios if one)
 
 
 def median(values: Iterable[float | None]) -> float | None:

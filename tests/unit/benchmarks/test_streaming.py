@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 from benchmarks.streaming import prep, results, resume, rounds
-from benchmarks.streaming.main import case_of
+from benchmarks.streaming.cases import case_of
 from benchmarks.streaming.processes import TAG, Sampler, cpu_seconds
 from benchmarks.streaming.report import markdown, plot
 from benchmarks.streaming.results import Result
@@ -99,6 +99,16 @@ def test_ratios_are_taken_within_rounds() -> None:
     assert ours.median["peak_MB"] == 7.0
     assert by_name["slow"].to_shuffling is None
     assert (by_name["broken"].rounds, by_name["broken"].error) == (0, "no such thing")
+
+
+def test_of_processor_time_less_is_better() -> None:
+    """The ratio of processor time is the least that a limit on one thread took over what this one took."""
+    found = [
+        result("limit:threads=1,pieces=0", 1, 1.0, second_cpu=2.0),
+        result("limit:threads=1,pieces=32", 1, 1.0, second_cpu=1.0),
+        result("runner", 1, 1.0, second_cpu=4.0),
+    ]
+    assert [line.cpu for line in results.lines(found)] == [0.5, 1.0, 0.25]
 
 
 def test_a_round_without_its_partner_has_no_ratio() -> None:
