@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from runner.data.stream import Batch, Stream
     from runner.errors import InputError, RunFailed, RunnerError, UserCodeError
     from runner.spec import Cluster, Dataset, Group, Job, Kubernetes, Prep, Train, Volume
+    from runner.spec.packing import Pack
     from runner.train.context import TrainContext
 
 _WHERE = {
@@ -29,6 +30,7 @@ _WHERE = {
     "InputError": "runner.errors",
     "Job": "runner.spec.job",
     "Kubernetes": "runner.spec.job",
+    "Pack": "runner.spec.packing",
     "Prep": "runner.spec.job",
     "Run": "runner.client.run",
     "RunFailed": "runner.errors",
@@ -48,7 +50,7 @@ _WHERE = {
 _NEEDS = {"TrainContext": "train"}
 
 __all__ = [
-    "Batch", "Cluster", "Dataset", "Group", "InputError", "Job", "Kubernetes", "Prep", "Run", "RunFailed",
+    "Batch", "Cluster", "Dataset", "Group", "InputError", "Job", "Kubernetes", "Pack", "Prep", "Run", "RunFailed",
     "RunnerError", "Stream", "Train", "TrainContext", "UserCodeError", "Volume", "dataset", "get_run", "resume", "runs",
     "submit",
 ]  # fmt: skip

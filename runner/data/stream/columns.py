@@ -12,6 +12,7 @@ from runner.data.stream import memory
 from runner.data.stream.dense import Dense, dense, is_dense, layout_of, numbers, storage
 from runner.data.stream.memory import Ints
 from runner.data.stream.ragged import Ragged
+from runner.data.stream.views import runs
 from runner.data.values.python import to_python
 from runner.errors import DataError
 
@@ -37,6 +38,12 @@ class Column(Protocol):
     def rows(self, pieces: Ints, rows: Ints) -> Values:
         """Rows by piece and row in the piece, in this order."""
         ...
+
+
+def column_of(field: pa.Field, as_: str) -> Column:
+    """The column of a field; see `column`."""
+    asked = runs.asked(field)
+    return column(field.type, as_) if asked is None else Runs(*asked, as_)
 
 
 def column(kind: pa.DataType, as_: str) -> Column:
@@ -177,6 +184,24 @@ class Sized(_Parts):
                 here = pieces == piece
                 valid[here] = own[rows[here]]
         return None if valid.all() else valid
+
+
+class Runs(Sized):
+    """Of packed rows: a number for each token, made of runs when rows are gathered; see `runs.expanded`.
+
+    Args:
+        what: `runs.DOCUMENT` or `runs.POSITION`.
+        length: tokens of a row.
+    """
+
+    def __init__(self, what: str, length: int, as_: str) -> None:
+        super().__init__(runs.KIND)
+        self._what, self._tokens, self._as = what, length, as_
+
+    def rows(self, pieces: Ints, rows: Ints) -> Any:
+        found = super().rows(pieces, rows)
+        made = runs.expanded(found.values, found.offsets, self._tokens, self._what)
+        return as_arrow(made, pa.list_(pa.int32(), self._tokens)) if self._as == "arrow" else made
 
 
 class Mixed(_Parts):

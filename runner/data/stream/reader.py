@@ -13,7 +13,7 @@ import numpy as np
 from runner.data.lanes import SMALL_BYTES
 from runner.data.manifest import Manifest
 from runner.data.stream.blocks import VALUE_ERRORS, Cursor, Decoders, Piece, Planned
-from runner.data.stream.columns import column
+from runner.data.stream.columns import column_of
 from runner.data.stream.order import Ints, Order, Segment
 from runner.data.stream.reading import Reading
 from runner.errors import DataError
@@ -76,7 +76,7 @@ class Reader:
 
     def __init__(self, manifest: Manifest, order: Order, reading: Reading) -> None:
         self._order, self._timeout_s = order, reading.timeout_s
-        self._columns = {name: column(manifest.schema.field(name).type, reading.as_) for name in reading.columns}
+        self._columns = {name: column_of(manifest.schema.field(name), reading.as_) for name in reading.columns}
         self._decoders = Decoders(manifest, order, self._columns, reading)
         self._most_ahead = max(1, reading.ahead_bytes // order.block_bytes)
         if self._decoders.cache is not None:

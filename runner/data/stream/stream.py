@@ -20,6 +20,7 @@ from runner.data.stream.order import Order
 from runner.data.stream.passes import Passes
 from runner.data.stream.reading import LONGEST_WAIT_S, READY_BYTES, Reading, default_threads
 from runner.data.stream.steps import Cut
+from runner.data.stream.views.seen import asked, seen
 from runner.errors import DataError
 from runner.spec.checks import Fields, parse_bytes
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from runner.data.stream.prefetch import Prefetch
     from runner.data.stream.steps import Ready
     from runner.spec import Dataset
+    from runner.spec.packing import Pack
 
     Source: TypeAlias = str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | Dataset | Published | Manifest
 
@@ -52,6 +54,10 @@ class Stream:
         seed: of the order.
         rank, world_size: which slice of each global batch is this one's.
         columns: the columns wanted; None takes all.
+        filter: the rows that are kept: an expression such as ``pyarrow.compute.field("lang") == "en"``, or a pure
+            function of a RecordBatch (of all columns) that gives a boolean for each row; or a pair of it and the names
+            of the columns that it looks at. They need not be among `columns`.
+        pack: documents, of the rows that are kept, as rows of one length; see `Pack`.
         shuffle: False gives the file order.
         epochs: of one pass; None never ends.
         tail: 'drop' leaves out the rows at the end of an epoch that fill no global batch, 'wrap' fills them
@@ -90,6 +96,8 @@ class Stream:
         rank: int = 0,
         world_size: int = 1,
         columns: Sequence[str] | None = None,
+        filter: Any = None,
+        pack: Pack | None = None,
         shuffle: bool = True,
         epochs: int | None = 1,
         tail: str = "drop",
@@ -126,7 +134,8 @@ class Stream:
         self.global_batch = _global_batch(fields, batch_size, global_batch_size, world_size)
         self.rank, self.world_size, self.epochs, self.tail = rank, world_size, epochs, tail
         declared = {"schema": schema, "unknown": unknown, "csv": csv, "version": version, "snapshot": snapshot}
-        self.manifest = resolve(source, format, options, columns, **declared)
+        found = resolve(source, format, options, asked(columns, filter, pack), **declared)
+        self.manifest = seen(found, filter, pack)
         self.columns = tuple(self.manifest.schema.names if columns is None else columns)
         check_columns(self.columns, self.manifest.schema.names, where=self.manifest.base)
         self._order = Order(self.manifest, seed, shuffle)
