@@ -31,6 +31,7 @@ from runner.data.declared import (
 from runner.data.files.fetch import Promise
 from runner.data.files.fetch.cache import Cache
 from runner.data.files.listing import SourceFile, infer_format, list_files
+from runner.data.files.opening import filesystem, is_local
 from runner.data.formats import formats
 from runner.data.formats.columns import add_partitions, check_columns, plain, unify
 from runner.data.formats.explain import explained
@@ -175,6 +176,35 @@ class Manifest:
         pq.write_table(pa.Table.from_arrays(_columns(self.shards), schema=schema), sink, compression="zstd")
         data: Blob = sink.getvalue().to_pybytes()
         return data
+
+    def write(self, url: str | os.PathLike[str]) -> None:
+        """Keep the manifest in a file beside its data or above it, where it is a source as any other
+        (``format="manifest"``): files are then neither listed nor looked at again.
+
+        Args:
+            url: of the file, which is replaced; `options` open it.
+
+        Raises:
+            DataError: the data does not lie in the file's folder, or a name is one that no manifest may have.
+            OSError: it cannot be written.
+        """
+        fs, path = filesystem(os.fspath(url), self.options)
+        here, there = path.rpartition("/")[0], filesystem(self.base, self.options)[1].rstrip("/")
+        if not f"{there}/".startswith(f"{here}/"):
+            raise DataError(
+                f"a manifest elsewhere than its data ({self.base})",
+                allowed="a file in the data's own folder, or in one above it",
+                todo="choose another place",
+                where=os.fspath(url),
+            )
+        data = replace(self, base=f"{there}/".removeprefix(f"{here}/").rstrip("/"), options={}).to_bytes()
+        if not is_local(fs):
+            fs.pipe_file(path, data)
+            return
+        beside = f"{path}.{os.getpid()}"
+        with open(beside, "wb") as file:
+            file.write(data)
+        os.replace(beside, path)
 
     @staticmethod
     def from_bytes(data: Blob) -> Manifest:

@@ -52,6 +52,10 @@ def test_tar(server: S3Server, tmp_path: Path) -> None:
     fsspec.filesystem("s3", **server.options).pipe("lake/tar/a.tar", sink.getvalue())
     remote = Dataset("s3://lake/tar")
     assert look(remote).id == look(Dataset(str(tmp_path))).id
+    look(remote).write("s3://lake/all.manifest")
+    kept = runner.Stream("s3://lake/all.manifest", 50, format="manifest", shuffle=False, as_="numpy")
+    assert kept.manifest.id == look(remote).id
+    assert sum(len(batch["cls"]) for batch in kept) == 200
     stream = runner.Stream(remote, 50, as_="numpy")
     assert sorted(int(value) for batch in stream for value in batch["cls"]) == list(range(200))
 

@@ -306,17 +306,20 @@ def test_several_stores(tmp_path: Path) -> None:
 
 
 def test_a_manifest_in_a_file(tmp_path: Path) -> None:
-    """A manifest beside its files is a source as any, also after the folder was moved; one that names files elsewhere
-    is refused.
+    """A manifest beside its files or above them is a source as any, also after the folder was moved; one that names
+    files elsewhere is refused.
     """
     (tmp_path / "lake" / "data").mkdir(parents=True)
     pq.write_table(pa.table({"x": np.arange(5)}), tmp_path / "lake" / "data" / "a.parquet")
     manifest = build(str(tmp_path / "lake" / "data"))
-    for base in (manifest.base, "data"):
-        written = Manifest(**{**vars(manifest), "base": base}) if base == "data" else manifest
-        (tmp_path / "lake" / "all.manifest").write_bytes(written.to_bytes())
-        source = Dataset(str(tmp_path / "lake" / "all.manifest"), format="manifest")
+    for place in ("lake/data/all.manifest", "lake/all.manifest"):
+        manifest.write(tmp_path / place)
+        source = Dataset(str(tmp_path / place), format="manifest")
         assert [row["x"] for row in rows(look(source))] == list(range(5))
+        assert look(source).id == manifest.id
+    (tmp_path / "lake" / "data" / "all.manifest").unlink()
+    with pytest.raises(DataError, match="elsewhere than its data"):
+        manifest.write(tmp_path / "other" / "all.manifest")
     (tmp_path / "lake").rename(tmp_path / "moved")
     moved = str(tmp_path / "moved" / "all.manifest")
     assert len(Stream(moved, 5, format="manifest", as_="numpy")) == 1
