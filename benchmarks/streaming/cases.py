@@ -83,7 +83,7 @@ def environment(case: Case) -> str:
 
 
 def module_of(rival: str) -> Any:
-    return importlib.importmodule_of(f"benchmarks.streaming.rivals.{rival.partition(':')[0]}")
+    return importlib.import_module(f"benchmarks.streaming.rivals.{rival.partition(':')[0]}")
 
 
 def case_of(work: str, source: Source, rival: str, written: Written, cores: int) -> Case:

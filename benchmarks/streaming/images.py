@@ -50,7 +50,7 @@ def decoder() -> Callable[[Any], Array]:
 def _simplejpeg() -> Callable[[Any], Array]:
     import simplejpeg
 
-    return lambda value: simplejpeg.decode_jpeg(np.frombuffer(value, np.uint8), "RGB")  # type: ignore[no-any-return]
+    return lambda value: simplejpeg.decode_jpeg(np.frombuffer(value, np.uint8), "RGB")
 
 
 def _torchvision() -> Callable[[Any], Array]:
@@ -59,7 +59,7 @@ def _torchvision() -> Callable[[Any], Array]:
 
     def read(value: Any) -> Array:
         data = torch.frombuffer(bytearray(value), dtype=torch.uint8)
-        return decode_jpeg(data, mode=ImageReadMode.RGB).permute(1, 2, 0).numpy()  # type: ignore[no-any-return]
+        return decode_jpeg(data, mode=ImageReadMode.RGB).permute(1, 2, 0).numpy()
 
     return read
 

@@ -48,8 +48,7 @@ def main() -> None:
     """Parses the arguments, measures, writes the report."""
     arguments = parse(sys.argv[1:])
     if arguments.report:
-        found = [one for path in arguments.report for one in results.load(path)]
-        write_report(found, arguments.out)
+        write_report([one for path in arguments.report for one in results.load(path)], arguments.out)
         return
     if arguments.prep:
         measure_prep(arguments)

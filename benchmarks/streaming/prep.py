@@ -71,11 +71,18 @@ def _pyarrow(case: Case, folder: str) -> Callable[[], None]:
 
     workers = int(case.option("workers", "1"))
     jobs = [(path, f"{folder}/{Path(path).name}") for path in case.files]
-    if workers == 1:
-        return lambda: [None for one in jobs if loop(one)] and None
-    pool = multiprocessing.get_context("spawn").Pool(workers)
-    pool.map(len, [""] * workers)  # they are started
-    return lambda: pool.map(loop, jobs, 1) and None
+    pool = multiprocessing.get_context("spawn").Pool(workers) if workers > 1 else None
+    if pool is not None:
+        pool.map(len, [""] * workers)  # they are started
+
+    def run() -> None:
+        if pool is not None:
+            pool.map(loop, jobs, 1)
+            return
+        for one in jobs:
+            loop(one)
+
+    return run
 
 
 def loop(paths: tuple[str, str]) -> None:
@@ -109,7 +116,7 @@ def _polars(case: Case, folder: str) -> Callable[[], None]:
     import polars as pl
 
     plan = pl.scan_parquet(list(case.files)).with_columns(pl.col("tokens") + pl.lit(1, pl.Int32))
-    return lambda: plan.sink_parquet(f"{folder}/plus.parquet", compression="zstd")  # type: ignore[no-any-return]
+    return lambda: plan.sink_parquet(f"{folder}/plus.parquet", compression="zstd")
 
 
 def _hf(case: Case, folder: str) -> Callable[[], None]:

@@ -95,7 +95,7 @@ def flat_bytes(value: Any) -> Iterable[Array]:
 def as_array(value: Any) -> Array:
     """Whole numbers as a numpy array."""
     if _is_of(value, "torch", "Tensor"):
-        return value.numpy()  # type: ignore[no-any-return]
+        return value.numpy()
     if _is_of(value, "pyarrow", "Array"):  # `to_numpy` would import pandas, which takes longer than a small pass
         kind = str(value.type)
         return np.concatenate([np.empty(0, kind), *(flat.view(kind) for flat in _arrow_bytes(value))])

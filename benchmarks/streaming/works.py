@@ -162,7 +162,9 @@ def write(dataset: Dataset, folder: Path, megabytes: int) -> Written:
     facts = path.with_suffix(".json")
     if not facts.exists():
         path.mkdir(parents=True, exist_ok=True)
-        rows, payload, checksum = rows_of(dataset, megabytes), {}, {}
+        rows = rows_of(dataset, megabytes)
+        payload: dict[str, int] = {}
+        checksum: dict[str, int] = {}
         for number in range(FILES):
             tallies = _write_file(dataset, path, number, rows // FILES)
             for name, tally in tallies.items():

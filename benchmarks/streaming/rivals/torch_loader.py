@@ -36,7 +36,7 @@ class Reader:
     def __init__(self, case: Case) -> None:
         from torch.utils.data import DataLoader, IterableDataset
 
-        class Groups(IterableDataset):  # type: ignore[misc]
+        class Groups(IterableDataset):
             """The row groups of a worker's share."""
 
             def __iter__(self) -> Iterator[tuple[Any, list[Any]]]:

@@ -13,6 +13,7 @@ import pytest
 
 from benchmarks.streaming import prep, results, resume, rounds
 from benchmarks.streaming.cases import case_of
+from benchmarks.streaming.main import main
 from benchmarks.streaming.processes import TAG, Sampler, cpu_seconds
 from benchmarks.streaming.report import markdown, plot
 from benchmarks.streaming.results import Result
@@ -134,7 +135,6 @@ def test_what_was_saved_is_read_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("work", "rival"),
     [
-        ("tokens-list-zstd", "runner:as=numpy"),
         ("jpeg-tar", "runner:as=numpy"),
         ("jpeg", "limit:threads=1,pieces=32"),
         ("jpeg-tar", "limit:threads=2,pieces=0"),
@@ -149,6 +149,21 @@ def test_all_rows_come(work: str, rival: str, tmp_path: Path) -> None:
     assert one.second_MBs
     assert one.peak_MB
     assert one.peak_MB >= (one.idle_MB or 0) > 0
+
+
+def test_the_command_writes_its_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One command measures a case, tells who cannot do it, and leaves table, plot and raw numbers."""
+    contestants = ["limit:threads=1,pieces=32", "runner:as=numpy", "webdataset"]
+    told = ["--cases", "tokens-list-zstd@local", "--rivals", *contestants, "--megabytes", "4", "--rounds", "1"]
+    monkeypatch.setattr(sys, "argv", ["streaming", *told, "--out", str(tmp_path)])
+    main()
+    found = {line.rival: line for line in results.lines(results.load(tmp_path / "raw.json"))}
+    assert list(found) == contestants
+    assert found["webdataset"].error == "reads tar alone"
+    assert found["runner:as=numpy"].exact
+    assert found["runner:as=numpy"].to_one
+    assert "| runner:as=numpy | shuffled |" in (tmp_path / "table.md").read_text()
+    assert (tmp_path / "plot.png").exists()
 
 
 def test_another_checksum_is_seen(tmp_path: Path) -> None:
