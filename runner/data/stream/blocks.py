@@ -154,10 +154,10 @@ class Decoders:
 
     def __init__(self, manifest: Manifest, order: Order, columns: dict[str, Column], reading: Reading) -> None:
         self._manifest, self._order, self._columns, self._reading = manifest, order, columns, reading
-        self._places = [(shard, place) for shard, one in enumerate(manifest.shards) for place in range(len(one.units))]
-        self._cut = np.bincount(order.runs[0], minlength=len(self._places)) > 1
-        lengths = [one.units[place].within(one.size) for one in manifest.shards for place in range(len(one.units))]
-        self._large = np.array(lengths, np.int64) > reading.held_bytes
+        counts = [len(one.units) for one in manifest.shards]
+        self._first = np.cumsum([0, *counts])  # unit of each shard
+        self._cut = np.bincount(order.runs[0], minlength=int(self._first[-1])) > 1
+        self._large = np.array([unit.length for _, unit in manifest.units], np.int64) > reading.held_bytes
         self._spills: dict[int, tuple[Chain, list[Spill]]] = {}
         self._lock = threading.Lock()
         self._workers: Workers | None = None
@@ -227,15 +227,20 @@ class Decoders:
 
     def place(self, unit: int) -> tuple[str, int]:
         """URL and number of a unit in its file, for errors."""
-        shard, place = self._places[unit]
+        shard, place = self._at(unit)
         one = self._manifest.shards[shard]
         return self._manifest.url(one), one.units[place].index
+
+    def _at(self, unit: int) -> tuple[int, int]:
+        """Shard, and place in it, of a unit."""
+        shard = int(np.searchsorted(self._first, unit, side="right")) - 1
+        return shard, unit - int(self._first[shard])
 
     def in_files(self, segments: Sequence[Segment]) -> int:
         """Bytes of the units of segments in their files."""
         total = 0
         for unit in {segment.unit for segment in segments}:
-            shard, place = self._places[unit]
+            shard, place = self._at(unit)
             one = self._manifest.shards[shard]
             total += one.units[place].within(one.size)
         return total
@@ -282,13 +287,13 @@ class Decoders:
         return Spill(self._unit(unit)).batches()
 
     def _ask(self, unit: int) -> Promise | None:
-        shard, place = self._places[unit]
+        shard, place = self._at(unit)
         return self._manifest.ahead(shard, place, list(self._columns), self.cache)
 
     def _unit(self, unit: int) -> Iterator[pa.RecordBatch]:
         if not self.requests.begin(unit) and self.cache is not None:
             self._ask(unit)
-        shard, place = self._places[unit]
+        shard, place = self._at(unit)
         one = self._manifest.shards[shard].units[place]
         rows = max(1, one.rows * PIECE_BYTES // one.bytes) if one.bytes > 2 * PIECE_BYTES else None
         for batch in self._manifest.read(shard, [place], list(self._columns), rows):

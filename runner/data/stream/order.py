@@ -196,7 +196,8 @@ class Epoch:
         size = self._order.block_bytes
         shift = size * number // self._order.lanes
         targets = np.arange(size - shift, lane.size, size, dtype=np.int64)
-        return np.unique(np.concatenate([[0], lane.rows_at(targets), [lane.rows]]))
+        bounds = np.concatenate([[0], lane.rows_at(targets), [lane.rows]])  # none is below the one before
+        return bounds[np.diff(bounds, prepend=-1) > 0]
 
 
 class _Lane:

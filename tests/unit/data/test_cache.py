@@ -181,9 +181,11 @@ def test_a_stream_reads_the_next_epochs_from_its_cache(tmp_path: Path, lake: tup
     manifest, fs = lake
     plain = ids(Stream(manifest, 100, epochs=3))
     fs.reads.clear()
+    before = fetched()
     assert ids(Stream(manifest, 100, epochs=3, cache=tmp_path, cache_bytes="1MiB")) == plain
     units = [read for read in fs.reads if read[2] - read[1] > 4000]
-    assert len(units) == len(set(units)) == 12
+    assert len(set(units)) == 12
+    assert len(units) - (fetched() - before).hedges <= 12  # a request that is late is made twice
     fs.reads.clear()
     ranks = [Stream(manifest, 50, rank=rank, world_size=2, epochs=3, cache=tmp_path) for rank in range(2)]
     assert sorted(ids(ranks[0]) + ids(ranks[1])) == sorted(plain)

@@ -118,21 +118,26 @@ class Cache:
     def _publish(self, name: str, parts: Sequence[Kept]) -> None:
         """Keep an entry if there is, or can be made, room for it. A full disk is no error: there is the store."""
         head = _head([(part.start, part.end) for part in parts])
-        size = len(head) + _SUM_BYTES + sum(part.end - part.start for part in parts)
-        if not self._make_room(name, size):
-            return
         body = b"".join(part.take() for part in parts)
+        size = len(head) + _SUM_BYTES + len(body)
+        with self._total() as total:
+            if self._make_room(name, size, total) and self._write(name, head + _sum(body), body):
+                total.value += size
+
+    def _write(self, name: str, head: bytes, body: bytes) -> bool:
+        """Whether there was room on the disk."""
         temporary = ""
         try:
             with tempfile.NamedTemporaryFile(dir=self.folder, delete=False) as file:
                 temporary = file.name
-                file.write(head + _sum(body))
+                file.write(head)
                 file.write(body)
             os.replace(temporary, self._path(name))
         except OSError:
             if temporary:
                 Path(temporary).unlink(missing_ok=True)
-            self._count(-size)
+            return False
+        return True
 
     @contextlib.contextmanager
     def _locked(self, name: str) -> Iterator[None]:
@@ -144,29 +149,22 @@ class Cache:
 
     # -- room ----------------------------------------------------------------------------------------------------
 
-    def _make_room(self, name: str, size: int) -> bool:
+    def _make_room(self, name: str, size: int, total: _Total) -> bool:
         """Whether an entry of so many bytes may be kept; entries that are needed later than it may have to go."""
         if size > self.most_bytes:
             return False
-        with self._total() as total:
+        if total.value + size <= self.most_bytes:
+            return True
+        own, entries = self._when(name), self._entries()
+        total.value = sum(entry.size for entry in entries)  # who counted may have been killed meanwhile
+        for entry in entries:
             if total.value + size <= self.most_bytes:
-                total.value += size
-                return True
-            own, entries = self._when(name), self._entries()
-            total.value = sum(entry.size for entry in entries)  # what was counted may have been killed meanwhile
-            for entry in entries:
-                if total.value + size <= self.most_bytes:
-                    break
-                if entry.due <= own:
-                    return False
-                entry.path.unlink(missing_ok=True)
-                total.value -= entry.size
-            total.value += size
-            return total.value <= self.most_bytes
-
-    def _count(self, size: int) -> None:
-        with self._total() as total:
-            total.value += size
+                break
+            if entry.due <= own:
+                return False
+            entry.path.unlink(missing_ok=True)
+            total.value -= entry.size
+        return total.value + size <= self.most_bytes
 
     def _entries(self) -> list[_Entry]:
         """All entries, those that may go first at the front; what was left half-written is removed."""
