@@ -86,8 +86,13 @@ def test_iceberg(server: S3Server) -> None:
 
     catalog = InMemoryCatalog(
         "c",
-        warehouse="s3://lake/ice",
-        **{"s3.endpoint": server.endpoint, "s3.access-key-id": "tester", "s3.secret-access-key": "tester-secret"},
+        warehouse="s3://lake/ice",  # written by fsspec: pyarrow uploads in parts, which this server may refuse
+        **{
+            "py-io-impl": "pyiceberg.io.fsspec.FsspecFileIO",
+            "s3.endpoint": server.endpoint,
+            "s3.access-key-id": "tester",
+            "s3.secret-access-key": "tester-secret",
+        },
     )
     catalog.create_namespace("ns")
     table = catalog.create_table("ns.t", schema=pa.schema([("x", pa.int64())]))

@@ -36,6 +36,11 @@ class Look:
     reading: Reading = USUAL
     columns: tuple[str, ...] | None = None
 
+    @property
+    def wanted(self) -> tuple[str, ...] | None:
+        """The only columns that can be asked for later; None: all."""
+        return tuple(self.reading.schema) if self.reading.unknown == "ignore" else self.columns
+
 
 @dataclass(frozen=True)
 class Request:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
 import pyarrow as pa
@@ -96,8 +96,15 @@ def is_header(opens: Opens, lines: int = 1) -> bool:
         return is_blank(stream, lines)
 
 
-def header(opens: Opens, dialect: Dialect) -> list[str]:
-    """The names of the columns, of a file that is not blank. Raises DataError where two are the same."""
+def header(opens: Opens, dialect: Dialect, wanted: Collection[str] | None) -> list[str]:
+    """The names of the columns, of a file that is not blank.
+
+    Args:
+        wanted: the only ones that are asked for; None: all.
+
+    Raises:
+        DataError: two columns that are wanted have the same name.
+    """
     if dialect.names:
         return list(dialect.names)
     size, most = 1 << 16, limits().line_bytes
@@ -118,10 +125,13 @@ def header(opens: Opens, dialect: Dialect) -> list[str]:
             if size >= most:
                 raise beyond("line_bytes", "a header or a first row that is longer") from error
             size = min(8 * size, most)
-    twice = [name for name in names if names.count(name) > 1][:1] if len(set(names)) < len(names) else []
-    if twice:
+    asked = names if wanted is None else [name for name in names if name in wanted]
+    if len(set(asked)) < len(asked):
+        twice = next(name for name in asked if asked.count(name) > 1)
         raise DataError(
-            f"two columns are called '{twice[0]}'", allowed="each name once", todo="rename one of them in the header"
+            f"two columns are called '{twice}'",
+            allowed="each name once",
+            todo="rename one of them in the header, say csv={'names': [...]}, or leave them out with columns=",
         )
     return names
 

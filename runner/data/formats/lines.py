@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from functools import partial
 
@@ -68,7 +68,7 @@ def inspect(format: str, asked: Look) -> Inspected:
             seen.append(look(unit, partial(_stream, opens, file.path, unit), asked, opens))
     counted = tuple(unit for unit, schema in seen if schema is not None and unit.rows)
     shown = [(f"{file.url} (unit {unit.index})", schema) for unit, schema in seen if schema is not None]
-    return counted, unify(shown, format) if shown else None
+    return counted, unify(shown, format, asked.wanted) if shown else None
 
 
 def read(request: Request) -> Iterator[pa.RecordBatch]:
@@ -86,7 +86,7 @@ def read(request: Request) -> Iterator[pa.RecordBatch]:
                 yield from table.combine_chunks().to_batches()
     else:
         dialect = Dialect.of(request.reading.csv, shard.path)
-        names = _header(opens, shard, dialect)
+        names = _header(opens, shard, dialect, schema.names)
         held = set(names)
         own = pa.schema([field for field in schema if field.name in held])
         yield from csv_rows.read(stream, dialect, names, unit.start == 0, own)
@@ -110,8 +110,7 @@ def _look_at_text(unit: Unit, stream: _Opens, asked: Look, opens: _Opens) -> _Se
 
 def _look_at_jsonl(unit: Unit, stream: _Opens, asked: Look, opens: _Opens) -> _Seen:
     declared, whole = kinds(asked.reading), asked.whole
-    only = declared if asked.reading.unknown == "ignore" else asked.columns
-    guess, seen = jsonl.Guess(declared=declared, only=only), 0
+    guess, seen = jsonl.Guess(declared=declared, only=asked.wanted), 0
     with stream() as source:
         for block in blocks(source, None if whole else SAMPLE_BYTES):
             guess.add(block)
@@ -129,7 +128,7 @@ def _look_at_csv(unit: Unit, stream: _Opens, asked: Look, opens: _Opens) -> _See
     with stream() as source:
         if csv_rows.is_blank(source, dialect.skip if first else 0):
             return replace(unit, rows=0), None
-    names, declared = _header(opens, asked.file, dialect), kinds(asked.reading)
+    names, declared = _header(opens, asked.file, dialect, asked.wanted), kinds(asked.reading)
     guess = csv_rows.guess(stream, dialect, names, first, None if asked.whole else SAMPLE_BYTES, declared)
     if not asked.whole:
         return unit, guess.schema
@@ -141,10 +140,10 @@ def _check_encoding(start: bytes) -> None:
         raise DataError("text in UTF-16", allowed="text in UTF-8", todo="convert the file to UTF-8")
 
 
-def _header(opens: _Opens, file: SourceFile | Shard, dialect: Dialect) -> list[str]:
+def _header(opens: _Opens, file: SourceFile | Shard, dialect: Dialect, wanted: Collection[str] | None) -> list[str]:
     """The names in a CSV file."""
     whole = Unit(0, UNCOUNTED, file.size, 0, file.size)
-    return csv_rows.header(partial(_stream, opens, file.path, whole), dialect)
+    return csv_rows.header(partial(_stream, opens, file.path, whole), dialect, wanted)
 
 
 def _stream(opens: _Opens, path: str, unit: Unit) -> pa.NativeFile:

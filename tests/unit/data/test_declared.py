@@ -252,6 +252,16 @@ def test_columns_that_nobody_wants(tmp_path: Path, ending: str) -> None:
         look(Dataset(str(tmp_path)))
 
 
+def test_names_that_are_there_twice(tmp_path: Path) -> None:
+    """Two columns of one name refuse a CSV file only where they are wanted; names of one's own tell them apart."""
+    (tmp_path / "a.csv").write_text("x,x,y\n1,2,3\n")
+    assert read(str(tmp_path), columns=("y",)) == [{"y": 3}]
+    assert read(str(tmp_path), schema={"y": "int8"}, unknown="ignore") == [{"y": 3}]
+    assert read(str(tmp_path), csv={"names": ("a", "b", "y")}) == [{"a": 1, "b": 2, "y": 3}]
+    with pytest.raises(DataError, match="two columns are called 'x'"):
+        look(Dataset(str(tmp_path)))
+
+
 def test_a_declaration_travels(tmp_path: Path) -> None:
     """What a Dataset declares is the same after its way through JSON, and a Stream takes it beside a URL."""
     declared = {"schema": {"a": "decimal128(5, 2)"}, "csv": {"delimiter": ";", "names": ("a",)}, "unknown": "error"}
