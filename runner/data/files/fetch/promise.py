@@ -28,7 +28,8 @@ class Part(Protocol):
         ...
 
 
-_parts: dict[tuple[Key, int, int], Part] = {}
+#: What is promised: of one range also several, as for two epochs.
+_parts: dict[tuple[Key, int, int], list[Part]] = {}
 _lock = threading.Lock()
 
 
@@ -57,7 +58,7 @@ class Promise:
         self.bytes = sum(part.end - part.start for part in parts)
         with _lock:
             for part in parts:
-                _parts[key, part.start, part.end] = part
+                _parts.setdefault((key, part.start, part.end), []).append(part)
 
     def drop(self) -> None:
         """Let go of those that nobody has asked for."""
@@ -76,7 +77,11 @@ def claim(key: Key, start: int, end: int, one: Part | None = None) -> Part | Non
         one: no other than this.
     """
     with _lock:
-        found = _parts.get((key, start, end))
-        if found is None or one not in (None, found):
+        found = _parts.get((key, start, end), [])
+        if not found or (one is not None and one not in found):
             return None
-        return _parts.pop((key, start, end))
+        part = found[0] if one is None else one
+        found.remove(part)
+        if not found:
+            del _parts[key, start, end]
+        return part
