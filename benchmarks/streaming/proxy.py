@@ -116,6 +116,7 @@ class _Server:
         where = urlsplit(upstream)
         self._host, self._port = where.hostname or "127.0.0.1", where.port or 80
         self._manner, self._random, self._counts = manner, random.Random(manner.seed), Counts()
+        self._held: set[object] = set()  # asyncio itself keeps no task
 
     async def serve(self, port: int) -> None:
         """Until standard input ends."""
@@ -127,6 +128,7 @@ class _Server:
     async def _client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """The requests of one connection, which has one of its own to the store."""
         store: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+        self._held.add(asyncio.current_task())
         try:
             while head := await _head(reader):
                 method, target = head[0].split(b" ")[:2]
@@ -149,6 +151,7 @@ class _Server:
         except (_Over, OSError, asyncio.IncompleteReadError):
             pass  # whoever has closed it knows
         finally:
+            self._held.discard(asyncio.current_task())
             for end in (writer, store[1] if store else None):
                 if end is not None:
                     end.close()  # what is written already is still sent

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -218,3 +220,50 @@ def test_a_process_that_was_forked_reads_by_a_client_of_its_own(server: S3Server
             os._exit(2)
     reading.join()
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_the_clients_of_a_process_outlive_its_forked_children(server: S3Server) -> None:
+    """A child that uses S3 and collects its garbage leaves its parent's connections as they are."""
+    fs, path = filesystem("s3://lake/forked", {**server.options, "config_kwargs": {"read_timeout": 20}})
+    fs.pipe_file(path, b"1")
+    for number in range(3):
+        child = os.fork()
+        if not child:
+            try:
+                del fs
+                gc.collect()
+                mine, _ = filesystem("s3://lake/forked", server.options)
+                os._exit(0 if mine.cat_file(path) else 1)
+            except BaseException:
+                os._exit(2)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        begin = time.monotonic()
+        fs.pipe_file(path, b"%d" % number)
+        assert time.monotonic() - begin < 20  # the client would try again only then
+    assert fs.cat_file(path) == b"2"
+
+
+def test_a_stream_gives_the_same_rows_whatever_happens_on_the_way(server: S3Server, tmp_path: Path) -> None:
+    """Some columns of a table behind a faulty connection come as from the disk, by few more requests."""
+    draw = np.random.default_rng(0)
+    table = pa.table({f"c{i}": draw.random(40_000) for i in range(16)})
+    pq.write_table(table, tmp_path / "a.parquet", row_group_size=2000, use_dictionary=False)
+    put(server, "s3://lake/table/a.parquet", (tmp_path / "a.parquet").read_bytes())
+    names = ["c1", "c7", "c12"]
+
+    def rows(url: str, options: dict[str, object] | None = None) -> list[bytes]:
+        with runner.Stream(url, batch_size=500, columns=names, options=options, seed=3, as_="numpy") as stream:
+            return [batch[name].tobytes() for batch in stream for name in names]
+
+    before = fetched()
+    right = rows("s3://lake/table/a.parquet", server.options)
+    needed = (fetched() - before).requests
+    assert right == rows(str(tmp_path / "a.parquet"))
+    faults = Manner(first_byte_s=0.01, refuse=0.05, cut=0.05, seed=2)
+    with proxied(server.endpoint, faults) as proxy:
+        before = fetched()
+        assert rows("s3://lake/table/a.parquet", S3Server(proxy.url, server.bucket).options) == right
+        counts = proxy.counts()
+    assert counts.refused
+    assert counts.cut
+    assert (fetched() - before).requests <= 1.5 * needed

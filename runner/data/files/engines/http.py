@@ -25,7 +25,7 @@ import pyarrow as pa
 from runner.data.files.engines.base import Attempt, Data, Passing, Unfit
 
 #: Seconds to connect, and without a byte of an answer.
-CONNECT_S, SILENCE_S = 10.0, 20.0
+CONNECT_S, SILENCE_S = 10.0, 10.0
 #: Connections that are kept for each server, and seconds for which one is used again: servers end them soon after.
 _KEPT, _KEPT_S = 64, 15.0
 #: Of an answer that is no data, read to see what it says.

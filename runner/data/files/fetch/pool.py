@@ -5,7 +5,6 @@ What a reader waits for comes first, budget or not: what others have read ahead 
 
 from __future__ import annotations
 
-import math
 import os
 import threading
 import time
@@ -88,7 +87,7 @@ class Part:
 
     def _is_late(self, now: float) -> bool:
         late = self._source.late_after(self.end - self.start)
-        return not self.is_hedged and self.begun is not None and late < math.inf and now - self.begun >= late
+        return not self.is_hedged and self.begun is not None and now - self.begun >= late
 
     def begin(self) -> Attempt:
         """Another request for it begins."""

@@ -20,6 +20,7 @@ from runner.data.files.fetch.patience import budget, policy
 from runner.data.files.fetch.pool import Pool, pool
 from runner.data.files.fetch.promise import Key, Part, Promise, claim
 from runner.data.files.fetch.spans import cut, shape_of, spans
+from runner.data.files.inherited import keep
 from runner.errors import DataAway, RunnerError
 
 #: Versions of files that a process remembers, so that files that are opened anew are still the same.
@@ -63,6 +64,7 @@ class Source:
     def _pool(self) -> Pool:
         """That of this process; one that was forked has a client of its own."""
         if self._process != os.getpid():
+            keep(self._fs)
             self._fs = type(self._fs)(*self._fs.storage_args, **self._fs.storage_options)
             self._begin()
         return pool()
