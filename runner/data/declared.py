@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 
 import pyarrow as pa
 
@@ -12,7 +13,7 @@ from runner.data.values.types import plain_type
 from runner.errors import DataError, SpecError, listed, suggest
 from runner.spec import types
 from runner.spec.checks import Fields
-from runner.spec.reading import Reading, checked
+from runner.spec.reading import USUAL, Reading, checked
 
 _KEY = b"runner.reading"
 #: Metadata of a schema that leaves out columns of the files.
@@ -61,8 +62,12 @@ def with_reading(schema: pa.Schema, reading: Reading, chosen: bool = False) -> p
 def reading_of(schema: pa.Schema) -> Reading:
     """How the files of a schema are read. Raises ValueError for metadata that runner has not written."""
     data = (schema.metadata or {}).get(_KEY)
-    if data is None:
-        return Reading()
+    return USUAL if data is None else _reading(data)
+
+
+@lru_cache(256)
+def _reading(data: bytes) -> Reading:
+    """What `with_reading` has kept; asked for each unit that is read."""
     try:
         said = json.loads(data)
         return checked(Fields("manifest"), said.get("schema"), said.get("csv"), said.get("unknown", "infer"))

@@ -278,7 +278,8 @@ def from_files(
     if not seen:
         raise DataError("only empty files", allowed="at least one row", todo="check the files", where=files[0].url)
     base = files[0].url.removesuffix("/" + files[0].path)
-    files = [replace(file, partitions=declared_keys(file.partitions, reading, file.url)) for file in files]
+    if reading.unknown != "infer":
+        files = [replace(file, partitions=declared_keys(file.partitions, reading, file.url)) for file in files]
     partitions = _same_keys(files)
     one = unify(declared(seen, format, reading, files[0].partitions), format, columns)
     with explained(base):
