@@ -51,7 +51,8 @@ class RangeFile(Seekable):
         if end <= start:
             return b""
         goes_on = self._is_told or start > self._begun
-        if goes_on and end - self._begun >= _SEQUENTIAL_BYTES and end <= self._until:
+        long = goes_on and end - self._begun >= _SEQUENTIAL_BYTES
+        if end <= self._until and (long or self._ahead.finds(start)):
             data = self._ahead.read(start, end, self._until)
         else:
             data = self.read_at(end - start, start)
@@ -86,6 +87,17 @@ class _Ahead:
         self._parts: deque[Part] = deque()
         self._at = self._end = 0
         self._rest: memoryview | None = None
+
+    def finds(self, start: int) -> bool:
+        """Whether somebody has asked for what begins at `start`; it is then read from there on."""
+        if self._process == os.getpid() and start == self._at and self._end > start:
+            return True
+        promised = self._source.chain(start)
+        if promised:
+            self.close()
+            self._process, self._at, self._end = os.getpid(), start, promised[-1].end
+            self._parts.extend(promised)
+        return bool(promised)
 
     def read(self, start: int, end: int, until: int) -> Data:
         """The bytes [start, end); what follows is asked for before they are waited for."""

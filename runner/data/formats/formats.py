@@ -27,8 +27,8 @@ from runner.spec.reading import USUAL, Reading
 READERS = {
     "parquet": Format(of_itself(parquet.inspect), parquet.read, parquet.wants),
     "ipc": Format(of_itself(ipc.inspect), ipc.read),
-    **{kind: Format(partial(lines.inspect, kind), lines.read) for kind in ("jsonl", "csv", "text")},
-    "tar": Format(of_itself(tar.inspect), tar.read),
+    **{kind: Format(partial(lines.inspect, kind), lines.read, lines.wants) for kind in ("jsonl", "csv", "text")},
+    "tar": Format(of_itself(tar.inspect), tar.read, tar.wants),
     "files": Format(of_itself(whole_files.inspect), whole_files.read, whole_files.wants),
 }
 

@@ -12,10 +12,10 @@ import pyarrow as pa
 from runner.data.declared import kinds
 from runner.data.files.compression import Counted, compression_of, decompressed, refused_compression
 from runner.data.files.listing import SourceFile
-from runner.data.files.opening import open_input
+from runner.data.files.opening import open_input, remote
 from runner.data.files.readable import Readable
 from runner.data.formats import csv_rows, jsonl
-from runner.data.formats.base import Inspected, Look, Request
+from runner.data.formats.base import Inspected, Look, Request, Wanted
 from runner.data.formats.blocks import blocks, cut, line_ends
 from runner.data.formats.columns import unify
 from runner.data.formats.csv_dialect import Dialect
@@ -71,6 +71,13 @@ def inspect(format: str, asked: Look) -> Inspected:
     return counted, unify(shown, format, asked.wanted) if shown else None
 
 
+def wants(request: Request) -> Wanted | None:
+    """The bytes of the unit; None of a file of this machine."""
+    shard, unit = request.shard, request.unit
+    source = remote(request.url, shard.size, request.options, shard.etag)
+    return None if source is None else (source, [(unit.start, unit.within(shard.size))])
+
+
 def read(request: Request) -> Iterator[pa.RecordBatch]:
     """Record batches of one unit. A partition column that a CSV file does not hold is left out."""
     shard, unit, schema = request.shard, request.unit, request.wanted
@@ -86,7 +93,7 @@ def read(request: Request) -> Iterator[pa.RecordBatch]:
                 yield from table.combine_chunks().to_batches()
     else:
         dialect = Dialect.of(request.reading.csv, shard.path)
-        names = _header(opens, shard, dialect, schema.names)
+        names = _known_header(request, opens, dialect)
         held = set(names)
         own = pa.schema([field for field in schema if field.name in held])
         yield from csv_rows.read(stream, dialect, names, unit.start == 0, own)
@@ -138,6 +145,20 @@ def _look_at_csv(unit: Unit, stream: _Opens, asked: Look, opens: _Opens) -> _See
 def _check_encoding(start: bytes) -> None:
     if start in (b"\xff\xfe", b"\xfe\xff"):
         raise DataError("text in UTF-16", allowed="text in UTF-8", todo="convert the file to UTF-8")
+
+
+#: Headers of files that a process has read: each of their units asks again.
+_headers: dict[tuple[str, str, Dialect, tuple[str, ...]], list[str]] = {}
+_MOST_HEADERS = 4096
+
+
+def _known_header(request: Request, opens: _Opens, dialect: Dialect) -> list[str]:
+    key = request.url, request.shard.etag, dialect, tuple(request.wanted.names)
+    if key not in _headers:
+        if len(_headers) >= _MOST_HEADERS:
+            _headers.clear()
+        _headers[key] = _header(opens, request.shard, dialect, request.wanted.names)
+    return _headers[key]
 
 
 def _header(opens: _Opens, file: SourceFile | Shard, dialect: Dialect, wanted: Collection[str] | None) -> list[str]:

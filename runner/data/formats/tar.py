@@ -11,6 +11,7 @@ import operator
 import re
 from array import array
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,8 @@ import pyarrow as pa
 
 from runner.data.files.compression import Counted, compression_of, decompressed
 from runner.data.files.listing import SourceFile
-from runner.data.files.opening import open_input
-from runner.data.formats.base import Inspected, Request
+from runner.data.files.opening import open_input, remote
+from runner.data.formats.base import Inspected, Request, Wanted
 from runner.data.formats.tar_headers import BLOCK, Member, members
 from runner.data.limits import beyond, limits, shown_bytes
 from runner.data.shards import Unit
@@ -60,10 +61,18 @@ def inspect(file: SourceFile, options: Mapping[str, Any] | None, whole: bool) ->
     return units, pa.schema([pa.field(KEY, pa.string(), False), *((name, pa.binary()) for name in index.extensions)])
 
 
+def wants(request: Request) -> Wanted | None:
+    """The bytes of the unit; None of a file of this machine."""
+    shard, unit = request.shard, request.unit
+    source = remote(request.url, shard.size, request.options, shard.etag)
+    return None if source is None else (source, [(unit.start, unit.within(shard.size))])
+
+
 def read(request: Request) -> Iterator[pa.RecordBatch]:
     """The samples of one unit; an extension that a sample has not is null."""
     shard, unit = request.shard, request.unit
-    with open_input(request.url, shard.size, request.options, path=shard.path, mapped=True, etag=shard.etag) as source:
+    opens = partial(open_input, request.url, shard.size, request.options, path=shard.path, mapped=True, etag=shard.etag)
+    with opens(until=unit.start + unit.length) as source:
         if compression_of(shard.path):
             stream = Counted(decompressed(source, shard.path), shard.size)
             yield from _batches(_Flow(stream), request, 0, None)

@@ -28,8 +28,8 @@ class Part(Protocol):
         ...
 
 
-#: What is promised: of one range also several, as for two epochs.
-_parts: dict[tuple[Key, int, int], list[Part]] = {}
+#: What is promised, by file and start: of one range also several, as for two epochs.
+_parts: dict[tuple[Key, int], list[Part]] = {}
 _lock = threading.Lock()
 
 
@@ -58,7 +58,7 @@ class Promise:
         self.bytes = sum(part.end - part.start for part in parts)
         with _lock:
             for part in parts:
-                _parts.setdefault((key, part.start, part.end), []).append(part)
+                _parts.setdefault((key, part.start), []).append(part)
 
     def drop(self) -> None:
         """Let go of those that nobody has asked for."""
@@ -77,11 +77,25 @@ def claim(key: Key, start: int, end: int, one: Part | None = None) -> Part | Non
         one: no other than this.
     """
     with _lock:
-        found = _parts.get((key, start, end), [])
-        if not found or (one is not None and one not in found):
-            return None
-        part = found[0] if one is None else one
-        found.remove(part)
-        if not found:
-            del _parts[key, start, end]
-        return part
+        for part in _parts.get((key, start), ()):
+            if part.end == end and one in (None, part):
+                return _pop(key, part)
+    return None
+
+
+def chain(key: Key, start: int) -> list[Part]:
+    """What was promised from `start` on without a gap, which is then the caller's."""
+    found: list[Part] = []
+    with _lock:
+        while parts := _parts.get((key, start)):
+            found.append(_pop(key, parts[0]))
+            start = found[-1].end
+    return found
+
+
+def _pop(key: Key, part: Part) -> Part:
+    parts = _parts[key, part.start]
+    parts.remove(part)
+    if not parts:
+        del _parts[key, part.start]
+    return part

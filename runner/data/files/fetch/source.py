@@ -18,7 +18,7 @@ from runner.data.files.fetch.counters import Fetched, count
 from runner.data.files.fetch.latency import Latencies
 from runner.data.files.fetch.patience import budget, policy
 from runner.data.files.fetch.pool import Pool, pool
-from runner.data.files.fetch.promise import Key, Part, Promise, claim
+from runner.data.files.fetch.promise import Key, Part, Promise, chain, claim
 from runner.data.files.fetch.spans import cut, shape_of, spans
 from runner.data.files.inherited import keep
 from runner.errors import DataAway, RunnerError
@@ -82,6 +82,11 @@ class Source:
     def spans(self, ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
         """The requests [start, end) that are made for ranges (start, length)."""
         return spans(ranges, self._size, self._shape)
+
+    def chain(self, start: int) -> list[Part]:
+        """What was promised of the file from `start` on without a gap."""
+        self._pool()
+        return chain(self.key, start)
 
     def ask_spans(self, wanted: Sequence[tuple[int, int]]) -> list[Part]:
         """Begin to fetch what `spans` gave."""
