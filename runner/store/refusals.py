@@ -73,16 +73,24 @@ class explained(contextlib.AbstractContextManager[None]):
         store: which was asked.
         key: for what.
         part: a local file that is written; what is refused of that is no word of the store's, and stays as it is.
+        of_bucket: whether what an object store does not find can be nothing but the bucket.
     """
 
-    def __init__(self, store: Store, key: str, part: str = "") -> None:
-        self._store, self._key, self._part = store, key, part
+    def __init__(self, store: Store, key: str, part: str = "", *, of_bucket: bool = False) -> None:
+        self._store, self._key, self._part, self._of_bucket = store, key, part, of_bucket
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if error is None or (self._part and isinstance(error, OSError) and _is_of(error, self._part)):
             return
         where = f"store {self._store.url}"
         told = _of_server(error, self._store.kind, where)
+        if self._of_bucket and self._store.kind != LOCAL and isinstance(error, FileNotFoundError):
+            told = StoreRefused(
+                f"there is no bucket '{self._store.root.partition('/')[0]}'",
+                allowed="one that is there",
+                todo="make it, or choose another store with --store or RUNNER_STORE",
+                where=where,
+            )
         if told is None and isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
             path = self._store.path(self._key)
             no_file = error.errno in NO_FILE and self._key

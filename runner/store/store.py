@@ -140,13 +140,13 @@ class Store:
         Returns:
             True if this call made it, False if it was there already. Readers see all of ``data`` or no object.
         """
-        with explained(self, key):
+        with explained(self, key, of_bucket=True):
             return self._place.create(key, data)
 
     @_patient
     def put(self, key: str, data: bytes) -> None:
         """Make or replace ``key`` in one move."""
-        with explained(self, key):
+        with explained(self, key, of_bucket=True):
             self._place.put(key, data)
 
     @_patient
@@ -233,17 +233,19 @@ class Store:
         Args:
             begins: only those that begin so. An object store is asked for these alone.
         """
-        with explained(self, prefix):
+        with explained(self, prefix, of_bucket=True):
             try:
                 names = self._place.names(prefix, begins)
                 return sorted(n for n in names if n and not is_temporary(n) and self._is_name(PART, prefix, n))
             except FileNotFoundError:
+                if self.kind != LOCAL:
+                    raise
                 return []
 
     @_patient
     def objects(self, prefix: str) -> tuple[Found, ...]:
         """Of an object store: what lies directly below ``prefix``, with bytes and tag of each, by one listing."""
-        with explained(self, prefix):
+        with explained(self, prefix, of_bucket=True):
             return tuple(self._bucket.objects(prefix))
 
     @_patient
@@ -265,7 +267,7 @@ class Store:
             temporary: only those that are being written, or that a killed process was writing, instead of the others;
                 of these also links to folders.
         """
-        with explained(self, prefix):
+        with explained(self, prefix, of_bucket=True):
             found = self._place.find(prefix, links=temporary)
             wanted = [f for f in found if bool(is_temporary(f.key.rpartition("/")[2])) is temporary]
             wanted = [f for f in wanted if not f.key or self._is_name(KEY, prefix, f.key)]

@@ -20,7 +20,7 @@ import runner
 from runner.cli.commands import app
 from runner.client import leftovers, published
 from runner.client.run import Run
-from runner.errors import StoreAway, StoreBroken, UserCodeError
+from runner.errors import StoreAway, StoreBroken, StoreRefused, UserCodeError
 from runner.prep.stage import run_prep
 from runner.record import Bundle, RunState
 from runner.record.entries import Ended, NearlyDone, Submitted
@@ -170,6 +170,14 @@ def put_raw(store: Store, name: str) -> None:
         store.fs.call_s3("put_object", Bucket=bucket, Key=f"{folder}/{name}", Body=b"")
     else:
         sync(store.fs.loop, store._bucket._put, f"{folder}/{name}", b"")
+
+
+def test_a_bucket_that_is_not_there_is_told(server: Server) -> None:
+    """By whoever writes, and by whoever lists; what is absent in a bucket is only absent."""
+    store = Store(f"{server.url.replace('lake', 'nolake')}/runs", server.options)
+    for act in (lambda: store.create("x", b""), lambda: store.put("x", b""), lambda: store.list("x"), store.find):
+        with pytest.raises(StoreRefused, match="there is no bucket 'nolake'"):
+            act()
 
 
 def test_what_is_no_name_is_not_found(remote: Store) -> None:
