@@ -11,7 +11,9 @@ from typing import Any, ClassVar
 
 import pytest
 
-from runner.data.files.engines import wholes
+from runner.data.files.engines import choose, wholes
+from runner.data.files.fetch import patience
+from runner.data.files.opening import open_input
 from runner.data.formats import lines
 from runner.data.manifest import build
 from runner.errors import DataError
@@ -101,3 +103,17 @@ def test_a_server_that_does_not_answer_is_not_a_file_that_is_absent() -> None:
         port = one.getsockname()[1]
     with pytest.raises(DataError, match=r"cannot be reached \(ClientConnector"):
         build(f"http://127.0.0.1:{port}/a.jsonl", count=True)
+
+
+@pytest.mark.parametrize("name", ["fsspec", ""])
+@pytest.mark.parametrize("status", [403, 404, 503])
+def test_the_query_of_a_url_is_in_no_error(
+    server: str, name: str, status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A signed URL that is refused, gone or busy is named without what it is signed by."""
+    monkeypatch.setenv(choose.VARIABLE, name)
+    monkeypatch.setattr(patience, "RETRY_S", 0.01)
+    url = f"{server}/{status}/a.parquet?signature=hidden"
+    with pytest.raises((OSError, DataError), match=f"{server}/{status}/a.parquet") as caught:
+        open_input(url, 100).read()
+    assert "hidden" not in str(caught.value)

@@ -45,7 +45,7 @@ class Generic:
         try:
             data = self._s3(start, end) if self._is_s3 else self._plain(start, end)
         except Exception as error:  # each file system has its own kinds
-            raise _told(error, self._path) from error
+            raise _told(error) from error
         if len(data) == end - start:
             self._knows_ranges = end - start < self._size or self._knows_ranges
             return data
@@ -95,7 +95,7 @@ class Generic:
         return Passing(f"asked for bytes {start} to {end}, got {count} of {end - start}")
 
 
-def _told(error: Exception, path: str) -> Exception:
+def _told(error: Exception) -> Exception:
     """What a file system says, as what it means here; what is of no known kind as it is."""
     words = f"{type(error).__name__}: {' '.join(str(error).split())}"
     if isinstance(error, FileChanged | Passing):
@@ -105,15 +105,12 @@ def _told(error: Exception, path: str) -> Exception:
         return FileChanged("it is not the one that was listed")
     if isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError | NotADirectoryError):
         return error
-    answer = getattr(error, "response", None)
-    for status in (*(getattr(error, name, None) for name in _STATUS), getattr(answer, "status_code", None)):
-        if isinstance(status, str) and status.isdecimal():
-            status = int(status)
-        if isinstance(status, int) and 400 <= status < 600:
-            return of_status(status, f"{path}: {status}") or error
-    if isinstance(error, TimeoutError | asyncio.TimeoutError | ConnectionError):
-        return Passing(words)
+    status = _status(error)
+    if status is not None:
+        return of_status(status, f"the server answers {status}") or error
     if type(error).__module__.partition(".")[0] in ("aiohttp", "urllib3", "requests"):
+        return Passing(type(error).__name__)  # their words may hold the query of a URL
+    if isinstance(error, TimeoutError | asyncio.TimeoutError | ConnectionError):
         return Passing(words)
     if type(error).__module__ == "botocore.exceptions" and type(error).__name__ not in _OF_SETTINGS:
         return Passing(words)
@@ -124,6 +121,18 @@ def _told(error: Exception, path: str) -> Exception:
 
 #: What botocore says of how it is used, rather than of the way to the server.
 _OF_SETTINGS = ("NoCredentialsError", "PartialCredentialsError", "ProfileNotFound", "ParamValidationError")
+
+
+def _status(error: Exception) -> int | None:
+    """The status of HTTP that an error carries, in whichever of the forms that libraries give it."""
+    for holder in (error, getattr(error, "response", None)):
+        for name in _STATUS:
+            status = getattr(holder, name, None)
+            if isinstance(status, str) and status.isdecimal():
+                status = int(status)
+            if isinstance(status, int) and 400 <= status < 600:
+                return status
+    return None
 
 
 def _code(error: BaseException) -> str:
