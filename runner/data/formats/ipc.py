@@ -57,9 +57,10 @@ def inspect(file: SourceFile, options: Mapping[str, Any] | None, whole: bool) ->
 
 
 def read(request: Request) -> Iterator[pa.RecordBatch]:
-    """The record batches of one unit; only the columns wanted are decoded (a mapped file reads only what is used)."""
+    """The record batches of one unit; only the columns wanted are decoded. The file is not mapped: one that
+    is cut off meanwhile would end the process."""
     shard, columns = request.shard, request.wanted.names
-    with open_input(request.url, shard.size, request.options, path=shard.path, mapped=True, etag=shard.etag) as source:
+    with open_input(request.url, shard.size, request.options, path=shard.path, etag=shard.etag) as source:
         batches = _unit(source, request.unit, columns) if _is_file_format(source) else _stream(source, request)
         for batch in batches:
             _validate(batch)
@@ -253,6 +254,7 @@ class _Stream(_Checked):
         self._first = first
         if self._overlay is not None or KEY in first.metadata:
             self._keep_schema()
+        self.source.seek(0)  # a file that was read at some place must be told where to go on
         self.schema = pa.ipc.open_stream(self.source).schema
         self.source.seek(0)
 
@@ -262,7 +264,7 @@ class _Stream(_Checked):
     def batches(self, options: pa.ipc.IpcReadOptions | None) -> Iterator[pa.RecordBatch]:
         """Its record batches, each looked at before it is decoded."""
         reader = pa.ipc.open_stream(self.source, options=options)
-        at, dictionaries = self._first.end, 0
+        at, dictionaries, before = self._first.end, 0, self._first.end
         while (told := self._message(at)) is not None:
             if self._overlay is not None:
                 self._overlay.fetch([(at, told.body - at)])
@@ -274,7 +276,9 @@ class _Stream(_Checked):
                     raise beyond("at_once_bytes", f"dictionaries: {shown_bytes(dictionaries)} out of {shown_bytes(at)}")
                 continue
             self.end = at
-            yield reader.read_next_batch()
+            self.source.seek(before)
+            batch, before = reader.read_next_batch(), at
+            yield batch
             if self._overlay is not None:
                 self._overlay.forget()
                 self._keep_schema()

@@ -71,7 +71,7 @@ def wants(request: Request) -> Wanted | None:
 def read(request: Request) -> Iterator[pa.RecordBatch]:
     """The samples of one unit; an extension that a sample has not is null."""
     shard, unit = request.shard, request.unit
-    opens = partial(open_input, request.url, shard.size, request.options, path=shard.path, mapped=True, etag=shard.etag)
+    opens = partial(open_input, request.url, shard.size, request.options, path=shard.path, etag=shard.etag)
     with opens(until=unit.start + unit.length) as source:
         if compression_of(shard.path):
             stream = Counted(decompressed(source, shard.path), shard.size)

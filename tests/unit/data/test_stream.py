@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gc
+import io
 import itertools
 import json
 import subprocess
 import sys
+import tarfile
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +26,7 @@ from runner.data.stream import Stream, blocks
 from runner.data.stream.prefetch import Prefetch
 from runner.errors import DataError, SpecError
 from runner.spec import Dataset
+from tests import ROOT
 from tests.unit.data.kit import register_remote
 
 ROWS = 230
@@ -834,3 +837,47 @@ def test_remote_units_are_asked_for_before_they_are_decoded(monkeypatch: pytest.
     assert len(asked) >= 4
     whole = [read for read in fs.reads if read[2] - read[1] > 4000]
     assert len(whole) == len(set(whole)) == 6
+
+
+CUT_OFF = """
+import os, sys
+from dataclasses import replace
+from runner.data.manifest import build
+from runner.data.stream import Stream, reader
+from runner.errors import DataError
+path, format = sys.argv[1:]
+reader.SMALL_BYTES = 0
+manifest = replace(build(path, format), lanes=1, block_bytes=2 << 20)
+stream = Stream(manifest, 1, as_="numpy", shuffle=False, threads=1, prefetch_bytes=1)
+next(stream)
+os.truncate(path, 100_000)
+try:
+    for _ in stream:
+        pass
+except DataError as error:
+    print("said:", error)
+"""
+
+
+@pytest.mark.parametrize("kind", ["ipc", "arrows", "tar", "parquet"])
+def test_a_file_that_is_cut_off_while_it_is_read_ends_nothing(tmp_path: Path, kind: str) -> None:
+    """A local file that shrinks under the reader is an error of the data, and not the end of the process."""
+    path = tmp_path / f"a.{kind}"
+    rows = [np.random.default_rng(i).bytes(1 << 20) for i in range(40)]
+    table = pa.table({"x": pa.array(rows, pa.binary())})
+    if kind == "tar":
+        with tarfile.open(path, "w") as archive:
+            for i, row in enumerate(rows):
+                member = tarfile.TarInfo(f"{i}.x")
+                member.size = len(row)
+                archive.addfile(member, io.BytesIO(row))
+    elif kind == "parquet":
+        pq.write_table(table, path, row_group_size=10, compression="none", write_page_checksum=True)
+    else:
+        new = pa.ipc.new_file if kind == "ipc" else pa.ipc.new_stream
+        with pa.OSFile(str(path), "wb") as sink, new(sink, table.schema) as writer:
+            writer.write_table(table, max_chunksize=10)
+    command = [sys.executable, "-c", CUT_OFF, str(path), kind if kind in ("tar", "parquet") else "ipc"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"said: {path}"), done.stdout
