@@ -234,11 +234,13 @@ class Reader:
             return lane.ahead[0]
         one = lane.open
         if lane.ahead or one is None or (self._epoch, block) not in ((one.epoch, one.number + 1), (one.epoch + 1, 0)):
+            has_jumped = bool(lane.ahead) or one is not None  # one that begins leaves what the others ask for
             self._drop_ahead(lane)
             lane.cursors.clear()
-            self._decoders.requests.forget()
-            for other in self._lanes.values():
-                other.asked = None
+            if has_jumped:
+                self._decoders.requests.forget()
+                for other in self._lanes.values():
+                    other.asked = None
         return self._plan(lane, number, self._epoch, block)
 
     def _plan(self, lane: _Lane, number: int, epoch: int, block: int) -> Planned:

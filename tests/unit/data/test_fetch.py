@@ -422,3 +422,20 @@ def _written(format: str, number: int) -> bytes:
     columns = dict.fromkeys("abc", rows)
     pq.write_table(pa.table(columns), file, row_group_size=1000, use_dictionary=False)
     return file.getvalue()
+
+
+def test_a_lane_that_begins_leaves_what_the_others_have_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the start of a stream of several lanes nothing that was asked for is given up, and nothing asked for twice."""
+    monkeypatch.setattr(lanes, "SMALL_BYTES", 0)
+    monkeypatch.setattr(lanes, "BLOCK_BYTES", 800)
+    monkeypatch.setattr(lanes, "WINDOW_BYTES", 800)
+    remote, manifest = many_groups(monkeypatch)
+    assert manifest.lanes > 3
+    given_up: list[int] = []
+    drop = pools.Part.drop
+    monkeypatch.setattr(pools.Part, "drop", lambda part: (given_up.append(part.start), drop(part))[1])
+    remote.reads.clear()
+    with Stream(manifest, batch_size=100, threads=1, as_="numpy") as stream:
+        assert sum(len(batch["x"]) for batch in stream) == 1200
+        assert not given_up
+    assert len(remote.reads) == 12
