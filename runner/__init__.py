@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from runner.data.stream import Batch, Stream
     from runner.errors import InputError, RunFailed, RunnerError, UserCodeError
     from runner.spec import Cluster, Dataset, Group, Job, Kubernetes, Prep, Train, Volume
+    from runner.spec.mixing import Mix
     from runner.spec.packing import Pack
     from runner.train.context import TrainContext
 
@@ -30,6 +31,7 @@ _WHERE = {
     "InputError": "runner.errors",
     "Job": "runner.spec.job",
     "Kubernetes": "runner.spec.job",
+    "Mix": "runner.spec.mixing",
     "Pack": "runner.spec.packing",
     "Prep": "runner.spec.job",
     "Run": "runner.client.run",
@@ -50,9 +52,9 @@ _WHERE = {
 _NEEDS = {"TrainContext": "train"}
 
 __all__ = [
-    "Batch", "Cluster", "Dataset", "Group", "InputError", "Job", "Kubernetes", "Pack", "Prep", "Run", "RunFailed",
-    "RunnerError", "Stream", "Train", "TrainContext", "UserCodeError", "Volume", "dataset", "get_run", "resume", "runs",
-    "submit",
+    "Batch", "Cluster", "Dataset", "Group", "InputError", "Job", "Kubernetes", "Mix", "Pack", "Prep", "Run",
+    "RunFailed", "RunnerError", "Stream", "Train", "TrainContext", "UserCodeError", "Volume", "dataset", "get_run",
+    "resume", "runs", "submit",
 ]  # fmt: skip
 
 

@@ -24,8 +24,8 @@ FEW_UNITS = 8
 OPEN_BYTES, HELD_BYTES = 256 << 20, 16 << 20
 
 
-def layout(units: Sequence[Unit]) -> tuple[int, int]:
-    """Lanes and block bytes for these units.
+def layout(units: Sequence[Unit], among: int = 1) -> tuple[int, int]:
+    """Lanes and block bytes for these units, of a dataset that is one of `among` that are read together.
 
     Small data is one lane of one block. Otherwise lanes are as many as fit into OPEN_BYTES if each holds a block, and
     what a decoder holds of a unit; but not more than there are units, within the bounds above. They are a power of two,
@@ -36,11 +36,11 @@ def layout(units: Sequence[Unit]) -> tuple[int, int]:
         (lanes, block_bytes)
     """
     total = sum(unit.bytes for unit in units)
-    if total <= SMALL_BYTES:
+    if total <= SMALL_BYTES // among:
         return 1, max(total, 1)
-    fitting = max(FEWEST_LANES, min(MOST_LANES, OPEN_BYTES // (BLOCK_BYTES + held(units))))
+    fitting = max(FEWEST_LANES, min(MOST_LANES, OPEN_BYTES // among // (BLOCK_BYTES + held(units))))
     lanes = _power_of_two(min(fitting, max(FEW_UNITS, len(units))))
-    return lanes, max(BLOCK_BYTES, WINDOW_BYTES // lanes)
+    return lanes, max(BLOCK_BYTES, WINDOW_BYTES // among // lanes)
 
 
 def held(units: Sequence[Unit], most: int = HELD_BYTES) -> int:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import weakref
+from collections.abc import Callable
 
-from runner.data.manifest import Manifest
 from runner.data.stream import memory
+from runner.data.stream.mixing.order import MixedOrder
+from runner.data.stream.mixing.reader import MixedReader
 from runner.data.stream.order import Order
 from runner.data.stream.passes import Place
 from runner.data.stream.prefetch import Prefetch
 from runner.data.stream.reader import Reader
-from runner.data.stream.reading import Reading
 from runner.data.stream.steps import Cut, Ready, batches
 
 
@@ -19,19 +20,27 @@ class ReadAhead:
     """Reads rows in their order, some bytes ahead of the consumer.
 
     Args:
+        opens: a reader; it knows nothing of the stream.
+        ready_bytes: that may be ready.
         waited_s: that the consumer has waited before.
 
     Attributes:
         running: the batches that are being made.
     """
 
-    def __init__(self, manifest: Manifest, order: Order, reading: Reading, waited_s: float = 0.0) -> None:
-        self._manifest, self._order, self.reading, self._waited_s = manifest, order, reading, waited_s
+    def __init__(
+        self,
+        opens: Callable[[], Reader | MixedReader],
+        order: Order | MixedOrder,
+        ready_bytes: int,
+        waited_s: float = 0.0,
+    ) -> None:
+        self._opens, self._order, self._ready_bytes, self._waited_s = opens, order, ready_bytes, waited_s
         self._begin()
 
     def _begin(self) -> None:
         self._process = os.getpid()
-        self.reader = Reader(self._manifest, self._order, self.reading)
+        self.reader = self._opens()
         self.running: Prefetch[Ready] | None = None
 
     def arrive(self) -> bool:
@@ -50,7 +59,7 @@ class ReadAhead:
         """
         memory.keep_freed_memory()
         self.reader.end = end
-        self.running = Prefetch(batches(self.reader, self._order, cut, at, end, share), self.reading.ready_bytes)
+        self.running = Prefetch(batches(self.reader, self._order, cut, at, end, share), self._ready_bytes)
         weakref.finalize(self, _end, self.running, self.reader)
         return self.running
 
@@ -67,7 +76,7 @@ class ReadAhead:
         return self._waited_s + (self.running.wait_s if self.running is not None else 0.0)
 
 
-def _end(running: Prefetch[Ready], reader: Reader) -> None:
+def _end(running: Prefetch[Ready], reader: Reader | MixedReader) -> None:
     """Nothing in a forked process, which has none of the threads."""
     if running.alive:
         reader.stop()  # the thread may be waiting for what it decodes

@@ -28,12 +28,14 @@ class Batch(dict[str, Any]):
         weight: by which this rank's mean loss (over its rows with mask True) is multiplied so that the mean
             over ranks is the mean over the global batch; 1.0 where all ranks have the same number of rows.
         epoch: of these rows.
+        sources: int64 [B]: of a mixture, which of ``stream.sources`` each row is of; else None.
     """
 
     positions: torch.Tensor | Array
     mask: torch.Tensor | Array
     weight: float
     epoch: int
+    sources: torch.Tensor | Array | None
 
     def __missing__(self, name: str) -> Any:
         """A column that is not there is a KeyError that names those that are."""
@@ -50,11 +52,18 @@ class Batch(dict[str, Any]):
         moved = Batch({name: _moved(value, device, non_blocking) for name, value in self.items()})
         moved.positions, moved.weight, moved.epoch = self.positions, self.weight, self.epoch
         moved.mask = self.mask.to(device, non_blocking=non_blocking)
+        moved.sources = _moved(self.sources, device, non_blocking)
         return moved
 
 
 def make_batch(
-    columns: dict[str, Any], positions: Array, mask: Array, weight: float, epoch: int, as_: str = "torch"
+    columns: dict[str, Any],
+    positions: Array,
+    mask: Array,
+    weight: float,
+    epoch: int,
+    as_: str = "torch",
+    sources: Array | None = None,
 ) -> Batch:
     """A batch of what was gathered, without copies.
 
@@ -63,12 +72,13 @@ def make_batch(
     """
     if as_ != "torch":
         batch = Batch(columns)
-        batch.positions, batch.mask = positions, mask
+        batch.positions, batch.mask, batch.sources = positions, mask, sources
     else:
         import torch
 
         batch = Batch({name: _tensor(torch, value) for name, value in columns.items()})
         batch.positions, batch.mask = torch.from_numpy(positions), torch.from_numpy(mask)
+        batch.sources = None if sources is None else torch.from_numpy(sources)
     batch.weight, batch.epoch = weight, epoch
     return batch
 
@@ -80,4 +90,4 @@ def _tensor(torch: Any, value: Any) -> Any:
 
 
 def _moved(value: Any, device: Any, non_blocking: bool) -> Any:
-    return value if isinstance(value, list) else value.to(device, non_blocking=non_blocking)
+    return value if value is None or isinstance(value, list) else value.to(device, non_blocking=non_blocking)

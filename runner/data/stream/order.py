@@ -109,6 +109,15 @@ class Order:
             "units": digest,
         }
 
+    @property
+    def row_bytes(self) -> int:
+        """Of a row once decoded, about."""
+        return max(1, int(self.unit_bytes.sum()) // self.rows)
+
+    def listed(self, lanes: Ints, low: int, high: int) -> Ints:
+        """Of the rows of each step, int64 [steps, rows] by lane, those that stand at [low, high) lane by lane."""
+        return np.argsort(lanes, axis=1, kind="stable")[:, low:high]
+
     def _epoch(self, number: int) -> Epoch:
         return Epoch(self, number)
 

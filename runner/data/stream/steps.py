@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from runner.data.stream.mixing.order import MixedOrder
+from runner.data.stream.mixing.reader import MixedReader
 from runner.data.stream.order import Ints, Order
 from runner.data.stream.reader import Reader
 
@@ -28,6 +30,7 @@ class Ready:
     weight: float
     epoch: int
     after: tuple[int, int]
+    sources: Ints | None = None
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,12 @@ def steps_in(rows: int, global_batch: int, tail: str) -> int:
 
 
 def batches(
-    reader: Reader, order: Order, cut: Cut, at: tuple[int, int], end: int | None, share: tuple[int, int] = (0, 1)
+    reader: Reader | MixedReader,
+    order: Order | MixedOrder,
+    cut: Cut,
+    at: tuple[int, int],
+    end: int | None,
+    share: tuple[int, int] = (0, 1),
 ) -> Iterator[tuple[Ready, int]]:
     """Batches from a place in the order on, each with its size in bytes.
 
@@ -63,9 +71,8 @@ def batches(
     """
     epoch, seen = at
     number, parts = share
-    row_bytes = max(1, int(order.unit_bytes.sum()) // order.rows)
     own = cut.high - cut.low
-    together = max(1, min(_GATHER_STEPS, _GATHER_ROWS // own, _GATHER_BYTES // (own * row_bytes)))
+    together = max(1, min(_GATHER_STEPS, _GATHER_ROWS // own, _GATHER_BYTES // (own * order.row_bytes)))
     passed = 0
     while end is None or epoch < end:
         left = steps_in(order.rows - seen, cut.global_batch, cut.tail)
@@ -78,15 +85,18 @@ def batches(
         epoch, seen = epoch + 1, 0
 
 
-def _gathered(reader: Reader, order: Order, cut: Cut, epoch: int, starts: Ints) -> Iterator[tuple[Ready, int]]:
+def _gathered(
+    reader: Reader | MixedReader, order: Order | MixedOrder, cut: Cut, epoch: int, starts: Ints
+) -> Iterator[tuple[Ready, int]]:
     """The steps whose global batches begin at these positions of the epoch."""
     positions = starts[:, None] + np.arange(cut.global_batch)
     valid = np.count_nonzero(positions < order.rows, axis=1)
     lanes, indexes = order.epoch(epoch).locate(positions % order.rows)
-    by_lane = np.argsort(lanes, axis=1, kind="stable")[:, cut.low : cut.high]
-    positions, lanes, indexes = (np.take_along_axis(a, by_lane, axis=1) for a in (positions, lanes, indexes))
+    mine = order.listed(lanes, cut.low, cut.high)
+    positions, lanes, indexes = (np.take_along_axis(a, mine, axis=1) for a in (positions, lanes, indexes))
     columns = reader.take(epoch, lanes.ravel(), indexes.ravel())
     mask = positions < order.rows
+    sources = order.source_of(lanes) if isinstance(order, MixedOrder) else None
     own = cut.high - cut.low
     for step, start in enumerate(starts.tolist()):
         part = {name: values[step * own : (step + 1) * own] for name, values in columns.items()}
@@ -97,6 +107,7 @@ def _gathered(reader: Reader, order: Order, cut: Cut, epoch: int, starts: Ints) 
             float(np.count_nonzero(mask[step]) * cut.world_size / valid[step]),
             epoch,
             (epoch, min(start + cut.global_batch, order.rows)),
+            None if sources is None else sources[step],
         )
         yield ready, _READY_BYTES + sum(_size(values) for values in part.values())
 

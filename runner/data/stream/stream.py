@@ -13,15 +13,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from runner.code import extras
 from runner.data.files.fetch.cache import folder_in, free_share
 from runner.data.formats.columns import check_columns
-from runner.data.source_manifest import resolve
 from runner.data.stream.ahead import ReadAhead
 from runner.data.stream.batch import Batch, make_batch
-from runner.data.stream.order import Order
+from runner.data.stream.data import Mixture, found
 from runner.data.stream.passes import Passes
 from runner.data.stream.reading import LONGEST_WAIT_S, READY_BYTES, Reading, default_threads
 from runner.data.stream.steps import Cut
-from runner.data.stream.views.seen import asked, seen
-from runner.errors import DataError
+from runner.errors import DataError, listed
 from runner.spec.checks import Fields, parse_bytes
 
 if TYPE_CHECKING:
@@ -30,9 +28,10 @@ if TYPE_CHECKING:
     from runner.data.stream.prefetch import Prefetch
     from runner.data.stream.steps import Ready
     from runner.spec import Dataset
+    from runner.spec.mixing import Mix
     from runner.spec.packing import Pack
 
-    Source: TypeAlias = str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | Dataset | Published | Manifest
+    Source: TypeAlias = str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | Dataset | Published | Manifest | Mix
 
 
 class Stream:
@@ -47,8 +46,8 @@ class Stream:
     forked process at the same place. A stream that is made inside a worker is that worker's alone.
 
     Args:
-        source: a URL (file, folder or glob) or a list of them, a Dataset with a URL, what `runner.dataset` gives, or a
-            Manifest.
+        source: a URL (file, folder or glob) or a list of them, a Dataset with a URL, what `runner.dataset` gives, a
+            Manifest, or a Mix of such.
         batch_size: rows of this rank; the global batch is `world_size` times as large.
         global_batch_size: rows of all ranks, instead of `batch_size`; ranks may then differ by one row.
         seed: of the order.
@@ -81,7 +80,7 @@ class Stream:
             global batch and ``tail="drop"``.
 
     Attributes:
-        manifest: of the data.
+        rows: of an epoch.
         wait_s: seconds that the consumer waited for data.
         rows_read, bytes_read: decoded by this rank.
     """
@@ -134,18 +133,19 @@ class Stream:
         self.global_batch = _global_batch(fields, batch_size, global_batch_size, world_size)
         self.rank, self.world_size, self.epochs, self.tail = rank, world_size, epochs, tail
         declared = {"schema": schema, "unknown": unknown, "csv": csv, "version": version, "snapshot": snapshot}
-        found = resolve(source, format, options, asked(columns, filter, pack), **declared)
-        self.manifest = seen(found, filter, pack)
-        self.columns = tuple(self.manifest.schema.names if columns is None else columns)
-        check_columns(self.columns, self.manifest.schema.names, where=self.manifest.base)
-        self._order = Order(self.manifest, seed, shuffle)
-        self.rows = self._order.rows
+        cut = self.global_batch, tail
+        self._data = found(
+            source, columns, filter, pack, cut, seed, shuffle, format=format, options=options, **declared
+        )
+        self.columns = tuple(self._data.schema.names if columns is None else columns)
+        check_columns(self.columns, self._data.schema.names, where=self._data.where)
+        self.rows = self._data.order.rows
         if tail == "drop" and self.rows < self.global_batch:
             raise DataError(
                 f"{self.rows} rows, and a global batch of {self.global_batch}",
                 allowed="at least one global batch with tail='drop'",
                 todo="use a smaller batch, or tail='wrap'",
-                where=self.manifest.base,
+                where=self._data.where,
             )
         self._passes = Passes(self.rows, self.global_batch, tail, start_epoch, epochs)
         self._at_home = worker_share() is None  # made outside of a DataLoader's workers
@@ -162,12 +162,32 @@ class Stream:
         )
         if memory_bytes is not None:
             fields.integer("memory_bytes", memory_bytes, 1)
-            open_lanes = min(self._order.lanes, -(-self._order.lanes // world_size) + 1)
-            units = [unit for _, unit in self.manifest.units]
-            reading = reading.within(memory_bytes, units, open_lanes, self._order.block_bytes)
-        self._ahead = ReadAhead(self.manifest, self._order, reading)
+        self._readings = self._data.readings(reading, memory_bytes, world_size)
+        self._open()
         if as_ == "torch" or "torch.utils.data" in sys.modules:
             _make_known()
+
+    def _open(self, waited_s: float = 0.0) -> None:
+        opens = self._data.opens(self._readings)
+        ready_bytes = sum(reading.ready_bytes for reading in self._readings)
+        self._ahead = ReadAhead(opens, self._data.order, ready_bytes, waited_s)
+
+    @property
+    def manifest(self) -> Manifest:
+        """Of the data, as `filter` and `pack` make it. Raises AttributeError of a mixture, which has several."""
+        if isinstance(self._data, Mixture):
+            raise AttributeError(f"a mixture of {listed(self.sources)} has no manifest of its own; see `manifests`")
+        return self._data.manifest
+
+    @property
+    def manifests(self) -> Mapping[str, Manifest]:
+        """Of each source of a mixture by its name; else of the data, without a name."""
+        return self._data.manifests
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The names of a mixture's sources, to which `Batch.sources` refers; else none."""
+        return tuple(self._data.manifests) if isinstance(self._data, Mixture) else ()
 
     # -- iteration -----------------------------------------------------------------------------------------------
 
@@ -198,7 +218,13 @@ class Stream:
             raise
         self._passes.at = ready.after
         return make_batch(
-            ready.columns, ready.positions, ready.mask, ready.weight, ready.epoch, self._ahead.reading.as_
+            ready.columns,
+            ready.positions,
+            ready.mask,
+            ready.weight,
+            ready.epoch,
+            self._readings[0].as_,
+            ready.sources,
         )
 
     def _run(self) -> Prefetch[Ready]:
@@ -247,15 +273,13 @@ class Stream:
             self._passes.begun = None
 
     def __getstate__(self) -> dict[str, Any]:
-        kept = {name: value for name, value in self.__dict__.items() if name not in ("_ahead", "_order")}
-        reading = self._order.seed, self._order.shuffle, self._ahead.reading, self.wait_s
-        return {**kept, "_passes": copy.copy(self._passes), "_reading": reading}
+        kept = {name: value for name, value in self.__dict__.items() if name != "_ahead"}
+        return {**kept, "_passes": copy.copy(self._passes), "_waited_s": self.wait_s}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        seed, shuffle, reading, waited_s = state.pop("_reading")
+        waited_s = state.pop("_waited_s")
         self.__dict__.update(state)
-        self._order = Order(self.manifest, seed, shuffle)
-        self._ahead = ReadAhead(self.manifest, self._order, reading, waited_s)
+        self._open(waited_s)
         self._passes.begun = None
         _make_known()
 
@@ -278,7 +302,7 @@ class Stream:
     def state_dict(self) -> dict[str, Any]:
         """The place in the order, and what the order depends on: a small dict that JSON can hold."""
         epoch, seen = self._passes.consumed
-        return {**self._identity(), "epoch": epoch, "samples_seen": seen}
+        return {**self._identity(epoch * self.rows + seen), "epoch": epoch, "samples_seen": seen}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Goes to the place of a state, in constant time. Rank, world size and batch size may be others.
@@ -286,31 +310,29 @@ class Stream:
         Raises:
             DataError: the state is of other data, another seed or another order; what differs is named.
         """
+        place = [state.get("epoch"), state.get("samples_seen")]
+        is_place = all(isinstance(value, int) and value >= 0 for value in place)
+        position = int(state["epoch"]) * self.rows + int(state["samples_seen"]) if is_place else 0
         differing = [
             f"{name} is {state.get(name)!r} in the state and {value!r} here"
-            for name, value in self._identity().items()
+            for name, value in self._identity(position).items()
             if state.get(name) != value
         ]
-        place = [state.get("epoch"), state.get("samples_seen")]
-        if not all(isinstance(value, int) and value >= 0 for value in place):
+        if not is_place:
             differing.append(f"epoch and samples_seen are {place}")
         if differing:
             raise DataError(
                 f"a state of another order: {'; '.join(differing)}",
                 allowed="a state of the same data, seed, shuffle and tail",
                 todo="give the same arguments as the run that wrote the state, or start without it",
-                where=self.manifest.base,
+                where=self._data.where,
             )
         self.close()
         self._passes.go_to(int(state["epoch"]), int(state["samples_seen"]))
 
-    def _identity(self) -> dict[str, Any]:
-        return {
-            "manifest_id": self.manifest.id,
-            "seed": self._order.seed,
-            "tail": self.tail,
-            **self._order.shape,
-        }
+    def _identity(self, position: int) -> dict[str, Any]:
+        """What the positions below this one depend on."""
+        return {"tail": self.tail, **self._data.identity(position)}
 
 
 def as_whole(value: Any) -> Any:
