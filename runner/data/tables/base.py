@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
 
 from runner.data.files.listing import SourceFile, known_files
 from runner.data.values.types import plain_type
-from runner.errors import DataError, RunnerError
-from runner.spec.reading import Reading
+from runner.errors import DataError, RunnerError, SpecError
+from runner.spec.checks import Fields
+from runner.spec.reading import Reading, checked
 
 #: What a library of Rust raises where it should have raised an error; no Exception of Python's.
 _PANIC = "PanicException"
@@ -59,7 +60,13 @@ def made(url: str, options: Mapping[str, Any] | None, parts: Sequence[Part], sch
         raise DataError(f"{what} has no rows", allowed="at least one row", todo="read another version", where=url)
     files = known_files(url, [(part.path, part.size, part.partitions) for part in parts], options, what)
     kinds = {field.name: str(plain_type(field.type)) for field in schema}
-    return Table(sorted(files, key=lambda file: file.path), Reading(kinds, unknown="ignore", table=True))
+    try:
+        reading = checked(Fields(what), kinds, None, "ignore")
+    except SpecError as error:
+        raise DataError(
+            f"{what} has columns that cannot be read ({error.found})", allowed="one column or more", where=url
+        ) from error
+    return Table(sorted(files, key=lambda file: file.path), replace(reading, table=True))
 
 
 def refused(url: str, what: str, found: str, todo: str) -> DataError:
@@ -77,9 +84,9 @@ def explained(url: str, kind: str) -> Iterator[None]:
     """Turns whatever a table's library raises into a DataError."""
     try:
         yield
-    except (RunnerError, MemoryError):
+    except RunnerError:
         raise
-    except BaseException as error:  # each library has its own kinds
+    except BaseException as error:  # each library has its own kinds; a length that lies is a MemoryError
         if not isinstance(error, Exception) and type(error).__name__ != _PANIC:
             raise
         words = " ".join(str(error).split())

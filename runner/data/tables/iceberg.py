@@ -15,7 +15,7 @@ from runner.code import extras
 from runner.data.files.opening import filesystem
 from runner.data.limits import beyond, limits, shown_bytes
 from runner.data.tables.base import Part, Table, explained, made, refused
-from runner.data.tables.iceberg_files import opener
+from runner.data.tables.iceberg_files import checked_lengths, opener
 from runner.errors import DataError, listed
 from runner.untrusted.paths import is_inner
 
@@ -45,7 +45,8 @@ def opened(url: str, options: Mapping[str, Any] | None, snapshot: int | None) ->
         scan = table.scan(snapshot_id=snapshot)  # of the current one with the columns of today
         schema = scan.projection()
         _check_names(place.folder, what, table.metadata.schemas, schema)
-        parts = [_part(place, what, table, task, schema) for task in _tasks(place.folder, what, scan)]
+        with checked_lengths():
+            parts = [_part(place, what, table, task, schema) for task in _tasks(place.folder, what, scan)]
         columns = _columns(schema)
     return made(place.folder, options, parts, columns, what)
 

@@ -2,11 +2,46 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
-from collections.abc import Callable
+import os
+import threading
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from runner.data.limits import beyond, limits, shown_bytes
+
+_lock = threading.Lock()
+
+
+def _unlock() -> None:
+    """In a forked process: the lock may be one that a thread of the parent held."""
+    global _lock
+    _lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_unlock)
+
+
+@contextlib.contextmanager
+def checked_lengths() -> Iterator[None]:
+    """Has `pyiceberg` read Avro by its plain reader as long as the block lasts: the compiled one believes every length
+    that a file tells, and damaged or hostile metadata would end the process. One at a time.
+    """
+    from pyiceberg.avro import file
+    from pyiceberg.avro.decoder import StreamingBinaryDecoder
+
+    class Checked(StreamingBinaryDecoder):
+        def skip(self, n: int) -> None:
+            self.read(n)  # which goes neither back nor beyond the end
+
+    with _lock:
+        usual = file.new_decoder
+        file.new_decoder = Checked
+        try:
+            yield
+        finally:
+            file.new_decoder = usual
 
 
 def opener(fs: Any, root: str, path: Callable[[str], str]) -> Any:

@@ -176,6 +176,8 @@ def test_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.mark.parametrize("kind", ["delta", "iceberg"])
 def test_a_damaged_table_ends_nothing(tmp_path: Path, kind: str, count: int) -> None:
     """Whatever is changed in a table's metadata, it is read, or refused with a DataError that names it."""
+    from pyiceberg.manifest import clear_manifest_cache
+
     if kind == "delta":
         folder = tmp_path / "d"
         for i in range(2):
@@ -190,6 +192,7 @@ def test_a_damaged_table_ends_nothing(tmp_path: Path, kind: str, count: int) -> 
         good = place.read_bytes()
         for data in damaged(good, SEED, count // len(places)):
             place.write_bytes(data)
+            clear_manifest_cache()  # files of a table never change, so that pyiceberg keeps what it has read
             try:
                 rows(look(Dataset(str(folder), format=kind)))
             except DataError as error:
@@ -373,6 +376,17 @@ def test_metadata_names_no_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     newest.write_text(json.dumps(said))
     monkeypatch.setattr("os.system", lambda *_: pytest.fail("it ran"))
     assert len(rows(look(Dataset(str(folder), format="iceberg")))) == 3
+
+
+def test_no_columns(tmp_path: Path) -> None:
+    """A table whose schema has no column is refused."""
+    table, folder = iceberg(tmp_path)
+    newest = Path(table.metadata_location.removeprefix("file://"))
+    said = json.loads(newest.read_text())
+    said["schemas"][0]["fields"] = []
+    newest.write_text(json.dumps(said))
+    with pytest.raises(DataError, match="columns that cannot be read"):
+        look(Dataset(str(folder), format="iceberg"))
 
 
 def test_several_newest(tmp_path: Path) -> None:
