@@ -25,7 +25,7 @@ from runner.train.checkpoint.published import Checkpoints
 from runner.train.checkpoint.saver import Saver
 from runner.train.checkpoint.tracked import TrackedObjects
 from runner.train.failure import end_by_force
-from runner.train.loader import Loader
+from runner.train.loader import Loader, name_of
 from runner.train.loop import Loop
 from runner.train.metrics import Metrics
 from runner.train.metrics_rows import Item
@@ -36,6 +36,8 @@ from runner.train.timers import Timers
 from runner.worker.scope import Scope
 
 if TYPE_CHECKING:
+    from runner.spec.mixing import Mix
+    from runner.spec.packing import Pack
     from runner.train.place import Place
 
 
@@ -104,7 +106,7 @@ class TrainContext:
 
     def batches(
         self,
-        name: str,
+        name: str | Mix,
         batch_size: int | None = None,
         *,
         global_batch_size: int | None = None,
@@ -113,24 +115,38 @@ class TrainContext:
         shuffle: bool = True,
         seed: int | None = None,
         columns: Sequence[str] | None = None,
+        filter: Any = None,
+        pack: Pack | None = None,
         tail: str = "drop",
     ) -> Iterator[Batch]:
         """This rank's slice of every global batch, on `device`.
 
         Args:
-            name: of the stage's `data`.
+            name: of the stage's `data`; or a Mix of such names: ``Mix({"web": 0.7, "code": 0.3})``.
             batch_size: rows of each rank; or `global_batch_size`: rows of all ranks together.
             epochs: how many times over the data; None never ends.
             steps: instead of `epochs`: as often over the data as it takes, until the training has made so many steps.
             shuffle, seed: of the order; the stage's seed is the default.
             columns: to read; None reads all.
+            filter, pack: which rows are kept, and documents as rows of one length; see `Stream`.
             tail: 'drop' leaves out the rows that fill no global batch, 'wrap' fills it up with masked rows.
 
         Outside a phase the place in the data belongs to the checkpoint, and opening a name again goes on with the next
         epochs.
         """
-        whole = self._loader.global_batch(f"ctx.batches('{name}')", batch_size, global_batch_size)
-        return self._loader.batches(name, whole, epochs, steps, shuffle=shuffle, seed=seed, columns=columns, tail=tail)
+        whole = self._loader.global_batch(f"ctx.batches('{name_of(name)}')", batch_size, global_batch_size)
+        return self._loader.batches(
+            name,
+            whole,
+            epochs,
+            steps,
+            shuffle=shuffle,
+            seed=seed,
+            columns=columns,
+            filter=filter,
+            pack=pack,
+            tail=tail,
+        )
 
     def epochs(self, number: int) -> Iterator[int]:
         """Epoch numbers, for a loop that has more in it than batches:
@@ -144,21 +160,23 @@ class TrainContext:
         """
         return self._loop.streams.epochs(number)
 
-    def rows(self, name: str) -> int:
+    def rows(self, name: str | Mix, *, filter: Any = None, pack: Pack | None = None) -> int:
         """How many rows a dataset of the stage has.
 
         Args:
-            name: of the stage's `data`.
+            name, filter, pack: as for `batches`.
         """
-        return self._loader.rows(name)
+        return self._loader.rows(name, filter, pack)
 
     def total_steps(
         self,
-        name: str,
+        name: str | Mix,
         batch_size: int | None = None,
         *,
         global_batch_size: int | None = None,
         epochs: int = 1,
+        filter: Any = None,
+        pack: Pack | None = None,
         tail: str = "drop",
         accumulate: int = 1,
     ) -> int:
@@ -168,8 +186,8 @@ class TrainContext:
         Args:
             accumulate: batches of one step. Batches that are left over when the data ends fill no step.
         """
-        whole = self._loader.global_batch(f"ctx.total_steps('{name}')", batch_size, global_batch_size)
-        return self._loader.total_steps(name, whole, epochs, tail, accumulate)
+        whole = self._loader.global_batch(f"ctx.total_steps('{name_of(name)}')", batch_size, global_batch_size)
+        return self._loader.total_steps(name, whole, epochs, tail, accumulate, filter, pack)
 
     def track(self, **objects: Any) -> None:
         """Name what checkpoints hold: modules, optimizers, anything with state_dict() and load_state_dict(), and dicts

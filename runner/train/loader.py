@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from runner.data.stream import Batch, Stream
 from runner.data.stream.stream import as_whole
+from runner.data.stream.views.seen import seen
 from runner.errors import SpecError
 from runner.spec import Train
 from runner.spec.checks import Fields
+from runner.spec.mixing import Mix
 from runner.train import inputs
 from runner.worker.scope import Scope
 
 if TYPE_CHECKING:
+    from runner.data.manifest import Manifest
+    from runner.spec.packing import Pack
     from runner.train.loop import Loop
     from runner.train.phases import Phases
     from runner.train.rank import Place
@@ -30,9 +35,26 @@ class Loader:
         self._stage, self._scope, self._loop, self._phases = stage, scope, loop, phases
         self._rank, self._world_size, self._device = place.rank, place.world_size, place.device
 
-    def rows(self, name: str) -> int:
-        """How many rows one of the stage's datasets has."""
-        return inputs.pinned(self._stage, name, self._scope).rows
+    def rows(self, data: str | Mix, filter: Any = None, pack: Pack | None = None) -> int:
+        """How many rows one of the stage's datasets has, or several have together, behind a filter and packed."""
+        names = data.names if isinstance(data, Mix) else (data,)
+        return sum(seen(self._pinned(name), filter, pack).rows for name in names)
+
+    def _pinned(self, name: str) -> Manifest:
+        return inputs.pinned(self._stage, name, self._scope)
+
+    def _source(self, data: str | Mix) -> Manifest | Mix:
+        """What a stream reads of the stage's datasets. Raises SpecError for a mixture of others."""
+        if isinstance(data, str):
+            return self._pinned(data)
+        if not isinstance(data, Mix) or data.sources is not None:
+            raise SpecError(
+                f"{data!r}"[:200],
+                allowed="a name, or Mix({name: weight, ...}) of names, in Train(data=...)",
+                todo="give the sources of the mixture to Train(data=...): a run fixes what it reads",
+                where="ctx.batches",
+            )
+        return replace(data, sources={name: self._pinned(name) for name in data.names})
 
     def global_batch(self, call: str, batch_size: int | None, global_batch_size: int | None) -> int:
         """The rows of all ranks, from the one of the two that was given.
@@ -52,21 +74,30 @@ class Loader:
         Fields(call).integer(field, rows, 1)
         return int(rows) * (self._stage.workers if batch_size is not None else 1)
 
-    def total_steps(self, name: str, global_batch: int, epochs: int, tail: str, accumulate: int) -> int:
+    def total_steps(
+        self,
+        data: str | Mix,
+        global_batch: int,
+        epochs: int,
+        tail: str,
+        accumulate: int,
+        filter: Any = None,
+        pack: Pack | None = None,
+    ) -> int:
         """How many steps of `accumulate` batches there are in so many epochs."""
         if accumulate < 1 or epochs < 0:
             raise SpecError(
                 f"accumulate={accumulate}, epochs={epochs}",
                 allowed="accumulate from 1 up, epochs from 0 up",
-                where=f"ctx.total_steps('{name}')",
+                where=f"ctx.total_steps('{name_of(data)}')",
             )
-        rows = self.rows(name)
+        rows = self.rows(data, filter, pack)
         batches = rows // global_batch if tail == "drop" else -(-rows // global_batch)
         return batches * epochs // accumulate
 
     def batches(
         self,
-        name: str,
+        data: str | Mix,
         global_batch: int,
         epochs: int | None,
         steps: int | None,
@@ -74,6 +105,8 @@ class Loader:
         shuffle: bool,
         seed: int | None,
         columns: Sequence[str] | None,
+        filter: Any,
+        pack: Pack | None,
         tail: str,
     ) -> Iterator[Batch]:
         """This rank's slice of every global batch. Those that are read outside of phases have their place in
@@ -82,19 +115,21 @@ class Loader:
         Args:
             steps: that the training has made at the end, as often over the data as it takes.
         """
-        loop, recorded = self._loop, self._phases.name is None
+        loop, recorded, name = self._loop, self._phases.name is None, name_of(data)
         if steps is not None and (epochs not in (1, None) or not recorded):
             raise SpecError(
                 f"steps={steps}", allowed="without epochs=, and outside a phase", where=f"ctx.batches('{name}')"
             )
         epochs = epochs if steps is None else None
         stream = Stream(
-            inputs.pinned(self._stage, name, self._scope),
+            self._source(data),
             global_batch_size=global_batch,
             seed=self._stage.seed if seed is None else seed,
             rank=self._rank,
             world_size=self._world_size,
             columns=columns,
+            filter=filter,
+            pack=pack,
             shuffle=shuffle,
             epochs=epochs,
             tail=tail,
@@ -103,3 +138,8 @@ class Loader:
         left = None if steps is None else lambda: steps - loop.step
         read = loop.streams.read(name, stream, epochs, left) if recorded else self._phases.read(stream)
         return read if self._device.type == "cpu" else (b.to(self._device, non_blocking=True) for b in read)
+
+
+def name_of(data: str | Mix) -> str:
+    """What checkpoints and errors call the data of a stream."""
+    return "+".join(data.names) if isinstance(data, Mix) else str(data)

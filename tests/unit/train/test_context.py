@@ -15,6 +15,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
+from runner import Mix
 from runner.errors import DataError, SpecError, StageTimeout
 from runner.record.entries import Resumed, StageDone, StageResult
 from runner.store import Entry
@@ -337,6 +338,38 @@ def test_checkpoint_belongs_to_its_step_with_all_that_follows_it(tmp_path: Path)
     run_train(given, scope, InlineGang())
     assert validated == [4, 8, 12]
     assert curve(scope, name="validation_rows") == {8: 96.0, 12: 96.0}
+
+
+def test_views_and_mixtures_of_a_stages_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A filter, packed rows and a mixture of the stage's names go on at the exact sample from a checkpoint."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    import pyarrow.compute as pc
+
+    mix, keep, seen = Mix({"train": 3, "validation": 1}), pc.field("id") < 90, []
+
+    def train(ctx: Any, config: Any) -> None:
+        model, optimizer = model_of(ctx)
+        ctx.track(model=model, optimizer=optimizer)
+        assert ctx.rows(mix, filter=keep) == 180
+        assert ctx.total_steps(mix, batch_size=config.batch, filter=keep) == 22
+        for batch in ctx.batches(mix, batch_size=config.batch, filter=keep):
+            seen.append((batch["id"].tolist(), batch.sources.tolist()))
+            ctx.step(loss=learn(model, optimizer, batch))
+            if ctx.step_number == config.at_step:
+                raise Cut
+
+    fit(tmp_path / "whole", train)
+    whole = list(seen)
+    assert len(whole) == 22
+    assert [sources.count(1) for _, sources in whole] == [2] * 22
+    seen.clear()
+    with pytest.raises(Cut):
+        fit(tmp_path / "cut", train, Config(at_step=9), checkpoint_every_steps=4)
+    del seen[8:]
+    fit(tmp_path / "cut", train, attempt=2)
+    assert seen == whole
+    with pytest.raises(SpecError, match="Train\\(data"):
+        fit(tmp_path / "other", lambda ctx, config: next(ctx.batches(Mix({"a": 1}, {"a": "x"}), batch_size=8)))
 
 
 def test_inner_loops_get_different_epochs(tmp_path: Path) -> None:
