@@ -825,9 +825,9 @@ def test_remote_units_are_asked_for_before_they_are_decoded(monkeypatch: pytest.
     asked: list[int] = []
     ahead = Manifest.ahead
 
-    def told(self: Manifest, shard: int, unit: int, columns: Any) -> Any:
+    def told(self: Manifest, shard: int, unit: int, columns: Any, cache: Any = None) -> Any:
         asked.append(shard)
-        return ahead(self, shard, unit, columns)
+        return ahead(self, shard, unit, columns, cache)
 
     monkeypatch.setattr(Manifest, "ahead", told)
     fs.reads.clear()
