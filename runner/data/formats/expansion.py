@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from runner.data.values.arrays import filled, numpy_of
 from runner.data.values.recast import fixed_values
 from runner.data.values.types import fields_of, types
 
@@ -110,7 +111,7 @@ def _sizes(array: pa.Array) -> Sizes:
         return entries[places] if len(entries) else np.full(len(array), _LEAST, np.int64)
     if types.is_run_end_encoded(kind):
         rows = np.arange(array.offset, array.offset + len(array))
-        return _sizes(array.values)[np.searchsorted(array.run_ends.to_numpy(), rows, side="right")]
+        return _sizes(array.values)[np.searchsorted(numpy_of(array.run_ends), rows, side="right")]
     if types.is_list_view(kind) or types.is_large_list_view(kind):
         counts = _numbers(pc.list_value_length(array))
         starts = np.where(counts > 0, _numbers(array.offsets), 0)
@@ -129,7 +130,7 @@ def _sizes(array: pa.Array) -> Sizes:
     if types.is_string_view(kind) or types.is_binary_view(kind):
         views = np.frombuffer(array.buffers()[1] or b"", np.int32).reshape(-1, 4)
         lengths = views[array.offset : array.offset + len(array), 0].astype(np.int64)
-        return np.where(array.is_valid().to_numpy(zero_copy_only=False), lengths, 0) + _OFFSET
+        return np.where(numpy_of(array.is_valid()), lengths, 0) + _OFFSET
     if _has_length(kind):
         return _numbers(pc.binary_length(array)) + _OFFSET
     return np.full(len(array), width(kind), np.int64)
@@ -150,7 +151,7 @@ def _between(sizes: Sizes, starts: Sizes, stops: Sizes) -> Sizes:
 
 
 def _numbers(array: pa.Array) -> Sizes:
-    return pc.fill_null(array, 0).to_numpy(zero_copy_only=False).astype(np.int64)
+    return filled(array, 0).astype(np.int64)
 
 
 def _has_length(kind: pa.DataType) -> bool:

@@ -24,6 +24,7 @@ from runner.data.formats.base import Inspected, Request, Wanted
 from runner.data.formats.tar_headers import BLOCK, Member, members
 from runner.data.limits import beyond, limits, shown_bytes
 from runner.data.shards import Unit
+from runner.data.values.arrays import binaries, texts
 from runner.errors import DataError
 
 #: The column that names the sample; one for each extension follows it.
@@ -240,8 +241,8 @@ class _Rows:
     def batch(self) -> pa.RecordBatch:
         """The samples, which are then forgotten."""
         names = list(self.values)
-        columns = [pa.array(self.values[name], pa.binary()) for name in names]
-        batch = pa.RecordBatch.from_arrays([pa.array(self.keys, pa.string()), *columns], [KEY, *names])
+        columns = [binaries(self.values[name]) for name in names]
+        batch = pa.RecordBatch.from_arrays([texts(self.keys), *columns], [KEY, *names])
         self.keys, self.bytes = [], 0
         self.values = {name: [] for name in names}
         return batch

@@ -11,6 +11,7 @@ from runner.data.files.listing import SourceFile
 from runner.data.files.opening import open_input, remote
 from runner.data.formats.base import Inspected, Request, Wanted
 from runner.data.shards import Unit
+from runner.data.values.arrays import binaries, texts
 
 SCHEMA = pa.schema([("path", pa.string()), ("bytes", pa.binary())])
 
@@ -35,4 +36,4 @@ def read(request: Request) -> Iterator[pa.RecordBatch]:
     if "bytes" in request.wanted.names:
         with open_input(request.url, shard.size, request.options, path=shard.path, etag=shard.etag) as source:
             content = source.read()
-    yield pa.RecordBatch.from_arrays([pa.array([shard.path]), pa.array([content], pa.binary())], schema=SCHEMA)
+    yield pa.RecordBatch.from_arrays([texts([shard.path]), binaries([content])], schema=SCHEMA)

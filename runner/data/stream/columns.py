@@ -13,6 +13,7 @@ from runner.data.stream.dense import Dense, dense, is_dense, layout_of, numbers,
 from runner.data.stream.memory import Ints
 from runner.data.stream.ragged import Ragged
 from runner.data.stream.views import runs
+from runner.data.values.arrays import indices
 from runner.data.values.python import to_python
 from runner.errors import DataError
 
@@ -277,7 +278,8 @@ def as_arrow(values: Any, kind: pa.DataType) -> pa.Array:
         inner = as_arrow(values.reshape(-1, *values.shape[2:]), kind.value_type)
         return pa.Array.from_buffers(kind, len(values), [None], children=[inner])
     if pa.types.is_boolean(kind):
-        return pa.array(values)
+        bits = pa.py_buffer(np.packbits(values, bitorder="little"))
+        return pa.Array.from_buffers(kind, len(values), [None, bits])
     return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(np.ascontiguousarray(values))])
 
 
@@ -287,14 +289,14 @@ def picked(parts: Sequence[Any], pieces: Ints, rows: Ints, kind: pa.DataType) ->
     found = []
     for piece in np.unique(pieces).tolist():
         own = by[slice(*np.searchsorted(pieces[by], [piece, piece + 1]))]
-        found.append(parts[piece].take(pa.array(rows[own])))
+        found.append(parts[piece].take(indices(rows[own])))
     if not found:
-        return pa.array([], kind)
+        return pa.nulls(0, kind)
     if len(found) == 1:
         return found[0]
     place = np.empty(len(by), np.int64)
     place[by] = np.arange(len(by))
-    return pa.concat_arrays(found).take(pa.array(place))
+    return pa.concat_arrays(found).take(indices(place))
 
 
 def _has_nulls(array: pa.Array) -> bool:

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from runner.data.values.arrays import filled, numpy_of
 from runner.errors import DataError
 
 Dense = np.ndarray[Any, Any]
@@ -65,10 +65,9 @@ def dense(array: pa.Array) -> Dense:
         flat = np.frombuffer(array.buffers()[1] or b"", np.uint8, len(array) * width, array.offset * width)
         return flat.reshape(len(array), width)
     if pa.types.is_boolean(kind):
-        bits = np.frombuffer(array.buffers()[1] or b"", np.uint8)
-        return np.unpackbits(bits, count=array.offset + len(array), bitorder="little")[array.offset :].view(bool)
+        return numpy_of(array)
     if array.null_count:
-        array = pc.fill_null(array, pa.scalar(float("nan"), kind))
+        return filled(array, float("nan"))
     return numbers(array.buffers()[1], layout_of(kind)[0], array.offset, len(array))
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from runner.data.values.arrays import filled, indices, numpy_of
 from runner.data.values.types import fields_of, is_list, lists_nulls, plain_type, same, tensor_shape, types
 
 _DAY_NS = 86_400 * 10**9
@@ -99,7 +100,7 @@ def validity(array: pa.Array) -> pa.Buffer | None:
     """The bitmap of the rows that are not null, from bit 0 on; None where all are."""
     if not array.null_count:
         return None
-    bits = array.is_valid().to_numpy(zero_copy_only=False)
+    bits = numpy_of(array.is_valid())
     return pa.py_buffer(np.packbits(bits, bitorder="little"))
 
 
@@ -112,11 +113,11 @@ def fixed_values(array: pa.Array) -> pa.Array:
 def list_parts(array: pa.Array) -> tuple[np.ndarray[Any, Any], pa.Array]:
     """(int32 offsets [rows + 1] from 0 on, the values that they are of) of any kind of list, or of a map."""
     if types.is_list_view(array.type) or types.is_large_list_view(array.type):
-        lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False)
+        lengths = filled(pc.list_value_length(array), 0)
         return _offsets(np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])), array.flatten()
     if not len(array):
         return np.zeros(1, np.int32), array.values.slice(0, 0)
-    offsets = array.offsets.to_numpy()
+    offsets = numpy_of(array.offsets)
     first, last = int(offsets[0]), int(offsets[-1])
     if not types.is_map(array.type) and types.is_null(
         array.type.value_type
@@ -153,7 +154,7 @@ def _tensor(array: pa.Array, kind: pa.DataType) -> pa.Array:
 def _runs(array: pa.Array) -> pa.Array:
     """For each row of a run-end encoded array the place of its value."""
     rows = np.arange(array.offset, array.offset + len(array))
-    return pa.array(np.searchsorted(array.run_ends.to_numpy(), rows, side="right"))
+    return indices(np.searchsorted(numpy_of(array.run_ends), rows, side="right"))
 
 
 # -- what is not -----------------------------------------------------------------------------------------------------
