@@ -35,7 +35,7 @@ class Batch(dict[str, Any]):
     mask: torch.Tensor | Array
     weight: float
     epoch: int
-    sources: torch.Tensor | Array | None
+    sources: torch.Tensor | Array | None = None
 
     def __missing__(self, name: str) -> Any:
         """A column that is not there is a KeyError that names those that are."""

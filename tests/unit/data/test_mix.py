@@ -16,7 +16,9 @@ import pytest
 from torch.utils.data import DataLoader
 
 from runner import Mix, Pack, Stream
+from runner.data.lanes import layout
 from runner.data.manifest import Manifest, build
+from runner.data.shards import Unit
 from runner.data.stream.mixing import schedule, sources
 from runner.data.stream.mixing.order import seed_of
 from runner.data.stream.mixing.reader import joined
@@ -376,3 +378,14 @@ def test_joined() -> None:
     assert joined([["a", "b"], ["c", "d"]], where) == ["a", "c", "d", "b"]
     assert joined([pa.array([1, None]), pa.array([3, 4])], where).to_pylist() == [1, 3, 4, None]
     assert joined([np.eye(2), np.ones((2, 2))], where).tolist() == [[1, 0], [1, 1], [1, 1], [0, 1]]
+
+
+def test_several_sources_take_what_one_does() -> None:
+    """Sources that are read together have fewer and smaller lanes and blocks, down to a least."""
+    units = [Unit(i, 1000, 16 << 20, 0, 16 << 20) for i in range(100)]
+    alone = layout(units)
+    both = layout(units, 2)
+    assert both[0] * both[1] < alone[0] * alone[1]
+    assert layout(units, 100) == (4, 4 << 20)
+    small = [Unit(0, 10, 40 << 20, 0, 1)]
+    assert layout(small)[0] == 1 < layout(small, 2)[0]

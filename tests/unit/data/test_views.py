@@ -15,13 +15,15 @@ import pyarrow.parquet as pq
 import pytest
 from torch.utils.data import DataLoader
 
-from runner import Pack, Stream
+from runner import Mix, Pack, Stream
 from runner.data.manifest import Manifest, build
 from runner.data.stream.views import filters, notes, packed, runs
+from runner.data.stream.views import seen as seeing
 from runner.data.stream.views.seen import seen
 from runner.data.stream.views.viewed import Viewed
 from runner.errors import DataError, SpecError
 from tests.unit.data import views_kit as kit
+from tests.unit.data.kit import register_remote
 
 FILTERS: dict[str, tuple[Any, Callable[[kit.Row], bool]]] = {
     "text": (pc.field("lang") == "en", lambda row: row["lang"] == "en"),
@@ -264,6 +266,8 @@ def test_a_filter_that_changes_its_mind(simple: str) -> None:
         (pc.field("id") == "x", DataError, "cannot be used"),
         ((pc.field("id") > 3, ["idd"]), DataError, "no column 'idd'"),
         (lambda rows: None, DataError, "NoneType"),
+        (lambda rows: rows["nope"], DataError, "the filter raised KeyError: .*nope"),
+        (pc.divide(pc.field("id"), 0) > 1, DataError, "the filter raised ArrowInvalid: divide by zero"),
         (lambda rows: np.ones(3, bool), DataError, "3 booleans for 25 rows"),
         (pc.field("id") > 1000, DataError, "no row is left"),
     ],
@@ -361,6 +365,8 @@ def test_kinds_of_lists(tmp_path: Path, kind: str) -> None:
         (lambda: Pack("tokns", 3), DataError, "no column 'tokns'"),
         (lambda: Pack("text", 3), DataError, "'text' of string"),
         (lambda: Pack("tokens", 3, fill=1 << 40), DataError, "int32"),
+        (lambda: Pack("tokens", 3, fill=1 << 80), DataError, "int32"),
+        (lambda: Pack("tokens", 3, separator=0.5), DataError, "0.5 in a column of int32"),
         (lambda: "tokens", SpecError, "pack='tokens'"),
     ],
 )
@@ -392,3 +398,35 @@ def test_a_view_is_no_file(simple: str) -> None:
     with pytest.raises(DataError, match="filter"):
         view.to_bytes()
     assert json.dumps(view.view.said())
+
+
+def test_nulls_of_a_filter_are_false() -> None:
+    """What is neither True nor False is not kept, in slices too."""
+    found = pa.array([True, None, False, None, True, None, True])
+    assert filters._booleans(found, 7).tolist() == [True, False, False, False, True, False, True]
+    assert filters._booleans(found[3:], 4).tolist() == [False, True, False, True]
+    assert filters._booleans(pa.chunked_array([found[1:3], found[4:]]), 5).tolist() == [False, False, True, False, True]
+
+
+def test_much_padding_is_told(simple: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever packs units that are short for the length is told how much of the rows is padding."""
+    told: list[str] = []
+    monkeypatch.setattr(seeing._log, "warning", lambda words, *values: told.append(words % values))
+    seen(build(simple), None, Pack("tokens", 5))
+    assert not told
+    seen(build(simple), None, Pack("tokens", 200))
+    assert [words.partition(": ")[2].partition(",")[0] for words in told] == ["63 % of the packed rows is padding"]
+
+
+def test_views_of_remote_files(simple: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Views of remote files give what those of local ones do, with a cache too, which then answers for the files."""
+    fs = register_remote(monkeypatch)()
+    fs.pipe_file("/far/a.parquet", (Path(simple) / "a.parquet").read_bytes())
+    arguments: dict[str, Any] = {"filter": pc.field("even"), "pack": Pack("tokens", 5), "as_": "numpy"}
+    expected = [batch["tokens"].tolist() for batch in Stream(simple, 3, **arguments)]
+    for _ in range(2):
+        stream = Stream("remote://far", 3, cache=tmp_path / "kept", **arguments)
+        assert [batch["tokens"].tolist() for batch in stream] == expected
+        stream.close()
+    both = Mix({"near": 1, "far": 1}, {"near": simple, "far": "remote://far"})
+    assert sum(len(batch["tokens"]) for batch in Stream(both, 1, cache=tmp_path / "kept", **arguments)) == 64

@@ -18,7 +18,7 @@ from runner.data.shards import Unit
 from runner.data.stream.dense import dense
 from runner.data.stream.views import statistics
 from runner.data.stream.views.viewed import Counted
-from runner.errors import DataError, SpecError
+from runner.errors import DataError, RunnerError, SpecError
 
 Mask: TypeAlias = NDArray[np.bool_]
 #: An expression, or a function of a record batch; also with the columns that it looks at.
@@ -94,9 +94,18 @@ class Filtered:
 
     def mask(self, batch: pa.RecordBatch) -> Mask:
         """Which rows of a batch of `columns` are kept: bool [rows]. Raises DataError for an answer that is none."""
-        if isinstance(self._keep, pc.Expression):
-            return _booleans(_evaluated(self._keep, batch), batch.num_rows)
-        return _booleans(self._keep(batch), batch.num_rows)
+        how = _evaluated if isinstance(self._keep, pc.Expression) else _called
+        try:
+            found = how(self._keep, batch)
+        except (RunnerError, MemoryError):
+            raise
+        except Exception as error:  # a function may raise whatever it likes
+            raise DataError(
+                f"the filter raised {type(error).__name__}: {' '.join(str(error).split())}"[:500],
+                allowed="a boolean for each row",
+                todo="check filter=; the function is given a pyarrow.RecordBatch of one row or more",
+            ) from error
+        return _booleans(found, batch.num_rows)
 
     def _decided(self, source: Manifest) -> dict[tuple[int, int], bool]:
         """Units whose rows are all kept, or none, without a look at them."""
@@ -192,12 +201,16 @@ def _evaluated(keep: pc.Expression, rows: pa.RecordBatch | pa.Table) -> pa.Chunk
     return acero.Declaration.from_sequence([source, project]).to_table(use_threads=False).column(0)
 
 
+def _called(keep: Callable[[pa.RecordBatch], Any], batch: pa.RecordBatch) -> Any:
+    return keep(batch)
+
+
 def _booleans(found: Any, rows: int) -> Mask:
     if isinstance(found, pa.ChunkedArray):
         chunks = [_booleans(chunk, len(chunk)) for chunk in found.chunks]
         mask = chunks[0] if len(chunks) == 1 else np.concatenate([np.zeros(0, bool), *chunks])
     elif isinstance(found, pa.BooleanArray):
-        mask = dense(pc.fill_null(found, False) if found.null_count else found)
+        mask = dense(_bits_of(found)) & dense(found.is_valid()) if found.null_count else dense(found)
     elif isinstance(found, np.ndarray) and found.dtype == bool and found.ndim == 1:
         mask = np.ascontiguousarray(found)
     else:
@@ -209,6 +222,11 @@ def _booleans(found: Any, rows: int) -> Mask:
     if len(mask) != rows:
         raise DataError(f"a filter that gives {len(mask)} booleans for {rows} rows", allowed="one for each row")
     return mask
+
+
+def _bits_of(array: pa.BooleanArray) -> pa.Array:
+    """The bits of booleans, whatever is null."""
+    return pa.Array.from_buffers(pa.bool_(), len(array), [None, array.buffers()[1]], offset=array.offset)
 
 
 def _bits(mask: Mask) -> pa.Array:

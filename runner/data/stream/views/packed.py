@@ -14,7 +14,7 @@ from runner.data.formats.columns import check_columns
 from runner.data.formats.parquet_footer import footer
 from runner.data.manifest import Manifest
 from runner.data.shards import Unit
-from runner.data.stream.dense import dense, numbers
+from runner.data.stream.dense import dense, layout_of, numbers
 from runner.data.stream.views import runs
 from runner.data.stream.views.filters import ALL, Filtered
 from runner.data.stream.views.viewed import Counted, Viewed
@@ -39,10 +39,10 @@ class Packed:
         check_columns(pack.columns, source.schema.names, where=source.base)
         self._pack, self._length = pack, pack.length
         self._items = {name: _item(name, source.schema.field(name).type, source.base) for name in pack.columns}
-        self._fill = {name: _scalar(pack.fill[name], kind, source.base) for name, kind in self._items.items()}
-        self._separator: dict[str, pa.Scalar] | None = None
+        self._fill = {name: _token(pack.fill[name], kind, source.base) for name, kind in self._items.items()}
+        self._separator: dict[str, NDArray[Any]] | None = None
         if pack.separator is not None:
-            self._separator = {n: _scalar(pack.separator[n], kind, source.base) for n, kind in self._items.items()}
+            self._separator = {n: _token(pack.separator[n], kind, source.base) for n, kind in self._items.items()}
         fields = [pa.field(name, self._kind(name), nullable=False) for name in pack.columns]
         fields.append(runs.field(pack.document, runs.DOCUMENT, pack.length))
         fields.append(runs.field(pack.position, runs.POSITION, pack.length))
@@ -62,6 +62,11 @@ class Packed:
 
     def unit_bytes(self, unit: Unit, rows: int) -> int:
         return rows * self._length * sum(max(1, kind.bit_width // 8) for kind in self._items.values())
+
+    def padding(self, seen: Viewed) -> float:
+        """The share of what comes of this view that is filled up."""
+        tokens = sum(int(unit.mark) for shard in seen.counted_as for unit in shard)
+        return 1 - tokens / (seen.rows * self._length)
 
     # -- counting ------------------------------------------------------------------------------------------------
 
@@ -120,7 +125,8 @@ class Packed:
             for rows, filled in rest.cut(flat, documents[documents > 0], self._length):
                 yield self._batch(schema, filled, rows)
         if rest.tokens:
-            fill = {name: pa.repeat(self._fill[name], self._length - rest.tokens) for name in names}
+            left = self._length - rest.tokens
+            fill = {name: _array(np.repeat(self._fill[name], left), self._items[name]) for name in names}
             yield self._batch(schema, rest.joined(fill), runs.last(rest.lengths, rest.first))
         yield self._counted(tokens)
 
@@ -162,7 +168,7 @@ class Packed:
         is_token = np.ones(len(values) + len(lengths), bool)
         is_token[ends] = False
         found = dense(values)
-        made = np.full(len(is_token), self._separator[name].as_py(), found.dtype)
+        made = np.repeat(self._separator[name], len(is_token))
         made[is_token] = found
         return _array(made, self._items[name])
 
@@ -216,9 +222,9 @@ class _Rest:
 
 def _lengths(array: pa.Array) -> Ints:
     found = pc.list_value_length(array)
-    found = pc.fill_null(found, 0) if found.null_count else found
     dtype = np.int64 if found.type == pa.int64() else np.int32
-    return numbers(found.buffers()[1], dtype, found.offset, len(found)).astype(np.int64)
+    lengths = numbers(found.buffers()[1], dtype, found.offset, len(found)).astype(np.int64)
+    return lengths * dense(found.is_valid()) if found.null_count else lengths
 
 
 def _item(name: str, kind: pa.DataType, where: str) -> pa.DataType:
@@ -236,17 +242,22 @@ def _item(name: str, kind: pa.DataType, where: str) -> pa.DataType:
     return item
 
 
-def _scalar(value: Any, kind: pa.DataType, where: str) -> pa.Scalar:
+def _token(value: Any, kind: pa.DataType, where: str) -> NDArray[Any]:
+    """A value as one of a type: numpy [1]. Raises DataError if it is none."""
+    dtype = layout_of(kind)[0]
     try:
-        is_bit = pa.types.is_boolean(kind) and value in (0, 1)
-        return pa.scalar(bool(value) if is_bit else value, kind)
-    except (pa.ArrowException, OverflowError, TypeError) as error:
+        made = np.array([value]).astype(dtype)
+        same = bool(made[0] == value) or (dtype.kind == "f" and bool(np.isfinite(made[0]) or not np.isfinite(value)))
+    except OverflowError:
+        same = False
+    if not same:
         raise DataError(
             f"{value!r} in a column of {kind} that is packed",
             allowed=f"a value of {kind}",
             todo="check fill= and separator= of Pack",
             where=where,
-        ) from error
+        )
+    return made
 
 
 def _array(values: NDArray[Any], kind: pa.DataType) -> pa.Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 from runner.data.manifest import Manifest
@@ -10,6 +11,11 @@ from runner.data.stream.views.packed import Packed
 from runner.data.stream.views.viewed import viewed
 from runner.errors import SpecError
 from runner.spec.packing import Pack
+
+#: A share of packed rows that is worth a word.
+_MUCH_PADDING = 0.2
+
+_log = logging.getLogger(__name__)
 
 
 def seen(source: Manifest, keep: Filter = None, pack: Pack | None = None) -> Manifest:
@@ -22,8 +28,21 @@ def seen(source: Manifest, keep: Filter = None, pack: Pack | None = None) -> Man
     if keep is not None:
         source = viewed(source, Filtered(keep, source))
     if pack is not None:
-        source = viewed(source, Packed(pack, source))
+        packed = Packed(pack, source)
+        made = viewed(source, packed)
+        _tell_of_padding(packed.padding(made), source.base)
+        return made
     return source
+
+
+def _tell_of_padding(share: float, where: str) -> None:
+    if share > _MUCH_PADDING:
+        _log.warning(
+            "%s: %.0f %% of the packed rows is padding, for each unit ends with a row that is filled up; larger row "
+            "groups have less",
+            where,
+            100 * share,
+        )
 
 
 def asked(columns: Sequence[str] | None, keep: Filter = None, pack: Pack | None = None) -> list[str] | None:
