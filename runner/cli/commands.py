@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
-from runner.cli import cluster_commands, keep_commands
+from runner.cli import cluster_commands, data_commands, keep_commands
 from runner.cli.complete import (
     complete_cluster,
     complete_dataset,
@@ -101,7 +101,7 @@ app = typer.Typer(
     help="Data preparation and training: one Python file, on a laptop or a cluster.",
 )
 data = typer.Typer(context_settings=_SETTINGS, no_args_is_help=True, rich_markup_mode=None)
-app.add_typer(data, name="data", help="Look at the data in the store.")
+app.add_typer(data, name="data", help="Look at data, and at what is in the store.")
 
 _RUN_HELP = "An id, a unique part of one, or @last."
 RunName = Annotated[str, typer.Argument(metavar="[RUN]", help=_RUN_HELP, autocompletion=complete_run)]
@@ -407,6 +407,7 @@ def init(
         say("\n".join([f"wrote {name}", *(f"  {file}" for file in files), *next_words(name)]))
 
 
+data_commands.add_to(data)
 keep_commands.add_to(app)
 cluster_commands.add_to(app)
 

@@ -64,12 +64,15 @@ class Source:
             tuple(dataset.urls), dataset.format, options, dataset.columns, declared, dataset.version, dataset.snapshot
         )
 
-    def manifest(self, counted_bytes: int | None = None, wanted: Sequence[str] | None = None) -> Manifest:
+    def manifest(
+        self, counted_bytes: int | None = None, wanted: Sequence[str] | None = None, first: int | None = None
+    ) -> Manifest:
         """The manifest of the files.
 
         Args:
             counted_bytes: read lines of data up to this size, so that rows are counted; None: of any size.
             wanted: the only columns that the files need agree on, where `columns` does not say it; None: all.
+            first: look at so many files only, in their order; None: at all.
 
         Raises:
             DataError: nothing there, not readable, corrupt, schema drift, or an unknown column.
@@ -79,9 +82,9 @@ class Source:
             manifest = self._written()
         elif self.format in TABLES:
             table = self._table()
-            manifest = from_files(table.files, "parquet", self.options, True, wanted, table.reading)
+            manifest = from_files(table.files[:first], "parquet", self.options, True, wanted, table.reading)
         else:
-            files = list_files(self.urls, self.options, self.format)
+            files = list_files(self.urls, self.options, self.format)[:first]
             format = self.format or infer_format(files, self.urls[0])
             count = counted_bytes is None or sum(file.size for file in files) <= counted_bytes
             manifest = from_files(files, format, self.options, count, wanted, self.reading)

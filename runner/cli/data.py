@@ -1,0 +1,106 @@
+"""What `runner data head` and `cat` do."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from rich.text import Text
+
+from runner.cli.console import Output, console, print_table, say
+from runner.cli.tables import plain_table
+from runner.client import sources
+from runner.data.survey.rows import all_rows, first_rows
+from runner.data.values import json_text
+from runner.errors import DataError, InputError
+from runner.untrusted.visible import one_line
+from runner.views.rows import Rows, fitting, is_number, seen_rows
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+#: Rows that are taken as the first ones are: without a look at files that they are not in.
+_FEW_ROWS = 10_000
+
+
+def named(what: str, format: str | None, options: Sequence[str] | None, store: str | None) -> sources.Named:
+    """The data that the user means."""
+    return sources.named(what, format, options or (), store)
+
+
+def names(columns: str | None) -> tuple[str, ...] | None:
+    """``a,b`` as names. Raises InputError: there is none."""
+    if columns is None:
+        return None
+    found = tuple(filter(None, (name.strip() for name in columns.split(","))))
+    if not found or len(set(found)) < len(found):
+        raise InputError(f"--columns {columns!r}", allowed="names with commas between, each once", todo="name some")
+    return found
+
+
+def head(data: sources.Named, number: int, columns: Sequence[str] | None, output: Output) -> None:
+    """Show the first rows."""
+    try:
+        rows = seen_rows(data.name, first_rows(data.looked, number, columns))
+    except UnicodeDecodeError as error:
+        raise _no_text(data, error) from error
+    if output is Output.JSON:
+        _print_document(rows)
+    else:
+        _print_rows(rows)
+
+
+def cat(data: sources.Named, columns: Sequence[str] | None, limit: int | None) -> None:
+    """Print rows as they are read."""
+    batches: Iterable[pa.RecordBatch]
+    if limit is not None and limit <= _FEW_ROWS:
+        batches = first_rows(data.looked, limit, columns).to_batches()
+    else:
+        batches = all_rows(data.looked, columns)
+    lines = itertools.chain.from_iterable(map(json_text.rows, batches))
+    try:
+        for line in itertools.islice(lines, limit):
+            sys.stdout.write(f"{line}\n")
+    except UnicodeDecodeError as error:
+        raise _no_text(data, error) from error
+    sys.stdout.flush()
+
+
+def _no_text(data: sources.Named, error: UnicodeDecodeError) -> DataError:
+    return DataError(
+        f"a string that is not UTF-8 ({error.reason})",
+        allowed="text in UTF-8, or a column of type binary",
+        todo="mend the file",
+        where=data.name,
+    )
+
+
+def _print_rows(rows: Rows) -> None:
+    """As many columns as the lines have room for."""
+    out = console()
+    heads = [one_line(name) for name, _ in rows.columns]
+    shown = fitting(rows, heads, out.width)
+    table = plain_table()
+    for name, (_, kind) in zip(heads[:shown], rows.columns, strict=False):
+        number = is_number(kind)
+        table.add_column(Text(name), justify="right" if number else "left", overflow="fold", no_wrap=number)
+    for row in range(len(rows.lines)):
+        table.add_row(*(Text(rows.cells[i][row]) for i in range(shown)))
+    print_table(out, table)
+    if not rows.lines:
+        say("no rows")
+    if shown < len(heads):
+        out.print(Text(f"and {len(heads) - shown} more columns: {', '.join(heads[shown:])}", "dim"), soft_wrap=True)
+
+
+def _print_document(rows: Rows) -> None:
+    """As `print_json`, but that the rows are JSON already, with digits that no other number of Python's has."""
+    columns = [{"name": name, "type": kind} for name, kind in rows.columns]
+    start = json.dumps({"data": rows.name, "columns": columns}, indent=2).removesuffix("\n}")
+    lines = ",\n    ".join(rows.lines)
+    inner = f"[\n    {lines}\n  ]" if lines else "[]"
+    sys.stdout.write(f'{start},\n  "rows": {inner}\n}}\n'.replace("\x7f", "\\u007f"))
+    sys.stdout.flush()

@@ -1,0 +1,83 @@
+"""The commands that look at data and measure it: head, cat. They are added to `runner data` by `commands`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from runner.cli.complete import complete_dataset
+from runner.cli.console import Output
+
+What = Annotated[
+    str,
+    typer.Argument(
+        metavar="URL|DATASET",
+        help="A path, URL or glob; or a dataset of the store, NAME or NAME@VERSION.",
+        autocompletion=complete_dataset,
+    ),
+]
+Columns = Annotated[
+    str | None, typer.Option("--columns", metavar="A,B", help="Only these columns, in this order.", show_default=False)
+]
+DataFormat = Annotated[
+    str | None, typer.Option("--format", metavar="F", help="parquet, ipc, jsonl, csv, text, tar, ...; else by ending.")
+]
+Options = Annotated[
+    list[str] | None, typer.Option("--option", metavar="KEY=VALUE", help="A storage option of fsspec; may be repeated.")
+]
+StoreUrl = Annotated[str | None, typer.Option("--store", metavar="URL", help="The store, instead of the project's.")]
+Format = Annotated[Output, typer.Option("-o", "--output", help="json: one JSON document on standard output.")]
+
+
+def head(
+    what: What,
+    number: Annotated[int, typer.Option("-n", min=0, help="How many rows.")] = 10,
+    columns: Columns = None,
+    format: DataFormat = None,
+    option: Options = None,
+    store: StoreUrl = None,
+    output: Format = Output.TEXT,
+) -> None:
+    """Show the first rows.
+
+    Long text, bytes and lists are shortened, which is shown; `runner data cat` and -o json have all of them.
+    """
+    from runner.cli import data
+
+    data.head(data.named(what, format, option, store), number, data.names(columns), output)
+
+
+def cat(
+    what: What,
+    columns: Columns = None,
+    limit: Annotated[int | None, typer.Option("--limit", min=0, metavar="N", help="Only the first N rows.")] = None,
+    format: DataFormat = None,
+    option: Options = None,
+    store: StoreUrl = None,
+) -> None:
+    """Print rows as JSON lines, every value whole.
+
+    Numbers with all digits, bytes as base64, times in ISO 8601, NaN and the infinities as strings.
+    """
+    from runner.cli import data
+
+    data.cat(data.named(what, format, option, store), data.names(columns), limit)
+
+
+def add_to(data: typer.Typer) -> None:
+    """Add the commands to `runner data`."""
+
+    def examples(*lines: str) -> str:
+        return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
+
+    data.command(
+        epilog=examples(
+            "runner data head tokens",
+            "runner data head s3://lake/raw/*.parquet -n 3 --columns id,text",
+            "runner data head lake/events --format delta -o json",
+        )
+    )(head)
+    data.command(
+        epilog=examples("runner data cat tokens | jq .id", "runner data cat lake/a.csv --columns id --limit 100")
+    )(cat)

@@ -1,0 +1,158 @@
+"""`runner data head` and `cat`, on files and on what was published."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from runner.data.catalog import Catalog
+from runner.data.manifest import build
+from runner.store import Store
+from tests.unit.cli.kit import call, call_json
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project with a Parquet file of odd values, and lines."""
+    monkeypatch.chdir(tmp_path.resolve())
+    table = pa.table(
+        {
+            "id": pa.array([2**53 + 1, None, 3]),
+            "text": ["a\x1b[31m\n" + "é" * 500, "", None],
+            "image": [bytes(range(200)), b"", None],
+            "tokens": pa.array([list(range(2048)), [], None]),
+        }
+    )
+    pq.write_table(table, tmp_path / "odd.parquet")
+    (tmp_path / "lines.jsonl").write_text("".join(f'{{"n": {i}}}\n' for i in range(100)))
+    return tmp_path
+
+
+def publish(folder: Path, name: str) -> str:
+    """The Parquet file as a version of a dataset; gives its id."""
+    store = Store(str(folder / ".runner"))
+    place = folder / f".runner/datasets/{name}/_versions/r261123-193231-example-9nb-1"
+    place.mkdir(parents=True)
+    (place / "odd.parquet").write_bytes((folder / "odd.parquet").read_bytes())
+    manifest = build(str(place))
+    Catalog(store).publish(name, manifest, {}, "_versions/r261123-193231-example-9nb-1")
+    return manifest.id
+
+
+def test_head_shortens_what_is_long_and_says_so(folder: Path) -> None:
+    """Long text, bytes and lists end in how long they are; nothing of them reaches the terminal as it is."""
+    wide = call("data", "head", "odd.parquet").stdout
+    assert "9007199254740993" in wide
+    assert "\x1b" not in wide
+    assert len(wide) < 1500
+    shown = call("data", "head", "odd.parquet", "--columns", "image,tokens").stdout
+    assert "0x0001020304050607… (200 bytes)" in shown
+    assert "[0, 1, 2, 3, 4, … (2,048 items)]" in shown
+    shown = call("data", "head", "odd.parquet", "--columns", "text").stdout
+    assert "\\x1b[31m\\né" in shown
+    assert "… (507 characters)" in shown
+
+
+def test_head_takes_the_first_rows_of_the_columns(folder: Path) -> None:
+    """-n and --columns choose; the document has types, and every value whole."""
+    document = call_json("data", "head", "odd.parquet", "-n", "2", "--columns", "tokens,id")
+    assert document["columns"][1] == {"name": "id", "type": "int64"}
+    assert [list(row) for row in document["rows"]] == [["tokens", "id"]] * 2
+    assert document["rows"][0] == {"tokens": list(range(2048)), "id": 2**53 + 1}
+    assert call_json("data", "head", "lines.jsonl", "-n", "0")["rows"] == []
+
+
+def test_many_columns_are_counted_where_they_have_no_room(folder: Path) -> None:
+    """The columns that do not fit into the lines are named below the table."""
+    pq.write_table(pa.table({f"c{i}": [i / 7] for i in range(64)}), folder / "wide.parquet")
+    shown = call("data", "head", "wide.parquet").stdout
+    assert max(map(len, shown.splitlines()[:2])) <= 100
+    assert "more columns:" in shown
+    assert "c63" in shown
+
+
+def test_head_looks_at_no_files_that_it_does_not_show(folder: Path) -> None:
+    """A damaged file far behind the first rows does not matter to them; to all rows it does."""
+    many = folder / "many"
+    many.mkdir()
+    for i in range(20):
+        (many / f"{i:02d}.parquet").write_bytes((folder / "odd.parquet").read_bytes() if i < 19 else b"PAR1nothing")
+    call("data", "head", "many")
+    call("data", "cat", "many", code=2)
+
+
+def test_cat_prints_each_row_as_a_line_of_json(folder: Path) -> None:
+    """All rows of all files in order, or the first ones; each value as it is."""
+    lines = [json.loads(line) for line in call("data", "cat", "lines.jsonl").stdout.splitlines()]
+    assert lines == [{"n": i} for i in range(100)]
+    assert len(call("data", "cat", "lines.jsonl", "--limit", "7").stdout.splitlines()) == 7
+    (first, *_) = call("data", "cat", "odd.parquet", "--columns", "id").stdout.splitlines()
+    assert first == '{"id": 9007199254740993}'
+
+
+def test_cat_ends_quietly_when_the_reader_leaves(folder: Path) -> None:
+    """A reader that leaves ends it with 141 and without a word."""
+    with open(folder / "long.jsonl", "w") as file:
+        file.writelines(f'{{"n": {i}}}\n' for i in range(200_000))
+    command = [sys.executable, "-m", "runner", "data", "cat", "long.jsonl"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == '{"n": 0}\n'
+        process.stdout.close()
+        assert process.stderr.read() == ""
+        assert process.wait(timeout=60) == 141
+
+
+def test_a_dataset_is_named_by_name_and_version(folder: Path) -> None:
+    """NAME is the newest version, NAME@VERSION one, and `dataset:` tells a dataset from a file of its name."""
+    found = publish(folder, "odd")
+    for name in ("odd", f"odd@{found[:8]}", "dataset:odd"):
+        assert len(call_json("data", "head", name)["rows"]) == 3
+    (folder / "odd").mkdir()
+    call("data", "head", "odd", code=2)  # the empty folder
+    assert len(call_json("data", "head", "dataset:odd")["rows"]) == 3
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["nothing"], "no file and no dataset 'nothing'"),
+        (["nothing.parquet"], "no file and no dataset"),
+        (["dataset:nothing"], "no dataset 'nothing'"),
+        (["gone/nothing.parquet"], "gone"),
+        (["odd.parquet", "--columns", "idd"], "no column 'idd'"),
+        (["odd.parquet", "--columns", ","], "--columns"),
+        (["odd.parquet", "--format", "excel"], "excel"),
+        (["odd.parquet", "--option", "anon"], "key=value"),
+        (["published", "--format", "csv"], "leave it out"),
+        (["empty.jsonl"], "only empty files"),
+    ],
+)
+def test_what_cannot_be_looked_at_is_said(folder: Path, words: list[str], said: str) -> None:
+    """Wrong input is told with what is allowed and what to do, and ends with 2."""
+    (folder / "empty.jsonl").touch()
+    publish(folder, "published")
+    for command in ("head", "cat"):
+        result = call("data", command, *words, code=2)
+        assert said in result.stderr
+        assert "to do:" in result.stderr
+
+
+def test_looking_at_rows_loads_nothing_that_it_does_not_need(folder: Path) -> None:
+    """Rows are shown without torch and ray."""
+    code = (
+        "import sys\nfrom runner.cli.commands import app\n"
+        "for words in (['data', 'head', 'odd.parquet'], ['data', 'cat', 'odd.parquet']):\n"
+        "    try:\n        app(words, prog_name='runner')\n"
+        "    except SystemExit as left:\n        assert not left.code\n"
+        "assert not {'torch', 'ray'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
