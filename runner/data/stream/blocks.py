@@ -18,6 +18,7 @@ from runner.data.formats.explain import explained
 from runner.data.limits import beyond, limits, shown_bytes
 from runner.data.manifest import Manifest
 from runner.data.stream.columns import Column
+from runner.data.stream.dense import share_of
 from runner.data.stream.order import Order, Segment
 from runner.data.stream.reading import Reading
 from runner.data.stream.requests import Requests
@@ -158,6 +159,7 @@ class Decoders:
         self._first = np.cumsum([0, *counts])  # unit of each shard
         self._cut = np.bincount(order.runs[0], minlength=int(self._first[-1])) > 1
         self._large = np.array([unit.length for _, unit in manifest.units], np.int64) > reading.held_bytes
+        self._share = share_of(manifest.schema, list(columns))
         self._spills: dict[int, tuple[Chain, list[Spill]]] = {}
         self._lock = threading.Lock()
         self._workers: Workers | None = None
@@ -295,7 +297,8 @@ class Decoders:
             self._ask(unit)
         shard, place = self._at(unit)
         one = self._manifest.shards[shard].units[place]
-        rows = max(1, one.rows * PIECE_BYTES // one.bytes) if one.bytes > 2 * PIECE_BYTES else None
+        size = max(1, int(one.bytes * self._share))
+        rows = max(1, one.rows * PIECE_BYTES // size) if one.bytes > 2 * PIECE_BYTES else None
         for batch in self._manifest.read(shard, [place], list(self._columns), rows):
             if self._stopped.is_set():
                 raise CancelledError

@@ -85,18 +85,18 @@ class Fixed(_Parts):
         super().__init__()
         self._dtype, self._shape = layout_of(kind)
         self._width = self._dtype.itemsize * int(np.prod(self._shape, dtype=np.int64))
-        self._starts = np.zeros(64, np.int64)
+        self._places = memory.Places(self._width)
 
     def part(self, array: pa.Array) -> Dense:
         return np.ascontiguousarray(dense(array))
 
     def keep(self, piece: int, part: Dense) -> None:
         super().keep(piece, part)
-        self._starts = _grown(self._starts, piece)
-        self._starts[piece] = memory.address(part)
+        if part.size:
+            self._places.keep(piece, memory.address(part), part.nbytes)
 
     def rows(self, pieces: Ints, rows: Ints) -> Dense:
-        flat = memory.gather(self._starts[pieces] + rows * self._width, self._width)
+        flat = self._places.rows(pieces, rows)
         return flat.view(self._dtype).reshape(len(rows), *self._shape)
 
 

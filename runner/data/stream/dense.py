@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,9 @@ from runner.data.values.arrays import filled, numpy_of
 from runner.errors import DataError
 
 Dense = np.ndarray[Any, Any]
+
+#: Bytes of a value whose size is not known.
+_OF_OTHERS = 64
 
 
 def is_dense(kind: pa.DataType) -> bool:
@@ -74,6 +78,19 @@ def dense(array: pa.Array) -> Dense:
 def numbers(buffer: pa.Buffer | None, dtype: Any, start: int, count: int) -> Dense:
     """Numbers of a buffer, from the one at `start` on. (pyarrow's own `to_numpy` imports pandas, for half a second.)"""
     return np.frombuffer(buffer or b"", dtype, count, start * np.dtype(dtype).itemsize) if count else np.empty(0, dtype)
+
+
+def share_of(schema: pa.Schema, names: Sequence[str]) -> float:
+    """About how much of the bytes of a row some of its columns have."""
+    sizes = {field.name: _about(field.type) for field in schema}
+    return sum(sizes[name] for name in names) / max(1, sum(sizes.values()))
+
+
+def _about(kind: pa.DataType) -> int:
+    if not is_dense(kind):
+        return _OF_OTHERS
+    dtype, shape = layout_of(kind)
+    return dtype.itemsize * int(np.prod(shape, dtype=np.int64))
 
 
 def storage(kind: pa.DataType) -> pa.DataType:

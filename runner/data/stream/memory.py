@@ -52,6 +52,47 @@ def address(array: Array) -> int:
     return start
 
 
+class Places:
+    """Where pieces begin whose rows have one width, by the numbers of the pieces.
+
+    Args:
+        width: bytes of a row.
+    """
+
+    def __init__(self, width: int) -> None:
+        self._width = width
+        self._shift = width.bit_length() - 1 if width in _QUICK else 0
+        self._starts = np.zeros(64, np.int64)
+        self._low = self._high = 0
+        self._first = np.zeros(64, np.int64)  # of each piece: rows, or bytes, behind `_low`
+        self._is_quick = width in _QUICK
+
+    def keep(self, piece: int, start: int, size: int) -> None:
+        """A piece of `size` bytes begins at an address; it is held by the caller for as long as rows are asked for."""
+        if piece >= len(self._starts):
+            more = np.zeros(piece + 1, np.int64)
+            self._starts, self._first = np.concatenate([self._starts, more]), np.concatenate([self._first, more])
+        self._starts[piece] = start
+        self._is_quick = self._is_quick and not start & (self._width - 1)
+        if not self._high or start < self._low:
+            self._low = start
+            self._first = (self._starts - start) >> self._shift if self._is_quick else self._starts - start
+        self._high = max(self._high, start + size)
+        self._first[piece] = (start - self._low) >> self._shift if self._is_quick else start - self._low
+
+    def rows(self, pieces: Ints, rows: Ints) -> Array:
+        """Rows by piece and row in the piece: uint8 [n * width], new memory."""
+        if not len(rows) or not self._width:
+            return np.empty(len(rows) * self._width, np.uint8)
+        if self._is_quick:
+            every = np.asarray(_Stretch(self._low, self._width, self._width, (self._high - self._low) // self._width))
+            return np.take(every, self._first[pieces] + rows, mode="clip").view(np.uint8)
+        if self._shift:
+            return gather(self._starts[pieces] + rows * self._width, self._width)
+        every = np.asarray(_Stretch(self._low, self._width, 1, self._high - self._low - self._width + 1))
+        return every[self._first[pieces] + rows * self._width].view(np.uint8)
+
+
 def gather(addresses: Ints, width: int) -> Array:
     """Rows of `width` bytes from where they lie: uint8 [rows * width], new memory.
 

@@ -152,6 +152,10 @@ class Epoch:
         given."""
         return self._turns.locate(positions)
 
+    def turn(self, first: int, last: int) -> int:
+        """After how many positions the same lanes come again, from `first` to `last`; 0 where that changes between."""
+        return self._turns.turn(first, last)
+
     def block_of(self, lane: int, index: Ints) -> Ints:
         """The number of the block of a lane in which each index lies."""
         return np.searchsorted(self._bounds[lane], index, side="right") - 1
@@ -256,6 +260,10 @@ class _Turns:
         self._lanes = np.zeros((count, count), np.int64)
         for stage in range(count):
             self._lanes[stage, : count - stage] = np.sort(by_length[stage:])
+
+    def turn(self, first: int, last: int) -> int:
+        one, other = np.searchsorted(self._begin, [first, last], side="right") - 1
+        return int(self._active[one]) if one == other else 0
 
     def locate(self, positions: Ints) -> tuple[Ints, Ints]:
         stage = np.searchsorted(self._begin, positions, side="right") - 1

@@ -106,7 +106,8 @@ class Reader:
         """Rows by lane and index in the lane.
 
         Args:
-            lanes, indexes: int64 [n], in any order; from call to call each lane goes forward.
+            lanes, indexes: int64 [n], in any order; or [rows] and [steps, rows], where each step has the same lanes, of
+                which then n = steps * rows are taken. From call to call each lane goes forward.
 
         Returns:
             column -> [n, ...]: numpy for rows of one size, else a Ragged, a list of values, or an Arrow array.
@@ -121,7 +122,8 @@ class Reader:
         missing = self._table.missing(lanes, indexes)
         pieces, rows = self._table.find(lanes, indexes)
         if len(missing):
-            self._find_in_next(missing, lanes, indexes, pieces, rows)
+            every = np.broadcast_to(lanes, indexes.shape).reshape(-1)
+            self._find_in_next(missing, every, indexes.reshape(-1), pieces, rows)
         self._table.went_to(lanes, indexes, self._clock)
         try:
             return {name: self._rows(name, pieces, rows) for name in self._columns}
@@ -400,12 +402,12 @@ class _Table:
 
     def find(self, lanes: Ints, indexes: Ints) -> tuple[Ints, Ints]:
         """Piece and row in the piece of each row; anything where it is missing."""
-        slots = lanes * self._room + (indexes - self._start[lanes])
+        slots = (indexes + (lanes * self._room - self._start[lanes])).reshape(-1)
         return tuple(table.take(slots, mode="clip").astype(np.int64) for table in (self._pieces, self._rows))  # type: ignore[return-value]
 
     def went_to(self, lanes: Ints, indexes: Ints, clock: int) -> None:
         """These rows were taken by the call of this number; of a lane the last counts."""
-        self.at[lanes] = indexes + 1
+        self.at[lanes] = (indexes if indexes.ndim == 1 else indexes[-1]) + 1
         self.used[lanes] = clock
 
     def open(self, lane: int, one: _Open, sequence: Ints, counts: Ints) -> None:

@@ -89,27 +89,52 @@ def _gathered(
     reader: Reader | MixedReader, order: Order | MixedOrder, cut: Cut, epoch: int, starts: Ints
 ) -> Iterator[tuple[Ready, int]]:
     """The steps whose global batches begin at these positions of the epoch."""
-    positions = starts[:, None] + np.arange(cut.global_batch)
-    valid = np.count_nonzero(positions < order.rows, axis=1)
-    lanes, indexes = order.epoch(epoch).locate(positions % order.rows)
-    mine = order.listed(lanes, cut.low, cut.high)
-    positions, lanes, indexes = (np.take_along_axis(a, mine, axis=1) for a in (positions, lanes, indexes))
-    columns = reader.take(epoch, lanes.ravel(), indexes.ravel())
+    placed = _in_turn(order, cut, epoch, starts) if isinstance(order, Order) else None
+    positions, lanes, indexes = placed or _anywhere(order, cut, epoch, starts)
+    columns = reader.take(epoch, lanes, indexes)
     mask = positions < order.rows
-    sources = order.source_of(lanes) if isinstance(order, MixedOrder) else None
+    valid = np.minimum(order.rows - starts, cut.global_batch)
+    weights = (np.count_nonzero(mask, axis=1) * cut.world_size / valid).tolist()
+    sources = order.source_of(lanes).reshape(mask.shape) if isinstance(order, MixedOrder) else None
+    shown = epoch * order.rows + positions % order.rows
+    size = _READY_BYTES + sum(map(_size, columns.values())) // len(starts)
     own = cut.high - cut.low
     for step, start in enumerate(starts.tolist()):
-        part = {name: values[step * own : (step + 1) * own] for name, values in columns.items()}
+        low, high = step * own, step * own + own
         ready = Ready(
-            part,
-            epoch * order.rows + positions[step] % order.rows,
+            {name: values[low:high] for name, values in columns.items()},
+            shown[step],
             mask[step],
-            float(np.count_nonzero(mask[step]) * cut.world_size / valid[step]),
+            weights[step],
             epoch,
             (epoch, min(start + cut.global_batch, order.rows)),
             None if sources is None else sources[step],
         )
-        yield ready, _READY_BYTES + sum(_size(values) for values in part.values())
+        yield ready, size
+
+
+def _in_turn(order: Order, cut: Cut, epoch: int, starts: Ints) -> tuple[Ints, Ints, Ints] | None:
+    """Positions [steps, rows], lanes [rows] and indexes [steps, rows], where all steps have the same lanes in the same
+    places; None where they have not."""
+    if len(starts) < 2 or starts[-1] + cut.global_batch > order.rows:
+        return None
+    one, apart = order.epoch(epoch), int(starts[1] - starts[0])
+    turn = one.turn(int(starts[0]), int(starts[-1]) + cut.global_batch - 1)
+    if not turn or apart % turn:
+        return None
+    lanes, indexes = one.locate(starts[0] + np.arange(cut.global_batch))
+    mine = order.listed(lanes[None], cut.low, cut.high)[0]
+    later = np.arange(len(starts))[:, None] * (apart // turn)
+    return starts[:, None] + mine, lanes[mine], indexes[mine] + later
+
+
+def _anywhere(order: Order | MixedOrder, cut: Cut, epoch: int, starts: Ints) -> tuple[Ints, Ints, Ints]:
+    """Positions [steps, rows], and lanes and indexes [steps * rows]."""
+    positions = starts[:, None] + np.arange(cut.global_batch)
+    lanes, indexes = order.epoch(epoch).locate(positions % order.rows)
+    mine = order.listed(lanes, cut.low, cut.high)
+    positions, lanes, indexes = (np.take_along_axis(a, mine, axis=1) for a in (positions, lanes, indexes))
+    return positions, lanes.ravel(), indexes.ravel()
 
 
 def _size(values: Any) -> int:
