@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from runner.errors import (
     ApiError,
     Cause,
+    DataAway,
     DataError,
     Explained,
     Fenced,
@@ -47,6 +48,7 @@ NAMES: dict[str, type[RunnerError]] = {
         ProjectError,
         PlanError,
         DataError,
+        DataAway,
         RunNotFound,
         MissingPackage,
         NotYours,

@@ -91,12 +91,16 @@ class Fixed(_Parts):
         return np.ascontiguousarray(dense(array))
 
     def keep(self, piece: int, part: Dense) -> None:
-        super().keep(piece, part)
-        if part.size:
+        super().keep(piece, part if self._width <= memory.WIDEST else part.reshape(-1).view(np.uint8).data)
+        if part.size and self._width <= memory.WIDEST:
             self._places.keep(piece, memory.address(part), part.nbytes)
 
     def rows(self, pieces: Ints, rows: Ints) -> Dense:
-        flat = self._places.rows(pieces, rows)
+        if self._width > memory.WIDEST:
+            starts = rows * self._width
+            flat = memory.joined(self._parts, pieces.tolist(), starts.tolist(), (starts + self._width).tolist())
+        else:
+            flat = self._places.rows(pieces, rows)
         return flat.view(self._dtype).reshape(len(rows), *self._shape)
 
 
@@ -156,8 +160,8 @@ class Sized(_Parts):
         valid = self._valid(pieces, rows) if self._nulls[pieces].any() else None
         lengths = self._length[pieces]
         length = int(lengths[0]) if len(lengths) else -1
-        if valid is None and length >= 0 and (lengths == length).all():
-            width = length * self._width
+        width = length * self._width
+        if valid is None and 0 <= width <= memory.WIDEST and (lengths == length).all():
             flat = memory.gather(self._starts[pieces] + rows * width, width)
             offsets = np.arange(len(rows) + 1, dtype=np.int64) * length
         else:

@@ -20,6 +20,8 @@ Array = np.ndarray[Any, Any]
 _QUICK = frozenset({1, 2, 4, 8, 16, 32})
 
 
+#: Rows that are wider are copied one by one: a view of all addresses would have more bytes than numpy counts.
+WIDEST = 16 << 10
 #: Just below what glibc always gives back.
 _AS_LARGE_AS = 31 << 20
 
@@ -56,7 +58,7 @@ class Places:
     """Where pieces begin whose rows have one width, by the numbers of the pieces.
 
     Args:
-        width: bytes of a row.
+        width: bytes of a row, up to WIDEST.
     """
 
     def __init__(self, width: int) -> None:
@@ -94,7 +96,7 @@ class Places:
 
 
 def gather(addresses: Ints, width: int) -> Array:
-    """Rows of `width` bytes from where they lie: uint8 [rows * width], new memory.
+    """Rows of `width` bytes, up to WIDEST, from where they lie: uint8 [rows * width], new memory.
 
     The caller holds the memory behind each of the addresses, of `width` bytes, for as long as this runs.
     """

@@ -22,7 +22,9 @@ import pytest
 import torch
 
 from runner.data.manifest import Manifest, build
-from runner.data.stream import Stream, blocks
+from runner.data.stream import Stream, blocks, memory
+from runner.data.stream.columns import Fixed
+from runner.data.stream.dense import dense
 from runner.data.stream.prefetch import Prefetch
 from runner.errors import DataError, SpecError
 from runner.spec import Dataset
@@ -881,3 +883,37 @@ def test_a_file_that_is_cut_off_while_it_is_read_ends_nothing(tmp_path: Path, ki
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"said: {path}"), done.stdout
+
+
+@pytest.mark.parametrize("width", [1, 3, 16, 33, 16 << 10, (16 << 10) + 1, 300_000])
+@pytest.mark.parametrize("kind", ["fixed", "lists"])
+def test_rows_of_every_width(tmp_path: Path, width: int, kind: str) -> None:
+    """Rows are right however narrow or wide they are, and wherever in memory their pieces lie."""
+    n = 40
+    rows = [np.random.default_rng(i).integers(0, 255, width).astype(np.uint8) for i in range(n)]
+    column = pa.array([row.tobytes() for row in rows], pa.binary(width))
+    if kind == "lists":
+        column = pa.ListArray.from_arrays(np.arange(n + 1, dtype=np.int32) * width, np.concatenate(rows))
+    table = pa.table({"id": np.arange(n), "flag": np.arange(n) % 2 == 0, "x": column})
+    pq.write_table(table, tmp_path / "a.parquet", row_group_size=7)
+    manifest = replace(build(str(tmp_path)), lanes=3, block_bytes=4 * (width + 9))
+    for as_ in ("numpy", "arrow"):
+        for batch in Stream(manifest, 8, as_=as_):
+            ids = _python(batch["id"])
+            assert _python(batch["flag"]) == [i % 2 == 0 for i in ids]
+            for i, x in zip(ids, batch["x"], strict=True):
+                found = np.frombuffer(x.as_py(), np.uint8) if as_ == "arrow" and kind == "fixed" else x
+                found = found.values.to_numpy() if as_ == "arrow" and kind == "lists" else found
+                assert np.array_equal(found, rows[i])
+
+
+def test_wide_rows_far_apart_in_memory() -> None:
+    """Pieces may lie where the C library, and where Arrow has its memory: more than numpy can count of wide rows."""
+    memory.keep_freed_memory()  # from here on the C library's is its heap
+    width = 300_000
+    rows = [np.full(width, i, np.uint8) for i in range(4)]
+    column = Fixed(pa.binary(width))
+    column.keep(0, np.stack(rows[:2]))
+    column.keep(1, dense(pa.array([row.tobytes() for row in rows[2:]], pa.binary(width))))
+    found = column.rows(np.array([1, 0, 0, 1]), np.array([0, 0, 1, 1]))
+    assert found[:, 0].tolist() == found[:, -1].tolist() == [2, 0, 1, 3]
