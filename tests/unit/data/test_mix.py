@@ -334,6 +334,31 @@ def test_types_are_made_one(tmp_path: Path) -> None:
         Stream(both, 3, as_="numpy")
 
 
+def test_types_of_views_are_made_one(tmp_path: Path) -> None:
+    """Rows of a filter, and packed lists, take the type that all sources have in common."""
+    narrow, wide = pa.list_(pa.int32()), pa.list_(pa.int64())
+    pq.write_table(
+        pa.table({"x": pa.array([1, 2], pa.int32()), "t": pa.array([[1], [2]], narrow)}), tmp_path / "a.parquet"
+    )
+    pq.write_table(pa.table({"x": pa.array([3], pa.int64()), "t": pa.array([[1 << 40]], wide)}), tmp_path / "b.parquet")
+    few = Stream(str(tmp_path / "a.parquet"), 1, as_="numpy", filter=pc.field("x") > 1).manifest
+    (batch,) = Stream(
+        Mix({"a": 1, "b": 1}, {"a": few, "b": str(tmp_path / "b.parquet")}), 2, as_="numpy", shuffle=False
+    )
+    assert (batch["x"].tolist(), batch["t"].tolist()) == ([2, 3], [[2], [1 << 40]])
+    urls = {name: str(tmp_path / f"{name}.parquet") for name in "ab"}
+    (batch,) = Stream(Mix({"a": 1, "b": 1}, urls), 2, as_="numpy", pack=Pack("t", 2), shuffle=False, tail="wrap")
+    assert batch["t"].tolist() == [[1, 2], [1 << 40, 0]]
+
+
+def test_a_step_of_a_later_epoch(mix: Mix) -> None:
+    """Steps are counted as they are made, also where rows are left out at the end of an epoch (here five of 505)."""
+    changed = Mix(mix.weights, mix.sources, at={60: {"web": 0, "code": 1, "few": 0}})
+    batches = itertools.islice(Stream(changed, 10, epochs=None, as_="numpy"), 70)
+    shares = [np.bincount(batch.sources, minlength=3).tolist() for batch in batches]
+    assert shares == [[6, 3, 1]] * 60 + [[0, 10, 0]] * 10
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
     [

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import pickle
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -234,6 +236,32 @@ def test_counts_are_noted(simple: str, monkeypatch: pytest.MonkeyPatch) -> None:
         note.write_text('[[-1, "all"]]')
     assert seen(build(simple), pc.field("even")).id == first.id
     assert len(counted) == 4
+
+
+def test_one_counts_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of several that want the same counts at once one counts; where the cache has no locks, or no room, each does."""
+    began, calls = threading.Barrier(4), []
+
+    def count() -> list[Any]:
+        calls.append(1)
+        return [[3, "all"]]
+
+    def want(key: str) -> Any:
+        began.wait(60)
+        return notes.kept(key, 1, count)
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(want, ["some"] * 4)) == [[[3, "all"]]] * 4
+        assert len(calls) == 1
+        monkeypatch.setattr(notes.fcntl, "flock", refused)
+        assert list(pool.map(want, ["other"] * 4)) == [[[3, "all"]]] * 4
+        monkeypatch.setenv("XDG_CACHE_HOME", "/dev/null")
+        assert list(pool.map(want, ["none"] * 4)) == [[[3, "all"]]] * 4
+    assert 6 <= len(calls) <= 9
+
+
+def refused(*_: Any) -> None:
+    raise OSError("no locks available")
 
 
 def test_a_filter_that_changes_its_mind(simple: str) -> None:

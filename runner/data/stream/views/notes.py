@@ -72,8 +72,9 @@ def _alone(path: str) -> Iterator[None]:
     given, over = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with file, contextlib.suppress(OSError):
-            fcntl.flock(file, fcntl.LOCK_EX)
+        with file:
+            with contextlib.suppress(OSError):  # a file system without locks: whoever needs the counts counts
+                fcntl.flock(file, fcntl.LOCK_EX)
             given.set()
             over.wait()
 

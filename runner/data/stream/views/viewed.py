@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 import pyarrow as pa
 
+from runner.data.formats.columns import fill
 from runner.data.formats.explain import explained
 from runner.data.lanes import layout
 from runner.data.manifest import Manifest
@@ -122,11 +123,13 @@ class Viewed(Manifest):
         """
         names = self.schema.names if columns is None else list(columns)
         one, needed = self.shards[shard], self.view.needs(names)
+        wanted = pa.schema([self.schema.field(name) for name in names])  # types may be wider than the view's own
         for place in range(len(one.units)) if units is None else units:
             theirs = None if rows is None else self._theirs(shard, place, rows)
             batches = self.source.read(shard, [self.places[shard][place]], needed, theirs)
             with explained(self.url(one), one.units[place].index):
-                yield from _checked(self.view.rows(batches, names), self.counted_as[shard][place])
+                for batch in _checked(self.view.rows(batches, names), self.counted_as[shard][place]):
+                    yield from fill(batch, wanted, {})
 
     def _theirs(self, shard: int, place: int, rows: int) -> int:
         """The source's rows of which so many rows come."""
