@@ -55,7 +55,7 @@ class Beginning:
 
 
 def submit(
-    job: str,
+    job: str | Job,
     cluster: str | None,
     store: str | None,
     changes: list[str],

@@ -1,4 +1,4 @@
-"""What `runner data head` and `cat` do."""
+"""What `runner data head`, `cat` and `rewrite` do."""
 
 from __future__ import annotations
 
@@ -67,6 +67,28 @@ def cat(data: sources.Named, columns: Sequence[str] | None, limit: int | None) -
     except UnicodeDecodeError as error:
         raise _no_text(data, error) from error
     sys.stdout.flush()
+
+
+def rewrite(
+    data: sources.Named,
+    name: str,
+    columns: Sequence[str] | None,
+    workers: int,
+    cluster: str | None,
+    store: str | None,
+    *,
+    detach: bool,
+    dry_run: bool,
+    output: Output,
+) -> None:
+    """Submit the job that writes data anew, and follow it unless detached."""
+    from runner.cli import actions
+    from runner.client.rewriting import rewrite_job
+
+    job = rewrite_job(data, name, columns, workers)
+    actions.submit(
+        job, cluster, store, [], actions.Beginning(), detach=detach, inline=False, dry_run=dry_run, output=output
+    )
 
 
 def _no_text(data: sources.Named, error: UnicodeDecodeError) -> DataError:

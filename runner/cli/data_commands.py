@@ -1,4 +1,4 @@
-"""The commands that look at data and measure it: head, cat. They are added to `runner data` by `commands`."""
+"""The commands that look at data and write it anew. They are added to `runner data` by `commands`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from runner.cli.complete import complete_dataset
+from runner.cli.complete import complete_cluster, complete_dataset
 from runner.cli.console import Output
 
 What = Annotated[
@@ -65,6 +65,31 @@ def cat(
     data.cat(data.named(what, format, option, store), data.names(columns), limit)
 
 
+def rewrite(
+    what: What,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Of the dataset that it becomes.")],
+    columns: Columns = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that write.")] = 1,
+    cluster: Annotated[str | None, typer.Option(help="Where it runs.", autocompletion=complete_cluster)] = None,
+    format: DataFormat = None,
+    option: Options = None,
+    store: StoreUrl = None,
+    detach: Annotated[bool, typer.Option("--detach", "-d", help="Return as soon as the run is started.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check all, show the plan, start nothing.")] = False,
+    output: Format = Output.TEXT,
+) -> None:
+    """Write data anew as a dataset of the store, in the encoding that decodes fastest.
+
+    A run as any other, of one preparation that changes no value. `runner data inspect` says what it would bring.
+    """
+    from runner.cli import data
+
+    source = data.named(what, format, option, store)
+    data.rewrite(
+        source, name, data.names(columns), workers, cluster, store, detach=detach, dry_run=dry_run, output=output
+    )
+
+
 def add_to(data: typer.Typer) -> None:
     """Add the commands to `runner data`."""
 
@@ -81,3 +106,9 @@ def add_to(data: typer.Typer) -> None:
     data.command(
         epilog=examples("runner data cat tokens | jq .id", "runner data cat lake/a.csv --columns id --limit 100")
     )(cat)
+    data.command(
+        epilog=examples(
+            "runner data rewrite s3://lake/raw/*.parquet tokens",
+            "runner data rewrite lake/a.csv table --columns id,text --workers 4",
+        )
+    )(rewrite)
