@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import gc
+import json
 import os
 import random
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -25,6 +28,7 @@ from runner.data.files.listing import list_files
 from runner.data.files.opening import filesystem, open_input
 from runner.data.files.ranges import RangeFile
 from runner.data.manifest import build
+from runner.data.stream import Stream
 from runner.errors import DataAway, DataError
 from tests.local.s3server import KEY, SECRET, S3Server, serve
 
@@ -267,3 +271,39 @@ def test_a_stream_gives_the_same_rows_whatever_happens_on_the_way(server: S3Serv
     assert counts.refused
     assert counts.cut
     assert (fetched() - before).requests <= 1.5 * needed
+
+
+RANK = """
+import json, sys
+from runner.data.files.fetch import fetched
+from runner.data.manifest import Manifest
+from runner.data.stream import Stream
+manifest, cache, rank = sys.argv[1:]
+with open(manifest, "rb") as file:
+    known = Manifest.from_bytes(file.read())
+stream = Stream(known, 32, rank=int(rank), world_size=4, epochs=2, cache=cache, cache_bytes="1GiB", as_="numpy", seed=5)
+found = [batch["id"].tolist() for batch in stream]
+print(json.dumps([found, fetched().bytes]))
+"""
+
+
+def test_ranks_of_a_machine_fetch_each_byte_once(server: S3Server, tmp_path: Path) -> None:
+    """Four ranks with a cache fetch each unit once in two epochs; the batches are those of a reader of the disk."""
+    (tmp_path / "data").mkdir()
+    for number in range(4):
+        values = np.random.default_rng(number).integers(0, 2**62, (6000, 128))
+        column = pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), 128)
+        table = pa.table({"id": np.arange(6000) + 6000 * number, "x": column})
+        pq.write_table(table, tmp_path / "data" / f"{number}.parquet", row_group_size=2000, compression="none")
+        put(server, f"s3://lake/ranks/{number}.parquet", (tmp_path / "data" / f"{number}.parquet").read_bytes())
+    disk = build(str(tmp_path / "data"))
+    ranks = [Stream(disk, 32, rank=rank, world_size=4, epochs=2, as_="numpy", seed=5) for rank in range(4)]
+    expected = [[batch["id"].tolist() for batch in rank] for rank in ranks]
+    manifest = build("s3://lake/ranks", options=server.options)
+    (tmp_path / "manifest").write_bytes(manifest.to_bytes())
+    command = [sys.executable, "-c", RANK, str(tmp_path / "manifest"), str(tmp_path / "nvme")]
+    running = [subprocess.Popen([*command, str(rank)], stdout=subprocess.PIPE, text=True) for rank in range(4)]
+    found = [json.loads(one.communicate(timeout=300)[0]) for one in running]
+    assert [batches for batches, _ in found] == expected
+    data, footers = sum(unit.length for _, unit in manifest.units), 4 * 4 * (128 << 10)
+    assert data <= sum(used for _, used in found) < data + footers

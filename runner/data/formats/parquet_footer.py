@@ -8,7 +8,7 @@ import io
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -30,7 +30,9 @@ _MAGIC, _ENCRYPTED = b"PAR1", b"PARE"
 _SCHEMA, _HIDDEN = b"ARROW:schema", b"arrow:schema"
 #: Bytes that a value can lie behind its key in the footer, whatever the way in which it says their lengths.
 _BETWEEN = 16
-_KEPT, _KEPT_BYTES = 256, 64 << 20
+_KEPT, _KEPT_BYTES = 4096, 64 << 20
+#: Files of which a footer may be read at the same time.
+_TURNS = 64
 #: Read at first, from the end: most footers are in it, so that a remote one takes one request.
 _TAIL_BYTES = 64 << 10
 
@@ -82,17 +84,51 @@ class Footer:
         return [[".".join(parts[:end]) for end in range(1, len(parts) + 1)] for parts in paths]
 
 
-_footers: OrderedDict[tuple[str, str], Footer] = OrderedDict()
-_lock = threading.Lock()
+class _Kept:
+    """Footers that were read, the last ones. Of threads that want the same one reads it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._turns = [threading.Lock() for _ in range(_TURNS)]
+        self._footers: OrderedDict[tuple[str, str], Footer] = OrderedDict()
+        self._bytes = 0
+
+    def get(self, key: tuple[str, str], read: Callable[[], Footer]) -> Footer:
+        """The footer of a file; it is read where it is not kept."""
+        found = self._find(key)
+        if found is not None:
+            return found
+        with self._turns[hash(key) % _TURNS]:
+            found = self._find(key)
+            if found is None:
+                found = read()
+                self._keep(key, found)
+        return found
+
+    def _find(self, key: tuple[str, str]) -> Footer | None:
+        with self._lock:
+            if key in self._footers:
+                self._footers.move_to_end(key)
+            return self._footers.get(key)
+
+    def _keep(self, key: tuple[str, str], found: Footer) -> None:
+        with self._lock:
+            self._footers[key] = found
+            self._bytes += found.bytes
+            while len(self._footers) > _KEPT or (len(self._footers) > 1 and self._bytes > _KEPT_BYTES):
+                self._bytes -= self._footers.popitem(last=False)[1].bytes
 
 
-def _unlock() -> None:
-    """In a forked process: the lock may be one that a thread of the parent held."""
-    global _lock
-    _lock = threading.Lock()
+_kept = _Kept()
 
 
-os.register_at_fork(after_in_child=_unlock)
+def _anew() -> None:
+    """In a forked process: the locks may be held by threads of the parent's."""
+    global _kept
+    _kept = _Kept()
+
+
+os.register_at_fork(after_in_child=_anew)
 
 
 def footer(url: str, file: SourceFile | Shard, options: Mapping[str, Any] | None) -> Footer:
@@ -102,18 +138,12 @@ def footer(url: str, file: SourceFile | Shard, options: Mapping[str, Any] | None
         DataError: the file is encrypted, or its footer passes a limit.
         pyarrow.ArrowException, OSError: it is no Parquet file, or damaged.
     """
-    key = url, file.etag
-    with _lock:
-        if key in _footers:
-            _footers.move_to_end(key)
-            return _footers[key]
+    return _kept.get((url, file.etag), lambda: _of_file(url, file, options))
+
+
+def _of_file(url: str, file: SourceFile | Shard, options: Mapping[str, Any] | None) -> Footer:
     with open_input(url, file.size, options, path=file.path, etag=file.etag) as source:
-        found = read(source)
-    with _lock:
-        _footers[key] = found
-        while len(_footers) > _KEPT or (len(_footers) > 1 and sum(f.bytes for f in _footers.values()) > _KEPT_BYTES):
-            _footers.popitem(last=False)
-    return found
+        return read(source)
 
 
 def read(source: pa.NativeFile) -> Footer:

@@ -30,6 +30,7 @@ from runner.data.files.fetch.spans import SHAPES, Shape, spans
 from runner.data.files.overlay import Overlay
 from runner.data.files.ranges import RangeFile
 from runner.data.files.readable import lend
+from runner.data.formats import parquet_footer
 from runner.data.manifest import Manifest, build
 from runner.data.stream import Stream
 from runner.errors import DataAway
@@ -439,3 +440,29 @@ def test_a_lane_that_begins_leaves_what_the_others_have_asked_for(monkeypatch: p
         assert sum(len(batch["x"]) for batch in stream) == 1200
         assert not given_up
     assert len(remote.reads) == 12
+
+
+def test_threads_that_need_a_footer_read_it_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of many threads that want one file's footer at the same time one reads it; others are no one's business."""
+    remote, manifest = many_groups(monkeypatch)
+    monkeypatch.setattr(parquet_footer, "_kept", parquet_footer._Kept())
+    arrived, slowly = threading.Barrier(8), remote.cat_file
+
+    def cat_file(self: RemoteFileSystem, *arguments: Any, **more: Any) -> bytes:
+        time.sleep(0.05)  # stands for the way there and back
+        return slowly(self, *arguments, **more)
+
+    monkeypatch.setattr(remote, "cat_file", cat_file)
+    remote.reads.clear()
+    shard = manifest.shards[0]
+
+    def need() -> None:
+        arrived.wait(10)
+        assert parquet_footer.footer(manifest.url(shard), shard, None).metadata.num_rows == 1200
+
+    threads = [threading.Thread(target=need) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert len(remote.reads) == 1

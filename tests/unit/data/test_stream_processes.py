@@ -107,7 +107,7 @@ def test_locks_in_a_forked_process(data: str) -> None:
     from runner.data.files.engines import wholes
     from runner.data.formats import ipc, parquet_footer
 
-    with parquet_footer._lock, etags._lock, wholes._lock, ipc._decoding:
+    with parquet_footer._kept._lock, etags._lock, wholes._lock, ipc._decoding:
         child = os.fork()
         if child == 0:
             code = 1
