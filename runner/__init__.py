@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from runner.data.stream import Batch, Stream
     from runner.errors import InputError, RunFailed, RunnerError, UserCodeError
     from runner.spec import Cluster, Dataset, Group, Job, Kubernetes, Prep, Train, Volume
+    from runner.spec.images import Image
     from runner.spec.mixing import Mix
     from runner.spec.packing import Pack
     from runner.train.context import TrainContext
@@ -28,6 +29,7 @@ _WHERE = {
     "Cluster": "runner.spec.job",
     "Dataset": "runner.spec.job",
     "Group": "runner.spec.job",
+    "Image": "runner.spec.images",
     "InputError": "runner.errors",
     "Job": "runner.spec.job",
     "Kubernetes": "runner.spec.job",
@@ -52,7 +54,7 @@ _WHERE = {
 _NEEDS = {"TrainContext": "train"}
 
 __all__ = [
-    "Batch", "Cluster", "Dataset", "Group", "InputError", "Job", "Kubernetes", "Mix", "Pack", "Prep", "Run",
+    "Batch", "Cluster", "Dataset", "Group", "Image", "InputError", "Job", "Kubernetes", "Mix", "Pack", "Prep", "Run",
     "RunFailed", "RunnerError", "Stream", "Train", "TrainContext", "UserCodeError", "Volume", "dataset", "get_run",
     "resume", "runs", "submit",
 ]  # fmt: skip

@@ -25,6 +25,7 @@ EXTRAS: Mapping[str, Mapping[str, str]] = {
     "delta": {"deltalake": "deltalake"},
     "iceberg": {"pyiceberg": "pyiceberg"},
     "hf": {"huggingface_hub": "huggingface-hub"},
+    "images": {"simplejpeg": "simplejpeg", "PIL": "pillow"},
     "onebox": {"cryptography": "cryptography", "yaml": "pyyaml"},
 }
 

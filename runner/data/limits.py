@@ -34,6 +34,7 @@ class Limits:
         nesting: lists, structs and maps inside each other.
         fields: columns of a file, fields inside columns counted.
         footer_bytes: of what a Parquet or Arrow file says about itself.
+        pixels: of a picture that is decoded.
     """
 
     line_bytes: int = 64 << 20
@@ -42,6 +43,7 @@ class Limits:
     nesting: int = 100
     fields: int = 100_000
     footer_bytes: int = 128 << 20
+    pixels: int = 100_000_000
 
     def at_once(self, length: int) -> int:
         """Bytes of values that may be in memory together, which have `length` bytes in the file."""
@@ -112,4 +114,5 @@ _ALLOWED: Mapping[str, str] = {
     "nesting": "lists, structs and maps nested {} deep",
     "fields": "{} columns, fields inside columns counted",
     "footer_bytes": "{} of what a file says about itself",
+    "pixels": "pictures of up to {} pixels",
 }

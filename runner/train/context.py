@@ -8,7 +8,7 @@ for batch in ctx.batches("train", batch_size=32, epochs=2):
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,6 +36,7 @@ from runner.train.timers import Timers
 from runner.worker.scope import Scope
 
 if TYPE_CHECKING:
+    from runner.spec.images import Image
     from runner.spec.mixing import Mix
     from runner.spec.packing import Pack
     from runner.train.place import Place
@@ -117,6 +118,7 @@ class TrainContext:
         columns: Sequence[str] | None = None,
         filter: Any = None,
         pack: Pack | None = None,
+        decode: Mapping[str, Image] | None = None,
         tail: str = "drop",
     ) -> Iterator[Batch]:
         """This rank's slice of every global batch, on `device`.
@@ -129,6 +131,7 @@ class TrainContext:
             shuffle, seed: of the order; the stage's seed is the default.
             columns: to read; None reads all.
             filter, pack: which rows are kept, and documents as rows of one length; see `Stream`.
+            decode: columns of pictures; see `Stream`.
             tail: 'drop' leaves out the rows that fill no global batch, 'wrap' fills it up with masked rows.
 
         Outside a phase the place in the data belongs to the checkpoint, and opening a name again goes on with the next
@@ -145,6 +148,7 @@ class TrainContext:
             columns=columns,
             filter=filter,
             pack=pack,
+            decode=decode,
             tail=tail,
         )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from runner.worker.scope import Scope
 
 if TYPE_CHECKING:
     from runner.data.manifest import Manifest
+    from runner.spec.images import Image
     from runner.spec.packing import Pack
     from runner.train.loop import Loop
     from runner.train.phases import Phases
@@ -107,6 +108,7 @@ class Loader:
         columns: Sequence[str] | None,
         filter: Any,
         pack: Pack | None,
+        decode: Mapping[str, Image] | None,
         tail: str,
     ) -> Iterator[Batch]:
         """This rank's slice of every global batch. Those that are read outside of phases have their place in
@@ -130,6 +132,7 @@ class Loader:
             columns=columns,
             filter=filter,
             pack=pack,
+            decode=decode,
             shuffle=shuffle,
             epochs=epochs,
             tail=tail,

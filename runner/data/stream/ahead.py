@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import TypeAlias
 
 from runner.data.stream import memory
 from runner.data.stream.mixing.order import MixedOrder
@@ -15,6 +16,8 @@ from runner.data.stream.prefetch import Prefetch
 from runner.data.stream.reader import Reader
 from runner.data.stream.steps import Cut, Ready, batches
 
+Changed: TypeAlias = Callable[[Iterator[tuple[Ready, int]]], Iterator[tuple[Ready, int]]]
+
 
 class ReadAhead:
     """Reads rows in their order, some bytes ahead of the consumer.
@@ -22,6 +25,7 @@ class ReadAhead:
     Args:
         opens: a reader; it knows nothing of the stream.
         ready_bytes: that may be ready.
+        changed: what is done to the batches on their way, in the thread that is ahead.
         waited_s: that the consumer has waited before.
 
     Attributes:
@@ -33,9 +37,11 @@ class ReadAhead:
         opens: Callable[[], Reader | MixedReader],
         order: Order | MixedOrder,
         ready_bytes: int,
+        changed: Changed | None = None,
         waited_s: float = 0.0,
     ) -> None:
         self._opens, self._order, self._ready_bytes, self._waited_s = opens, order, ready_bytes, waited_s
+        self._changed = changed
         self._begin()
 
     def _begin(self) -> None:
@@ -59,7 +65,8 @@ class ReadAhead:
         """
         memory.keep_freed_memory()
         self.reader.end = end
-        self.running = Prefetch(batches(self.reader, self._order, cut, at, end, share), self._ready_bytes)
+        steps = batches(self.reader, self._order, cut, at, end, share)
+        self.running = Prefetch(self._changed(steps) if self._changed else steps, self._ready_bytes)
         weakref.finalize(self, _end, self.running, self.reader)
         return self.running
 

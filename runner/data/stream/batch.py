@@ -86,6 +86,8 @@ def make_batch(
 def _tensor(torch: Any, value: Any) -> Any:
     if isinstance(value, np.ndarray):
         return torch.from_numpy(value)
+    if isinstance(value, list) and value and isinstance(value[0], np.ndarray):  # pictures of different sizes
+        return [torch.from_numpy(one) for one in value]
     return value.tensors(torch) if isinstance(value, Ragged) else value
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 
 from runner.data.manifest import Manifest
@@ -15,7 +16,7 @@ from runner.data.stream.mixing.order import MixedOrder
 from runner.data.stream.mixing.reader import MixedReader
 from runner.data.stream.mixing.schedule import Schedule
 from runner.data.stream.mixing.sources import among, reconciled
-from runner.data.stream.order import Order
+from runner.data.stream.order import Ints, Order
 from runner.data.stream.reader import Reader
 from runner.data.stream.reading import Reading
 from runner.data.stream.steps import steps_in
@@ -76,6 +77,10 @@ class Plain(_Ordered):
         """What the positions below this one depend on, as values of JSON."""
         return {"manifest_id": self.manifest.id, "seed": self.seed, **self.order.shape}
 
+    def place(self, epoch: int, position: int) -> str:
+        """File, unit and row of a position of an epoch, for errors."""
+        return _place(self.manifest, *self.order.epoch(epoch).rows(np.array([position])))
+
     def readings(self, reading: Reading, memory_bytes: int | None, world_size: int) -> tuple[Reading, ...]:
         """How it is read within so many bytes of memory. Raises SpecError where they are too few."""
         if memory_bytes is None:
@@ -124,6 +129,15 @@ class Mixture(_Ordered):
         ids = [[name, manifest.id] for name, manifest in self.manifests.items()]
         return {"sources": ids, "seed": self.seed, **self.order.shape(position)}
 
+    def place(self, epoch: int, position: int) -> str:
+        """File, unit and row of a position of an epoch, for errors."""
+        lanes, indexes = self.order.epoch(epoch).locate(np.array([position]))
+        source = int(self.order.source_of(lanes)[0])
+        own = self.order.orders[source]
+        of, at = divmod(int(indexes[0]), own.rows)
+        found = own.epoch(of).written_out(lanes - self.order.first_lanes[source], np.array([at]))
+        return _place(self.manifests[self.order.schedule.names[source]], *found)
+
     def readings(self, reading: Reading, memory_bytes: int | None, world_size: int) -> tuple[Reading, ...]:
         """How each source is read; together they take what one dataset does, or so many bytes of memory.
 
@@ -151,6 +165,11 @@ class Mixture(_Ordered):
     def opens(self, readings: Sequence[Reading]) -> Callable[[], MixedReader]:
         """Opens a reader."""
         return partial(MixedReader, self.manifests, self.order, tuple(readings))
+
+
+def _place(manifest: Manifest, units: Ints, rows: Ints) -> str:
+    shard, unit = manifest.units[int(units[0])]
+    return f"{manifest.url(manifest.shards[shard])} (unit {unit.index}, row {int(rows[0])})"
 
 
 def found(

@@ -187,7 +187,10 @@ class Epoch:
 
     def rows(self, positions: Ints) -> tuple[Ints, Ints]:
         """Unit (counted through the manifest) and row in the unit of each position; the order written out."""
-        lanes, indexes = self.locate(positions)
+        return self.written_out(*self.locate(positions))
+
+    def written_out(self, lanes: Ints, indexes: Ints) -> tuple[Ints, Ints]:
+        """Unit and row in the unit by lane and index in the lane."""
         units, rows = np.empty_like(lanes), np.empty_like(lanes)
         for lane in np.unique(lanes):
             here = np.flatnonzero(lanes == lane)

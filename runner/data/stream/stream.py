@@ -25,9 +25,11 @@ from runner.spec.checks import Fields, parse_bytes
 if TYPE_CHECKING:
     from runner.data.manifest import Manifest
     from runner.data.source_manifest import Published
+    from runner.data.stream.ahead import Changed
     from runner.data.stream.prefetch import Prefetch
     from runner.data.stream.steps import Ready
     from runner.spec import Dataset
+    from runner.spec.images import Image
     from runner.spec.mixing import Mix
     from runner.spec.packing import Pack
 
@@ -56,6 +58,8 @@ class Stream:
         filter: the rows that are kept: an expression such as ``pyarrow.compute.field("lang") == "en"``, or a pure
             function of a RecordBatch (of all columns) that gives a boolean for each row; or a pair of it and the names
             of the columns that it looks at. They need not be among `columns`.
+        decode: columns of pictures: ``{"image": Image("RGB", 224, crop="random")}``; see `Image`. Crops and mirrors
+            depend on the seed, the epoch and the position alone.
         pack: documents, of the rows that are kept, as rows of one length; see `Pack`.
         shuffle: False gives the file order.
         epochs: of one pass; None never ends.
@@ -96,6 +100,7 @@ class Stream:
         world_size: int = 1,
         columns: Sequence[str] | None = None,
         filter: Any = None,
+        decode: Mapping[str, Image] | None = None,
         pack: Pack | None = None,
         shuffle: bool = True,
         epochs: int | None = 1,
@@ -131,7 +136,7 @@ class Stream:
         if epochs is not None:
             fields.integer("epochs", epochs, 1)
         self.global_batch = _global_batch(fields, batch_size, global_batch_size, world_size)
-        self.rank, self.world_size, self.epochs, self.tail = rank, world_size, epochs, tail
+        self.rank, self.world_size, self.epochs, self.tail, self._seed = rank, world_size, epochs, tail, seed
         declared = {"schema": schema, "unknown": unknown, "csv": csv, "version": version, "snapshot": snapshot}
         cut = self.global_batch, tail
         self._data = found(
@@ -139,6 +144,7 @@ class Stream:
         )
         self.columns = tuple(self._data.schema.names if columns is None else columns)
         check_columns(self.columns, self._data.schema.names, where=self._data.where)
+        self._decode = self._checked_decode(fields, decode, as_)
         self.rows = self._data.order.rows
         if tail == "drop" and self.rows < self.global_batch:
             raise DataError(
@@ -151,11 +157,12 @@ class Stream:
         self._at_home = worker_share() is None  # made outside of a DataLoader's workers
         if threads is not None:
             fields.integer("threads", threads, 1)
+        self._threads = threads or default_threads()
         fields.number("timeout_s", timeout_s, 0)
         reading = Reading(
             self.columns,
             as_,
-            threads or default_threads(),
+            self._threads,
             ready_bytes=prefetch_bytes,
             timeout_s=timeout_s,
             cache=_cache(fields, cache, cache_bytes),
@@ -170,7 +177,30 @@ class Stream:
     def _open(self, waited_s: float = 0.0) -> None:
         opens = self._data.opens(self._readings)
         ready_bytes = sum(reading.ready_bytes for reading in self._readings)
-        self._ahead = ReadAhead(opens, self._data.order, ready_bytes, waited_s)
+        self._ahead = ReadAhead(opens, self._data.order, ready_bytes, self._pictures(ready_bytes), waited_s)
+
+    def _pictures(self, ready_bytes: int) -> Changed | None:
+        if not self._decode:
+            return None
+        from runner.data.stream.pictures.steps import Pictures
+
+        return Pictures(self._decode, self._seed, self.rows, self._threads, ready_bytes, self._data.place).decoded
+
+    def _checked_decode(self, fields: Fields, decode: Mapping[str, Image] | None, as_: str) -> dict[str, Image]:
+        if not decode:
+            return {}
+        from runner.spec.images import Image
+
+        if not isinstance(decode, Mapping) or not all(isinstance(image, Image) for image in decode.values()):
+            raise fields.fail("decode", decode, "column -> runner.Image")
+        if as_ == "arrow":
+            raise fields.fail("as_", as_, "'torch' or 'numpy' with decode=")
+        extras.need("images", "runner.Stream(decode=)")
+        from runner.data.stream.pictures.steps import check
+
+        check_columns(list(decode), self.columns, where=self._data.where)
+        check(decode, self._data.schema, self.columns)
+        return dict(decode)
 
     @property
     def manifest(self) -> Manifest:
