@@ -23,7 +23,6 @@ from runner.data.stream.mixing import schedule, sources
 from runner.data.stream.mixing.order import seed_of
 from runner.data.stream.mixing.reader import joined
 from runner.data.stream.mixing.schedule import Schedule, quotas
-from runner.data.stream.order import Order
 from runner.data.stream.ragged import Ragged
 from runner.errors import DataError, SpecError
 from tests.unit.data import views_kit as kit
@@ -128,19 +127,15 @@ def made_of(
     """What stands at each position of a mixture: its source and its row, counted one position after the other."""
     names = list(manifests)
     turns = Schedule(names, phases).locate(np.arange(end))[0].tolist()
-    orders = {name: Order(manifest, seed_of(seed, name)) for name, manifest in manifests.items()}
     had, epochs = dict.fromkeys(names, 0), {}
     found = []
     for turn in turns:
         name = names[turn]
-        order = orders[name]
-        epoch, at = divmod(had[name], order.rows)
+        epoch, at = divmod(had[name], manifests[name].rows)
         had[name] += 1
         if (name, epoch) not in epochs:
-            units, rows = order.epoch(epoch).rows(np.arange(order.rows))
-            epochs[name, epoch] = list(zip(units.tolist(), rows.tolist(), strict=True))
-        unit, row = epochs[name, epoch][at]
-        found.append((turn, ids[name][unit][row]))
+            epochs[name, epoch] = kit.epoch_of(manifests[name], seed_of(seed, name), ids[name], epoch)
+        found.append((turn, epochs[name, epoch][at]))
     return found
 
 

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from runner.data.manifest import Manifest, build
 from runner.data.stream import Stream
-from runner.data.stream.order import Order
+from tests.unit.data import test_exact_streams as exact
 
 Row = dict[str, Any]
 #: What the tests read of a row, as something that is equal where rows are.
@@ -122,12 +122,12 @@ def cut_otherwise(manifest: Manifest, random: np.random.Generator) -> Manifest:
 def expected(manifest: Manifest, seed: int, units: Sequence[Sequence[Seen]], epochs: int) -> list[Seen]:
     """What stands at each position."""
     assert [unit.rows for _, unit in manifest.units] == [len(rows) for rows in units]
-    order = Order(manifest, seed)
-    found = []
-    for epoch in range(epochs):
-        at = zip(*(part.tolist() for part in order.epoch(epoch).rows(np.arange(order.rows))), strict=True)
-        found += [units[unit][row] for unit, row in at]
-    return found
+    return [row for epoch in range(epochs) for row in epoch_of(manifest, seed, units, epoch)]
+
+
+def epoch_of(manifest: Manifest, seed: int, units: Sequence[Sequence[Seen]], epoch: int) -> list[Seen]:
+    """What stands at each position of an epoch."""
+    return list(exact.expected(manifest, [list(rows) for rows in units], seed, epoch, True))
 
 
 def streamed(
