@@ -19,6 +19,8 @@ from runner.errors import DataError
 
 #: What a batch has of a column before it becomes tensors: numpy [rows, ...], a Ragged, Python values, or Arrow.
 Values: TypeAlias = Any
+#: A piece, and its rows [start, stop).
+Stretch: TypeAlias = tuple[int, int, int]
 
 
 class Column(Protocol):
@@ -38,6 +40,10 @@ class Column(Protocol):
 
     def rows(self, pieces: Ints, rows: Ints) -> Values:
         """Rows by piece and row in the piece, in this order."""
+        ...
+
+    def stretches(self, stretches: Sequence[Stretch]) -> Values:
+        """The rows of stretches, one after the other; at least one."""
         ...
 
 
@@ -102,6 +108,14 @@ class Fixed(_Parts):
         else:
             flat = self._places.rows(pieces, rows)
         return flat.view(self._dtype).reshape(len(rows), *self._shape)
+
+    def stretches(self, stretches: Sequence[Stretch]) -> Dense:
+        if self._width > memory.WIDEST:
+            flat = _joined(
+                self._parts, [(piece, low * self._width, high * self._width) for piece, low, high in stretches]
+            )
+            return flat.view(self._dtype).reshape(-1, *self._shape)
+        return np.concatenate([self._parts[piece][low:high] for piece, low, high in stretches])
 
 
 class Sized(_Parts):
@@ -168,6 +182,23 @@ class Sized(_Parts):
             flat, offsets = self._joined(pieces, rows, valid)
         return Ragged(flat.view(self._dtype).reshape(-1, *self._shape), offsets, self._name, valid)
 
+    def stretches(self, stretches: Sequence[Stretch]) -> Ragged:
+        parts = [(self._parts[piece], low, high) for piece, low, high in stretches]
+        if any(valid is not None for (_, _, _, valid), _, _ in parts):
+            pieces = np.concatenate([np.full(high - low, piece) for piece, low, high in stretches])
+            return self.rows(pieces, np.concatenate([np.arange(low, high) for _, low, high in stretches]))
+        bounds = [offsets[low : high + 1].astype(np.int64) for (_, _, offsets, _), low, high in parts]
+        width, offsets, end = self._width, [np.zeros(1, np.int64)], 0
+        for one in bounds:
+            offsets.append(one[1:] - (int(one[0]) - end))
+            end += int(one[-1]) - int(one[0])
+        where = [
+            (piece, int(one[0]) * width, int(one[-1]) * width)
+            for (piece, _, _), one in zip(stretches, bounds, strict=True)
+        ]
+        flat = _joined([None if part is None else part[0] for part in self._parts], where)
+        return Ragged(flat.view(self._dtype).reshape(-1, *self._shape), np.concatenate(offsets), self._name)
+
     def _joined(self, pieces: Ints, rows: Ints, valid: Dense | None) -> tuple[Dense, Ints]:
         number = np.int64 if self._offset == 8 else np.int32
         where = self._offsets[pieces] + rows * self._offset
@@ -227,6 +258,11 @@ class Mixed(_Parts):
         found = picked(self._parts, pieces, rows, self._kind)
         return to_python(found) if self._python else found
 
+    def stretches(self, stretches: Sequence[Stretch]) -> Any:
+        found = [self._parts[piece].slice(low, high - low) for piece, low, high in stretches]
+        whole = found[0] if len(found) == 1 else pa.concat_arrays(found)
+        return to_python(whole) if self._python else whole
+
 
 class AsArrow:
     """A column as an Arrow array: its fast form where no row is null, else by Arrow's own means.
@@ -262,6 +298,9 @@ class AsArrow:
             return as_arrow(self._fast.rows(pieces, rows), self._kind)
         return self._whole.rows(pieces, rows)
 
+    def stretches(self, stretches: Sequence[Stretch]) -> pa.Array:
+        return self._whole.stretches(stretches)  # of one piece it is not even copied
+
 
 def as_arrow(values: Any, kind: pa.DataType) -> pa.Array:
     """The Arrow array, of a plain type, of values without nulls; without a copy, but for booleans."""
@@ -285,6 +324,12 @@ def as_arrow(values: Any, kind: pa.DataType) -> pa.Array:
         bits = pa.py_buffer(np.packbits(values, bitorder="little"))
         return pa.Array.from_buffers(kind, len(values), [None, bits])
     return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(np.ascontiguousarray(values))])
+
+
+def _joined(views: Sequence[Any], where: Sequence[Stretch]) -> Dense:
+    """Bytes [start, stop) of pieces."""
+    pieces, starts, stops = zip(*where, strict=True)
+    return memory.joined(views, pieces, starts, stops)
 
 
 def picked(parts: Sequence[Any], pieces: Ints, rows: Ints, kind: pa.DataType) -> pa.Array:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
+from collections.abc import Sequence
 from concurrent.futures import wait
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -13,11 +14,13 @@ import numpy as np
 from runner.data.lanes import SMALL_BYTES
 from runner.data.manifest import Manifest
 from runner.data.stream.blocks import VALUE_ERRORS, Cursor, Decoders, Piece, Planned
-from runner.data.stream.columns import column_of
+from runner.data.stream.columns import Stretch, column_of
 from runner.data.stream.order import Ints, Order, Segment
 from runner.data.stream.reading import Reading
 from runner.errors import DataError
 
+#: Rows of a stretch on average, from where it is quicker to copy by stretches.
+_SHORTEST = 4
 #: A block of a lane: epoch, number, and the index behind its last row.
 Place: TypeAlias = tuple[int, int, int]
 
@@ -125,8 +128,9 @@ class Reader:
             every = np.broadcast_to(lanes, indexes.shape).reshape(-1)
             self._find_in_next(missing, every, indexes.reshape(-1), pieces, rows)
         self._table.went_to(lanes, indexes, self._clock)
+        together = None if self._order.shuffle else stretches_of(pieces, rows)
         try:
-            return {name: self._rows(name, pieces, rows) for name in self._columns}
+            return {name: self._rows(name, pieces, rows, together) for name in self._columns}
         finally:
             self._let_go()
             self._look_ahead()
@@ -192,9 +196,10 @@ class Reader:
                 here = part[low:high]
                 pieces[here], rows[here] = self._table.find(lanes[here], wanted[low:high])
 
-    def _rows(self, name: str, pieces: Ints, rows: Ints) -> Any:
+    def _rows(self, name: str, pieces: Ints, rows: Ints, together: Sequence[Stretch] | None = None) -> Any:
         try:
-            return self._columns[name].rows(pieces, rows)
+            column = self._columns[name]
+            return column.rows(pieces, rows) if together is None else column.stretches(together)
         except VALUE_ERRORS as error:
             for piece in dict.fromkeys(pieces.tolist()):  # whose is it?
                 mine = np.unique(rows[pieces == piece])
@@ -377,6 +382,17 @@ class Reader:
         if not self._order.epoch(epoch + 1).lengths[number]:
             return None
         return rows, epoch + 1, 0
+
+
+def stretches_of(pieces: Ints, rows: Ints) -> list[Stretch] | None:
+    """The rows as stretches of pieces; None where most would be short."""
+    cuts = np.flatnonzero((pieces[1:] != pieces[:-1]) | (rows[1:] != rows[:-1] + 1)) + 1
+    if not len(rows) or len(cuts) > len(rows) // _SHORTEST:
+        return None
+    starts, stops = [0, *cuts.tolist()], [*cuts.tolist(), len(rows)]
+    return [
+        (int(pieces[low]), int(rows[low]), int(rows[high - 1]) + 1) for low, high in zip(starts, stops, strict=True)
+    ]
 
 
 class _Table:
