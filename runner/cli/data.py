@@ -1,4 +1,4 @@
-"""What `runner data head`, `cat` and `rewrite` do."""
+"""What `runner data head`, `cat`, `inspect` and `rewrite` do."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from runner.cli.console import Output, console, print_table, say
+from runner.cli.console import Commands, Output, console, print_json, print_table, say
 from runner.cli.tables import plain_table
 from runner.client import sources
 from runner.data.survey.rows import all_rows, first_rows
@@ -67,6 +67,21 @@ def cat(data: sources.Named, columns: Sequence[str] | None, limit: int | None) -
     except UnicodeDecodeError as error:
         raise _no_text(data, error) from error
     sys.stdout.flush()
+
+
+def inspect(data: sources.Named, columns: Sequence[str] | None, store: str | None, output: Output) -> None:
+    """Look at data and measure a sample of it."""
+    from runner.data.survey.survey import survey
+
+    seen = survey(data.looked, columns)
+    if output is Output.JSON:
+        from runner.views.documents import survey_document
+
+        print_json(survey_document(seen, data.name))
+        return
+    from runner.cli.survey_screen import print_survey
+
+    print_survey(seen, data.name, Commands(store))
 
 
 def rewrite(

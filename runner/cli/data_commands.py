@@ -65,6 +65,23 @@ def cat(
     data.cat(data.named(what, format, option, store), data.names(columns), limit)
 
 
+def inspect(
+    what: What,
+    columns: Columns = None,
+    format: DataFormat = None,
+    option: Options = None,
+    store: StoreUrl = None,
+    output: Format = Output.TEXT,
+) -> None:
+    """Say what data is like, how fast it is read on this machine, what limits that, and what helps.
+
+    A sample of it is read several times, and encoded anew on trial; nothing is written.
+    """
+    from runner.cli import data
+
+    data.inspect(data.named(what, format, option, store), data.names(columns), store, output)
+
+
 def rewrite(
     what: What,
     name: Annotated[str, typer.Argument(metavar="NAME", help="Of the dataset that it becomes.")],
@@ -112,3 +129,10 @@ def add_to(data: typer.Typer) -> None:
             "runner data rewrite lake/a.csv table --columns id,text --workers 4",
         )
     )(rewrite)
+    data.command(
+        epilog=examples(
+            "runner data inspect tokens",
+            "runner data inspect s3://lake/raw/*.parquet --columns id,text",
+            "runner data inspect lake/a.csv -o json",
+        )
+    )(inspect)

@@ -15,7 +15,7 @@ import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -68,15 +68,20 @@ def write_file(path: str | os.PathLike[str], table: pa.Table, group_bytes: int =
     Raises:
         pyarrow.ArrowNotImplementedError: a column's type has no place in Parquet.
     """
+    with open(path, "xb") as file:
+        return write(file, table, group_bytes)
+
+
+def write(file: BinaryIO, table: pa.Table, group_bytes: int = GROUP_BYTES) -> Written:
+    """As `write_file`, into a file that is open."""
     table = tighten(table)
     trial = table.slice(0, prefix_rows(table, _TRIAL_BYTES)).combine_chunks()
     options = _writer_options(trial)
     decoded = decoded_bytes(table)
-    with open(path, "xb") as file:
-        sink = _Hashing(file)
-        with pq.ParquetWriter(sink, table.schema, **options) as writer:
-            for group in _cut(table, _even(decoded, group_bytes)):
-                writer.write_table(group.combine_chunks(), row_group_size=group.num_rows)
+    sink = _Hashing(file)
+    with pq.ParquetWriter(sink, table.schema, **options) as writer:
+        for group in _cut(table, _even(decoded, group_bytes)):
+            writer.write_table(group.combine_chunks(), row_group_size=group.num_rows)
     return Written(
         rows=table.num_rows,
         bytes=sink.bytes,
@@ -273,7 +278,7 @@ def _leaf_sizes(table: pa.Table, options: dict[str, Any]) -> dict[str, tuple[str
 class _Hashing(io.RawIOBase):
     """A binary file that hashes and counts what goes through it."""
 
-    def __init__(self, file: io.BufferedWriter) -> None:
+    def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self.md5 = hashlib.md5(usedforsecurity=False)
         self.sha256 = hashlib.sha256()

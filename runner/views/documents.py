@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from runner.record.reasons import Reason
-from runner.views import units
+from runner.views import advice, units
 from runner.views.datasets import VersionLine
 from runner.views.run import RunSeen, StageSeen
+
+if TYPE_CHECKING:
+    from runner.data.survey.survey import Survey
 
 
 def run_document(seen: RunSeen) -> dict[str, Any]:
@@ -56,4 +59,24 @@ def _stage(stage: StageSeen) -> dict[str, Any]:
         "progress": None if stage.progress is None else timed(stage.progress.last),
         "result": {} if stage.result is None else dict(stage.result.raw),
         "checkpoints": [asdict(each) for each in stage.checkpoints],
+    }
+
+
+def survey_document(seen: Survey, name: str) -> dict[str, Any]:
+    """Data that was looked at: what `data inspect` prints. Sizes are bytes, rates bytes a second."""
+    known = asdict(seen)
+    measured = {"rates": known["rates"], "encoded": known["encoded"]} if advice.is_measured(seen) else {}
+    return {
+        "data": name,
+        **{part: value for part, value in known.items() if part not in ("rates", "encoded")},
+        "rates": measured.get("rates"),
+        "encoded": measured.get("encoded"),
+        "decode_factor": advice.factor(seen),
+        "stream_factor": advice.stream_factor(seen) if advice.is_measured(seen) else None,
+        "size_factor": advice.size_factor(seen),
+        "limits": [asdict(each) for each in advice.limits(seen)],
+        "advice": [
+            {"words": each.words, "command": ["runner", *each.command] if each.command else None}
+            for each in advice.advice(seen, name)
+        ],
     }

@@ -231,6 +231,17 @@ def _unit(group: pq.RowGroupMetaData, index: int, widths: list[float | None]) ->
     return Unit(index, group.num_rows, int(size), min(starts, default=0), length)
 
 
+def chunk_bytes(found: Footer, group: int) -> list[tuple[int, int]]:
+    """Of each column chunk of a row group: bytes in the file, and about how many once decoded."""
+    metadata = found.metadata.row_group(group)
+    chunks = [metadata.column(i) for i in range(metadata.num_columns)]
+    widths = _leaf_widths(found.schema)
+    if len(widths) != len(chunks):
+        widths = [None] * len(chunks)
+    sizes = [_decoded_bytes(chunk, width) for chunk, width in zip(chunks, widths, strict=True)]
+    return [(chunk.total_compressed_size, int(size)) for chunk, size in zip(chunks, sizes, strict=True)]
+
+
 def _first_byte(chunk: pq.ColumnChunkMetaData) -> int:
     offsets = (chunk.dictionary_page_offset, chunk.data_page_offset)
     return int(min(offset for offset in offsets if offset is not None))

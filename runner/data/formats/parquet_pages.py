@@ -18,6 +18,7 @@ from runner.data.formats import thrift
 from runner.data.limits import beyond, limits, shown_bytes
 
 _DATA, _DICTIONARY, _DATA_2 = 0, 2, 3  # kinds of pages
+_CHECKSUM = 4  # field of a page's header
 _IN_DICTIONARY, _SHARED_PREFIX = (2, 8), 7  # encodings
 _WIDTHS = {"BOOLEAN": 1, "INT32": 4, "INT64": 8, "INT96": 12, "FLOAT": 4, "DOUBLE": 8}
 _LARGE_PAGE = 2 << 20
@@ -45,6 +46,7 @@ class Pages:
         dictionary: bytes of the dictionary, decompressed.
         shared: bytes of the largest page whose values share beginnings; none of its values can be larger.
         most: values of the page that has the most of them.
+        count, checked: pages, and those of them that have a checksum.
     """
 
     largest: int = 0
@@ -54,10 +56,13 @@ class Pages:
     dictionary: int = 0
     shared: int = 0
     most: int = 0
+    count: int = 0
+    checked: int = 0
 
     def add(self, header: thrift.Struct) -> None:
         """The next page. Raises KeyError if its header lacks something."""
         size = header[2]
+        self.count, self.checked = self.count + 1, self.checked + (_CHECKSUM in header)
         self.largest, self.bytes = max(self.largest, size), self.bytes + size
         if header[1] == _DICTIONARY:
             self.dictionary = size
@@ -121,7 +126,7 @@ def plan(
     for i in wanted:
         chunk, leaf = group.column(i), leaves[i]
         width = _width(leaf)
-        pages = _pages(source, size, chunk)
+        pages = pages_of(source, size, chunk)
         needed += pages.largest if width is not None and not leaf.max_repetition_level else pages.bytes
         if leaf.max_repetition_level:
             needed += pages.values * (_LEVELS + (width or _LEVELS))
@@ -164,8 +169,15 @@ def _start(chunk: pq.ColumnChunkMetaData) -> int:
     return start
 
 
-def _pages(source: Source, size: int, chunk: pq.ColumnChunkMetaData) -> Pages:
-    """The pages of a chunk, as far as pyarrow would read them."""
+def pages_of(source: Source, size: int, chunk: pq.ColumnChunkMetaData) -> Pages:
+    """The pages of a chunk, as far as pyarrow would read them.
+
+    Args:
+        size: bytes of the file.
+
+    Raises:
+        pyarrow.ArrowInvalid: a header cannot be read.
+    """
     pages, at = Pages(), _start(chunk)
     end = min(at + chunk.total_compressed_size + _PADDING, size)
     while at < end and pages.values < chunk.num_values:

@@ -156,3 +156,24 @@ def test_looking_at_rows_loads_nothing_that_it_does_not_need(folder: Path) -> No
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_inspect_says_what_data_is_like(folder: Path) -> None:
+    """Facts, columns and advice on the screen; the same as one document."""
+    shown = call("data", "inspect", "odd.parquet").stdout
+    for words in (
+        "parquet, 1 file",
+        "1 row group",
+        "no pages have checksums",
+        "snappy",
+        "runner data rewrite odd.parquet",
+    ):
+        assert words in shown
+    document = call_json("data", "inspect", "odd.parquet", "--columns", "id")
+    assert (document["rows"], document["format"], document["units"]["count"]) == (3, "parquet", 1)
+    assert [column["name"] for column in document["columns"]] == ["id"]
+    assert document["columns"][0]["nulls"] == 1
+    assert document["rates"] is None  # so little data tells nothing
+    assert document["advice"][-1]["command"] == ["runner", "data", "rewrite", "odd.parquet", "odd-rewritten"]
+    assert call_json("data", "inspect", "lines.jsonl")["rows"] == 100
+    call("data", "inspect", "nothing", code=2)
