@@ -24,6 +24,8 @@ ORDER_VERSION = 1
 
 Ints = NDArray[np.int64]
 _UNITS, _ROWS = 0, 1  # what a stream of random numbers is for
+#: Orders of up to so many units have more epochs at hand: a mixture goes through many of a small source's at once.
+_FEW = 64
 
 
 def permutation(n: int, key: tuple[int, int], counter: Sequence[int] = (0, 0, 0)) -> Ints:
@@ -95,7 +97,7 @@ class Order:
         self.unit_rows = np.array([unit.rows for unit in units], np.int64)
         self.unit_bytes = np.array([unit.bytes for unit in units], np.int64)
         self.runs = _runs(self.unit_rows, self.unit_bytes, self.lanes, self.block_bytes)
-        self.epoch = lru_cache(maxsize=2)(self._epoch)
+        self.epoch = lru_cache(maxsize=2 if len(units) > _FEW else 2 * _FEW)(self._epoch)
 
     @property
     def shape(self) -> dict[str, Any]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import pickle
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -458,3 +460,36 @@ def test_views_of_remote_files(simple: str, tmp_path: Path, monkeypatch: pytest.
         stream.close()
     both = Mix({"near": 1, "far": 1}, {"near": simple, "far": "remote://far"})
     assert sum(len(batch["tokens"]) for batch in Stream(both, 1, cache=tmp_path / "kept", **arguments)) == 64
+
+
+LOOKING = """
+import sys
+import pyarrow.compute as pc
+from runner import Pack
+from runner.data.manifest import build
+from runner.data.stream.views.seen import seen
+from runner.errors import DataError
+for view in ((pc.field("id") >= 30, None), (None, Pack("tokens", 5))):
+    try:
+        print(seen(build(sys.argv[1]), *view).rows)
+    except DataError as error:
+        print("DataError")
+"""
+
+
+@pytest.mark.parametrize("kind", [b"\x15\x04\x19", b"\x15\x02\x19"], ids=["int64", "int32"])
+def test_chunks_of_another_type(tmp_path: Path, kind: bytes) -> None:
+    """A column chunk that claims another type than its column's is not asked for statistics: Python would end."""
+    table = pa.table(
+        {"id": list(range(60)), "tokens": pa.array([[i] * (i % 4) for i in range(60)], pa.list_(pa.int32()))}
+    )
+    pq.write_table(table, tmp_path / "a.parquet", row_group_size=20)
+    data = (tmp_path / "a.parquet").read_bytes()
+    footer = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
+    at = data.rindex(kind)  # of the last row group: where the footer has the type of a chunk, before its encodings
+    assert at > footer
+    (tmp_path / "a.parquet").write_bytes(data[: at + 1] + b"\x2e" + data[at + 2 :])
+    command = [sys.executable, "-c", LOOKING, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "DataError" in done.stdout

@@ -15,7 +15,7 @@ from runner.data.formats.parquet_footer import footer
 from runner.data.manifest import Manifest
 from runner.data.shards import Unit
 from runner.data.stream.dense import dense, layout_of, numbers
-from runner.data.stream.views import runs
+from runner.data.stream.views import runs, statistics
 from runner.data.stream.views.filters import ALL, Filtered
 from runner.data.stream.views.viewed import Counted, Viewed
 from runner.errors import DataError
@@ -105,10 +105,10 @@ class Packed:
         leaves = found.leaves_of([name])
         if len(leaves) != 1 or found.schema.get_field_index(name) < 0:
             return None
-        chunk = found.metadata.row_group(one.units[place].index).column(leaves[0])
-        told = chunk.statistics if chunk.is_stats_set else None
+        group = one.units[place].index
+        nulls = statistics.nulls(found, group, leaves[0])
         # a list that is null or empty counts as one value, which is null
-        return None if told is None or not told.has_null_count else chunk.num_values - told.null_count
+        return None if nulls is None else found.metadata.row_group(group).column(leaves[0]).num_values - nulls
 
     # -- rows ----------------------------------------------------------------------------------------------------
 

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from runner.data.formats.explain import explained
@@ -70,10 +69,13 @@ def _of_file(source: Manifest, one: Shard, keep: pc.Expression, columns: Sequenc
     own = [name for name in columns if name not in one.partitions]
     if not own or not all(_is_told(found.schema, source.schema.field(name)) for name in own):
         return {}
+    leaves = [leaf for name in own for leaf in found.leaves_of([name])]
+    groups = range(found.metadata.num_row_groups)
+    if not all(_is_consistent(found, group, leaf) for group in groups for leaf in leaves):
+        return {}
     possible = _possible(source, one, found, keep)
     otherwise = _possible(source, one, found, ~keep)
     has_null = any(one.partitions[name] is None for name in columns if name in one.partitions)
-    leaves = [leaf for name in own for leaf in found.leaves_of([name])]
     decided = {}
     for place, unit in enumerate(one.units):
         if unit.index not in possible:
@@ -115,10 +117,19 @@ def _scalar(value: str, kind: pa.DataType) -> pa.Scalar:
 
 
 def _has_no_null(found: Footer, group: int, leaves: Sequence[int]) -> bool:
-    return all(_nulls(found.metadata.row_group(group), leaf) == 0 for leaf in leaves)
+    return all(nulls(found, group, leaf) == 0 for leaf in leaves)
 
 
-def _nulls(group: pq.RowGroupMetaData, leaf: int) -> int | None:
-    chunk = group.column(leaf)
+def nulls(found: Footer, group: int, leaf: int) -> int | None:
+    """The nulls of a column chunk, empty and null lists counted, as its statistics tell; None where they do not."""
+    if not _is_consistent(found, group, leaf):
+        return None
+    chunk = found.metadata.row_group(group).column(leaf)
     told = chunk.statistics if chunk.is_stats_set else None
     return told.null_count if told is not None and told.has_null_count else None
+
+
+def _is_consistent(found: Footer, group: int, leaf: int) -> bool:
+    """Whether a chunk is of its column's type: Python that asks for the statistics of another ends."""
+    chunk = found.metadata.row_group(group).column(leaf)
+    return bool(chunk.physical_type == found.leaves[leaf].physical_type)
