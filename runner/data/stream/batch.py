@@ -92,4 +92,6 @@ def _tensor(torch: Any, value: Any) -> Any:
 
 
 def _moved(value: Any, device: Any, non_blocking: bool) -> Any:
-    return value if value is None or isinstance(value, list) else value.to(device, non_blocking=non_blocking)
+    if isinstance(value, list):
+        return [one.to(device, non_blocking=non_blocking) if hasattr(one, "to") else one for one in value]
+    return value if value is None else value.to(device, non_blocking=non_blocking)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import itertools
 import pickle
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,10 @@ from torch.utils.data import DataLoader
 
 from runner import Image, Mix, Stream
 from runner.data.stream.pictures.decoder import Decoder
+from runner.data.stream.pictures.steps import Pictures
 from runner.data.stream.pictures.windows import Window, Windows
+from runner.data.stream.ragged import Ragged
+from runner.data.stream.steps import Ready
 from runner.errors import DataError, SpecError
 
 ROWS = 48
@@ -232,6 +237,47 @@ def test_mixtures(folder: str, tmp_path: Path) -> None:
     one = by_position([Stream(mix, 8, decode={"image": SCALED})])
     two = by_position([Stream(mix, 4, rank=rank, world_size=2, decode={"image": SCALED}) for rank in range(2)])
     assert one == two
+
+
+@pytest.mark.parametrize(("ready_bytes", "ahead"), [(2 * 8 * 40 * 56 * 3 - 1, 0), (1 << 20, 1)])
+def test_how_far_it_is_ahead(ready_bytes: int, ahead: int) -> None:
+    """The next batch is begun before one is given only where two fit into what may be ready."""
+    pictures, taken = alone(ready_bytes), []
+    steps = pictures.decoded(ready(step, taken) for step in range(5))
+    next(steps)  # how large a batch is
+    for given in range(2, 4):
+        next(steps)
+        assert len(taken) == given + ahead
+    assert [done.columns["image"].shape for done, _ in steps] == [(8, 40, 56, 3)] * 2
+
+
+def test_what_was_begun_comes_before_an_error() -> None:
+    """Where reading fails, the batches that were read before are given first."""
+
+    def steps() -> Iterator[tuple[Ready, int]]:
+        for step in range(3):
+            yield ready(step, [])
+        raise DataError("away")
+
+    found = alone(1 << 20).decoded(steps())
+    assert len(list(itertools.islice(found, 3))) == 3
+    with pytest.raises(DataError, match="away"):
+        next(found)
+
+
+def alone(ready_bytes: int) -> Pictures:
+    """What decodes, without a stream."""
+    return Pictures({"image": Image(size=(40, 56))}, 0, 100, 2, ready_bytes, lambda epoch, position: "here")
+
+
+def ready(step: int, taken: list[int]) -> tuple[Ready, int]:
+    """A batch of 8 pictures that is not decoded yet."""
+    taken.append(step)
+    data = [jpeg(i) for i in range(8)]
+    offsets = np.cumsum([0, *map(len, data)])
+    values = Ragged(np.frombuffer(b"".join(data), np.uint8), offsets, "bytes")
+    made = Ready({"image": values}, np.arange(8) + 8 * step, np.ones(8, bool), 1.0, 0, (0, 8 * step + 8))
+    return made, values.nbytes
 
 
 def test_threads_end_with_the_stream(folder: str) -> None:

@@ -38,7 +38,7 @@ class Decoder:
 
         self._unknown = UnidentifiedImageError
         self._image, self._simplejpeg, self._pillow = image, simplejpeg, pillow
-        self._scratch = threading.local()
+        self._scratch, self._most = threading.local(), limits().pixels
         self._name = "RGB" if image.mode == "RGB" else "GRAY"
 
     def into(self, data: Any, choose: Choose, target: Array) -> None:
@@ -86,7 +86,7 @@ class Decoder:
     def _jpeg(self, data: Any, choose: Choose, size: tuple[int, int] | None) -> tuple[Array, Window] | None:
         """None where the colours are Pillow's to convert."""
         height, width, colours, _ = self._simplejpeg.decode_jpeg_header(data)
-        _check(height, width)
+        self._check(height, width)
         if colours not in _COLOURS:
             return None
         window = choose(height, width)
@@ -105,6 +105,11 @@ class Decoder:
             )
         return pixels, window
 
+    def _check(self, height: int, width: int) -> None:
+        """Raises DataError where a picture has more pixels than may be, before there is memory for them."""
+        if height * width > self._most:
+            raise beyond("pixels", f"a picture of {width:,} by {height:,} pixels")
+
     def _buffer(self, size: int) -> Array:
         """Memory of this thread's, used again: to touch new memory costs as much as a copy."""
         own: Array | None = getattr(self._scratch, "buffer", None)
@@ -114,7 +119,7 @@ class Decoder:
 
     def _other(self, data: Any, choose: Choose) -> tuple[Array, Window]:
         with self._pillow.open(io.BytesIO(data), formats=_KINDS) as opened:
-            _check(opened.height, opened.width)
+            self._check(opened.height, opened.width)
             pixels = np.asarray(_plain(opened, self._image.mode, self._pillow))
         pixels = pixels.reshape(*pixels.shape[:2], self._image.channels)
         return pixels, choose(*pixels.shape[:2])
@@ -139,12 +144,6 @@ class Decoder:
             made = picture.resize((target.shape[1], target.shape[0]), self._pillow.Resampling.BILINEAR, box=box)
             part = np.asarray(made).reshape(target.shape)
         target[...] = part[:, ::-1] if window.flip else part
-
-
-def _check(height: int, width: int) -> None:
-    """Raises DataError where a picture has more pixels than may be, before there is memory for them."""
-    if height * width > limits().pixels:
-        raise beyond("pixels", f"a picture of {width:,} by {height:,} pixels")
 
 
 def _plain(opened: Any, mode: str, pillow: Any) -> Any:

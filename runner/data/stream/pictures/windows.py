@@ -17,8 +17,8 @@ WINDOW_VERSION = 1
 #: Windows that are tried before the middle is taken, of a random scale and ratio.
 _TRIES = 10
 _RATIO = (3 / 4, 4 / 3)
-#: Numbers that a picture may need: whether it is mirrored, and for each try area, ratio and place.
-_NUMBERS = 1 + 4 * _TRIES
+#: Numbers that a picture may need: whether it is mirrored, and its place; or for each try area, ratio and place.
+_FEW, _MANY = 3, 1 + 4 * _TRIES
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,8 @@ class Windows:
 
     def _numbers(self, position: int) -> Iterator[float]:
         """From 0 up to 1, without 1."""
-        raw = np.random.Philox(key=self._key, counter=np.array([0, position, 0, 0], np.uint64)).random_raw(_NUMBERS)
+        philox = np.random.Philox(key=self._key, counter=np.array([0, position, 0, 0], np.uint64))
+        raw = philox.random_raw(_FEW if self._image.scale is None else _MANY)
         return iter(((raw >> np.uint64(11)) * 2.0**-53).tolist())
 
 
