@@ -15,7 +15,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from runner import Mix
+from runner import Image, Mix
 from runner.errors import DataError, SpecError, StageTimeout
 from runner.record.entries import Resumed, StageDone, StageResult
 from runner.store import Entry
@@ -370,6 +370,38 @@ def test_views_and_mixtures_of_a_stages_data(tmp_path: Path, monkeypatch: pytest
     assert seen == whole
     with pytest.raises(SpecError, match="Train\\(data"):
         fit(tmp_path / "other", lambda ctx, config: next(ctx.batches(Mix({"a": 1}, {"a": "x"}), batch_size=8)))
+
+
+def test_pictures_of_a_stages_data(tmp_path: Path) -> None:
+    """Pictures are decoded by the same windows behind a checkpoint."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    import simplejpeg
+
+    pixels, seen = np.random.default_rng(0).integers(0, 256, (40, 20, 24, 3), dtype=np.uint8), []
+    for name in ("whole", "cut"):
+        (tmp_path / name / "data").mkdir(parents=True)
+        table = pa.table({"image": [simplejpeg.encode_jpeg(one, 90, "RGB", "420") for one in pixels]})
+        pq.write_table(table, tmp_path / name / "data" / "a.parquet", row_group_size=8)
+
+    def train(ctx: Any, config: Any) -> None:
+        image = Image("RGB", 8, crop="random", flip=0.5)
+        for batch in ctx.batches("train", batch_size=config.batch, decode={"image": image}):
+            seen.append(batch["image"].clone())
+            ctx.step(loss=0.0)
+            if ctx.step_number == config.at_step:
+                raise Cut
+
+    fit(tmp_path / "whole", train)
+    whole = list(seen)
+    assert [tuple(one.shape) for one in whole] == [(8, 8, 8, 3)] * 5
+    seen.clear()
+    with pytest.raises(Cut):
+        fit(tmp_path / "cut", train, Config(at_step=3), checkpoint_every_steps=2)
+    del seen[2:]
+    fit(tmp_path / "cut", train, attempt=2)
+    assert all(map(torch.equal, seen, whole))
+    assert len(seen) == len(whole)
 
 
 def test_inner_loops_get_different_epochs(tmp_path: Path) -> None:
