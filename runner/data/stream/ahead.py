@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import weakref
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
@@ -47,7 +48,8 @@ class ReadAhead:
     def _begin(self) -> None:
         self._process = os.getpid()
         self.reader = self._opens()
-        self.running: Prefetch[Ready] | None = None
+        self.running: Prefetch[list[Ready]] | None = None
+        self._taken: deque[Ready] = deque()
 
     def arrive(self) -> bool:
         """Whether this process was forked since the last call: the parent's thread is gone here, and its reader as it
@@ -57,7 +59,14 @@ class ReadAhead:
         self._begin()
         return True
 
-    def start(self, cut: Cut, at: Place, end: int | None, share: tuple[int, int]) -> Prefetch[Ready]:
+    def next(self) -> Ready:
+        """The next batch, once `start` was called. Raises StopIteration at the end, and what went wrong."""
+        if not self._taken:
+            assert self.running is not None
+            self._taken.extend(next(self.running))
+        return self._taken.popleft()
+
+    def start(self, cut: Cut, at: Place, end: int | None, share: tuple[int, int]) -> None:
         """Start to read at a place. The thread knows the reader but not this, so that a forgotten stream is collected.
 
         Args:
@@ -65,14 +74,16 @@ class ReadAhead:
         """
         memory.keep_freed_memory()
         self.reader.end = end
-        steps = batches(self.reader, self._order, cut, at, end, share)
-        self.running = Prefetch(self._changed(steps) if self._changed else steps, self._ready_bytes)
+        groups = batches(self.reader, self._order, cut, at, end, share)
+        if self._changed is not None:
+            groups = (([ready], size) for ready, size in self._changed(_one_by_one(groups)))
+        self.running = Prefetch(groups, self._ready_bytes)
         weakref.finalize(self, _end, self.running, self.reader)
-        return self.running
 
     def stop(self) -> None:
         """Read no more, and let go of what is open."""
         running, self.running = self.running, None
+        self._taken.clear()
         if running is not None:
             _end(running, self.reader)
             self._waited_s += running.wait_s
@@ -83,7 +94,13 @@ class ReadAhead:
         return self._waited_s + (self.running.wait_s if self.running is not None else 0.0)
 
 
-def _end(running: Prefetch[Ready], reader: Reader | MixedReader) -> None:
+def _one_by_one(groups: Iterator[tuple[list[Ready], int]]) -> Iterator[tuple[Ready, int]]:
+    for steps, size in groups:
+        for ready in steps:
+            yield ready, size // len(steps)
+
+
+def _end(running: Prefetch[list[Ready]], reader: Reader | MixedReader) -> None:
     """Nothing in a forked process, which has none of the threads."""
     if running.alive:
         reader.stop()  # the thread may be waiting for what it decodes

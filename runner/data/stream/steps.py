@@ -63,8 +63,8 @@ def batches(
     at: tuple[int, int],
     end: int | None,
     share: tuple[int, int] = (0, 1),
-) -> Iterator[tuple[Ready, int]]:
-    """Batches from a place in the order on, each with its size in bytes.
+) -> Iterator[tuple[list[Ready], int]]:
+    """Batches from a place in the order on: those that are gathered together, with their size in bytes.
 
     Args:
         share: (number, of how many): only each so manieth step from there on.
@@ -79,7 +79,7 @@ def batches(
         mine = seen + np.arange((number - passed) % parts, left, parts, dtype=np.int64) * cut.global_batch
         for first in range(0, len(mine), together):
             starts = mine[first : first + together]
-            yield from _gathered(reader, order, cut, epoch, starts)
+            yield _gathered(reader, order, cut, epoch, starts)
             reader.forget(2 + 2 * order.lanes // (len(starts) * cut.global_batch))
         passed += left
         epoch, seen = epoch + 1, 0
@@ -87,7 +87,7 @@ def batches(
 
 def _gathered(
     reader: Reader | MixedReader, order: Order | MixedOrder, cut: Cut, epoch: int, starts: Ints
-) -> Iterator[tuple[Ready, int]]:
+) -> tuple[list[Ready], int]:
     """The steps whose global batches begin at these positions of the epoch."""
     placed = _in_turn(order, cut, epoch, starts) if isinstance(order, Order) else None
     positions, lanes, indexes = placed or _anywhere(order, cut, epoch, starts)
@@ -97,8 +97,8 @@ def _gathered(
     weights = (np.count_nonzero(mask, axis=1) * cut.world_size / valid).tolist()
     sources = order.source_of(lanes).reshape(mask.shape) if isinstance(order, MixedOrder) else None
     shown = epoch * order.rows + positions % order.rows
-    size = _READY_BYTES + sum(map(_size, columns.values())) // len(starts)
-    own = cut.high - cut.low
+    size = _READY_BYTES * len(starts) + sum(map(_size, columns.values()))
+    own, steps = cut.high - cut.low, []
     for step, start in enumerate(starts.tolist()):
         low, high = step * own, step * own + own
         ready = Ready(
@@ -110,7 +110,8 @@ def _gathered(
             (epoch, min(start + cut.global_batch, order.rows)),
             None if sources is None else sources[step],
         )
-        yield ready, size
+        steps.append(ready)
+    return steps, size
 
 
 def _in_turn(order: Order, cut: Cut, epoch: int, starts: Ints) -> tuple[Ints, Ints, Ints] | None:

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from runner.data.manifest import Manifest
     from runner.data.source_manifest import Published
     from runner.data.stream.ahead import Changed
-    from runner.data.stream.prefetch import Prefetch
-    from runner.data.stream.steps import Ready
     from runner.spec import Dataset
     from runner.spec.images import Image
     from runner.spec.mixing import Mix
@@ -239,9 +237,10 @@ class Stream:
         if self._passes.over:
             raise StopIteration
         self._arrive()
-        running = self._ahead.running or self._run()
+        if self._ahead.running is None:
+            self._run()
         try:
-            ready = next(running)
+            ready = self._ahead.next()
         except BaseException as error:
             self._passes.over = isinstance(error, StopIteration)
             self.close()
@@ -257,13 +256,13 @@ class Stream:
             ready.sources,
         )
 
-    def _run(self) -> Prefetch[Ready]:
+    def _run(self) -> None:
         passes, (number, parts) = self._passes, self._share
         if passes.begun is None:
             passes.begun = passes.at
         share = (number - passes.steps_made) % parts, parts
         cut = Cut(self.global_batch, self.rank, self.world_size, self.tail)
-        return self._ahead.start(cut, passes.at, passes.end, share)
+        self._ahead.start(cut, passes.at, passes.end, share)
 
     def __len__(self) -> int:
         """Steps of a whole pass. Raises TypeError if it never ends."""
