@@ -13,7 +13,9 @@ import hashlib
 import io
 import math
 import os
-from collections.abc import Iterator
+import queue
+import threading
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -22,6 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from runner.data.values.recast import fixed_values, recast
+from runner.data.values.types import types
 
 #: Decoded bytes of one file; below the 50 MiB from which s3fs splits an upload, so that an S3 etag is the md5.
 PIECE_BYTES = 48 << 20
@@ -29,6 +32,10 @@ PIECE_BYTES = 48 << 20
 GROUP_BYTES = 8 << 20
 _TRIAL_BYTES = 1 << 20
 _TRIAL_LEAST = 4 << 10  # less is not worth four trials
+
+#: Bytes of a file that are handed to its hashes at a time, and how many such pieces may wait for them.
+_HASHED_BYTES = 1 << 20
+_HASHED_AHEAD = 16
 
 #: Compression must bring a column below this share of its plain size to be worth the decoding ...
 _LZ4_PAYS = 0.8
@@ -78,8 +85,7 @@ def write(file: BinaryIO, table: pa.Table, group_bytes: int = GROUP_BYTES) -> Wr
     trial = table.slice(0, prefix_rows(table, _TRIAL_BYTES)).combine_chunks()
     options = _writer_options(trial)
     decoded = decoded_bytes(table)
-    sink = _Hashing(file)
-    with pq.ParquetWriter(sink, table.schema, **options) as writer:
+    with _Hashing(file) as sink, pq.ParquetWriter(sink, table.schema, **options) as writer:
         for group in _cut(table, _even(decoded, group_bytes)):
             writer.write_table(group.combine_chunks(), row_group_size=group.num_rows)
     return Written(
@@ -141,10 +147,14 @@ def _even(total: int, target: int) -> int:
 
 def prefix_rows(table: pa.Table, target: int) -> int:
     """The fewest first rows of `table` that hold `target` decoded bytes; all of them if none do. At least 1 if any."""
+    width, others = _layout(table)
     low, high = min(1, table.num_rows), table.num_rows
+    if not others:
+        return max(low, min(high, math.ceil(target / width))) if width else high
+    varying = table.select(others)
     while low < high:
         middle = (low + high) // 2
-        if decoded_bytes(table.slice(0, middle)) >= target:
+        if width * middle + decoded_bytes(varying.slice(0, middle)) >= target:
             high = middle
         else:
             low = middle + 1
@@ -156,31 +166,53 @@ def decoded_bytes(table: pa.Table | pa.RecordBatch) -> int:
 
     Validity bitmaps and slack in buffers do not count: they depend on how the table was made, and cuts must not.
     """
-    total = 0
-    for column in table.columns:
+    width, others = _layout(table)
+    total = width * int(table.num_rows)
+    for column in map(table.column, others):
         chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
         total += sum(_array_bytes(chunk) for chunk in chunks)
     return total
 
 
+def _layout(table: pa.Table | pa.RecordBatch) -> tuple[int, list[int]]:
+    """(bytes of a row in the columns where all rows have as many, the positions of the other columns)."""
+    widths = [_width(field.type) for field in table.schema]
+    return sum(width or 0 for width in widths), [i for i, width in enumerate(widths) if width is None]
+
+
+def _width(kind: pa.DataType) -> int | None:
+    """Bytes of a value; None where that depends on the value."""
+    if isinstance(kind, pa.BaseExtensionType):
+        return _width(kind.storage_type)
+    if types.is_fixed_size_list(kind):
+        width = _width(kind.value_type)
+        return None if width is None else width * int(kind.list_size)
+    if types.is_nested(kind):
+        return None
+    try:
+        return max(1, int(kind.bit_width) // 8)  # a byte for a bit, so that chunks add up
+    except ValueError:  # strings, binary, null, views
+        return None
+
+
 def _array_bytes(array: pa.Array) -> int:
     kind = array.type
+    width = _width(kind)
+    if width is not None:
+        return len(array) * width
     if isinstance(array, pa.ExtensionArray):
         return _array_bytes(array.storage)
-    if pa.types.is_string(kind) or pa.types.is_binary(kind):
+    if types.is_string(kind) or types.is_binary(kind):
         return _spanned(array, np.int32) + 4 * len(array)
-    if pa.types.is_large_string(kind) or pa.types.is_large_binary(kind):
+    if types.is_large_string(kind) or types.is_large_binary(kind):
         return _spanned(array, np.int64) + 8 * len(array)
-    if pa.types.is_fixed_size_list(kind):
+    if types.is_fixed_size_list(kind):
         return _array_bytes(fixed_values(array))
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_map(kind):
+    if types.is_list(kind) or types.is_large_list(kind) or types.is_map(kind):
         return _list_bytes(array)
-    if pa.types.is_struct(kind):
+    if types.is_struct(kind):
         return sum(_array_bytes(array.field(i)) for i in range(kind.num_fields))
-    try:
-        return len(array) * max(1, kind.bit_width // 8)  # a byte for a bit, so that chunks add up
-    except ValueError:  # null, views, run-ends: no fixed width
-        return int(array.nbytes)
+    return int(array.nbytes)  # null, views, run-ends
 
 
 def _spanned(array: pa.Array, offset_type: type[np.signedinteger[Any]]) -> int:
@@ -197,7 +229,7 @@ def _list_bytes(array: pa.Array) -> int:
         return 0
     offsets = array.offsets
     first, last = offsets[0].as_py() or 0, offsets[len(offsets) - 1].as_py() or 0
-    inner = [array.keys, array.items] if pa.types.is_map(array.type) else [array.values]
+    inner = [array.keys, array.items] if types.is_map(array.type) else [array.values]
     return offsets.type.bit_width // 8 * len(array) + sum(
         _array_bytes(part.slice(first, last - first)) for part in inner
     )
@@ -215,18 +247,18 @@ def tighten(table: pa.Table) -> pa.Table:
 
 
 def _tight_field(field: pa.Field, chunks: list[pa.Array]) -> pa.Field:
-    nullable = pa.types.is_null(field.type) or any(chunk.null_count for chunk in chunks)
+    nullable = types.is_null(field.type) or any(chunk.null_count for chunk in chunks)
     return pa.field(field.name, _tight_type(field.type, chunks), nullable=nullable, metadata=field.metadata)
 
 
 def _tight_type(kind: pa.DataType, chunks: list[pa.Array]) -> pa.DataType:
-    if pa.types.is_fixed_size_list(kind):
+    if types.is_fixed_size_list(kind):
         return pa.list_(_tight_field(kind.value_field, [fixed_values(chunk) for chunk in chunks]), kind.list_size)
-    if pa.types.is_list(kind):
+    if types.is_list(kind):
         return pa.list_(_tight_field(kind.value_field, [chunk.flatten() for chunk in chunks]))
-    if pa.types.is_large_list(kind):
+    if types.is_large_list(kind):
         return pa.large_list(_tight_field(kind.value_field, [chunk.flatten() for chunk in chunks]))
-    if pa.types.is_struct(kind) and not any(chunk.null_count for chunk in chunks):
+    if types.is_struct(kind) and not any(chunk.null_count for chunk in chunks):
         inner = [_tight_field(kind.field(i), [chunk.field(i) for chunk in chunks]) for i in range(kind.num_fields)]
         return pa.struct(inner)
     return kind
@@ -240,22 +272,25 @@ def _writer_options(trial: pa.Table) -> dict[str, Any]:
     common: dict[str, Any] = {"version": "2.6", "write_page_checksum": True, "write_statistics": True}
     if decoded_bytes(trial) < _TRIAL_LEAST:
         return {**common, "compression": "none", "use_dictionary": False}
-    plain = _leaf_sizes(trial, {"compression": "none", "use_dictionary": False})
     lz4 = _leaf_sizes(trial, {"compression": "lz4", "use_dictionary": False})
     zstd = _leaf_sizes(trial, {"compression": "zstd", "compression_level": 1, "use_dictionary": False})
-    words = _leaf_sizes(trial, {"compression": "none", "use_dictionary": True})
-    codecs = {path: _codec(plain[path][1], lz4[path][1], zstd[path][1]) for path in plain}
-    dictionaries = [
-        path
-        for path, (kind, size) in plain.items()
-        if kind == "BYTE_ARRAY" and words[path][1] < _DICTIONARY_PAYS * size
-    ]
+    codecs = {path: _codec(leaf.plain, leaf.bytes, zstd[path].bytes) for path, leaf in lz4.items()}
     chosen = {
         "compression": {path: codec for path, codec in codecs.items() if codec != "none"} or "none",
         "compression_level": {path: 1 for path, codec in codecs.items() if codec == "zstd"} or None,
-        "use_dictionary": dictionaries or False,
+        "use_dictionary": _dictionaries(trial, lz4) or False,
     }
     return {**common, **chosen}
+
+
+def _dictionaries(trial: pa.Table, leaves: Mapping[str, _Leaf]) -> list[str]:
+    """The leaf columns of strings and binary that are far smaller as dictionaries."""
+    texts = {path for path, leaf in leaves.items() if leaf.kind == "BYTE_ARRAY"}
+    if not texts:
+        return []
+    some = trial.select([name for name in trial.column_names if any(f"{t}.".startswith(f"{name}.") for t in texts)])
+    words = _leaf_sizes(some, {"compression": "none", "use_dictionary": True})
+    return [path for path in leaves if path in texts and words[path].bytes < _DICTIONARY_PAYS * leaves[path].plain]
 
 
 def _codec(plain: int, lz4: int, zstd: int) -> str:
@@ -265,30 +300,77 @@ def _codec(plain: int, lz4: int, zstd: int) -> str:
     return "lz4" if lz4 <= plain * _LZ4_PAYS else "none"
 
 
-def _leaf_sizes(table: pa.Table, options: dict[str, Any]) -> dict[str, tuple[str, int]]:
-    """Leaf column path -> (physical type, bytes in the file)."""
-    sink = io.BytesIO()
+@dataclass(frozen=True)
+class _Leaf:
+    """A leaf column of a trial: its physical type, and its bytes in the file, as they are and without compression."""
+
+    kind: str
+    bytes: int
+    plain: int
+
+
+def _leaf_sizes(table: pa.Table, options: dict[str, Any]) -> dict[str, _Leaf]:
+    """Leaf column path -> what it takes in a file."""
+    sink = pa.BufferOutputStream()
     with pq.ParquetWriter(sink, table.schema, write_statistics=False, store_schema=False, **options) as writer:
         writer.write_table(table)
-    group = pq.read_metadata(io.BytesIO(sink.getvalue())).row_group(0)
+    group = pq.read_metadata(pa.BufferReader(sink.getvalue())).row_group(0)
     leaves = [group.column(i) for i in range(group.num_columns)]
-    return {leaf.path_in_schema: (leaf.physical_type, leaf.total_compressed_size) for leaf in leaves}
+    return {
+        leaf.path_in_schema: _Leaf(leaf.physical_type, leaf.total_compressed_size, leaf.total_uncompressed_size)
+        for leaf in leaves
+    }
 
 
 class _Hashing(io.RawIOBase):
-    """A binary file that hashes and counts what goes through it."""
+    """A binary file that hashes and counts what goes through it: in a thread beside whoever writes, if it is much.
+
+    To be closed (as a context) before the hashes are asked for.
+    """
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self.md5 = hashlib.md5(usedforsecurity=False)
         self.sha256 = hashlib.sha256()
         self.bytes = 0
+        self._few: list[bytes] = []
+        self._few_bytes = 0
+        self._to_do: queue.Queue[list[bytes] | None] = queue.Queue(_HASHED_AHEAD)
+        self._thread: threading.Thread | None = None
 
     def writable(self) -> bool:
         return True
 
     def write(self, data: Any) -> int:
-        self.md5.update(data)
-        self.sha256.update(data)
-        self.bytes += len(data)
-        return self._file.write(data)
+        kept = data if isinstance(data, bytes) else bytes(data)  # what is no bytes may be changed afterwards
+        self.bytes += len(kept)
+        self._few.append(kept)
+        self._few_bytes += len(kept)
+        if self._few_bytes >= _HASHED_BYTES:
+            self._hand_over()
+        return self._file.write(kept)
+
+    def close(self) -> None:
+        if not self.closed:
+            if self._thread is not None:
+                self._to_do.put(None)
+                self._thread.join()
+            self._hash(self._few)
+            self._few = []
+        super().close()
+
+    def _hand_over(self) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="runner-hash", daemon=True)
+            self._thread.start()
+        self._to_do.put(self._few)
+        self._few, self._few_bytes = [], 0
+
+    def _run(self) -> None:
+        while (some := self._to_do.get()) is not None:
+            self._hash(some)
+
+    def _hash(self, some: list[bytes]) -> None:
+        for data in some:
+            self.md5.update(data)
+            self.sha256.update(data)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -136,3 +137,24 @@ def test_decoded_bytes_counts_values_and_offsets() -> None:
     assert prefix_rows(table, 10**9) == 10
     assert prefix_rows(table, 0) == 1
     assert prefix_rows(table.slice(0, 0), 100) == 0
+
+
+def test_hashes_are_those_of_the_file_however_much_is_written(tmp_path: Path) -> None:
+    """Of files that are hashed beside the writing and of those that are not."""
+    for rows in (10, 1_000_000):
+        written = write_file(tmp_path / f"{rows}.parquet", pa.table({"x": np.random.default_rng(0).random(rows)}))
+        data = (tmp_path / f"{rows}.parquet").read_bytes()
+        assert (written.md5, written.sha256) == (hashlib.md5(data).hexdigest(), hashlib.sha256(data).hexdigest())
+        assert written.bytes == len(data)
+    assert not [thread for thread in threading.enumerate() if thread.name == "runner-hash"]
+
+
+def test_a_prefix_has_as_many_bytes_as_asked_for() -> None:
+    """By arithmetic where all rows have as many bytes, by search where they have not: both end with the same row."""
+    fixed = pa.table({"x": pa.array(range(1000), pa.int32()), "b": pa.array([True] * 1000)})
+    mixed = fixed.append_column("s", pa.array(["abc"] * 1000))
+    for table, row in ((fixed, 5), (mixed, 5 + 4 + 3)):
+        for target in (0, 1, row, row + 1, 100 * row, 100 * row + 1, 10**9):
+            rows = prefix_rows(table, target)
+            assert rows == min(1000, max(1, -(-target // row)))
+            assert decoded_bytes(table.slice(0, rows)) == rows * row
