@@ -56,16 +56,24 @@ class Folder(Place):
             unlink(temporary)
             raise
 
+    def take_file(self, key: str, local_path: str | os.PathLike[str]) -> None:
+        """By a hard link, where both are on one disk that has such."""
+        self._link(os.fspath(local_path), key, (*whole_copy.NO_LINKS, errno.EXDEV))
+
     def copy(self, source: str, key: str) -> None:
         """By a hard link, where the disk has such."""
+        self._link(self.path(source), key, whole_copy.NO_LINKS)
+
+    def _link(self, path: str, key: str, no_links: tuple[int, ...]) -> None:
+        """The file at a path, or where a link fails in one of these ways a copy of it, as `key`."""
         temporary = self._temporary(key)
         try:
             try:
-                os.link(self.path(source), temporary)
+                os.link(path, temporary)
             except OSError as error:
-                if error.errno not in whole_copy.NO_LINKS:
+                if error.errno not in no_links:
                     raise
-                shutil.copyfile(self.path(source), temporary)
+                shutil.copyfile(path, temporary)
             os.replace(temporary, self.path(key))
         finally:
             unlink(temporary)  # where both are one file already, nothing was moved

@@ -67,6 +67,10 @@ class Place(abc.ABC):
     def put_file(self, key: str, local_path: str | os.PathLike[str]) -> None:
         """The same with the content of a local file."""
 
+    def take_file(self, key: str, local_path: str | os.PathLike[str]) -> None:
+        """The same with a local file that nobody changes any more."""
+        self.put_file(key, local_path)
+
     @abc.abstractmethod
     def copy(self, source: str, key: str) -> None:
         """The same with that of another object, which is not read here."""

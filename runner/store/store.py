@@ -150,10 +150,17 @@ class Store:
             self._place.put(key, data)
 
     @_patient
-    def put_file(self, key: str, local_path: str | os.PathLike[str]) -> None:
-        """Publish a finished local file under ``key`` in one move."""
+    def put_file(self, key: str, local_path: str | os.PathLike[str], *, take: bool = False) -> None:
+        """Publish a finished local file under ``key`` in one move.
+
+        Args:
+            take: nobody changes the file any more: on the store's own disk it may become the object, without a copy.
+        """
         with explained(self, key):
-            self._place.put_file(key, local_path)
+            if take:
+                self._place.take_file(key, local_path)
+            else:
+                self._place.put_file(key, local_path)
 
     @_patient
     def copy(self, source: str, key: str) -> None:

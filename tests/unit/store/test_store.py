@@ -4,6 +4,7 @@ import errno
 import os
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 from botocore.utils import parse_timestamp
@@ -60,6 +61,26 @@ def test_put_file_publishes_a_finished_file(store: Store, tmp_path: Path) -> Non
     source.write_bytes(b"data" * 1000)
     store.put_file("data/x.bin", source)
     assert store.get("data/x.bin") == source.read_bytes()
+
+
+def test_a_file_that_is_taken_is_not_copied_on_one_disk(store: Store, tmp_path: Path, monkeypatch: Any) -> None:
+    """It becomes the object itself, which stays when its old name goes; of another disk a copy is made."""
+    source = tmp_path / "source"
+    source.write_bytes(b"data" * 1000)
+    store.put_file("data/x.bin", source, take=True)
+    assert os.path.samefile(store.path("data/x.bin"), source)
+    source.unlink()
+    assert store.get("data/x.bin") == b"data" * 1000
+
+    def elsewhere(*_: Any) -> None:
+        raise OSError(errno.EXDEV, "another disk")
+
+    source.write_bytes(b"more")
+    monkeypatch.setattr(os, "link", elsewhere)
+    store.put_file("data/x.bin", source, take=True)
+    assert store.get("data/x.bin") == b"more"
+    assert os.listdir(store.path("data")) == ["x.bin"]
+    assert not os.path.samefile(store.path("data/x.bin"), source)
 
 
 def test_an_object_store_without_a_bucket_is_refused() -> None:
