@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from runner.data.manifest import Manifest, Shard
 
 #: Decoded bytes of input that one task takes at most, except where a single unit is larger.
 TASK_BYTES = 64 << 20
-#: Whole files are read as one row each; those below this size share tasks, about so many bytes a task.
+#: Files below this size share tasks, about so many bytes a task: whole files, which are one row each, and of other
+#: formats those of a dataset of more than `PACK_FROM` shards.
 PACK_BYTES = 4 << 20
+PACK_FROM = 128
 _PACK_FILES = 4096
+#: What a file of rows counts for besides its bytes, since to open it takes as long as to read so many.
+_OPENED_BYTES = 16 << 10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +40,7 @@ class Task:
 
     Args:
         key: 16 hex digits of its input and of the stage's code; names its record and its files.
-        parts: in order; of one shard, except where small whole files share a task.
+        parts: in order; of one shard, except where small files share a task.
         replace: its record exists, but not its data.
     """
 
@@ -80,11 +85,19 @@ def _task_key(code: str, columns: list[str], parts: tuple[Part, ...]) -> str:
 
 
 def _groups(manifest: Manifest) -> Iterator[tuple[Part, ...]]:
-    if manifest.shards and manifest.shards[0].format == "files":
-        yield from _packed(manifest.shards)
+    shards = [shard for shard in manifest.shards if shard.units]
+    if shards and shards[0].format == "files":
+        yield from _packed((shard, shard.size + 1) for shard in shards)
         return
-    for shard in manifest.shards:
-        yield from ((part,) for part in _parts(shard))
+    if len(manifest.shards) <= PACK_FROM:
+        yield from ((part,) for shard in shards for part in _parts(shard))
+        return
+    sizes = ((shard, sum(unit.bytes for unit in shard.units) + _OPENED_BYTES) for shard in shards)
+    for small, some in itertools.groupby(sizes, lambda one: one[1] < PACK_BYTES):
+        if small:
+            yield from _packed(some)
+        else:
+            yield from ((part,) for shard, _ in some for part in _parts(shard))
 
 
 def _parts(shard: Shard) -> Iterator[Part]:
@@ -101,19 +114,19 @@ def _parts(shard: Shard) -> Iterator[Part]:
         yield Part(shard, tuple(units))
 
 
-def _packed(shards: tuple[Shard, ...]) -> Iterator[tuple[Part, ...]]:
-    """Whole files, small ones together.
+def _packed(shards: Iterable[tuple[Shard, int]]) -> Iterator[tuple[Part, ...]]:
+    """Whole shards, small ones together; each comes with the bytes that it counts for.
 
     Where a group ends is decided by a hash of the last file's path and size, as in content-defined chunking: a file
     that comes or goes changes its own group, and the groups after it stay as they are.
     """
     group: list[Part] = []
     size = 0
-    for shard in shards:
+    for shard, counted in shards:
         group.append(Part(shard, tuple(range(len(shard.units)))))
-        size += shard.size
+        size += counted
         draw = int.from_bytes(hashlib.sha256(shard.path.encode()).digest()[:4]) / 2**32
-        if draw < (shard.size + 1) / PACK_BYTES or size >= TASK_BYTES or len(group) >= _PACK_FILES:
+        if draw < counted / PACK_BYTES or size >= TASK_BYTES or len(group) >= _PACK_FILES:
             yield tuple(group)
             group, size = [], 0
     if group:

@@ -12,7 +12,7 @@ from runner.data.schemas import Drift
 from runner.errors import DataError, RunFailed
 from runner.prep.files import Gather
 from runner.prep.ray_data import _TotalOrder
-from runner.prep.tasks import PACK_BYTES, TASK_BYTES, plan_tasks
+from runner.prep.tasks import PACK_BYTES, PACK_FROM, TASK_BYTES, plan_tasks
 
 MIB = 1 << 20
 
@@ -69,6 +69,27 @@ def test_a_new_whole_file_changes_one_group(size: int) -> None:
     after = {task.key for task in plan_tasks(manifest(*files, shard("f01000a", size, format="files")), "code")}
     assert len(before) < 2000 or size == PACK_BYTES
     assert 1 <= len(after - before) <= 2
+
+
+def test_many_small_shards_share_tasks() -> None:
+    """Of 20,000 small files the tasks are some hundred; all units are in them in order, and one more file changes at
+    most two tasks.
+    """
+    files = [shard(f"f{i:05d}", 200, format="parquet") for i in range(20_000)]
+    before = plan_tasks(manifest(*files), "code")
+    assert 20 < len(before) < 400
+    assert [part.shard.path for task in before for part in task.parts] == [file.path for file in files]
+    after = plan_tasks(manifest(*files[:9000], shard("f08999a", 200), *files[9000:]), "code")
+    assert 1 <= len({task.key for task in after} - {task.key for task in before}) <= 2
+
+
+def test_a_few_shards_and_large_ones_have_tasks_of_their_own() -> None:
+    """Up to a number of shards each is a task however small, and among many small ones a large one is cut as always."""
+    few = [shard(f"f{i:03d}", 200) for i in range(PACK_FROM)]
+    assert len(plan_tasks(manifest(*few), "code")) == PACK_FROM
+    many = [*few, shard("m", 40 * MIB, 40 * MIB), *(shard(f"n{i:03d}", 200) for i in range(PACK_FROM))]
+    own = [task for task in plan_tasks(manifest(*many), "code") if task.parts[0].shard.path == "m"]
+    assert [[part.units for part in task.parts] for task in own] == [[(0,)], [(1,)]]
 
 
 def test_a_gather_widens_what_it_has() -> None:
