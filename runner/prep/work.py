@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import time
@@ -95,8 +96,9 @@ def run_task(work: Work, task: Task) -> dict[str, Any]:
     started = time.monotonic()
     run = _Run(work, task)
     watch = prep_trace.begin()
-    with watch.at_work(work.scope.store, run.input.urls, work.inside):
-        for batch in cut(run.input.rows(), work.stage.batch_size, run.input.most_bytes, f"{work.where}, {task}"):
+    at_work = watch.at_work(work.scope.store, run.input.urls, work.inside)
+    with at_work, contextlib.closing(run.input.rows()) as rows:
+        for batch in cut(rows, work.stage.batch_size, run.input.most_bytes, f"{work.where}, {task}"):
             run.take(batch)
         record = run.finish()
     record["deps"], record["loaded"] = {**work.named, **watch.deps(code_root(), work.modules)}, watch.packages()
