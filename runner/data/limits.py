@@ -65,7 +65,8 @@ def limits() -> Limits:
 
 def environment() -> dict[str, str]:
     """The limits that are set in the environment of this process: name -> text."""
-    return {name: os.environ[_variable(name)] for name in _NAMES if os.environ.get(_variable(name))}
+    given = ((name, os.environ.get(variable)) for name, variable in _VARIABLES)
+    return {name: text for name, text in given if text}
 
 
 def variables() -> dict[str, str]:
@@ -105,7 +106,7 @@ def _variable(name: str) -> str:
 
 
 _DEFAULT = Limits()
-_NAMES = tuple(field.name for field in fields(Limits))
+_VARIABLES = tuple((field.name, _variable(field.name)) for field in fields(Limits))
 _UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 _ALLOWED: Mapping[str, str] = {
     "line_bytes": "lines (rows of CSV) of up to {}",

@@ -101,7 +101,7 @@ class Results:
             return None
 
     def _write(self, key: str, record: Mapping[str, Any], shape: shapes.Shape, replace: bool) -> None:
-        data = json.dumps(record, sort_keys=True, indent=1).encode()
+        data = json.dumps(record, sort_keys=True).encode()  # indented it would take twenty times as long
         shapes.read(data, shape, self._store.path(key))  # what no reader would take is not written
         if replace or not (self._store.create(key, data) or self._read(key, shape) is not None):
             self._store.put(key, data)

@@ -134,7 +134,7 @@ def store_table(
             ) from error
         name = f"{stem}-{written.sha256[:8]}.parquet"
         units, _ = inspect(SourceFile(str(local), name, written.bytes, f"md5:{written.md5}"), "parquet")
-        store.put_file(f"{data_key(dataset, folder)}/{name}", local)
+        store.put_file(f"{data_key(dataset, folder)}/{name}", local, take=True)
     return OutputFile(
         path=name,
         folder=folder,

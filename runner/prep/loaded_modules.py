@@ -18,6 +18,8 @@ class LoadedModules:
     def __init__(self) -> None:
         self._before = set(sys.modules)
         self._of_others: set[str] = set()  # modules that are not the user's; there are thousands
+        self._asked: tuple[Path, frozenset[str]] | None = None  # what these are of:
+        self._named: dict[str, str | None] = {}  # of the user's: module -> dependency, None where its code counts
 
     def packages(self) -> list[str]:
         """The top-level names of what was imported since, and is neither the user's nor Python's."""
@@ -31,22 +33,23 @@ class LoadedModules:
             root: the project's folder.
             known: labels of the modules whose code counts already.
         """
-        found = {}
-        for name, module in list(sys.modules.items()):
-            if name in self._of_others:
-                continue
-            file = getattr(module, "__file__", None)
-            path = Path(file) if isinstance(file, str) and file.endswith(".py") and name != "__main__" else None
-            inside = path is not None and not is_outside(path, root)
-            if path is None or not self._is_users(name, path, inside):
-                self._of_others.add(name)
-                continue
-            label = dependencies.name_of(path, root) if inside else dependencies.name_of_module(name.replace(".", "/"))
-            if label in known or f"{label}.py" in known or f"{label}/__init__.py" in known:
-                continue
-            named = label if inside else dependencies.name_of_module(name)
-            found[named] = dependencies.digest(named, root)
-        return found
+        if (root, known) != self._asked:
+            self._asked, self._named = (root, known), {}
+        for name in sys.modules.keys() - self._of_others - self._named.keys():
+            self._look(name, sys.modules.get(name), root, known)
+        return {named: dependencies.digest(named, root) for named in self._named.values() if named is not None}
+
+    def _look(self, name: str, module: object, root: Path, known: frozenset[str]) -> None:
+        file = getattr(module, "__file__", None)
+        path = Path(file) if isinstance(file, str) and file.endswith(".py") and name != "__main__" else None
+        inside = path is not None and not is_outside(path, root)
+        if path is None or not self._is_users(name, path, inside):
+            self._of_others.add(name)
+            return
+        label = dependencies.name_of(path, root) if inside else dependencies.name_of_module(name.replace(".", "/"))
+        counts = label in known or f"{label}.py" in known or f"{label}/__init__.py" in known
+        named = label if inside else dependencies.name_of_module(name)
+        self._named[name] = None if counts else named
 
     def _is_users(self, name: str, path: Path, inside: bool) -> bool:
         """Whether a module is the project's, or one from elsewhere that came since."""

@@ -119,8 +119,12 @@ class Watch:
             return
         if (isinstance(flags, int) and flags & _WRITES) or (isinstance(mode, str) and not set(mode).isdisjoint("wax+")):
             self._written.add(place)
-        elif place not in self._opened and not _by_python(3):
+        elif not self._is_noted(place) and not _by_python(3):
             self._opened[place] = _stat(place)
+
+    def _is_noted(self, place: str) -> bool:
+        """Whether it is known already how a file counts: inputs and what was written here do not, and are many."""
+        return place in self._opened or place in self._inputs or place in self._written
 
     def _list(self, path: Any) -> None:
         place = _place("." if path is None else path)
