@@ -1,9 +1,10 @@
-"""What `runner data head`, `cat`, `inspect` and `rewrite` do."""
+"""What `runner data head`, `cat`, `inspect`, `bench` and `rewrite` do."""
 
 from __future__ import annotations
 
 import itertools
 import json
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ from runner.data.survey.rows import all_rows, first_rows
 from runner.data.values import json_text
 from runner.errors import DataError, InputError
 from runner.untrusted.visible import one_line
+from runner.views import units
 from runner.views.rows import Rows, fitting, is_number, seen_rows
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
 #: Rows that are taken as the first ones are: without a look at files that they are not in.
 _FEW_ROWS = 10_000
+_MOST_THREADS = 256
 
 
 def named(what: str, format: str | None, options: Sequence[str] | None, store: str | None) -> sources.Named:
@@ -73,6 +76,7 @@ def inspect(data: sources.Named, columns: Sequence[str] | None, store: str | Non
     """Look at data and measure a sample of it."""
     from runner.data.survey.survey import survey
 
+    _warn_if_busy()
     seen = survey(data.looked, columns)
     if output is Output.JSON:
         from runner.views.documents import survey_document
@@ -82,6 +86,57 @@ def inspect(data: sources.Named, columns: Sequence[str] | None, store: str | Non
     from runner.cli.survey_screen import print_survey
 
     print_survey(seen, data.name, Commands(store))
+
+
+def bench(
+    data: sources.Named,
+    columns: Sequence[str] | None,
+    batch_size: int,
+    threads: Sequence[int],
+    seconds: float,
+    output: Output,
+) -> None:
+    """Measure the stream in several settings."""
+    from runner.data.survey.bench import Plan, limit_of, results
+    from runner.data.survey.rows import manifest_of
+    from runner.views.knobs import shown
+
+    manifest = manifest_of(data.looked, None)
+    if columns is not None:
+        manifest = manifest.select(columns)
+    if not manifest.rows:
+        raise DataError("no rows", allowed="at least one row", todo="check the data", where=data.name)
+    _warn_if_busy()
+    plan = Plan(manifest, batch_size, threads, seconds)
+    rates = limit_of(plan)
+    row_bytes = rates.decoded / max(rates.rows, 1)
+    found = list(results(plan, row_bytes, lambda setting: say(f"measuring {shown(setting)}", err=True)))
+    if output is Output.JSON:
+        from runner.views.documents import bench_document
+
+        print_json(bench_document(found, rates, data.name, batch_size))
+        return
+    from runner.cli.survey_screen import print_bench
+
+    print_bench(found, rates)
+
+
+def _warn_if_busy() -> None:
+    """Say so where other programs want all processors: what is measured then is lower than it is alone."""
+    if not hasattr(os, "getloadavg"):
+        return
+    load, cores = os.getloadavg()[0], os.cpu_count() or 1
+    if load > cores:
+        say(f"other programs keep this machine busy (load {load:.0f} on {units.things(cores, 'core')})", err=True)
+
+
+def whole_numbers(text: str) -> tuple[int, ...]:
+    """``1,2`` as numbers. Raises InputError: one is none, or below 1."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() and part.isascii() and 0 < int(part) <= _MOST_THREADS for part in parts):
+        allowed = f"whole numbers from 1 to {_MOST_THREADS} with commas between"
+        raise InputError(f"--threads {text!r}", allowed=allowed, todo="write 1,2")
+    return tuple(dict.fromkeys(map(int, parts)))
 
 
 def rewrite(

@@ -82,6 +82,27 @@ def inspect(
     data.inspect(data.named(what, format, option, store), data.names(columns), store, output)
 
 
+def bench(
+    what: What,
+    columns: Columns = None,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Rows of a batch.")] = 32,
+    threads: Annotated[str, typer.Option(metavar="1,2", help="How many decode: each is measured.")] = "1,2",
+    seconds: Annotated[float, typer.Option(min=0.1, max=3600, help="Of each setting.")] = 10.0,
+    format: DataFormat = None,
+    option: Options = None,
+    store: StoreUrl = None,
+    output: Format = Output.TEXT,
+) -> None:
+    """Measure the stream of data on this machine, and say which knob helps.
+
+    Each setting is read in a process of its own, by a consumer that touches every byte.
+    """
+    from runner.cli import data
+
+    counts = data.whole_numbers(threads)
+    data.bench(data.named(what, format, option, store), data.names(columns), batch_size, counts, seconds, output)
+
+
 def rewrite(
     what: What,
     name: Annotated[str, typer.Argument(metavar="NAME", help="Of the dataset that it becomes.")],
@@ -136,3 +157,6 @@ def add_to(data: typer.Typer) -> None:
             "runner data inspect lake/a.csv -o json",
         )
     )(inspect)
+    data.command(
+        epilog=examples("runner data bench tokens", "runner data bench lake/*.parquet --threads 1,2,4 --seconds 5")
+    )(bench)

@@ -1,8 +1,8 @@
-"""How `runner data inspect` looks."""
+"""How `runner data inspect` and `bench` look."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from rich.text import Text
@@ -11,9 +11,11 @@ from runner.cli.console import Commands, console, print_table
 from runner.cli.summary import print_commands
 from runner.cli.tables import plain_table
 from runner.untrusted.visible import one_line
-from runner.views import advice, units
+from runner.views import advice, knobs, units
 
 if TYPE_CHECKING:
+    from runner.data.survey.bench import Result
+    from runner.data.survey.rates import Rates
     from runner.data.survey.survey import Survey
     from runner.data.survey.units import Spread
 
@@ -100,3 +102,21 @@ def _print_columns(seen: Survey) -> None:
 
 def _size(number: int | None) -> str:
     return "" if number is None else units.size(number)
+
+
+def print_bench(results: Sequence[Result], rates: Rates) -> None:
+    """A line for each setting, then which knob helps."""
+    heads = ("decoded", "of limit", "rows", "waiting", "CPU s/GB", "first batch", "memory")
+    table = plain_table("setting", *heads, right=heads)
+    for one in results:
+        share = knobs.of_limit(one, rates)
+        cells = [knobs.shown(one.setting), units.speed(one.bytes_s), "" if share is None else units.percent(share)]
+        cells += [units.rate(one.rows_s, "rows"), units.percent(one.waiting), f"{one.cpu_s_gb:.2f}"]
+        cells += [f"{one.first_s:.2f} s", units.size(one.peak_bytes)]
+        table.add_row(*map(Text, cells))
+    out = console()
+    print_table(out, table)
+    if rates.decode is not None:
+        out.print(Text(f"limit: one thread that only decodes, {units.speed(rates.decode)}", "dim"), soft_wrap=True)
+    for words in knobs.knobs(results, rates):
+        out.print(Text(f"- {words}"), soft_wrap=True)

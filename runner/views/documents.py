@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from runner.record.reasons import Reason
-from runner.views import advice, units
+from runner.views import advice, knobs, units
 from runner.views.datasets import VersionLine
 from runner.views.run import RunSeen, StageSeen
 
 if TYPE_CHECKING:
+    from runner.data.survey.bench import Result
+    from runner.data.survey.rates import Rates
     from runner.data.survey.survey import Survey
 
 
@@ -79,4 +82,21 @@ def survey_document(seen: Survey, name: str) -> dict[str, Any]:
             {"words": each.words, "command": ["runner", *each.command] if each.command else None}
             for each in advice.advice(seen, name)
         ],
+    }
+
+
+def bench_document(results: Sequence[Result], rates: Rates, name: str, batch_size: int) -> dict[str, Any]:
+    """A stream that was measured: what `data bench` prints. Rates are decoded bytes a second."""
+    return {
+        "data": name,
+        "batch_size": batch_size,
+        "decode_one_thread": rates.decode,
+        "fetch": rates.fetch,
+        "remote": rates.remote,
+        "settings": [
+            {**asdict(one.setting), **{part: value for part, value in asdict(one).items() if part != "setting"}}
+            | {"of_limit": knobs.of_limit(one, rates)}
+            for one in results
+        ],
+        "advice": knobs.knobs(results, rates),
     }

@@ -42,7 +42,7 @@ class Rates:
     """What was measured.
 
     Args:
-        sample: its units; of so many `stored` bytes in the files, `decoded` in memory.
+        sample: its units; of so many `rows` and `stored` bytes in the files, `decoded` in memory.
         remote: whether the files are another machine's.
         fetch: bytes of the files a second, from where they lie into memory; here they may be in memory already.
         decode: decoded bytes a second of one thread's own time (others that run here do not count), from memory:
@@ -53,6 +53,7 @@ class Rates:
     """
 
     sample: int
+    rows: int
     stored: int
     decoded: int
     remote: bool
@@ -105,7 +106,7 @@ def measured(sample: Manifest) -> Rates:
     counted = _counted(sample, [one.rows for one in passes[0]])
     (stream, cpu), as_ = _streamed(counted, total)
     return Rates(
-        len(passes[0]), stored, total, remote, stored / max(fetch_s, 1e-9),
+        len(passes[0]), sum(one.rows for one in passes[0]), stored, total, remote, stored / max(fetch_s, 1e-9),
         total / max(decode_s, 1e-9) if alone else None, stream, cpu, default_threads(), as_,
     )  # fmt: skip
 

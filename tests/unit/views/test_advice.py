@@ -15,8 +15,8 @@ from runner.views.advice import advice, factor, limits, new_name, size_factor, s
 
 MB = 10**6
 RATES = Rates(
-    sample=4, stored=20 * MB, decoded=40 * MB, remote=False, fetch=2000 * MB, decode=400 * MB, stream=300 * MB,
-    stream_cpu=1 / (300 * MB), threads=2, as_="numpy",
+    sample=4, rows=1000, stored=20 * MB, decoded=40 * MB, remote=False, fetch=2000 * MB, decode=400 * MB,
+    stream=300 * MB, stream_cpu=1 / (300 * MB), threads=2, as_="numpy",
 )  # fmt: skip
 #: As good as it gets: decoded as fast anew, each page with a checksum.
 FINE = Survey(
