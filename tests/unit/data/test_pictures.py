@@ -314,6 +314,24 @@ def test_damaged_pictures(tmp_path: Path, kind: str) -> None:
         next(stream)
 
 
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "JPEG2000", "PPM"])
+def test_mutated_pictures(kind: str) -> None:
+    """Whatever bytes are changed, there is a picture or a DataError."""
+    rng, good = np.random.default_rng(4), saved(pillow.fromarray(pixels(4)), kind)
+    decoder, windows, found = Decoder(SCALED), Windows(SCALED, 0, 0), np.empty((24, 24, 3), np.uint8)
+    refused = 0
+    for number in range(60):
+        bad = np.frombuffer(good, np.uint8).copy()
+        bad[rng.integers(0, len(bad) if number % 2 else 60, 4)] = rng.integers(0, 256, 4)
+        bad = bad[: len(bad) - number % 3 * 100]
+        try:
+            decoder.into(bad.data, lambda height, width, at=number: windows.window(height, width, at), found)
+        except DataError:
+            refused += 1
+    assert refused > 0
+
+
 @pytest.mark.filterwarnings("ignore:Image size")
 @pytest.mark.parametrize("kind", ["jpeg", "png"])
 def test_a_huge_picture_is_refused(tmp_path: Path, kind: str) -> None:

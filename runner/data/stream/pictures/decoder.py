@@ -19,6 +19,8 @@ Array = np.ndarray[Any, Any]
 #: Which part of a picture of this height and width is wanted.
 Choose = Callable[[int, int], Window]
 
+#: The largest picture whose memory is used again.
+_KEPT_BYTES = 64 << 20
 _JPEG = b"\xff\xd8\xff"
 #: A JPEG is decoded at one of these parts of its height and width, where that is still as large as needed.
 _PARTS = (8, 4, 2)
@@ -76,7 +78,7 @@ class Decoder:
                 if found is not None:
                     return found
             return self._other(data, choose)
-        except DataError:
+        except (DataError, MemoryError):
             raise
         except self._unknown as error:
             raise _damaged(len(data), "of an unknown kind") from error
@@ -112,6 +114,8 @@ class Decoder:
 
     def _buffer(self, size: int) -> Array:
         """Memory of this thread's, used again: to touch new memory costs as much as a copy."""
+        if size > _KEPT_BYTES:
+            return np.empty(size, np.uint8)
         own: Array | None = getattr(self._scratch, "buffer", None)
         if own is None or len(own) < size:
             own = self._scratch.buffer = np.empty(size, np.uint8)
