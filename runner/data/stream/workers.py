@@ -46,7 +46,7 @@ class Workers:
         self._change = threading.Condition()
         self._numbers = itertools.count()
         self._threads: list[threading.Thread] = []
-        self._running: list[_Task] = []
+        self._running: list[tuple[Chain, _Task]] = []
         self._closed = False
 
     def submit(self, chain: Chain, work: Callable[[], T], urgency: int = 0) -> Future[T]:
@@ -83,7 +83,13 @@ class Workers:
         for thread in self._threads:
             if thread is not threading.current_thread():
                 thread.join(max(0.0, deadline - time.monotonic()))
-        for task in list(self._running):
+        with self._change:
+            left = list(self._running)
+            behind = [task for chain, _ in left for task in chain.waiting]
+            for chain, _ in left:
+                chain.waiting.clear()
+        _cancel(behind)
+        for _, task in left:
             _settle(task.future, CancelledError())
 
     def _offer(self, chain: Chain) -> None:
@@ -100,12 +106,12 @@ class Workers:
         while (taken := self._take()) is not None:
             chain, task = taken
             if task.future.set_running_or_notify_cancel():
-                self._running.append(task)
+                self._running.append((chain, task))
                 try:
                     _settle(task.future, None, task.work())
                 except BaseException as error:  # handed to whoever waits for it, whatever it is
                     _settle(task.future, error)
-                self._running.remove(task)
+                self._running.remove((chain, task))
             del taken, task
             self._done(chain)
 

@@ -542,7 +542,7 @@ def test_no_thread_is_left(manifest: Manifest) -> None:
     with gang(manifest, 1, 10, prefetch_bytes=1)[0] as entered:
         next(entered)
     assert not running()
-    forgotten = gang(manifest, 1, 10, prefetch_bytes=1)[0]
+    forgotten = gang(manifest, 1, 10, prefetch_bytes=1, epochs=None)[0]
     next(forgotten)
     assert running()
     del forgotten
@@ -779,8 +779,10 @@ def test_close_waits_for_no_file_that_hangs(tmp_path: Path, monkeypatch: pytest.
     reader = threading.Thread(target=lambda: next(stream, None), daemon=True)
     reader.start()
     assert asked.wait(10)
+    while stream._ahead.running is None:  # the thread that asks was quicker than the one that started it
+        reader.join(0.01)
     stream.close()
-    reader.join(10)
+    reader.join(20)
     assert not reader.is_alive()
     answer.set()
 
