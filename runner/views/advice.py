@@ -20,8 +20,8 @@ _MANY = 64
 #: in memory as a whole.
 _LARGE_UNIT, _LARGE_PAGE = 64 << 20, 8 << 20
 _OF_UNITS = {"large units", "large pages", "small units"}
-#: Times as fast that a stream must become to be worth a run, and decoding: trials of the same encoding differ by a
-#: quarter.
+#: Times as fast that a stream must become to be worth a run, and decoding: trials of the same encoding differ by up
+#: to 0.3 on a busy machine.
 _PAYS, _DECODE_PAYS = 1.15, 1.5
 #: The share of a stream's work from which on it is what limits.
 _MOST_OF_IT = 0.5

@@ -146,13 +146,13 @@ def test_what_cannot_be_looked_at_is_said(folder: Path, words: list[str], said: 
 
 
 def test_looking_at_rows_loads_nothing_that_it_does_not_need(folder: Path) -> None:
-    """Rows are shown without torch and ray."""
+    """Rows are shown without torch, ray and pandas; data is measured without torch and ray."""
     code = (
         "import sys\nfrom runner.cli.commands import app\n"
-        "for words in (['data', 'head', 'odd.parquet'], ['data', 'cat', 'odd.parquet']):\n"
-        "    try:\n        app(words, prog_name='runner')\n"
+        "for command, heavy in (('head', 'pandas'), ('cat', 'pandas'), ('inspect', 'torch')):\n"
+        "    try:\n        app(['data', command, 'odd.parquet'], prog_name='runner')\n"
         "    except SystemExit as left:\n        assert not left.code\n"
-        "assert not {'torch', 'ray'} & set(sys.modules)"
+        "    assert not {'torch', 'ray', heavy} & set(sys.modules), command"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -124,3 +124,14 @@ def test_no_rows_and_damage(table: pa.Table, tmp_path: Path) -> None:
     (tmp_path / "bad.parquet").write_bytes(data)
     with pytest.raises(DataError, match=r"bad\.parquet"):
         look(tmp_path / "bad.parquet")
+
+
+def test_lines_that_are_not_counted_are_measured_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of lines beyond what is read beforehand the rows are not told; the sample's are, for it is decoded."""
+    monkeypatch.setattr("runner.data.survey.survey._COUNTED_BYTES", 0)
+    (tmp_path / "a.jsonl").write_text('{"a": 1}\n' * 5000)
+    seen = look(tmp_path / "a.jsonl")
+    assert (seen.rows, seen.units.rows) == (None, None)
+    assert seen.rates is not None
+    assert seen.rates.rows == 5000
+    assert seen.rates.stream > 0
