@@ -97,13 +97,14 @@ class _Step:
         """The batch, and its size in bytes, once it is decoded."""
         for part in self._parts:
             part.result()
-        columns, size = dict(self._ready.columns), self._size
+        columns, size, made = dict(self._ready.columns), self._size, 0
         for name, column in self._columns.items():
             columns[name] = column.made
             if column.valid is not None:
                 columns[name + VALID] = column.valid
-            size += column.nbytes - int(getattr(self._ready.columns[name], "nbytes", 0))
-        return replace(self._ready, columns=columns), size
+            made += column.nbytes
+            size -= int(getattr(self._ready.columns[name], "nbytes", 0))
+        return replace(self._ready, columns=columns), max(size, 0) + made
 
 
 def _work(tasks: Sequence[tuple[_Column, int]], turns: Iterator[int]) -> None:
