@@ -186,7 +186,7 @@ class Sized(_Parts):
         parts = [(self._parts[piece], low, high) for piece, low, high in stretches]
         if any(valid is not None for (_, _, _, valid), _, _ in parts):
             pieces = np.concatenate([np.full(high - low, piece) for piece, low, high in stretches])
-            return self.rows(pieces, np.concatenate([np.arange(low, high) for _, low, high in stretches]))
+            return Sized.rows(self, pieces, np.concatenate([np.arange(low, high) for _, low, high in stretches]))
         bounds = [offsets[low : high + 1].astype(np.int64) for (_, _, offsets, _), low, high in parts]
         width, offsets, end = self._width, [np.zeros(1, np.int64)], 0
         for one in bounds:
@@ -235,7 +235,12 @@ class Runs(Sized):
         self._what, self._tokens, self._as = what, length, as_
 
     def rows(self, pieces: Ints, rows: Ints) -> Any:
-        found = super().rows(pieces, rows)
+        return self._expanded(super().rows(pieces, rows))
+
+    def stretches(self, stretches: Sequence[Stretch]) -> Any:
+        return self._expanded(super().stretches(stretches))
+
+    def _expanded(self, found: Ragged) -> Any:
         made = runs.expanded(found.values, found.offsets, self._tokens, self._what)
         return as_arrow(made, pa.list_(pa.int32(), self._tokens)) if self._as == "arrow" else made
 
