@@ -54,6 +54,7 @@ class Written:
         decoded: bytes of its values in memory.
         md5, sha256: of the file, in hex.
         schema: of the file, with not-null fields.
+        metadata: its footer.
     """
 
     rows: int
@@ -62,6 +63,7 @@ class Written:
     md5: str
     sha256: str
     schema: pa.Schema
+    metadata: pq.FileMetaData
 
 
 def write_file(path: str | os.PathLike[str], table: pa.Table, group_bytes: int = GROUP_BYTES) -> Written:
@@ -85,6 +87,8 @@ def write(file: BinaryIO, table: pa.Table, group_bytes: int = GROUP_BYTES) -> Wr
     trial = table.slice(0, prefix_rows(table, _TRIAL_BYTES)).combine_chunks()
     options = _writer_options(trial)
     decoded = decoded_bytes(table)
+    footers: list[pq.FileMetaData] = []
+    options["metadata_collector"] = footers
     with _Hashing(file) as sink, pq.ParquetWriter(sink, table.schema, **options) as writer:
         for group in _cut(table, _even(decoded, group_bytes)):
             writer.write_table(group.combine_chunks(), row_group_size=group.num_rows)
@@ -95,6 +99,7 @@ def write(file: BinaryIO, table: pa.Table, group_bytes: int = GROUP_BYTES) -> Wr
         md5=sink.md5.hexdigest(),
         sha256=sink.sha256.hexdigest(),
         schema=table.schema,
+        metadata=footers[0],
     )
 
 

@@ -15,11 +15,10 @@ from typing import Any
 import pyarrow as pa
 
 from runner.data.catalog import data_key
-from runner.data.files.listing import SourceFile
 from runner.data.files.opening import open_input
 from runner.data.formats import parquet
 from runner.data.formats.extension import read_schema
-from runner.data.formats.formats import inspect
+from runner.data.formats.parquet_footer import Footer
 from runner.data.manifest import Shard, Unit
 from runner.data.schemas import conform, unify
 from runner.data.writer import PIECE_BYTES, Pieces, write_file
@@ -133,7 +132,7 @@ def store_table(
                 where=where,
             ) from error
         name = f"{stem}-{written.sha256[:8]}.parquet"
-        units, _ = inspect(SourceFile(str(local), name, written.bytes, f"md5:{written.md5}"), "parquet")
+        units = parquet.units_of(Footer(written.metadata, written.metadata.serialized_size), written.bytes)
         store.put_file(f"{data_key(dataset, folder)}/{name}", local, take=True)
     return OutputFile(
         path=name,

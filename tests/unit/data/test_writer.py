@@ -11,6 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from runner.data.files.listing import SourceFile
+from runner.data.formats.formats import inspect
+from runner.data.formats.parquet import units_of
+from runner.data.formats.parquet_footer import Footer
 from runner.data.writer import Pieces, decoded_bytes, prefix_rows, tighten, write_file
 
 RNG = np.random.default_rng(0)
@@ -158,3 +162,13 @@ def test_a_prefix_has_as_many_bytes_as_asked_for() -> None:
             rows = prefix_rows(table, target)
             assert rows == min(1000, max(1, -(-target // row)))
             assert decoded_bytes(table.slice(0, rows)) == rows * row
+
+
+def test_what_was_written_is_known_without_reading_it(tmp_path: Path) -> None:
+    """The units that follow from the writer's own footer are those that a look at the file finds."""
+    path = tmp_path / "a.parquet"
+    written = write_file(path, SAMPLE, 1 << 14)
+    looked, _ = inspect(SourceFile(str(path), path.name, written.bytes, f"md5:{written.md5}"), "parquet")
+    told = units_of(Footer(written.metadata, written.metadata.serialized_size), written.bytes)
+    assert len(looked) > 3
+    assert told == looked
