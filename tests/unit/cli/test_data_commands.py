@@ -56,7 +56,7 @@ def test_head_shortens_what_is_long_and_says_so(folder: Path) -> None:
     assert "[0, 1, 2, 3, 4, … (2,048 items)]" in shown
     shown = call("data", "head", "odd.parquet", "--columns", "text").stdout
     assert "\\x1b[31m\\né" in shown
-    assert "… (507 characters)" in shown
+    assert "… (507 characters)" in " ".join(shown.split())  # wherever the terminal's width breaks the line
 
 
 def test_head_takes_the_first_rows_of_the_columns(folder: Path) -> None:
