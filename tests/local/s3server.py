@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import s3fs
 
 from runner.errors import InputError
 from runner.onebox.build import build
@@ -67,4 +68,5 @@ def serve(folder: Path, port: int = 0) -> Iterator[S3Server]:
     port = port or free_port()
     words = ["--port", f"127.0.0.1:{port}", "--keep-alive", "posix", "--sidecar", str(meta), str(root)]
     with running([str(binary()), *words], port, {"ROOT_ACCESS_KEY": KEY, "ROOT_SECRET_KEY": SECRET}):
+        s3fs.S3FileSystem.clear_instance_cache()  # one made by the environment is kept, whatever that says later
         yield at(port)
