@@ -133,7 +133,7 @@ def _azurite() -> Path:
     program = folder / "node_modules/.bin/azurite-blob"
     for needed in ("node", "npm"):
         if shutil.which(needed) is None:
-            pytest.skip(f"no Azurite: there is no `{needed}` here")
+            _missing(f"no Azurite: there is no `{needed}` here")
     folder.mkdir(parents=True, exist_ok=True)
     with build.locked(folder / ".lock"):
         if not program.exists():
@@ -149,5 +149,5 @@ def _install(folder: Path) -> None:
         command = ["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts"]
         done = subprocess.run(command, cwd=beside, capture_output=True, text=True, check=False)
         if done.returncode:
-            pytest.skip(f"no Azurite: npm cannot install it: {done.stderr.strip()[-500:]}")
+            _missing(f"no Azurite: npm cannot install it: {done.stderr.strip()[-500:]}")
         Path(beside, "node_modules").rename(folder / "node_modules")

@@ -68,7 +68,7 @@ class Stream:
         prefetch_bytes: decoded bytes that may be ready ahead.
         as_: 'torch' gives tensors, 'numpy' numpy's arrays, 'arrow' Arrow's; see `Batch`.
         threads: that decode; None: as many as this machine has to spare for it.
-        memory_bytes: that the stream may take besides the batches that are in use; None: some 200 MB, if units are
+        memory_bytes: that the stream may take besides the batches that are in use; None: 150 to 300 MB, if units are
             not large. A unit that is too large for it is decoded into a temporary file.
         cache: a folder on a disk of this machine where what is fetched of remote files is kept, for all processes of
             the user, and read from there in later epochs and runs.

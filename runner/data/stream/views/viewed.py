@@ -43,14 +43,6 @@ class Counted(NamedTuple):
     mark: str
 
 
-class Tally(Protocol):
-    """Sees what comes of one unit, from its start on."""
-
-    def done(self) -> Counted:
-        """What came of the whole unit."""
-        ...
-
-
 class View(Protocol):
     """Makes rows of the rows of a unit. It can be pickled."""
 
