@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -210,3 +211,19 @@ def test_wrong_sizes_of_a_cache(tmp_path: Path, lake: tuple[Manifest, Any]) -> N
         Stream(lake[0], 10, cache=tmp_path, cache_bytes="much")
     with pytest.raises(SpecError, match="cache_bytes"):
         Stream(lake[0], 10, cache=tmp_path, cache_bytes=0)
+
+
+def test_a_full_disk_is_no_error(tmp_path: Path, given: Given, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no file can be made or grow, what is fetched is handed on, and nothing is kept."""
+    folder = folder_in(tmp_path)
+    opened = Path.open
+
+    def full(self: Path, mode: str = "r", *more: Any, **options: Any) -> Any:
+        if "a" in mode and folder in self.parents:
+            raise OSError(errno.ENOSPC, "No space left on device", str(self))
+        return opened(self, mode, *more, **options)
+
+    monkeypatch.setattr(Path, "open", full)
+    expected = [(0, bytes(range(10))), (50, bytes(range(50, 70)))]
+    assert [taken(Cache(folder, 1000), "a", given) for _ in range(2)] == [expected, expected]
+    assert (given.asked, list(folder.glob("*.unit"))) == (2, [])

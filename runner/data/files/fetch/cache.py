@@ -88,7 +88,8 @@ class Cache:
                 parts = self._read(name, spans)
                 if parts is None:
                     parts = [Kept(start, data) for start, data in source.take(source.ask_spans(spans))]
-                    self._publish(name, parts)
+                    with contextlib.suppress(OSError):  # a full disk: there is the store
+                        self._publish(name, parts)
         return Promise(source.key, parts)
 
     # -- one entry -----------------------------------------------------------------------------------------------
@@ -143,8 +144,10 @@ class Cache:
     def _locked(self, name: str) -> Iterator[None]:
         """Alone with an entry, among all processes. Whoever holds the lock fetches, and that has a deadline."""
         number = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "little") % _LOCK_FILES
-        with _here(number), (self.folder / _LOCKS / str(number)).open("ab") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        with _here(number), contextlib.ExitStack() as stack:
+            with contextlib.suppress(OSError):  # without room for a lock others may fetch it too
+                file = stack.enter_context((self.folder / _LOCKS / str(number)).open("ab"))
+                fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
     # -- room ----------------------------------------------------------------------------------------------------
