@@ -7,6 +7,7 @@ for batch in ctx.batches("train", batch_size=32, epochs=2):
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from runner.data.stream import Batch
+from runner.data.stream.reading import LONGEST_WAIT_S
 from runner.errors import SpecError
 from runner.spec import Train
 from runner.train import artefacts, parallel
@@ -120,6 +122,11 @@ class TrainContext:
         pack: Pack | None = None,
         decode: Mapping[str, Image] | None = None,
         tail: str = "drop",
+        threads: int | None = None,
+        memory_bytes: int | None = None,
+        cache: str | os.PathLike[str] | None = None,
+        cache_bytes: int | str | None = None,
+        timeout_s: float = LONGEST_WAIT_S,
     ) -> Iterator[Batch]:
         """This rank's slice of every global batch, on `device`.
 
@@ -133,9 +140,16 @@ class TrainContext:
             filter, pack: which rows are kept, and documents as rows of one length; see `Stream`.
             decode: columns of pictures; see `Stream`.
             tail: 'drop' leaves out the rows that fill no global batch, 'wrap' fills it up with masked rows.
+            threads, memory_bytes: of this rank, that decode, and that the reading may take; see `Stream`.
+            cache, cache_bytes: a folder on a disk of the rank's machine where what is fetched of remote files is kept,
+                for all ranks there and for later runs, and how much of it; see `Stream`.
+            timeout_s: seconds after which data that does not come is an error.
 
         Outside a phase the place in the data belongs to the checkpoint, and opening a name again goes on with the next
-        epochs.
+        epochs. How it is read (`threads` and what follows) has no part in the order: a resume may change it.
+
+        Raises:
+            SpecError, DataError: as `Stream`.
         """
         whole = self._loader.global_batch(f"ctx.batches('{name_of(name)}')", batch_size, global_batch_size)
         return self._loader.batches(
@@ -150,6 +164,11 @@ class TrainContext:
             pack=pack,
             decode=decode,
             tail=tail,
+            threads=threads,
+            memory_bytes=memory_bytes,
+            cache=cache,
+            cache_bytes=cache_bytes,
+            timeout_s=timeout_s,
         )
 
     def epochs(self, number: int) -> Iterator[int]:

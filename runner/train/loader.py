@@ -110,12 +110,14 @@ class Loader:
         pack: Pack | None,
         decode: Mapping[str, Image] | None,
         tail: str,
+        **how: Any,
     ) -> Iterator[Batch]:
         """This rank's slice of every global batch. Those that are read outside of phases have their place in
         checkpoints.
 
         Args:
             steps: that the training has made at the end, as often over the data as it takes.
+            how: it is read, as a Stream is told it.
         """
         loop, recorded, name = self._loop, self._phases.name is None, name_of(data)
         if steps is not None and (epochs not in (1, None) or not recorded):
@@ -137,6 +139,7 @@ class Loader:
             epochs=epochs,
             tail=tail,
             start_epoch=loop.streams.next_epoch(name) if recorded else 0,
+            **how,
         )
         left = None if steps is None else lambda: steps - loop.step
         read = loop.streams.read(name, stream, epochs, left) if recorded else self._phases.read(stream)

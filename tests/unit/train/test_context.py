@@ -15,11 +15,11 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from runner import Image, Mix
+from runner import Image, Mix, Stream
 from runner.errors import DataError, SpecError, StageTimeout
 from runner.record.entries import Resumed, StageDone, StageResult
 from runner.store import Entry
-from runner.train import rank, until
+from runner.train import loader, rank, until
 from runner.train.checkpoint.published import Checkpoints, Loaded
 from runner.train.gang.inline import InlineGang
 from runner.train.peers import Peers
@@ -372,6 +372,31 @@ def test_views_and_mixtures_of_a_stages_data(tmp_path: Path, monkeypatch: pytest
         fit(tmp_path / "other", lambda ctx, config: next(ctx.batches(Mix({"a": 1}, {"a": "x"}), batch_size=8)))
 
 
+def test_how_data_is_read_changes_no_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads, a budget of memory, a cache and a timeout reach the stream, and the batches are the same."""
+    readings, seen = [], []
+
+    class Seen(Stream):
+        def __init__(self, *given: Any, **named: Any) -> None:
+            super().__init__(*given, **named)
+            readings.extend(self._readings)
+
+    def train(ctx: Any, config: Any) -> None:
+        cache = {"cache": ctx.scratch, "cache_bytes": "2GiB"}
+        for how in ({}, {"threads": 3, "memory_bytes": 1 << 30, "timeout_s": 7.0, **cache}):
+            with ctx.phase("a look"):  # where a name begins anew
+                batches = ctx.batches("train", batch_size=config.batch, **how)
+                seen.append([batch["id"].tolist() for batch in batches])
+
+    monkeypatch.setattr(loader, "Stream", Seen)
+    fit(tmp_path, train)
+    usual, other = readings
+    assert seen[0] == seen[1]
+    assert len(seen[0]) == 12
+    assert (usual.cache, other.threads, other.timeout_s) == (None, 3, 7.0)
+    assert (other.cache[0].is_dir(), other.cache[1]) == (True, 2 << 30)
+
+
 def test_pictures_of_a_stages_data(tmp_path: Path) -> None:
     """Pictures are decoded by the same windows behind a checkpoint."""
     import pyarrow as pa
@@ -648,6 +673,10 @@ def step_in_phase(ctx: Any) -> None:
         (lambda ctx: ctx.total_steps("train", batch_size=0), "'train'.*: batch_size=0"),
         (lambda ctx: ctx.total_steps("train", global_batch_size=0), "global_batch_size=0"),
         (lambda ctx: ctx.batches("train", batch_size=8, epochs=2, steps=9), "without epochs="),
+        (lambda ctx: ctx.batches("train", batch_size=8, threads=0), "threads=0.*a whole number from 1 up"),
+        (lambda ctx: ctx.batches("train", batch_size=8, memory_bytes=9), "memory_bytes=9.*at least"),
+        (lambda ctx: ctx.batches("train", batch_size=8, cache=ctx.scratch, cache_bytes="many"), "cache_bytes='many'"),
+        (lambda ctx: ctx.batches("train", batch_size=8, timeout_s=-1), "timeout_s=-1"),
         (lambda ctx: ctx.step(loss=torch.ones(2)), "one element"),
         (lambda ctx: ctx.step(epoch=1), "any name but"),
         (lambda ctx: step_in_phase(ctx), "a step in phase 'tune'"),
