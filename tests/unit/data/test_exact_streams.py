@@ -17,6 +17,7 @@ import pytest
 from runner.data.manifest import Manifest, build
 from runner.data.stream import Stream
 from runner.data.stream.order import permutation
+from tests.seeds import seeds
 
 
 def written(folder: Path, draw: random.Random) -> tuple[Manifest, list[list[int]]]:
@@ -161,7 +162,7 @@ def plain(column: Any) -> list[Any]:
     return found
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", seeds(5, 12))
 def test_every_position_is_the_oracles(tmp_path: Path, seed: int) -> None:
     """Ids by position are those of the oracle, for any ranks, threads, batches and places of a resume."""
     check(tmp_path, seed)

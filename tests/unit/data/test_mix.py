@@ -25,6 +25,7 @@ from runner.data.stream.mixing.reader import joined
 from runner.data.stream.mixing.schedule import Schedule, quotas
 from runner.data.stream.ragged import Ragged
 from runner.errors import DataError, SpecError
+from tests.seeds import seeds
 from tests.unit.data import views_kit as kit
 
 Weights = Mapping[str, float]
@@ -146,7 +147,7 @@ def _finely_cut(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("_finely_cut")
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", seeds(3, 30))
 def test_mixtures(tmp_path: Path, seed: int) -> None:
     """Each position has the source and the row of plain Python, for any lanes, ranks, batches, resumes and weights."""
     random = np.random.default_rng(seed)

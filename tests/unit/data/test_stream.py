@@ -29,6 +29,7 @@ from runner.data.stream.prefetch import Prefetch
 from runner.errors import DataError, SpecError
 from runner.spec import Dataset
 from tests import ROOT
+from tests.seeds import seeds
 from tests.unit.data.kit import register_remote
 
 ROWS = 230
@@ -149,7 +150,7 @@ def test_file_order(manifest: Manifest) -> None:
 # -- resuming --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", seeds(5, 60))
 def test_resume_twice(manifest: Manifest, reference: dict[int, int], seed: int) -> None:
     """Cut at random steps and resumed twice, with another world size and batch size each time, nothing is lost."""
     random = np.random.default_rng(seed)
