@@ -6,10 +6,10 @@ import base64
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from operator import attrgetter
 from typing import Any, TypeAlias
 
@@ -31,10 +31,13 @@ from runner.data.declared import (
 from runner.data.files.fetch import Promise
 from runner.data.files.fetch.cache import Cache
 from runner.data.files.listing import SourceFile, infer_format, list_files
-from runner.data.files.opening import filesystem, is_local
-from runner.data.formats import formats
+from runner.data.files.opening import filesystem, is_local, is_remote
+from runner.data.footers import Footers
+from runner.data.formats import formats, parquet_footer
+from runner.data.formats.base import Inspected, Stored
 from runner.data.formats.columns import add_partitions, check_columns, plain, unify
 from runner.data.formats.explain import explained
+from runner.data.formats.parquet_footer import Footer
 from runner.data.lanes import layout
 from runner.data.shards import UNCOUNTED as UNCOUNTED
 from runner.data.shards import Shard as Shard
@@ -60,6 +63,8 @@ class Manifest:
         options: fsspec storage options of `base`.
         lanes: how many lanes the sample order has (see docs/streaming.md).
         block_bytes: size of a block of a lane.
+        footers: of Parquet files of other machines, so that who reads them does not ask for these too; they have no
+            part in what the data is.
     """
 
     base: str
@@ -68,6 +73,7 @@ class Manifest:
     options: Mapping[str, Any] = field(default_factory=dict)
     lanes: int = 1
     block_bytes: int = 1
+    footers: Footers = field(default_factory=Footers, compare=False, repr=False)
 
     @classmethod
     def of(
@@ -129,12 +135,39 @@ class Manifest:
     ) -> Iterator[pa.RecordBatch]:
         """Record batches of one shard (see `formats.read`), with the manifest's schema."""
         one = self.shards[shard]
-        return formats.read(self.url(one), one, units, columns, self.options, self.schema, rows)
+        footer = self._known(one)
+        return formats.read(self.url(one), one, units, columns, self.options, self.schema, rows, footer)
 
     def ahead(self, shard: int, unit: int, columns: Sequence[str], cache: Cache | None = None) -> Promise | None:
         """Begin to fetch a unit that will be read soon, of a remote file (see `formats.ahead`)."""
         one = self.shards[shard]
-        return formats.ahead(self.url(one), one, unit, columns, self.options, self.schema, cache)
+        footer = self._known(one)
+        return formats.ahead(self.url(one), one, unit, columns, self.options, self.schema, cache, footer)
+
+    def footer(self, shard: Shard) -> Footer:
+        """The footer of one of the Parquet files. Raises what `parquet_footer.footer` does."""
+        return parquet_footer.footer(self.url(shard), shard, self.options, self._known(shard))
+
+    def _known(self, shard: Shard) -> Stored:
+        return partial(self.footers.get, shard)
+
+    def with_footers(self) -> Manifest:
+        """The manifest with the footers of all Parquet files, where these lie on another machine: those that are not
+        known are read. Raises DataError where one cannot be.
+        """
+        files = [one for one in self.shards if one.format == "parquet"]
+        if not files or not is_remote(self.base, self.options):
+            return self
+        footers = Footers()
+
+        def stored(shard: Shard) -> bytes:
+            with explained(self.url(shard)):
+                return self.footers.get(shard) or self.footer(shard).stored
+
+        with ThreadPoolExecutor(_THREADS) as pool:
+            for shard, footer in zip(files, pool.map(stored, files), strict=True):
+                footers.add(shard, footer)
+        return replace(self, footers=footers)
 
     def select(self, columns: Sequence[str]) -> Manifest:
         """The same data with some of its columns. Raises DataError for an unknown one."""
@@ -207,10 +240,15 @@ class Manifest:
         os.replace(beside, path)
 
     @staticmethod
-    def from_bytes(data: Blob) -> Manifest:
-        """The manifest that `to_bytes` wrote. Raises DataError if `data` is something else (see `stored_manifest`)."""
+    def from_bytes(data: Blob, footers: Callable[[], Blob] | None = None) -> Manifest:
+        """The manifest that `to_bytes` wrote. Raises DataError if `data` is something else (see `stored_manifest`).
+
+        Args:
+            footers: gives what `footers.to_bytes` wrote of it, once a file is to be read; FileNotFoundError where that
+                was not kept.
+        """
         stored = stored_manifest.read(data)
-        return Manifest(**vars(stored))
+        return Manifest(**vars(stored), footers=Footers(footers))
 
 
 def _columns(shards: Sequence[Shard]) -> list[pa.Array]:
@@ -272,8 +310,19 @@ def from_files(
         raise DataError(
             f"csv= of files of format '{format}'", allowed="for CSV", todo="leave it out", where=files[0].url
         )
+    footers, is_away = Footers(), is_remote(files[0].url, options)
+
+    def look(file: SourceFile) -> tuple[Inspected, list[bytes]]:
+        kept: list[bytes] = []
+        keep = kept.append if is_away else None
+        return formats.inspect(file, format, options, count, reading, columns, keep), kept
+
+    found = []
     with ThreadPoolExecutor(_THREADS) as pool:
-        found = list(pool.map(lambda file: formats.inspect(file, format, options, count, reading, columns), files))
+        for file, (one, kept) in zip(files, pool.map(look, files), strict=True):
+            found.append(one)
+            for footer in kept:
+                footers.add(file, footer)
     seen = [(file.url, schema) for file, (_, schema) in zip(files, found, strict=True) if schema is not None]
     if not seen:
         raise DataError("only empty files", allowed="at least one row", todo="check the files", where=files[0].url)
@@ -288,7 +337,8 @@ def from_files(
         Shard(file.path, file.size, file.etag, format, units, file.partitions)
         for file, (units, _) in zip(files, found, strict=True)
     ]
-    return Manifest.of(base, shards, with_reading(schema, reading, columns is not None), options)
+    made = Manifest.of(base, shards, with_reading(schema, reading, columns is not None), options)
+    return replace(made, footers=footers)
 
 
 def _same_keys(files: Sequence[SourceFile]) -> list[Mapping[str, str | None]]:

@@ -167,3 +167,8 @@ def key(dataset: Dataset) -> str:
     more = {name: value for name, value in more.items() if value is not None}
     identity = json.dumps([*said, *([more] if more else [])], sort_keys=True)
     return f"manifests/{hashlib.sha256(identity.encode()).hexdigest()[:16]}.parquet"
+
+
+def footers_key(manifest: str) -> str:
+    """Where a run's bundle keeps the footers of the files of a manifest, given where it keeps that."""
+    return f"footers/{manifest.removeprefix('manifests/')}"

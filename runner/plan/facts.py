@@ -99,7 +99,10 @@ def _definition_facts(name: str, dataset: Dataset, catalog: Catalog, facts: Fact
     from runner.data import source_manifest  # loads pyarrow, which a job without data at a URL does not need here
 
     manifest = source_manifest.look(dataset)
-    facts.manifests[source_manifest.key(dataset)] = manifest.to_bytes()
+    key = source_manifest.key(dataset)
+    facts.manifests[key] = manifest.to_bytes()
+    if manifest.footers:
+        facts.manifests[source_manifest.footers_key(key)] = manifest.footers.to_bytes()
     facts.shards[name] = short_etags((shard.path, shard.etag) for shard in manifest.shards)
     facts.inside[name] = names_inside(manifest.base, (shard.path for shard in manifest.shards), present.root)
     rows = manifest.rows if manifest.rows >= 0 else None

@@ -132,7 +132,7 @@ def store_table(
                 where=where,
             ) from error
         name = f"{stem}-{written.sha256[:8]}.parquet"
-        units = parquet.units_of(Footer(written.metadata, written.metadata.serialized_size), written.bytes)
+        units = parquet.units_of(Footer(written.metadata), written.bytes)
         store.put_file(f"{data_key(dataset, folder)}/{name}", local, take=True)
     return OutputFile(
         path=name,

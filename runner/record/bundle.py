@@ -9,6 +9,7 @@
     stages/<stage>/<attempt>/{hosts,causes}/<writer>   where it ran, and what ended it
     manifests/<hash>     the foreign data that the run reads, as it was when first seen; <stage>-<name>.parquet: the
                          data that a training has fixed
+    footers/<name>       those of the Parquet files of a manifest, where they lie on another machine
     events.json          what Kubernetes said about the run's objects
     ledger/<resumes>.json   since when, and until when, its pods held GPUs
     cluster.json         which Kubernetes it was submitted to

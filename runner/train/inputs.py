@@ -14,20 +14,19 @@ if TYPE_CHECKING:
 
 
 def pin(stage: Train, scope: Scope) -> None:
-    """Resolve every dataset of the stage and keep its manifest in the bundle; what an earlier attempt kept stays.
+    """Resolve every dataset of the stage and keep its manifest in the bundle, and the footers of its files, of which
+    ranks then ask none; what an earlier attempt kept stays.
 
     Raises:
         DataError: a dataset is missing, empty or unreadable.
     """
     for name, source in stage.data.items():
         if not scope.bundle.store.exists(_key(stage, name)):
-            scope.bundle.store.create(_key(stage, name), scope.manifest(source).counted().to_bytes())
+            scope.keep_manifest(_key(stage, name), scope.manifest(source).counted().with_footers())
 
 
 def pinned(stage: Train, name: str, scope: Scope) -> Manifest:
     """The manifest that `pin` kept for one of the stage's names. Raises SpecError for another name."""
-    from runner.data.manifest import Manifest
-
     if name not in stage.data:
         raise SpecError(
             f"the name '{name}'",
@@ -36,7 +35,7 @@ def pinned(stage: Train, name: str, scope: Scope) -> Manifest:
             where=f"ctx.batches in stage '{stage.name}'",
         )
     with contextlib.suppress(FileNotFoundError):
-        return Manifest.from_bytes(scope.bundle.store.get(_key(stage, name)))
+        return scope.kept_manifest(_key(stage, name))
     return scope.manifest(stage.data[name])
 
 

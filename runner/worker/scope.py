@@ -212,13 +212,29 @@ class Scope:
     def _foreign(self, dataset: Dataset) -> Manifest:
         """As it was at submission, so that a resume reads the same data."""
         from runner.data import source_manifest
+
+        key = source_manifest.key(dataset)
+        with contextlib.suppress(FileNotFoundError):
+            return self.kept_manifest(key)
+        manifest = source_manifest.look(dataset)
+        self.keep_manifest(key, manifest)
+        return manifest
+
+    def kept_manifest(self, key: str) -> Manifest:
+        """One that the bundle keeps, with the footers of its files. Raises FileNotFoundError, DataError."""
+        from runner.data import source_manifest
         from runner.data.manifest import Manifest
 
-        with contextlib.suppress(FileNotFoundError):
-            return Manifest.from_bytes(self.bundle.store.get(source_manifest.key(dataset)))
-        manifest = source_manifest.look(dataset)
-        self.bundle.store.create(source_manifest.key(dataset), manifest.to_bytes())
-        return manifest
+        store = self.bundle.store
+        return Manifest.from_bytes(store.get(key), functools.partial(store.get, source_manifest.footers_key(key)))
+
+    def keep_manifest(self, key: str, manifest: Manifest) -> None:
+        """Have the bundle keep one, if it keeps none there yet, and the footers of its files before it."""
+        from runner.data import source_manifest
+
+        if manifest.footers:
+            self.bundle.store.create(source_manifest.footers_key(key), manifest.footers.to_bytes())
+        self.bundle.store.create(key, manifest.to_bytes())
 
 
 def is_beside(payload: dict[str, Any]) -> bool:

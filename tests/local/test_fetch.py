@@ -27,6 +27,7 @@ from runner.data.files.fetch import Fetched, fetched, patience
 from runner.data.files.listing import list_files
 from runner.data.files.opening import filesystem, open_input
 from runner.data.files.ranges import RangeFile
+from runner.data.formats import parquet_footer
 from runner.data.manifest import build
 from runner.data.stream import Stream
 from runner.errors import DataAway, DataError
@@ -307,3 +308,58 @@ def test_ranks_of_a_machine_fetch_each_byte_once(server: S3Server, tmp_path: Pat
     assert [batches for batches, _ in found] == expected
     data, footers = sum(unit.length for _, unit in manifest.units), 4 * 4 * (128 << 10)
     assert data <= sum(used for _, used in found) < data + footers
+
+
+WITH_FOOTERS = """
+import json, sys
+from runner.data.files.fetch import fetched
+from runner.data.manifest import Manifest
+from runner.data.stream import Stream
+manifest, footers, rank = sys.argv[1:]
+def read(path):
+    with open(path, "rb") as file:
+        return file.read()
+known = Manifest.from_bytes(read(manifest), (lambda: read(footers)) if footers else None)
+stream = Stream(known, 32, rank=int(rank), world_size=2, columns=["id"], as_="numpy", seed=5)
+found = [batch["id"].tolist() for batch in stream]
+print(json.dumps([found, fetched().requests, fetched().bytes]))
+"""
+
+
+def test_ranks_ask_no_file_for_its_footer(server: S3Server, tmp_path: Path) -> None:
+    """With the footers that the plan has read a rank asks for the data alone, a request less for each of its files."""
+    for number in range(12):
+        table = pa.table({"id": np.arange(1000) + 1000 * number, "x": np.random.default_rng(number).random(1000)})
+        pq.write_table(table, tmp_path / "one", row_group_size=500, compression="none", use_dictionary=False)
+        put(server, f"s3://lake/footers/{number}.parquet", (tmp_path / "one").read_bytes())
+    manifest = build("s3://lake/footers", options=server.options)
+    (tmp_path / "manifest").write_bytes(manifest.to_bytes())
+    (tmp_path / "footers").write_bytes(manifest.footers.to_bytes())
+
+    def ranks(footers: str) -> list[tuple[list[list[int]], int, int]]:
+        command = [sys.executable, "-c", WITH_FOOTERS, str(tmp_path / "manifest"), footers]
+        running = [subprocess.Popen([*command, str(rank)], stdout=subprocess.PIPE, text=True) for rank in range(2)]
+        return [json.loads(one.communicate(timeout=300)[0]) for one in running]
+
+    for (batches, requests, size), (same, more, larger) in zip(
+        ranks(str(tmp_path / "footers")), ranks(""), strict=True
+    ):
+        assert batches == same
+        assert requests == 24  # a row group each; this little data is one block, which every rank holds
+        assert size < 24 * (500 * 8 + 300)
+        assert more == requests + 12
+        assert larger > size
+
+
+def test_a_replaced_file_is_refused_whose_footer_is_known(server: S3Server, tmp_path: Path) -> None:
+    """Another object of the same size is an error also where nobody asks for its footer."""
+    url = "s3://lake/replaced-known/a.parquet"
+    for seed in (0, 1):
+        pq.write_table(pa.table({"x": np.random.default_rng(seed).random(1000)}), tmp_path / "a", compression="none")
+        put(server, url, (tmp_path / "a").read_bytes())
+        if not seed:
+            manifest = build(url, options=server.options)
+    parquet_footer._anew()
+    assert manifest.footers.has(manifest.shards[0])
+    with pytest.raises(DataError, match=r"(?s)replaced-known/a.parquet.*it has changed"):
+        next(iter(runner.Stream(manifest, batch_size=10, as_="numpy")))

@@ -15,6 +15,8 @@ from runner.spec.reading import USUAL, Reading
 
 #: A remote file, and ranges (start, length) of it.
 Wanted = tuple[Source, list[tuple[int, int]]]
+#: Gives a footer as it is stored; None where it is not known.
+Stored = Callable[[], "bytes | None"]
 #: Units, and the schema; None of a file that shows none.
 Inspected = tuple[tuple[Unit, ...], pa.Schema | None]
 
@@ -28,6 +30,7 @@ class Look:
         whole: whether all of it is to be read.
         reading: what was declared about it.
         columns: the only ones that somebody wants; None: all.
+        keep: is given the footer of a Parquet file, as it is stored.
     """
 
     file: SourceFile
@@ -35,6 +38,7 @@ class Look:
     whole: bool = False
     reading: Reading = USUAL
     columns: tuple[str, ...] | None = None
+    keep: Callable[[bytes], None] | None = None
 
     @property
     def wanted(self) -> tuple[str, ...] | None:
@@ -53,6 +57,7 @@ class Request:
         rows: rows of a batch where the format lets one choose; None: some 8 MiB.
         strict: whether a field of JSON that is not wanted is an error.
         reading: what was declared about the file.
+        footer: gives that of a Parquet file, where it is known from when the data was planned, or None.
     """
 
     url: str
@@ -63,6 +68,7 @@ class Request:
     rows: int | None = None
     strict: bool = False
     reading: Reading = USUAL
+    footer: Stored | None = None
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -14,7 +14,7 @@ from runner.data.files.fetch.cache import Cache, entry_name, file_name
 from runner.data.files.listing import SourceFile
 from runner.data.formats import ipc, lines, parquet, tar
 from runner.data.formats import whole as whole_files
-from runner.data.formats.base import Format, Look, Request, of_itself
+from runner.data.formats.base import Format, Look, Request, Stored, of_itself
 from runner.data.formats.columns import add_partitions, check_columns, fill, unify
 from runner.data.formats.explain import explained
 from runner.data.limits import beyond, limits, shown_bytes
@@ -25,7 +25,7 @@ from runner.spec.reading import USUAL, Reading
 
 #: Format -> how it is read. Their names and endings: `runner.spec.formats`.
 READERS = {
-    "parquet": Format(of_itself(parquet.inspect), parquet.read, parquet.wants),
+    "parquet": Format(parquet.inspect, parquet.read, parquet.wants),
     "ipc": Format(of_itself(ipc.inspect), ipc.read),
     **{kind: Format(partial(lines.inspect, kind), lines.read, lines.wants) for kind in ("jsonl", "csv", "text")},
     "tar": Format(of_itself(tar.inspect), tar.read, tar.wants),
@@ -40,6 +40,7 @@ def inspect(
     whole: bool = False,
     reading: Reading = USUAL,
     columns: Sequence[str] | None = None,
+    keep: Callable[[bytes], None] | None = None,
 ) -> tuple[tuple[Unit, ...], pa.Schema | None]:
     """The units of a file and its schema, without hive partition columns.
 
@@ -47,6 +48,7 @@ def inspect(
         whole: read all of a file of lines, so that rows are counted and types are known for certain.
         reading: what was declared about it.
         columns: the only ones that somebody wants; None: all.
+        keep: is given the footer of a Parquet file.
 
     Returns:
         (units, schema); the schema is None for a file of lines that is empty. Without `whole`, row counts of lines
@@ -56,7 +58,7 @@ def inspect(
         DataError: the file is corrupt, of another format, or cannot be read; the URL is named.
     """
     with explained(file.url):
-        asked = Look(file, options, whole, reading, None if columns is None else tuple(columns))
+        asked = Look(file, options, whole, reading, None if columns is None else tuple(columns), keep)
         units, schema = READERS[format].inspect(asked)
         if schema is not None:
             check_shape(schema)
@@ -71,12 +73,13 @@ def ahead(
     options: Mapping[str, Any] | None,
     schema: pa.Schema,
     cache: Cache | None = None,
+    footer: Stored | None = None,
 ) -> Promise | None:
     """Begin to fetch what `read` will ask for; None where nothing is to be fetched, or that is not known beforehand.
 
     Args:
         unit: its position in `shard.units`.
-        columns, options, schema: as for `read`.
+        columns, options, schema, footer: as for `read`.
         cache: where it is taken from, and kept; it is then here when this returns.
 
     Raises:
@@ -84,7 +87,7 @@ def ahead(
     """
     with explained(url, shard.units[unit].index):
         wanted = pa.schema([schema.field(name) for name in columns])
-        found = READERS[shard.format].wants(Request(url, shard, shard.units[unit], wanted, options))
+        found = READERS[shard.format].wants(Request(url, shard, shard.units[unit], wanted, options, footer=footer))
         if found is None or cache is None:
             return None if found is None else found[0].promise(found[1])
         name = entry_name(file_name(url, shard.size, shard.etag), shard.units[unit].index, columns)
@@ -99,6 +102,7 @@ def read(
     options: Mapping[str, Any] | None = None,
     schema: pa.Schema | None = None,
     rows: int | None = None,
+    footer: Stored | None = None,
 ) -> Iterator[pa.RecordBatch]:
     """The rows of a shard, in file order.
 
@@ -109,6 +113,7 @@ def read(
         schema: of the manifest, partition columns included; None takes the file's own. Where all of it is read and it
             is no choice of columns (`is_selected`), a field of JSON lines that it has not is an error.
         rows: rows of a batch where the format lets one choose (Parquet); None: some 8 MiB.
+        footer: gives that of a Parquet file, where it is known, so that the file need not be asked for it.
 
     Returns:
         Record batches whose schema is `schema` (or its `columns`); none is empty, none crosses a unit.
@@ -133,7 +138,8 @@ def read(
     for unit in chosen:
         with explained(url, unit.index):
             seen = decoded = 0
-            for batch in READERS[shard.format].read(Request(url, shard, unit, wanted, options, rows, strict, reading)):
+            asked = Request(url, shard, unit, wanted, options, rows, strict, reading, footer)
+            for batch in READERS[shard.format].read(asked):
                 if not batch.num_rows:  # pyarrow dies of some questions about empty ones
                     continue
                 seen += batch.num_rows

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from runner.data.files.listing import SourceFile
 from runner.data.files.opening import open_input, remote
 from runner.data.files.overlay import Overlay
-from runner.data.formats.base import Inspected, Request, Wanted
+from runner.data.formats.base import Inspected, Look, Request, Wanted
 from runner.data.formats.columns import fill
 from runner.data.formats.extension import plain_batch
 from runner.data.formats.parquet_footer import Footer, footer
@@ -33,9 +31,12 @@ _LEAST_BUFFER = 4 << 10
 _PAGE_BYTES = 24 << 20
 
 
-def inspect(file: SourceFile, options: Mapping[str, Any] | None, whole: bool) -> Inspected:
+def inspect(look: Look) -> Inspected:
     """Units and schema from the footer; two small reads."""
-    found = footer(file.url, file, options)
+    file = look.file
+    found = footer(file.url, file, look.options)
+    if look.keep is not None:
+        look.keep(found.stored)
     return units_of(found, file.size), found.schema
 
 
@@ -92,7 +93,7 @@ def read(request: Request) -> Iterator[pa.RecordBatch]:
 def _read(request: Request) -> Iterator[pa.RecordBatch]:
     """Of the columns wanted those that the file has: others are partitions, or filled later."""
     shard, options = request.shard, request.options
-    found = footer(request.url, shard, options)
+    found = footer(request.url, shard, options, request.footer)
     own = set(found.schema.names)
     with open_input(request.url, shard.size, options, path=shard.path, etag=shard.etag) as source:
         columns = [name for name in request.wanted.names if name in own]
@@ -105,7 +106,7 @@ def wants(request: Request) -> Wanted | None:
     source = remote(request.url, shard.size, request.options, shard.etag)
     if source is None:
         return None
-    found = footer(request.url, shard, request.options)
+    found = footer(request.url, shard, request.options, request.footer)
     leaves = found.leaves_of([name for name in request.wanted.names if name in set(found.schema.names)])
     return source, list(ranges(found.metadata.row_group(request.unit.index), leaves))
 

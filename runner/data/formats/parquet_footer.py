@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import io
 import os
 import threading
@@ -43,12 +44,12 @@ class Footer:
 
     Args:
         metadata: whose schema has no extension types.
-        bytes: of it in the file.
+        stored: it, as it is in the file.
         plans: how row groups of which columns are read, once that is known: (row group, columns) -> plan.
     """
 
     metadata: pq.FileMetaData
-    bytes: int
+    stored: bytes = b""
     plans: dict[tuple[int, tuple[int, ...]], Plan] = field(default_factory=dict)
 
     @cached_property
@@ -114,9 +115,9 @@ class _Kept:
     def _keep(self, key: tuple[str, str], found: Footer) -> None:
         with self._lock:
             self._footers[key] = found
-            self._bytes += found.bytes
+            self._bytes += len(found.stored)
             while len(self._footers) > _KEPT or (len(self._footers) > 1 and self._bytes > _KEPT_BYTES):
-                self._bytes -= self._footers.popitem(last=False)[1].bytes
+                self._bytes -= len(self._footers.popitem(last=False)[1].stored)
 
 
 _kept = _Kept()
@@ -131,14 +132,30 @@ def _anew() -> None:
 os.register_at_fork(after_in_child=_anew)
 
 
-def footer(url: str, file: SourceFile | Shard, options: Mapping[str, Any] | None) -> Footer:
+def footer(
+    url: str,
+    file: SourceFile | Shard,
+    options: Mapping[str, Any] | None,
+    known: Callable[[], bytes | None] | None = None,
+) -> Footer:
     """The footer of a file, from memory if it was read before.
+
+    Args:
+        known: gives it as it was stored when the data was planned, or None: then the file is asked.
 
     Raises:
         DataError: the file is encrypted, or its footer passes a limit.
         pyarrow.ArrowException, OSError: it is no Parquet file, or damaged.
     """
-    return _kept.get((url, file.etag), lambda: _of_file(url, file, options))
+    return _kept.get((url, file.etag), lambda: _of_plan(known, file.size) or _of_file(url, file, options))
+
+
+def _of_plan(known: Callable[[], bytes | None] | None, size: int) -> Footer | None:
+    """What was kept is taken for what anybody may have written: where it is damaged, the file has the word."""
+    stored = known() if known is not None else None
+    with contextlib.suppress(pa.ArrowException, OSError, DataError):
+        return _decoded(stored, size) if stored else None
+    return None
 
 
 def _of_file(url: str, file: SourceFile | Shard, options: Mapping[str, Any] | None) -> Footer:
@@ -159,6 +176,12 @@ def read(source: pa.NativeFile) -> Footer:
     if length > limits().footer_bytes:
         raise beyond("footer_bytes", f"a footer of {shown_bytes(length)}")
     stored = tail[-8 - length : -8] if length + 8 <= len(tail) else bytes(source.read_at(length, size - 8 - length))
+    return _decoded(stored, size)
+
+
+def _decoded(stored: bytes, size: int) -> Footer:
+    """What a footer says, of a file of so many bytes."""
+    length = len(stored)
     hidden = stored.replace(_SCHEMA, _HIDDEN)
     metadata = _parsed(hidden)
     if length != metadata.serialized_size:  # a signature follows it
@@ -168,7 +191,7 @@ def read(source: pa.NativeFile) -> Footer:
     _check_chunks(metadata, size)
     schema = (metadata.metadata or {}).get(_HIDDEN)
     shown = _shown(hidden, schema) if schema else None
-    return Footer(metadata if shown is None else _parsed(shown), length)
+    return Footer(metadata if shown is None else _parsed(shown), stored)
 
 
 class _Empty(io.RawIOBase):

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from runner.data.files.opening import open_input
 from runner.data.formats.explain import explained
 from runner.data.formats.parquet import chunk_bytes
-from runner.data.formats.parquet_footer import Footer, footer
+from runner.data.formats.parquet_footer import Footer
 from runner.data.formats.parquet_pages import pages_of
 from runner.data.manifest import Manifest
 from runner.data.shards import Shard
@@ -81,7 +81,7 @@ def column_facts(manifest: Manifest) -> tuple[tuple[ColumnFacts, ...], int]:
     sums: dict[str, _Sum] = defaultdict(_Sum)
     for shard in shards:
         with explained(manifest.url(shard)):
-            _add(footer(manifest.url(shard), shard, manifest.options), sums)
+            _add(manifest.footer(shard), sums)
     return tuple(_facts(column.name, str(column.type), sums) for column in manifest.schema), len(shards)
 
 
@@ -138,7 +138,7 @@ def checks(manifest: Manifest) -> Checks:
     for shard in shards:
         url = manifest.url(shard)
         with explained(url), open_input(url, shard.size, manifest.options, path=shard.path, etag=shard.etag) as source:
-            group = footer(url, shard, manifest.options).metadata.row_group(shard.units[0].index)
+            group = manifest.footer(shard).metadata.row_group(shard.units[0].index)
             for i in range(min(group.num_columns, _MOST_CHUNKS)):
                 found = pages_of(source, shard.size, group.column(i))
                 pages, checked = pages + found.count, checked + found.checked

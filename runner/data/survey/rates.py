@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from runner.data.files.opening import is_remote, open_input
 from runner.data.files.overlay import Overlay
 from runner.data.formats.explain import explained
-from runner.data.formats.parquet_footer import Footer, footer
+from runner.data.formats.parquet_footer import Footer
 from runner.data.formats.parquet_footer import read as read_footer
 from runner.data.formats.parquet_pages import ranges
 from runner.data.manifest import Manifest
@@ -138,7 +138,7 @@ def decoded(manifest: Manifest, shard: Shard, unit: Unit) -> Decoded:
 
 def _row_group(manifest: Manifest, shard: Shard, unit: Unit) -> Decoded:
     url = manifest.url(shard)
-    found = footer(url, shard, manifest.options)
+    found = manifest.footer(shard)
     names = [name for name in manifest.schema.names if name in set(found.schema.names)]
     with open_input(url, shard.size, manifest.options, path=shard.path, etag=shard.etag) as source:
         return _from_memory(source, found, unit.index, names)

@@ -7,6 +7,7 @@ import math
 import random
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from runner import Image, Mix, Stream
+from runner import Dataset, Image, Mix, Stream
+from runner.data.files.fetch import fetched
+from runner.data.formats import parquet_footer
 from runner.errors import DataError, SpecError, StageTimeout
 from runner.record.entries import Resumed, StageDone, StageResult
 from runner.store import Entry
@@ -24,8 +27,9 @@ from runner.train.checkpoint.published import Checkpoints, Loaded
 from runner.train.gang.inline import InlineGang
 from runner.train.peers import Peers
 from runner.train.stage import run_train
+from tests.unit.data.kit import register_remote
 from tests.unit.record.entry_kit import log_of
-from tests.unit.train.kit import RUN, Config, curve, make_scope, published, rows_of
+from tests.unit.train.kit import RUN, Config, curve, make_scope, published, rows_of, write_rows
 
 
 @pytest.fixture(autouse=True)
@@ -695,6 +699,33 @@ def test_wrong_calls_say_what_is_allowed(tmp_path: Path, call: Any, words: str) 
 
     with pytest.raises(SpecError, match=words):
         fit(tmp_path, wrong)
+
+
+def test_ranks_ask_no_remote_file_for_its_footer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bundle keeps what the plan has read of the files; in a resume too a rank asks for rows alone."""
+    fs, asked = register_remote(monkeypatch)(), []
+    for file in Path(write_rows(tmp_path / "local")).iterdir():
+        fs.pipe_file(f"/data/{file.name}", file.read_bytes())
+
+    def train(ctx: Any, config: Any) -> None:
+        ctx.track(place={})
+        parquet_footer._anew()  # as in a process that has planned nothing
+        before = fetched()
+        for _ in ctx.batches("train", batch_size=config.batch):
+            ctx.step(loss=0.0)
+            if ctx.step_number == config.at_step:
+                raise Cut
+        asked.append((fetched() - before).requests)
+
+    (tmp_path / "data").symlink_to(tmp_path / "local")
+    given, scope = make_scope(tmp_path, train, Config(at_step=5), checkpoint_every_steps=2)
+    given = replace(given, data={"train": Dataset("remote://data")})
+    with pytest.raises(Cut):
+        run_train(given, scope, InlineGang())
+    given = replace(given, fn=train)
+    _, scope = make_scope(tmp_path, train, Config(), attempt=2)
+    run_train(given, scope, InlineGang())
+    assert asked == [6]
 
 
 def test_missing_data_starts_nothing(tmp_path: Path) -> None:

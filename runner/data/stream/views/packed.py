@@ -11,7 +11,6 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from runner.data.formats.columns import check_columns
-from runner.data.formats.parquet_footer import footer
 from runner.data.manifest import Manifest
 from runner.data.shards import Unit
 from runner.data.stream.dense import dense, layout_of, numbers
@@ -101,7 +100,7 @@ class Packed:
         one = source.shards[shard]
         if one.format != "parquet" or pa.types.is_floating(self._items[name]):  # fractions may be null
             return None
-        found = footer(source.url(one), one, source.options)
+        found = source.footer(one)
         leaves = found.leaves_of([name])
         if len(leaves) != 1 or found.schema.get_field_index(name) < 0:
             return None

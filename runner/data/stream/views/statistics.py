@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from runner.data.formats.explain import explained
-from runner.data.formats.parquet_footer import Footer, footer
+from runner.data.formats.parquet_footer import Footer
 from runner.data.manifest import Manifest
 from runner.data.shards import Shard
 
@@ -65,7 +65,7 @@ def by_footer(source: Manifest, keep: pc.Expression, columns: Sequence[str]) -> 
 
 
 def _of_file(source: Manifest, one: Shard, keep: pc.Expression, columns: Sequence[str]) -> dict[int, bool]:
-    found = footer(source.url(one), one, source.options)
+    found = source.footer(one)
     own = [name for name in columns if name not in one.partitions]
     if not own or not all(_is_told(found.schema, source.schema.field(name)) for name in own):
         return {}
