@@ -15,7 +15,8 @@ from runner.errors import InputError, ProjectError
 from runner.plan.project import Project
 from runner.process.code_root import is_installed
 from runner.process.package import PACKAGE
-from runner.spec import Job, Prep
+from runner.spec import Job, Prep, Train
+from runner.spec.calls import takes_config
 from runner.worker.processes import MARK
 
 
@@ -52,6 +53,11 @@ def check_callables(job: Job, project: Project) -> None:
             _check_arguments(stage.fn, where)
         if isinstance(stage, Prep) and stage.keep is not None:
             references.reference(stage.keep, project.root, f"Prep '{stage.name}', field 'keep'")
+        if isinstance(stage, Train) and stage.transform is not None:
+            where = f"Train '{stage.name}', field 'transform'"
+            references.reference(stage.transform, project.root, where)
+            if inspect.isfunction(stage.transform):
+                takes_config(stage.transform, where)
 
 
 def check_constants(job: Job, project: Project) -> None:

@@ -156,9 +156,10 @@ def _project_of(job: Job) -> Project:
     file = caller_file()
     project = _around(file) if file is not None else find_project()
     for stage in job.stages:
-        held = references.file_of(stage.fn)
-        if held is not None and inside_of(held, project.root) is None:
-            return _around(held)
+        for function in (stage.fn, getattr(stage, "transform", None)):
+            held = None if function is None else references.file_of(function)
+            if held is not None and inside_of(held, project.root) is None:
+                return _around(held)
     return project
 
 

@@ -37,7 +37,7 @@ def open_engine(bundle: Bundle, leg: Sequence[str]) -> Engine:
     """The engine of a run's backend for a leg of stages; its slow parts start at once, beside whatever comes next."""
     specs = [stage for stage in bundle.spec().job.stages if stage.name in leg]
     trains = any(spec.kind == "Train" for spec in specs)
-    workers = max(spec.most_workers for spec in specs)
+    workers = max(spec.most_processes for spec in specs)
     if kind_of_run(bundle).on_ray:
         from runner.driver.engines.ray import RayEngine
 

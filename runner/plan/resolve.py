@@ -11,6 +11,7 @@ from runner.errors import PlanError, listed, suggest
 from runner.plan import graph
 from runner.plan.project import Project
 from runner.spec import Cluster, Dataset, Job, Stage, Train
+from runner.spec.job import INLINE
 from runner.store import Store
 
 
@@ -104,10 +105,17 @@ def _check_sinks(job: Job, datasets: dict[str, Dataset]) -> None:
 def check_groups(job: Job, name: str, cluster: Cluster) -> None:
     """Every stage is on a group of the cluster. Raises PlanError."""
     for stage in job.stages:
-        if stage.on not in cluster.groups:
-            raise PlanError(
-                f"on='{stage.on}'",
-                allowed=f"a group of cluster '{name}': {listed(cluster.groups)}",
-                todo=suggest(stage.on, cluster.groups) or "choose one of them",
-                where=f"{type(stage).__name__} '{stage.name}'",
-            )
+        _check_group(stage, "on", stage.on, name, cluster)
+        if isinstance(stage, Train) and stage.helpers:
+            _check_group(stage, "on_data", stage.on_data, name, cluster)
+
+
+def _check_group(stage: Stage, field: str, group: str, name: str, cluster: Cluster) -> None:
+    if group not in cluster.groups:
+        raise PlanError(
+            f"{field}='{group}'",
+            allowed=f"a group of cluster '{name}': {listed(cluster.groups)}"
+            + (f"; or '{INLINE}', in the ranks" if field == "on_data" else ""),
+            todo=suggest(group, cluster.groups) or "choose one of them",
+            where=f"{type(stage).__name__} '{stage.name}'",
+        )

@@ -15,6 +15,8 @@ from runner.untrusted.names import JOB, MODULE, NAMESPACE, RUN_ID
 from runner.untrusted.shapes import named, whole
 from runner.untrusted.typed import Excerpt, Record
 
+#: As `Train.on_data`: in the rank itself.
+_INLINE = "inline"
 RunId = Annotated[str, named(RUN_ID)]
 
 
@@ -24,17 +26,25 @@ class StageSpec(Excerpt):
 
     Args:
         workers: how many; of a preparation also the fewest and the most.
+        on_data, data_workers: of a training, where its batches are transformed, and by how many.
     """
 
     name: StageName
     kind: Literal["Prep", "Train"]
     timeout_s: float | None = None
     workers: Any = 1
+    on_data: str = _INLINE
+    data_workers: Any = None
 
     @property
     def most_workers(self) -> int:
         """The most that it may have."""
         return int(self.workers[1] if isinstance(self.workers, list | tuple) else self.workers)
+
+    @property
+    def most_processes(self) -> int:
+        """The most that it may have at a time, those that transform batches for its ranks included."""
+        return self.most_workers + (0 if self.on_data == _INLINE else int(self.data_workers or self.workers))
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,17 @@ from runner.values.hints import Misfit, bare, fitted, is_open, members
 
 _STAGE_FIELDS = {
     Prep: ("on", "workers", "batch_size", "max_quarantine", "timeout_s"),
-    Train: ("on", "workers", "seed", "checkpoint_every_s", "checkpoint_every_steps", "keep", "timeout_s"),
+    Train: (
+        "on",
+        "workers",
+        "on_data",
+        "data_workers",
+        "seed",
+        "checkpoint_every_s",
+        "checkpoint_every_steps",
+        "keep",
+        "timeout_s",
+    ),
 }
 #: What one run may change of its cluster: where it waits, and before whom.
 _CLUSTER_FIELDS = ("queue", "priority")

@@ -19,6 +19,9 @@ BATCH_FORMATS = ("arrow", "pandas", "numpy", "rows", "dataset")
 
 MOST_WORKERS = 4096
 
+#: As `Train.on_data`: in the rank itself.
+INLINE = "inline"
+
 
 @checked
 @dataclass(frozen=True)
@@ -212,6 +215,12 @@ class Train:
         data: the names by which the function asks for its data -> dataset; nothing where it has a loader of its own.
         on: the group of machines.
         workers: ranks (the world size).
+        transform: ``transform(batch, config)`` or ``transform(batch)`` -> a dict of columns: what is done to each batch
+            of `ctx.batches` before it is copied to the device. `batch` is a `Batch` of numpy's arrays. Or a class, made
+            once per process as ``transform(config)`` and called as ``instance(batch)``.
+        on_data: where it is done: 'inline', in the rank; or the name of a group of the cluster, such as 'cpu', whose
+            workers do it ahead of the ranks.
+        data_workers: processes of that group; None: one for each rank.
         seed: of the sample order and of every random state.
         best: ``(metric, "min" | "max")``: which checkpoint is the best one.
         checkpoint_every_s: seconds between checkpoints; None: only by steps, by call, and at the end.
@@ -225,6 +234,9 @@ class Train:
     data: Mapping[str, str | Dataset] = field(default_factory=dict)
     on: str = "gpu"
     workers: int = 1
+    transform: Callable[..., Any] | None = None
+    on_data: str = INLINE
+    data_workers: int | None = None
     seed: int = 0
     best: tuple[str, str] | None = None
     checkpoint_every_s: float | None = 60.0
@@ -257,11 +269,41 @@ class Train:
                 raise fields.fail("best", self.best, "a pair such as ('validation_loss', 'min')")
             fields.one_of("best[1]", best[1], ("min", "max"))
             object.__setattr__(self, "best", best)
+        self._check_transform(fields)
+
+    def _check_transform(self, fields: Fields) -> None:
+        if not isinstance(self.on_data, str) or not self.on_data:
+            raise fields.fail("on_data", self.on_data, f"'{INLINE}', or the name of a group of the cluster")
+        if self.transform is None:
+            for name, unset in (("on_data", INLINE), ("data_workers", None)):
+                if getattr(self, name) != unset:
+                    todo = f"give transform=, or take {name} out"
+                    raise fields.fail(name, getattr(self, name), "only with a transform", todo)
+            return
+        fields.callable("transform", self.transform, "(batch, config) or (batch)")
+        fields.runs_when_called("transform", self.transform)
+        if not self.data:
+            allowed = "a transform only with data=, whose batches ctx.batches reads"
+            raise fields.fail("transform", self.transform, allowed, "call it in the loader of your own")
+        if self.data_workers is None:
+            return
+        if self.on_data == INLINE:
+            allowed = "only where on_data names a group of the cluster"
+            raise fields.fail("data_workers", self.data_workers, allowed, "say on_data='cpu', or take data_workers out")
+        fields.integer("data_workers", self.data_workers, 1, MOST_WORKERS)
+        if self.data_workers < self.workers:
+            allowed = f"at least one for each of the {self.workers} ranks"
+            raise fields.fail("data_workers", self.data_workers, allowed, "ask for more of them, or for fewer ranks")
 
     @property
     def worker_range(self) -> tuple[int, int]:
         """The world size, twice: a gang neither grows nor shrinks."""
         return self.workers, self.workers
+
+    @property
+    def helpers(self) -> int:
+        """The processes that transform batches for the ranks; none where those do it themselves."""
+        return 0 if self.on_data == INLINE else self.data_workers or self.workers
 
 
 Stage = Prep | Train

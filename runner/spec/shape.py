@@ -7,6 +7,10 @@ from dataclasses import dataclass
 
 from runner.spec.job import Group
 
+#: What Ray counts on the machines of a run that are there for its transforms alone: one for each core. They have no
+#: "CPU", so that no rank is placed there.
+DATA_RESOURCE = "lake-runner-data"
+
 
 @dataclass(frozen=True)
 class RankShape:

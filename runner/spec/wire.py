@@ -15,7 +15,7 @@ from runner.spec.job import Cluster, Dataset, Group, Job, Kubernetes, Prep, Trai
 from runner.untrusted.shapes import broken
 
 _KINDS = {kind.__name__: kind for kind in (Job, Prep, Train, Dataset, Cluster, Group, Kubernetes, Volume, FunctionRef)}
-_FUNCTION_FIELDS = ("fn", "keep", "make")
+_FUNCTION_FIELDS = ("fn", "keep", "make", "transform")
 
 
 def to_json(value: Any, root: Path, where: str = "") -> Any:

@@ -375,3 +375,4 @@ class TrainContext:
     def close(self) -> None:
         """The training is over, however it ended."""
         self._loop.close()
+        self._loader.close()

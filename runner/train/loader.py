@@ -14,6 +14,7 @@ from runner.spec import Train
 from runner.spec.checks import Fields
 from runner.spec.mixing import Mix
 from runner.train import inputs
+from runner.train.feeding.feeding import Feeding
 from runner.worker.scope import Scope
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class Loader:
     def __init__(self, stage: Train, scope: Scope, place: Place, loop: Loop, phases: Phases) -> None:
         self._stage, self._scope, self._loop, self._phases = stage, scope, loop, phases
         self._rank, self._world_size, self._device = place.rank, place.world_size, place.device
+        self._feeding = None if stage.transform is None else Feeding(stage, scope, place.helpers)
 
     def rows(self, data: str | Mix, filter: Any = None, pack: Pack | None = None) -> int:
         """How many rows one of the stage's datasets has, or several have together, behind a filter and packed."""
@@ -125,6 +127,7 @@ class Loader:
                 f"steps={steps}", allowed="without epochs=, and outside a phase", where=f"ctx.batches('{name}')"
             )
         epochs = epochs if steps is None else None
+        feeding = self._feeding
         stream = Stream(
             self._source(data),
             global_batch_size=global_batch,
@@ -139,11 +142,21 @@ class Loader:
             epochs=epochs,
             tail=tail,
             start_epoch=loop.streams.next_epoch(name) if recorded else 0,
+            as_="torch" if feeding is None else "numpy",
             **how,
         )
+        if feeding is not None:
+            feeding.attach(stream)
         left = None if steps is None else lambda: steps - loop.step
         read = loop.streams.read(name, stream, epochs, left) if recorded else self._phases.read(stream)
+        if feeding is not None:
+            read = feeding.finished(read, loop.streams.waited if recorded else lambda seconds: None)
         return read if self._device.type == "cpu" else (b.to(self._device, non_blocking=True) for b in read)
+
+    def close(self) -> None:
+        """End what transforms batches beside the rank."""
+        if self._feeding is not None:
+            self._feeding.close()
 
 
 def name_of(data: str | Mix) -> str:

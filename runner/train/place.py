@@ -5,12 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 from multiprocessing.connection import Connection
+from typing import TYPE_CHECKING
 
 import torch
 import torch.distributed as dist
 
 from runner.train.peers import COLLECTIVE_TIMEOUT_S
 from runner.worker import processes
+
+if TYPE_CHECKING:
+    from runner.train.feeding.helpers import Launcher
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,7 @@ class Place:
         alone: whether it sees its own GPU only, and not those of the ranks beside it.
         secret: of the gang, which proves to a rank what another has told; b"" where no one else can tell it anything.
         told: how many threads the user wants for one operation; None: what follows from the cores.
+        helpers: starts what transforms batches for this rank; None: the rank does it itself.
     """
 
     rank: int = 0
@@ -56,6 +61,7 @@ class Place:
     alone: bool = False
     told: int | None = None
     secret: bytes = b""
+    helpers: Launcher | None = None
 
     @property
     def threads(self) -> int:

@@ -160,6 +160,10 @@ class Streams(StepHook):
             return None
         return next(iter(self._open.values())).steps_left(self.per_step)
 
+    def waited(self, seconds: float) -> None:
+        """The consumer has waited so long for what was done to a batch after it was read."""
+        self._waited += seconds
+
     def take_wait_s(self) -> float:
         """Seconds that the consumer waited since the last call."""
         total = self._waited + sum(entry.stream.wait_s for entry in self._open.values())

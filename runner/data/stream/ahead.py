@@ -6,7 +6,7 @@ import os
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 from runner.data.stream import memory
 from runner.data.stream.mixing.order import MixedOrder
@@ -18,6 +18,18 @@ from runner.data.stream.reader import Reader
 from runner.data.stream.steps import Cut, Ready, batches
 
 Changed: TypeAlias = Callable[[Iterator[tuple[Ready, int]]], Iterator[tuple[Ready, int]]]
+
+
+class Through(Protocol):
+    """What batches are given to on their way, besides what a stream does itself."""
+
+    def transformed(self, steps: Iterator[tuple[Ready, int]]) -> Iterator[tuple[Ready, int]]:
+        """The batches with other columns, each with its size in bytes; runs in the thread that is ahead."""
+        ...
+
+    def stop(self) -> None:
+        """Have `transformed` wait for nothing any more; from any thread."""
+        ...
 
 
 class ReadAhead:

@@ -70,17 +70,21 @@ def make_batch(
     Args:
         as_: 'torch' imports torch and makes tensors of the arrays; 'numpy' and 'arrow' leave them as they are.
     """
-    if as_ != "torch":
-        batch = Batch(columns)
-        batch.positions, batch.mask, batch.sources = positions, mask, sources
-    else:
-        import torch
-
-        batch = Batch({name: _tensor(torch, value) for name, value in columns.items()})
-        batch.positions, batch.mask = torch.from_numpy(positions), torch.from_numpy(mask)
-        batch.sources = None if sources is None else torch.from_numpy(sources)
+    batch = Batch(columns)
+    batch.positions, batch.mask, batch.sources = positions, mask, sources
     batch.weight, batch.epoch = weight, epoch
-    return batch
+    return batch if as_ != "torch" else as_torch(batch)
+
+
+def as_torch(batch: Batch) -> Batch:
+    """A batch of arrays as one of tensors, without copies. Raises TypeError for an array that no tensor can be."""
+    import torch
+
+    made = Batch({name: _tensor(torch, value) for name, value in batch.items()})
+    made.positions, made.mask = torch.from_numpy(batch.positions), torch.from_numpy(batch.mask)
+    made.sources = None if batch.sources is None else torch.from_numpy(batch.sources)
+    made.weight, made.epoch = batch.weight, batch.epoch
+    return made
 
 
 def _tensor(torch: Any, value: Any) -> Any:
@@ -94,4 +98,4 @@ def _tensor(torch: Any, value: Any) -> Any:
 def _moved(value: Any, device: Any, non_blocking: bool) -> Any:
     if isinstance(value, list):
         return [one.to(device, non_blocking=non_blocking) if hasattr(one, "to") else one for one in value]
-    return value if value is None else value.to(device, non_blocking=non_blocking)
+    return value.to(device, non_blocking=non_blocking) if hasattr(value, "to") else value

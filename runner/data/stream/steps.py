@@ -138,11 +138,16 @@ def _anywhere(order: Order | MixedOrder, cut: Cut, epoch: int, starts: Ints) -> 
     return positions, lanes.ravel(), indexes.ravel()
 
 
+def size_of(columns: dict[str, Any]) -> int:
+    """Bytes of a batch that has these columns."""
+    return _READY_BYTES + sum(map(_size, columns.values()))
+
+
 def _size(values: Any) -> int:
     """Bytes of a column of a batch, those of Python's objects included."""
-    if not isinstance(values, list):
-        return int(values.nbytes)
-    return sum(map(_size_of, values))
+    if isinstance(values, list):
+        return sum(map(_size_of, values))
+    return int(values.nbytes) if hasattr(values, "nbytes") else _size_of(values)
 
 
 def _size_of(value: Any) -> int:

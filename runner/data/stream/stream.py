@@ -25,7 +25,7 @@ from runner.spec.checks import Fields, parse_bytes
 if TYPE_CHECKING:
     from runner.data.manifest import Manifest
     from runner.data.source_manifest import Published
-    from runner.data.stream.ahead import Changed
+    from runner.data.stream.ahead import Changed, Through
     from runner.spec import Dataset
     from runner.spec.images import Image
     from runner.spec.mixing import Mix
@@ -168,6 +168,7 @@ class Stream:
         if memory_bytes is not None:
             fields.integer("memory_bytes", memory_bytes, 1)
         self._readings = self._data.readings(reading, memory_bytes, world_size)
+        self._through: Through | None = None
         self._open()
         if as_ == "torch" or "torch.utils.data" in sys.modules:
             _make_known()
@@ -175,7 +176,21 @@ class Stream:
     def _open(self, waited_s: float = 0.0) -> None:
         opens = self._data.opens(self._readings)
         ready_bytes = sum(reading.ready_bytes for reading in self._readings)
-        self._ahead = ReadAhead(opens, self._data.order, ready_bytes, self._pictures(ready_bytes), waited_s)
+        self._ahead = ReadAhead(opens, self._data.order, ready_bytes, self._changed(ready_bytes), waited_s)
+
+    def pass_through(self, through: Through) -> None:
+        """From the next pass on, have batches changed on their way, ahead of the consumer and within the same bounds.
+        Their places in the order stay what they are.
+        """
+        self.close()
+        self._through = through
+        self._open(self.wait_s)
+
+    def _changed(self, ready_bytes: int) -> Changed | None:
+        pictures, through = self._pictures(ready_bytes), self._through
+        if through is None or pictures is None:
+            return pictures if through is None else through.transformed
+        return lambda steps: through.transformed(pictures(steps))
 
     def _pictures(self, ready_bytes: int) -> Changed | None:
         if not self._decode:
@@ -294,6 +309,8 @@ class Stream:
     def close(self) -> None:
         """Stops reading ahead. The next batch starts it again at the same place."""
         self._arrive()
+        if self._through is not None:
+            self._through.stop()
         self._ahead.stop()
 
     def _arrive(self) -> None:

@@ -11,13 +11,17 @@ import time
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from runner.errors import InternalError
 from runner.spec import Train
 from runner.train.failure import Failure
+from runner.train.feeding.share import share
 from runner.worker import children
 from runner.worker.forkserver_child import die_with_server
+
+if TYPE_CHECKING:
+    from runner.train.feeding.helpers import Launcher
 
 #: Seconds that a rank may take to leave after its function has returned and its result is told.
 EXIT_S = 3.0
@@ -40,6 +44,7 @@ class RankJob:
         scope: its payload.
         stage: its name.
         argument: see `run_rank`.
+        server: where processes are forked; see `server.join`.
     """
 
     rank: int
@@ -51,6 +56,7 @@ class RankJob:
     scope: dict[str, Any]
     stage: str
     argument: dict[str, Any]
+    server: tuple[str, bytes | None]
 
 
 def start_rank(job: RankJob) -> None:
@@ -79,6 +85,7 @@ def start_rank(job: RankJob) -> None:
             store=LocalStore(job.meeting, job.pipes),
             reports=job.reports,
             told=told_threads(job.environment),
+            helpers=_helpers(job, stage),
         )
         job.reports.send(("result", run_rank(place, stage, scope, job.argument)))
         code = 0
@@ -93,6 +100,18 @@ def start_rank(job: RankJob) -> None:
         if code:  # no destructors: those of a process group whose peers are gone may wait or abort
             os._exit(code)
         threading.Thread(target=_end_what_stays, name="runner-exit", daemon=True).start()
+
+
+def _helpers(job: RankJob, stage: Train) -> Launcher | None:
+    """This rank's helpers, if the stage has any."""
+    if not stage.helpers:
+        return None
+    from runner.train.gang import server
+    from runner.train.gang.local_helpers import LocalHelpers
+
+    server.join(job.server)
+    count = share(stage.helpers, job.rank, job.world_size)
+    return LocalHelpers(count, job.rank, job.stage, job.scope, job.environment)
 
 
 def _end_what_stays() -> None:

@@ -81,6 +81,7 @@ class LocalGang:
                 scope=scope.payload(),
                 stage=stage.name,
                 argument=argument,
+                server=gang_server.address(),
             )
             process = gang_server.RankProcess(target=start_rank, name=f"{stage.name}-rank{number}", args=(job,))
             process.start()

@@ -11,18 +11,22 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from runner.backends.registry import kind_of
 from runner.code import references
 from runner.errors import Interrupted, RunFailed, RunnerError, WorkerAway
 from runner.spec import Train
-from runner.spec.shape import share_of_rank
+from runner.spec.shape import DATA_RESOURCE, share_of_rank
 from runner.train import accelerator
 from runner.train.failure import Failure, first_failure
+from runner.train.feeding.share import share
 from runner.worker import ray_session, ray_words
 from runner.worker.node import Node
 from runner.worker.scope import Scope
+
+if TYPE_CHECKING:
+    from runner.train.feeding.helpers import Launcher
 
 #: Settings of Ray Train that have no argument. What the user has set stays.
 _SETTINGS = {
@@ -58,7 +62,7 @@ class RayGang:
         shared = _SHARED_SETTINGS if kind_of(scope.cluster).shared else {}
         for name, value in {**_SETTINGS, **shared}.items():
             os.environ.setdefault(name, value)
-        ray_session.start(scope.scratch, stage.workers)
+        ray_session.start(scope.scratch, stage.workers + stage.helpers)
         outcome: dict[str, Any] = {}
         thread = threading.Thread(target=_fit, args=(stage, scope, argument, outcome), daemon=True, name="ray-train")
         thread.start()
@@ -102,6 +106,8 @@ def _trainer(stage: Train, scope: Scope, argument: dict[str, Any]) -> Any:
             "threads": shape.threads,
             "secret": secrets.token_bytes(32),
             "gpus": (shape.gpus or 1) if gpu and not shape.pretended else 0,
+            "data_workers": stage.helpers,
+            "data_resource": None if kind.layout(cluster).one_leg else DATA_RESOURCE,
             "vendor": scope.cluster.groups[stage.on].vendor if shape.gpus else None,
         },
         scaling_config=ScalingConfig(num_workers=stage.workers, use_gpu=gpu, resources_per_worker=shape.resources),
@@ -115,6 +121,16 @@ def _trainer(stage: Train, scope: Scope, argument: dict[str, Any]) -> Any:
             logging_config=LoggingConfig(log_level="ERROR"),
         ),
     )
+
+
+def _helpers(config: dict[str, Any], rank: int, world_size: int) -> Launcher | None:
+    """This rank's helpers, if the stage has any."""
+    if not config["data_workers"]:
+        return None
+    from runner.train.gang.ray_helpers import RayHelpers
+
+    count = share(config["data_workers"], rank, world_size)
+    return RayHelpers(count, rank, config["stage"], config["scope"], config["data_resource"])
 
 
 def run_ray_rank(config: dict[str, Any]) -> dict[str, Any]:
@@ -136,6 +152,7 @@ def run_ray_rank(config: dict[str, Any]) -> dict[str, Any]:
         told=config["threads"],
         alone=accelerator.sees_only_its_own(os.environ),
         secret=config["secret"],
+        helpers=_helpers(config, context.get_world_rank(), context.get_world_size()),
     )
     machine = None
     try:

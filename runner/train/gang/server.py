@@ -12,7 +12,7 @@ import multiprocessing.context
 import multiprocessing.process
 import os
 import threading
-from multiprocessing import forkserver, popen_forkserver, reduction, spawn, util
+from multiprocessing import forkserver, popen_forkserver, reduction, resource_tracker, spawn, util
 from multiprocessing.context import set_spawning_popen
 from typing import Any
 
@@ -46,6 +46,27 @@ def warm_up() -> None:
 def stop() -> None:
     """End the server, if it runs; ranks must have ended before."""
     _server._stop()  # type: ignore[attr-defined]
+
+
+def address() -> tuple[str, bytes | None]:
+    """What `join` needs in a process that was forked from the server."""
+    return _server._forkserver_address, getattr(_server, "_forkserver_authkey", None)  # type: ignore[attr-defined]
+
+
+class _Joined(forkserver.ForkServer):
+    """The server as a process sees it that was forked from it: it neither starts nor ends it."""
+
+    def ensure_running(self) -> None:
+        resource_tracker.ensure_running()
+
+
+def join(server: tuple[str, bytes | None]) -> None:
+    """In a process that was forked from the server: fork others from it from now on, as the driver does."""
+    global _server
+    joined: Any = _Joined()
+    joined._forkserver_address, joined._forkserver_authkey = server
+    joined._forkserver_alive_fd = forkserver._forkserver._forkserver_alive_fd  # type: ignore[attr-defined]
+    _server = joined
 
 
 def _close(*descriptors: int) -> None:

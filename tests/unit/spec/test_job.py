@@ -78,6 +78,16 @@ BAD = {
     "data that is no mapping": (lambda: gang(data=["a"]), "a mapping such as"),
     "best without a direction": (lambda: gang(best=("loss", "smallest")), "'min', 'max'"),
     "a negative timeout": (lambda: gang(timeout_s=-1), "a number from"),
+    "a place for a transform that is none": (lambda: gang(on_data="cpu"), "give transform="),
+    "workers for a transform that is none": (lambda: gang(data_workers=2), "give transform="),
+    "a transform that is no function": (lambda: gang(transform="f"), "a function (batch, config) or (batch)"),
+    "a transform that yields": (lambda: gang(transform=yields), "a function without `yield`"),
+    "a transform of no data": (lambda: gang(transform=transform, data={}), "the loader of your own"),
+    "workers for a transform in the rank": (lambda: gang(transform=transform, data_workers=2), "say on_data='cpu'"),
+    "a place that is no name": (lambda: gang(transform=transform, on_data=True), "the name of a group"),
+    "fewer data workers than ranks": (
+        lambda: gang(transform=transform, on_data="cpu", workers=4, data_workers=3), "each of the 4 ranks"),
+    "no data workers": (lambda: gang(transform=transform, on_data="cpu", data_workers=0), "a whole number from 1"),
     "two stages of one name": (lambda: job(stages=[prep(), prep(sink="other")]), "different names"),
     "two stages of one folder": (lambda: job(stages=[prep(name="a_b"), prep(name="A-b", sink="o")]), "two 'a_b'"),
     "no stages": (lambda: job(stages=[]), "at least one"),
@@ -105,6 +115,16 @@ def test_bad_values_are_refused_when_made(name: str) -> None:
     with pytest.raises(SpecError) as caught:
         make()
     assert words in str(caught.value)
+
+
+def test_a_training_has_helpers_where_its_batches_are_transformed_elsewhere() -> None:
+    """None inline; elsewhere as many as it says, and one for each rank if it says none, also when ranks are changed."""
+    assert gang(transform=transform).helpers == gang(transform=transform, on_data="inline").helpers == 0
+    assert gang(transform=transform, on_data="cpu", data_workers=6, workers=4).helpers == 6
+    changed = apply(job(stages=[gang(transform=transform, on_data="cpu")]), {"train.workers": "8"})
+    assert changed.stages[0].helpers == 8
+    changed = apply(job(stages=[gang(transform=transform)]), {"train.on_data": "cpu", "train.data_workers": "3"})
+    assert changed.stages[0].helpers == 3
 
 
 def test_values_are_frozen_and_checked_again_when_replaced() -> None:

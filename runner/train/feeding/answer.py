@@ -1,0 +1,74 @@
+"""What a helper does: make itself ready once, then answer one batch after another."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from runner.code import references
+from runner.spec import Train
+from runner.train.feeding.parcel import Parcel, pack, unpack
+from runner.train.feeding.transform import BatchTransform
+from runner.worker import children
+from runner.worker.pool.child import redirect
+from runner.worker.scope import Scope
+
+
+class Answers:
+    """The transform of a stage in a process of its own.
+
+    Args:
+        attach: gives the scope of this process.
+        stage: its name.
+        writer: a name that no other process of the attempt has, for what the user's code prints.
+    """
+
+    def __init__(self, attach: Callable[[], Scope], stage: str, writer: str) -> None:
+        self._attach, self._stage, self._writer = attach, stage, writer
+        self._begun: BatchTransform | None = None
+
+    @property
+    def _transform(self) -> BatchTransform:
+        if self._begun is None:
+            scope = self._attach()
+            root = references.code_root()
+            if root is not None:
+                os.chdir(root)
+            redirect(str(scope.spool(self._stage, "logs", self._writer)))
+            torch.set_num_threads(1)
+            stage = next(each for each in scope.job.stages if isinstance(each, Train) and each.name == self._stage)
+            self._begun = BatchTransform(stage, scope.config)
+        return self._begun
+
+    def answer(self, parcel: Parcel) -> list[Any]:
+        """The parcel of ("columns", dict), or of ("error", exception) with one that can be rebuilt elsewhere."""
+        try:
+            with children.ended_on_return():
+                columns = self._transform(unpack(parcel))
+            return pack(("columns", {name: _plain(value) for name, value in columns.items()}))
+        except BaseException as error:
+            return pack(("error", _portable(error)))
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+
+
+def _plain(value: Any) -> Any:
+    """A tensor as numpy's array, which travels without a copy; the rank makes tensors of arrays anyway."""
+    if isinstance(value, torch.Tensor):
+        with contextlib.suppress(TypeError):  # of a type that numpy has not
+            return value.detach().cpu().numpy()
+    return value
+
+
+def _portable(error: BaseException) -> BaseException:
+    told = references.as_users(error)
+    with contextlib.suppress(Exception):  # one that cannot be pickled: say it in words below
+        return pickle.loads(pickle.dumps(told))
+    return references.as_users(RuntimeError(str(told)))

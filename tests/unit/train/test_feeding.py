@@ -1,0 +1,326 @@
+"""Transforms of batches: how they are called, and what becomes of their batches on helpers that are not real."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from runner.data.stream import Batch
+from runner.data.stream.batch import make_batch
+from runner.data.stream.steps import Ready
+from runner.errors import DataError, OutOfMemory, RunFailed, UserCodeError, WorkerLost
+from runner.spec import Train
+from runner.train.feeding.helpers import MOST_TRIES, HelperLost, Helpers
+from runner.train.feeding.parcel import Parcel, pack, unpack
+from runner.train.feeding.share import share
+from runner.train.feeding.transform import BatchTransform, with_columns
+from runner.train.feeding.window import Window
+from runner.train.gang.inline import InlineGang
+from runner.train.stage import run_train
+from tests.unit.train.kit import make_scope
+
+
+def step(number: int) -> Ready:
+    """A batch of two rows whose column says which it is."""
+    positions = np.arange(2 * number, 2 * number + 2)
+    columns = {"n": np.full(2, number)}
+    return Ready(columns, positions, np.ones(2, bool), 1.0, 0, (0, 2 * number + 2))
+
+
+def steps(count: int, taken: list[int] | None = None) -> Iterator[tuple[Ready, int]]:
+    """Numbered batches; `taken` is told which were asked for."""
+    for number in range(count):
+        if taken is not None:
+            taken.append(number)
+        yield step(number), 16
+
+
+class Scripted:
+    """Helpers that do as they are told: `script(number of the batch, how often it has been begun)` -> "die" or None."""
+
+    def __init__(self, count: int, script: Any = lambda number, tries: None, deaths_at_start: int = 0) -> None:
+        self.count, self._script = count, script
+        self.begun: list[int] = []
+        self.started = 0
+        self.ended = 0
+        self.deaths_at_start = deaths_at_start
+        self.lock = threading.Lock()
+
+    def start(self, number: int) -> Scripted:
+        """Itself, in the place of a process."""
+        with self.lock:
+            self.started += 1
+        return self
+
+    def ready(self) -> None:
+        """Dies as often as it is to."""
+        with self.lock:
+            self.deaths_at_start -= 1
+            if self.deaths_at_start >= 0:
+                raise HelperLost(OutOfMemory("no memory"))
+
+    def call(self, parcel: Parcel) -> Parcel:
+        """The batch, ten times as large."""
+        batch = unpack(parcel)
+        number = int(batch["n"][0])
+        with self.lock:
+            self.begun.append(number)
+            tries = self.begun.count(number)
+        told = self._script(number, tries)
+        if told == "die":
+            raise HelperLost(WorkerLost("it died"))
+        if told == "raise":
+            return pack(("error", UserCodeError("ValueError: no")))
+        return pack(("columns", {"n": batch["n"] * 10}))
+
+    def end(self) -> None:
+        """Counted."""
+        with self.lock:
+            self.ended += 1
+
+
+def numbers(window: Window, count: int) -> list[int]:
+    """What comes out of a window, by batch."""
+    return [int(ready.columns["n"][0]) for ready, _ in window.transformed(steps(count))]
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_batches_keep_their_order_and_their_places(count: int) -> None:
+    """Batches come in the order of the stream, each with its own place, however long one of them takes and however many
+    helpers there are."""
+    second = threading.Event()
+
+    def script(number: int, tries: int) -> None:
+        if number == 1:
+            second.set()
+        elif number == 0 and count > 1:
+            assert second.wait(10)  # the first is done after the second
+
+    launcher = Scripted(count, script)
+    helpers = Helpers(launcher, "Train 'fit'")
+    found = list(Window(helpers.submit, 2 * count).transformed(steps(20)))
+    helpers.close()
+    assert [int(ready.columns["n"][0]) for ready, _ in found] == [10 * n for n in range(20)]
+    assert [ready.after for ready, _ in found] == [(0, 2 * n + 2) for n in range(20)]
+    assert launcher.ended >= launcher.started == count
+
+
+def test_no_more_batches_are_under_way_than_the_window_has() -> None:
+    """Of a consumer that takes nothing more, no more batches are read than the window has room for."""
+    taken: list[int] = []
+    helpers = Helpers(Scripted(2), "Train 'fit'")
+    coming = Window(helpers.submit, 4).transformed(steps(100, taken))
+    for number in range(3):
+        assert int(next(coming)[0].columns["n"][0]) == 10 * number
+        assert len(taken) == 4 + number
+    coming.close()
+    helpers.close()
+
+
+def test_the_batch_of_a_dead_helper_is_begun_again(capfd: pytest.CaptureFixture[str]) -> None:
+    """A helper that dies costs its batch, which another begins again: none is lost, none comes twice."""
+    launcher = Scripted(2, lambda number, tries: "die" if number in (0, 7) and tries < MOST_TRIES else None)
+    helpers = Helpers(launcher, "Train 'fit'")
+    assert numbers(Window(helpers.submit, 4), 12) == [10 * n for n in range(12)]
+    helpers.close()
+    assert sorted(launcher.begun) == sorted([*range(12), 0, 0, 7, 7])
+    assert launcher.started == 2 + 4
+    assert capfd.readouterr().out.count("it is begun again") == 4
+
+
+def test_a_batch_that_ends_its_helpers_is_an_error_with_its_place() -> None:
+    """A batch whose helpers die again and again fails the training, behind the batches before it, by its positions."""
+    helpers = Helpers(Scripted(2, lambda number, tries: "die" if number == 5 else None), "Train 'fit', transform")
+    coming, found = Window(helpers.submit, 4).transformed(steps(12)), []
+    with pytest.raises(WorkerLost, match=r"positions 10 to 11, epoch 0 has ended 3 workers; the last: it died"):
+        found.extend(int(ready.columns["n"][0]) for ready, _ in coming)
+    helpers.close()
+
+
+def test_errors_come_behind_the_batches_before_them() -> None:
+    """What the transform raises, and what reading raises, come after all batches before."""
+
+    def broken() -> Iterator[tuple[Ready, int]]:
+        yield from steps(3)
+        raise DataError("a broken file")
+
+    helpers = Helpers(Scripted(2, lambda number, tries: "raise" if number == 4 else None), "Train 'fit'")
+    for source, kind, count in ((steps(9), UserCodeError, 4), (broken(), DataError, 3)):
+        coming = Window(helpers.submit, 4).transformed(source)
+        for number in range(count):
+            assert int(next(coming)[0].columns["n"][0]) == 10 * number
+        with pytest.raises(kind):
+            next(coming)
+    helpers.close()
+
+
+def test_helpers_that_cannot_start_are_an_error() -> None:
+    """Where no helper gets as far as working, the batches fail with the reason; a few deaths at the start do not."""
+    helpers = Helpers(Scripted(2, deaths_at_start=3), "Train 'fit'")
+    assert numbers(Window(helpers.submit, 4), 5) == [0, 10, 20, 30, 40]
+    helpers.close()
+    helpers = Helpers(Scripted(2, deaths_at_start=100), "Train 'fit'")
+    with pytest.raises(OutOfMemory, match="no worker can be started; the last: no memory"):
+        numbers(Window(helpers.submit, 4), 5)
+    with pytest.raises(RunFailed):
+        helpers.submit(Batch()).result()
+    helpers.close()
+
+
+def test_a_stream_that_is_closed_waits_for_no_helper() -> None:
+    """Who stops a window is not kept by a helper that is at work."""
+    release, begun = threading.Event(), threading.Event()
+
+    def script(number: int, tries: int) -> None:
+        begun.set()
+        assert release.wait(10)
+
+    helpers = Helpers(Scripted(1, script), "Train 'fit'")
+    window = Window(helpers.submit, 2)
+    ended: list[BaseException] = []
+
+    def consume() -> None:
+        try:
+            next(window.transformed(steps(5)))
+        except BaseException as error:
+            ended.append(error)
+
+    thread = threading.Thread(target=consume)
+    thread.start()
+    assert begun.wait(10)
+    window.stop()
+    thread.join(10)
+    assert not thread.is_alive()
+    assert ended
+    release.set()
+    helpers.close()
+
+
+def test_helpers_are_shared_among_ranks() -> None:
+    """Each rank has its helpers, one at least, and together they have all."""
+    for helpers, ranks in ((4, 4), (7, 3), (16, 5)):
+        shares = [share(helpers, rank, ranks) for rank in range(ranks)]
+        assert sum(shares) == helpers
+        assert max(shares) - min(shares) <= 1
+        assert min(shares) >= 1
+
+
+def test_arrays_come_back_as_they_were_and_can_be_written() -> None:
+    """Arrays travel beside the pickle: equal, of their own memory, and writable; slices too."""
+    table = np.arange(24).reshape(4, 6)
+    sent = {"rows": table[1:3], "column": table[:, 2], "words": ["a", None]}
+    found = unpack([bytearray(part) for part in pack(sent)])
+    for name in ("rows", "column"):
+        assert np.array_equal(found[name], sent[name])
+        found[name][:] = 0
+    assert table.sum() == 276
+    assert found["words"] == ["a", None]
+
+
+# -- calls -----------------------------------------------------------------------------------------------------------
+
+
+def batch(**columns: Any) -> Batch:
+    """A batch of arrays."""
+    rows = len(next(iter(columns.values())))
+    return make_batch(columns, np.arange(rows), np.ones(rows, bool), 1.0, 0, "numpy")
+
+
+def made(transform: Any, config: Any = "config", **more: Any) -> BatchTransform:
+    """A stage's transform, ready to be called."""
+    return BatchTransform(Train("fit", print, {"train": "x"}, transform=transform), config, **more)
+
+
+class Once:
+    """A transform that is made once."""
+
+    def __init__(self, config: Any) -> None:
+        self.config = config
+
+    def __call__(self, batch: Any) -> Any:
+        """Says what it was made with."""
+        return {"given": [self.config]}
+
+
+def test_a_transform_is_called_with_what_it_takes() -> None:
+    """A function of (batch, config), one of (batch), one with an option besides, and a class made with the config."""
+    given = batch(x=np.zeros(2))
+    assert made(lambda batch, config: {"given": [config]})(given) == {"given": ["config"]}
+    assert made(lambda batch, config=None: {"given": [config]})(given) == {"given": ["config"]}
+    assert made(lambda batch, size=3: {"given": [size]})(given) == {"given": [3]}
+    assert made(lambda batch: {"given": list(batch)})(given) == {"given": ["x"]}
+    assert made(Once)(given) == {"given": ["config"]}
+
+
+def test_random_numbers_of_a_batch_are_its_own() -> None:
+    """Global generators give the same numbers for the same batch whenever it comes, other ones for another batch, and
+    nothing of it is seen outside."""
+    draw = made(lambda batch: {"r": [random.random(), np.random.rand(), float(torch.rand(()))]})
+    random.seed(1), np.random.seed(1), torch.manual_seed(1)
+    first = draw(batch(x=np.zeros(2)))
+    after = random.random(), np.random.rand(), float(torch.rand(()))
+    random.seed(1), np.random.seed(1), torch.manual_seed(1)
+    assert after == (random.random(), np.random.rand(), float(torch.rand(())))
+    assert draw(batch(x=np.zeros(2))) == first
+    assert draw(batch(x=np.zeros(3))) != first
+
+
+def test_what_a_transform_returns_is_tensors_or_refused() -> None:
+    """Arrays become tensors, lists stay; what is no dict of columns, or an array that is no tensor, is told."""
+    given = batch(x=np.zeros(2, np.float32))
+    found = with_columns(given, {"a": np.arange(2), "b": torch.ones(2), "c": ["p", "q"]}, "here")
+    assert [type(value) for value in found.values()] == [torch.Tensor, torch.Tensor, list]
+    assert isinstance(found.positions, torch.Tensor)
+    with pytest.raises(DataError, match="column 'a' of <U1"):
+        with_columns(given, {"a": np.array(["p", "q"])}, "here")
+    for wrong in (None, [1, 2], {1: np.zeros(2)}):
+        with pytest.raises(DataError, match="positions 0 to 1"):
+            made(lambda batch, wrong=wrong: wrong)(given)
+
+
+def test_what_a_transform_raises_is_the_users() -> None:
+    """It is told with its line and the place of the batch; in the user's own process it is the very exception."""
+
+    def bad(batch: Any) -> Any:
+        raise KeyError("x")
+
+    with pytest.raises(UserCodeError, match=r"KeyError: 'x' .*in bad\) at the batch of positions 0 to 1, epoch 0"):
+        made(bad)(batch(x=np.zeros(2)))
+    with pytest.raises(KeyError) as caught:
+        made(bad, inline=True)(batch(x=np.zeros(2)))
+    assert "positions 0 to 1" in caught.value.__notes__[0]
+
+
+def doubled(batch: Any, config: Any) -> Any:
+    """A transform in place."""
+    batch["x"] *= 2
+    return batch
+
+
+def test_inline_the_rank_transforms_its_batches(tmp_path: Path) -> None:
+    """In the user's own process a transform needs no helper, wherever it is to be done; its time counts as waiting."""
+    plain: list[Any] = []
+    changed: list[Any] = []
+    waits: list[float] = []
+
+    def take(into: list[Any]) -> Any:
+        def train(ctx: Any, config: Any) -> None:
+            for batch in ctx.batches("train", batch_size=8):
+                into.append((batch.positions.tolist(), batch["x"].clone(), batch["id"].tolist()))
+                waits.append(ctx._loop.streams.take_wait_s())
+
+        return train
+
+    for folder, into, more in (("a", plain, {}), ("b", changed, {"transform": doubled, "on_data": "cpu"})):
+        waits.clear()
+        run_train(*make_scope(tmp_path / folder, take(into), **more), InlineGang())
+    assert [(p, i) for p, _, i in plain] == [(p, i) for p, _, i in changed]
+    assert all(torch.equal(2 * one, other) for (_, one, _), (_, other, _) in zip(plain, changed, strict=True))
+    assert all(wait > 0 for wait in waits)
