@@ -6,6 +6,7 @@ RunnerError
 │   ├── ProjectError      a file, a folder or a definition cannot be loaded
 │   ├── PlanError         the stages do not fit together
 │   ├── DataError         data is missing, empty, unreadable or of another schema
+│   │   ├── DataDamaged   what a unit of it holds cannot be read, however often it is fetched
 │   │   └── DataAway      or the store that it lies in does not answer now
 │   ├── RunNotFound       no run, or several, by that name
 │   ├── MissingPackage    an optional package that this needs is not installed
@@ -157,6 +158,12 @@ class PlanError(InputError):
 
 class DataError(InputError):
     """Data is missing, empty, unreadable or not of the schema that was seen before."""
+
+
+class DataDamaged(DataError):
+    """A unit of a file was reached, and what it holds cannot be read as it was listed: its bytes are damaged, or what
+    they say contradicts the rest. A Stream may set such a unit aside.
+    """
 
 
 class DataAway(DataError):

@@ -71,14 +71,15 @@ def _of_stage(stage: StageSeen) -> list[tuple[str, str]]:
 
 
 def _of_result(result: StageResult) -> list[tuple[str, str]]:
+    notes = [("note", note) for note in result.notes]
     if result.rows_in is None:
-        return []
+        return notes
     parts = {"processed": result.processed, "filtered": result.filtered, "quarantined": result.quarantined}
     counts = [f"{units.count(rows or 0)} {name}" for name, rows in parts.items()]
     facts = [("rows", f"{units.count(result.rows_in)} in = {' + '.join(counts)}")]
     if result.tasks_reused and not result.skipped:
         facts.append(("reused", f"{result.tasks_reused} of {result.tasks} tasks, which were done before"))
-    return facts + [("note", note) for note in result.notes]
+    return facts + notes
 
 
 def _checkpoints(stage: StageSeen) -> list[str]:

@@ -169,6 +169,11 @@ class Manifest:
                 footers.add(shard, footer)
         return replace(self, footers=footers)
 
+    def forget(self, shard: int, unit: int, columns: Sequence[str], cache: Cache | None = None) -> None:
+        """Let go of what is kept of a unit (see `formats.forget`)."""
+        one = self.shards[shard]
+        formats.forget(self.url(one), one, unit, columns, cache)
+
     def select(self, columns: Sequence[str]) -> Manifest:
         """The same data with some of its columns. Raises DataError for an unknown one."""
         check_columns(columns, self.schema.names, where=self.base)

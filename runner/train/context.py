@@ -82,6 +82,7 @@ class TrainContext:
         hooks = (
             self._peers,  # first, so that the others know where this rank is whatever follows
             loop.streams,
+            loop.aside,
             loop.metrics,  # before checkpoints, whose exchange takes the last step along
             self._objects,
             self._saver,
@@ -127,6 +128,7 @@ class TrainContext:
         cache: str | os.PathLike[str] | None = None,
         cache_bytes: int | str | None = None,
         timeout_s: float = LONGEST_WAIT_S,
+        max_quarantine: float = 0.0,
     ) -> Iterator[Batch]:
         """This rank's slice of every global batch, on `device`.
 
@@ -144,6 +146,8 @@ class TrainContext:
             cache, cache_bytes: a folder on a disk of the rank's machine where what is fetched of remote files is kept,
                 for all ranks there and for later runs, and how much of it; see `Stream`.
             timeout_s: seconds after which data that does not come is an error.
+            max_quarantine: the largest share of the rows that may be in units that cannot be read; the rows of others
+                stand in for them, and the run's summary names them. See `Stream`.
 
         Outside a phase the place in the data belongs to the checkpoint, and opening a name again goes on with the next
         epochs. How it is read (`threads` and what follows) has no part in the order: a resume may change it.
@@ -169,6 +173,7 @@ class TrainContext:
             cache=cache,
             cache_bytes=cache_bytes,
             timeout_s=timeout_s,
+            max_quarantine=max_quarantine,
         )
 
     def epochs(self, number: int) -> Iterator[int]:
@@ -370,6 +375,7 @@ class TrainContext:
             "metrics": self.metrics,
             "world_size": self.world_size,
             **self._saver.result(),
+            **loop.aside.result(),
         }
 
     def close(self) -> None:

@@ -35,6 +35,10 @@ class StepHook:
         """What all ranks are to hear at the exchange that begins now, by name. Rank 0's counts."""
         return {}
 
+    def tell(self) -> dict[str, Any]:
+        """What this rank tells all ranks at the exchange that begins now, by name; nothing costs nothing."""
+        return {}
+
     def exchanged(self, told: Exchanged) -> None:
         """Ranks have met, and all of them know the same."""
 

@@ -148,6 +148,7 @@ class Loader:
         if feeding is not None:
             feeding.attach(stream)
         left = None if steps is None else lambda: steps - loop.step
+        loop.aside.watch(name, stream)
         read = loop.streams.read(name, stream, epochs, left) if recorded else self._phases.read(stream)
         if feeding is not None:
             read = feeding.finished(read, loop.streams.waited if recorded else lambda seconds: None)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from runner.train.aside import AsideUnits
 from runner.train.hooks import StepHook, overriding
 from runner.train.metrics_rows import Item
 from runner.train.streams import Streams
@@ -23,6 +24,7 @@ class Loop:
         loaded: the checkpoint that it goes on from.
         streams: the data that its steps consume.
         metrics: what its steps have given.
+        aside: the units of its data that cannot be read.
     """
 
     def __init__(self, metrics: Metrics) -> None:
@@ -30,6 +32,7 @@ class Loop:
         self.loaded: Loaded | None = None
         self.streams = Streams(self._before_batch)
         self.metrics = metrics
+        self.aside = AsideUnits(self)
         self._arrange(())
 
     def _arrange(self, hooks: Sequence[StepHook]) -> None:
@@ -71,12 +74,14 @@ class Loop:
             self.exchange("ctx.step()")
 
     def exchange(self, where: str) -> None:
-        """Meet the other ranks: metrics are reduced, and what rank 0 announces is told."""
+        """Meet the other ranks: metrics are reduced, and what rank 0 announces and each rank tells is known to all."""
         self.metrics.pace.wait_s += self.streams.take_wait_s()
         announced: dict[str, Any] = {}
+        tells: dict[str, Any] = {}
         for hook in self._hooks:
             announced.update(hook.announce())
-        told = self.metrics.exchange(self.step, announced, where)
+            tells.update(hook.tell())
+        told = self.metrics.exchange(self.step, announced, where, tells)
         for hook in self._hooks:
             hook.exchanged(told)
 

@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 ALONE_S, ALONE_STEPS = 0.25, 5000
 #: Logged values that a rank keeps before it puts those of one name and step together.
 MOST_LOGGED = 4096
-RESERVED = ("at", "step", "epoch", "samples", "samples_per_s", "wait_share", "steps_total", "phase", "seconds")
+RESERVED = (
+    "at", "step", "epoch", "samples", "samples_per_s", "wait_share", "steps_total", "phase", "seconds", "quarantined",
+)  # fmt: skip
 _RESERVED = frozenset(RESERVED)  # every value of every step is looked for there
 
 
@@ -44,6 +46,7 @@ class Exchanged:
         next_step: of the next exchange, if no earlier one is agreed on.
         clock: seconds that rank 0 has been training.
         announced: by rank 0's hooks, by name.
+        told: by the hooks of every rank that had something to tell, by name, in the order of ranks.
     """
 
     step: int
@@ -52,6 +55,7 @@ class Exchanged:
     next_step: int
     clock: float
     announced: Mapping[str, Any]
+    told: Mapping[str, list[Any]]
 
 
 @dataclass
@@ -97,18 +101,25 @@ class Metrics(StepHook):
             return len(self._steps) >= ALONE_STEPS or time.monotonic() - self.pace.since >= ALONE_S or step <= 1
         return bool(self.peers.reached(step))
 
-    def exchange(self, step: int, announced: Mapping[str, Any] | None = None, where: str = "ctx.step()") -> Exchanged:
+    def exchange(
+        self,
+        step: int,
+        announced: Mapping[str, Any] | None = None,
+        where: str = "ctx.step()",
+        tells: Mapping[str, Any] | None = None,
+    ) -> Exchanged:
         """Reduce what ranks have kept and write the rows. Every rank must come.
 
         Args:
             announced: what rank 0 tells all ranks, by name.
+            tells: what this rank does.
             where: in the training this is, for words about ranks that are elsewhere.
 
         Raises:
             RunFailed: ranks have not made the same steps, or are at different places.
         """
         kept = [[(i.step, i.rows, _numbers(i.values)) for i in items] for items in (self._steps, self._logged)]
-        mine = {"kept": kept, "wait_s": self.pace.wait_s}
+        mine = {"kept": kept, "wait_s": self.pace.wait_s, "tells": dict(tells or {})}
         told: Exchanged = self.peers.meet(where, mine, lambda theirs: self._reduce(theirs, step, announced or {}))
         self.latest.update(told.latest)
         self.samples = told.samples
@@ -141,7 +152,11 @@ class Metrics(StepHook):
         rows.add_logged([*self._steps, *self._logged], parts, time.time())
         self._write(rows.lines)
         following = self.pace.next_exchange(step, len(self._steps), active)
-        return Exchanged(step, rows.latest, rows.samples, following, self.pace.clock, announced)
+        told: dict[str, list[Any]] = {}
+        for part in theirs:
+            for name, value in part["tells"].items():
+                told.setdefault(name, []).append(value)
+        return Exchanged(step, rows.latest, rows.samples, following, self.pace.clock, announced, told)
 
     def _write(self, lines: list[str]) -> None:
         if self.path is not None and lines:

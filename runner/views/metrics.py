@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 #: Columns of every row that are not the user's metrics.
-OWN = ("at", "stage", "step", "epoch", "samples", "samples_per_s", "wait_share", "steps_total", "phase", "seconds")
+OWN = (
+    "at", "stage", "step", "epoch", "samples", "samples_per_s", "wait_share", "steps_total", "phase", "seconds",
+    "quarantined",
+)  # fmt: skip
 SAMPLE_ROWS = 10
 #: A metric that fewer of the steps have is rare: that of a validation.
 _SPARSE = 0.5

@@ -105,6 +105,8 @@ class Progress:
             parts.append(units.rate(self.last["samples_per_s"], "samples"))
         if self.last.get("wait_share", 0) >= 0.05:
             parts.append(f"{units.percent(self.last['wait_share'])} waiting for data")
+        if self.last.get("quarantined"):
+            parts.append(f"{units.things(self.last['quarantined'], 'row')} quarantined")
         return parts
 
 
@@ -120,6 +122,7 @@ def outcome(result: StageResult | None) -> list[str]:
         lost = {"filtered": result.filtered, "quarantined": result.quarantined}
         return parts + [f"{units.count(rows)} {name}" for name, rows in lost.items() if rows]
     parts = [units.things(result.steps, "step")] if result.steps is not None else []
+    parts += [f"{units.things(result.quarantined, 'row')} quarantined"] if result.quarantined else []
     return parts + [f"{name} {units.value(number)}" for name, number in (result.metrics or {}).items()]
 
 

@@ -15,15 +15,20 @@ _BUGS = (TypeError, AttributeError, AssertionError, NameError, ImportError)
 
 
 @contextlib.contextmanager
-def explained(url: str, unit: int | None = None) -> Iterator[None]:
-    """Turns any error of reading and decoding into a DataError that names URL and unit."""
+def explained(url: str, unit: int | None = None, of_content: type[DataError] = DataError) -> Iterator[None]:
+    """Turns any error of reading and decoding into a DataError that names URL and unit.
+
+    Args:
+        of_content: the class of errors of what is in the file, rather than of how it is reached.
+    """
     where = url if unit is None else f"{url} (unit {unit})"
     try:
         yield
     except DataError as error:
         if error.where:
             raise
-        raise DataError(error.found, allowed=error.allowed, todo=error.todo, where=where) from error
+        kind = of_content if type(error) is DataError else type(error)
+        raise kind(error.found, allowed=error.allowed, todo=error.todo, where=where) from error
     except (RunnerError, MemoryError, *_BUGS):
         raise
     except FileNotFoundError as error:
@@ -48,13 +53,13 @@ def explained(url: str, unit: int | None = None) -> Iterator[None]:
             where=where,
         ) from error
     except Exception as error:  # each format and each file system has its own kinds
-        raise _other(error, where) from error
+        raise _other(error, where, of_content) from error
 
 
-def _other(error: Exception, where: str) -> DataError:
+def _other(error: Exception, where: str, of_content: type[DataError]) -> DataError:
     words = " ".join(str(error).split()) or type(error).__name__
     if _is_of_content(error):
-        return DataError(
+        return of_content(
             f"it cannot be decoded ({words})",
             allowed="a complete file of its format, with one schema throughout",
             todo="replace the file, or give format= if its ending misleads",

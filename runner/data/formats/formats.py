@@ -12,7 +12,7 @@ from runner.data.declared import is_selected, reading_of
 from runner.data.files.fetch import Promise
 from runner.data.files.fetch.cache import Cache, entry_name, file_name
 from runner.data.files.listing import SourceFile
-from runner.data.formats import ipc, lines, parquet, tar
+from runner.data.formats import ipc, lines, parquet, parquet_footer, tar
 from runner.data.formats import whole as whole_files
 from runner.data.formats.base import Format, Look, Request, Stored, of_itself
 from runner.data.formats.columns import add_partitions, check_columns, fill, unify
@@ -21,6 +21,7 @@ from runner.data.limits import beyond, limits, shown_bytes
 from runner.data.shards import UNCOUNTED, Shard, Unit
 from runner.data.values.schema_shape import check_shape
 from runner.data.values.types import size_of
+from runner.errors import DataDamaged
 from runner.spec.reading import USUAL, Reading
 
 #: Format -> how it is read. Their names and endings: `runner.spec.formats`.
@@ -94,6 +95,17 @@ def ahead(
         return cache.fetch(name, *found)
 
 
+def forget(url: str, shard: Shard, unit: int, columns: Sequence[str], cache: Cache | None = None) -> None:
+    """Let go of what is kept of a unit, so that it is fetched anew: the file's footer, and its entry in a cache.
+
+    Args:
+        unit, columns, cache: as for `ahead`.
+    """
+    parquet_footer.forget(url, shard.etag)
+    if cache is not None:
+        cache.forget(entry_name(file_name(url, shard.size, shard.etag), shard.units[unit].index, columns))
+
+
 def read(
     url: str,
     shard: Shard,
@@ -119,8 +131,8 @@ def read(
         Record batches whose schema is `schema` (or its `columns`); none is empty, none crosses a unit.
 
     Raises:
-        DataError: a column is unknown, or a unit is corrupt, truncated or of another schema; URL and unit are
-        named.
+        DataError: a column is unknown, or a file is gone, or another one than was listed.
+        DataDamaged: what a unit holds is corrupt, or of another schema; URL and unit are named.
     """
     reading = USUAL if schema is None else reading_of(schema)
     chosen = [shard.units[i] for i in (range(len(shard.units)) if units is None else units)]
@@ -136,7 +148,7 @@ def read(
     strict = len(wanted) == len(schema) and not is_selected(schema)
     most = limits()
     for unit in chosen:
-        with explained(url, unit.index):
+        with explained(url, unit.index, DataDamaged):
             seen = decoded = 0
             asked = Request(url, shard, unit, wanted, options, rows, strict, reading, footer)
             for batch in READERS[shard.format].read(asked):

@@ -106,6 +106,12 @@ class _Kept:
                 self._keep(key, found)
         return found
 
+    def drop(self, key: tuple[str, str]) -> None:
+        """Keep it no longer."""
+        with self._lock:
+            found = self._footers.pop(key, None)
+            self._bytes -= len(found.stored) if found is not None else 0
+
     def _find(self, key: tuple[str, str]) -> Footer | None:
         with self._lock:
             if key in self._footers:
@@ -156,6 +162,11 @@ def _of_plan(known: Callable[[], bytes | None] | None, size: int) -> Footer | No
     with contextlib.suppress(pa.ArrowException, OSError, DataError):
         return _decoded(stored, size) if stored else None
     return None
+
+
+def forget(url: str, etag: str) -> None:
+    """Read the footer of a file anew when it is asked for next."""
+    _kept.drop((url, etag))
 
 
 def _of_file(url: str, file: SourceFile | Shard, options: Mapping[str, Any] | None) -> Footer:

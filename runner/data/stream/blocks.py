@@ -20,12 +20,13 @@ from runner.data.manifest import Manifest
 from runner.data.stream.columns import Column
 from runner.data.stream.dense import share_of
 from runner.data.stream.order import Order, Segment
+from runner.data.stream.quarantine import Quarantine, repeated
 from runner.data.stream.reading import Reading
 from runner.data.stream.requests import Requests
 from runner.data.stream.spill import Spill
 from runner.data.stream.workers import Chain, Workers
-from runner.data.values.types import size_of
-from runner.errors import DataError
+from runner.data.values.types import has_union, size_of
+from runner.errors import DataDamaged, DataError
 
 if TYPE_CHECKING:
     from runner.data.files.fetch.promise import Promise
@@ -145,6 +146,7 @@ class Decoders:
 
     Args:
         columns: by name, in the order wanted.
+        quarantine: what is set aside; None: a unit that cannot be read is an error.
 
     Attributes:
         is_remote: whether files are fetched from another machine.
@@ -153,7 +155,15 @@ class Decoders:
         rows_read, bytes_read: decoded so far.
     """
 
-    def __init__(self, manifest: Manifest, order: Order, columns: dict[str, Column], reading: Reading) -> None:
+    def __init__(
+        self,
+        manifest: Manifest,
+        order: Order,
+        columns: dict[str, Column],
+        reading: Reading,
+        quarantine: Quarantine | None = None,
+    ) -> None:
+        self._quarantine = quarantine
         self._manifest, self._order, self._columns, self._reading = manifest, order, columns, reading
         counts = [len(one.units) for one in manifest.shards]
         self._first = np.cumsum([0, *counts])  # unit of each shard
@@ -188,7 +198,8 @@ class Decoders:
         if cursor is None and self.is_remote and self.requests.has_room:  # it may be a while until its turn comes
             self.requests.ask(segment.unit, self.in_files([segment]))
         if cursor is None or cursor.planned > segment.start:
-            opens = self._through_file if self._large[segment.unit] else self._unit
+            through_file = self._large[segment.unit] and self._quarantine is None
+            opens = self._through_file if through_file else self._sound
             cursor = cursors[segment.unit] = Cursor(
                 lambda: opens(segment.unit), int(self._order.unit_rows[segment.unit])
             )
@@ -228,7 +239,9 @@ class Decoders:
         return found
 
     def place(self, unit: int) -> tuple[str, int]:
-        """URL and number of a unit in its file, for errors."""
+        """URL and number of a unit in its file, or of the one that stands in for it; for errors."""
+        if self._quarantine is not None:
+            unit = self._quarantine.standing_in(unit)
         shard, place = self._at(unit)
         one = self._manifest.shards[shard]
         return self._manifest.url(one), one.units[place].index
@@ -272,7 +285,7 @@ class Decoders:
 
     def _from_spill(self, spilled: list[Spill], segment: Segment) -> list[Piece]:
         if not spilled:
-            spilled.append(Spill(self._unit(segment.unit)))
+            spilled.append(Spill(self._sound(segment.unit)))
         return [self._piece(segment.unit, batch, 0) for batch in spilled[0].rows(segment.start, segment.stop)]
 
     def _piece(self, unit: int, batch: pa.RecordBatch, size: int) -> Piece:
@@ -292,7 +305,53 @@ class Decoders:
         shard, place = self._at(unit)
         return self._manifest.ahead(shard, place, list(self._columns), self.cache)
 
+    def _sound(self, unit: int) -> Iterator[pa.RecordBatch]:
+        """The batches of a unit; where damaged ones are set aside, of one that can be read to its end."""
+        if self._quarantine is None:
+            return self._unit(unit)
+        for one in self._quarantine.candidates(unit):
+            try:
+                return repeated(self._whole(one), int(self._order.unit_rows[unit]))
+            except DataDamaged as error:
+                self._quarantine.add(one, error)
+        raise AssertionError  # `candidates` raises
+
+    def _whole(self, unit: int) -> Callable[[], Iterator[pa.RecordBatch]]:
+        """All of a unit, decoded and looked at before a row of it is given. Raises DataDamaged."""
+        shard, place = self._at(unit)
+        if self._manifest.shards[shard].units[place].bytes > 2 * PIECE_BYTES:
+            return Spill(self._validated(unit)).batches
+        batches = list(self._validated(unit))
+        return lambda: iter(batches)
+
+    def _validated(self, unit: int) -> Iterator[pa.RecordBatch]:
+        """Text in every depth is looked at, so that what is set aside does not depend on the form of batches."""
+        shard, place = self._at(unit)
+        one = self._manifest.shards[shard]
+        for batch in self._unit(unit):
+            with explained(self._manifest.url(one), one.units[place].index, DataDamaged):
+                for column in batch.columns:
+                    if not has_union(column.type):
+                        column.validate(full=True)
+            yield batch
+
     def _unit(self, unit: int) -> Iterator[pa.RecordBatch]:
+        """The batches of a unit. One that cannot be read is fetched once more, past all that is kept of it."""
+        given = 0
+        try:
+            for batch in self._decoded(unit):
+                given += batch.num_rows
+                yield batch
+            return
+        except DataDamaged:
+            self._manifest.forget(*self._at(unit), list(self._columns), self.cache)
+        for batch in self._decoded(unit):
+            known = min(given, batch.num_rows)
+            given -= known
+            if known < batch.num_rows:
+                yield batch.slice(known)
+
+    def _decoded(self, unit: int) -> Iterator[pa.RecordBatch]:
         if not self.requests.begin(unit) and self.cache is not None:
             self._ask(unit)
         shard, place = self._at(unit)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from runner.data.stream.mixing.reader import MixedReader
 from runner.data.stream.mixing.schedule import Schedule
 from runner.data.stream.mixing.sources import among, reconciled
 from runner.data.stream.order import Ints, Order
+from runner.data.stream.quarantine import Quarantine
 from runner.data.stream.reader import Reader
 from runner.data.stream.reading import Reading
 from runner.data.stream.steps import steps_in
@@ -47,11 +48,13 @@ class Plain(_Ordered):
 
     Args:
         seed, shuffle: of the order.
+        quarantines: what is set aside, by the names of `manifests`; without one a unit that cannot be read is an error.
     """
 
     manifest: Manifest
     seed: int
     shuffle: bool
+    quarantines: dict[str, Quarantine] = field(default_factory=dict, compare=False)
 
     @property
     def manifests(self) -> dict[str, Manifest]:
@@ -79,7 +82,7 @@ class Plain(_Ordered):
 
     def place(self, epoch: int, position: int) -> str:
         """File, unit and row of a position of an epoch, for errors."""
-        return _place(self.manifest, *self.order.epoch(epoch).rows(np.array([position])))
+        return _place(self.manifest, *self.order.epoch(epoch).rows(np.array([position])), self.quarantines.get(""))
 
     def readings(self, reading: Reading, memory_bytes: int | None, world_size: int) -> tuple[Reading, ...]:
         """How it is read within so many bytes of memory. Raises SpecError where they are too few."""
@@ -92,7 +95,7 @@ class Plain(_Ordered):
 
     def opens(self, readings: Sequence[Reading]) -> Callable[[], Reader]:
         """Opens a reader."""
-        return partial(Reader, self.manifest, self.order, readings[0])
+        return partial(Reader, self.manifest, self.order, readings[0], self.quarantines.get(""))
 
 
 @dataclass(frozen=True)
@@ -102,12 +105,14 @@ class Mixture(_Ordered):
     Args:
         manifests: by the names of the sources.
         seed, shuffle: of the order.
+        quarantines: as of `Plain`.
     """
 
     manifests: dict[str, Manifest]
     schedule: Schedule
     seed: int
     shuffle: bool
+    quarantines: dict[str, Quarantine] = field(default_factory=dict, compare=False)
 
     @property
     def schema(self) -> pa.Schema:
@@ -136,7 +141,8 @@ class Mixture(_Ordered):
         own = self.order.orders[source]
         of, at = divmod(int(indexes[0]), own.rows)
         found = own.epoch(of).written_out(lanes - self.order.first_lanes[source], np.array([at]))
-        return _place(self.manifests[self.order.schedule.names[source]], *found)
+        name = self.order.schedule.names[source]
+        return _place(self.manifests[name], *found, self.quarantines.get(name))
 
     def readings(self, reading: Reading, memory_bytes: int | None, world_size: int) -> tuple[Reading, ...]:
         """How each source is read; together they take what one dataset does, or so many bytes of memory.
@@ -164,12 +170,13 @@ class Mixture(_Ordered):
 
     def opens(self, readings: Sequence[Reading]) -> Callable[[], MixedReader]:
         """Opens a reader."""
-        return partial(MixedReader, self.manifests, self.order, tuple(readings))
+        return partial(MixedReader, self.manifests, self.order, tuple(readings), self.quarantines)
 
 
-def _place(manifest: Manifest, units: Ints, rows: Ints) -> str:
-    shard, unit = manifest.units[int(units[0])]
-    return f"{manifest.url(manifest.shards[shard])} (unit {unit.index}, row {int(rows[0])})"
+def _place(manifest: Manifest, units: Ints, rows: Ints, quarantine: Quarantine | None) -> str:
+    number = int(units[0])
+    shard, unit = manifest.units[number if quarantine is None else quarantine.standing_in(number)]
+    return f"{manifest.url(manifest.shards[shard])} (unit {unit.index}, row {int(rows[0]) % unit.rows})"
 
 
 def found(
@@ -180,6 +187,7 @@ def found(
     cut: tuple[int, str],
     seed: int,
     shuffle: bool,
+    max_quarantine: float = 0.0,
     **said: Any,
 ) -> Plain | Mixture:
     """What a Stream is given, looked at.
@@ -188,6 +196,7 @@ def found(
         keep: the filter.
         cut: the global batch, and what becomes of rows that fill none.
         seed, shuffle: of the order.
+        max_quarantine: the share of the rows of each manifest that may be in units that cannot be read.
         said: see `resolve`.
 
     Raises:
@@ -197,7 +206,8 @@ def found(
     wanted = asked(columns, keep, pack)
     if not isinstance(source, Mix):
         data = resolve(source, said.pop("format"), said.pop("options"), wanted, **said)
-        return Plain(seen(data, keep, pack), seed, shuffle)
+        manifest = seen(data, keep, pack)
+        return Plain(manifest, seed, shuffle, _quarantines({"": manifest}, max_quarantine))
     if source.sources is None:
         raise SpecError(
             f"a Mix of {', '.join(source.names)} without sources",
@@ -211,10 +221,22 @@ def found(
             )
     manifests = {name: resolve(source.sources[name], columns=wanted) for name in source.names}
     manifests = reconciled(manifests, columns if pack is None else pack.columns)
-    return mixed(source, {name: seen(one, keep, pack) for name, one in manifests.items()}, cut, seed, shuffle)
+    manifests = {name: seen(one, keep, pack) for name, one in manifests.items()}
+    return mixed(source, manifests, cut, seed, shuffle, max_quarantine)
 
 
-def mixed(mix: Mix, manifests: Mapping[str, Manifest], cut: tuple[int, str], seed: int, shuffle: bool) -> Mixture:
+def _quarantines(manifests: Mapping[str, Manifest], most: float) -> dict[str, Quarantine]:
+    return {name: Quarantine(manifest, most, name) for name, manifest in manifests.items()} if most else {}
+
+
+def mixed(
+    mix: Mix,
+    manifests: Mapping[str, Manifest],
+    cut: tuple[int, str],
+    seed: int,
+    shuffle: bool,
+    max_quarantine: float = 0.0,
+) -> Mixture:
     """A mixture of manifests that have the same columns; see `found`."""
     global_batch, tail = cut
     rows = sum(manifest.rows for manifest in manifests.values())
@@ -223,4 +245,6 @@ def mixed(mix: Mix, manifests: Mapping[str, Manifest], cut: tuple[int, str], see
     def position(step: int) -> int:
         return step // steps * rows + step % steps * global_batch
 
-    return Mixture(among(manifests), Schedule(mix.names, mix.phases(position)), seed, shuffle)
+    kept = among(manifests)
+    quarantines = _quarantines(kept, max_quarantine)
+    return Mixture(kept, Schedule(mix.names, mix.phases(position)), seed, shuffle, quarantines)

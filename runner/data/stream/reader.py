@@ -16,6 +16,7 @@ from runner.data.manifest import Manifest
 from runner.data.stream.blocks import VALUE_ERRORS, Cursor, Decoders, Piece, Planned
 from runner.data.stream.columns import Stretch, column_of
 from runner.data.stream.order import Ints, Order, Segment
+from runner.data.stream.quarantine import Quarantine
 from runner.data.stream.reading import Reading
 from runner.errors import DataError
 
@@ -73,14 +74,19 @@ class Reader:
     come next. Units that are cut over several lanes are decoded once, into a nameless temporary file.
     Data of up to SMALL_BYTES stays in memory from epoch to epoch.
 
+    Args:
+        quarantine: what is set aside; None: a unit that cannot be read is an error.
+
     Attributes:
         end: the epoch at which what is decoded ahead ends; None: there is none.
     """
 
-    def __init__(self, manifest: Manifest, order: Order, reading: Reading) -> None:
+    def __init__(
+        self, manifest: Manifest, order: Order, reading: Reading, quarantine: Quarantine | None = None
+    ) -> None:
         self._order, self._timeout_s = order, reading.timeout_s
         self._columns = {name: column_of(manifest.schema.field(name), reading.as_) for name in reading.columns}
-        self._decoders = Decoders(manifest, order, self._columns, reading)
+        self._decoders = Decoders(manifest, order, self._columns, reading, quarantine)
         self._most_ahead = max(1, reading.ahead_bytes // order.block_bytes)
         if self._decoders.cache is not None:
             self._decoders.cache.due = self._due

@@ -17,6 +17,7 @@ from runner.data.stream.ahead import ReadAhead
 from runner.data.stream.batch import Batch, make_batch
 from runner.data.stream.data import Mixture, found
 from runner.data.stream.passes import Passes
+from runner.data.stream.quarantine import SetAside, stored
 from runner.data.stream.reading import LONGEST_WAIT_S, READY_BYTES, Reading, default_threads
 from runner.data.stream.steps import Cut
 from runner.errors import DataError, listed
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from runner.data.manifest import Manifest
     from runner.data.source_manifest import Published
     from runner.data.stream.ahead import Changed, Through
+    from runner.data.stream.quarantine import Quarantine
     from runner.spec import Dataset
     from runner.spec.images import Image
     from runner.spec.mixing import Mix
@@ -74,6 +76,9 @@ class Stream:
             the user, and read from there in later epochs and runs.
         cache_bytes: that may be kept there (a number, or '200GiB'); None: half of what is free.
         timeout_s: seconds after which data that does not come is an error.
+        max_quarantine: the largest share (0 to 1) of the rows that may be in units whose content cannot be read. Such a
+            unit is set aside, and the rows of another one stand in for its own; by default it is an error. Of a mixture
+            the share is of each source.
 
     Raises:
         MissingPackage: tensors are wanted, and torch is not installed.
@@ -118,6 +123,7 @@ class Stream:
         cache: str | os.PathLike[str] | None = None,
         cache_bytes: int | str | None = None,
         timeout_s: float = LONGEST_WAIT_S,
+        max_quarantine: float = 0.0,
     ) -> None:
         fields = Fields("Stream")
         fields.one_of("as_", as_, ("torch", "numpy", "arrow"))
@@ -133,12 +139,23 @@ class Stream:
         fields.one_of("tail", tail, ("drop", "wrap"))
         if epochs is not None:
             fields.integer("epochs", epochs, 1)
+        fields.number("max_quarantine", max_quarantine, 0.0, 1.0)
         self.global_batch = _global_batch(fields, batch_size, global_batch_size, world_size)
         self.rank, self.world_size, self.epochs, self.tail, self._seed = rank, world_size, epochs, tail, seed
         declared = {"schema": schema, "unknown": unknown, "csv": csv, "version": version, "snapshot": snapshot}
         cut = self.global_batch, tail
         self._data = found(
-            source, columns, filter, pack, cut, seed, shuffle, format=format, options=options, **declared
+            source,
+            columns,
+            filter,
+            pack,
+            cut,
+            seed,
+            shuffle,
+            max_quarantine,
+            format=format,
+            options=options,
+            **declared,
         )
         self.columns = tuple(self._data.schema.names if columns is None else columns)
         check_columns(self.columns, self._data.schema.names, where=self._data.where)
@@ -231,6 +248,17 @@ class Stream:
     def sources(self) -> tuple[str, ...]:
         """The names of a mixture's sources, to which `Batch.sources` refers; else none."""
         return tuple(self._data.manifests) if isinstance(self._data, Mixture) else ()
+
+    @property
+    def quarantines(self) -> Mapping[str, Quarantine]:
+        """What is set aside of each source of a mixture by its name, else of the data without a name; none where a
+        unit that cannot be read is an error."""
+        return self._data.quarantines
+
+    @property
+    def quarantined(self) -> list[SetAside]:
+        """The units that this stream has set aside because they cannot be read."""
+        return [one for quarantine in self._data.quarantines.values() for one in quarantine.units]
 
     # -- iteration -----------------------------------------------------------------------------------------------
 
@@ -348,13 +376,19 @@ class Stream:
     def state_dict(self) -> dict[str, Any]:
         """The place in the order, and what the order depends on: a small dict that JSON can hold."""
         epoch, seen = self._passes.consumed
-        return {**self._identity(epoch * self.rows + seen), "epoch": epoch, "samples_seen": seen}
+        state = {**self._identity(epoch * self.rows + seen), "epoch": epoch, "samples_seen": seen}
+        aside = {name: one.known for name, one in self._data.quarantines.items()}
+        kept = {name: {str(unit): words for unit, words in known.items()} for name, known in aside.items() if known}
+        return {**state, "quarantine": kept} if kept else state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Goes to the place of a state, in constant time. Rank, world size and batch size may be others.
 
+        What was set aside then is again, whatever can be read of it now.
+
         Raises:
-            DataError: the state is of other data, another seed or another order; what differs is named.
+            DataError: the state is of other data, another seed or another order; what differs is named. Or units were
+                set aside of which this stream may set none aside, or not so many.
         """
         place = [state.get("epoch"), state.get("samples_seen")]
         is_place = all(isinstance(value, int) and value >= 0 for value in place)
@@ -373,8 +407,24 @@ class Stream:
                 todo="give the same arguments as the run that wrote the state, or start without it",
                 where=self._data.where,
             )
+        self._set_aside(state.get("quarantine", {}))
         self.close()
         self._passes.go_to(int(state["epoch"]), int(state["samples_seen"]))
+
+    def _set_aside(self, kept: Any) -> None:
+        """What a state says is set aside."""
+        known = stored(kept, {name: len(one.units) for name, one in self._data.manifests.items()}, self._data.where)
+        if known and not self._data.quarantines:
+            raise DataError(
+                f"a state in which {sum(map(len, known.values()))} units are set aside",
+                allowed="max_quarantine= of the stream that wrote it, for their rows were others'",
+                todo="give max_quarantine=, or start without the state",
+                where=self._data.where,
+            )
+        changed = [one.restore(known.get(name, {})) for name, one in self._data.quarantines.items()]
+        if any(changed):
+            self.close()
+            self._open(self.wait_s)  # what is held may be of a unit that is set aside now, or was before
 
     def _identity(self, position: int) -> dict[str, Any]:
         """What the positions below this one depend on."""

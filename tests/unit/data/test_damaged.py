@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import datetime
-import io
-import random
-import tarfile
+import subprocess
+import sys
 import weakref
-from collections.abc import Iterator
-from decimal import Decimal
+from collections import Counter
 from pathlib import Path
 
 import pyarrow as pa
@@ -16,121 +13,55 @@ import pyarrow.parquet as pq
 import pytest
 
 from runner.data import manifest
-from runner.data.formats import formats, ipc, tar
 from runner.data.manifest import Manifest
 from runner.errors import DataError
+from tests import ROOT
+from tests.unit.data.damage_kit import KINDS, damaged, good, outcome, small_units, table
 
-SEED = 20261129
+#: Files of each format in the quick test, and of each kind in the long one, which has a process for each so many.
+QUICK, LONG, EACH = 40, 5_000, 1_000
 COUNTS = [40, pytest.param(5_000, marks=[pytest.mark.soak, pytest.mark.timeout(1800)])]
-WRITERS = {
-    "snappy.parquet": {"compression": "snappy"},
-    "checked.parquet": {"compression": "zstd", "write_page_checksum": True},
-    "plain.parquet": {"compression": "none", "data_page_version": "2.0", "use_dictionary": False},
-    "plain.arrow": {},
-    "zstd.arrow": {"compression": "zstd"},
-    "plain.arrows": {},
-    "zstd.arrows": {"compression": "zstd"},
-    "pieces.arrows": {},
-    "plain.tar": {},
-    "packed.tar.gz": {},
-}
 
 
-def table() -> pa.Table:
-    """Every kind of layout that values have in memory, some inside others."""
-    rows = range(60)
-    return pa.table(
-        {
-            "whole": pa.array(rows),
-            "struct": [{"texts": [str(row)] * (row % 4), "number": None if row % 3 else row * 1.5} for row in rows],
-            "binary": [b"q" * row for row in rows],
-            "map": pa.array([[(str(row), row)] for row in rows], pa.map_(pa.string(), pa.int32())),
-            "decimal": [Decimal(row) for row in rows],
-            "dictionary": pa.array([f"v{row % 5}" for row in rows]).dictionary_encode(),
-            "time": [datetime.datetime(2020, 1, 1)] * len(rows),
-            "fixed": pa.array([[1.0, 2.0]] * len(rows), pa.list_(pa.float32(), 2)),
-            "large": pa.array(["x" * row for row in rows], pa.large_string()),
-            "null": pa.nulls(len(rows)),
-            "bool": [row % 2 == 0 for row in rows],
-        }
-    )
+def count_of(name: str) -> int:
+    """Files of a kind in the quick test."""
+    format = name.partition(".")[2]
+    return QUICK // sum(format.startswith(other.partition(".")[2][:5]) for other in KINDS)
 
 
-def write(path: Path, how: dict[str, object]) -> None:
-    """Batches of 25 rows; of an archive 60 samples."""
-    if ".tar" in path.name:
-        with tarfile.open(path, "w:gz" if path.suffix == ".gz" else "w", format=tarfile.PAX_FORMAT) as archive:
-            for row in range(60):
-                for kind in ("bin", "ä" * (row % 7) + ".cls")[: 1 + row % 2]:
-                    member = tarfile.TarInfo(f"folder/{row}.{kind}")
-                    member.size = 10 * row
-                    archive.addfile(member, io.BytesIO(bytes([row]) * member.size))
-        return
-    if path.suffix == ".parquet":
-        pq.write_table(table(), path, row_group_size=25, write_page_index=True, **how)
-        return
-    opened = pa.ipc.new_file if path.suffix == ".arrow" else pa.ipc.new_stream
-    rows = table().drop_columns("dictionary") if "pieces" in path.name else table()
-    with opened(path, rows.schema, options=pa.ipc.IpcWriteOptions(**how)) as writer:
-        writer.write_table(rows, 25)
+@pytest.mark.parametrize("name", KINDS)
+def test_a_damaged_file_ends_nothing(tmp_path: Path, name: str) -> None:
+    """Whatever is changed in a file, a Prep and a Stream have its rows, or a DataError that names it."""
+    of = good(name, tmp_path / "good")
+    with small_units(name):
+        outcomes = Counter(outcome(of, seed, tmp_path) for seed in range(count_of(name)))
+    assert outcomes["refused"] or name == "plain.files"
 
 
-def damaged(good: bytes, seed: int, count: int) -> Iterator[bytes]:
-    """Bits and bytes changed, left out and put in; more often near the end, where footers are."""
-    chance = random.Random(seed)
-    for _ in range(count):
-        data = bytearray(good)
-        for _ in range(chance.choice([1, 1, 2, 5])):
-            first = 0 if chance.random() < 0.4 else max(0, len(data) - 2500)
-            at = chance.randrange(first, len(data))
-            match chance.randrange(5):
-                case 0:
-                    data[at] ^= 1 << chance.randrange(8)
-                case 1:
-                    data[at] = chance.randrange(256)
-                case 2:
-                    data[at : at + 4] = chance.choice([b"\xff" * 4, b"\0" * 4, b"\xff\xff\xff\x7f"])
-                case 3:
-                    del data[at : at + chance.randrange(1, 9)]
-                case _:
-                    data[at:at] = chance.randbytes(chance.randrange(1, 5))
-        yield bytes(data)
-
-
-@pytest.mark.parametrize("count", COUNTS)
-@pytest.mark.parametrize("name", WRITERS)
-def test_a_damaged_file_ends_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, count: int) -> None:
-    """Whatever is changed in a file, looking at it and reading it give rows or a DataError that names it."""
-    monkeypatch.setattr(ipc, "UNIT_BYTES", 1 if "pieces" in name else ipc.UNIT_BYTES)
-    monkeypatch.setattr(tar, "UNIT_BYTES", 5_000)
-    path = tmp_path / f"good-{name}"
-    write(path, WRITERS[name])
-    refused = []
-    for number, data in enumerate(damaged(path.read_bytes(), SEED, count)):
-        bad = tmp_path / f"{number}-{name}"  # another name each time: what is known of a file is kept by its name
-        bad.write_bytes(data)
-        try:
-            found = manifest.build(bad)
-            for shard in found.shards:
-                for batch in formats.read(found.url(shard), shard):
-                    assert batch.num_rows
-        except DataError as error:
-            refused.append(str(error))
-        bad.unlink()
-    assert refused
-    assert all(name in error for error in refused)
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("name", KINDS)
+def test_thousands_of_damaged_files_end_nothing(tmp_path: Path, name: str) -> None:
+    """The same of many more, in processes of their own, which say of which file one ended."""
+    for first in range(0, LONG, EACH):
+        folder = tmp_path / str(first)
+        folder.mkdir()
+        program = [sys.executable, "-m", "tests.unit.data.damage_kit", name, str(first), str(EACH), str(folder)]
+        ended = subprocess.run(program, cwd=ROOT, capture_output=True, text=True, check=False)
+        seed = (folder / "seed").read_text()
+        assert ended.returncode == 0, f"{name}, seed {seed}: {ended.returncode}, {ended.stderr[-5000:]}"
 
 
 @pytest.mark.parametrize("count", COUNTS)
 def test_a_damaged_manifest_ends_nothing(tmp_path: Path, count: int) -> None:
     """Whatever is changed in a stored manifest, it is read, or refused with a DataError."""
     for number in range(3):
-        pq.write_table(table(), tmp_path / f"{number}.parquet", row_group_size=25)
-    good = manifest.build(tmp_path).to_bytes()
+        pq.write_table(table(number == 2), tmp_path / f"{number}.parquet", row_group_size=25)
+    whole, other = manifest.build(tmp_path).to_bytes(), manifest.build(tmp_path / "1.parquet").to_bytes()
     refused = 0
-    for data in damaged(good, SEED, count):
+    for seed in range(count):
         try:
-            Manifest.from_bytes(data)
+            Manifest.from_bytes(damaged(whole, other, seed))
         except DataError:
             refused += 1
     assert refused > 0

@@ -92,6 +92,14 @@ class Cache:
                         self._publish(name, parts)
         return Promise(source.key, parts)
 
+    def forget(self, name: str) -> None:
+        """Keep an entry no longer. One that cannot be removed is read again."""
+        with contextlib.suppress(OSError), self._total() as total:
+            path = self._path(name)
+            size = path.stat().st_size
+            path.unlink()
+            total.value -= size
+
     # -- one entry -----------------------------------------------------------------------------------------------
 
     def _path(self, name: str) -> Path:

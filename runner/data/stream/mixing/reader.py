@@ -13,6 +13,7 @@ from runner.data.stream import memory
 from runner.data.stream.columns import picked
 from runner.data.stream.mixing.order import MixedOrder
 from runner.data.stream.order import Ints
+from runner.data.stream.quarantine import Quarantine
 from runner.data.stream.ragged import Ragged
 from runner.data.stream.reader import Reader
 from runner.data.stream.reading import Reading
@@ -23,15 +24,22 @@ class MixedReader:
 
     Args:
         readings: how each source is read.
+        quarantines: what of each source is set aside; a source that is not named has none.
 
     Attributes:
         end: of no account: a mixture does not end where a source does.
     """
 
-    def __init__(self, manifests: Mapping[str, Manifest], order: MixedOrder, readings: Sequence[Reading]) -> None:
+    def __init__(
+        self,
+        manifests: Mapping[str, Manifest],
+        order: MixedOrder,
+        readings: Sequence[Reading],
+        quarantines: Mapping[str, Quarantine],
+    ) -> None:
         self._order = order
         parts = zip(order.schedule.names, order.orders, readings, strict=True)
-        self._readers = [Reader(manifests[name], own, reading) for name, own, reading in parts]
+        self._readers = [Reader(manifests[name], own, reading, quarantines.get(name)) for name, own, reading in parts]
         self._names = readings[0].columns
         self.end: int | None = None
 

@@ -132,6 +132,10 @@ class Viewed(Manifest):
         """Begin to fetch a unit that will be read soon."""
         return self.source.ahead(shard, self.places[shard][unit], self.view.needs(columns), cache)
 
+    def forget(self, shard: int, unit: int, columns: Sequence[str], cache: Cache | None = None) -> None:
+        """Let go of what is kept of a unit."""
+        self.source.forget(shard, self.places[shard][unit], self.view.needs(columns), cache)
+
     def counted(self) -> Manifest:
         """Itself: a view has counted its rows."""
         return self

@@ -1,0 +1,252 @@
+"""Units that cannot be read: an error, or set aside with the rows of others in their place."""
+
+from __future__ import annotations
+
+import itertools
+import pickle
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+import pytest
+
+from runner import Mix, Pack
+from runner.data import manifest
+from runner.data.manifest import Manifest
+from runner.data.stream import Stream
+from runner.data.stream.quarantine import merged
+from runner.errors import DataDamaged, DataError, SpecError
+from tests.unit.data.kit import register_remote
+from tests.unit.data.units_kit import GROUPS, ROWS, UNITS, damage, write
+
+
+def spread(source: Path | Manifest) -> Manifest:
+    """The data in several lanes of small blocks, as large data is."""
+    found = manifest.build(source) if isinstance(source, Path) else source
+    return replace(found, lanes=4, block_bytes=800)
+
+
+def stream(source: Any, **more: Any) -> Stream:
+    """All damaged units that the tests make are within the share."""
+    return Stream(source, **{"global_batch_size": 16, "as_": "numpy", "max_quarantine": 0.3, "threads": 2, **more})
+
+
+def ids(batches: Iterable[Any]) -> list[list[int]]:
+    """Of each batch."""
+    return [batch["id"].tolist() for batch in batches]
+
+
+def together(source: Any, world_size: int, **more: Any) -> list[list[int]]:
+    """The rows of each global batch, read by so many ranks."""
+    ranks = [ids(stream(source, rank=rank, world_size=world_size, **more)) for rank in range(world_size)]
+    return [list(itertools.chain(*parts)) for parts in zip(*ranks, strict=True)]
+
+
+def test_a_damaged_unit_is_an_error(tmp_path: Path) -> None:
+    """By default it names the file, the unit and the column, and is of a class of its own."""
+    with pytest.raises(DataDamaged, match=r"(?s)1\.parquet \(unit 2\).*'id'.*CRC"):
+        list(stream(write(tmp_path / "d", [5]), max_quarantine=0.0))
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_rows_of_others_stand_in(tmp_path: Path, shuffle: bool) -> None:
+    """Every sound row comes once, and for the rows of a damaged unit come those of one other unit, in their order."""
+    folder = write(tmp_path / "d", [5, 20])
+    with stream(spread(folder), shuffle=shuffle) as one:
+        batches = list(one)
+        found = np.concatenate([batch["id"] for batch in batches])
+        aside = one.quarantined
+    assert [(set_aside.url, set_aside.unit, set_aside.rows) for set_aside in aside] == [
+        (str(folder / "1.parquet"), 2, ROWS),
+        (str(folder / "6.parquet"), 2, ROWS),
+    ]
+    assert all("CRC" in set_aside.error for set_aside in aside)
+    counts = np.bincount(found, minlength=UNITS * ROWS).reshape(UNITS, ROWS)
+    twice = [numbered(set_aside.instead) for set_aside in aside]
+    expected = np.ones((UNITS, ROWS), int)
+    for unit in (5, 20):
+        expected[unit] = 0
+    for unit in twice:
+        expected[unit] += 1
+    assert (counts == expected).all()
+    if not shuffle:
+        assert found[5 * ROWS : 6 * ROWS].tolist() == list(range(twice[0] * ROWS, (twice[0] + 1) * ROWS))
+
+
+def numbered(place: tuple[str, int]) -> int:
+    """The number of a unit by its file and its number in it."""
+    return int(Path(place[0]).stem) * GROUPS + place[1]
+
+
+@pytest.mark.parametrize("world_size", [2, 3, 7])
+def test_the_rows_are_the_same_for_any_number_of_ranks(tmp_path: Path, world_size: int) -> None:
+    """Global batches are the same, though each rank finds by itself what is damaged."""
+    data = spread(write(tmp_path / "d", [2, 3, 17]))
+    alone = together(data, 1)
+    assert [sorted(step) for step in together(data, world_size)] == [sorted(step) for step in alone]
+    assert together(data, 1, threads=1, prefetch_bytes=1) == alone
+
+
+def test_a_damaged_stand_in_is_set_aside_too(tmp_path: Path) -> None:
+    """The next one stands in then."""
+    folder = write(tmp_path / "d", [5])
+    with stream(folder) as one:
+        list(one)
+        first = numbered(one.quarantined[0].instead)
+    damage(folder, first)
+    with stream(folder) as one:
+        list(one)
+        assert {numbered((aside.url, aside.unit)) for aside in one.quarantined} == {5, first}
+        assert {numbered(aside.instead) for aside in one.quarantined}.isdisjoint({5, first})
+
+
+def test_too_many_are_an_error(tmp_path: Path) -> None:
+    """It has the numbers, and names each file."""
+    folder = write(tmp_path / "d", [2, 3, 17])
+    with pytest.raises(DataError, match=r"(?s)rows \(12\.50%\).*0\.parquet \(unit 2\).*1\.parquet.*5\.parquet.*0\.1 "):
+        list(stream(folder, max_quarantine=0.1))
+    with pytest.raises(DataError, match="no unit is left"):
+        list(stream(write(tmp_path / "all", range(UNITS)), max_quarantine=1.0))
+    with pytest.raises(SpecError, match="max_quarantine"):
+        stream(folder, max_quarantine=1.5)
+
+
+def test_what_is_set_aside_is_in_the_state(tmp_path: Path) -> None:
+    """A resume reads the same rows again, though the file has been mended meanwhile; other arguments are refused."""
+    folder, whole = write(tmp_path / "d", [5, 20]), write(tmp_path / "whole")
+    data = spread(folder)
+    with stream(data, epochs=2) as one:
+        for _ in range(40):
+            next(one)
+        state, rest = one.state_dict(), ids(one)
+    assert set(state["quarantine"][""]) == {"5", "20"}
+    mended = replace(data, base=str(whole))
+    with stream(mended, epochs=2) as other:
+        other.load_state_dict(state)
+        assert ids(other) == rest
+        assert other.state_dict()["quarantine"] == state["quarantine"]
+    with pytest.raises(DataError, match="max_quarantine"):
+        stream(mended, max_quarantine=0.0).load_state_dict(state)
+    with pytest.raises(DataError, match="0.05"):
+        stream(mended, max_quarantine=0.05).load_state_dict(state)
+    for wrong in ({"": {"24": "x"}}, {"web": {"1": "x"}}, {"": [5]}, 7):
+        with pytest.raises(DataError, match="a state whose quarantine is"):
+            stream(data).load_state_dict({**state, "quarantine": wrong})
+
+
+def test_a_state_from_before_is_of_what_was_known_then(tmp_path: Path) -> None:
+    """A stream that goes back to a state reads what was not set aside then, though it has held other rows since."""
+    folder = write(tmp_path / "d")
+    with stream(folder, epochs=2) as one:
+        state = one.state_dict()
+        before = ids([next(one)])
+        other = {**state, "quarantine": {"": {"3": "damaged"}}}
+        one.load_state_dict(other)
+        aside = itertools.chain(*ids(one))
+        assert not set(range(3 * ROWS, 4 * ROWS)) & set(aside)
+        one.load_state_dict(state)
+        assert ids([next(one)]) == before
+        assert one.quarantined == []
+
+
+def test_states_of_ranks_are_put_together(tmp_path: Path) -> None:
+    """The state of the first has what each of them has met."""
+    data = spread(write(tmp_path / "d", [2, 17]))
+    ranks = [stream(data, rank=rank, world_size=4) for rank in range(4)]
+    for one in ranks:
+        list(one)
+    states = [one.state_dict() for one in ranks]
+    assert set(merged(*states)["quarantine"][""]) == {"2", "17"}
+    assert merged(*[{"epoch": 1}] * 2) == {"epoch": 1}
+
+
+def test_a_pickled_stream_knows_what_is_set_aside(tmp_path: Path) -> None:
+    """It goes on with the same rows."""
+    one = stream(spread(write(tmp_path / "d", [5])))
+    next(one)
+    copied = pickle.loads(pickle.dumps(one))
+    assert ids(copied) == ids(one)
+
+
+def test_each_unit_is_told_of_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With file, unit and error, however many epochs there are."""
+    said: list[str] = []
+    log = "runner.data.stream.quarantine._log.warning"
+    monkeypatch.setattr(log, lambda words, *values: said.append(words % values))
+    list(stream(spread(write(tmp_path / "d", [5])), epochs=3))
+    assert len(said) == 1
+    assert "1.parquet (unit 2): " in said[0]
+    assert "CRC" in said[0]
+
+
+@pytest.mark.parametrize("as_", ["numpy", "arrow"])
+def test_filters_and_packing_go_on(tmp_path: Path, as_: str) -> None:
+    """Behind a filter that is counted without the damaged column, and packed, every batch has its shape."""
+    folder = write(tmp_path / "d", [5])
+    with stream(folder, as_=as_, pack=Pack("tokens", length=16)) as one:  # damaged is another column
+        assert {len(batch["tokens"]) for batch in one} == {16}
+        assert one.quarantined == []
+    few = (lambda batch: pc.less(pc.list_value_length(batch["tokens"]), 3), ["tokens"])
+    with stream(folder, as_=as_, filter=few) as one:
+        found = list(one)
+        assert len(found) == len(one) == UNITS * ROWS * 2 // 5 // 16
+        assert len(one.quarantined) == 1
+        assert all(int(i) % 5 < 2 for batch in found for i in batch["id"].tolist())
+    with pytest.raises(DataDamaged, match="unit 2"):  # what is left is not known
+        stream(folder, filter=pc.field("id") > 110)
+
+
+def test_each_source_of_a_mixture_has_its_own(tmp_path: Path) -> None:
+    """Shares are exact all the same, and the state says of which source a unit is."""
+    sources = {"a": str(write(tmp_path / "a", [5])), "b": str(write(tmp_path / "b", [7, 8], first=10_000))}
+    mix = Mix({"a": 0.5, "b": 0.5}, sources)
+    with stream(mix) as one:
+        batches = list(one)
+        assert {(aside.source, aside.unit) for aside in one.quarantined} == {("a", 2), ("b", 1), ("b", 2)}
+        assert {name: set(known) for name, known in one.state_dict()["quarantine"].items()} == {
+            "a": {"5"},
+            "b": {"7", "8"},
+        }
+    for batch in batches:
+        assert ((batch["id"] >= 10_000) == (batch.sources == 1)).all()
+        assert (batch.sources == 1).sum() == 8
+
+
+def test_large_units_go_through_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rows are the same where a unit is too large to be held until all of it was looked at."""
+    data = spread(write(tmp_path / "d", [2, 3, 17]))
+    held = together(data, 2)
+    monkeypatch.setattr("runner.data.stream.blocks.PIECE_BYTES", 100)
+    assert together(data, 2) == held
+
+
+def test_a_unit_is_fetched_once_more_past_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What came damaged from the store, and was kept so, is whole the second time; the cache then has it whole."""
+    store = register_remote(monkeypatch)
+    write(tmp_path / "d")
+    for path in (tmp_path / "d").iterdir():
+        store().pipe_file(f"/d/{path.name}", path.read_bytes())
+    whole, reads = store.cat_file, 0
+
+    def cat_file(self: Any, path: str, start: int | None = None, end: int | None = None, **more: Any) -> bytes:
+        nonlocal reads
+        data = bytearray(whole(self, path, start, end, **more))
+        if path.endswith("1.parquet") and start == 4:
+            reads += 1
+            if reads == 1:
+                data[100] ^= 1
+        return bytes(data)
+
+    data = manifest.build("remote://d")
+    monkeypatch.setattr(store, "cat_file", cat_file)
+    expected = ids(stream(tmp_path / "d", max_quarantine=0.0))
+    with stream(data, cache=tmp_path / "cache") as one:
+        assert ids(one) == expected
+        assert one.quarantined == []
+    first = reads
+    assert first > 1
+    assert ids(stream(data, cache=tmp_path / "cache", max_quarantine=0.0)) == expected
+    assert reads == first
