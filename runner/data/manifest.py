@@ -49,7 +49,10 @@ from runner.untrusted.paths import inner
 
 Blob: TypeAlias = bytes  # inside Manifest, `bytes` is a property
 
-_THREADS = 16
+#: Files that are looked at at the same time, and of this machine's disks: what is left to do there is Python's.
+_THREADS, _THREADS_HERE = 16, 4
+#: Files of a task, at most.
+_MOST_TOGETHER = 64
 
 
 @dataclass(frozen=True)
@@ -317,17 +320,21 @@ def from_files(
         )
     footers, is_away = Footers(), is_remote(files[0].url, options)
 
-    def look(file: SourceFile) -> tuple[Inspected, list[bytes]]:
-        kept: list[bytes] = []
-        keep = kept.append if is_away else None
-        return formats.inspect(file, format, options, count, reading, columns, keep), kept
+    def look(some: Sequence[SourceFile]) -> list[tuple[SourceFile, Inspected, list[bytes]]]:
+        looked = []
+        for file in some:
+            kept: list[bytes] = []
+            keep = kept.append if is_away else None
+            looked.append((file, formats.inspect(file, format, options, count, reading, columns, keep), kept))
+        return looked
 
     found = []
-    with ThreadPoolExecutor(_THREADS) as pool:
-        for file, (one, kept) in zip(files, pool.map(look, files), strict=True):
-            found.append(one)
-            for footer in kept:
-                footers.add(file, footer)
+    with ThreadPoolExecutor(_THREADS if is_away else _THREADS_HERE) as pool:
+        for looked in pool.map(look, _together(files)):
+            for file, one, kept in looked:
+                found.append(one)
+                for footer in kept:
+                    footers.add(file, footer)
     seen = [(file.url, schema) for file, (_, schema) in zip(files, found, strict=True) if schema is not None]
     if not seen:
         raise DataError("only empty files", allowed="at least one row", todo="check the files", where=files[0].url)
@@ -344,6 +351,12 @@ def from_files(
     ]
     made = Manifest.of(base, shards, with_reading(schema, reading, columns is not None), options)
     return replace(made, footers=footers)
+
+
+def _together(files: Sequence[SourceFile]) -> list[Sequence[SourceFile]]:
+    """The files in tasks: of very many each has several, for a task of its own takes as long as a tiny file."""
+    step = min(_MOST_TOGETHER, max(1, len(files) // (4 * _THREADS)))
+    return [files[start : start + step] for start in range(0, len(files), step)]
 
 
 def _same_keys(files: Sequence[SourceFile]) -> list[Mapping[str, str | None]]:

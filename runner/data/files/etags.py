@@ -86,8 +86,11 @@ def _local_md5(path: str) -> str:
             return _known[key]
     digest = _recall(key) if stat.st_size >= LARGE_BYTES else None
     if digest is None:
-        with open(path, "rb") as file:
-            digest = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+        with open(path, "rb", buffering=0) as file:
+            if stat.st_size <= _CHUNK:
+                digest = hashlib.md5(file.read(), usedforsecurity=False).hexdigest()
+            else:
+                digest = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
         # a file of this very moment may still change without a new modification time
         if stat.st_size >= LARGE_BYTES and time.time() - stat.st_mtime > _SETTLED_S:
             _remember(key, digest)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from collections.abc import Mapping
@@ -25,13 +26,21 @@ def filesystem(url: str, options: Mapping[str, Any] | None = None) -> tuple[Any,
     import fsspec
 
     if "://" not in url or url.startswith("file://"):
-        fs = fsspec.filesystem("file", **credentials.resolved(options))
+        fs = fsspec.filesystem("file", **credentials.resolved(options)) if options else _disks()
         return fs, fs._strip_protocol(os.path.expanduser(url))
     if _CHAINED.match(url):
         raise DataError("a chained URL", allowed="a plain fsspec URL", todo="unpack the archive first", where=url)
     kind = fsspec.get_filesystem_class(url.split("://", 1)[0])
     fs = kind(**{**kind._get_kwargs_from_urls(url), **credentials.resolved(options)})
     return fs, kind._strip_protocol(url)
+
+
+@functools.cache
+def _disks() -> Any:
+    """Those of this machine: to have fsspec find them for each file takes as long as to open it."""
+    import fsspec
+
+    return fsspec.filesystem("file")
 
 
 def open_input(

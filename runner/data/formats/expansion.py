@@ -40,12 +40,19 @@ def row_sizes(batch: pa.RecordBatch, wanted: pa.Schema, enough: int = 0) -> Size
             added += width(field.type)
         elif grows(batch.schema.field(index).type):
             growing.append(batch.column(index))
-    if not growing or sum(map(_most, growing)) <= enough:
+    if not growing or sum(map(_at_most, growing)) <= enough or sum(map(_most, growing)) <= enough:
         return added
     total = np.full(batch.num_rows, added, np.int64)
     for column in growing:
         total += _sizes(column)
     return total
+
+
+def _at_most(array: pa.Array) -> int:
+    """No less than `_most`, known without a look at the values where these are the usual texts of a dictionary."""
+    if types.is_dictionary(array.type) and _has_length(array.type.value_type):
+        return len(array) * (int(array.dictionary.nbytes) + _OFFSET)
+    return _WIDEST
 
 
 def _most(array: pa.Array) -> int:

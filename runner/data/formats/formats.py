@@ -17,7 +17,7 @@ from runner.data.formats import whole as whole_files
 from runner.data.formats.base import Format, Look, Request, Stored, of_itself
 from runner.data.formats.columns import add_partitions, check_columns, fill, unify
 from runner.data.formats.explain import explained
-from runner.data.limits import beyond, limits, shown_bytes
+from runner.data.limits import Limits, beyond, limits, shown_bytes
 from runner.data.shards import UNCOUNTED, Shard, Unit
 from runner.data.values.schema_shape import check_shape
 from runner.data.values.types import size_of
@@ -62,8 +62,20 @@ def inspect(
         asked = Look(file, options, whole, reading, None if columns is None else tuple(columns), keep)
         units, schema = READERS[format].inspect(asked)
         if schema is not None:
-            check_shape(schema)
+            _check_shape(schema)
         return units, schema
+
+
+#: The limits, and a schema that is within them: the files of a dataset have mostly the same one.
+_fitting: tuple[Limits, pa.Schema] = Limits(), pa.schema([])
+
+
+def _check_shape(schema: pa.Schema) -> None:
+    global _fitting
+    most, known = _fitting
+    if not (schema.equals(known) and most == limits()):
+        check_shape(schema)
+        _fitting = limits(), schema
 
 
 def ahead(

@@ -50,25 +50,16 @@ def units_of(found: Footer, size: int) -> tuple[Unit, ...]:
         DataError: a row group claims more rows than its bytes can be.
         pyarrow.ArrowInvalid: what it claims contradicts itself.
     """
-    widths = _leaf_widths(found.schema)
-    groups = [found.metadata.row_group(i) for i in range(found.metadata.num_row_groups)]
-    units = [_unit(group, i, widths) for i, group in enumerate(groups)]
-    most = limits()
-    for unit, group in zip(units, groups, strict=True):
-        _check_claims(unit, group, size)
+    widths, most = _leaf_widths(found.schema), limits()
+    units = []
+    for i in range(found.metadata.num_row_groups):
+        group = found.metadata.row_group(i)
+        unit = _unit(group, i, widths, size)
         claimed = max(unit.bytes, unit.rows)
         if claimed > most.in_all(min(unit.length, size)):
             raise beyond("ratio", f"row group {unit.index}: {shown_bytes(claimed)} out of {shown_bytes(unit.length)}")
+        units.append(unit)
     return tuple(unit for unit in units if unit.rows)
-
-
-def _check_claims(unit: Unit, group: pq.RowGroupMetaData, size: int) -> None:
-    chunks = [group.column(i) for i in range(group.num_columns)]
-    sizes = [size for chunk in chunks for size in (chunk.total_compressed_size, chunk.total_uncompressed_size)]
-    if min(unit.rows, unit.start, *sizes, 0) < 0 or unit.length > size:
-        raise pa.ArrowInvalid(f"row group {unit.index} claims {unit.rows} rows in {unit.length} bytes, of {size}")
-    if any(chunk.num_values < unit.rows for chunk in chunks):
-        raise pa.ArrowInvalid(f"row group {unit.index} claims {unit.rows} rows, and fewer values in a column")
 
 
 def read(request: Request) -> Iterator[pa.RecordBatch]:
@@ -222,14 +213,21 @@ def _fails(request: Request, name: str) -> bool:
     return False
 
 
-def _unit(group: pq.RowGroupMetaData, index: int, widths: list[float | None]) -> Unit:
+def _unit(group: pq.RowGroupMetaData, index: int, widths: list[float | None], size: int) -> Unit:
+    """A row group of a file of `size` bytes. Raises ArrowInvalid where its claims contradict each other."""
     chunks = [group.column(i) for i in range(group.num_columns)]
-    if len(widths) != len(chunks):
-        widths = [None] * len(chunks)
-    size = sum(_decoded_bytes(chunk, width) for chunk, width in zip(chunks, widths, strict=True))
-    starts = [_first_byte(chunk) for chunk in chunks]
-    length = sum(chunk.total_compressed_size for chunk in chunks)
-    return Unit(index, group.num_rows, int(size), min(starts, default=0), length)
+    rows, length, decoded, starts, least = group.num_rows, 0, 0.0, [], 0
+    for chunk, width in zip(chunks, widths if len(widths) == len(chunks) else [None] * len(chunks), strict=True):
+        stored, unpacked, values = chunk.total_compressed_size, chunk.total_uncompressed_size, chunk.num_values
+        if values < rows:
+            raise pa.ArrowInvalid(f"row group {index} claims {rows} rows, and fewer values in a column")
+        length, least = length + stored, min(least, stored, unpacked)
+        decoded += unpacked + 4 * values if width is None else values * width
+        starts.append(_first_byte(chunk))
+    start = min(starts, default=0)
+    if min(rows, start, least) < 0 or length > size:
+        raise pa.ArrowInvalid(f"row group {index} claims {rows} rows in {length} bytes, of {size}")
+    return Unit(index, rows, int(decoded), start, length)
 
 
 def chunk_bytes(found: Footer, group: int) -> list[tuple[int, int]]:

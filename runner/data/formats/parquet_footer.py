@@ -22,7 +22,7 @@ from runner.data.files.opening import open_input
 from runner.data.formats.arrow_words import Trouble, of_error
 from runner.data.formats.extension import KEY, plain_schema, without_types
 from runner.data.formats.parquet_pages import Plan
-from runner.data.limits import beyond, limits, shown_bytes
+from runner.data.limits import Limits, beyond, limits, shown_bytes
 from runner.data.shards import Shard
 from runner.errors import DataError
 
@@ -34,6 +34,8 @@ _BETWEEN = 16
 _KEPT, _KEPT_BYTES = 4096, 64 << 20
 #: Files of which a footer may be read at the same time.
 _TURNS = 64
+#: Without a buffer pyarrow would read as soon as it looks at a chunk.
+_EMPTY_BUFFER = 4 << 10
 #: Read at first, from the end: most footers are in it, so that a remote one takes one request.
 _TAIL_BYTES = 64 << 10
 
@@ -159,8 +161,8 @@ def footer(
 def _of_plan(known: Callable[[], bytes | None] | None, size: int) -> Footer | None:
     """What was kept is taken for what anybody may have written: where it is damaged, the file has the word."""
     stored = known() if known is not None else None
-    with contextlib.suppress(pa.ArrowException, OSError, DataError):
-        return _decoded(stored, size) if stored else None
+    with contextlib.suppress(pa.ArrowException, OSError, ValueError, DataError):
+        return _decoded(stored, size, limits()) if stored else None
     return None
 
 
@@ -184,25 +186,26 @@ def read(source: pa.NativeFile) -> Footer:
     length = int.from_bytes(end[:4], "little")
     if end[4:] != _MAGIC or length > size - 12:
         raise pa.ArrowInvalid("no Parquet file: its last bytes are not those of one")
-    if length > limits().footer_bytes:
+    most = limits()
+    if length > most.footer_bytes:
         raise beyond("footer_bytes", f"a footer of {shown_bytes(length)}")
     stored = tail[-8 - length : -8] if length + 8 <= len(tail) else bytes(source.read_at(length, size - 8 - length))
-    return _decoded(stored, size)
+    return _decoded(stored, size, most)
 
 
-def _decoded(stored: bytes, size: int) -> Footer:
+def _decoded(stored: bytes, size: int, most: Limits) -> Footer:
     """What a footer says, of a file of so many bytes."""
     length = len(stored)
     hidden = stored.replace(_SCHEMA, _HIDDEN)
-    metadata = _parsed(hidden)
+    metadata = _parsed(hidden, most)
     if length != metadata.serialized_size:  # a signature follows it
         raise encrypted("encrypted columns")  # to ask for any facts of such a column ends the process
-    if metadata.num_columns > limits().fields:
+    if metadata.num_columns > most.fields:
         raise beyond("fields", f"{metadata.num_columns:,} columns")
     _check_chunks(metadata, size)
     schema = (metadata.metadata or {}).get(_HIDDEN)
     shown = _shown(hidden, schema) if schema else None
-    return Footer(metadata if shown is None else _parsed(shown), stored)
+    return Footer(metadata if shown is None else _parsed(shown, most), stored)
 
 
 class _Empty(io.RawIOBase):
@@ -235,17 +238,33 @@ class _Empty(io.RawIOBase):
 def _check_chunks(metadata: pq.FileMetaData, size: int) -> None:
     """Raise if what is said of a column chunk contradicts itself: Python that asked for such a chunk would end.
 
-    pyarrow looks at every chunk before it reads the first byte, where it can still raise.
+    pyarrow looks at every chunk of a row group before it reads the first byte, where it can still raise. Of several
+    groups it does so only if it is to fetch them all, in threads of its own, which takes longer. Where it is not, it
+    refuses what it cannot decode as well, which is none of this function's business.
     """
     if not metadata.num_row_groups or not metadata.num_columns:
         return
+    if metadata.num_row_groups > 1 or _refusal(metadata, size, all_at_once=False) is not None:
+        error = _refusal(metadata, size, all_at_once=True)
+        if error is not None:
+            raise error
+
+
+def _refusal(metadata: pq.FileMetaData, size: int, all_at_once: bool) -> Exception | None:
+    """What pyarrow says of the chunks before it reads anything."""
     empty = _Empty(size)
-    file = pq.ParquetFile(pa.PythonFile(empty, "r"), metadata=metadata, pre_buffer=True, arrow_extensions_enabled=False)
+    file = pq.ParquetFile(
+        pa.PythonFile(empty, "r"),
+        metadata=metadata,
+        pre_buffer=all_at_once,
+        buffer_size=_EMPTY_BUFFER,
+        arrow_extensions_enabled=False,
+    )
     try:
         next(file.iter_batches(1, use_threads=False), None)
-    except (pa.ArrowException, OSError):
-        if not empty.was_read:
-            raise
+    except (pa.ArrowException, OSError) as error:
+        return None if empty.was_read else error
+    return None
 
 
 def encrypted(found: str) -> DataError:
@@ -255,9 +274,8 @@ def encrypted(found: str) -> DataError:
     )
 
 
-def _parsed(data: bytes) -> pq.FileMetaData:
+def _parsed(data: bytes, most: Limits) -> pq.FileMetaData:
     file = _MAGIC + data + len(data).to_bytes(4, "little") + _MAGIC
-    most = limits()
     try:
         return pq.ParquetFile(
             pa.BufferReader(file),

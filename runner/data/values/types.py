@@ -187,9 +187,16 @@ def _unwritable(kind: pa.DataType) -> str | None:
 
 def size_of(batch: pa.RecordBatch) -> int:
     """Bytes of a batch's values. Of unions without rows, at any depth, pyarrow cannot tell `nbytes`: it crashes."""
-    if any(has_union(field.type) for field in batch.schema):
-        return int(batch.get_total_buffer_size())
+    global _without_union
+    if not batch.schema.equals(_without_union):
+        if any(has_union(field.type) for field in batch.schema):
+            return int(batch.get_total_buffer_size())
+        _without_union = batch.schema
     return int(batch.nbytes)
+
+
+#: The last schema that was seen to have none: to look at each type of each batch takes longer than all else here.
+_without_union = pa.schema([])
 
 
 @lru_cache(4096)
