@@ -24,7 +24,7 @@ PIECE_BYTES = 64 << 20
 #: Formats whose types are guessed from values, so that a wider guess in another file is no contradiction.
 _GUESSED = ("jsonl", "csv")
 #: Formats of which a row, and so a file, may lack a column.
-_SPARSE = ("jsonl", "tar")
+SPARSE = ("jsonl", "tar")
 
 
 def unify(schemas: Sequence[tuple[str, pa.Schema]], format: str, columns: Sequence[str] | None = None) -> pa.Schema:
@@ -44,7 +44,7 @@ def unify(schemas: Sequence[tuple[str, pa.Schema]], format: str, columns: Sequen
         DataError: two files contradict each other (both and the field are named), or a file has two columns of one
             name, or a struct two fields.
     """
-    wanted = None if columns is None or format in _SPARSE else set(columns)
+    wanted = None if columns is None or format in SPARSE else set(columns)
     first_url, first = schemas[0]
     fields = {field.name: (first_url, field) for field in _checked(first, first_url, wanted)}
     dropped: set[str] = set()
@@ -69,7 +69,7 @@ def _join(
     """Make a field of one more file one with that of the files before. Raises DataError if it cannot be."""
     if name in fields and field is not None:
         fields[name] = _merged(fields[name], url, field, format)
-    elif format in _SPARSE:
+    elif format in SPARSE:
         if field is not None:
             fields[name] = (url, field)
     elif field is not None:

@@ -15,13 +15,13 @@ from runner.data.files.listing import SourceFile
 from runner.data.formats import ipc, lines, parquet, parquet_footer, tar
 from runner.data.formats import whole as whole_files
 from runner.data.formats.base import Format, Look, Request, Stored, of_itself
-from runner.data.formats.columns import add_partitions, check_columns, fill, unify
+from runner.data.formats.columns import SPARSE, add_partitions, check_columns, fill, unify
 from runner.data.formats.explain import explained
 from runner.data.limits import Limits, beyond, limits, shown_bytes
 from runner.data.shards import UNCOUNTED, Shard, Unit
 from runner.data.values.schema_shape import check_shape
 from runner.data.values.types import size_of
-from runner.errors import DataDamaged
+from runner.errors import DataDamaged, listed
 from runner.spec.reading import USUAL, Reading
 
 #: Format -> how it is read. Their names and endings: `runner.spec.formats`.
@@ -158,6 +158,7 @@ def read(
     else:
         wanted = schema.remove_metadata()
     strict = len(wanted) == len(schema) and not is_selected(schema)
+    always = set() if shard.format in SPARSE else {*wanted.names} - {*reading.schema, *shard.partitions}
     most = limits()
     for unit in chosen:
         with explained(url, unit.index, DataDamaged):
@@ -167,6 +168,8 @@ def read(
                 if not batch.num_rows:  # pyarrow dies of some questions about empty ones
                     continue
                 seen += batch.num_rows
+                if not always.issubset(batch.schema.names):  # without a look it would be null throughout
+                    raise ValueError(f"no column {listed(sorted(always.difference(batch.schema.names)))} any more")
                 if unit.rows != UNCOUNTED and seen > unit.rows:
                     raise ValueError(f"{seen} rows, {unit.rows} were counted")
                 for piece in fill(batch, wanted, shard.partitions):

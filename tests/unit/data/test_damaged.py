@@ -14,7 +14,7 @@ import pytest
 
 from runner.data import manifest
 from runner.data.manifest import Manifest
-from runner.errors import DataError
+from runner.errors import DataDamaged, DataError
 from tests import ROOT
 from tests.unit.data.damage_kit import KINDS, damaged, good, outcome, small_units, table
 
@@ -126,3 +126,24 @@ def test_looking_at_a_footer_keeps_nothing_alive(tmp_path: Path) -> None:
 
     pq.write_table(table(), tmp_path / "a.parquet")
     assert look()() is None
+
+
+@pytest.mark.parametrize("ending", ["parquet", "arrow", "arrows", "csv"])
+def test_a_column_that_was_renamed_is_not_null(tmp_path: Path, ending: str) -> None:
+    """A name that is another since the file was listed is an error: without it its column would be null throughout."""
+    path, rows = tmp_path / f"a.{ending}", pa.table({"kept": [1, 2], "NAME!": [3, 4]})
+    match ending:
+        case "parquet":
+            pq.write_table(rows, path)
+        case "csv":
+            path.write_text("kept,NAME!\n1,3\n2,4\n")
+        case _:
+            opened = pa.ipc.new_file if ending == "arrow" else pa.ipc.new_stream
+            with opened(path, rows.schema) as writer:
+                writer.write_table(rows)
+    found = manifest.build(path, count=True)
+    path.write_bytes(path.read_bytes().replace(b"NAME!", b"MANE!"))
+    found.forget(0, 0, ["kept"])
+    with pytest.raises(DataDamaged, match=rf"(?s)a\.{ending} \(unit 0\).*NAME!"):
+        list(found.read(0))
+    assert [batch.to_pydict() for batch in found.read(0, columns=["kept"])] == [{"kept": [1, 2]}]
