@@ -45,7 +45,11 @@ def print_plan(console: Console, plan: Plan, inline: bool = False) -> None:
 def _where(stage: StagePlan, machines: bool) -> str:
     what = "worker" if stage.kind == "prep" else "rank"
     where = f"{_range(stage.fewest_workers, stage.workers, what)}, {stage.group}"
-    return f"{where}, {_range(stage.fewest_machines, stage.machines, 'machine')}" if machines else where
+    where = f"{where}, {_range(stage.fewest_machines, stage.machines, 'machine')}" if machines else where
+    if stage.data_group is None:
+        return where
+    beside = f"{units.things(stage.data_workers, 'data worker')}, {stage.data_group}"
+    return f"{where}\n{beside}, {units.things(stage.data_machines, 'machine')}" if machines else f"{where}\n{beside}"
 
 
 def _range(fewest: int, most: int, what: str) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Collection
 from typing import Any
 
 from runner.errors import Cause
-from runner.kube import pods
+from runner.kube import names, pods
 from runner.record import Bundle
 from runner.record.bundle import WORDS_BYTES
 from runner.record.endings import Ending
@@ -85,6 +85,8 @@ class Ledger:
             self._held.setdefault(pod["metadata"]["uid"], (began, None, gpus))
         if not self._attempt or not pod["metadata"]["name"].startswith(f"{self._attempt}-"):
             return
+        if pod["metadata"]["labels"].get(names.ROLE) == names.DATA:
+            return  # the attempt goes on without it
         ending = pods.ending(pod)
         if ending is not None:
             self._note(ending)

@@ -7,7 +7,8 @@ from typing import Any
 
 RUN, JOB, LEG, ATTEMPT, ROLE = (f"lake-runner/{word}" for word in ("run", "job", "leg", "attempt", "role"))
 STORE, BY = "lake-runner/store", "lake-runner/by"
-SUPERVISOR, HEAD, WORKER = "supervisor", "head", "worker"
+#: DATA: the machines whose workers transform batches; the ranks do without one for a while.
+SUPERVISOR, HEAD, WORKER, DATA = "supervisor", "head", "worker", "data"
 QUEUE, QUEUE_PRIORITY = "kueue.x-k8s.io/queue-name", "kueue.x-k8s.io/priority-class"
 
 
@@ -24,6 +25,12 @@ def machines_of(run_id: str) -> str:
 def ray_job(run_id: str, leg: int, attempt: int) -> str:
     """The name of an attempt's RayJob; at most 47 characters, as a run id has at most 28."""
     return f"{run_id}-{leg}-{attempt}"
+
+
+def data_group(group: str, ranks: str) -> str:
+    """What a RayCluster calls machines of `group` that transform batches; its ranks may be on the same group."""
+    name = f"{group}-{DATA}"
+    return name if name != ranks else f"{name}-{DATA}"
 
 
 def is_of(body: Mapping[str, Any], run_id: str, store: str) -> bool:

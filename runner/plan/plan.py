@@ -13,7 +13,7 @@ from runner.plan import graph
 from runner.plan.facts import DataFacts, Facts
 from runner.plan.layout import Layout
 from runner.plan.resolve import Resolved
-from runner.spec import Group, Prep, Stage, Train
+from runner.spec import Cluster, Prep, Stage, Train
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,10 @@ class StagePlan:
         action: 'run', 'skip' (its result exists) or 'decide' (it depends on what the stage before makes).
         workers, machines: the most workers, and how many machines of the group they fill.
         fewest_workers, fewest_machines: with which it begins; fewer only where the cluster grows with the work.
+        data_group, data_workers, data_machines: of a training whose batches are transformed on other machines; None and
+            0 where its ranks do that.
         storage_added: bytes, estimated; None where nothing is known.
-        price_per_hour: of those machines, where the cluster gives prices.
+        price_per_hour: of all those machines, where the cluster gives prices.
         why: of a Prep, on what grounds it is skipped or what has changed since it was made, in words.
     """
 
@@ -52,6 +54,9 @@ class StagePlan:
     outputs: tuple[DataLine, ...]
     fewest_workers: int
     fewest_machines: int
+    data_group: str | None = None
+    data_workers: int = 0
+    data_machines: int = 0
     storage_added: int | None = None
     price_per_hour: float | None = None
     why: tuple[str, ...] = ()
@@ -138,7 +143,8 @@ def make_plan(resolved: Resolved, facts: Facts, layout: Layout) -> Plan:
 def legs(resolved: Resolved, layout: Layout) -> tuple[tuple[str, ...], ...]:
     """Consecutive stages of one shape are one leg; where all share what is there, every stage has the same.
 
-    Those whose machines come and go with their work are apart: a gang needs all of its own, for good.
+    Those whose machines come and go with their work are apart: a gang needs all of its own, for good. So are those that
+    have other machines beside theirs, which go when they are done.
     """
     names = [stage.name for stage in resolved.job.stages]
     if layout.one_leg:
@@ -147,10 +153,11 @@ def legs(resolved: Resolved, layout: Layout) -> tuple[tuple[str, ...], ...]:
     shape = None
     for stage in resolved.job.stages:
         fewest, most = _range(stage, layout)
-        if (stage.on, fewest < most) != shape:
+        own = stage.on, fewest < most, _data_group(stage)
+        if own != shape:
             cut.append([])
         cut[-1].append(stage.name)
-        shape = (stage.on, fewest < most)
+        shape = own
     return tuple(tuple(leg) for leg in cut)
 
 
@@ -180,7 +187,6 @@ def _early(resolved: Resolved, legs: tuple[tuple[str, ...], ...], layout: Layout
 
 
 def _stage_plan(stage: Stage, resolved: Resolved, facts: Facts, written: set[str], layout: Layout) -> StagePlan:
-    group = resolved.cluster.groups[stage.on]
     size = _size(stage, resolved, layout)
     inputs = tuple(_input_line(str(n), facts, resolved, written) for n in graph.reads(stage).values())
     _check_rows(stage, inputs)
@@ -190,7 +196,6 @@ def _stage_plan(stage: Stage, resolved: Resolved, facts: Facts, written: set[str
     action = "skip" if result is not None else "run" if certain else "decide"
     if isinstance(stage, Train):
         action = "run"
-    price = group.price_per_hour * size["machines"] if group.price_per_hour is not None else None
     return StagePlan(
         name=stage.name,
         kind=type(stage).__name__.lower(),
@@ -199,7 +204,7 @@ def _stage_plan(stage: Stage, resolved: Resolved, facts: Facts, written: set[str
         inputs=inputs,
         outputs=tuple(_line(name, facts.data.get(name), "made here") for name in graph.writes(stage)),
         storage_added=_storage(stage, inputs, facts) if action != "skip" else 0,
-        price_per_hour=price,
+        price_per_hour=_price(size, resolved.cluster),
         why=tuple(facts.why.get(stage.name, ())),
     )
 
@@ -208,12 +213,21 @@ def _size(stage: Stage, resolved: Resolved, layout: Layout) -> dict[str, Any]:
     """The fields of a StagePlan that say how many of which machines."""
     group = resolved.cluster.groups[stage.on]
     fewest, most = _range(stage, layout)
+    each = group.gpu or max(1, int(group.cpu))
+    data, helpers = _data_group(stage), stage.helpers if isinstance(stage, Train) else 0
+    beside = 0
+    if data is not None:
+        cores = max(1, int(resolved.cluster.groups[data].cpu))
+        beside = _machines(stage, helpers, data, cores, resolved.cluster, layout, "data_workers")
     return {
         "group": stage.on,
         "workers": most,
-        "machines": _machines(stage, most, group, layout),
+        "machines": _machines(stage, most, stage.on, each, resolved.cluster, layout),
         "fewest_workers": fewest,
-        "fewest_machines": _machines(stage, fewest, group, layout),
+        "fewest_machines": _machines(stage, fewest, stage.on, each, resolved.cluster, layout),
+        "data_group": data,
+        "data_workers": helpers,
+        "data_machines": beside,
         "shape": {"cpu": group.cpu, "memory": group.memory, "gpu": group.gpu},
     }
 
@@ -261,15 +275,29 @@ def _range(stage: Stage, layout: Layout) -> tuple[int, int]:
     return (fewest, most) if layout.grows else (most, most)
 
 
-def _machines(stage: Stage, workers: int, group: Group, layout: Layout) -> int:
-    """Workers per machine follow from its shape: one per GPU, or else one per core."""
+def _data_group(stage: Stage) -> str | None:
+    """Of which group a stage has machines besides."""
+    return stage.on_data if isinstance(stage, Train) and stage.helpers else None
+
+
+def _price(size: Mapping[str, Any], cluster: Cluster) -> float | None:
+    """Of an hour of a stage's machines, as far as their groups say; None where none does."""
+    held = [(size["group"], size["machines"]), (size["data_group"], size["data_machines"])]
+    prices = [(cluster.groups[name].price_per_hour, count) for name, count in held if name is not None]
+    told = [price * count for price, count in prices if price is not None]
+    return sum(told) if told else None
+
+
+def _machines(
+    stage: Stage, workers: int, name: str, per_machine: int, cluster: Cluster, layout: Layout, what: str = "workers"
+) -> int:
+    """Workers per machine follow from its shape: ranks one per GPU, or else one per core; others one per core."""
     if layout.one_machine:
         return 1
-    per_machine = group.gpu or max(1, int(group.cpu))
-    machines = math.ceil(workers / per_machine)
+    group, machines = cluster.groups[name], math.ceil(workers / per_machine)
     if group.max is not None and machines > group.max:
         raise PlanError(
-            f"{workers} workers need {machines} machines of group '{stage.on}' ({per_machine} workers each)",
+            f"{workers} {what} need {machines} machines of group '{name}' ({per_machine} workers each)",
             allowed=f"at most {group.max} machines, {group.max * per_machine} workers",
             todo="ask for fewer workers, or raise the group's max",
             where=f"{type(stage).__name__} '{stage.name}'",

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from runner.errors import SpecError, listed, suggest
-from runner.spec.job import Cluster, Job, Prep, Train
+from runner.spec.job import INLINE, Cluster, Job, Prep, Train
 from runner.values import records, texts
 from runner.values.hints import Misfit, bare, fitted, is_open, members
 
@@ -125,9 +125,12 @@ def apply(job: Job, changes: Mapping[str, Any]) -> Job:
     Raises:
         SpecError: no such field, or a value of the wrong type.
     """
+    staged: dict[str, dict[str, Any]] = {}
     for name, value in changes.items():
-        job = _apply_one(job, name, value)
-    return job
+        job = _apply_one(job, name, value, staged)
+    if not staged:
+        return job
+    return dataclasses.replace(job, stages=tuple(_restaged(s, staged.get(s.name, {})) for s in job.stages))
 
 
 def of_cluster(job: Job, changes: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -158,7 +161,8 @@ def place(cluster: Cluster, placed: Mapping[str, Any]) -> Cluster:
     return dataclasses.replace(cluster, kubernetes=dataclasses.replace(cluster.kubernetes, **placed))
 
 
-def _apply_one(job: Job, name: str, value: Any) -> Job:
+def _apply_one(job: Job, name: str, value: Any, staged: dict[str, dict[str, Any]]) -> Job:
+    """The job with one change. What is of a stage is only put down in `staged`: its fields are checked together."""
     first, _, rest = name.partition(".")
     config_fields = records.names(job.config)
     stages = {stage.name: stage for stage in job.stages}
@@ -171,8 +175,8 @@ def _apply_one(job: Job, name: str, value: Any) -> Job:
             todo="say which one, or rename the stage",
         )
     if first in stages and rest:
-        changed = _set_stage(stages[first], rest, value)
-        return dataclasses.replace(job, stages=tuple(changed if s.name == first else s for s in job.stages))
+        staged.setdefault(first, {})[rest] = _stage_value(stages[first], rest, value)
+        return job
     if first in config_fields:
         return dataclasses.replace(job, config=_set_inside(job.config, name, value, said(name, value)))
     if name == "cluster":
@@ -192,7 +196,14 @@ def stage_fields(stage: Prep | Train) -> tuple[str, ...]:
     return _STAGE_FIELDS[type(stage)]
 
 
-def _set_stage(stage: Prep | Train, field: str, value: Any) -> Prep | Train:
+def _restaged(stage: Prep | Train, fields: dict[str, Any]) -> Prep | Train:
+    """The stage with other fields. A transform that is done in the ranks after all has no workers of its own."""
+    if fields.get("on_data") == INLINE:
+        fields = {"data_workers": None, **fields}
+    return dataclasses.replace(stage, **fields) if fields else stage
+
+
+def _stage_value(stage: Prep | Train, field: str, value: Any) -> Any:
     known = _STAGE_FIELDS[type(stage)]
     shown = said(f"{stage.name}.{field}", value)
     if field not in known:
@@ -202,7 +213,7 @@ def _set_stage(stage: Prep | Train, field: str, value: Any) -> Prep | Train:
             todo=suggest(field, known) or "change the job file",
         )
     hint = typing.get_type_hints(type(stage))[field]
-    return dataclasses.replace(stage, **{field: convert(value, hint, shown)})
+    return convert(value, hint, shown)
 
 
 # -- inside a config -------------------------------------------------------------------------------------------------

@@ -210,6 +210,8 @@ class Attempt:
             return False
         if self.grows and pod["metadata"]["labels"].get(names.ROLE) == names.WORKER:
             return False  # the autoscaler gives machines back, and the pool begins again what one of them was doing
+        if pod["metadata"]["labels"].get(names.ROLE) == names.DATA:
+            return False  # KubeRay brings another, and the batch that one of them was at is begun again
         return seen.has_machines
 
     def missing(self, there: Collection[Mapping[str, Any]], began: float, workers: int) -> Iterator[str]:
@@ -217,8 +219,9 @@ class Attempt:
         count = {names.HEAD: 0, names.WORKER: 0}
         for pod in there:
             old = pods.seconds(pod["metadata"]["creationTimestamp"]) <= began + CLOCKS_S
-            if self.owns(pod) and old and not pod["metadata"].get("deletionTimestamp"):
-                count[pod["metadata"]["labels"][names.ROLE]] += 1
+            role = pod["metadata"]["labels"][names.ROLE]
+            if role in count and self.owns(pod) and old and not pod["metadata"].get("deletionTimestamp"):
+                count[role] += 1
         wanted = {names.HEAD: 1, names.WORKER: 0 if self.grows else workers}
         yield from (f"a {role} pod of the attempt is gone" for role in wanted if count[role] < wanted[role])
 

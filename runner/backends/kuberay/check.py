@@ -10,13 +10,13 @@ from runner.backends.kuberay import manifest
 from runner.backends.kuberay.objects import leg_body
 from runner.code import extras, optimized
 from runner.code.dependencies import version_of
-from runner.errors import PlanError, StoreError
+from runner.errors import StoreError
 from runner.kube.preflight import check as preflight
 from runner.kube.preflight.needs import Finding, Needs
 from runner.plan.plan import Plan
 from runner.plan.resolve import Resolved
 from runner.record.index import new_run_id
-from runner.spec import Cluster, Train
+from runner.spec import Cluster
 from runner.store import Store
 from runner.store.sharing import check_no_credentials, check_reachable
 from runner.untrusted import switches
@@ -38,7 +38,6 @@ def check(resolved: Resolved, plan: Plan) -> list[str]:
     """
     extras.need("kube", f"cluster '{resolved.cluster_name}'")
     _check_level(resolved.cluster)
-    _check_helpers(resolved)
     made = objects(resolved, plan, new_run_id(resolved.job.name), "")
     # The client makes these two; later RayJobs the supervisor makes, with rights of its own.
     return preflight.check(resolved.cluster, needs(resolved.cluster, plan, made), made[:2])
@@ -100,18 +99,6 @@ def _check_level(cluster: Cluster) -> None:
     for name, template in templates.items():
         for environment in switches.environments(template):
             optimized.refuse(environment, f"{name}, field 'pod_template'")
-
-
-def _check_helpers(resolved: Resolved) -> None:
-    """Raise PlanError where a training wants machines besides those of its ranks."""
-    for stage in resolved.job.stages:
-        if isinstance(stage, Train) and stage.helpers:
-            raise PlanError(
-                f"on_data='{stage.on_data}'",
-                allowed="on_data='inline' on Kubernetes",
-                todo=f"say --set {stage.name}.on_data=inline",
-                where=f"Train '{stage.name}'",
-            )
 
 
 def _check_store(store: Store) -> None:

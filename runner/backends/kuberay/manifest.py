@@ -11,6 +11,7 @@ from runner.backends.entry import ENTRYPOINT, PROGRAMS, boot_text
 from runner.code import optimized
 from runner.kube import names
 from runner.spec import Cluster, Group, Kubernetes, Volume
+from runner.spec.shape import DATA_RESOURCE
 from runner.untrusted.visible import one_line
 
 #: Seconds that a finished supervisor's Job is kept, for its own last lines.
@@ -101,7 +102,13 @@ def supervisor_job(facts: RunFacts) -> dict[str, Any]:
 
 
 def ray_job(
-    facts: RunFacts, leg: int, attempt: int, group: str, machines: tuple[int, int], owner: Mapping[str, Any] | None
+    facts: RunFacts,
+    leg: int,
+    attempt: int,
+    group: str,
+    machines: tuple[int, int],
+    owner: Mapping[str, Any] | None,
+    beside: tuple[str, int] | None = None,
 ) -> dict[str, Any]:
     """One attempt at a leg: a RayJob of fixed size, or one that Ray's autoscaler lets grow.
 
@@ -112,6 +119,7 @@ def ray_job(
         group: the name of the machines' group.
         machines: the fewest and the most of them.
         owner: the supervisor's Job as the API has it; None leaves the owner out (a dry run).
+        beside: the group, and how many of its machines transform batches for the ranks.
     """
     where = facts.kubernetes
     labels = {names.LEG: str(leg), names.ATTEMPT: str(attempt)}
@@ -125,6 +133,9 @@ def ray_job(
         metadata["ownerReferences"] = [owned_by(owner)]
     grows = machines[0] < machines[1]
     head = _head(facts, leg, attempt, labels, grows=grows)
+    workers = [_workers(facts, group, machines, labels)]
+    if beside is not None:
+        workers.append(_data_workers(facts, *beside, group, labels))
     deadlines = {"preRunningDeadlineSeconds": int(where.start_deadline_s)}
     if where.deadline_s is not None:
         deadlines["activeDeadlineSeconds"] = int(where.deadline_s)
@@ -144,7 +155,7 @@ def ray_job(
                 "authOptions": {"mode": "token"},
                 **(_autoscaler(head) if grows else {}),
                 "headGroupSpec": {"rayStartParams": {"num-cpus": "0", "num-gpus": "0"}, "template": head},
-                "workerGroupSpecs": [_workers(facts, group, machines, labels)],
+                "workerGroupSpecs": workers,
             },
         },
     }
@@ -210,6 +221,21 @@ def _workers(facts: RunFacts, name: str, machines: tuple[int, int], labels: dict
         "maxReplicas": machines[1],
         "rayStartParams": parameters,
         "template": _pod(facts, names.WORKER, group, container, labels),
+    }
+
+
+def _data_workers(facts: RunFacts, name: str, machines: int, ranks: str, labels: dict[str, str]) -> dict[str, Any]:
+    """Machines that no rank is placed on: Ray counts no CPU of theirs, but what the workers ask for."""
+    group = facts.cluster.groups[name]
+    counted = json.dumps({DATA_RESOURCE: max(1, int(group.cpu))})
+    container = _container(facts, group, None)
+    return {
+        "groupName": names.data_group(name, ranks),
+        "replicas": machines,
+        "minReplicas": machines,
+        "maxReplicas": machines,
+        "rayStartParams": {"num-cpus": "0", "num-gpus": "0", "resources": json.dumps(counted)},  # a word for a shell
+        "template": _pod(facts, names.DATA, group, container, labels),
     }
 
 

@@ -44,12 +44,19 @@ def leg_body(
     facts: manifest.RunFacts, stages: Sequence[Mapping[str, Any]], leg: int, attempt: int, owner: dict[str, Any] | None
 ) -> dict[str, Any]:
     """The RayJob of an attempt at a leg of planned stages."""
-    return manifest.ray_job(facts, leg, attempt, stages[0]["group"], machines_of(stages), owner)
+    machines, beside = machines_of(stages), data_machines_of(stages)
+    return manifest.ray_job(facts, leg, attempt, stages[0]["group"], machines, owner, beside)
 
 
 def machines_of(stages: Sequence[Mapping[str, Any]]) -> tuple[int, int]:
     """The fewest and the most machines of a leg of planned stages."""
     return max(stage["fewest_machines"] for stage in stages), max(stage["machines"] for stage in stages)
+
+
+def data_machines_of(stages: Sequence[Mapping[str, Any]]) -> tuple[str, int] | None:
+    """Of which group, and how many machines, a leg has besides, to transform batches; a plan of before has none."""
+    name, most = stages[0].get("data_group"), max(stage.get("data_machines", 0) for stage in stages)
+    return (name, most) if name is not None else None
 
 
 def remove_machines(

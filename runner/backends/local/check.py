@@ -28,9 +28,10 @@ def check(plan: Plan) -> None:
     """
     cores = processes.cores()
     for stage in plan.stages:
-        if stage.fewest_workers > PER_CORE * cores:
+        processes_of_stage = stage.fewest_workers + stage.data_workers
+        if processes_of_stage > PER_CORE * cores:
             raise PlanError(
-                f"{stage.fewest_workers:,} workers on this machine, where each is a process",
+                f"{processes_of_stage:,} workers on this machine, where each is a process",
                 allowed=f"at most {PER_CORE * cores:,}: {PER_CORE} for each of its {cores} cores",
                 todo="ask for fewer, or choose a cluster (--cluster)",
                 where=f"stage '{stage.name}'",

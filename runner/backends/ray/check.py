@@ -111,6 +111,7 @@ def _check_fits(stage: StagePlan, cluster: Cluster, nodes: list[dict[str, Any]],
     each, count = (share, stage.workers) if train else ({"CPU": 1.0}, 1)
     room = sum(_room(node["resources_total"], each) for node in nodes)
     if room >= count:
+        _check_data_workers(stage, each, nodes, where)
         return
     has = "; ".join(f"{node['node_ip']}: {_words(node['resources_total'])}" for node in nodes[:8])
     raise PlanError(
@@ -119,6 +120,20 @@ def _check_fits(stage: StagePlan, cluster: Cluster, nodes: list[dict[str, Any]],
         todo=f"ask for fewer workers, change the group '{stage.group}', or add machines to the Ray cluster",
         where=where,
     )
+
+
+def _check_data_workers(stage: StagePlan, each: dict[str, float], nodes: list[dict[str, Any]], where: str) -> None:
+    """Those that transform batches have a CPU each, besides those of the ranks."""
+    cores = sum(int(node["resources_total"].get("CPU", 0.0)) for node in nodes)
+    left = cores - int(stage.workers * each.get("CPU", 0.0)) if stage.data_workers else 0
+    if stage.data_workers > left:
+        raise PlanError(
+            f"stage '{stage.name}' needs {stage.data_workers} CPUs for its data_workers, and Ray has {left} beside its "
+            f"{stage.workers} ranks",
+            allowed=f"at most {left} of them",
+            todo="ask for fewer data_workers, say on_data='inline', or add machines to the Ray cluster",
+            where=where,
+        )
 
 
 def _words(resources: dict[str, float]) -> str:

@@ -53,7 +53,7 @@ def _ask(kube: Kube, body: Body) -> Answer:
 def _words(body: Body) -> str:
     if body["kind"] == "Job":
         return "Job of the supervisor"
-    (group,) = body["spec"]["rayClusterSpec"]["workerGroupSpecs"]
+    group = body["spec"]["rayClusterSpec"]["workerGroupSpecs"][0]
     return f"RayJob of group '{group['groupName']}'"
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from runner.kube import quantities
+from runner.kube import names, quantities
 from runner.kube.quantities import number
 from runner.spec import Cluster
 
@@ -134,12 +134,14 @@ class Need:
         group: the name of the machines'.
         machine: one machine of it, and how many.
         head: Ray's.
+        beside: machines of a group, in words -> those that transform batches for it.
     """
 
     stage: str
     group: str
     machine: Pods
     head: Pods
+    beside: Mapping[str, Pods] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -165,7 +167,7 @@ class Needs:
 
     def pods(self, need: Need) -> tuple[Pods, ...]:
         """All that are there with a stage: its machines, Ray's head and the supervisor."""
-        return need.machine, need.head, self.supervisor
+        return need.machine, *need.beside.values(), need.head, self.supervisor
 
 
 def templates(body: Body) -> Iterator[tuple[str, Body]]:
@@ -182,7 +184,7 @@ def templates(body: Body) -> Iterator[tuple[str, Body]]:
 def _need(cluster: Cluster, stage: str, ray_job: Body) -> Need:
     """With what KubeRay adds to the pods of a RayCluster: who waits for the head, and an autoscaler beside it."""
     spec = ray_job["spec"]["rayClusterSpec"]
-    (group,) = spec["workerGroupSpecs"]
+    group, *others = spec["workerGroupSpecs"]
     name, where = group["groupName"], cluster.kubernetes
     assert where is not None
     autoscaler = []
@@ -196,9 +198,16 @@ def _need(cluster: Cluster, stage: str, ray_job: Body) -> Need:
         autoscaled=cluster.groups[name].autoscaled,
     )
     template = spec["headGroupSpec"]["template"]
-    return Need(
-        stage, name, machine, Pods.of("Ray's head", template, beside=autoscaler, autoscaled=where.head.autoscaled)
-    )
+    head = Pods.of("Ray's head", template, beside=autoscaler, autoscaled=where.head.autoscaled)
+    return Need(stage, name, machine, head, dict(_beside(cluster, name, each) for each in others))
+
+
+def _beside(cluster: Cluster, ranks: str, group: Body) -> tuple[str, Pods]:
+    name = next(name for name in cluster.groups if names.data_group(name, ranks) == group["groupName"])
+    what = f"a machine of group '{name}' for data"
+    autoscaled = cluster.groups[name].autoscaled
+    before = (_container(_WAITS),)
+    return name, Pods.of(what, group["template"], count=group["replicas"], before=before, autoscaled=autoscaled)
 
 
 def _container(body: Mapping[str, Any]) -> Container:

@@ -76,6 +76,8 @@ def look(kube: Kube, where: Kubernetes, needs: Needs) -> Iterator[Finding]:
         yield _one(nodes, f"'{group}'", need.machine)
         if need.machine.count > 1:
             yield from _gang(nodes, need)
+        for name, pods in need.beside.items():
+            yield _one(nodes, f"'{name}' for data", pods)
         yield from _together(nodes, need, needs.pods(need))
     if needs.stages:
         heads = [need.head for need in needs.stages]

@@ -31,7 +31,7 @@ def look(answers: list[Answer], kube: Kube, where: Kubernetes, needs: Needs) -> 
     behind = {name: body["spec"]["clusterQueue"] for name, body in queues.items()}
     if machines in behind:
         shared = [needs.supervisor] if behind.get(supervisor) == behind[machines] else []
-        stages = {need.stage: [need.machine, need.head, *shared] for need in needs.stages}
+        stages = {need.stage: [need.machine, *need.beside.values(), need.head, *shared] for need in needs.stages}
         yield from _admitted(kube, f"quota of queue {machines}", behind[machines], stages)
     if supervisor in behind and behind[supervisor] != behind.get(machines):
         stages = {"a supervisor": [needs.supervisor]}

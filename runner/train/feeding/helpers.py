@@ -20,6 +20,8 @@ from runner.train.feeding.transform import place_of
 
 #: How often a batch is begun whose helper dies; and how many helpers may die before they can work, one after the other.
 MOST_TRIES = 3
+#: Seconds until another is started in the place of one that has died before it could work, while others do.
+PAUSE_S = 5.0
 
 
 class HelperLost(Exception):
@@ -34,7 +36,7 @@ class Helper(Protocol):
     """A process that transforms batches."""
 
     def ready(self) -> None:
-        """Return when it can work. Raises HelperLost, or RunFailed if it never comes."""
+        """Return when it can work. Raises HelperLost, also if it has not come for long."""
         ...
 
     def call(self, parcel: Parcel) -> Parcel:
@@ -80,7 +82,8 @@ class Helpers:
         self._change = threading.Condition()
         self._threads: list[threading.Thread] = []
         self._there: dict[int, Helper] = {}
-        self._dead_at_start = 0  # one after the other
+        self._working = 0  # helpers that can be given a batch
+        self._dead_at_start = 0  # one after the other, while none works
         self._failed: RunnerError | None = None
         self._closed = False
 
@@ -149,7 +152,6 @@ class Helpers:
         if closed:
             helper.end()
         helper.ready()
-        self._dead_at_start = 0
         return helper
 
     def _leave(self, number: int) -> None:
@@ -159,6 +161,15 @@ class Helpers:
             helper.end()
 
     def _work(self, helper: Helper) -> None:
+        with self._change:
+            self._working, self._dead_at_start = self._working + 1, 0
+        try:
+            self._give_batches(helper)
+        finally:
+            with self._change:
+                self._working -= 1
+
+    def _give_batches(self, helper: Helper) -> None:
         while (task := self._take()) is not None:
             if task.future.cancelled():
                 continue
@@ -192,8 +203,13 @@ class Helpers:
             _settle(task.future, _of_kind(lost, words))
 
     def _note_dead_at_start(self, lost: HelperLost) -> None:
-        self._dead_at_start += 1
-        if self._dead_at_start >= MOST_TRIES * self.count and not self._closed:
+        """Those that work go on without it. Another is started after a pause."""
+        with self._change:
+            self._dead_at_start += not self._working
+            hopeless = self._dead_at_start >= MOST_TRIES * self.count and not self._closed
+            if not hopeless:
+                self._change.wait_for(lambda: self._closed, PAUSE_S if self._working else 0)
+        if hopeless:
             self._fail(_of_kind(lost, f"{self._where}: no worker can be started; the last: {lost.error}"))
 
     def _fail(self, error: RunnerError) -> None:

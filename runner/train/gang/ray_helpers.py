@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from runner.errors import RunFailed
+from runner.errors import WorkerLost
 from runner.train.feeding.helpers import Helper, HelperLost
 from runner.train.feeding.parcel import Parcel
 from runner.worker import ray_words
 
-#: Seconds that a helper may take to find room, on a cluster where others may be at work.
-START_S = 1800.0
+#: Seconds that a helper may take to find room, on a cluster where others may be at work; it is asked for again then.
+START_S = 600.0
 
 
 @dataclass(frozen=True)
@@ -56,9 +56,8 @@ class _RayHelper:
         try:
             self._ray.get(self._actor.ready.remote(), timeout=START_S)
         except self._ray.exceptions.GetTimeoutError:
-            raise RunFailed(
-                f"{self._name} found no room on the Ray cluster within {START_S:g} s: ask for fewer data_workers"
-            ) from None
+            words = f"{self._name} found no room on the Ray cluster within {START_S:g} s: ask for fewer data_workers"
+            raise HelperLost(WorkerLost(words)) from None
         except self._ray.exceptions.RayError as error:
             raise HelperLost(ray_words.lost(f"{self._name} died at its start", str(error))) from None
 

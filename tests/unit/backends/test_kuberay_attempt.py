@@ -103,6 +103,7 @@ def test_which_pods_an_attempt_has_and_keeps() -> None:
     assert NEW.keeps(worker, RUNS)
     assert not any(NEW.keeps(worker, seen) for seen in (GONE, QUEUED, FAILED, Seen(True, "Running", held=True)))
     assert not NEW.stopped().keeps(worker, RUNS)
+    assert not NEW.keeps(kit.pod(f"{NEW.name}-data-x", names.DATA), RUNS), "the ranks go on without it"
     grows = Attempt(NEW.name, 0, 1, grows=True)
     assert (grows.keeps(head, RUNS), grows.keeps(worker, RUNS)) == (True, False)
 
@@ -111,7 +112,8 @@ def test_machines_that_came_later_are_not_those_that_were_there() -> None:
     """Counted are pods that are older than the driver and are not about to go; of workers that come and go none."""
     head, first, second = (kit.pod(f"{NEW.name}-{n}", role) for n, role in enumerate(("head", "worker", "worker")))
     began = kit.AT_S + 1
-    assert list(NEW.missing([head, first, second], began, 2)) == []
+    data = kit.pod(f"{NEW.name}-data", names.DATA)
+    assert list(NEW.missing([head, first, second, data], began, 2)) == []
     second["metadata"]["creationTimestamp"] = "2026-11-23T22:25:00Z"
     assert list(NEW.missing([head, first, second], began, 2)) == ["a worker pod of the attempt is gone"]
     head["metadata"]["deletionTimestamp"] = kit.AT

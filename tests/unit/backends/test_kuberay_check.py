@@ -5,23 +5,27 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shlex
 import signal
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from runner.backends.kuberay import check as kuberay_check
 from runner.backends.kuberay import manifest
 from runner.client import prepare
 from runner.driver import main as driver
-from runner.errors import InputError, SpecError, StoreAway, StoreError
+from runner.errors import InputError, PlanError, SpecError, StoreAway, StoreError
 from runner.kube import names
 from runner.kube.preflight import check as preflight
 from runner.kube.preflight.needs import Need
 from runner.plan.plan import Plan
 from runner.record import Bundle
 from runner.record.entries import AttemptBegan, DriverBegan, Ended, Resumed, Submitted
+from runner.spec.shape import DATA_RESOURCE
 from runner.store import Store
 from runner.store.events import Event
 from tests.unit.cli.kit import call, write_project
@@ -342,3 +346,66 @@ def test_doctor_prints_what_was_found(
     assert "three" in result.stdout
     assert "in the first one of a run" in result.stdout
     assert json.loads(call("doctor", "kube", "-o", "json", code=code).stdout)[0]["good"] is good
+
+
+HEAVY = """
+from runner import Dataset, Job, Train
+
+def work(batch, config):
+    return batch
+
+def train(ctx, config):
+    pass
+
+data = {"train": Dataset(url="numbers.parquet")}
+job = Job("heavy", stages=[
+    Train("first", fn=train, data=data, workers=3),
+    Train("second", fn=train, data=data, workers=3, transform=work, on_data="cpu", data_workers=5),
+])
+"""
+
+
+def test_machines_for_a_transform_come_with_their_training_alone(
+    prepared: prepare.Prepared, tmp_path: Path, asked: list[tuple[Need, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A training whose batches are transformed on another group has machines of it in its own RayJob, which a training
+    beside it has not: they are planned, counted and priced, no rank is placed on them, and a group that cannot have so
+    many refuses them."""
+    pq.write_table(pa.table({"x": list(range(100))}), "numbers.parquet")
+    Path("jobs/heavy.py").write_text(HEAVY)
+    priced = CLUSTER.replace("gpu=1)", "gpu=1, price_per_hour=10.0)").replace('"2GiB")', '"2GiB", price_per_hour=0.5)')
+    Path("clusters/kube.py").write_text(priced)
+    found = prepare.prepare("heavy", cluster="kube", store=str(tmp_path / "store"))
+    plain, heavy = found.plan.stages
+    assert found.plan.legs == (("first",), ("second",))
+    assert (plain.data_group, plain.data_machines, plain.price_per_hour) == (None, 0, 30.0)
+    assert (heavy.data_group, heavy.data_workers, heavy.data_machines, heavy.price_per_hour) == ("cpu", 5, 3, 31.5)
+    assert Plan.from_json(json.loads(json.dumps(found.plan.to_json()))) == found.plan
+    shown = call("submit", "heavy", "--cluster", "kube", "--store", str(tmp_path / "store"), "--dry-run", code=2)
+    assert "5 data workers, cpu, 3 machines" in shown.stdout
+
+    resolved = on(found, "s3://lake/runs")
+    _, first, second = kuberay_check.objects(resolved, found.plan, RUN, "ann")
+    assert len(first["spec"]["rayClusterSpec"]["workerGroupSpecs"]) == 1
+    ranks, data = second["spec"]["rayClusterSpec"]["workerGroupSpecs"]
+    assert (ranks["groupName"], ranks["replicas"]) == ("gpu", 3)
+    assert (data["groupName"], data["replicas"], data["minReplicas"], data["maxReplicas"]) == ("cpu-data", 3, 3, 3)
+    word = data["rayStartParams"].pop("resources")
+    assert [json.loads(each) for each in shlex.split(word)] == [{DATA_RESOURCE: 2}]
+    assert data["rayStartParams"] == {"num-cpus": "0", "num-gpus": "0"}
+    assert data["template"]["metadata"]["labels"][names.ROLE] == names.DATA
+    kuberay_check.check(resolved, found.plan)
+    need = asked[0][1]
+    assert [(name, pods.count, pods.requests["cpu"]) for name, pods in need.beside.items()] == [("cpu", 3, 2.0)]
+
+    Path("clusters/kube.py").write_text(CLUSTER.replace('"2GiB")', '"2GiB", max=2)'))
+    with pytest.raises(PlanError, match="5 data_workers need 3 machines of group 'cpu'"):
+        prepare.prepare("heavy", cluster="kube", store=str(tmp_path / "store"))
+    with pytest.raises(PlanError, match="on_data='cup'"):
+        prepare.prepare("heavy", changes={"second.on_data": "cup"}, cluster="kube", store=str(tmp_path / "store"))
+    Path("jobs/heavy.py").write_text(HEAVY.replace("transform=work", "transform=lambda batch: batch"))
+    with pytest.raises(InputError, match="field 'transform'"):
+        prepare.prepare("heavy", cluster="kube", store=str(tmp_path / "store"))
+    Path("jobs/heavy.py").write_text(HEAVY.replace("work(batch, config)", "work(batch, config, more)"))
+    with pytest.raises(InputError, match=r"\(batch, config\) or \(batch\)"):
+        prepare.prepare("heavy", cluster="kube", store=str(tmp_path / "store"))

@@ -123,8 +123,10 @@ def test_a_training_has_helpers_where_its_batches_are_transformed_elsewhere() ->
     assert gang(transform=transform, on_data="cpu", data_workers=6, workers=4).helpers == 6
     changed = apply(job(stages=[gang(transform=transform, on_data="cpu")]), {"train.workers": "8"})
     assert changed.stages[0].helpers == 8
-    changed = apply(job(stages=[gang(transform=transform)]), {"train.on_data": "cpu", "train.data_workers": "3"})
+    changed = apply(job(stages=[gang(transform=transform)]), {"train.data_workers": "3", "train.on_data": "cpu"})
     assert changed.stages[0].helpers == 3
+    assert apply(changed, {"train.on_data": "inline"}).stages[0].helpers == 0
+    assert apply(changed, {"train.workers": "5", "train.data_workers": "5"}).stages[0].helpers == 5
 
 
 def test_values_are_frozen_and_checked_again_when_replaced() -> None:
