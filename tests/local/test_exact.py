@@ -15,6 +15,7 @@ from runner.errors import WorkerLost
 from runner.train.gang import server as gang_server
 from runner.train.gang.local import LocalGang
 from runner.train.stage import run_train
+from tests.unit.data.units_kit import write
 from tests.unit.train.kit import Config, curve, job, make_scope, notes, train
 
 ROWS, BATCH, EPOCHS = 96, 24, 5
@@ -149,3 +150,32 @@ def test_resume_on_another_number_of_ranks_takes_the_same_samples(tmp_path: Path
     result, _ = train(folder, "exact", config, workers=3, checkpoint_every_steps=3, attempt=2)
     assert (result["resumed_from"], result["steps"], result["world_size"]) == (6, STEPS, 3)
     assert samples(folder, 3) == whole["samples"][6:]
+
+
+def test_what_is_set_aside_stays_so(tmp_path: Path) -> None:
+    """Damaged units are named in the result of a training by two ranks that is killed, and goes on with the samples of
+    one rank that is not, though the files have been mended meanwhile."""
+    found = {}
+    for name, workers in (("alone", 1), ("killed", 2)):
+        folder = tmp_path / name
+        folder.mkdir()
+        write(folder / "data", damaged=[5, 20])
+        config = Config(batch=BATCH, epochs=2, path=str(folder))
+        given: dict[str, Any] = {"workers": workers, "checkpoint_every_steps": 4}
+        if workers == 2:
+            os.environ["CUT_AT"] = "10"
+            with pytest.raises(WorkerLost, match="SIGKILL"):
+                train(folder, "set_aside", config, **given)
+            write(folder / "data")
+        os.environ["CUT_AT"] = "0"
+        result, scope = train(folder, "set_aside", config, attempt=workers, **given)
+        found[name] = samples(folder, workers)
+        units = [(Path(one["file"]).name, one["unit"]) for one in result["quarantine"]]
+        assert sorted(units) == [("1.parquet", 2), ("6.parquet", 2)]
+        assert result["quarantined"] == 40
+        assert result["resumed_from"] == (8 if workers == 2 else None)
+        assert all("(unit 2): it cannot be decoded" in line for line in result["notes"])
+        log = scope.spool("fit", "logs", "rank0").read_text() if workers == 1 else ""
+        assert log.count("runner: set aside: ") == (2 if workers == 1 else 0)
+    assert found["killed"] == found["alone"]
+    assert len(found["alone"]) == 2 * 480 // BATCH

@@ -44,6 +44,14 @@ def die_at_step(ctx: Any, config: Any) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+def set_aside(ctx: Any, config: Any) -> None:
+    """Reads data of which some units are damaged."""
+    for batch in ctx.batches("train", global_batch_size=config.batch, epochs=config.epochs, max_quarantine=0.3):
+        note(ctx, config, [ctx.step_number, batch.positions.tolist(), batch["id"].tolist()], "ids")
+        ctx.step(loss=1.0)
+        die_at_step(ctx, config)
+
+
 def exact(ctx: Any, config: Any) -> None:
     """Everything whose bits must not change: several buckets, a BatchNorm, dropout, a schedule, random numbers."""
     model = ctx.prepare(Net(config.width), strategy=config.act or "ddp")
