@@ -172,6 +172,11 @@ class Manifest:
                 footers.add(shard, footer)
         return replace(self, footers=footers)
 
+    def verify(self, shard: int) -> None:
+        """Read the whole file of a shard, and compare it with what was listed (see `formats.verify`)."""
+        one = self.shards[shard]
+        formats.verify(self.url(one), one, self.options)
+
     def forget(self, shard: int, unit: int, columns: Sequence[str], cache: Cache | None = None) -> None:
         """Let go of what is kept of a unit (see `formats.forget`)."""
         one = self.shards[shard]

@@ -129,6 +129,7 @@ class TrainContext:
         cache_bytes: int | str | None = None,
         timeout_s: float = LONGEST_WAIT_S,
         max_quarantine: float = 0.0,
+        verify: bool = False,
     ) -> Iterator[Batch]:
         """This rank's slice of every global batch, on `device`.
 
@@ -148,6 +149,7 @@ class TrainContext:
             timeout_s: seconds after which data that does not come is an error.
             max_quarantine: the largest share of the rows that may be in units that cannot be read; the rows of others
                 stand in for them, and the run's summary names them. See `Stream`.
+            verify: whether each rank compares the content of the files that it reads with what was listed.
 
         Outside a phase the place in the data belongs to the checkpoint, and opening a name again goes on with the next
         epochs. How it is read (`threads` and what follows) has no part in the order: a resume may change it.
@@ -174,6 +176,7 @@ class TrainContext:
             cache_bytes=cache_bytes,
             timeout_s=timeout_s,
             max_quarantine=max_quarantine,
+            verify=verify,
         )
 
     def epochs(self, number: int) -> Iterator[int]:

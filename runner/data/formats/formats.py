@@ -12,6 +12,7 @@ from runner.data.declared import is_selected, reading_of
 from runner.data.files.fetch import Promise
 from runner.data.files.fetch.cache import Cache, entry_name, file_name
 from runner.data.files.listing import SourceFile
+from runner.data.files.verified import check_content
 from runner.data.formats import ipc, lines, parquet, parquet_footer, tar
 from runner.data.formats import whole as whole_files
 from runner.data.formats.base import Format, Look, Request, Stored, of_itself
@@ -105,6 +106,12 @@ def ahead(
             return None if found is None else found[0].promise(found[1])
         name = entry_name(file_name(url, shard.size, shard.etag), shard.units[unit].index, columns)
         return cache.fetch(name, *found)
+
+
+def verify(url: str, shard: Shard, options: Mapping[str, Any] | None = None) -> None:
+    """Compare the whole content of a file with what was listed. Raises DataDamaged, and what `read` does."""
+    with explained(url, of_content=DataDamaged):
+        check_content(url, shard.size, shard.etag, options, shard.path)
 
 
 def forget(url: str, shard: Shard, unit: int, columns: Sequence[str], cache: Cache | None = None) -> None:

@@ -172,6 +172,7 @@ class Decoders:
         self._share = share_of(manifest.schema, list(columns))
         self._spills: dict[int, tuple[Chain, list[Spill]]] = {}
         self._lock = threading.Lock()
+        self._verified: dict[int, threading.Lock | None] = {}  # of each file a lock, until it is found whole
         self._workers: Workers | None = None
         self._stopped = threading.Event()
         self.room = Room()
@@ -351,7 +352,19 @@ class Decoders:
             if known < batch.num_rows:
                 yield batch.slice(known)
 
+    def _verify(self, shard: int) -> None:
+        """Once for each file, by the first thread that comes."""
+        with self._lock:
+            lock = self._verified.setdefault(shard, threading.Lock())
+        if lock is not None:
+            with lock:
+                if self._verified[shard] is not None:
+                    self._manifest.verify(shard)
+                    self._verified[shard] = None
+
     def _decoded(self, unit: int) -> Iterator[pa.RecordBatch]:
+        if self._reading.verify:
+            self._verify(self._at(unit)[0])
         if not self.requests.begin(unit) and self.cache is not None:
             self._ask(unit)
         shard, place = self._at(unit)

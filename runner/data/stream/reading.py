@@ -42,6 +42,7 @@ class Reading:
         held_bytes: in the file, of a unit that is held while its rows are read.
         timeout_s: seconds that data may take before it is an error.
         cache: the folder, and the most bytes, of what is kept of remote files on this machine.
+        verify: whether the content of each file is compared with what was listed before a unit of it is read.
     """
 
     columns: tuple[str, ...]
@@ -53,6 +54,7 @@ class Reading:
     held_bytes: int = HELD_BYTES
     timeout_s: float = LONGEST_WAIT_S
     cache: tuple[Path, int] | None = None
+    verify: bool = False
 
     def within(self, memory_bytes: int, units: Sequence[Unit], open_lanes: int, block_bytes: int) -> Reading:
         """The same within so many bytes of memory.

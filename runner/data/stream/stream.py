@@ -79,6 +79,8 @@ class Stream:
         max_quarantine: the largest share (0 to 1) of the rows that may be in units whose content cannot be read. Such a
             unit is set aside, and the rows of another one stand in for its own; by default it is an error. Of a mixture
             the share is of each source.
+        verify: whether each file is read whole once, before its first unit, and its MD5 compared with what was listed,
+            where that is known: what no checksum in the file would tell is then seen too.
 
     Raises:
         MissingPackage: tensors are wanted, and torch is not installed.
@@ -124,6 +126,7 @@ class Stream:
         cache_bytes: int | str | None = None,
         timeout_s: float = LONGEST_WAIT_S,
         max_quarantine: float = 0.0,
+        verify: bool = False,
     ) -> None:
         fields = Fields("Stream")
         fields.one_of("as_", as_, ("torch", "numpy", "arrow"))
@@ -181,6 +184,7 @@ class Stream:
             ready_bytes=prefetch_bytes,
             timeout_s=timeout_s,
             cache=_cache(fields, cache, cache_bytes),
+            verify=verify,
         )
         if memory_bytes is not None:
             fields.integer("memory_bytes", memory_bytes, 1)

@@ -16,6 +16,7 @@ import gzip
 import io
 import json
 import random
+import shutil
 import sys
 import tarfile
 from collections import Counter
@@ -26,6 +27,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import fsspec
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
@@ -33,10 +35,11 @@ import pyarrow.parquet as pq
 from runner.data import manifest
 from runner.data.formats import ipc, tar
 from runner.data.manifest import Manifest
-from runner.data.stream import Stream
-from runner.errors import DataError
+from runner.data.stream import Stream, blocks
+from runner.errors import DataDamaged, DataError
 from runner.prep.task_input import TaskInput
 from runner.prep.tasks import plan_tasks
+from tests.unit.data.kit import RemoteFileSystem
 
 ROWS, BATCH = 60, 25
 #: Seconds after which a file that is still read has hung.
@@ -150,6 +153,16 @@ KINDS = {
     "checked.parquet": Kind(_parquet(compression="zstd", write_page_checksum=True)),
     "plain.parquet": Kind(_parquet(compression="none", data_page_version="2.0", use_dictionary=False)),
     "delta.parquet": Kind(_delta),
+    "pages.parquet": Kind(
+        _parquet(
+            compression="snappy",
+            data_page_version="2.0",
+            data_page_size=64,
+            max_rows_per_page=7,
+            dictionary_pagesize_limit=40,
+            write_page_checksum=True,
+        )
+    ),
     "plain.arrow": Kind(_ipc()),
     "zstd.arrow": Kind(_ipc(compression="zstd")),
     "plain.arrows": Kind(_ipc(stream=True)),
@@ -254,24 +267,37 @@ def outcome(of: Good, seed: int, folder: Path) -> str:
             does not name the file.
     """
     pinned = seed % 3 == 0  # it was damaged after it was listed
-    place = folder / str(seed)  # another each time: what is known of a file is kept by its name
-    place.mkdir()
-    path = place / of.name
     data = (damaged_in_place if pinned else damaged)(of.data, of.other, seed)
-    path.write_bytes(data)
+    base = _placed(of.name, data, seed, folder)
     try:
-        found = replace(of.found, base=str(place)) if pinned else manifest.build(path, count=True, **of.kind.reading)
-        return _read(of, found, data)
+        with mock.patch.object(blocks, "PIECE_BYTES", blocks.PIECE_BYTES if seed % 2 else 500):
+            url = f"{base}/{of.name}"
+            found = replace(of.found, base=base) if pinned else manifest.build(url, count=True, **of.kind.reading)
+            return _read(of, found, data, pinned)
     except DataError as error:
-        if str(place) not in str(error):  # a dataset without rows is named by its folder
+        if base not in str(error):  # a dataset without rows is named by its folder
             raise AssertionError("an error that does not name the file") from error
         return "refused"
     finally:
-        path.unlink()
-        place.rmdir()
+        shutil.rmtree(folder / str(seed), ignore_errors=True)
 
 
-def _read(of: Good, found: Manifest, data: bytes) -> str:
+def _placed(name: str, data: bytes, seed: int, folder: Path) -> str:
+    """A file in a folder of its own, for what is known of a file is kept by its name; each fifth on a store."""
+    if seed % 5:
+        (folder / str(seed)).mkdir()
+        (folder / str(seed) / name).write_bytes(data)
+        return str(folder / str(seed))
+    fsspec.register_implementation("remote", RemoteFileSystem, clobber=True)
+    RemoteFileSystem.store.clear()
+    RemoteFileSystem.reads.clear()
+    RemoteFileSystem().pipe_file(f"/{seed}/{name}", data)
+    return f"remote:///{seed}"
+
+
+def _read(of: Good, found: Manifest, data: bytes, pinned: bool) -> str:
+    if pinned and data != of.data:
+        _refused(found)
     given = [batch for task in plan_tasks(found, "") for batch in _prep(found, task)]
     rows = pa.Table.from_batches(given, schema=found.schema)
     assert len(rows) == found.rows, f"{len(rows)} of {found.rows} rows"
@@ -280,6 +306,15 @@ def _read(of: Good, found: Manifest, data: bytes) -> str:
     for as_ in ("arrow", "numpy"):
         _stream(found, rows, as_)
     return "same" if same else "other"
+
+
+def _refused(found: Manifest) -> None:
+    """Where the content is compared with what was listed, nothing passes."""
+    try:
+        for _ in Stream(found, 16, as_="numpy", tail="wrap", threads=1, verify=True):
+            raise AssertionError("a change that is not seen though it was looked for")
+    except DataDamaged:
+        pass
 
 
 def _prep(found: Manifest, task: Any) -> Any:

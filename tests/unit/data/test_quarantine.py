@@ -10,7 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.feather
+import pyarrow.parquet as pq
 import pytest
 
 from runner import Mix, Pack
@@ -221,6 +224,30 @@ def test_large_units_go_through_a_file(tmp_path: Path, monkeypatch: pytest.Monke
     held = together(data, 2)
     monkeypatch.setattr("runner.data.stream.blocks.PIECE_BYTES", 100)
     assert together(data, 2) == held
+
+
+@pytest.mark.parametrize("ending", ["parquet", "arrow", "jsonl", "files"])
+def test_content_is_compared_with_the_listing(tmp_path: Path, ending: str) -> None:
+    """What nothing in a file tells is seen where it is verified: an error, or every unit of the file is set aside."""
+    texts = [f"line {i}" for i in range(40)]
+    for number in range(4):
+        path = tmp_path / f"{number}.{ending}"
+        if ending in ("parquet", "arrow"):
+            write = pq.write_table if ending == "parquet" else pa.feather.write_feather
+            write(pa.table({"text": texts}), path, compression="none" if ending == "parquet" else "uncompressed")
+        else:
+            path.write_text("".join(f'{{"text": "{text}"}}\n' for text in texts))
+    found = manifest.build(f"{tmp_path}/*.{ending}", format=ending if ending == "files" else None, count=True)
+    changed = tmp_path / f"2.{ending}"
+    changed.write_bytes(changed.read_bytes().replace(b"line 7", b"Line 7"))
+    reading: dict[str, Any] = {"as_": "numpy", "global_batch_size": 2}
+    assert len(list(Stream(found, **reading))) > 1
+    with pytest.raises(DataDamaged, match=rf"2\.{ending}: .*MD5"):
+        list(Stream(found, **reading, verify=True))
+    with Stream(found, **reading, verify=True, max_quarantine=0.25) as one:
+        batches = list(one)
+        assert [Path(aside.url).name for aside in one.quarantined] == [changed.name]
+    assert not any("Line 7" in str(batch) for batch in batches)
 
 
 def test_a_unit_is_fetched_once_more_past_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,32 @@
+"""Whether a file still has the content that it had when it was listed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+from runner.data.files.opening import open_input
+
+_CHUNK = 4 << 20
+
+
+def check_content(url: str, size: int, etag: str, options: Mapping[str, Any] | None, path: str) -> None:
+    """Read a whole file and compare its MD5 with that of the listing; nothing where the listing has none.
+
+    Args:
+        size, etag, path: as of a shard.
+
+    Raises:
+        ValueError: it is another.
+        OSError: the file cannot be read.
+    """
+    kind, _, listed = etag.partition(":")
+    if kind != "md5":
+        return
+    digest = hashlib.md5(usedforsecurity=False)
+    with open_input(url, size, options, path=path, etag=etag) as source:
+        while data := source.read(_CHUNK):
+            digest.update(data)
+    if digest.hexdigest() != listed:
+        raise ValueError(f"the MD5 of its content is {digest.hexdigest()}, {listed} was listed")
