@@ -28,6 +28,10 @@ def _head(own: StageMetrics) -> str:
     words += [units.things(own.samples, "sample")] if own.samples is not None else []
     words += [f"median {units.rate(own.samples_per_s, 'samples')}"] if own.samples_per_s is not None else []
     words += [f"{units.percent(own.wait_share)} waiting for data"] if own.wait_share is not None else []
+    if own.requests:
+        again = f" ({units.count(own.retries)} of them again)" if own.retries else ""
+        words.append(f"{units.size(own.fetched_bytes)} fetched by {units.things(own.requests, 'request')}{again}")
+    words += [f"{units.size(own.cached_bytes)} from a cache"] if own.cached_bytes else []
     return ", ".join(words)
 
 

@@ -15,6 +15,7 @@ _OWN = {
         (
             "epoch", "samples", "samples_per_s", "wait_share", "steps_total", "seconds", "total",
             "rows_in", "rows_out", "processed", "filtered", "quarantined", "bytes_in",
+            "fetch_requests", "fetch_retries", "fetched_bytes", "cached_bytes",
         ),
         maybe(number(-LARGEST)),
     ),

@@ -19,7 +19,7 @@ import torch
 
 from runner.errors import SpecError, listed
 from runner.train.hooks import StepHook
-from runner.train.metrics_rows import Item, Rows, weighted_mean
+from runner.train.metrics_rows import FETCHED, Item, Rows, weighted_mean
 from runner.train.pace import Pace
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ ALONE_S, ALONE_STEPS = 0.25, 5000
 MOST_LOGGED = 4096
 RESERVED = (
     "at", "step", "epoch", "samples", "samples_per_s", "wait_share", "steps_total", "phase", "seconds", "quarantined",
+    *FETCHED,
 )  # fmt: skip
 _RESERVED = frozenset(RESERVED)  # every value of every step is looked for there
 
@@ -76,6 +77,7 @@ class Metrics(StepHook):
     _steps: list[Item] = field(default_factory=list)
     _logged: list[Item] = field(default_factory=list)
     _joined: int = 0  # of those logged, put together already
+    _fetched: dict[str, int] = field(default_factory=dict)  # by all ranks, that no row says yet
 
     def begin(self, loaded: Loaded | None) -> None:
         """Go on with the samples and values of a checkpoint."""
@@ -148,7 +150,12 @@ class Metrics(StepHook):
         share = min(1.0, sum(part["wait_s"] for part in theirs) / len(theirs) / active)
         rows = Rows(self.samples)
         parts = [part["kept"] for part in theirs]
-        rows.add_steps(self._steps, parts, active, share)
+        for part in theirs:
+            for name, value in part["tells"].get("fetched", {}).items():
+                self._fetched[name] = self._fetched.get(name, 0) + value
+        rows.add_steps(self._steps, parts, active, share, self._fetched)
+        if self._steps:
+            self._fetched = {}
         rows.add_logged([*self._steps, *self._logged], parts, time.time())
         self._write(rows.lines)
         following = self.pace.next_exchange(step, len(self._steps), active)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import functools
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from runner.errors import RunFailed
 
+#: What a row says of files of other machines: requests, those after a failure, bytes that came, and those of a cache.
+#: Sums of all ranks since the last row that says it.
+FETCHED = ("fetch_requests", "fetch_retries", "fetched_bytes", "cached_bytes")
 #: Of one rank: its steps as (step, rows, values), and what it logged besides in the same form.
 Kept = tuple[list[tuple[int, int, dict[str, float]]], list[tuple[int, int, dict[str, float]]]]
 
@@ -45,13 +48,21 @@ class Rows:
     def __init__(self, samples: int) -> None:
         self.samples, self.latest, self.lines = samples, {}, []  # type: int, dict[str, float], list[str]
 
-    def add_steps(self, items: list[Item], parts: list[Kept], active_s: float, wait_share: float) -> None:
+    def add_steps(
+        self,
+        items: list[Item],
+        parts: list[Kept],
+        active_s: float,
+        wait_share: float,
+        fetched: Mapping[str, int] | None = None,
+    ) -> None:
         """A row for each step.
 
         Args:
             items: this rank's own, which say when and in which epoch.
             parts: what each rank kept, in the order of ranks.
             active_s: seconds that the steps took; wait_share: of them, the part spent waiting for data.
+            fetched: meanwhile, by all ranks; see FETCHED. The last of the rows says it.
 
         Raises:
             RunFailed: ranks have not made the same steps.
@@ -65,6 +76,9 @@ class Rows:
                 f'{{"at": {item.at:.6f}, "step": {item.step}, "epoch": {item.epoch}, "samples": {self.samples}, '
                 f'{self._reduced(same)}{rates}, "steps_total": {item.steps_total or "null"}}}\n'
             )
+        if fetched and items:
+            said = "".join([f', "{name}": {value}' for name, value in fetched.items()])
+            self.lines[-1] = self.lines[-1].removesuffix("}\n") + said + "}\n"
 
     def add_logged(self, items: list[Item], parts: list[Kept], now: float) -> None:
         """A row for the values that were logged at each step, steps in their order."""

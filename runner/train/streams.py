@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from runner.data.stream import Batch, Stream
+from runner.data.stream import Batch, Stats, Stream
 from runner.errors import RunFailed
 from runner.train.hooks import StepHook
+from runner.train.metrics_rows import FETCHED
 
 if TYPE_CHECKING:
     from runner.train.checkpoint.published import Loaded
@@ -58,8 +59,10 @@ class Streams(StepHook):
     _epochs: dict[str, int] = field(default_factory=dict)
     _open: dict[tuple[str, int], _Open] = field(default_factory=dict)
     _last: dict[str, dict[str, Any]] = field(default_factory=dict)  # name -> the occurrence that ended last, and where
-    _waited: float = 0.0  # by streams that have ended
-    _told: float = 0.0
+    _over: Stats = field(default_factory=Stats)  # of streams that have ended
+    _waited: float = 0.0  # for what was done behind streams
+    _waited_told: float = 0.0
+    _told: Stats = field(default_factory=Stats)
 
     def begin(self, loaded: Loaded | None) -> None:
         """Go on at the places of a checkpoint."""
@@ -113,7 +116,7 @@ class Streams(StepHook):
                 self.handed_out = True
                 yield batch
         finally:
-            self._waited += entry.stream.wait_s
+            self._over += entry.stream.stats()
             entry.stream.close()
             self._open.pop(key, None)
 
@@ -166,9 +169,20 @@ class Streams(StepHook):
 
     def take_wait_s(self) -> float:
         """Seconds that the consumer waited since the last call."""
-        total = self._waited + sum(entry.stream.wait_s for entry in self._open.values())
-        waited, self._told = total - self._told, total
+        total = self._waited + self._stats.wait_s
+        waited, self._waited_told = total - self._waited_told, total
         return waited
+
+    @property
+    def _stats(self) -> Stats:
+        return sum((entry.stream.stats() for entry in self._open.values()), self._over)
+
+    def tell(self) -> dict[str, Any]:
+        """What this rank has fetched from other machines since it last told; nothing where that is nothing."""
+        now = self._stats
+        new, self._told = now - self._told, now
+        found = (new.requests, new.retries, new.fetched_bytes, new.cached_bytes)
+        return {"fetched": dict(zip(FETCHED, found, strict=True))} if any(found) else {}
 
     def close(self) -> None:
         """Stop every stream's reading ahead."""

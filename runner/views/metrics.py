@@ -9,8 +9,10 @@ from typing import Any
 #: Columns of every row that are not the user's metrics.
 OWN = (
     "at", "stage", "step", "epoch", "samples", "samples_per_s", "wait_share", "steps_total", "phase", "seconds",
-    "quarantined",
+    "quarantined", "fetch_requests", "fetch_retries", "fetched_bytes", "cached_bytes",
 )  # fmt: skip
+#: Of those the ones that are sums since the row before that has them.
+FETCHED = ("fetch_requests", "fetch_retries", "fetched_bytes", "cached_bytes")
 SAMPLE_ROWS = 10
 #: A metric that fewer of the steps have is rare: that of a validation.
 _SPARSE = 0.5
@@ -35,6 +37,8 @@ class StageMetrics:
         steps, samples: so far; None where no row tells.
         samples_per_s: the median over the rows.
         wait_share: the mean share of the time that was spent waiting for data, from 0 to 1.
+        requests, retries: sent for files of other machines, and of them those after a failure.
+        fetched_bytes, cached_bytes: that came of them, and from a cache on the machine instead.
         metrics: the user's, in the order in which they first came.
         rows: all of them.
     """
@@ -44,6 +48,10 @@ class StageMetrics:
     samples: int | None
     samples_per_s: float | None
     wait_share: float | None
+    requests: int
+    retries: int
+    fetched_bytes: int
+    cached_bytes: int
     metrics: dict[str, Range]
     rows: Rows
 
@@ -89,9 +97,15 @@ def _stage(stage: str, rows: Rows) -> StageMetrics:
         _largest(rows, "samples"),
         rates[len(rates) // 2] if rates else None,
         sum(waits) / len(waits) if waits else None,
-        {name: _range(rows, name) for name in metric_names(rows)},
-        rows,
+        *_fetched(rows),
+        metrics={name: _range(rows, name) for name in metric_names(rows)},
+        rows=rows,
     )
+
+
+def _fetched(rows: Rows) -> tuple[int, int, int, int]:
+    requests, retries, size, cached = (sum(int(row.get(name, 0)) for row in rows) for name in FETCHED)
+    return requests, retries, size, cached
 
 
 def _range(rows: Rows, name: str) -> Range:

@@ -2,6 +2,7 @@
 
 from runner.data.stream.batch import Batch
 from runner.data.stream.quarantine import merged
+from runner.data.stream.stats import Stats
 from runner.data.stream.stream import Stream
 
-__all__ = ["Batch", "Stream", "merged"]
+__all__ = ["Batch", "Stats", "Stream", "merged"]

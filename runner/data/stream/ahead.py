@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -39,7 +40,7 @@ class ReadAhead:
         opens: a reader; it knows nothing of the stream.
         ready_bytes: that may be ready.
         changed: what is done to the batches on their way, in the thread that is ahead.
-        waited_s: that the consumer has waited before.
+        waited_s: that the consumer has waited before; spent_s: from the beginnings of passes to their last batches.
 
     Attributes:
         running: the batches that are being made.
@@ -52,8 +53,10 @@ class ReadAhead:
         ready_bytes: int,
         changed: Changed | None = None,
         waited_s: float = 0.0,
+        spent_s: float = 0.0,
     ) -> None:
         self._opens, self._order, self._ready_bytes, self._waited_s = opens, order, ready_bytes, waited_s
+        self._spent_s, self._started, self._last = spent_s, 0.0, 0.0
         self._changed = changed
         self._begin()
 
@@ -76,6 +79,7 @@ class ReadAhead:
         if not self._taken:
             assert self.running is not None
             self._taken.extend(next(self.running))
+        self._last = time.perf_counter()
         return self._taken.popleft()
 
     def start(self, cut: Cut, at: Place, end: int | None, share: tuple[int, int]) -> None:
@@ -85,6 +89,7 @@ class ReadAhead:
             end, share: see `batches`.
         """
         memory.keep_freed_memory()
+        self._started = self._last = time.perf_counter()
         self.reader.end = end
         groups = batches(self.reader, self._order, cut, at, end, share)
         if self._changed is not None:
@@ -99,11 +104,17 @@ class ReadAhead:
         if running is not None:
             _end(running, self.reader)
             self._waited_s += running.wait_s
+            self._spent_s += self._last - self._started
 
     @property
     def wait_s(self) -> float:
         """Seconds that the consumer waited for data."""
         return self._waited_s + (self.running.wait_s if self.running is not None else 0.0)
+
+    @property
+    def spent_s(self) -> float:
+        """Seconds from the beginnings of passes to the last batches of them that were handed out."""
+        return self._spent_s + (self._last - self._started if self.running is not None else 0.0)
 
 
 def _one_by_one(groups: Iterator[tuple[list[Ready], int]]) -> Iterator[tuple[Ready, int]]:

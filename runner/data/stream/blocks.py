@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from runner.data.files.fetch.cache import Cache, file_name
+from runner.data.files.fetch.counters import Tally, on
 from runner.data.files.opening import is_remote
 from runner.data.formats.explain import explained
 from runner.data.limits import beyond, limits, shown_bytes
@@ -153,6 +154,7 @@ class Decoders:
         requests: what is asked for of remote files.
         cache: where remote units are kept.
         rows_read, bytes_read: decoded so far.
+        fetched: of remote files, by these threads and those that ask ahead.
     """
 
     def __init__(
@@ -180,6 +182,7 @@ class Decoders:
         self.requests = Requests(self._ask, reading.fetch_bytes, reading.timeout_s, min(_PATIENCE_S, reading.timeout_s))
         self.cache = Cache(*reading.cache) if reading.cache is not None and self.is_remote else None
         self.rows_read = self.bytes_read = 0
+        self.fetched = Tally()
 
     # -- from outside --------------------------------------------------------------------------------------------
 
@@ -277,7 +280,7 @@ class Decoders:
 
     def _from_file(self, cursor: Cursor, segment: Segment) -> list[Piece]:
         found = []
-        with explained(*self.place(segment.unit)):
+        with on(self.fetched), explained(*self.place(segment.unit)):
             for batch in cursor.rows(segment.start, segment.stop):
                 size = size_of(batch)
                 self.room.add(size)
@@ -286,7 +289,8 @@ class Decoders:
 
     def _from_spill(self, spilled: list[Spill], segment: Segment) -> list[Piece]:
         if not spilled:
-            spilled.append(Spill(self._sound(segment.unit)))
+            with on(self.fetched):
+                spilled.append(Spill(self._sound(segment.unit)))
         return [self._piece(segment.unit, batch, 0) for batch in spilled[0].rows(segment.start, segment.stop)]
 
     def _piece(self, unit: int, batch: pa.RecordBatch, size: int) -> Piece:
@@ -304,7 +308,8 @@ class Decoders:
 
     def _ask(self, unit: int) -> Promise | None:
         shard, place = self._at(unit)
-        return self._manifest.ahead(shard, place, list(self._columns), self.cache)
+        with on(self.fetched):
+            return self._manifest.ahead(shard, place, list(self._columns), self.cache)
 
     def _sound(self, unit: int) -> Iterator[pa.RecordBatch]:
         """The batches of a unit; where damaged ones are set aside, of one that can be read to its end."""

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from runner.data.files.fetch import Fetched
 from runner.data.lanes import SMALL_BYTES
 from runner.data.manifest import Manifest
 from runner.data.stream.blocks import VALUE_ERRORS, Cursor, Decoders, Piece, Planned
@@ -110,6 +111,11 @@ class Reader:
     def bytes_read(self) -> int:
         """Bytes decoded so far."""
         return self._decoders.bytes_read
+
+    @property
+    def fetched(self) -> Fetched:
+        """Of remote files so far."""
+        return self._decoders.fetched.now
 
     def take(self, epoch: int, lanes: Ints, indexes: Ints) -> dict[str, Any]:
         """Rows by lane and index in the lane.

@@ -19,6 +19,7 @@ from runner.data.stream.data import Mixture, found
 from runner.data.stream.passes import Passes
 from runner.data.stream.quarantine import SetAside, stored
 from runner.data.stream.reading import LONGEST_WAIT_S, READY_BYTES, Reading, default_threads
+from runner.data.stream.stats import Stats
 from runner.data.stream.steps import Cut
 from runner.errors import DataError, listed
 from runner.spec.checks import Fields, parse_bytes
@@ -194,10 +195,11 @@ class Stream:
         if as_ == "torch" or "torch.utils.data" in sys.modules:
             _make_known()
 
-    def _open(self, waited_s: float = 0.0) -> None:
+    def _open(self, waited_s: float = 0.0, spent_s: float = 0.0) -> None:
         opens = self._data.opens(self._readings)
         ready_bytes = sum(reading.ready_bytes for reading in self._readings)
-        self._ahead = ReadAhead(opens, self._data.order, ready_bytes, self._changed(ready_bytes), waited_s)
+        changed = self._changed(ready_bytes)
+        self._ahead = ReadAhead(opens, self._data.order, ready_bytes, changed, waited_s, spent_s)
 
     def pass_through(self, through: Through) -> None:
         """From the next pass on, have batches changed on their way, ahead of the consumer and within the same bounds.
@@ -205,7 +207,7 @@ class Stream:
         """
         self.close()
         self._through = through
-        self._open(self.wait_s)
+        self._open(self.wait_s, self._ahead.spent_s)
 
     def _changed(self, ready_bytes: int) -> Changed | None:
         pictures, through = self._pictures(ready_bytes), self._through
@@ -338,6 +340,21 @@ class Stream:
         """Bytes decoded by this rank."""
         return self._ahead.reader.bytes_read
 
+    def stats(self) -> Stats:
+        """What has been read so far, what of it was fetched from other machines, and how long was waited."""
+        reader, fetched = self._ahead.reader, self._ahead.reader.fetched
+        return Stats(
+            reader.rows_read,
+            reader.bytes_read,
+            self._ahead.spent_s,
+            self._ahead.wait_s,
+            fetched.requests,
+            fetched.retries,
+            fetched.hedges,
+            fetched.bytes,
+            fetched.kept,
+        )
+
     def close(self) -> None:
         """Stops reading ahead. The next batch starts it again at the same place."""
         self._arrive()
@@ -352,12 +369,12 @@ class Stream:
 
     def __getstate__(self) -> dict[str, Any]:
         kept = {name: value for name, value in self.__dict__.items() if name != "_ahead"}
-        return {**kept, "_passes": copy.copy(self._passes), "_waited_s": self.wait_s}
+        return {**kept, "_passes": copy.copy(self._passes), "_waited_s": self.wait_s, "_spent_s": self._ahead.spent_s}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        waited_s = state.pop("_waited_s")
+        waited_s, spent_s = state.pop("_waited_s"), state.pop("_spent_s")
         self.__dict__.update(state)
-        self._open(waited_s)
+        self._open(waited_s, spent_s)
         self._passes.begun = None
         _make_known()
 

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from runner.cli.metrics_table import print_metrics
 from runner.cli.plot import _smooth, panels, save_plot
-from runner.views.metrics import metric_names, sample
+from runner.views.metrics import metric_names, sample, stages_of
 
 
 def rows(steps: int) -> list[dict[str, object]]:
@@ -30,6 +30,23 @@ def test_only_the_users_numbers_are_metrics() -> None:
         "validation_loss",
         "accuracy",
     ]
+
+
+def test_what_was_fetched_is_added_up() -> None:
+    """Over all rows that say it; a training on this machine's files says nothing of it."""
+    plain = rows(4)
+    assert stages_of(plain)[0].requests == 0
+    assert "fetched" not in shown(plain)
+    for row in plain[1::2]:
+        row |= {"fetch_requests": 60, "fetch_retries": 1, "fetched_bytes": 2_000_000, "cached_bytes": 500}
+    assert "4.00 MB fetched by 120 requests (2 of them again), 1.00 kB from a cache" in shown(plain)
+    assert metric_names(plain) == ["loss"]
+
+
+def shown(made: list[dict[str, object]]) -> str:
+    out = io.StringIO()
+    print_metrics(Console(file=out, width=200), made)
+    return out.getvalue()
 
 
 def test_a_sample_prefers_rows_with_validations() -> None:

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from runner.data.files.fetch import fetched
+from runner.data.files.fetch import Fetched, counters, fetched
 from runner.data.files.fetch.cache import Cache, folder_in
 from runner.data.manifest import Manifest, build
 from runner.data.stream import Stream
@@ -43,6 +43,9 @@ class Given:
 
     def take(self, spans: list[tuple[int, int]]) -> Iterator[tuple[int, bytes]]:
         return ((start, bytes(range(start, end))) for start, end in spans)
+
+    def count(self, more: Fetched) -> None:
+        counters.count(more)
 
     @property
     def asked(self) -> int:
@@ -183,7 +186,11 @@ def test_a_stream_reads_the_next_epochs_from_its_cache(tmp_path: Path, lake: tup
     plain = ids(Stream(manifest, 100, epochs=3))
     fs.reads.clear()
     before = fetched()
-    assert ids(Stream(manifest, 100, epochs=3, cache=tmp_path, cache_bytes="1MiB")) == plain
+    stream = Stream(manifest, 100, epochs=3, cache=tmp_path, cache_bytes="1MiB")
+    assert ids(stream) == plain
+    told, now = stream.stats(), fetched() - before
+    assert (told.requests, told.fetched_bytes) == (now.requests, now.bytes)
+    assert told.cached_bytes == now.kept == 2 * now.bytes
     units = [read for read in fs.reads if read[2] - read[1] > 4000]
     assert len(set(units)) == 12
     assert len(units) - (fetched() - before).hedges <= 12  # a request that is late is made twice

@@ -267,14 +267,26 @@ def test_a_bad_record_is_made_again(good: Run, content: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["at", "step", "epoch", "samples", "samples_per_s", "wait_share", "steps_total", "loss"]
+    "name",
+    [
+        "at",
+        "step",
+        "epoch",
+        "samples",
+        "samples_per_s",
+        "wait_share",
+        "steps_total",
+        "loss",
+        "fetch_requests",
+        "fetched_bytes",
+    ],
 )
 def test_rows_of_nothing_are_shown(good: Run, name: str) -> None:
     """Whatever a row of a training that goes on says null of, and in whatever order such rows come."""
     good.bundle.log.append(AttemptBegan(leg=1, attempt=1))
     good.bundle.log.append(StageStarted(stage="train", attempt=1))
     row = {"at": 2.0, "step": 1, "epoch": 0, "loss": 2.0, "samples": 3, "samples_per_s": 4.0, "wait_share": 0.5,
-           "steps_total": 9}  # fmt: skip
+           "steps_total": 9, "fetch_requests": 2}  # fmt: skip
     rows = [row, {**row, "at": 3.0, "step": 2}, {**row, "at": 4.0, "step": 3, name: None}]
     write_lines(good.bundle, "train", "metrics", "rank0", *map(json.dumps, rows))
     for words in (["status"], ["metrics"], ["metrics", "--plot", "a.png"], ["status", "-o", "json"]):

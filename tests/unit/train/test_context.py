@@ -726,6 +726,9 @@ def test_ranks_ask_no_remote_file_for_its_footer(tmp_path: Path, monkeypatch: py
     _, scope = make_scope(tmp_path, train, Config(), attempt=2)
     run_train(given, scope, InlineGang())
     assert asked == [6]
+    told = [row for row in rows_of(scope) if "fetch_requests" in row]
+    assert sum(row["fetch_requests"] - row["fetch_retries"] for row in told if row["step"] > 4) == 6
+    assert all(row["fetched_bytes"] > 0 and "loss" in row for row in told)
 
 
 def test_missing_data_starts_nothing(tmp_path: Path) -> None:

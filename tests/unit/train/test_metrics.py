@@ -15,7 +15,7 @@ import torch
 
 from runner.errors import RunFailed, SpecError
 from runner.train.metrics import ALONE_STEPS, MOST_LOGGED, Metrics
-from runner.train.metrics_rows import Item, weighted_mean
+from runner.train.metrics_rows import FETCHED, Item, weighted_mean
 from runner.train.pace import EXCHANGE_S, MOST_GROWTH, MOST_STEPS, Pace
 
 
@@ -34,6 +34,13 @@ class Others:
 
     def meet(self, where: str, mine: dict[str, Any], answer: Any) -> Any:
         return answer([mine, *({**mine, "kept": kept(items)} for items in self.others)])
+
+
+class Alike(Others):
+    """Two ranks that say the same."""
+
+    def meet(self, where: str, mine: dict[str, Any], answer: Any) -> Any:
+        return answer([mine, mine])
 
 
 def kept(items: list[Any]) -> Any:
@@ -216,3 +223,21 @@ def test_rates_leave_out_what_was_not_training(tmp_path: Path) -> None:
     row = rows(tmp_path / "rows")[0]
     assert row["samples_per_s"] == pytest.approx(200, rel=0.1)
     assert row["wait_share"] == pytest.approx(0.25, rel=0.1)
+    assert "fetch_requests" not in row
+
+
+def test_what_ranks_have_fetched_is_in_the_last_row_of_an_exchange(tmp_path: Path) -> None:
+    """Sums over ranks; what is told where no step was made waits for the next row."""
+    fetched = dict(zip(FETCHED, (3, 1, 500, 40), strict=True))
+    metrics = Metrics(Alike(), tmp_path / "rows")
+    metrics.exchange(0, tells={"fetched": fetched})
+    for number in (1, 2):
+        metrics.after_step(step(number, 100))
+    metrics.exchange(2, tells={"fetched": fetched})
+    metrics.after_step(step(3, 100))
+    metrics.exchange(3)
+    first, last, after = rows(tmp_path / "rows")
+    assert {name: last[name] for name in FETCHED} == {name: 4 * value for name, value in fetched.items()}
+    assert not set(FETCHED) & (first.keys() | after.keys())
+    with pytest.raises(SpecError, match="the name 'fetched_bytes'"):
+        metrics.after_step(step(4, 1, fetched_bytes=1.0))

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runner.data.files.fetch.counters import Fetched, count
+from runner.data.files.fetch.counters import Fetched
 from runner.data.files.fetch.promise import Promise
 from runner.errors import DataError
 
@@ -82,10 +82,10 @@ class Cache:
             DataAway, FileChanged, OSError: they cannot be fetched.
         """
         spans = source.spans(ranges)
-        parts = self._read(name, spans)
+        parts = self._found(name, source, spans)
         if parts is None:
             with self._locked(name):
-                parts = self._read(name, spans)
+                parts = self._found(name, source, spans)
                 if parts is None:
                     parts = [Kept(start, data) for start, data in source.take(source.ask_spans(spans))]
                     with contextlib.suppress(OSError):  # a full disk: there is the store
@@ -99,6 +99,12 @@ class Cache:
             size = path.stat().st_size
             path.unlink()
             total.value -= size
+
+    def _found(self, name: str, source: Source, spans: Sequence[tuple[int, int]]) -> list[Kept] | None:
+        parts = self._read(name, spans)
+        if parts is not None:
+            source.count(Fetched(kept=sum(part.end - part.start for part in parts)))
+        return parts
 
     # -- one entry -----------------------------------------------------------------------------------------------
 
@@ -121,7 +127,6 @@ class Cache:
         for start, end in spans:
             parts.append(Kept(start, body[at : at + end - start]))
             at += end - start
-        count(Fetched(kept=at))
         return parts
 
     def _publish(self, name: str, parts: Sequence[Kept]) -> None:

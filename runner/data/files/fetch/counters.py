@@ -1,9 +1,12 @@
-"""What a process has fetched."""
+"""What a process has fetched, and for whom."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
+from collections.abc import Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass, fields
 
 
@@ -54,8 +57,39 @@ def fetched() -> Fetched:
     return _now
 
 
-def count(more: Fetched) -> None:
-    """Add to it."""
+class Tally:
+    """What was fetched for one reader.
+
+    Attributes:
+        now: so far.
+    """
+
+    def __init__(self) -> None:
+        self.now = Fetched()
+
+
+_reader: ContextVar[Tally | None] = ContextVar("reader", default=None)
+
+
+@contextlib.contextmanager
+def on(tally: Tally) -> Iterator[None]:
+    """Files that are opened by this thread meanwhile are read for this reader, by whatever thread it is done."""
+    token = _reader.set(tally)
+    try:
+        yield
+    finally:
+        _reader.reset(token)
+
+
+def reader() -> Tally | None:
+    """For whom this thread opens files, if anybody has said so."""
+    return _reader.get()
+
+
+def count(more: Fetched, tally: Tally | None = None) -> None:
+    """Add to what the process has fetched, and to what it has for one of its readers."""
     global _now
     with _lock:
         _now += more
+        if tally is not None:
+            tally.now += more

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from runner.data.files.engines.base import Attempt, Data
 from runner.data.files.fetch import patience
-from runner.data.files.fetch.counters import Fetched, count
+from runner.data.files.fetch.counters import Fetched
 from runner.errors import DataAway
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class Part:
         if not self.over.is_set():
             self._pool.hurry(self)
             self._wait(begin + patience.READ_S)
-            count(Fetched(waited_s=time.monotonic() - begin))
+            self._source.count(Fetched(waited_s=time.monotonic() - begin))
         self._pool.release(self)
         if self._error is not None:
             raise self._error
@@ -76,6 +76,7 @@ class Part:
                 self.finish(error=self._source.too_late(self.start, self.end, patience.READ_S))
             elif self._is_late(now) and self._source.may_hedge():
                 self.is_hedged = True
+                self._source.count(Fetched(hedges=1))
                 self._pool.ask_twice(self)
 
     def _next_look(self, deadline: float) -> float:
@@ -106,7 +107,7 @@ class Part:
             self._data, self._error = data, error
             self.over.set()
         if data is not None:
-            count(Fetched(bytes=len(data)))
+            self._source.count(Fetched(bytes=len(data)))
         for attempt in self._attempts:
             attempt.break_off()
 
@@ -148,7 +149,6 @@ class Pool:
 
     def ask_twice(self, part: Part) -> None:
         """Send a second request for a part."""
-        count(Fetched(hedges=1))
         with self.lock:
             self._seconds.append(part)
             self._wake(1)

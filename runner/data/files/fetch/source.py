@@ -14,7 +14,7 @@ from runner.data.files.changed import FileChanged, Version
 from runner.data.files.engines.base import Attempt, Data, Engine, Passing, Unfit
 from runner.data.files.engines.choose import engine
 from runner.data.files.fetch import pool as pools
-from runner.data.files.fetch.counters import Fetched, count
+from runner.data.files.fetch.counters import Fetched, count, reader
 from runner.data.files.fetch.latency import Latencies
 from runner.data.files.fetch.patience import budget, policy
 from runner.data.files.fetch.pool import Pool, pool
@@ -53,6 +53,7 @@ class Source:
         self.url = _shown(fs, path)
         scheme = fs.protocol if isinstance(fs.protocol, str) else fs.protocol[0]
         self._shape = shape_of(scheme)
+        self._reader = reader()
         self._begin()
 
     def _begin(self) -> None:
@@ -136,7 +137,7 @@ class Source:
 
         def tell(_: RunnerError) -> None:
             part.begun = None  # nothing is under way in a pause that could be late
-            count(Fetched(retries=1))
+            self.count(Fetched(retries=1))
 
         retry = policy()
         return retry(lambda: self.once(start, end, part.begin()), retry.trouble(part.over, tell=tell))
@@ -144,7 +145,7 @@ class Source:
     def once(self, start: int, end: int, attempt: Attempt) -> Data:
         """The same by one request. Raises DataAway where another may help."""
         begin = time.monotonic()
-        count(Fetched(requests=1))
+        self.count(Fetched(requests=1))
         try:
             data = self._fit().get(start, end, attempt)
         except Unfit:
@@ -161,10 +162,14 @@ class Source:
         except PermissionError as error:
             raise PermissionError(error.errno or 13, f"no permission to read it ({error})", self.url) from error
         finally:
-            count(Fetched(seconds=time.monotonic() - begin))
+            self.count(Fetched(seconds=time.monotonic() - begin))
         self._latencies.add(end - start, time.monotonic() - begin)
         budget().earn()
         return data
+
+    def count(self, more: Fetched) -> None:
+        """Add to what is fetched for the reader who has opened the file."""
+        count(more, self._reader)
 
     def late_after(self, size: int) -> float:
         """Seconds after which a request of so many bytes is late."""

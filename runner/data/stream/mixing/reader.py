@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from runner.data.files.fetch import Fetched
 from runner.data.manifest import Manifest
 from runner.data.stream import memory
 from runner.data.stream.columns import picked
@@ -52,6 +53,11 @@ class MixedReader:
     def bytes_read(self) -> int:
         """Bytes decoded so far."""
         return sum(reader.bytes_read for reader in self._readers)
+
+    @property
+    def fetched(self) -> Fetched:
+        """Of remote files so far."""
+        return sum((reader.fetched for reader in self._readers), Fetched())
 
     def take(self, epoch: int, lanes: Ints, indexes: Ints) -> dict[str, Any]:
         """Rows by lane and index, in this order; column -> [n, ...]. See `Reader.take`.
