@@ -447,11 +447,10 @@ class _Table:
         """
         if len(sequence) > self._room:
             self._grow(len(sequence) + len(sequence) // 8)
-        ends = np.cumsum(counts)
-        which = np.searchsorted(ends, sequence, side="right")
-        begin = lane * self._room
-        self._pieces[begin : begin + len(sequence)] = np.array(one.held, np.int32)[which]
-        self._rows[begin : begin + len(sequence)] = sequence - (ends - counts)[which]
+        here = slice(lane * self._room, lane * self._room + len(sequence))
+        which = np.repeat(np.arange(len(counts)), counts).take(sequence)
+        np.take(np.array(one.held, np.int32), which, out=self._pieces[here], mode="clip")
+        self._rows[here] = sequence - (np.cumsum(counts) - counts).take(which)
         self._start[lane], self._stop[lane] = one.start, one.stop
 
     def close(self, lane: int) -> None:
