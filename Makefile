@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 # Modules that are not kept compiled are compiled anew in each of a run's processes, which costs seconds.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test lint unit local cluster cluster-down test-cluster soak bench bench-streaming wheel lock lock-onebox clean
+.PHONY: help demo test lint unit local cluster cluster-down test-cluster soak gpu bench bench-streaming wheel lock lock-onebox clean
 .DEFAULT_GOAL := help
 
 help:  ## What can be made
@@ -59,6 +59,9 @@ soak: cluster  ## Tests that take long, or take the cluster down
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[sweep]'
 	$(BIN)/pytest tests/unit tests/local -m soak
 	$(BIN)/pytest tests/cluster -m soak
+
+gpu: $(READY)  ## Tests on a GPU of this machine
+	$(BIN)/pytest tests/unit -m gpu
 
 bench: $(READY)  ## How quickly a run starts, beside its peers
 	$(BIN)/python benchmarks/startup.py

@@ -36,9 +36,9 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests that take minutes run only where a marker is asked for (`make soak`)."""
+    """Tests that take minutes, or a GPU, run only where a marker is asked for (`make soak`, `make gpu`)."""
     if config.option.markexpr:
         return
-    soak = [item for item in items if item.get_closest_marker("soak")]
-    config.hook.pytest_deselected(items=soak)
-    items[:] = [item for item in items if item not in soak]
+    left = [item for item in items if item.get_closest_marker("soak") or item.get_closest_marker("gpu")]
+    config.hook.pytest_deselected(items=left)
+    items[:] = [item for item in items if item not in left]

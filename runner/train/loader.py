@@ -15,6 +15,7 @@ from runner.spec.checks import Fields
 from runner.spec.mixing import Mix
 from runner.train import inputs
 from runner.train.feeding.feeding import Feeding
+from runner.train.staging import Staging
 from runner.worker.scope import Scope
 
 if TYPE_CHECKING:
@@ -128,6 +129,7 @@ class Loader:
             )
         epochs = epochs if steps is None else None
         feeding = self._feeding
+        staged = feeding is None and self._device.type == "cuda"
         stream = Stream(
             self._source(data),
             global_batch_size=global_batch,
@@ -142,16 +144,19 @@ class Loader:
             epochs=epochs,
             tail=tail,
             start_epoch=loop.streams.next_epoch(name) if recorded else 0,
-            as_="torch" if feeding is None else "numpy",
+            as_="torch" if feeding is None and not staged else "numpy",
             **how,
         )
         if feeding is not None:
             feeding.attach(stream)
+        staging = Staging(stream, self._device) if staged else None
         left = None if steps is None else lambda: steps - loop.step
         loop.aside.watch(name, stream)
         read = loop.streams.read(name, stream, epochs, left) if recorded else self._phases.read(stream)
         if feeding is not None:
             read = feeding.finished(read, loop.streams.waited if recorded else lambda seconds: None)
+        if staging is not None:
+            return staging.arrived(read)
         return read if self._device.type == "cpu" else (b.to(self._device, non_blocking=True) for b in read)
 
     def close(self) -> None:
