@@ -200,7 +200,7 @@ class Decoders:
             return self._workers.submit(chain, lambda: self._from_spill(spilled, segment))
         cursor = cursors.get(segment.unit)
         if cursor is None and self.is_remote and self.requests.has_room:  # it may be a while until its turn comes
-            self.requests.ask(segment.unit, self.in_files([segment]))
+            self.ask(segment)
         if cursor is None or cursor.planned > segment.start:
             through_file = self._large[segment.unit] and self._quarantine is None
             opens = self._through_file if through_file else self._sound
@@ -211,6 +211,11 @@ class Decoders:
         if segment.stop >= self._order.unit_rows[segment.unit]:
             del cursors[segment.unit]
         return self._workers.submit(cursor.chain, lambda: self._from_file(cursor, segment))
+
+    def ask(self, segment: Segment) -> None:
+        """Have the unit of a segment fetched, which will be read soon."""
+        if self._quarantine is None or segment.unit not in self._quarantine:
+            self.requests.ask(segment.unit, self.in_files([segment]))
 
     def stop(self) -> None:
         """Decode no more, until `decode` is called again; whoever waits for a segment gets CancelledError."""
@@ -315,6 +320,8 @@ class Decoders:
         """The batches of a unit; where damaged ones are set aside, of one that can be read to its end."""
         if self._quarantine is None:
             return self._unit(unit)
+        if unit in self._quarantine:
+            self.requests.drop(unit)  # it was asked for before others said that it cannot be read
         for one in self._quarantine.candidates(unit):
             try:
                 return repeated(self._whole(one), int(self._order.unit_rows[unit]))

@@ -70,6 +70,10 @@ class Quarantine:
         self._known: dict[int, str] = {}
         self._told: set[int] = set()
 
+    def __contains__(self, unit: int) -> bool:
+        """Whether a unit is set aside."""
+        return unit in self._known
+
     @property
     def known(self) -> dict[int, str]:
         """Unit, counted through the manifest, -> what is wrong with it; in the order of units."""

@@ -370,7 +370,7 @@ class Reader:
             self._lanes[number].asked = epoch, block, stop
             for segment in segments:
                 if segment.unit not in self._lanes[number].cursors:
-                    requests.ask(segment.unit, decoders.in_files([segment]))
+                    decoders.ask(segment)
 
     def _nearest(self, places: dict[int, Place | None]) -> tuple[int, int, int] | None:
         """Lane, epoch and block of what is needed first behind these places; None where there is no more."""

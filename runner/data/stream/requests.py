@@ -61,6 +61,16 @@ class Requests:
         wait([found[0]], self._wait_s)
         return True
 
+    def drop(self, unit: int) -> None:
+        """Nobody will read the unit."""
+        with self._lock:
+            found = self._asked.pop(unit, None)
+            if found is None:
+                return
+            self._bytes -= found[1]
+        found[0].cancel()
+        found[0].add_done_callback(_let_go)
+
     def forget(self) -> None:
         """Let go of all that is asked for."""
         with self._lock:
@@ -75,3 +85,9 @@ class Requests:
                 promise = result.result(0) if result.done() else None
                 if promise is not None:
                     promise.drop()
+
+
+def _let_go(asked: Future[Promise | None]) -> None:
+    promise = None if asked.cancelled() or asked.exception() is not None else asked.result()
+    if promise is not None:
+        promise.drop()

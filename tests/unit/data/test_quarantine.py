@@ -277,3 +277,25 @@ def test_a_unit_is_fetched_once_more_past_the_cache(tmp_path: Path, monkeypatch:
     assert first > 1
     assert ids(stream(data, cache=tmp_path / "cache", max_quarantine=0.0)) == expected
     assert reads == first
+
+
+def test_what_is_set_aside_is_not_fetched_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In later epochs nothing is asked for a unit that cannot be read, and what was asked for is let go of."""
+    store = register_remote(monkeypatch)
+    for path in write(tmp_path / "d", [5]).iterdir():
+        store().pipe_file(f"/d/{path.name}", path.read_bytes())
+    data, start = spread(manifest.build("remote://d")), manifest.build("remote://d").shards[1].units[2].start
+    with stream(data, epochs=4) as one:
+        for _ in range(len(one) // 4):
+            next(one)
+        requests = one._ahead.reader._decoders.requests
+        requests.ask(5, 10**12)
+        assert not requests.has_room
+        before = [read for read in store.reads if read[0] == "/d/1.parquet" and read[1] == start]
+        for _ in one:
+            pass
+        after = [read for read in store.reads if read[0] == "/d/1.parquet" and read[1] == start]
+    assert before
+    assert len(after) - len(before) <= 1
+    requests = one._ahead.reader._decoders.requests
+    assert requests.has_room
