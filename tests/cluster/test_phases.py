@@ -96,6 +96,50 @@ def test_a_machine_lost_while_it_may_grow_costs_its_task_alone(kube: Kube) -> No
     assert run.view().stages["slowly"].result.rows_out == {"": 120}
 
 
+#: A training that waits for its data: a batch takes half a second on one of two workers.
+HEAVY = """
+import time
+from runner import Dataset, Job, Train
+
+def shards():
+    import pyarrow as pa
+    yield pa.table({"x": [float(row) for row in range(1200)]})
+
+def work(batch, config):
+    time.sleep(0.5)
+    return {"x": batch["x"] * 2}
+
+def train(ctx, config):
+    for batch in ctx.batches("train", batch_size=10):
+        ctx.step(loss=batch["x"].sum())
+
+job = Job("heavy", stages=[
+    Train("train", fn=train, data={"train": Dataset(make=shards)}, workers=1, transform=work, on_data="cpu",
+          data_workers=2),
+])
+"""
+
+
+def test_machines_for_a_transform_are_beside_the_training_and_may_go(kube: Kube) -> None:
+    """Machines of another group transform the batches of a training; one that is deleted in the middle costs no attempt
+    and no batch, and all are gone at the end."""
+    Path("jobs/heavy.py").write_text(HEAVY)
+    run = submit.submit("heavy", cluster=kit.cluster_file())
+    kit.await_that(lambda: (run.view().stages["train"].state == "running") and len(_steps(run)) > 3, 200, "some steps")
+    assert len(workers(kube, run, 0)) == 1
+    kube.delete(PODS, kit.pod(kube, run, names.DATA)["metadata"]["name"])
+    check_end(kube, run, RunState.SUCCEEDED)
+    assert [(each.leg, each.attempt) for each in kit.attempts(run)] == [(0, 1)]
+    losses = run.metrics()["loss"].to_pylist()
+    assert len(losses) == 120
+    assert sum(losses) == sum(2.0 * row for row in range(1200))
+
+
+def _steps(run: Run) -> list[dict[str, Any]]:
+    assert not run.view().state.ended, run.error
+    return [row for row in run.rows("train", "rank0") if "loss" in row]
+
+
 def _state(run: Run, stage: str) -> str:
     view = run.view()
     assert not view.state.ended, run.error

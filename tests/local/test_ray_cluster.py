@@ -55,6 +55,25 @@ def blocked(run: Run, mark: Path) -> None:
     wait_for(mark.exists, 180, f"the training is reached; the run is {run.status}, {run.error}")
 
 
+#: A training whose batches are transformed by actors.
+HEAVY = """
+from runner import Job, Train
+
+def work(batch, config):
+    import os
+    print("data worker", os.getpid())
+    return {"i": batch["i"], "x": batch["x"] * 2}
+
+def train(ctx, config):
+    for batch in ctx.batches("train", batch_size=10):
+        ctx.step(loss=(batch["x"] * (batch["i"] + 1)).sum())
+
+job = Job("heavy", stages=[
+    Train("train", fn=train, data={"train": "numbers"}, workers=1, transform=work, on_data="cpu", data_workers=2),
+])
+"""
+
+
 def submit(cluster: RayCluster, tmp_path: Path, **config: object) -> Run:
     return runner.submit("tiny", cluster=cluster.definition(), store=str(tmp_path / "store"), changes=config)
 
@@ -79,6 +98,24 @@ def test_a_run_gives_what_it_gives_locally(
     written = [path for path in (tmp_path / "store" / run.id).rglob("*") if path.is_file()]
     assert written
     assert not [path for path in written if token in path.read_bytes()]
+
+
+def test_batches_are_transformed_by_workers_of_the_cluster(
+    project: Path, cluster: RayCluster, tmp_path: Path, gone: Callable[[Run], None]
+) -> None:
+    """Actors on a cluster give a training the batches of inline, their lines are in the bundle, and nothing of them is
+    left; more of them than the cluster has room for are refused before."""
+    Path("jobs/heavy.py").write_text(HEAVY)
+    where = {"cluster": cluster.definition(), "store": str(tmp_path / "store")}
+    with pytest.raises(PlanError, match="needs 9 CPUs for its data_workers, and Ray has 3 beside its 1 ranks"):
+        runner.submit("heavy", changes={"train.data_workers": 9}, **where)
+    run = runner.submit("heavy", **where)
+    assert run.wait(120) is RunState.SUCCEEDED
+    gone(run)
+    alone = runner.submit("heavy", store=str(tmp_path / "alone"), changes={"train.on_data": "inline"})
+    assert alone.wait(120) is RunState.SUCCEEDED
+    assert run.metrics()["loss"].to_pylist() == alone.metrics()["loss"].to_pylist()
+    assert sum("data worker" in line for line in run.logs("train")) == 40
 
 
 @pytest.mark.timeout(600)
