@@ -79,19 +79,20 @@ class AsideUnits(StepHook):
     def tell(self) -> dict[str, Any]:
         """What this rank has found and not told."""
         found = [
-            _found(one.key, one.name, unit)
+            _found(one.key, one.name, quarantine.about(unit))
             for one in self._watched
-            for quarantine in one.quarantines.values()
-            for unit in quarantine.units
-            if (one.key, unit.source, unit.number) not in self._known
+            for source, quarantine in one.quarantines.items()
+            for unit in quarantine.known
+            if (one.key, source, unit) not in self._known
         ]
         self._watched = [one for one in self._watched if one.stream() is not None]
         return {_NAME: found} if found else {}
 
     def exchanged(self, told: Exchanged) -> None:
         """All ranks set aside what one of them has found. Raises DataError where that is too much."""
+        told_of = self._units
         new = self._take([one for found in told.told.get(_NAME, []) for one in found])
-        for one in new:
+        for one in [one for place, one in self._units.items() if place not in told_of] if new else ():
             words = f"set aside: {_words(one)}"
             self._loop.metrics.event(step=self._loop.step, epoch=self._loop.epoch, event=words, quarantined=self.rows)
             self._loop.say(words)
@@ -115,15 +116,23 @@ class AsideUnits(StepHook):
     # -- what is said --------------------------------------------------------------------------------------------
 
     @property
+    def _units(self) -> dict[tuple[str, str, str, int], Found]:
+        """Each once, though streams with other columns or filters have met it too."""
+        found: dict[tuple[str, str, str, int], Found] = {}
+        for one in self._known.values():
+            found.setdefault((one["data"], one["source"], one["file"], one["unit"]), one)
+        return found
+
+    @property
     def rows(self) -> int:
         """In units that are set aside."""
-        return sum(one["rows"] for one in self._known.values())
+        return sum(one["rows"] for one in self._units.values())
 
     def result(self) -> dict[str, Any]:
         """What the stage's result says of it: nothing where nothing is set aside."""
         if not self._known:
             return {}
-        units = [{name: value for name, value in one.items() if name != "key"} for one in self._known.values()]
+        units = [{name: value for name, value in one.items() if name != "key"} for one in self._units.values()]
         shown = [_words(one) for one in units[:_SHOWN]]
         more = [f"and {len(units) - _SHOWN} units more"] if len(units) > _SHOWN else []
         notes = [f"set aside: {words}" for words in shown + more]

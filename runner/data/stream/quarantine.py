@@ -66,7 +66,7 @@ class Quarantine:
 
     def __init__(self, manifest: Manifest, most: float, source: str = "") -> None:
         self.tell: Callable[[SetAside], None] = _warn
-        self._manifest, self._most, self._source = manifest, most, source
+        self._manifest, self._most, self.source = manifest, most, source
         self._known: dict[int, str] = {}
         self._told: set[int] = set()
 
@@ -82,7 +82,12 @@ class Quarantine:
     @property
     def units(self) -> list[SetAside]:
         """All that are set aside."""
-        return [self._about(unit, error) for unit, error in self.known.items()]
+        return [self.about(unit) for unit in self.known]
+
+    def about(self, unit: int) -> SetAside:
+        """What there is to say of a unit that is set aside."""
+        (url, index), instead = self._place(unit), self._place(self.standing_in(unit))
+        return SetAside(self.source, unit, url, index, self._rows(unit), self._known[unit], instead)
 
     def candidates(self, unit: int) -> Iterator[int]:
         """A unit, unless it is set aside, and those that may stand in for it, the first one first.
@@ -123,7 +128,7 @@ class Quarantine:
         for unit in known:
             if unit not in self._told:
                 self._told.add(unit)
-                self.tell(self._about(unit, self._known[unit]))
+                self.tell(self.about(unit))
 
     def restore(self, known: Mapping[int, str]) -> bool:
         """Set aside what an earlier stream had set aside, and nothing else. Whether that is another set than now.
@@ -142,10 +147,6 @@ class Quarantine:
     def _place(self, unit: int) -> tuple[str, int]:
         shard, one = self._manifest.units[unit]
         return self._manifest.url(self._manifest.shards[shard]), one.index
-
-    def _about(self, unit: int, error: str) -> SetAside:
-        (url, index), instead = self._place(unit), self._place(self.standing_in(unit))
-        return SetAside(self._source, unit, url, index, self._rows(unit), error, instead)
 
     def _too_many(self, found: str) -> DataError:
         named = ["{} (unit {}): {}".format(*self._place(unit), error) for unit, error in self.known.items()]

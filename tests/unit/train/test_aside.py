@@ -44,6 +44,9 @@ def reading(seen: list[list[int]], most: float = 0.3) -> Any:
                 ctx.step(loss=1.0)
                 if ctx.step_number == config.at_step:
                     raise Cut
+        with ctx.phase("check"):
+            for _ in ctx.batches("train", batch_size=16, max_quarantine=most, columns=["id"]):
+                pass
 
     return train
 
