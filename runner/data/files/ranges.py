@@ -60,7 +60,10 @@ class RangeFile(Seekable):
         return data
 
     def read_at(self, count: int, start: int) -> Any:
-        """`count` bytes from `start` on, fewer at the end. Raises what `Source.read` does."""
+        """`count` bytes from `start` on, fewer at the end. Raises what `Source.read` does, and ValueError for a place
+        before the beginning."""
+        if start < 0:
+            raise ValueError(f"{count} bytes from byte {start} on")
         end = min(start + count, self._size)
         if end <= start:
             return b""

@@ -17,6 +17,7 @@ from runner.data.manifest import Manifest
 from runner.errors import DataDamaged, DataError
 from tests import ROOT
 from tests.unit.data.damage_kit import KINDS, damaged, good, outcome, small_units, table
+from tests.unit.data.kit import register_remote
 
 #: Files of each format in the quick test, and of each kind in the long one, which has a process for each so many.
 QUICK, LONG, EACH = 40, 5_000, 1_000
@@ -147,3 +148,21 @@ def test_a_column_that_was_renamed_is_not_null(tmp_path: Path, ending: str) -> N
     with pytest.raises(DataDamaged, match=rf"(?s)a\.{ending} \(unit 0\).*NAME!"):
         list(found.read(0))
     assert [batch.to_pydict() for batch in found.read(0, columns=["kept"])] == [{"kept": [1, 2]}]
+
+
+def test_bytes_before_a_file_are_asked_of_no_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A footer that says so is refused at once: a store would be asked for them again and again."""
+    store = register_remote(monkeypatch)
+    with pa.ipc.new_file(tmp_path / "a.arrow", pa.schema([("x", pa.int64())])) as writer:
+        writer.write_table(pa.table({"x": range(3)}))
+    data = (tmp_path / "a.arrow").read_bytes()
+    store().pipe_file("/d/a.arrow", data)
+    found = manifest.build("remote:///d/a.arrow")
+    _schema, place, *_ = (at for at in range(8, len(data), 8) if data[at : at + 4] == b"\xff" * 4)
+    damaged, at = bytearray(data), data.rindex(place.to_bytes(8, "little"))
+    damaged[at : at + 8] = (-place).to_bytes(8, "little", signed=True)
+    store().pipe_file("/d/a.arrow", bytes(damaged))
+    store.reads.clear()
+    with pytest.raises(DataDamaged, match="from byte -"):
+        list(found.read(0))
+    assert all(start >= 0 for _, start, _ in store.reads)

@@ -41,9 +41,14 @@ def spans(ranges: Iterable[tuple[int, int]], size: int, shape: Shape) -> list[tu
     Args:
         ranges: (start, length) of what is wanted; they may overlap, and reach beyond the end.
         size: bytes of the file.
+
+    Raises:
+        ValueError: one begins before the file does: what says where it lies is damaged, and no store has such bytes.
     """
     joined: list[list[int]] = []
     for start, length in sorted(ranges):
+        if start < 0:
+            raise ValueError(f"{length} bytes from byte {start} on")
         end = min(start + length, size)
         if start >= end:
             continue
