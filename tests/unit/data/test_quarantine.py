@@ -299,3 +299,53 @@ def test_what_is_set_aside_is_not_fetched_again(tmp_path: Path, monkeypatch: pyt
     assert len(after) - len(before) <= 1
     requests = one._ahead.reader._decoders.requests
     assert requests.has_room
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 5])
+def test_units_that_are_cut_over_lanes_are_set_aside_whole(tmp_path: Path, world_size: int) -> None:
+    """Each part of a damaged unit is another unit's, whichever rank comes to it."""
+    path = tmp_path / "0.parquet"
+    pq.write_table(pa.table({"id": range(60)}), path, row_group_size=20, write_page_checksum=True, compression="none")
+    damage(tmp_path, 1)
+    data = replace(manifest.build(path), lanes=8, block_bytes=24)
+    found = together(data, world_size, global_batch_size=10, max_quarantine=0.5)
+    counts = np.bincount(list(itertools.chain(*found)), minlength=60).reshape(3, 20)
+    assert not counts[1].any()
+    assert sorted(counts[[0, 2]].sum(axis=1).tolist()) == [20, 40]
+    assert [sorted(step) for step in found] == [
+        sorted(step) for step in together(data, 1, global_batch_size=10, max_quarantine=0.5)
+    ]
+
+
+@pytest.mark.parametrize("as_", ["numpy", "arrow"])
+def test_text_that_is_none_is_damage_in_every_form(tmp_path: Path, as_: str) -> None:
+    """Also inside structures; what is set aside does not depend on the form of batches."""
+    for number in range(4):
+        table = pa.table({"text": ["größe"] * 9, "of": [{"x": f"{number} größe"}] * 9})
+        pq.write_table(table, tmp_path / f"{number}.parquet", compression="none", use_dictionary=False)
+    for number, text in ((1, "größe"), (2, "2 größe")):
+        path = tmp_path / f"{number}.parquet"
+        data, found = path.read_bytes(), text.encode()
+        path.write_bytes(data.replace(found, found.replace(b"\xc3", b"\xff"), 5))
+    with stream(tmp_path, as_=as_, global_batch_size=6, max_quarantine=0.5) as one:
+        for _ in one:
+            pass
+        assert {Path(aside.url).name for aside in one.quarantined} == {"1.parquet", "2.parquet"}
+
+
+def test_a_line_that_is_damaged_sets_its_range_aside(tmp_path: Path) -> None:
+    """Of lines too a unit is a whole; masked rows at the end of an epoch are what they were."""
+    for number in range(4):
+        (tmp_path / f"{number}.jsonl").write_text("".join(f'{{"id": {number * 10 + i}}}\n' for i in range(10)))
+    found = manifest.build(tmp_path, count=True)
+    path = tmp_path / "2.jsonl"
+    path.write_text(path.read_text().replace('{"id": 25}', '{"id": "x}'))
+    with stream(found, global_batch_size=16, tail="wrap", shuffle=False) as one:
+        batches = list(one)
+        assert [(aside.unit, aside.rows) for aside in one.quarantined] == [(0, 10)]
+    rows = np.concatenate([batch["id"] for batch in batches])
+    assert rows[:20].tolist() == list(range(20))
+    assert len(set(rows[20:30].tolist())) == 10
+    assert set(rows[20:30].tolist()) < {*range(20), *range(30, 40)}
+    assert rows[30:40].tolist() == list(range(30, 40))
+    assert [int(batch.mask.sum()) for batch in batches] == [16, 16, 8]
