@@ -138,6 +138,13 @@ def remains(run: Run) -> list[str]:
     return left + ([str(folder)] if folder.exists() else [])
 
 
+def rank_processes() -> list[int]:
+    """Processes of this test that were forked from the gang's server: ranks, and what transforms batches for them."""
+    alive = [p for p in psutil.Process().children() if p.status() != psutil.STATUS_ZOMBIE]
+    (server,) = [p for p in alive if "runner.train.gang.preload" in " ".join(p.cmdline())]
+    return [child.pid for child in server.children() if child.status() != psutil.STATUS_ZOMBIE]
+
+
 def kill(pid: int) -> None:
     """As the kernel's memory killer does it."""
     os.kill(pid, signal.SIGKILL)

@@ -23,7 +23,7 @@ from runner.errors import Interrupted, RunFailed, RunnerError, StageTimeout, Sto
 from runner.train.gang import server as gang_server
 from runner.train.gang.local import LocalGang
 from runner.train.stage import run_train
-from tests.local.helpers import wait_for
+from tests.local.helpers import rank_processes, wait_for
 from tests.unit.train.kit import ROOT, Config, curve, job, make_scope, notes, published, train
 
 
@@ -33,13 +33,6 @@ def _server() -> Iterator[None]:
     gang_server.warm_up()
     yield
     gang_server.stop()
-
-
-def rank_processes() -> list[int]:
-    """Processes of this test that were forked from the gang's server."""
-    alive = [p for p in psutil.Process().children() if p.status() != psutil.STATUS_ZOMBIE]
-    server = [p for p in alive if "gang_preload" in " ".join(p.cmdline())]
-    return [child.pid for parent in server for child in parent.children() if child.status() != psutil.STATUS_ZOMBIE]
 
 
 def misbehave(tmp_path: Path, act: str, expected: type[RunnerError], workers: int = 2) -> Any:

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from runner.errors import UserCodeError, WorkerLost
@@ -18,6 +17,7 @@ from runner.train.gang.ray import RayGang
 from runner.train.stage import run_train
 from runner.worker import ray_session
 from runner.worker.scope import Scope
+from tests.local.helpers import rank_processes, wait_for
 from tests.unit.train.kit import Config, curve, job, make_scope, notes
 
 
@@ -59,7 +59,7 @@ def test_helpers_give_the_batches_of_inline(tmp_path: Path, inline: tuple[list[l
     said = "".join(scope.spool("fit", "logs", f"rank{rank}").read_text() for rank in (0, 1))
     assert said.count("it is begun again") == 1
     assert "SIGKILL" in said
-    assert not [p for p in psutil.Process().children(recursive=True) if "data" in p.name()]
+    assert not rank_processes()
 
 
 @pytest.mark.ray
@@ -78,7 +78,8 @@ def test_a_training_that_was_killed_goes_on_with_the_batches_that_follow(
     helpers, sees what a training sees that was not killed."""
     monkeypatch.setenv("CUT_AT", "13")
     with pytest.raises(WorkerLost, match="rank 1 of 2"):
-        run(tmp_path, LocalGang(), on_data="cpu", data_workers=4)
+        run(tmp_path, LocalGang(), act="hang", on_data="cpu", data_workers=4)
+    wait_for(lambda: not rank_processes(), 10, "helpers go with their rank, whatever they are at")
     monkeypatch.delenv("CUT_AT")
     found, _ = run(tmp_path, LocalGang(), attempt=2, on_data="cpu", data_workers=2)
     for rank in (0, 1):

@@ -19,7 +19,7 @@ from tests.unit.train.jobs import note
 def noisy(batch: Any, config: Any) -> dict[str, Any]:
     """Other columns than it was given, with random numbers of every global generator; takes longer for some batches."""
     ids = batch["id"]
-    act(config, int(ids[0]))
+    act(config, batch)
     time.sleep(0.001 * (int(ids[0]) % 5))
     noise = batch["x"] + np.float32(random.random()) + np.random.rand(*batch["x"].shape).astype(np.float32)
     return {"id": ids, "x": noise, "y": torch.from_numpy(batch["y"]) * torch.rand(()), "words": [str(i) for i in ids]}
@@ -36,8 +36,9 @@ class Noisy:
         return noisy(batch, self.config)
 
 
-def act(config: Any, first: int) -> None:
+def act(config: Any, batch: Any) -> None:
     """What goes wrong at a batch: `at_step` is the first id from which on it does."""
+    first = int(batch["id"][0])
     if config.act == "raise" and first >= config.at_step:
         raise ValueError(f"batch of {first} is bad")
     if config.act == "die" and first >= config.at_step:
@@ -45,6 +46,8 @@ def act(config: Any, first: int) -> None:
         if not mark.exists():  # one worker alone, once
             mark.touch()
             os.kill(os.getpid(), signal.SIGKILL)
+    if config.act == "hang" and os.environ.get("CUT_AT") and batch.positions.max() >= 128:
+        time.sleep(600)  # it is ahead of the rank, which is killed meanwhile
     if config.act == "poison" and first >= config.at_step:
         os.kill(os.getpid(), signal.SIGKILL)
 
