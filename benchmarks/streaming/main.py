@@ -8,7 +8,7 @@
 
 Each contestant runs in a fresh process of its own in each round and reads all rows twice. Every byte is touched, and
 the ids are checked. Round 0 warms the caches, is sampled for memory and does not count for time. `table.md`,
-`plot.png`, `raw.csv` and `raw.json` are written into --out.
+`plot.png` (and `.svg`), `raw.csv` and `raw.json` are written into --out.
 """
 
 from __future__ import annotations

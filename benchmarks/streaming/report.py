@@ -58,7 +58,7 @@ def number(value: float | None, digits: int) -> str:
 
 
 def plot(lines: Sequence[Line], path: Path) -> None:
-    """Bars of both passes, a panel for each case."""
+    """Bars of both passes, a panel for each case; as SVG too, beside `path`."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -82,6 +82,8 @@ def plot(lines: Sequence[Line], path: Path) -> None:
         axis.tick_params(axis="x", labelsize=7)
     figure.tight_layout()
     figure.savefig(path, dpi=110)
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": path.stem}):  # small, and the same each time
+        figure.savefig(path.with_suffix(".svg"), metadata={"Date": None, "Creator": None})
     pyplot.close(figure)
 
 
