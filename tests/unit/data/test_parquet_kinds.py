@@ -256,8 +256,8 @@ def test_a_table_without_columns_or_rows_says_so(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no rows"):
         Stream(str(tmp_path / "rows.parquet"), 1, as_="numpy")
     pq.write_table(rows.select([]), tmp_path / "columns.parquet")
-    with pytest.raises(DataError, match="column|no rows"):
-        list(Stream(str(tmp_path / "columns.parquet"), 1, as_="numpy"))
+    with pytest.raises(DataError, match="no rows"):
+        Stream(str(tmp_path / "columns.parquet"), 1, as_="numpy")
 
 
 def test_what_parquet_has_and_a_batch_has_not_is_refused(tmp_path: Path) -> None:
