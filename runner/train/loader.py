@@ -129,7 +129,7 @@ class Loader:
             )
         epochs = epochs if steps is None else None
         feeding = self._feeding
-        staged = feeding is None and self._device.type == "cuda"
+        staged = self._device.type == "cuda" and (feeding is None or feeding.is_ahead)
         stream = Stream(
             self._source(data),
             global_batch_size=global_batch,
@@ -153,10 +153,10 @@ class Loader:
         left = None if steps is None else lambda: steps - loop.step
         loop.aside.watch(name, stream)
         read = loop.streams.read(name, stream, epochs, left) if recorded else self._phases.read(stream)
-        if feeding is not None:
-            read = feeding.finished(read, loop.streams.waited if recorded else lambda seconds: None)
         if staging is not None:
             return staging.arrived(read)
+        if feeding is not None:
+            read = feeding.finished(read, loop.streams.waited if recorded else lambda seconds: None)
         return read if self._device.type == "cpu" else (b.to(self._device, non_blocking=True) for b in read)
 
     def close(self) -> None:

@@ -95,6 +95,8 @@ class Staging:
     def _moved(self, value: Any) -> Any:
         if isinstance(value, np.ndarray):
             return self._copies.copied(torch.from_numpy(value))
+        if isinstance(value, torch.Tensor):
+            return self._copies.copied(value)
         if isinstance(value, list) and value and isinstance(value[0], np.ndarray):  # pictures of different sizes
             return [self._moved(each) for each in value]
         if isinstance(value, Ragged):

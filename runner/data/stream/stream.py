@@ -7,6 +7,7 @@ import operator
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from runner.data.manifest import Manifest
     from runner.data.source_manifest import Published
     from runner.data.stream.ahead import Changed, Through
+    from runner.data.stream.pictures.steps import Pictures
     from runner.data.stream.quarantine import Quarantine
     from runner.spec import Dataset
     from runner.spec.images import Image
@@ -190,7 +192,7 @@ class Stream:
         if memory_bytes is not None:
             fields.integer("memory_bytes", memory_bytes, 1)
         self._readings = self._data.readings(reading, memory_bytes, world_size)
-        self._through: Through | None = None
+        self._through: tuple[Through, ...] = ()
         self._open()
         if as_ == "torch" or "torch.utils.data" in sys.modules:
             _make_known()
@@ -202,25 +204,32 @@ class Stream:
         self._ahead = ReadAhead(opens, self._data.order, ready_bytes, changed, waited_s, spent_s)
 
     def pass_through(self, through: Through) -> None:
-        """From the next pass on, have batches changed on their way, ahead of the consumer and within the same bounds.
-        Their places in the order stay what they are.
+        """From the next pass on, have batches changed on their way, ahead of the consumer and within the same bounds;
+        behind what was given before. Their places in the order stay what they are.
         """
         self.close()
-        self._through = through
+        self._through = (*self._through, through)
         self._open(self.wait_s, self._ahead.spent_s)
 
-    def _changed(self, ready_bytes: int) -> Changed | None:
-        pictures, through = self._pictures(ready_bytes), self._through
-        if through is None or pictures is None:
-            return pictures if through is None else through.transformed
-        return lambda steps: through.transformed(pictures(steps))
+    def hand_over_pictures(self) -> Pictures | None:
+        """What is to be decoded of batches, which come without that from now on: somebody else does it."""
+        self.close()
+        pictures, self._decode = self._pictures(sum(reading.ready_bytes for reading in self._readings)), {}
+        self._open(self.wait_s, self._ahead.spent_s)
+        return pictures
 
-    def _pictures(self, ready_bytes: int) -> Changed | None:
+    def _changed(self, ready_bytes: int) -> Changed | None:
+        pictures = self._pictures(ready_bytes)
+        stages = [pictures.decoded] if pictures is not None else []
+        stages += [through.transformed for through in self._through]
+        return (lambda steps: reduce(lambda before, stage: stage(before), stages, steps)) if stages else None
+
+    def _pictures(self, ready_bytes: int) -> Pictures | None:
         if not self._decode:
             return None
         from runner.data.stream.pictures.steps import Pictures
 
-        return Pictures(self._decode, self._seed, self.rows, self._threads, ready_bytes, self._data.place).decoded
+        return Pictures(self._decode, self._seed, self.rows, self._threads, ready_bytes, self._data.place)
 
     def _checked_decode(self, fields: Fields, decode: Mapping[str, Image] | None, as_: str) -> dict[str, Image]:
         if not decode:
@@ -358,8 +367,8 @@ class Stream:
     def close(self) -> None:
         """Stops reading ahead. The next batch starts it again at the same place."""
         self._arrive()
-        if self._through is not None:
-            self._through.stop()
+        for through in self._through:
+            through.stop()
         self._ahead.stop()
 
     def _arrive(self) -> None:

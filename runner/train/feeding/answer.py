@@ -7,17 +7,23 @@ import os
 import pickle
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from runner.code import references
+from runner.data.stream import Batch
+from runner.data.stream.batch import make_batch
+from runner.data.stream.steps import Ready
 from runner.spec import Train
 from runner.train.feeding.parcel import Parcel, pack, unpack
 from runner.train.feeding.transform import BatchTransform
 from runner.worker import children
 from runner.worker.pool.child import redirect
 from runner.worker.scope import Scope
+
+if TYPE_CHECKING:
+    from runner.data.stream.pictures.steps import Pictures
 
 
 class Answers:
@@ -50,13 +56,22 @@ class Answers:
         """The parcel of ("columns", dict), or of ("error", exception) with one that can be rebuilt elsewhere."""
         try:
             with children.ended_on_return():
-                columns = self._transform(unpack(parcel))
+                transform = self._transform
+                columns = transform(batch_of(*unpack(parcel)))
             return pack(("columns", {name: _plain(value) for name, value in columns.items()}))
         except BaseException as error:
             return pack(("error", _portable(error)))
         finally:
             sys.stdout.flush()
             sys.stderr.flush()
+
+
+def batch_of(ready: Ready, pictures: Pictures | None) -> Batch:
+    """With the pictures that a stream would have decoded."""
+    columns = ready.columns if pictures is None else pictures.columns_of(ready)
+    return make_batch(
+        columns, ready.positions, ready.mask, ready.weight, ready.epoch, sources=ready.sources, as_="numpy"
+    )
 
 
 def _plain(value: Any) -> Any:

@@ -26,10 +26,17 @@ class Feeding:
         self._stage, self._scope = stage, scope
         self._here: BatchTransform | None = None
 
+    @property
+    def is_ahead(self) -> bool:
+        """Whether batches are transformed when they come from their stream."""
+        return self._helpers is not None
+
     def attach(self, stream: Stream) -> None:
-        """Have the helpers transform the batches of a stream, ahead of its consumer; one of numpy's arrays."""
+        """Have the helpers transform the batches of a stream, ahead of its consumer; one of numpy's arrays. They decode
+        its pictures, too."""
         if self._helpers is not None:
-            stream.pass_through(Window(self._helpers.submit, PER_HELPER * self._helpers.count))
+            pictures = stream.hand_over_pictures()
+            stream.pass_through(Window(self._helpers.submit, PER_HELPER * self._helpers.count, pictures))
 
     def finished(self, read: Iterator[Batch], waited: Callable[[float], None]) -> Iterator[Batch]:
         """The batches of such a stream as tensors; what is not transformed yet is transformed here.
@@ -40,7 +47,7 @@ class Feeding:
         for batch in read:
             begun = time.perf_counter()
             columns = dict(batch) if self._helpers is not None else self._transform(batch)
-            made = with_columns(batch, columns, self._where)
+            made = with_columns(batch, columns)
             waited(time.perf_counter() - begun)
             yield made
 

@@ -11,12 +11,15 @@ import threading
 from collections import deque
 from concurrent.futures import CancelledError, Future, InvalidStateError
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from runner.data.stream import Batch
+from runner.data.stream.steps import Ready
 from runner.errors import OutOfMemory, RunFailed, RunnerError, WorkerLost
 from runner.train.feeding.parcel import Parcel, pack, unpack
 from runner.train.feeding.transform import place_of
+
+if TYPE_CHECKING:
+    from runner.data.stream.pictures.steps import Pictures
 
 #: How often a batch is begun whose helper dies; and how many helpers may die before they can work, one after the other.
 MOST_TRIES = 3
@@ -63,7 +66,8 @@ class Launcher(Protocol):
 
 @dataclass(eq=False)
 class _Task:
-    batch: Batch
+    ready: Ready
+    pictures: Pictures | None
     future: Future[dict[str, Any]] = field(default_factory=Future)
     tries: int = 0
 
@@ -87,13 +91,16 @@ class Helpers:
         self._failed: RunnerError | None = None
         self._closed = False
 
-    def submit(self, batch: Batch) -> Future[dict[str, Any]]:
+    def submit(self, ready: Ready, pictures: Pictures | None = None) -> Future[dict[str, Any]]:
         """Have a batch transformed; those that were submitted first are begun first.
+
+        Args:
+            pictures: that are decoded before; they must be picklable.
 
         Returns:
             Of its columns. It raises what the transform has raised, WorkerLost, or CancelledError after `close`.
         """
-        task = _Task(batch)
+        task = _Task(ready, pictures)
         with self._change:
             if self._failed is not None:
                 task.future.set_exception(self._failed)
@@ -175,7 +182,7 @@ class Helpers:
                 continue
             task.tries += 1
             try:
-                answer = helper.call(pack(task.batch))
+                answer = helper.call(pack((task.ready, task.pictures)))
             except HelperLost as lost:
                 self._lost(task, lost)
                 raise
@@ -194,12 +201,12 @@ class Helpers:
         if self._closed:
             _settle(task.future, CancelledError())
         elif task.tries < MOST_TRIES:
-            print(f"runner: {lost.error}, at work on {place_of(task.batch)}: it is begun again", flush=True)
+            print(f"runner: {lost.error}, at work on {place_of(task.ready)}: it is begun again", flush=True)
             with self._change:
                 self._waiting.appendleft(task)
                 self._change.notify()
         else:
-            words = f"{self._where}: {place_of(task.batch)} has ended {task.tries} workers; the last: {lost.error}"
+            words = f"{self._where}: {place_of(task.ready)} has ended {task.tries} workers; the last: {lost.error}"
             _settle(task.future, _of_kind(lost, words))
 
     def _note_dead_at_start(self, lost: HelperLost) -> None:

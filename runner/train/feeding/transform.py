@@ -16,6 +16,7 @@ import torch
 from runner.code.references import resolve, user_line, user_trace
 from runner.data.stream import Batch
 from runner.data.stream.batch import as_torch
+from runner.data.stream.steps import Ready
 from runner.errors import DataError, RunnerError, UserCodeError
 from runner.spec import Train
 from runner.spec.calls import takes_config
@@ -58,7 +59,7 @@ class BatchTransform:
 
         Raises:
             UserCodeError: it raised (inline: what it raised).
-            DataError: it returned no columns.
+            DataError: it returned no columns, or an array that no tensor can be.
         """
         with self._alike(batch):
             try:
@@ -79,7 +80,20 @@ class BatchTransform:
                 todo="return the batch, or a dict",
                 where=self.where,
             )
+        self._check_arrays(returned)
         return dict(returned)
+
+    def _check_arrays(self, columns: Mapping[str, Any]) -> None:
+        """Raise DataError for an array that no tensor can be."""
+        arrays = {name: value for name, value in columns.items() if isinstance(value, np.ndarray)}
+        wrong = [f"column '{name}' of {one.dtype}" for name, one in arrays.items() if one.dtype.kind not in "biufc"]
+        if wrong:
+            raise DataError(
+                f"it returned {', '.join(wrong)}",
+                allowed="arrays of numbers or booleans; text and objects in lists",
+                todo="return `list(values)`, or make numbers of them",
+                where=self.where,
+            )
 
     @contextlib.contextmanager
     def _alike(self, batch: Batch) -> Iterator[None]:
@@ -103,30 +117,15 @@ class BatchTransform:
                 torch.set_num_threads(threads)
 
 
-def with_columns(batch: Batch, columns: dict[str, Any], where: str) -> Batch:
-    """The batch with what a transform has made of its columns, as tensors.
-
-    Raises:
-        DataError: a column is an array that no tensor can be.
-    """
+def with_columns(batch: Batch, columns: dict[str, Any]) -> Batch:
+    """The batch with what a transform has made of its columns, as tensors."""
     made = Batch(columns)
     made.positions, made.mask, made.sources = batch.positions, batch.mask, batch.sources
     made.weight, made.epoch = batch.weight, batch.epoch
-    try:
-        return as_torch(made)
-    except TypeError as error:
-        arrays = {name: value for name, value in columns.items() if isinstance(value, np.ndarray)}
-        wrong = [f"column '{name}' of {one.dtype}" for name, one in arrays.items() if one.dtype.kind not in "biufc"]
-        found = ", ".join(wrong) or str(error)
-        raise DataError(
-            f"it returned {found}",
-            allowed="arrays of numbers or booleans; text and objects in lists",
-            todo="return `list(values)`, or make numbers of them",
-            where=where,
-        ) from None
+    return as_torch(made)
 
 
-def place_of(batch: Batch) -> str:
+def place_of(batch: Batch | Ready) -> str:
     """Where a batch stands in the order, in words."""
     positions = np.asarray(batch.positions)
     if not len(positions):

@@ -7,26 +7,32 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from runner.data.stream import Batch
-from runner.data.stream.batch import make_batch
 from runner.data.stream.steps import Ready, size_of
+from runner.errors import DataError
+
+if TYPE_CHECKING:
+    from runner.data.stream.pictures.steps import Pictures
 
 #: Batches under way for each helper: one that it works on, and one that waits for it.
 PER_HELPER = 2
+
+Submit: TypeAlias = "Callable[[Ready, Pictures | None], Future[dict[str, Any]]]"
 
 
 class Window:
     """The batches of one stream that helpers are at work on.
 
     Args:
-        submit: has a batch transformed.
+        submit: has a batch transformed, and pictures of it decoded before.
         most: batches under way at a time. Batches that are done besides are counted in bytes, by the stream.
+        pictures: that are decoded by whom the batches are given to.
     """
 
-    def __init__(self, submit: Callable[[Batch], Future[dict[str, Any]]], most: int) -> None:
-        self._submit, self._most = submit, most
+    def __init__(self, submit: Submit, most: int, pictures: Pictures | None = None) -> None:
+        self._submit, self._most, self._pictures = submit, most, pictures
+        self._sent = None if pictures is None else replace(pictures, threads=1, place=_in_words)
         self._lock = threading.Lock()
         self._begun: deque[tuple[Ready, Future[dict[str, Any]]]] = deque()
         self._stopped = False
@@ -36,7 +42,10 @@ class Window:
 
         An error, of the transform or of reading, comes behind the batches before it.
         """
-        self._stopped = False
+        self._stopped = False  # here, and not in the thread that is ahead: `stop` may come before that begins
+        return self._in_order(steps)
+
+    def _in_order(self, steps: Iterator[tuple[Ready, int]]) -> Iterator[tuple[Ready, int]]:
         failed: BaseException | None = None
         try:
             while failed is None or self._begun:
@@ -47,7 +56,7 @@ class Window:
                         failed = error
                 if self._begun:
                     ready, future = self._begun[0]
-                    columns = future.result()
+                    columns = self._result(ready, future)
                     self._begun.popleft()
                     yield replace(ready, columns=columns), size_of(columns)
             if not isinstance(failed, StopIteration):
@@ -59,14 +68,20 @@ class Window:
             if close is not None:
                 close()
 
+    def _result(self, ready: Ready, future: Future[dict[str, Any]]) -> dict[str, Any]:
+        """The columns. Where it may be a picture that is none, it is tried here, where its file is known."""
+        try:
+            return future.result()
+        except DataError:
+            if self._pictures is not None:
+                self._pictures.columns_of(ready)
+            raise
+
     def _begin(self, ready: Ready) -> None:
-        batch = make_batch(
-            ready.columns, ready.positions, ready.mask, ready.weight, ready.epoch, "numpy", ready.sources
-        )
         with self._lock:
             if self._stopped:
                 raise CancelledError
-            self._begun.append((ready, self._submit(batch)))
+            self._begun.append((ready, self._submit(ready, self._sent)))
 
     def stop(self) -> None:
         """Wait for none of them any more; from any thread. A helper may still be at work on one."""
@@ -75,3 +90,7 @@ class Window:
             left = [future for _, future in self._begun]
         for future in left:
             future.cancel()
+
+
+def _in_words(epoch: int, position: int) -> str:
+    return f"position {position} of epoch {epoch}"

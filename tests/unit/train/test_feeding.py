@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,13 @@ import numpy as np
 import pytest
 import torch
 
+from runner import Image, Stream
 from runner.data.stream import Batch
 from runner.data.stream.batch import make_batch
 from runner.data.stream.steps import Ready
 from runner.errors import DataError, OutOfMemory, RunFailed, UserCodeError, WorkerLost
 from runner.spec import Train
+from runner.train.feeding.answer import batch_of
 from runner.train.feeding.helpers import MOST_TRIES, HelperLost, Helpers
 from runner.train.feeding.parcel import Parcel, pack, unpack
 from runner.train.feeding.share import share
@@ -24,6 +27,8 @@ from runner.train.feeding.transform import BatchTransform, with_columns
 from runner.train.feeding.window import Window
 from runner.train.gang.inline import InlineGang
 from runner.train.stage import run_train
+from tests.unit.data.test_pictures import jpeg
+from tests.unit.data.test_pictures import write as write_pictures
 from tests.unit.train.kit import make_scope
 
 
@@ -68,8 +73,8 @@ class Scripted:
 
     def call(self, parcel: Parcel) -> Parcel:
         """The batch, ten times as large."""
-        batch = unpack(parcel)
-        number = int(batch["n"][0])
+        ready, _ = unpack(parcel)
+        number = int(ready.columns["n"][0])
         with self.lock:
             self.begun.append(number)
             tries = self.begun.count(number)
@@ -78,7 +83,7 @@ class Scripted:
             raise HelperLost(WorkerLost("it died"))
         if told == "raise":
             return pack(("error", UserCodeError("ValueError: no")))
-        return pack(("columns", {"n": batch["n"] * 10}))
+        return pack(("columns", {"n": ready.columns["n"] * 10}))
 
     def end(self) -> None:
         """Counted."""
@@ -170,7 +175,7 @@ def test_helpers_that_cannot_start_are_an_error() -> None:
     with pytest.raises(OutOfMemory, match="no worker can be started; the last: no memory"):
         numbers(Window(helpers.submit, 4), 5)
     with pytest.raises(RunFailed):
-        helpers.submit(Batch()).result()
+        helpers.submit(step(0)).result()
     helpers.close()
 
 
@@ -224,6 +229,54 @@ def test_arrays_come_back_as_they_were_and_can_be_written() -> None:
     assert found["words"] == ["a", None]
 
 
+class Decoding(Scripted):
+    """Helpers that decode pictures, as real ones do before they call the transform."""
+
+    def call(self, parcel: Parcel) -> Parcel:
+        """The columns of the batch, with pictures."""
+        try:
+            return pack(("columns", dict(batch_of(*unpack([bytearray(part) for part in parcel])))))
+        except DataError as error:
+            return pack(("error", error))
+
+
+def test_helpers_decode_pictures_as_a_stream_does(tmp_path: Path) -> None:
+    """Pictures that helpers decode, random windows included, are those of the stream; one that is none is told with its
+    file and row, behind the batches before it. What comes behind a window is given what it makes."""
+    good = write_pictures(tmp_path / "good", [jpeg(number) for number in range(24)])
+    decode = {"image": Image("RGB", 16, crop="random", flip=0.5)}
+    with Stream(good, batch_size=8, decode=decode, as_="numpy", epochs=2) as plain:
+        expected = [(batch["id"].tolist(), batch["image"].tolist()) for batch in plain]
+    helpers = Helpers(Decoding(2), "Train 'fit'")
+    stream = Stream(good, batch_size=8, decode=decode, as_="numpy", epochs=2)
+    stream.pass_through(Window(helpers.submit, 4, stream.hand_over_pictures()))
+    stream.pass_through(Shifted())
+    with stream:
+        found = [(batch["id"].tolist(), batch["image"].tolist()) for batch in stream]
+    assert found == [([one + 1 for one in ids], image) for ids, image in expected]
+
+    bad = write_pictures(tmp_path / "bad", [*(jpeg(number) for number in range(20)), b"none", *[jpeg(21)] * 3])
+    stream = Stream(bad, batch_size=8, decode=decode, as_="numpy", shuffle=False)
+    stream.pass_through(Window(helpers.submit, 4, stream.hand_over_pictures()))
+    with stream:
+        assert [len(next(stream)["id"]) for _ in range(2)] == [8, 8]
+        with pytest.raises(DataError, match=r"a\.parquet \(unit 2, row 4\)"):
+            next(stream)
+    helpers.close()
+
+
+class Shifted:
+    """Something behind a window."""
+
+    def transformed(self, steps: Iterator[tuple[Ready, int]]) -> Iterator[tuple[Ready, int]]:
+        """Ids that are one larger."""
+        for ready, size in steps:
+            yield replace(ready, columns={**ready.columns, "id": ready.columns["id"] + 1}), size
+
+    def stop(self) -> None:
+        """Nothing is waited for."""
+
+
 # -- calls -----------------------------------------------------------------------------------------------------------
 
 
@@ -275,11 +328,11 @@ def test_random_numbers_of_a_batch_are_its_own() -> None:
 def test_what_a_transform_returns_is_tensors_or_refused() -> None:
     """Arrays become tensors, lists stay; what is no dict of columns, or an array that is no tensor, is told."""
     given = batch(x=np.zeros(2, np.float32))
-    found = with_columns(given, {"a": np.arange(2), "b": torch.ones(2), "c": ["p", "q"]}, "here")
+    found = with_columns(given, {"a": np.arange(2), "b": torch.ones(2), "c": ["p", "q"]})
     assert [type(value) for value in found.values()] == [torch.Tensor, torch.Tensor, list]
     assert isinstance(found.positions, torch.Tensor)
     with pytest.raises(DataError, match="column 'a' of <U1"):
-        with_columns(given, {"a": np.array(["p", "q"])}, "here")
+        made(lambda batch: {"a": np.array(["p", "q"])})(given)
     for wrong in (None, [1, 2], {1: np.zeros(2)}):
         with pytest.raises(DataError, match="positions 0 to 1"):
             made(lambda batch, wrong=wrong: wrong)(given)

@@ -77,6 +77,15 @@ class Pictures:
             if close is not None:
                 close()
 
+    def columns_of(self, ready: Ready) -> dict[str, Any]:
+        """The columns of one batch, with pictures. Raises DataError."""
+        workers = Workers(self.threads, "runner-pictures", _PATIENCE_S)
+        try:
+            decoders = {name: Decoder(image) for name, image in self.images.items()}
+            return _Step(self, decoders, workers, ready, 0).result()[0].columns
+        finally:
+            workers.close()
+
 
 class _Step:
     """A batch that is being decoded."""
