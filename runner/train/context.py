@@ -124,7 +124,7 @@ class TrainContext:
         decode: Mapping[str, Image] | None = None,
         tail: str = "drop",
         threads: int | None = None,
-        memory_bytes: int | None = None,
+        memory_bytes: int | str | None = None,
         cache: str | os.PathLike[str] | None = None,
         cache_bytes: int | str | None = None,
         timeout_s: float = LONGEST_WAIT_S,

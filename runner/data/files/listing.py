@@ -19,7 +19,7 @@ from runner.data.files.engines.wholes import keep_whole
 from runner.data.files.etags import content_etag
 from runner.data.files.opening import filesystem, is_local
 from runner.data.files.tables import refuse_tables
-from runner.errors import DataError, MissingPackage, listed, suggest
+from runner.errors import DataError, RunnerError, listed, suggest
 from runner.spec.formats import FORMATS, MANIFEST, TABLES, format_of
 
 _HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
@@ -295,7 +295,7 @@ def _reached(url: str) -> Iterator[None]:
     """Turns whatever a file system raises into a DataError that names the URL and the cause."""
     try:
         yield
-    except (DataError, MissingPackage):
+    except RunnerError:
         raise
     except (FileNotFoundError, NotADirectoryError) as error:
         if (refused := _refused(error)) is not None:

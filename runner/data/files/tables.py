@@ -40,7 +40,7 @@ def refuse_tables(fs: Any, base: str, found: Iterable[str], url: str) -> None:
 
 def _refused(kind: str, url: str, mark: str) -> DataError:
     return DataError(
-        f"a {kind} table ({mark}); its folder also holds rows that were changed or removed",
+        f"a table of {kind} ({mark}); its folder also holds rows that were changed or removed",
         allowed="files that are the data as they stand",
         todo=f"{_READ[kind]}, or give one of its files by name",
         where=url,

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from runner.data.files.opening import open_input
+from runner.errors import DataError
 
 _CHUNK = 4 << 20
 
@@ -18,7 +19,7 @@ def check_content(url: str, size: int, etag: str, options: Mapping[str, Any] | N
         size, etag, path: as of a shard.
 
     Raises:
-        ValueError: it is another.
+        DataError: it is another.
         OSError: the file cannot be read.
     """
     kind, _, listed = etag.partition(":")
@@ -29,4 +30,8 @@ def check_content(url: str, size: int, etag: str, options: Mapping[str, Any] | N
         while data := source.read(_CHUNK):
             digest.update(data)
     if digest.hexdigest() != listed:
-        raise ValueError(f"the MD5 of its content is {digest.hexdigest()}, {listed} was listed")
+        raise DataError(
+            f"its content is not what was listed: its MD5 is {digest.hexdigest()}, {listed} was listed",
+            allowed="the files that were listed, as they were then (verify=True)",
+            todo="put the old one back; or list again: make the Stream or submit the job anew, which reads the new one",
+        )

@@ -247,7 +247,7 @@ def _said(error: Exception, names: Sequence[str]) -> DataError:
         words = f"column '{names[int(column[1])]}': {words[: column.start()]}{words[column.end() :]}"
     return DataError(
         f"it cannot be decoded ({words})",
-        allowed="rows with a value for each column, of the types that the file's start shows",
+        allowed="rows with a value for each column, of the declared types and those that the values show",
         todo="mend the row, leave the column out with columns=, or give format= if the ending misleads",
     )
 

@@ -21,6 +21,7 @@ from runner.data.values.types import fields_of, lists_nulls
 from runner.errors import DataError
 
 _ROW = re.compile(r" in row (\d+)$")
+_CHANGED = re.compile(r"Column\(/([^/)]+)[^)]*\) changed from \w+ to (\w+)(?: in row (\d+))?")
 
 
 class Guess:
@@ -109,7 +110,7 @@ class Guess:
                 block = _narrowed(block, self._only)
                 table = _parse(block, schema)
         except pa.ArrowInvalid as error:
-            raise _said(error, self.rows) from error
+            raise _undeclared(error, self.rows, self._declared) or _said(error, self.rows) from error
         except pa.ArrowNotImplementedError as error:
             raise DataError(
                 f"a declared type that JSON has no values of ({_words(error)})",
@@ -310,6 +311,20 @@ def _explained(error: Exception, block: bytes, kind: pa.DataType, rows: int, str
     if found is None:
         return _said(error, rows)
     return contradicts(*found, rows=(rows, guess.rows))
+
+
+def _undeclared(error: Exception, rows: int, declared: Mapping[str, pa.DataType]) -> DataError | None:
+    """What is said of a value that is not as its field is declared; None of any other error."""
+    changed = _CHANGED.search(_words(error))
+    if changed is None or changed[1] not in declared:
+        return None
+    place = f"in row {rows + int(changed[3])} of the unit" if changed[3] else "in the unit"
+    return DataError(
+        f"the field '{changed[1]}' is declared as {declared[changed[1]]}, which JSON's {changed[2]} {place} is not",
+        allowed="values that are read as the declared type",
+        todo="mend the line, or declare what the lines have (days such as \"2024-01-31\" as 'timestamp[s]', numbers in "
+        "quotes as 'string'), and convert it in a Prep",
+    )
 
 
 def _said(error: Exception, rows: int) -> DataError:

@@ -141,7 +141,7 @@ class Sized(_Parts):
                 raise DataError(
                     f"{array.null_count} nulls in a column of {self._kind}",
                     allowed="lists, if need be empty ones",
-                    todo="fill them in a Prep",
+                    todo="leave the rows out with filter=, read them by as_='arrow', or fill them in a Prep",
                 )
             valid = dense(array.is_valid())
         number = np.int64 if self._offset == 8 else np.int32

@@ -57,7 +57,7 @@ def dense(array: pa.Array) -> Dense:
         raise DataError(
             f"{array.null_count} nulls in a column of {kind}",
             allowed="no nulls (in fractions they become NaN)",
-            todo="fill them, or leave the rows out, in a Prep",
+            todo="leave the rows out with filter=, read them by as_='arrow', or fill them in a Prep",
         )
     if pa.types.is_fixed_size_list(kind):
         size = kind.list_size

@@ -70,11 +70,11 @@ class Stream:
             up with the first rows of the epoch, whose `mask` is False.
         format, options, schema, unknown, csv, version, snapshot: of URLs, as of `Dataset`.
         start_epoch: the first epoch.
-        prefetch_bytes: decoded bytes that may be ready ahead.
+        prefetch_bytes: decoded bytes that may be ready ahead (a number, or '32MiB').
         as_: 'torch' gives tensors, 'numpy' numpy's arrays, 'arrow' Arrow's; see `Batch`.
         threads: that decode; None: as many as this machine has to spare for it.
-        memory_bytes: that the stream may take besides the batches that are in use; None: 150 to 300 MB, if units are
-            not large. A unit that is too large for it is decoded into a temporary file.
+        memory_bytes: that the stream may take besides the batches that are in use (a number, or '200MiB'); None: 150 to
+            300 MB, if units are not large. A unit that is too large for it is decoded into a temporary file.
         cache: a folder on a disk of this machine where what is fetched of remote files is kept, for all processes of
             the user, and read from there in later epochs and runs.
         cache_bytes: that may be kept there (a number, or '200GiB'); None: half of what is free.
@@ -121,10 +121,10 @@ class Stream:
         version: int | None = None,
         snapshot: int | None = None,
         start_epoch: int = 0,
-        prefetch_bytes: int = READY_BYTES,
+        prefetch_bytes: int | str = READY_BYTES,
         as_: str = "torch",
         threads: int | None = None,
-        memory_bytes: int | None = None,
+        memory_bytes: int | str | None = None,
         cache: str | os.PathLike[str] | None = None,
         cache_bytes: int | str | None = None,
         timeout_s: float = LONGEST_WAIT_S,
@@ -184,14 +184,13 @@ class Stream:
             self.columns,
             as_,
             self._threads,
-            ready_bytes=prefetch_bytes,
+            ready_bytes=_bytes(fields, "prefetch_bytes", prefetch_bytes),
             timeout_s=timeout_s,
             cache=_cache(fields, cache, cache_bytes),
             verify=verify,
         )
-        if memory_bytes is not None:
-            fields.integer("memory_bytes", memory_bytes, 1)
-        self._readings = self._data.readings(reading, memory_bytes, world_size)
+        memory = None if memory_bytes is None else _bytes(fields, "memory_bytes", memory_bytes)
+        self._readings = self._data.readings(reading, memory, world_size)
         self._through: tuple[Through, ...] = ()
         self._open()
         if as_ == "torch" or "torch.utils.data" in sys.modules:
@@ -485,12 +484,15 @@ def _cache(
 ) -> tuple[Path, int] | None:
     if folder is None:
         return None
-    if isinstance(most_bytes, str):
-        most_bytes = parse_bytes(fields, "cache_bytes", most_bytes)
-    if most_bytes is not None:
-        fields.integer("cache_bytes", most_bytes, 1)
+    most = None if most_bytes is None else _bytes(fields, "cache_bytes", most_bytes)
     kept = folder_in(folder)
-    return kept, free_share(kept) if most_bytes is None else most_bytes
+    return kept, free_share(kept) if most is None else most
+
+
+def _bytes(fields: Fields, name: str, value: int | str) -> int:
+    found = parse_bytes(fields, name, value) if isinstance(value, str) else value
+    fields.integer(name, found, 1)
+    return found
 
 
 def _global_batch(fields: Fields, batch_size: int | None, global_batch_size: int | None, world_size: int) -> int:

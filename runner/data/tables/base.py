@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -67,6 +68,11 @@ def made(url: str, options: Mapping[str, Any] | None, parts: Sequence[Part], sch
             f"{what} has columns that cannot be read ({error.found})", allowed="one column or more", where=url
         ) from error
     return Table(sorted(files, key=lambda file: file.path), replace(reading, table=True))
+
+
+def address(url: str) -> str:
+    """A table's URL as its library takes it: a path is absolute, as the locations in the table's metadata are."""
+    return url.rstrip("/") if "://" in url else os.path.abspath(os.path.expanduser(url))
 
 
 def refused(url: str, what: str, found: str, todo: str) -> DataError:

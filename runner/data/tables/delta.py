@@ -12,7 +12,7 @@ from urllib.parse import unquote
 import pyarrow as pa
 
 from runner.code import extras
-from runner.data.tables.base import Part, Table, explained, made, refused
+from runner.data.tables.base import Part, Table, address, explained, made, refused
 from runner.errors import DataError
 from runner.store import credentials
 from runner.untrusted.paths import is_inner
@@ -54,11 +54,9 @@ def opened(url: str, options: Mapping[str, Any] | None, version: int | None) -> 
             its files, or a file is gone.
     """
     extras.need("delta", "a Delta Lake table")
-    from deltalake import DeltaTable
-
     url = url.rstrip("/")
     with explained(url, "Delta Lake"):
-        table = DeltaTable(_address(url), version=version, storage_options=_storage_options(url, options))
+        table = _table(url, options, version)
         what = f"version {table.version()} of the Delta Lake table"
         _check(url, what, table)
         columns = pa.schema(table.schema().to_arrow())
@@ -66,6 +64,25 @@ def opened(url: str, options: Mapping[str, Any] | None, version: int | None) -> 
         rows = pa.table(table.get_add_actions(flatten=False)).to_pylist()
     parts = [_part(url, what, row, keys) for row in rows]
     return made(url, options, parts, columns, what)
+
+
+def _table(url: str, options: Mapping[str, Any] | None, version: int | None) -> Any:
+    from deltalake import DeltaTable
+    from deltalake.exceptions import DeltaError
+
+    found, given = _address(url), _storage_options(url, options)
+    try:
+        return DeltaTable(found, version=version, storage_options=given)
+    except DeltaError as error:
+        newest = None if version is None else DeltaTable(found, storage_options=given).version()
+        if newest is None or version <= newest:
+            raise
+        raise DataError(
+            f"no version {version} of the Delta Lake table",
+            allowed=f"versions up to {newest}, the newest",
+            todo="choose one of them, or leave version= out",
+            where=url,
+        ) from error
 
 
 def _check(url: str, what: str, table: Any) -> None:
@@ -121,10 +138,9 @@ def _text(url: str, key: str, value: Any) -> str | None:
 
 
 def _address(url: str) -> str:
-    if "://" not in url:
-        return os.path.abspath(os.path.expanduser(url))
-    scheme, _, rest = url.partition("://")
-    return f"{_SCHEMES.get(scheme, scheme)}://{rest}"
+    url = address(url)
+    scheme, there, rest = url.partition("://")
+    return f"{_SCHEMES.get(scheme, scheme)}://{rest}" if there else url
 
 
 def _storage_options(url: str, options: Mapping[str, Any] | None) -> dict[str, str]:

@@ -14,7 +14,7 @@ import pyarrow as pa
 from runner.code import extras
 from runner.data.files.opening import filesystem
 from runner.data.limits import beyond, limits, shown_bytes
-from runner.data.tables.base import Part, Table, explained, made, refused
+from runner.data.tables.base import Part, Table, address, explained, made, refused
 from runner.data.tables.iceberg_files import checked_lengths, opener
 from runner.errors import DataError, listed
 from runner.untrusted.paths import is_inner
@@ -60,7 +60,7 @@ class _Place:
     """
 
     def __init__(self, url: str, options: Mapping[str, Any] | None) -> None:
-        url = url.rstrip("/")
+        url = address(url)
         self.fs, path = filesystem(url, options)
         if _METADATA.fullmatch(posixpath.basename(url)):
             self.folder, self.root = url.rpartition("/metadata/")[0], path.rpartition("/metadata/")[0]

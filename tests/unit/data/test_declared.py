@@ -152,6 +152,20 @@ def test_types_of_json(tmp_path: Path) -> None:
         look(Dataset(str(tmp_path), schema={"n": "map<string, int8>"}))
 
 
+def test_json_that_is_not_as_declared(tmp_path: Path) -> None:
+    """A value that its declared type has no form for is an error with field, type and row, and says what to declare."""
+    write(tmp_path / "a.jsonl", {"day": "2024-01-31", "n": 1}, {"day": "2024-02-01", "n": "2"})
+    for name, kind, row in (("day", "date32", 0), ("n", "int64", 1)):
+        with pytest.raises(DataError, match=rf"a\.jsonl .*'{name}' is declared as {kind}.* string in row {row} "):
+            read(str(tmp_path), schema={name: kind}, unknown="ignore")
+    assert [
+        f"{row['day']:%d.%m.}" for row in read(str(tmp_path), schema={"day": "timestamp[s]"}, unknown="ignore")
+    ] == [
+        "31.01.",
+        "01.02.",
+    ]
+
+
 def test_late_fields_of_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A field that comes after what a run has looked at is read if it was declared, left out where unknown ones are
     ignored, and an error otherwise.

@@ -17,7 +17,7 @@ from runner.data.files import local as local_files
 from runner.data.files.etags import content_etag
 from runner.data.files.listing import infer_format, list_files, partitions_of
 from runner.data.files.opening import open_input
-from runner.errors import DataError
+from runner.errors import DataError, InputError
 from tests.unit.data.kit import RemoteFileSystem, register_remote
 
 
@@ -287,6 +287,13 @@ def test_pipes_and_sockets(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.csv")
     with pytest.raises(DataError, match="a named pipe"):
         open_input(f"{url}/a.csv", 0)
+
+
+def test_a_secret_that_is_not_there(remote: type[RemoteFileSystem], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Storage options that name a variable which is not set are refused as that, not as a store that is away."""
+    monkeypatch.delenv("LAKE_SECRET", raising=False)
+    with pytest.raises(InputError, match=r"^storage option 'secret' .* no variable LAKE_SECRET"):
+        listed("remote://bucket/a.parquet", options={"secret": "env:LAKE_SECRET"})
 
 
 def test_several_urls(tmp_path: Path) -> None:

@@ -242,7 +242,7 @@ def test_content_is_compared_with_the_listing(tmp_path: Path, ending: str) -> No
     changed.write_bytes(changed.read_bytes().replace(b"line 7", b"Line 7"))
     reading: dict[str, Any] = {"as_": "numpy", "global_batch_size": 2}
     assert len(list(Stream(found, **reading))) > 1
-    with pytest.raises(DataDamaged, match=rf"2\.{ending}: .*MD5"):
+    with pytest.raises(DataDamaged, match=rf"2\.{ending}: its content is not what was listed: .*MD5"):
         list(Stream(found, **reading, verify=True))
     with Stream(found, **reading, verify=True, max_quarantine=0.25) as one:
         batches = list(one)

@@ -817,6 +817,18 @@ def test_less_memory_gives_the_same_batches(tmp_path: Path, monkeypatch: pytest.
         Stream(manifest, 50, threads=1, memory_bytes=30_000)
 
 
+def test_sizes_in_words(tmp_path: Path) -> None:
+    """What may be taken and be ready is a number of bytes or a size in words; what is neither is refused."""
+    pq.write_table(pa.table({"id": np.arange(100)}), tmp_path / "a.parquet")
+    ids = [batch["id"].tolist() for batch in Stream(tmp_path, 10)]
+    for sizes in ({"memory_bytes": "1GiB"}, {"prefetch_bytes": "1 MiB"}, {"memory_bytes": 1 << 30}):
+        assert [batch["id"].tolist() for batch in Stream(tmp_path, 10, **sizes)] == ids
+    for wrong in ("much", -1, 0, 1.5):
+        for name in ("memory_bytes", "prefetch_bytes"):
+            with pytest.raises(SpecError, match=f"Stream: {name}="):
+                Stream(tmp_path, 10, **{name: wrong})
+
+
 def test_remote_units_are_asked_for_before_they_are_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
     """While the first unit waits for its bytes those that come next are requested, within the budget; once each."""
     fs = register_remote(monkeypatch)()

@@ -61,8 +61,10 @@ def test_versions(tmp_path: Path) -> None:
         manifest = look(Dataset(str(tmp_path), format="delta", version=version))
         assert in_order(rows(manifest)) == in_order(expected)
         assert Stream(str(tmp_path), 1, format="delta", version=version, as_="numpy").manifest.id == manifest.id
-    with pytest.raises(DataError, match="Delta Lake table cannot be read"):
+    with pytest.raises(DataError, match=r"no version 7 [^\n]*\n *allowed: versions up to 3"):
         look(Dataset(str(tmp_path), format="delta", version=7))
+    with pytest.raises(DataError, match="Delta Lake table cannot be read"):
+        look(Dataset(str(tmp_path / "none"), format="delta", version=7))
 
 
 def test_partitions_and_types(tmp_path: Path) -> None:
@@ -233,6 +235,15 @@ def test_snapshots(tmp_path: Path) -> None:
             assert in_order(rows(manifest)) == in_order(expected)
     with pytest.raises(DataError, match="no snapshot 5"):
         look(Dataset(str(folder), format="iceberg", snapshot=5))
+
+
+def test_a_relative_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A table is read by a path from here too, though its metadata names its files by absolute ones."""
+    _, folder = iceberg(tmp_path)
+    write(tmp_path / "delta", pa.table({"x": [1]}))
+    monkeypatch.chdir(folder.parent)
+    assert len(rows(look(Dataset(folder.name, format="iceberg")))) == 3
+    assert len(rows(look(Dataset("../../delta", format="delta")))) == 1
 
 
 def test_columns_that_came_later(tmp_path: Path) -> None:
