@@ -123,6 +123,7 @@ class TrainContext:
         pack: Pack | None = None,
         decode: Mapping[str, Image] | None = None,
         tail: str = "drop",
+        transform: bool = True,
         threads: int | None = None,
         memory_bytes: int | str | None = None,
         cache: str | os.PathLike[str] | None = None,
@@ -143,6 +144,7 @@ class TrainContext:
             filter, pack: which rows are kept, and documents as rows of one length; see `Stream`.
             decode: columns of pictures; see `Stream`.
             tail: 'drop' leaves out the rows that fill no global batch, 'wrap' fills it up with masked rows.
+            transform: whether the stage's transform is applied, if it has one.
             threads, memory_bytes: of this rank, that decode, and that the reading may take; see `Stream`.
             cache, cache_bytes: a folder on a disk of the rank's machine where what is fetched of remote files is kept,
                 for all ranks there and for later runs, and how much of it; see `Stream`.
@@ -170,6 +172,7 @@ class TrainContext:
             pack=pack,
             decode=decode,
             tail=tail,
+            transform=transform,
             threads=threads,
             memory_bytes=memory_bytes,
             cache=cache,

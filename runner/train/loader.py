@@ -113,6 +113,7 @@ class Loader:
         pack: Pack | None,
         decode: Mapping[str, Image] | None,
         tail: str,
+        transform: bool,
         **how: Any,
     ) -> Iterator[Batch]:
         """This rank's slice of every global batch. Those that are read outside of phases have their place in
@@ -128,7 +129,7 @@ class Loader:
                 f"steps={steps}", allowed="without epochs=, and outside a phase", where=f"ctx.batches('{name}')"
             )
         epochs = epochs if steps is None else None
-        feeding = self._feeding
+        feeding = self._feeding if transform else None
         staged = self._device.type == "cuda" and (feeding is None or feeding.is_ahead)
         stream = Stream(
             self._source(data),

@@ -108,7 +108,7 @@ def ray_job(
     group: str,
     machines: tuple[int, int],
     owner: Mapping[str, Any] | None,
-    beside: tuple[str, int] | None = None,
+    beside: Mapping[str, int] | None = None,
 ) -> dict[str, Any]:
     """One attempt at a leg: a RayJob of fixed size, or one that Ray's autoscaler lets grow.
 
@@ -119,7 +119,7 @@ def ray_job(
         group: the name of the machines' group.
         machines: the fewest and the most of them.
         owner: the supervisor's Job as the API has it; None leaves the owner out (a dry run).
-        beside: the group, and how many of its machines transform batches for the ranks.
+        beside: group -> how many of its machines transform batches for the ranks.
     """
     where = facts.kubernetes
     labels = {names.LEG: str(leg), names.ATTEMPT: str(attempt)}
@@ -134,8 +134,7 @@ def ray_job(
     grows = machines[0] < machines[1]
     head = _head(facts, leg, attempt, labels, grows=grows)
     workers = [_workers(facts, group, machines, labels)]
-    if beside is not None:
-        workers.append(_data_workers(facts, *beside, group, labels))
+    workers += [_data_workers(facts, name, count, group, labels) for name, count in (beside or {}).items()]
     deadlines = {"preRunningDeadlineSeconds": int(where.start_deadline_s)}
     if where.deadline_s is not None:
         deadlines["activeDeadlineSeconds"] = int(where.deadline_s)

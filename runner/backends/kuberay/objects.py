@@ -53,10 +53,13 @@ def machines_of(stages: Sequence[Mapping[str, Any]]) -> tuple[int, int]:
     return max(stage["fewest_machines"] for stage in stages), max(stage["machines"] for stage in stages)
 
 
-def data_machines_of(stages: Sequence[Mapping[str, Any]]) -> tuple[str, int] | None:
-    """Of which group, and how many machines, a leg has besides, to transform batches; a plan of before has none."""
-    name, most = stages[0].get("data_group"), max(stage.get("data_machines", 0) for stage in stages)
-    return (name, most) if name is not None else None
+def data_machines_of(stages: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """Group -> how many of its machines a leg has besides, to transform batches; a plan of before tells of none."""
+    found: dict[str, int] = {}
+    for stage in stages:
+        if (name := stage.get("data_group")) is not None:
+            found[name] = max(found.get(name, 0), stage["data_machines"])
+    return found
 
 
 def remove_machines(
