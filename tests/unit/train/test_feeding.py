@@ -358,10 +358,12 @@ def doubled(batch: Any, config: Any) -> Any:
 
 
 def test_inline_the_rank_transforms_its_batches(tmp_path: Path) -> None:
-    """In the user's own process a transform needs no helper, wherever it is to be done; its time counts as waiting."""
+    """In the user's own process a transform needs no helper, wherever it is to be done; its time counts as waiting; and
+    it can be left out."""
     plain: list[Any] = []
     changed: list[Any] = []
     waits: list[float] = []
+    left_out: list[Any] = []
 
     def take(into: list[Any]) -> Any:
         def train(ctx: Any, config: Any) -> None:
@@ -371,9 +373,14 @@ def test_inline_the_rank_transforms_its_batches(tmp_path: Path) -> None:
 
         return train
 
+    def without(ctx: Any, config: Any) -> None:
+        left_out.extend(batch["x"].clone() for batch in ctx.batches("train", batch_size=8, transform=False))
+
     for folder, into, more in (("a", plain, {}), ("b", changed, {"transform": doubled, "on_data": "cpu"})):
         waits.clear()
         run_train(*make_scope(tmp_path / folder, take(into), **more), InlineGang())
+    run_train(*make_scope(tmp_path / "c", without, transform=doubled), InlineGang())
+    assert all(torch.equal(one, other) for one, (_, other, _) in zip(left_out, plain, strict=True))
     assert [(p, i) for p, _, i in plain] == [(p, i) for p, _, i in changed]
     assert all(torch.equal(2 * one, other) for (_, one, _), (_, other, _) in zip(plain, changed, strict=True))
     assert all(wait > 0 for wait in waits)
