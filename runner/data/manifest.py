@@ -32,6 +32,7 @@ from runner.data.files.fetch import Promise
 from runner.data.files.fetch.cache import Cache
 from runner.data.files.listing import SourceFile, infer_format, list_files
 from runner.data.files.opening import filesystem, is_local, is_remote
+from runner.data.files.tasks import in_tasks
 from runner.data.footers import Footers
 from runner.data.formats import formats, parquet_footer
 from runner.data.formats.base import Inspected, Stored
@@ -49,10 +50,9 @@ from runner.untrusted.paths import inner
 
 Blob: TypeAlias = bytes  # inside Manifest, `bytes` is a property
 
-#: Files that are looked at at the same time, and of this machine's disks: what is left to do there is Python's.
-_THREADS, _THREADS_HERE = 16, 4
-#: Files of a task, at most.
-_MOST_TOGETHER = 64
+#: Files that are looked at at the same time, and of tiny ones on this machine's disks, of which Python has most to do.
+_THREADS, _THREADS_TINY = 16, 4
+_TINY_BYTES = 64 << 10
 
 
 @dataclass(frozen=True)
@@ -325,21 +325,18 @@ def from_files(
         )
     footers, is_away = Footers(), is_remote(files[0].url, options)
 
-    def look(some: Sequence[SourceFile]) -> list[tuple[SourceFile, Inspected, list[bytes]]]:
-        looked = []
-        for file in some:
-            kept: list[bytes] = []
-            keep = kept.append if is_away else None
-            looked.append((file, formats.inspect(file, format, options, count, reading, columns, keep), kept))
-        return looked
+    def look(file: SourceFile) -> tuple[Inspected, list[bytes]]:
+        kept: list[bytes] = []
+        keep = kept.append if is_away else None
+        return formats.inspect(file, format, options, count, reading, columns, keep), kept
 
     found = []
-    with ThreadPoolExecutor(_THREADS if is_away else _THREADS_HERE) as pool:
-        for looked in pool.map(look, _together(files)):
-            for file, one, kept in looked:
-                found.append(one)
-                for footer in kept:
-                    footers.add(file, footer)
+    is_tiny = not is_away and sum(file.size for file in files) <= _TINY_BYTES * len(files)
+    looked = in_tasks(look, files, _THREADS_TINY if is_tiny else _THREADS)
+    for file, (one, kept) in zip(files, looked, strict=True):
+        found.append(one)
+        for footer in kept:
+            footers.add(file, footer)
     seen = [(file.url, schema) for file, (_, schema) in zip(files, found, strict=True) if schema is not None]
     if not seen:
         raise DataError("only empty files", allowed="at least one row", todo="check the files", where=files[0].url)
@@ -356,12 +353,6 @@ def from_files(
     ]
     made = Manifest.of(base, shards, with_reading(schema, reading, columns is not None), options)
     return replace(made, footers=footers)
-
-
-def _together(files: Sequence[SourceFile]) -> list[Sequence[SourceFile]]:
-    """The files in tasks: of very many each has several, for a task of its own takes as long as a tiny file."""
-    step = min(_MOST_TOGETHER, max(1, len(files) // (4 * _THREADS)))
-    return [files[start : start + step] for start in range(0, len(files), step)]
 
 
 def _same_keys(files: Sequence[SourceFile]) -> list[Mapping[str, str | None]]:

@@ -19,6 +19,7 @@ from runner.data.files.engines.wholes import keep_whole
 from runner.data.files.etags import content_etag
 from runner.data.files.opening import filesystem, is_local
 from runner.data.files.tables import refuse_tables
+from runner.data.files.tasks import in_tasks
 from runner.errors import DataError, RunnerError, listed, suggest
 from runner.spec.formats import FORMATS, MANIFEST, TABLES, format_of
 
@@ -88,8 +89,7 @@ def _listed(url: str, options: Mapping[str, Any] | None) -> list[SourceFile]:
         for path, info in visible.items():
             if info["size"] is None:
                 info["size"] = keep_whole(fs, path)
-        with ThreadPoolExecutor(_THREADS) as pool:
-            etags = list(pool.map(lambda item: content_etag(fs, *item), visible.items()))
+        etags = list(in_tasks(lambda item: content_etag(fs, *item), list(visible.items()), _THREADS))
     files = []
     for (path, info), etag in zip(visible.items(), etags, strict=True):
         relative = _relative(path, base)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -95,6 +95,12 @@ class Cursor:
         return batch
 
 
+def _one(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """All of them as one."""
+    found = list(batches)
+    yield found[0] if len(found) == 1 else pa.concat_batches(found)
+
+
 class Room:
     """The memory that blocks may take together: their rows may be far more bytes than their units seem to be."""
 
@@ -130,6 +136,7 @@ class Planned:
         segments, results: where its rows lie, and what comes of each.
         kept: what came of it before; then there are no results.
         in_files: bytes of its units in their files.
+        groups: where there are very many segments: which of them each result is of, a piece for each.
     """
 
     epoch: int
@@ -140,6 +147,7 @@ class Planned:
     results: list[Future[list[Piece]]]
     kept: list[Piece] | None
     in_files: int
+    groups: list[list[int]] | None = None
 
 
 class Decoders:
@@ -170,6 +178,7 @@ class Decoders:
         counts = [len(one.units) for one in manifest.shards]
         self._first = np.cumsum([0, *counts])  # unit of each shard
         self._cut = np.bincount(order.runs[0], minlength=int(self._first[-1])) > 1
+        self._in_files = np.array([unit.within(one.size) for one in manifest.shards for unit in one.units], np.int64)
         self._large = np.array([unit.length for _, unit in manifest.units], np.int64) > reading.held_bytes
         self._share = share_of(manifest.schema, list(columns))
         self._spills: dict[int, tuple[Chain, list[Spill]]] = {}
@@ -186,18 +195,20 @@ class Decoders:
 
     # -- from outside --------------------------------------------------------------------------------------------
 
-    def decode(self, cursors: dict[int, Cursor], segment: Segment) -> Future[list[Piece]]:
+    def decode(
+        self, cursors: dict[int, Cursor], segment: Segment, urgency: int = 0, together: bool = False
+    ) -> Future[list[Piece]]:
         """Begin with a segment of a lane.
 
         Args:
             cursors: of the lane, by unit; they are kept up to date.
+            urgency: the row at which it is needed; the lowest goes first.
+            together: make one piece of it.
         """
-        if self._workers is None:
-            self._stopped.clear()
-            self._workers = Workers(self._reading.threads, "runner-decode", min(_PATIENCE_S, self._reading.timeout_s))
+        workers = self._running()
         if self._cut[segment.unit]:
             chain, spilled = self._spills.setdefault(segment.unit, (Chain(), []))
-            return self._workers.submit(chain, lambda: self._from_spill(spilled, segment))
+            return workers.submit(chain, lambda: self._from_spill(spilled, segment, together), urgency)
         cursor = cursors.get(segment.unit)
         if cursor is None and self.is_remote and self.requests.has_room:  # it may be a while until its turn comes
             self.ask(segment)
@@ -210,7 +221,26 @@ class Decoders:
         cursor.planned = segment.stop
         if segment.stop >= self._order.unit_rows[segment.unit]:
             del cursors[segment.unit]
-        return self._workers.submit(cursor.chain, lambda: self._from_file(cursor, segment))
+        return workers.submit(cursor.chain, lambda: self._from_file(cursor, segment, together), urgency)
+
+    def is_small(self, segment: Segment) -> bool:
+        """Whether it is all of a unit that is held while it is read: nobody need remember where to go on."""
+        unit = segment.unit
+        whole = not segment.start and segment.stop >= self._order.unit_rows[unit]
+        return bool(whole and not self._cut[unit] and not self._large[unit])
+
+    def decode_some(self, segments: Sequence[Segment], urgency: int) -> Future[list[Piece]]:
+        """Begin with small segments, in this order: one piece of each."""
+        for segment in segments:
+            if self.is_remote and self.requests.has_room:
+                self.requests.ask(segment.unit, self.in_files([segment]))
+        return self._running().submit(Chain(), lambda: [self._at_once(segment) for segment in segments], urgency)
+
+    def _running(self) -> Workers:
+        if self._workers is None:
+            self._stopped.clear()
+            self._workers = Workers(self._reading.threads, "runner-decode", min(_PATIENCE_S, self._reading.timeout_s))
+        return self._workers
 
     def ask(self, segment: Segment) -> None:
         """Have the unit of a segment fetched, which will be read soon."""
@@ -231,10 +261,11 @@ class Decoders:
         self._workers = None
         self.room = Room()
 
-    def leave(self, result: Future[list[Piece]]) -> None:
-        """Nobody will ask for a result."""
+    def leave(self, result: Future[list[Piece]], place: int | None = None) -> None:
+        """Nobody will ask for a result, or for the piece at this place of it."""
         if not result.cancelled() and result.exception() is None:
-            self.room.leave(0, sum(piece.size for piece in result.result()))
+            pieces = result.result() if place is None else [result.result()[place]]
+            self.room.leave(0, sum(piece.size for piece in pieces))
 
     @cached_property
     def units_of_files(self) -> dict[str, dict[str, int]]:
@@ -262,12 +293,9 @@ class Decoders:
 
     def in_files(self, segments: Sequence[Segment]) -> int:
         """Bytes of the units of segments in their files."""
-        total = 0
-        for unit in {segment.unit for segment in segments}:
-            shard, place = self._at(unit)
-            one = self._manifest.shards[shard]
-            total += one.units[place].within(one.size)
-        return total
+        if len(segments) == 1:
+            return int(self._in_files[segments[0].unit])
+        return int(self._in_files[list({segment.unit for segment in segments})].sum())
 
     def at_fault(self, name: str, error: Exception, unit: int) -> DataError:
         """The error of a value, with its column and unit."""
@@ -283,20 +311,27 @@ class Decoders:
 
     # -- in the threads ------------------------------------------------------------------------------------------
 
-    def _from_file(self, cursor: Cursor, segment: Segment) -> list[Piece]:
+    def _from_file(self, cursor: Cursor, segment: Segment, together: bool = False) -> list[Piece]:
+        """What comes of a segment, or all of it `together` as one piece."""
         found = []
         with on(self.fetched), explained(*self.place(segment.unit)):
-            for batch in cursor.rows(segment.start, segment.stop):
+            batches = cursor.rows(segment.start, segment.stop)
+            for batch in _one(batches) if together else batches:
                 size = size_of(batch)
                 self.room.add(size)
                 found.append(self._piece(segment.unit, batch, size))
         return found
 
-    def _from_spill(self, spilled: list[Spill], segment: Segment) -> list[Piece]:
+    def _at_once(self, segment: Segment) -> Piece:
+        cursor = Cursor(lambda: self._sound(segment.unit), int(self._order.unit_rows[segment.unit]))
+        return self._from_file(cursor, segment, together=True)[0]
+
+    def _from_spill(self, spilled: list[Spill], segment: Segment, together: bool = False) -> list[Piece]:
         if not spilled:
             with on(self.fetched):
                 spilled.append(Spill(self._sound(segment.unit)))
-        return [self._piece(segment.unit, batch, 0) for batch in spilled[0].rows(segment.start, segment.stop)]
+        rows: Iterable[pa.RecordBatch] = spilled[0].rows(segment.start, segment.stop)
+        return [self._piece(segment.unit, batch, 0) for batch in (_one(rows) if together else rows)]
 
     def _piece(self, unit: int, batch: pa.RecordBatch, size: int) -> Piece:
         parts = []

@@ -5,8 +5,9 @@ from __future__ import annotations
 import itertools
 from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import wait
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -23,6 +24,10 @@ from runner.errors import DataError
 
 #: Rows of a stretch on average, from where it is quicker to copy by stretches.
 _SHORTEST = 4
+#: Segments of a block from which on it is opened before all of them are decoded: its first rows need a few of them.
+_MANY = 64
+#: Of those, how many are decoded by one task: it grows so far with the rows from the first on that is needed.
+_MOST_TOGETHER = 16
 #: A block of a lane: epoch, number, and the index behind its last row.
 Place: TypeAlias = tuple[int, int, int]
 
@@ -33,7 +38,8 @@ class _Open:
 
     Args:
         held: the numbers of its pieces.
-        size, in_files: bytes of its rows, and those of its units in their files.
+        size, in_files: bytes of its rows that are here, and those of its units in their files.
+        segments, pieces: of small data that is not here yet as a whole.
     """
 
     epoch: int
@@ -43,6 +49,24 @@ class _Open:
     held: list[int]
     size: int
     in_files: int
+    segments: tuple[Segment, ...] = ()
+    pieces: list[Piece | None] = field(default_factory=list)
+
+
+@dataclass(eq=False)
+class _Awaited:
+    """A piece that may not be here yet.
+
+    Args:
+        result, place: of the task that decodes it, and which of its pieces it is.
+        segment: of which it is the rows; number: which of the block's that is.
+    """
+
+    block: _Open
+    result: Future[list[Piece]]
+    place: int
+    segment: Segment
+    number: int
 
 
 @dataclass(eq=False)
@@ -96,6 +120,7 @@ class Reader:
         self._ahead, self._has_more = 0, True
         self._numbers = _Numbers()
         self._units: dict[int, int] = {}
+        self._awaited: dict[int, _Awaited] = {}
         self._retired: list[_Open] = []
         self._small = int(order.unit_bytes.sum()) <= SMALL_BYTES
         self._kept: tuple[tuple[Segment, ...], list[Piece]] | None = None
@@ -139,6 +164,9 @@ class Reader:
         if len(missing):
             every = np.broadcast_to(lanes, indexes.shape).reshape(-1)
             self._find_in_next(missing, every, indexes.reshape(-1), pieces, rows)
+        if self._awaited:
+            for number in np.unique(pieces).tolist():
+                self._settle(number)
         self._table.went_to(lanes, indexes, self._clock)
         together = None if self._order.shuffle else stretches_of(pieces, rows)
         try:
@@ -245,10 +273,11 @@ class Reader:
     def _begin(self, number: int, index: int) -> None:
         """Have the block decoded in which a lane goes on, if nobody has begun with it."""
         lane = self._lanes.setdefault(number, _Lane())
-        self._planned(lane, number, int(self._order.epoch(self._epoch).block_of(number, np.array([index]))[0]))
+        block = int(self._order.epoch(self._epoch).block_of(number, np.array([index]))[0])
+        self._planned(lane, number, block, index)
 
-    def _planned(self, lane: _Lane, number: int, block: int) -> Planned:
-        """The first of the blocks ahead, made to be this one."""
+    def _planned(self, lane: _Lane, number: int, block: int, index: int = 0) -> Planned:
+        """The first of the blocks ahead, made to be this one, which is read from an index in the lane on."""
         if lane.ahead and (lane.ahead[0].epoch, lane.ahead[0].number) == (self._epoch, block):
             return lane.ahead[0]
         one = lane.open
@@ -260,18 +289,40 @@ class Reader:
                 self._decoders.requests.forget()
                 for other in self._lanes.values():
                     other.asked = None
-        return self._plan(lane, number, self._epoch, block)
+        return self._plan(lane, number, self._epoch, block, index)
 
-    def _plan(self, lane: _Lane, number: int, epoch: int, block: int) -> Planned:
+    def _plan(self, lane: _Lane, number: int, epoch: int, block: int, index: int = 0) -> Planned:
+        self._keep_small()
         start, stop, segments = self._order.epoch(epoch).stretch(number, block)
         in_files = self._decoders.in_files(segments)
         self._decoders.room.enter(in_files)
         kept = self._kept[1] if self._kept is not None and self._kept[0] == segments else None
-        results = [self._decoders.decode(lane.cursors, segment) for segment in segments] if kept is None else []
-        planned = Planned(epoch, block, start, stop, segments, results, kept, in_files)
+        planned = Planned(epoch, block, start, stop, segments, [], kept, in_files)
+        needed = epoch * self._order.rows + start
+        if kept is None and len(segments) >= _MANY:
+            sequence = self._order.epoch(epoch).sequence(number, block)
+            self._plan_many(lane, planned, needed, first_rows(segments, sequence, max(0, index - start)))
+        elif kept is None:
+            planned.results += [self._decoders.decode(lane.cursors, segment, needed) for segment in segments]
         lane.ahead.append(planned)
         self._ahead += 1
         return planned
+
+    def _plan_many(self, lane: _Lane, planned: Planned, needed: int, first: Ints) -> None:
+        """Have very many segments decoded in the order in which they are needed, some together where they are small.
+
+        Args:
+            needed: the row at which the block begins; first: see `first_rows`.
+        """
+        small = np.array([self._decoders.is_small(segment) for segment in planned.segments])
+        planned.groups = [[i] for i in np.flatnonzero(~small).tolist()]
+        for (i,) in planned.groups:
+            urgency = needed + int(first[i])
+            planned.results.append(self._decoders.decode(lane.cursors, planned.segments[i], urgency, together=True))
+        for group in groups_of(np.flatnonzero(small), first):
+            some = [planned.segments[i] for i in group]
+            planned.results.append(self._decoders.decode_some(some, needed + int(first[group[0]])))
+            planned.groups.append(group)
 
     def _opened(self, number: int, block: int) -> None:
         """Let a block of a lane take the place of the lane's open one."""
@@ -280,45 +331,89 @@ class Reader:
             return
         self._has_more = True
         planned = self._planned(lane, number, block)
-        pieces = self._pieces(planned)
+        pieces = self._pieces(planned) if planned.groups is None else []
         lane.ahead.popleft()
         self._ahead -= 1
         if lane.open is not None:
             self._retired.append(lane.open)  # rows of it may have been found, and not been taken yet
-        held = [self._keep(piece) for piece in pieces]
-        size = sum(piece.size for piece in pieces) if planned.kept is None else 0
-        lane.open = _Open(planned.epoch, block, planned.start, planned.stop, held, size, planned.in_files)
+        one = lane.open = _Open(planned.epoch, block, planned.start, planned.stop, [], 0, planned.in_files)
+        if planned.groups is None:
+            one.held = [self._keep(piece) for piece in pieces]
+            one.size = sum(piece.size for piece in pieces) if planned.kept is None else 0
+            counts = [piece.rows for piece in pieces]
+        else:
+            self._expect(one, planned, planned.groups)
+            counts = [segment.stop - segment.start for segment in planned.segments]
         sequence = self._order.epoch(planned.epoch).sequence(number, block)
-        self._table.open(number, lane.open, sequence, np.array([piece.rows for piece in pieces], np.int64))
+        self._table.open(number, one, sequence, np.array(counts, np.int64))
+
+    def _expect(self, one: _Open, planned: Planned, groups: Sequence[Sequence[int]]) -> None:
+        """Open a block whose pieces come later, one for each of its segments."""
+        one.held = [self._numbers.take() for _ in planned.segments]
+        for result, group in zip(planned.results, groups, strict=True):
+            for place, i in enumerate(group):
+                self._awaited[one.held[i]] = _Awaited(one, result, place, planned.segments[i], i)
+        if self._small:
+            one.segments, one.pieces = planned.segments, [None] * len(planned.segments)
+
+    def _settle(self, number: int) -> None:
+        """Wait for a piece, if it is one that may not be here yet."""
+        found = self._awaited.get(number)
+        if found is None:
+            return
+        piece = self._result(found.result, found.segment)[found.place]
+        del self._awaited[number]
+        self._hold(number, piece)
+        found.block.size += piece.size
+        if found.block.pieces:
+            found.block.pieces[found.number] = piece
+
+    def _keep_small(self) -> None:
+        """Small data is kept from epoch to epoch, once all of it is here."""
+        if not self._small or self._kept is not None:
+            return
+        for lane in self._lanes.values():
+            one = lane.open
+            if one is not None and one.pieces:
+                for number in one.held:
+                    self._settle(number)
+                self._kept = one.segments, [piece for piece in one.pieces if piece is not None]
 
     def _pieces(self, planned: Planned) -> list[Piece]:
         if planned.kept is not None:
             return planned.kept
         found: list[Piece] = []
         for segment, result in zip(planned.segments, planned.results, strict=True):
-            if not result.done():
-                wait([result], self._timeout_s)
-            if not result.done():
-                url, unit = self._decoders.place(segment.unit)
-                raise DataError(
-                    f"no data after {self._timeout_s:g} s",
-                    allowed="files that can be read",
-                    todo="look whether the store or the disk answers, then resume",
-                    where=f"{url} (unit {unit})",
-                )
-            found += result.result()
+            found += self._result(result, segment)
         if self._small:
             self._kept = planned.segments, found
         return found
+
+    def _result(self, result: Future[list[Piece]], segment: Segment) -> list[Piece]:
+        """What comes of a task that decodes a segment."""
+        if not result.done():
+            wait([result], self._timeout_s)
+        if not result.done():
+            url, unit = self._decoders.place(segment.unit)
+            raise DataError(
+                f"no data after {self._timeout_s:g} s",
+                allowed="files that can be read",
+                todo="look whether the store or the disk answers, then resume",
+                where=f"{url} (unit {unit})",
+            )
+        return result.result()
 
     # -- what is held --------------------------------------------------------------------------------------------
 
     def _keep(self, piece: Piece) -> int:
         number = self._numbers.take()
+        self._hold(number, piece)
+        return number
+
+    def _hold(self, number: int, piece: Piece) -> None:
         self._units[number] = piece.unit
         for one, part in zip(self._columns.values(), piece.parts, strict=True):
             one.keep(number, part)
-        return number
 
     def _let_go(self) -> None:
         for one in self._retired:
@@ -327,8 +422,13 @@ class Reader:
 
     def _release(self, one: _Open) -> None:
         for number in one.held:
-            for each in self._columns.values():
-                each.drop(number)
+            found = self._awaited.pop(number, None)
+            if found is not None:
+                found.result.cancel()
+                found.result.add_done_callback(partial(self._decoders.leave, place=found.place))
+            else:
+                for each in self._columns.values():
+                    each.drop(number)
             self._numbers.give_back(number)
         self._decoders.room.leave(one.in_files, one.size)
 
@@ -394,6 +494,30 @@ class Reader:
         if not self._order.epoch(epoch + 1).lengths[number]:
             return None
         return rows, epoch + 1, 0
+
+
+def first_rows(segments: Sequence[Segment], sequence: Ints, begin: int) -> Ints:
+    """When each segment of a block is needed first: the place in its sequence, from `begin` on; those that are needed
+    no more come last.
+
+    Args:
+        sequence: see `Block`.
+    """
+    ends = np.cumsum([segment.stop - segment.start for segment in segments])
+    first = np.full(len(segments), len(sequence), np.int64)
+    places = np.arange(len(sequence) - 1, begin - 1, -1)
+    first[np.searchsorted(ends, sequence[places], side="right")] = places  # of several the last, which is the first
+    return first
+
+
+def groups_of(some: Ints, first: Ints) -> list[list[int]]:
+    """Of some segments those that are decoded by one task: in the order in which they are needed, few of the first."""
+    order, groups, start = some[np.argsort(first[some], kind="stable")].tolist(), [], 0
+    while start < len(order):
+        stop = start + min(_MOST_TOGETHER, start + 1)
+        groups.append(order[start:stop])
+        start = stop
+    return groups
 
 
 def stretches_of(pieces: Ints, rows: Ints) -> list[Stretch] | None:

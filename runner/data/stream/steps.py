@@ -73,12 +73,14 @@ def batches(
     number, parts = share
     own = cut.high - cut.low
     together = max(1, min(_GATHER_STEPS, _GATHER_ROWS // own, _GATHER_BYTES // (own * order.row_bytes)))
-    passed = 0
+    passed, many = 0, 1
     while end is None or epoch < end:
         left = steps_in(order.rows - seen, cut.global_batch, cut.tail)
         mine = seen + np.arange((number - passed) % parts, left, parts, dtype=np.int64) * cut.global_batch
-        for first in range(0, len(mine), together):
-            starts = mine[first : first + together]
+        first = 0
+        while first < len(mine):
+            starts = mine[first : first + many]
+            first, many = first + many, min(2 * many, together)  # the first batches wait for no others
             yield _gathered(reader, order, cut, epoch, starts)
             reader.forget(2 + 2 * order.lanes // (len(starts) * cut.global_batch))
         passed += left
