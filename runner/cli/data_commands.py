@@ -137,7 +137,7 @@ def add_to(data: typer.Typer) -> None:
     data.command(
         epilog=examples(
             "runner data head tokens",
-            "runner data head s3://lake/raw/*.parquet -n 3 --columns id,text",
+            "runner data head 's3://lake/raw/*.parquet' -n 3 --columns id,text",
             "runner data head lake/events --format delta -o json",
         )
     )(head)
@@ -146,17 +146,17 @@ def add_to(data: typer.Typer) -> None:
     )(cat)
     data.command(
         epilog=examples(
-            "runner data rewrite s3://lake/raw/*.parquet tokens",
+            "runner data rewrite 's3://lake/raw/*.parquet' tokens",
             "runner data rewrite lake/a.csv table --columns id,text --workers 4",
         )
     )(rewrite)
     data.command(
         epilog=examples(
             "runner data inspect tokens",
-            "runner data inspect s3://lake/raw/*.parquet --columns id,text",
+            "runner data inspect 's3://lake/raw/*.parquet' --columns id,text",
             "runner data inspect lake/a.csv -o json",
         )
     )(inspect)
     data.command(
-        epilog=examples("runner data bench tokens", "runner data bench lake/*.parquet --threads 1,2,4 --seconds 5")
+        epilog=examples("runner data bench tokens", "runner data bench 'lake/*.parquet' --threads 1,2,4 --seconds 5")
     )(bench)

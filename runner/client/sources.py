@@ -78,16 +78,19 @@ def _is_name(text: str) -> bool:
 
 def _published(name: str, text: str, store: str | None) -> Published:
     short, at, version = name.partition("@")
-    opened = find_project().store(store)
+    project = find_project()
+    opened = project.store(store)
     try:
         return dataset(DATASET(short), version if at else None, store=opened)
     except DataError as error:
         if name != text or at:
             raise
+        file = f"datasets/{text}.py"
+        defined = f"; {file} is a definition: give the URL in it" if (project.root / file).is_file() else ""
         raise DataError(
             f"no file and no dataset '{text}'",
             allowed=error.allowed or "",
-            todo="give a path or URL of files, or a name that `runner data ls` shows",
+            todo=f"give a path or URL of files, or a name that `runner data ls` shows{defined}",
             where=error.where or "",
         ) from None
 

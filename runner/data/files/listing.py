@@ -199,7 +199,7 @@ def infer_format(files: list[SourceFile], url: str) -> str:
         shown = ", ".join(f"{count} x '{'.' + ending if ending else 'no ending'}'" for ending, count in endings.items())
         raise DataError(
             f"no single format follows from the names ({shown})",
-            allowed=listed(FORMATS),
+            allowed=listed((*FORMATS, *TABLES, MANIFEST)),
             todo="give format=, or a glob that fits only the data files",
             where=url,
         )

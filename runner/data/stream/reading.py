@@ -66,9 +66,9 @@ class Reading:
         if memory_bytes < least:
             raise SpecError(
                 f"memory_bytes={memory_bytes}",
-                allowed=f"at least {least} ({shown_bytes(least)}): {open_lanes} lanes that each hold a block of "
-                f"{shown_bytes(block_bytes)} and a part of a unit, and what is read ahead",
-                todo="give it more, or use more ranks: each then has fewer lanes",
+                allowed=f"at least {least} ({shown_bytes(least)}): {open_lanes} lane{'s' * (open_lanes > 1)}, each "
+                f"with a block of {shown_bytes(block_bytes)} and a part of a unit, and what is read ahead",
+                todo="give it more" + (", or use more ranks: each then has fewer lanes" if open_lanes > 1 else ""),
                 where="Stream",
             )
         spare = memory_bytes - least

@@ -445,7 +445,7 @@ class Stream:
         known = stored(kept, {name: len(one.units) for name, one in self._data.manifests.items()}, self._data.where)
         if known and not self._data.quarantines:
             raise DataError(
-                f"a state in which {sum(map(len, known.values()))} units are set aside",
+                f"a state with units that are set aside ({sum(map(len, known.values()))})",
                 allowed="max_quarantine= of the stream that wrote it, for their rows were others'",
                 todo="give max_quarantine=, or start without the state",
                 where=self._data.where,

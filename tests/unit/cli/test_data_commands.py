@@ -125,6 +125,7 @@ def test_a_dataset_is_named_by_name_and_version(folder: Path) -> None:
     [
         (["nothing"], "no file and no dataset 'nothing'"),
         (["nothing.parquet"], "no file and no dataset"),
+        (["defined"], "datasets/defined.py is a definition: give the URL in it"),
         (["dataset:nothing"], "no dataset 'nothing'"),
         (["gone/nothing.parquet"], "gone"),
         (["odd.parquet", "--columns", "idd"], "no column 'idd'"),
@@ -138,6 +139,8 @@ def test_a_dataset_is_named_by_name_and_version(folder: Path) -> None:
 def test_what_cannot_be_looked_at_is_said(folder: Path, words: list[str], said: str) -> None:
     """Wrong input is told with what is allowed and what to do, and ends with 2."""
     (folder / "empty.jsonl").touch()
+    (folder / "datasets").mkdir()
+    (folder / "datasets" / "defined.py").write_text("from runner import Dataset\ndataset = Dataset('empty.jsonl')\n")
     publish(folder, "published")
     for command in ("head", "cat"):
         result = call("data", command, *words, code=2)
