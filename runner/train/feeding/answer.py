@@ -15,6 +15,7 @@ from runner.code import references
 from runner.data.stream import Batch
 from runner.data.stream.batch import make_batch
 from runner.data.stream.steps import Ready
+from runner.errors import DataError
 from runner.spec import Train
 from runner.train.feeding.parcel import Parcel, pack, unpack
 from runner.train.feeding.transform import BatchTransform
@@ -58,7 +59,7 @@ class Answers:
             with children.ended_on_return():
                 transform = self._transform
                 columns = transform(batch_of(*unpack(parcel)))
-            return pack(("columns", {name: _plain(value) for name, value in columns.items()}))
+            return packed({name: _plain(value) for name, value in columns.items()}, transform.where)
         except BaseException as error:
             return pack(("error", _portable(error)))
         finally:
@@ -72,6 +73,28 @@ def batch_of(ready: Ready, pictures: Pictures | None) -> Batch:
     return make_batch(
         columns, ready.positions, ready.mask, ready.weight, ready.epoch, sources=ready.sources, as_="numpy"
     )
+
+
+def packed(columns: dict[str, Any], where: str) -> list[Any]:
+    """The answer of these columns. Raises DataError for one that cannot travel."""
+    try:
+        return pack(("columns", columns))
+    except Exception as error:
+        name = next((name for name, value in columns.items() if not _travels(value)), "")
+        raise DataError(
+            f"it returned column '{name}', a {type(columns.get(name)).__name__}: {error}",
+            allowed="arrays, tensors, and lists of what can be pickled",
+            todo="return such values, or say on_data='inline'",
+            where=where,
+        ) from None
+
+
+def _travels(value: Any) -> bool:
+    try:
+        pack(value)
+    except Exception:
+        return False
+    return True
 
 
 def _plain(value: Any) -> Any:

@@ -19,7 +19,7 @@ from runner.data.stream.batch import make_batch
 from runner.data.stream.steps import Ready
 from runner.errors import DataError, OutOfMemory, RunFailed, UserCodeError, WorkerLost
 from runner.spec import Train
-from runner.train.feeding.answer import batch_of
+from runner.train.feeding.answer import batch_of, packed
 from runner.train.feeding.helpers import MOST_TRIES, HelperLost, Helpers
 from runner.train.feeding.parcel import Parcel, pack, unpack
 from runner.train.feeding.share import share
@@ -336,6 +336,13 @@ def test_what_a_transform_returns_is_tensors_or_refused() -> None:
     for wrong in (None, [1, 2], {1: np.zeros(2)}):
         with pytest.raises(DataError, match="positions 0 to 1"):
             made(lambda batch, wrong=wrong: wrong)(given)
+
+
+def test_a_column_that_cannot_travel_is_named() -> None:
+    """What a helper cannot send is told by the column's name; in the rank it would be no error."""
+    assert unpack(packed({"a": np.arange(2), "b": ["x"]}, "here"))[1]["b"] == ["x"]
+    with pytest.raises(DataError, match="column 'b', a generator"):
+        packed({"a": np.arange(2), "b": (n for n in range(2))}, "here")
 
 
 def test_what_a_transform_raises_is_the_users() -> None:
