@@ -29,6 +29,8 @@ UNIT_BYTES = 64 << 20
 BLOCK_BYTES = 16 << 20
 #: Bytes at the start of each unit from which types are guessed, where not all of it is looked at.
 SAMPLE_BYTES = 4 << 20
+#: A file of up to so many bytes is read once for all that is to be seen of it.
+AT_ONCE_BYTES = 1 << 20
 _WINDOW = 1 << 16
 
 #: Lines of text that are taken apart at a time.
@@ -56,7 +58,10 @@ def inspect(format: str, asked: Look) -> Inspected:
         )
     if not file.size:
         return (), None
-    opens = partial(open_input, file.url, file.size, asked.options, path=file.path, etag=file.etag)
+    opens: _Opens = partial(open_input, file.url, file.size, asked.options, path=file.path, etag=file.etag)
+    if file.size <= AT_ONCE_BYTES:
+        with opens() as source:
+            opens = partial(pa.BufferReader, source.read())
     with opens() as source:
         units = _units(source, file, Dialect.of(asked.reading.csv, file.path) if format == "csv" else None)
     look = {"text": _look_at_text, "jsonl": _look_at_jsonl, "csv": _look_at_csv}[format]

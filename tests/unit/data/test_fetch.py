@@ -466,3 +466,16 @@ def test_threads_that_need_a_footer_read_it_once(monkeypatch: pytest.MonkeyPatch
     for thread in threads:
         thread.join(20)
     assert len(remote.reads) == 1
+
+
+@pytest.mark.parametrize("format", ["jsonl", "csv", "text", "jsonl.gz"])
+def test_a_small_file_of_lines_is_asked_for_once(format: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For units, encoding, types and rows of a plan together."""
+    remote = register_remote(monkeypatch)
+    monkeypatch.setattr(remote, "said", {"ETag": '"one-2"'})
+    data = b'{"a": 1}\n{"a": 2}\n' if "jsonl" in format else b"a,b\n1,2\n3,4\n"
+    remote().pipe_file(f"/lines/a.{format}", gzip.compress(data) if format.endswith("gz") else data)
+    before = fetched()
+    manifest = build("remote://lines", count=True)
+    assert (fetched() - before).requests == 1
+    assert manifest.rows == (3 if format == "text" else 2)
