@@ -22,14 +22,20 @@ from tests.unit.train.kit import Config, curve, job, make_scope, notes
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _servers() -> Iterator[None]:
-    """One server and one Ray for the tests of this file."""
+def _server() -> Iterator[None]:
+    """One server for the tests of this file: torch is imported once."""
+    gang_server.warm_up()
+    yield
+    gang_server.stop()
+
+
+@pytest.fixture
+def _ray() -> Iterator[None]:
+    """A Ray with room for ranks and helpers."""
     with tempfile.TemporaryDirectory(prefix="r") as folder:  # short: sockets lie below it
-        gang_server.warm_up()
         ray_session.start(Path(folder), 4)
         yield
         ray_session.stop()
-        gang_server.stop()
 
 
 def run(
@@ -63,6 +69,7 @@ def test_helpers_give_the_batches_of_inline(tmp_path: Path, inline: tuple[list[l
 
 
 @pytest.mark.ray
+@pytest.mark.usefixtures("_ray")
 def test_helpers_on_ray_give_the_batches_of_inline(tmp_path: Path, inline: tuple[list[list[Any]], Scope]) -> None:
     """Actors of a Ray, of which one is killed at work, give the same batches in the same order as none."""
     found, scope = run(tmp_path, RayGang(), act="die", on_data="cpu", data_workers=2)
