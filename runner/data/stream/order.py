@@ -241,11 +241,11 @@ class _Lane:
         """Where the rows [start, stop) of the lane lie, in file order."""
         first, last = np.searchsorted(self._ends, [start, stop - 1], side="right")
         found = []
-        for run in range(first, last + 1):
-            begin = int(self._ends[run] - self._rows[run])
-            low, high = max(start, begin) - begin, min(stop, int(self._ends[run])) - begin
-            offset = int(self._starts[run])
-            found.append(Segment(int(self._units[run]), offset + low, offset + high))
+        parts = (part[first : last + 1].tolist() for part in (self._units, self._starts, self._rows, self._ends))
+        for unit, offset, rows, end in zip(*parts, strict=True):
+            begin = end - rows
+            low, high = max(start, begin) - begin, min(stop, end) - begin
+            found.append(Segment(unit, offset + low, offset + high))
         return tuple(sorted(found, key=lambda segment: (segment.unit, segment.start)))
 
 
