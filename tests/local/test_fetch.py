@@ -322,7 +322,8 @@ def read(path):
 known = Manifest.from_bytes(read(manifest), (lambda: read(footers)) if footers else None)
 stream = Stream(known, 32, rank=int(rank), world_size=2, columns=["id"], as_="numpy", seed=5)
 found = [batch["id"].tolist() for batch in stream]
-print(json.dumps([found, fetched().requests, fetched().bytes]))
+told = fetched()
+print(json.dumps([found, told.requests - told.hedges - told.retries, told.bytes]))
 """
 
 

