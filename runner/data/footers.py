@@ -61,7 +61,7 @@ class Footers:
         self._blocks: list[bytes] = []
         self._sizes: list[int] = []
         self._open: dict[int, bytes] = {}
-        self._bytes = 0
+        self._bytes = self._open_bytes = 0
         self._last: tuple[int, bytes] = (-1, b"")
 
     def __getstate__(self) -> dict[str, Any]:
@@ -82,7 +82,8 @@ class Footers:
         if len(footer) > LARGEST_BYTES or self._bytes >= MOST_BYTES:
             return
         self._open[_key(shard)] = footer
-        if sum(map(len, self._open.values())) >= BLOCK_BYTES:
+        self._open_bytes += len(footer)
+        if self._open_bytes >= BLOCK_BYTES:
             self._seal()
 
     def get(self, shard: Shard) -> bytes | None:
@@ -125,6 +126,7 @@ class Footers:
             return
         self._take(list(self._open), list(map(len, self._open.values())), _compressed(b"".join(self._open.values())))
         self._open.clear()
+        self._open_bytes = 0
 
     def _take(self, keys: list[int], lengths: list[int], block: bytes) -> None:
         number, start = len(self._blocks), 0
