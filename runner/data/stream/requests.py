@@ -13,6 +13,8 @@ from runner.data.stream.workers import Chain, Workers
 if TYPE_CHECKING:
     from runner.data.files.fetch.promise import Promise
 
+#: Units that are asked for and not begun, however small: whoever is in a hurry is looked for among them.
+MOST_UNITS = 1024
 #: Threads that ask: whoever asks for a unit may have to wait for its file's footer.
 _THREADS = 8
 
@@ -37,7 +39,7 @@ class Requests:
     @property
     def has_room(self) -> bool:
         """Whether more may be asked for; one unit always may."""
-        return not self._asked or self._bytes < self._most
+        return not self._asked or (self._bytes < self._most and len(self._asked) < MOST_UNITS)
 
     def ask(self, unit: int, size: int) -> None:
         """Have a unit of so many bytes in its file fetched, if nobody has asked for it."""

@@ -18,6 +18,7 @@ from runner.data.manifest import Manifest, build
 from runner.data.stream import Stream, reader
 from runner.data.stream.order import Segment
 from runner.data.stream.reader import first_rows, groups_of
+from runner.data.stream.requests import MOST_UNITS, Requests
 from runner.errors import DataError
 
 #: Of the tiny units, and of two larger ones among them that lie in several blocks.
@@ -146,6 +147,20 @@ def test_memory_is_given_back(manifest: Manifest) -> None:
     stream.close()
     assert not own._awaited
     assert (own._decoders.room._used, own._decoders.room._in_files) == (0, 0)
+
+
+def test_tiny_remote_units_are_not_asked_for_without_end() -> None:
+    """There is room for so many, whatever their bytes; one that is begun makes room for another."""
+    requests = Requests(lambda unit: None, 1 << 30, 10.0, 10.0)
+    try:
+        for unit in range(MOST_UNITS):
+            assert requests.has_room
+            requests.ask(unit, 1)
+        assert not requests.has_room
+        requests.begin(7)
+        assert requests.has_room
+    finally:
+        requests.forget()
 
 
 def test_what_is_needed_first_is_decoded_first() -> None:
