@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# Runs wait much, for processes that start one after the other, so two files of tests are run at a time.
+LOCAL = $(BIN)/pytest -n 2 --dist loadfile tests/local
 
 # Modules that are not kept compiled are compiled anew in each of a run's processes, which costs seconds.
 unexport PYTHONDONTWRITEBYTECODE
@@ -36,11 +38,11 @@ unit: $(READY)  ## Tests that start no run
 	$(BIN)/pytest -n logical tests/unit
 
 local: $(READY)  ## Tests with real runs on this machine
-	$(BIN)/pytest tests/local
+	$(LOCAL)
 
 test: lint  ## Style, types, all tests but those on Kubernetes (of those a short one, where the cluster is up)
 	$(BIN)/pytest -n logical tests/unit
-	$(BIN)/pytest tests/local
+	$(LOCAL)
 	@if $(BIN)/python -m runner.onebox status >/dev/null 2>&1; then $(BIN)/pytest tests/cluster -m smoke; \
 		else echo "no one-machine cluster is up, so nothing was tested on Kubernetes: make cluster, make test-cluster"; fi
 
