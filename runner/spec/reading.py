@@ -73,6 +73,9 @@ def _dialect(fields: Fields, csv: Any) -> dict[str, Any]:
     names = found.get("names", ())
     if len(set(names)) < len(names):
         raise fields.fail("csv['names']", names, "each name once")
+    if names and "header" not in found:  # to pandas the first line is a row then, and to others a header
+        allowed = "names together with header: False, where the first line is a row, or True, where they replace it"
+        raise fields.fail("csv", csv, allowed, "say 'header': False or 'header': True")
     marks = [found.get(name) for name in ("delimiter", "quote", "escape", "decimal") if found.get(name) is not None]
     if len(set(marks)) < len(marks):
         raise fields.fail("csv", csv, "different characters for delimiter, quote, escape and decimal")

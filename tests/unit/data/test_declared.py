@@ -45,7 +45,7 @@ DIALECTS: list[tuple[str, dict[str, Any], list[dict[str, Any]]]] = [
     ('a,b\n1,"x\\"y"\n', {"escape": "\\"}, [{"a": 1, "b": 'x"y'}]),
     ("1,x\n2,y\n", {"header": False}, [{"f0": 1, "f1": "x"}, {"f0": 2, "f1": "y"}]),
     ("1,x", {"header": False, "names": ["a", "b"]}, [{"a": 1, "b": "x"}]),
-    ("q,r\n1,x\n", {"names": ["a", "b"]}, [{"a": 1, "b": "x"}]),
+    ("q,r\n1,x\n", {"header": True, "names": ["a", "b"]}, [{"a": 1, "b": "x"}]),
     ("# made\n# today\na,b\n1,x\n", {"skip": 2}, [{"a": 1, "b": "x"}]),
     ("# made\n1,x\n", {"skip": 1, "header": False, "names": ["a", "b"]}, [{"a": 1, "b": "x"}]),
     ("a,b\n-,x\n1,-\n", {"nulls": ["-"]}, [{"a": None, "b": "x"}, {"a": 1, "b": None}]),
@@ -92,6 +92,7 @@ def test_a_dialect_is_part_of_what_the_data_is(tmp_path: Path) -> None:
         ({"csv": {"quote": ","}, "schema": {"a": 5}}, "schema"),
         ({"csv": {"quote": ";", "delimiter": ";"}}, "different characters"),
         ({"csv": {"names": ["a", "a"]}}, "each name once"),
+        ({"csv": {"names": ["a", "b"]}}, "say 'header': False or 'header': True"),
         ({"csv": {"skip": -1}}, "lines before the header"),
         ({"csv": "x"}, "a mapping"),
         ({"unknown": "ignore"}, "without schema="),
@@ -271,14 +272,15 @@ def test_names_that_are_there_twice(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("x,x,y\n1,2,3\n")
     assert read(str(tmp_path), columns=("y",)) == [{"y": 3}]
     assert read(str(tmp_path), schema={"y": "int8"}, unknown="ignore") == [{"y": 3}]
-    assert read(str(tmp_path), csv={"names": ("a", "b", "y")}) == [{"a": 1, "b": 2, "y": 3}]
+    assert read(str(tmp_path), csv={"header": True, "names": ("a", "b", "y")}) == [{"a": 1, "b": 2, "y": 3}]
     with pytest.raises(DataError, match="two columns are called 'x'"):
         look(Dataset(str(tmp_path)))
 
 
 def test_a_declaration_travels(tmp_path: Path) -> None:
     """What a Dataset declares is the same after its way through JSON, and a Stream takes it beside a URL."""
-    declared = {"schema": {"a": "decimal128(5, 2)"}, "csv": {"delimiter": ";", "names": ("a",)}, "unknown": "error"}
+    csv = {"delimiter": ";", "header": True, "names": ("a",)}
+    declared = {"schema": {"a": "decimal128(5, 2)"}, "csv": csv, "unknown": "error"}
     dataset = Dataset(("s3://b/x.csv", "s3://b/y.csv"), **declared)
     assert wire.from_json(json.loads(json.dumps(wire.to_json(dataset, tmp_path)))) == dataset
     (tmp_path / "a.csv").write_text("q\n1.5\n")
