@@ -94,6 +94,11 @@ class Fields:
         if value not in allowed:
             raise self.fail(field, value, listed(allowed), suggest(str(value), allowed))
 
+    def flag(self, field: str, value: object) -> None:
+        """True or False, or a number or a scalar of numpy that is equal to one of them."""
+        if value is None or isinstance(value, str) or value not in (True, False):
+            raise self.fail(field, value, "True or False")
+
     def integer(self, field: str, value: object, least: int, most: int | None = None) -> None:
         """A whole number within bounds."""
         bounds = f"a whole number from {least}" + (f" to {most}" if most is not None else " up")

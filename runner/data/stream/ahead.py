@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol, TypeAlias
 
 from runner.data.stream import memory
@@ -16,6 +17,7 @@ from runner.data.stream.order import Order
 from runner.data.stream.passes import Place
 from runner.data.stream.prefetch import Prefetch
 from runner.data.stream.reader import Reader
+from runner.data.stream.stats import NOTHING, Stats
 from runner.data.stream.steps import Cut, Ready, batches
 
 Changed: TypeAlias = Callable[[Iterator[tuple[Ready, int]]], Iterator[tuple[Ready, int]]]
@@ -40,7 +42,7 @@ class ReadAhead:
         opens: a reader; it knows nothing of the stream.
         ready_bytes: that may be ready.
         changed: what is done to the batches on their way, in the thread that is ahead.
-        waited_s: that the consumer has waited before; spent_s: from the beginnings of passes to their last batches.
+        before: what was read before, by another one of the same stream.
 
     Attributes:
         running: the batches that are being made.
@@ -52,16 +54,16 @@ class ReadAhead:
         order: Order | MixedOrder,
         ready_bytes: int,
         changed: Changed | None = None,
-        waited_s: float = 0.0,
-        spent_s: float = 0.0,
+        before: Stats = NOTHING,
     ) -> None:
-        self._opens, self._order, self._ready_bytes, self._waited_s = opens, order, ready_bytes, waited_s
-        self._spent_s, self._started, self._last = spent_s, 0.0, 0.0
+        self._opens, self._order, self._ready_bytes = opens, order, ready_bytes
+        self._before, self._waited_s, self._spent_s, self._started, self._last = before, 0.0, 0.0, 0.0, 0.0
         self._changed = changed
         self._begin()
 
     def _begin(self) -> None:
         self._process = os.getpid()
+        self._starting = threading.RLock()  # of the consumer, and of whoever closes the stream meanwhile
         self.reader = self._opens()
         self.running: Prefetch[list[Ready]] | None = None
         self._taken: deque[Ready] = deque()
@@ -74,13 +76,21 @@ class ReadAhead:
         self._begin()
         return True
 
-    def next(self) -> Ready:
-        """The next batch, once `start` was called. Raises StopIteration at the end, and what went wrong."""
-        if not self._taken:
-            assert self.running is not None
-            self._taken.extend(next(self.running))
+    def next(self) -> Ready | None:
+        """The next batch, once `start` was called; None where another thread has called `stop` since. Raises
+        StopIteration at the end, and what went wrong."""
+        running, taken = self.running, self._taken  # `stop` may take them away
+        if not taken:
+            if running is None:
+                return None
+            try:
+                taken.extend(next(running))
+            except StopIteration:
+                if running.closed:
+                    return None
+                raise
         self._last = time.perf_counter()
-        return self._taken.popleft()
+        return taken.popleft()
 
     def start(self, cut: Cut, at: Place, end: int | None, share: tuple[int, int]) -> None:
         """Start to read at a place. The thread knows the reader but not this, so that a forgotten stream is collected.
@@ -89,32 +99,54 @@ class ReadAhead:
             end, share: see `batches`.
         """
         memory.keep_freed_memory()
-        self._started = self._last = time.perf_counter()
-        self.reader.end = end
-        groups = batches(self.reader, self._order, cut, at, end, share)
-        if self._changed is not None:
-            groups = (([ready], size) for ready, size in self._changed(_one_by_one(groups)))
-        self.running = Prefetch(groups, self._ready_bytes)
-        weakref.finalize(self, _end, self.running, self.reader)
+        with self._starting:
+            self._started = self._last = time.perf_counter()
+            self.reader.end = end
+            groups = batches(self.reader, self._order, cut, at, end, share)
+            if self._changed is not None:
+                groups = (([ready], size) for ready, size in self._changed(_one_by_one(groups)))
+            self.running = Prefetch(groups, self._ready_bytes)
+            weakref.finalize(self, _end, self.running, self.reader)
 
-    def stop(self) -> None:
-        """Read no more, and let go of what is open."""
-        running, self.running = self.running, None
-        self._taken.clear()
-        if running is not None:
-            _end(running, self.reader)
-            self._waited_s += running.wait_s
-            self._spent_s += self._last - self._started
+    def stop(self, through: Sequence[Through] = ()) -> None:
+        """Read no more, and let go of what is open; from any thread.
+
+        Args:
+            through: what batches are given to on their way; it is stopped too.
+        """
+        with self._starting:
+            running, self.running = self.running, None
+            self._taken = deque()
+            if running is not None and running.alive:
+                running.cancel()  # first: who waits for a batch is not told of what was interrupted
+            for one in through:
+                one.stop()
+            if running is not None:
+                _end(running, self.reader)
+                self._waited_s += running.wait_s
+                self._spent_s += self._last - self._started
 
     @property
     def wait_s(self) -> float:
         """Seconds that the consumer waited for data."""
-        return self._waited_s + (self.running.wait_s if self.running is not None else 0.0)
+        now = self.running
+        return self._before.wait_s + self._waited_s + (now.wait_s if now is not None else 0.0)
 
     @property
-    def spent_s(self) -> float:
-        """Seconds from the beginnings of passes to the last batches of them that were handed out."""
-        return self._spent_s + (self._last - self._started if self.running is not None else 0.0)
+    def stats(self) -> Stats:
+        """What was read, and before."""
+        fetched = self.reader.fetched
+        return self._before + Stats(
+            self.reader.rows_read,
+            self.reader.bytes_read,
+            self._spent_s + (self._last - self._started if self.running is not None else 0.0),
+            self.wait_s - self._before.wait_s,
+            fetched.requests,
+            fetched.retries,
+            fetched.hedges,
+            fetched.bytes,
+            fetched.kept,
+        )
 
 
 def _one_by_one(groups: Iterator[tuple[list[Ready], int]]) -> Iterator[tuple[Ready, int]]:

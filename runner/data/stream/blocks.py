@@ -184,6 +184,7 @@ class Decoders:
         self._spills: dict[int, tuple[Chain, list[Spill]]] = {}
         self._lock = threading.Lock()
         self._verified: dict[int, threading.Lock | None] = {}  # of each file a lock, until it is found whole
+        self._unlike: dict[int, list[DataDamaged]] = {}  # of each file, what was found wrong with it
         self._workers: Workers | None = None
         self._stopped = threading.Event()
         self.room = Room()
@@ -260,6 +261,7 @@ class Decoders:
         self.stop()
         self._workers = None
         self.room = Room()
+        self._unlike.clear()
 
     def leave(self, result: Future[list[Piece]], place: int | None = None) -> None:
         """Nobody will ask for a result, or for the piece at this place of it."""
@@ -400,14 +402,22 @@ class Decoders:
                 yield batch.slice(known)
 
     def _verify(self, shard: int) -> None:
-        """Once for each file, by the first thread that comes."""
+        """Once for each file, by the first thread that comes; one that is not as it was listed is read once more."""
         with self._lock:
             lock = self._verified.setdefault(shard, threading.Lock())
         if lock is not None:
             with lock:
-                if self._verified[shard] is not None:
+                if self._verified[shard] is None:
+                    return
+                unlike = self._unlike.setdefault(shard, [])
+                if len(unlike) > 1:
+                    raise unlike[-1].with_traceback(None)
+                try:
                     self._manifest.verify(shard)
-                    self._verified[shard] = None
+                except DataDamaged as error:
+                    unlike.append(error)
+                    raise
+                self._verified[shard] = None
 
     def _decoded(self, unit: int) -> Iterator[pa.RecordBatch]:
         if self._reading.verify:

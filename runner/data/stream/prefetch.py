@@ -64,14 +64,23 @@ class Prefetch(Generic[T]):
             raise error
         raise StopIteration
 
-    def close(self) -> None:
-        """Stops the thread and waits for it: at most the time that one item takes. Nothing in a forked process."""
-        if not self.alive:
-            return
+    @property
+    def closed(self) -> bool:
+        """Whether it has ended, or will, because it was told to."""
+        return self._closed
+
+    def cancel(self) -> None:
+        """Has the iterator end here, whatever comes of the source from now on; `close` waits for the thread."""
         with self._change:
             self._closed = self._ended = True
             self._ready.clear()
             self._change.notify_all()
+
+    def close(self) -> None:
+        """Stops the thread and waits for it: at most the time that one item takes. Nothing in a forked process."""
+        if not self.alive:
+            return
+        self.cancel()
         if self._thread is not threading.current_thread():
             self._thread.join()
 

@@ -101,7 +101,7 @@ class Quarantine:
             one = (unit + turn * step) % count
             if one not in self._known:
                 yield one
-        raise self._too_many("no unit is left that can be read")
+        raise self._too_many("no unit is left that can be read", self.known)
 
     def standing_in(self, unit: int) -> int:
         """What is read for a unit: itself, or the first that is not set aside."""
@@ -121,20 +121,22 @@ class Quarantine:
             DataError: they are too many.
         """
         self._known.update({unit: words for unit, words in known.items() if unit not in self._known})
-        rows = sum(self._rows(unit) for unit in list(self._known))
-        if rows > self._most * self._manifest.rows:
-            share = f"{rows} of {self._manifest.rows} rows ({rows / self._manifest.rows:.2%})"
-            raise self._too_many(f"{share} in units that cannot be read") from error
+        self.check(self.known, error)
         for unit in known:
             if unit not in self._told:
                 self._told.add(unit)
                 self.tell(self.about(unit))
 
-    def restore(self, known: Mapping[int, str]) -> bool:
-        """Set aside what an earlier stream had set aside, and nothing else. Whether that is another set than now.
+    def check(self, known: Mapping[int, str], error: DataDamaged | None = None) -> None:
+        """Raise DataError, from the last error, where these units would be too many to be set aside."""
+        rows = sum(self._rows(unit) for unit in known)
+        if rows > self._most * self._manifest.rows:
+            share = f"{rows} of {self._manifest.rows} rows ({rows / self._manifest.rows:.2%})"
+            raise self._too_many(f"{share} in units that cannot be read", known) from error
 
-        Raises:
-            DataError: they are too many.
+    def restore(self, known: Mapping[int, str]) -> bool:
+        """Set aside what an earlier stream had set aside, and nothing else; see `check`. Whether that is another set
+        than now.
         """
         is_other = known.keys() != self._known.keys()
         self._known = {}
@@ -148,8 +150,8 @@ class Quarantine:
         shard, one = self._manifest.units[unit]
         return self._manifest.url(self._manifest.shards[shard]), one.index
 
-    def _too_many(self, found: str) -> DataError:
-        named = ["{} (unit {}): {}".format(*self._place(unit), error) for unit, error in self.known.items()]
+    def _too_many(self, found: str, known: Mapping[int, str]) -> DataError:
+        named = ["{} (unit {}): {}".format(*self._place(unit), error) for unit, error in known.items()]
         more = f"; and {len(named) - _NAMED} more" if len(named) > _NAMED else ""
         return DataError(
             f"{found}: {'; '.join(named[:_NAMED])}{more}",

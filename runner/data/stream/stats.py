@@ -42,3 +42,6 @@ class Stats:
 
     def __add__(self, more: Stats) -> Stats:
         return Stats(*(getattr(self, one.name) + getattr(more, one.name) for one in fields(self)))
+
+
+NOTHING = Stats()

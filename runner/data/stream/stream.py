@@ -20,7 +20,7 @@ from runner.data.stream.data import Mixture, found
 from runner.data.stream.passes import Passes
 from runner.data.stream.quarantine import SetAside, stored
 from runner.data.stream.reading import LONGEST_WAIT_S, READY_BYTES, Reading, default_threads
-from runner.data.stream.stats import Stats
+from runner.data.stream.stats import NOTHING, Stats
 from runner.data.stream.steps import Cut
 from runner.errors import DataError, listed
 from runner.spec.checks import Fields, parse_bytes
@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     from runner.spec.packing import Pack
 
     Source: TypeAlias = str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | Dataset | Published | Manifest | Mix
+
+#: Positions are 64 bit, those of batches ahead included.
+_LAST_POSITION = 2**62
 
 
 class Stream:
@@ -146,6 +149,8 @@ class Stream:
         if epochs is not None:
             fields.integer("epochs", epochs, 1)
         fields.number("max_quarantine", max_quarantine, 0.0, 1.0)
+        fields.flag("shuffle", shuffle)
+        fields.flag("verify", verify)
         self.global_batch = _global_batch(fields, batch_size, global_batch_size, world_size)
         self.rank, self.world_size, self.epochs, self.tail, self._seed = rank, world_size, epochs, tail, seed
         declared = {"schema": schema, "unknown": unknown, "csv": csv, "version": version, "snapshot": snapshot}
@@ -196,11 +201,11 @@ class Stream:
         if as_ == "torch" or "torch.utils.data" in sys.modules:
             _make_known()
 
-    def _open(self, waited_s: float = 0.0, spent_s: float = 0.0) -> None:
+    def _open(self, before: Stats = NOTHING) -> None:
         opens = self._data.opens(self._readings)
         ready_bytes = sum(reading.ready_bytes for reading in self._readings)
         changed = self._changed(ready_bytes)
-        self._ahead = ReadAhead(opens, self._data.order, ready_bytes, changed, waited_s, spent_s)
+        self._ahead = ReadAhead(opens, self._data.order, ready_bytes, changed, before)
 
     def pass_through(self, through: Through) -> None:
         """From the next pass on, have batches changed on their way, ahead of the consumer and within the same bounds;
@@ -208,13 +213,13 @@ class Stream:
         """
         self.close()
         self._through = (*self._through, through)
-        self._open(self.wait_s, self._ahead.spent_s)
+        self._open(self.stats())
 
     def hand_over_pictures(self) -> Pictures | None:
         """What is to be decoded of batches, which come without that from now on: somebody else does it."""
         self.close()
         pictures, self._decode = self._pictures(sum(reading.ready_bytes for reading in self._readings)), {}
-        self._open(self.wait_s, self._ahead.spent_s)
+        self._open(self.stats())
         return pictures
 
     def _changed(self, ready_bytes: int) -> Changed | None:
@@ -302,6 +307,8 @@ class Stream:
             self._passes.over = isinstance(error, StopIteration)
             self.close()
             raise
+        if ready is None:  # it was closed by another thread: this loop ends, and the pass goes on with the next one
+            raise StopIteration
         self._passes.at = ready.after
         return make_batch(
             ready.columns,
@@ -341,34 +348,23 @@ class Stream:
     @property
     def rows_read(self) -> int:
         """Rows decoded by this rank."""
-        return self._ahead.reader.rows_read
+        return self._ahead.stats.rows
 
     @property
     def bytes_read(self) -> int:
         """Bytes decoded by this rank."""
-        return self._ahead.reader.bytes_read
+        return self._ahead.stats.bytes
 
     def stats(self) -> Stats:
         """What has been read so far, what of it was fetched from other machines, and how long was waited."""
-        reader, fetched = self._ahead.reader, self._ahead.reader.fetched
-        return Stats(
-            reader.rows_read,
-            reader.bytes_read,
-            self._ahead.spent_s,
-            self._ahead.wait_s,
-            fetched.requests,
-            fetched.retries,
-            fetched.hedges,
-            fetched.bytes,
-            fetched.kept,
-        )
+        return self._ahead.stats
 
     def close(self) -> None:
-        """Stops reading ahead. The next batch starts it again at the same place."""
+        """Stops reading ahead; from any thread. The next batch starts it again at the same place: a loop that waits for
+        one in another thread meanwhile ends.
+        """
         self._arrive()
-        for through in self._through:
-            through.stop()
-        self._ahead.stop()
+        self._ahead.stop(self._through)
 
     def _arrive(self) -> None:
         """In a forked process the steps are shared out anew from here on."""
@@ -377,12 +373,14 @@ class Stream:
 
     def __getstate__(self) -> dict[str, Any]:
         kept = {name: value for name, value in self.__dict__.items() if name != "_ahead"}
-        return {**kept, "_passes": copy.copy(self._passes), "_waited_s": self.wait_s, "_spent_s": self._ahead.spent_s}
+        stats = self.stats()
+        before = Stats(seconds=stats.seconds, wait_s=stats.wait_s)
+        return {**kept, "_passes": copy.copy(self._passes), "_before": before}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        waited_s, spent_s = state.pop("_waited_s"), state.pop("_spent_s")
+        before = state.pop("_before")
         self.__dict__.update(state)
-        self._open(waited_s, spent_s)
+        self._open(before)
         self._passes.begun = None
         _make_known()
 
@@ -420,7 +418,8 @@ class Stream:
                 set aside of which this stream may set none aside, or not so many.
         """
         place = [state.get("epoch"), state.get("samples_seen")]
-        is_place = all(isinstance(value, int) and value >= 0 for value in place)
+        most = _LAST_POSITION // self.rows, self.rows
+        is_place = all(type(value) is int and 0 <= value <= bound for value, bound in zip(place, most, strict=True))
         position = int(state["epoch"]) * self.rows + int(state["samples_seen"]) if is_place else 0
         differing = [
             f"{name} is {state.get(name)!r} in the state and {value!r} here"
@@ -428,7 +427,7 @@ class Stream:
             if state.get(name) != value
         ]
         if not is_place:
-            differing.append(f"epoch and samples_seen are {place}")
+            differing.append(f"epoch and samples_seen are {place}, of {self.rows} rows an epoch")
         if differing:
             raise DataError(
                 f"a state of another order: {'; '.join(differing)}",
@@ -450,10 +449,12 @@ class Stream:
                 todo="give max_quarantine=, or start without the state",
                 where=self._data.where,
             )
+        for name, one in self._data.quarantines.items():
+            one.check(known.get(name, {}))  # all of them first: a state that is refused changes nothing
         changed = [one.restore(known.get(name, {})) for name, one in self._data.quarantines.items()]
         if any(changed):
             self.close()
-            self._open(self.wait_s)  # what is held may be of a unit that is set aside now, or was before
+            self._open(self.stats())  # what is held may be of a unit that is set aside now, or was before
 
     def _identity(self, position: int) -> dict[str, Any]:
         """What the positions below this one depend on."""

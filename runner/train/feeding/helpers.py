@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from runner.data.stream.steps import Ready
-from runner.errors import OutOfMemory, RunFailed, RunnerError, WorkerLost
+from runner.errors import DataError, OutOfMemory, RunFailed, RunnerError, WorkerLost
 from runner.train.feeding.parcel import Parcel, pack, unpack
 from runner.train.feeding.transform import place_of
 
@@ -186,8 +186,23 @@ class Helpers:
             except HelperLost as lost:
                 self._lost(task, lost)
                 raise
-            kind, value = unpack(answer)
+            except Exception as error:
+                _settle(task.future, error)  # `_fail` knows only of those that wait
+                raise
+            kind, value = self._unpacked(answer, task)
             _settle(task.future, value if kind == "error" else None, value)
+
+    def _unpacked(self, answer: Parcel, task: _Task) -> tuple[str, Any]:
+        try:
+            kind, value = unpack(answer)
+        except Exception as error:  # of the user's classes
+            return "error", DataError(
+                f"it returned a value for {place_of(task.ready)} that cannot be made again in the rank: {error!r}",
+                allowed="arrays, tensors, and lists of what can be pickled and unpickled",
+                todo="return such values, or say on_data='inline'",
+                where=self._where,
+            )
+        return kind, value
 
     def _take(self) -> _Task | None:
         with self._change:

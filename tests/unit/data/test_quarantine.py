@@ -140,6 +140,19 @@ def test_what_is_set_aside_is_in_the_state(tmp_path: Path) -> None:
             stream(data).load_state_dict({**state, "quarantine": wrong})
 
 
+def test_a_state_that_is_refused_changes_nothing(tmp_path: Path) -> None:
+    """Too many units in one source of a mixture: neither that one nor another has set anything aside since."""
+    sources = {name: str(write(tmp_path / name)) for name in ("a", "b")}
+    with stream(Mix({"a": 0.5, "b": 0.5}, sources)) as one:
+        state = one.state_dict()
+        for source in ("a", "b"):
+            kept = {"a": {"1": "x"}, "b": {"1": "x"}, source: {str(unit): "x" for unit in range(UNITS // 2)}}
+            with pytest.raises(DataError, match=r"50\.00%.*0\.parquet \(unit 0\): x"):
+                one.load_state_dict({**state, "quarantine": kept})
+            assert one.quarantined == []
+        assert one.state_dict() == state
+
+
 def test_a_state_from_before_is_of_what_was_known_then(tmp_path: Path) -> None:
     """A stream that goes back to a state reads what was not set aside then, though it has held other rows since."""
     folder = write(tmp_path / "d")
@@ -248,6 +261,19 @@ def test_content_is_compared_with_the_listing(tmp_path: Path, ending: str) -> No
         batches = list(one)
         assert [Path(aside.url).name for aside in one.quarantined] == [changed.name]
     assert not any("Line 7" in str(batch) for batch in batches)
+
+
+def test_a_file_that_is_not_what_was_listed_is_read_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many of its units are set aside for it."""
+    folder = write(tmp_path / "d")
+    data = manifest.build(folder)
+    damage(folder, 4)
+    verified, real = [], Manifest.verify
+    monkeypatch.setattr(Manifest, "verify", lambda self, shard: (verified.append(shard), real(self, shard)))
+    with stream(data, verify=True) as one:
+        list(one)
+        assert [aside.unit for aside in one.quarantined] == [0, 1, 2]
+    assert sorted(verified) == sorted([*range(8), 1])
 
 
 def test_a_unit_is_fetched_once_more_past_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

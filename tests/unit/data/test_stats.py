@@ -18,6 +18,7 @@ from runner.data.manifest import Manifest, build
 from runner.data.stream import Stats, Stream
 from runner.spec.mixing import Mix
 from tests.unit.data.kit import register_remote
+from tests.unit.data.units_kit import write
 
 
 @pytest.fixture
@@ -99,3 +100,18 @@ def test_a_forked_process_counts_its_own(tmp_path: Path) -> None:
     assert into.get() == 300
     child.join()
     assert stream.stats().rows == 300
+
+
+def test_going_back_to_a_state_forgets_nothing(tmp_path: Path) -> None:
+    """Also where other units are set aside there, and what is held is read again: no number falls."""
+    with Stream(write(tmp_path / "d", [5]), 16, as_="numpy", max_quarantine=0.3) as one:
+        state = one.state_dict()
+        list(one)
+        before = one.stats()
+        one.load_state_dict(state)
+        assert one.stats() == before
+        list(one)
+        more = one.stats() - before
+    assert more.rows > 0
+    assert more.seconds > 0
+    assert one.rows_read == before.rows + more.rows

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tarfile
 import threading
+from concurrent.futures import CancelledError
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from runner.data.stream import Stream, blocks, memory
 from runner.data.stream.columns import Fixed
 from runner.data.stream.dense import dense
 from runner.data.stream.prefetch import Prefetch
+from runner.data.stream.reader import Reader
 from runner.errors import DataError, SpecError
 from runner.spec import Dataset
 from tests import ROOT
@@ -229,6 +231,25 @@ def test_all_differences_are_named(manifest: Manifest) -> None:
         gang(manifest, 1, 10, other)
     for name in ("manifest_id", "lanes is 6", "order_version is 0", "units", "samples_seen"):
         assert name in str(caught.value)
+
+
+@pytest.mark.parametrize("place", [("samples_seen", 10**30), ("samples_seen", 101), ("epoch", 10**30), ("epoch", True)])
+def test_a_place_that_is_none_is_refused(tmp_path: Path, place: tuple[str, Any]) -> None:
+    """Behind the rows of an epoch, or beyond what positions can count."""
+    pq.write_table(pa.table({"id": range(100)}), tmp_path / "a.parquet")
+    stream = Stream(str(tmp_path), 10)
+    with pytest.raises(DataError, match=r"epoch and samples_seen are \[.*\], of 100 rows an epoch"):
+        stream.load_state_dict({**stream.state_dict(), place[0]: place[1]})
+    stream.load_state_dict({**stream.state_dict(), "samples_seen": 100})
+    assert list(stream) == []
+
+
+@pytest.mark.parametrize("argument", ["shuffle", "verify"])
+def test_what_is_neither_true_nor_false_is_refused(tmp_path: Path, argument: str) -> None:
+    """Words and None are not taken for either."""
+    for value in ("no", None, 2):
+        with pytest.raises(SpecError, match=f"{argument}=.*"):
+            Stream(str(tmp_path), 1, **{argument: value})
 
 
 def test_appended_data_is_refused(tmp_path: Path) -> None:
@@ -786,6 +807,38 @@ def test_close_waits_for_no_file_that_hangs(tmp_path: Path, monkeypatch: pytest.
     reader.join(20)
     assert not reader.is_alive()
     answer.set()
+
+
+def test_who_is_closed_by_another_thread_goes_on_where_it_was(
+    manifest: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A loop that waits for a batch ends without an error, wherever its reading was interrupted; the next loop is in
+    the same pass, and has the batch."""
+    whole = [batch["id"].tolist() for batch in gang(manifest, 1, 10)[0]]
+    stream = gang(manifest, 1, 10)[0]
+    found = [next(stream)["id"].tolist()]
+    stream.close()
+    asked, interrupted = threading.Event(), threading.Event()
+
+    def waits(self: Any, *_: Any) -> Any:
+        asked.set()
+        assert interrupted.wait(10)
+        raise CancelledError
+
+    ended: list[Any] = []
+    with monkeypatch.context() as patched:
+        patched.setattr(Reader, "take", waits)
+        patched.setattr(Reader, "stop", lambda self: interrupted.set())
+        consumer = threading.Thread(target=lambda: ended.append(list(stream)))
+        consumer.start()
+        assert asked.wait(10)
+        while stream._ahead.running is None:
+            consumer.join(0.01)
+        stream.close()
+        consumer.join(10)
+    assert ended == [[]]
+    found += [batch["id"].tolist() for batch in stream]
+    assert found == whole
 
 
 # -- memory, and what is fetched ahead --------------------------------------------------------------------------------

@@ -166,6 +166,26 @@ def test_errors_come_behind_the_batches_before_them() -> None:
     helpers.close()
 
 
+class Odd(Exception):
+    """A value that can be pickled and not unpickled."""
+
+    def __init__(self, one: int, other: int) -> None:
+        super().__init__(one)
+
+
+def test_a_value_that_cannot_be_made_again_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a helper gives, and a rank cannot unpickle, is told with its batch, and so is a batch that cannot be sent:
+    neither is waited for without end."""
+    launcher = Scripted(1)
+    monkeypatch.setattr(launcher, "call", lambda parcel: pack(("columns", {"n": [Odd(1, 2)]})))
+    helpers = Helpers(launcher, "Train 'fit', transform")
+    with pytest.raises(DataError, match=r"positions 0 to 1, epoch 0 that cannot be made again in the rank"):
+        helpers.submit(step(0)).result(10)
+    with pytest.raises(AttributeError):
+        helpers.submit(replace(step(1), columns={"n": [lambda: 0]})).result(10)
+    helpers.close()
+
+
 def test_helpers_that_cannot_start_are_an_error() -> None:
     """Where no helper gets as far as working, the batches fail with the reason; a few deaths at the start do not."""
     helpers = Helpers(Scripted(2, deaths_at_start=3), "Train 'fit'")
