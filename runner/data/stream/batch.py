@@ -91,8 +91,13 @@ def _tensor(torch: Any, value: Any) -> Any:
     if isinstance(value, np.ndarray):
         return torch.from_numpy(value)
     if isinstance(value, list) and value and isinstance(value[0], np.ndarray):  # pictures of different sizes
-        return [torch.from_numpy(one) for one in value]
+        return [_of_numbers(torch, one) for one in value]
     return value.tensors(torch) if isinstance(value, Ragged) else value
+
+
+def _of_numbers(torch: Any, value: Any) -> Any:
+    is_numbers = isinstance(value, np.ndarray) and value.dtype.kind in "biufc"
+    return torch.from_numpy(value) if is_numbers else value
 
 
 def _moved(value: Any, device: Any, non_blocking: bool) -> Any:

@@ -149,7 +149,7 @@ def _size(values: Any) -> int:
     """Bytes of a column of a batch, those of Python's objects included."""
     if isinstance(values, list):
         return sum(map(_size_of, values))
-    return int(values.nbytes) if hasattr(values, "nbytes") else _size_of(values)
+    return _bytes_of(values) or _size_of(values)
 
 
 def _size_of(value: Any) -> int:
@@ -159,4 +159,12 @@ def _size_of(value: Any) -> int:
         return _OBJECT_BYTES + sum(map(_size_of, value.values())) + 2 * _OBJECT_BYTES * len(value)
     if isinstance(value, list | tuple):
         return _OBJECT_BYTES + sum(map(_size_of, value)) + 8 * len(value)
-    return _OBJECT_BYTES + int(getattr(value, "nbytes", 0))
+    return _OBJECT_BYTES + _bytes_of(value)
+
+
+def _bytes_of(value: Any) -> int:
+    """Of an array or a tensor; of a sparse one as many as it would be dense."""
+    try:
+        return int(getattr(value, "nbytes", 0))
+    except RuntimeError:
+        return int(value.numel() * value.element_size())

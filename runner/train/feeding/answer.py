@@ -59,7 +59,7 @@ class Answers:
             with children.ended_on_return():
                 transform = self._transform
                 columns = transform(batch_of(*unpack(parcel)))
-            return packed({name: _plain(value) for name, value in columns.items()}, transform.where)
+            return packed({name: plain(value) for name, value in columns.items()}, transform.where)
         except BaseException as error:
             return pack(("error", _portable(error)))
         finally:
@@ -97,10 +97,10 @@ def _travels(value: Any) -> bool:
     return True
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """A tensor as numpy's array, which travels without a copy; the rank makes tensors of arrays anyway."""
     if isinstance(value, torch.Tensor):
-        with contextlib.suppress(TypeError):  # of a type that numpy has not
+        with contextlib.suppress(TypeError, RuntimeError):  # of a type or layout that numpy has not
             return value.detach().cpu().numpy()
     return value
 

@@ -81,12 +81,12 @@ class BatchTransform:
                 where=self.where,
             )
         self._check_arrays(returned)
-        return dict(returned)
+        return {name: _alone(value) for name, value in returned.items()}
 
     def _check_arrays(self, columns: Mapping[str, Any]) -> None:
         """Raise DataError for an array that no tensor can be."""
         arrays = {name: value for name, value in columns.items() if isinstance(value, np.ndarray)}
-        wrong = [f"column '{name}' of {one.dtype}" for name, one in arrays.items() if one.dtype.kind not in "biufc"]
+        wrong = [f"column '{name}' of {one.dtype}" for name, one in arrays.items() if not _is_numbers(one)]
         if wrong:
             raise DataError(
                 f"it returned {', '.join(wrong)}",
@@ -115,6 +115,26 @@ class BatchTransform:
             torch.set_rng_state(states[2])
             if threads != 1:
                 torch.set_num_threads(threads)
+
+
+def _is_numbers(array: np.ndarray) -> bool:
+    """Whether a tensor can be made of an array: not of long doubles."""
+    return array.dtype.kind in "biu" or array.dtype.char in "efdFD"
+
+
+def _alone(value: Any) -> Any:
+    """A column as it comes from a helper, wherever it was made: arrays as tensors can be made of them (a mirrored
+    picture, say, is a view that goes backwards) and can be written; tensors without what they were computed from.
+    """
+    if isinstance(value, list):
+        return [_alone(one) if isinstance(one, np.ndarray | torch.Tensor) else one for one in value]
+    if isinstance(value, torch.Tensor):
+        return value.detach() if value.requires_grad else value
+    if not isinstance(value, np.ndarray) or not _is_numbers(value):
+        return value
+    native = value.astype(value.dtype.newbyteorder("="), copy=False)
+    is_odd = any(stride < 0 or stride % native.itemsize for stride in native.strides)
+    return native.copy() if is_odd or not native.flags.writeable else native
 
 
 def with_columns(batch: Batch, columns: dict[str, Any]) -> Batch:

@@ -16,10 +16,10 @@ import torch
 from runner import Image, Stream
 from runner.data.stream import Batch
 from runner.data.stream.batch import make_batch
-from runner.data.stream.steps import Ready
+from runner.data.stream.steps import Ready, size_of
 from runner.errors import DataError, OutOfMemory, RunFailed, UserCodeError, WorkerLost
 from runner.spec import Train
-from runner.train.feeding.answer import batch_of, packed
+from runner.train.feeding.answer import batch_of, packed, plain
 from runner.train.feeding.helpers import MOST_TRIES, HelperLost, Helpers
 from runner.train.feeding.parcel import Parcel, pack, unpack
 from runner.train.feeding.share import share
@@ -356,6 +356,43 @@ def test_what_a_transform_returns_is_tensors_or_refused() -> None:
     for wrong in (None, [1, 2], {1: np.zeros(2)}):
         with pytest.raises(DataError, match="positions 0 to 1"):
             made(lambda batch, wrong=wrong: wrong)(given)
+
+
+def test_what_no_tensor_can_view_is_copied() -> None:
+    """Mirrored, foreign, unaligned and read-only arrays become tensors inline as they do behind a helper, and so do
+    those in lists; what a tensor was computed from is left behind."""
+    pixels = np.arange(12, dtype=np.int32).reshape(3, 4)
+    columns = {
+        "mirrored": pixels[:, ::-1],
+        "foreign": pixels.astype(">i4"),
+        "apart": np.zeros(3, [("a", "i1"), ("b", "f4")])["b"],
+        "read-only": np.broadcast_to(np.float32(1), (3,)),
+        "list": [pixels[::-1], None, np.array(["a"])],
+        "computed": torch.ones(3, requires_grad=True) * 2,
+        "sparse": torch.eye(3).to_sparse(),
+        "conjugate": torch.ones(3, dtype=torch.complex64).conj(),
+    }
+    batch = make_batch({"id": np.arange(3)}, np.arange(3), np.ones(3, bool), 1.0, 0, as_="numpy")
+    made = BatchTransform(Train("fit", print, {"train": "x"}, transform=lambda batch: columns), None)(batch)
+    _, sent = unpack([bytearray(part) for part in packed({name: plain(one) for name, one in made.items()}, "")])
+    for found in (with_columns(batch, made), with_columns(batch, sent)):
+        assert found["mirrored"].tolist() == pixels[:, ::-1].tolist()
+        assert found["foreign"].dtype == torch.int32
+        assert found["foreign"].tolist() == pixels.tolist()
+        assert found["apart"].tolist() == [0, 0, 0]
+        found["read-only"][0] = 7
+        assert found["read-only"].tolist() == [7, 1, 1]
+        assert found["list"][0].tolist() == pixels[::-1].tolist()
+        assert found["list"][1] is None
+        assert found["list"][2].tolist() == ["a"]
+        assert not found["computed"].requires_grad
+        assert found["sparse"].to_dense().tolist() == torch.eye(3).tolist()
+        assert found["conjugate"].tolist() == [1, 1, 1]
+        assert size_of(dict(found)) > 0
+    for wrong in (np.zeros(2, np.longdouble), np.zeros(2, np.clongdouble)):
+        columns["mirrored"] = wrong
+        with pytest.raises(DataError, match="'mirrored' of c?longdouble|'mirrored' of (float|complex)"):
+            BatchTransform(Train("fit", print, {"train": "x"}, transform=lambda batch: columns), None)(batch)
 
 
 def test_a_column_that_cannot_travel_is_named() -> None:
