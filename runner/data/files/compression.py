@@ -119,8 +119,11 @@ class _Xz(Readable):
 
 
 def file_name(path: str) -> str:
-    """The last part of a path, without the query that a web server's URL may have."""
-    return path.rpartition("/")[2].partition("?")[0]
+    """The last part of a path, without the query that a web server's URL may have behind an ending; the name of a
+    file may have a question mark."""
+    name = path.rpartition("/")[2]
+    before = name.partition("?")[0]
+    return before if "." in before else name
 
 
 def _last(path: str) -> str:

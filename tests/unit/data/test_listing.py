@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import os
 import socket
@@ -12,8 +13,10 @@ import fsspec
 import pytest
 from fsspec.implementations.local import LocalFileSystem
 
+from runner.data import manifest
 from runner.data.files import etags
 from runner.data.files import local as local_files
+from runner.data.files.compression import file_name
 from runner.data.files.etags import content_etag
 from runner.data.files.listing import infer_format, list_files, partitions_of
 from runner.data.files.opening import open_input
@@ -342,3 +345,12 @@ def test_files_of_a_host_are_opened_there(tmp_path: Path) -> None:
     files = list_files(f"hosted://name:8020{tmp_path}")
     assert [file.url for file in files] == [f"hosted://name:8020{tmp_path}/{name}" for name in ("a.csv", "b/c.csv")]
     assert open_input(files[0].url, files[0].size).read() == b"a.csv"
+
+
+def test_a_question_mark_in_a_name_hides_no_ending(tmp_path: Path) -> None:
+    """Of a file on a disk it is part of the name, for its format and its compression."""
+    (tmp_path / "why?.jsonl").write_text('{"id": 1}\n')
+    (tmp_path / "what? now.jsonl.gz").write_bytes(gzip.compress(b'{"id": 2}\n'))
+    found = manifest.build(str(tmp_path), count=True)
+    assert (found.rows, {shard.format for shard in found.shards}) == (2, {"jsonl"})
+    assert file_name("/a/b.jsonl.gz?signature=x.y") == "b.jsonl.gz"
