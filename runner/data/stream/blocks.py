@@ -158,6 +158,7 @@ class Decoders:
         quarantine: what is set aside; None: a unit that cannot be read is an error.
 
     Attributes:
+        share: of a row's bytes, those of the columns.
         is_remote: whether files are fetched from another machine.
         requests: what is asked for of remote files.
         cache: where remote units are kept.
@@ -180,7 +181,7 @@ class Decoders:
         self._cut = np.bincount(order.runs[0], minlength=int(self._first[-1])) > 1
         self._in_files = np.array([unit.within(one.size) for one in manifest.shards for unit in one.units], np.int64)
         self._large = np.array([unit.length for _, unit in manifest.units], np.int64) > reading.held_bytes
-        self._share = share_of(manifest.schema, list(columns))
+        self.share = share_of(manifest.schema, list(columns))
         self._spills: dict[int, tuple[Chain, list[Spill]]] = {}
         self._lock = threading.Lock()
         self._verified: dict[int, threading.Lock | None] = {}  # of each file a lock, until it is found whole
@@ -426,7 +427,7 @@ class Decoders:
             self._ask(unit)
         shard, place = self._at(unit)
         one = self._manifest.shards[shard].units[place]
-        size = max(1, int(one.bytes * self._share))
+        size = max(1, int(one.bytes * self.share))
         rows = max(1, one.rows * PIECE_BYTES // size) if one.bytes > 2 * PIECE_BYTES else None
         for batch in self._manifest.read(shard, [place], list(self._columns), rows):
             if self._stopped.is_set():

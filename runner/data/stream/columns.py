@@ -117,6 +117,20 @@ class Fixed(_Parts):
             return flat.view(self._dtype).reshape(-1, *self._shape)
         return np.concatenate([self._parts[piece][low:high] for piece, low, high in stretches])
 
+    @property
+    def width(self) -> int:
+        """Bytes of a row."""
+        return self._width
+
+    def empty(self, *shape: int) -> Dense:
+        """New memory for so many rows, of which nothing is there yet."""
+        return np.empty((*shape, *self._shape), self._dtype)
+
+    def held(self, piece: int, start: int, stop: int) -> Dense:
+        """A view of rows of a piece that is kept."""
+        rows: Dense = self._parts[piece][start:stop]
+        return rows
+
 
 class Sized(_Parts):
     """Rows of different length, of bytes or of values of one size."""

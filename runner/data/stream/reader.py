@@ -16,7 +16,7 @@ from runner.data.files.fetch import Fetched
 from runner.data.lanes import SMALL_BYTES
 from runner.data.manifest import Manifest
 from runner.data.stream.blocks import VALUE_ERRORS, Cursor, Decoders, Piece, Planned
-from runner.data.stream.columns import Stretch, column_of
+from runner.data.stream.columns import Fixed, Stretch, column_of
 from runner.data.stream.order import Ints, Order, Segment
 from runner.data.stream.quarantine import Quarantine
 from runner.data.stream.reading import Reading
@@ -28,6 +28,10 @@ _SHORTEST = 4
 _MANY = 64
 #: Of those, how many are decoded by one task: it grows so far with the rows from the first on that is needed.
 _MOST_TOGETHER = 16
+#: Bytes of a row up to which a block is put in order as a whole.
+_NARROW = 128
+#: Rows that should be taken at once, and of narrow ones: it spreads the cost of a call.
+_MOST_ROWS, _MOST_NARROW_ROWS = 16_384, 65_536
 #: A block of a lane: epoch, number, and the index behind its last row.
 Place: TypeAlias = tuple[int, int, int]
 
@@ -40,6 +44,7 @@ class _Open:
         held: the numbers of its pieces.
         size, in_files: bytes of its rows that are here, and those of its units in their files.
         segments, pieces: of small data that is not here yet as a whole.
+        ordered: whether it is held as one piece whose rows are in the order in which they come.
     """
 
     epoch: int
@@ -51,6 +56,7 @@ class _Open:
     in_files: int
     segments: tuple[Segment, ...] = ()
     pieces: list[Piece | None] = field(default_factory=list)
+    ordered: bool = False
 
 
 @dataclass(eq=False)
@@ -104,6 +110,8 @@ class Reader:
 
     Attributes:
         end: the epoch at which what is decoded ahead ends; None: there is none.
+        row_bytes: of a row of the columns that are read, about.
+        most_rows: that should be taken at once.
     """
 
     def __init__(
@@ -111,7 +119,10 @@ class Reader:
     ) -> None:
         self._order, self._timeout_s = order, reading.timeout_s
         self._columns = {name: column_of(manifest.schema.field(name), reading.as_) for name in reading.columns}
+        self._narrow = _narrow(self._columns) if order.shuffle else None
         self._decoders = Decoders(manifest, order, self._columns, reading, quarantine)
+        self.row_bytes = max(1, int(order.row_bytes * self._decoders.share))
+        self.most_rows = _MOST_ROWS if self._narrow is None else _MOST_NARROW_ROWS
         self._most_ahead = max(1, reading.ahead_bytes // order.block_bytes)
         if self._decoders.cache is not None:
             self._decoders.cache.due = self._due
@@ -159,6 +170,14 @@ class Reader:
             self._epoch = epoch
             self._table.close_all()  # the blocks of the epoch before are held until the lane's next one is there
         self._clock += 1
+        turns = None if self._narrow is None else turns_of(lanes, indexes)
+        found = self._found(lanes, indexes) if turns is None else self._in_turns(turns)
+        self._let_go()
+        self._look_ahead()
+        return found
+
+    def _found(self, lanes: Ints, indexes: Ints) -> dict[str, Any]:
+        """Rows wherever they are, see `take`."""
         missing = self._table.missing(lanes, indexes)
         pieces, rows = self._table.find(lanes, indexes)
         if len(missing):
@@ -169,11 +188,45 @@ class Reader:
                 self._settle(number)
         self._table.went_to(lanes, indexes, self._clock)
         together = None if self._order.shuffle else stretches_of(pieces, rows)
-        try:
-            return {name: self._rows(name, pieces, rows, together) for name in self._columns}
-        finally:
-            self._let_go()
+        return {name: self._rows(name, pieces, rows, together) for name in self._columns}
+
+    def _in_turns(self, turns: Turns) -> dict[str, Any]:
+        """Rows of lanes that take turns, of narrow columns: whole stretches of each lane, put beside each other."""
+        assert self._narrow is not None
+        table, steps = self._table, turns.steps
+        numbers, lows, highs = turns.lanes.tolist(), turns.low.tolist(), turns.high.tolist()
+        absent = np.flatnonzero(table.absent(turns.lanes, turns.low, turns.high)).tolist()
+        for i in absent:  # what all lanes need first is decoded side by side
+            self._begin(numbers[i], table.first_absent(numbers[i], lows[i]))
+        if absent:
             self._look_ahead()
+        found = {name: column.empty(steps, len(numbers), turns.rows) for name, column in self._narrow.items()}
+        made = list(found.values())
+        for i, (number, low, high) in enumerate(zip(numbers, lows, highs, strict=True)):
+            for column, values in zip(made, self._stretch(number, low, high), strict=True):
+                column[:, i] = values.reshape(steps, turns.rows, *values.shape[1:])
+        table.at[turns.lanes], table.used[turns.lanes] = turns.high, self._clock
+        return {name: values.reshape(-1, *values.shape[3:]) for name, values in found.items()}
+
+    def _stretch(self, number: int, low: int, high: int) -> list[Any]:
+        """Rows [low, high) of a lane, of each narrow column; what comes later of the lane is opened on the way."""
+        assert self._narrow is not None
+        columns, parts = list(self._narrow.values()), []
+        while low < high:
+            start, stop = self._table.bounds(number)
+            if not start <= low < stop:
+                self._opened(number, int(self._order.epoch(self._epoch).block_of(number, np.array([low]))[0]))
+                start, stop = self._table.bounds(number)
+            one, stop = self._lanes[number].open, min(high, stop)
+            if one is not None and one.ordered:
+                parts.append([column.held(one.held[0], low - start, stop - start) for column in columns])
+            else:
+                pieces, rows = self._table.find(np.full(stop - low, number), np.arange(low, stop))
+                for piece in np.unique(pieces).tolist() if self._awaited else ():
+                    self._settle(piece)
+                parts.append([column.rows(pieces, rows) for column in columns])
+            low = stop
+        return parts[0] if len(parts) == 1 else [np.concatenate(each) for each in zip(*parts, strict=True)]
 
     def forget(self, age: int) -> None:
         """Closes the blocks that the last `age` calls of `take` did not touch."""
@@ -337,6 +390,12 @@ class Reader:
         if lane.open is not None:
             self._retired.append(lane.open)  # rows of it may have been found, and not been taken yet
         one = lane.open = _Open(planned.epoch, block, planned.start, planned.stop, [], 0, planned.in_files)
+        sequence = self._order.epoch(planned.epoch).sequence(number, block)
+        if planned.groups is None and self._narrow is not None:
+            one.ordered, one.held = True, [self._keep(_in_order(pieces, sequence))]
+            one.size = sum(piece.size for piece in pieces) if planned.kept is None else 0
+            self._table.open_in_order(number, one)
+            return
         if planned.groups is None:
             one.held = [self._keep(piece) for piece in pieces]
             one.size = sum(piece.size for piece in pieces) if planned.kept is None else 0
@@ -344,7 +403,6 @@ class Reader:
         else:
             self._expect(one, planned, planned.groups)
             counts = [segment.stop - segment.start for segment in planned.segments]
-        sequence = self._order.epoch(planned.epoch).sequence(number, block)
         self._table.open(number, one, sequence, np.array(counts, np.int64))
 
     def _expect(self, one: _Open, planned: Planned, groups: Sequence[Sequence[int]]) -> None:
@@ -531,6 +589,55 @@ def stretches_of(pieces: Ints, rows: Ints) -> list[Stretch] | None:
     ]
 
 
+@dataclass(frozen=True)
+class Turns:
+    """Rows of lanes that take turns: each has as many in each step, and they follow those of the step before.
+
+    Args:
+        lanes: int64 [lanes], in the order in which they stand in a step.
+        low, high: the rows [low, high) of each lane, of all steps together, int64 [lanes].
+        steps, rows: how many steps, and rows of each lane in one.
+    """
+
+    lanes: Ints
+    low: Ints
+    high: Ints
+    steps: int
+    rows: int
+
+
+def turns_of(lanes: Ints, indexes: Ints) -> Turns | None:
+    """The rows of `Reader.take` as turns; None where they are none.
+
+    Args:
+        lanes, indexes: int64 [rows] and [steps, rows], each lane's rows side by side and going up one by one.
+    """
+    if indexes.ndim == 1 or not indexes.size:
+        return None
+    first = np.flatnonzero(np.diff(lanes, prepend=-1))
+    rows, rest = divmod(len(lanes), len(first))
+    if rest or not np.array_equal(first, np.arange(len(first)) * rows):
+        return None
+    low, high = indexes[0, first], indexes[-1, first + rows - 1] + 1
+    if not (high - low == len(indexes) * rows).all():
+        return None
+    return Turns(lanes[first], low, high, len(indexes), rows)
+
+
+def _narrow(columns: dict[str, Any]) -> dict[str, Fixed] | None:
+    """The columns, if all have rows of one size that are so small together that to look each up costs more than to put
+    a block in order as a whole; else None."""
+    fixed = {name: column for name, column in columns.items() if isinstance(column, Fixed)}
+    return fixed if 0 < len(fixed) == len(columns) and sum(one.width for one in fixed.values()) <= _NARROW else None
+
+
+def _in_order(pieces: Sequence[Piece], sequence: Ints) -> Piece:
+    """The rows of pieces, one behind the other, put in an order."""
+    parts = zip(*(piece.parts for piece in pieces), strict=True)
+    whole = [one[0] if len(one) == 1 else np.concatenate(one) for one in parts]
+    return Piece(pieces[0].unit, len(sequence), tuple(part.take(sequence, axis=0) for part in whole), 0)
+
+
 class _Table:
     """Where the rows of all open blocks are, to be looked up for the rows of many steps at once.
 
@@ -576,6 +683,28 @@ class _Table:
         np.take(np.array(one.held, np.int32), which, out=self._pieces[here], mode="clip")
         self._rows[here] = sequence - (np.cumsum(counts) - counts).take(which)
         self._start[lane], self._stop[lane] = one.start, one.stop
+
+    def open_in_order(self, lane: int, one: _Open) -> None:
+        """The same of a block that is held as one piece, in its order."""
+        rows = one.stop - one.start
+        if rows > self._room:
+            self._grow(rows + rows // 8)
+        here = slice(lane * self._room, lane * self._room + rows)
+        self._pieces[here], self._rows[here] = one.held[0], np.arange(rows, dtype=np.int32)
+        self._start[lane], self._stop[lane] = one.start, one.stop
+
+    def bounds(self, lane: int) -> tuple[int, int]:
+        """The indexes of a lane's open block: the first, and the one behind its last."""
+        return int(self._start[lane]), int(self._stop[lane])
+
+    def absent(self, lanes: Ints, low: Ints, high: Ints) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        """Of which lanes the open block has not all of the rows [low, high)."""
+        return (low < self._start[lanes]) | (high > self._stop[lanes])
+
+    def first_absent(self, lane: int, low: int) -> int:
+        """The first row of a lane from `low` on that its open block has not."""
+        start, stop = self.bounds(lane)
+        return stop if start <= low < stop else low
 
     def close(self, lane: int) -> None:
         """The lane has none."""

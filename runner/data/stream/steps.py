@@ -13,9 +13,8 @@ from runner.data.stream.mixing.reader import MixedReader
 from runner.data.stream.order import Ints, Order
 from runner.data.stream.reader import Reader
 
-#: Rows, bytes and steps of one rank that are gathered at once, to spread the cost of a call over small
-#: batches.
-_GATHER_ROWS, _GATHER_BYTES, _GATHER_STEPS = 16384, 4 << 20, 64
+#: Bytes and steps of one rank that are gathered at once, to spread the cost of a call over small batches.
+_GATHER_BYTES, _GATHER_STEPS = 4 << 20, 64
 #: What a batch, and a Python value in it, takes besides its content.
 _READY_BYTES, _OBJECT_BYTES = 2048, 64
 
@@ -72,7 +71,7 @@ def batches(
     epoch, seen = at
     number, parts = share
     own = cut.high - cut.low
-    together = max(1, min(_GATHER_STEPS, _GATHER_ROWS // own, _GATHER_BYTES // (own * order.row_bytes)))
+    together = max(1, min(_GATHER_STEPS, reader.most_rows // own, _GATHER_BYTES // (own * reader.row_bytes)))
     passed, many = 0, 1
     while end is None or epoch < end:
         left = steps_in(order.rows - seen, cut.global_batch, cut.tail)
@@ -94,11 +93,11 @@ def _gathered(
     placed = _in_turn(order, cut, epoch, starts) if isinstance(order, Order) else None
     positions, lanes, indexes = placed or _anywhere(order, cut, epoch, starts)
     columns = reader.take(epoch, lanes, indexes)
-    mask = positions < order.rows
+    mask = positions < order.rows if placed is None else np.ones(positions.shape, bool)
     valid = np.minimum(order.rows - starts, cut.global_batch)
     weights = (np.count_nonzero(mask, axis=1) * cut.world_size / valid).tolist()
     sources = order.source_of(lanes).reshape(mask.shape) if isinstance(order, MixedOrder) else None
-    shown = epoch * order.rows + positions % order.rows
+    shown = epoch * order.rows + (positions % order.rows if placed is None else positions)
     size = _READY_BYTES * len(starts) + sum(map(_size, columns.values()))
     own, steps = cut.high - cut.low, []
     for step, start in enumerate(starts.tolist()):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import random
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import pytest
 from runner.data.manifest import Manifest, build
 from runner.data.stream import Stream
 from runner.data.stream.order import permutation
+from runner.data.stream.reader import Reader
 from tests.seeds import seeds
 
 
@@ -28,11 +30,12 @@ def written(folder: Path, draw: random.Random) -> tuple[Manifest, list[list[int]
         if draw.random() < 0.2:
             groups = [draw.choice([1, 700])]
         files.append(groups)
-        schema = pa.schema([("id", pa.int64()), ("text", pa.string()), ("list", pa.list_(pa.int32()))])
+        pair = pa.list_(pa.int16(), 2)
+        schema = pa.schema([("id", pa.int64()), ("text", pa.string()), ("list", pa.list_(pa.int32())), ("pair", pair)])
         with pq.ParquetWriter(folder / f"{number}.parquet", schema) as writer:
             for rows in groups:
                 ids = range(start, start + rows)
-                columns = [list(ids), [f"{i}" * (i % 3) for i in ids], [[i] * (i % 4) for i in ids]]
+                columns = [[value(i) for i in ids] for value in VALUES.values()]
                 writer.write_table(pa.table(columns, schema=schema), row_group_size=max(rows, 1))
                 start += rows
     if not start:
@@ -111,12 +114,15 @@ def check(folder: Path, seed: int) -> None:
     draw = random.Random(seed)
     manifest, units = written(folder, draw)
     shuffle, tail = draw.random() < 0.8, draw.choice(["drop", "wrap"])
+    names = draw.choice([None, ["id"], ["pair", "id"]])  # all, or such as have few bytes a row
     rows = sum(map(len, units))
     order = [i for epoch in range(2) for i in expected(manifest, units, seed, epoch, shuffle)]
     found: dict[int, int] = {}
     state = None
     for last in (False, False, True):
         world, batch = draw.choice([1, 2, 3, 5, 8, 64]), draw.randint(1, max(1, rows // 2))
+        if draw.random() < 0.5:  # in each step all lanes have as many rows
+            world, batch = draw.choice([1, 1, 2, 4, 8]), manifest.lanes * draw.randint(1, 6)
         ranks = [
             Stream(
                 manifest,
@@ -127,6 +133,7 @@ def check(folder: Path, seed: int) -> None:
                 shuffle=shuffle,
                 tail="wrap" if max(batch, world) > rows else tail,
                 epochs=2,
+                columns=names,
                 threads=draw.randint(1, 3),
                 prefetch_bytes=draw.choice([1, 1 << 20]),
                 as_=draw.choice(["numpy", "arrow"]),
@@ -140,11 +147,10 @@ def check(folder: Path, seed: int) -> None:
         steps = None if last else draw.randint(0, 3)
         for batches in itertools.islice(zip(*ranks, strict=True), steps):
             for one in batches:
-                ids = one["id"].to_pylist() if isinstance(one["id"], pa.Array) else one["id"].tolist()
-                for position, i, text, items, kept in zip(
-                    one.positions.tolist(), ids, *map(plain, (one["text"], one["list"])), one.mask.tolist(), strict=True
-                ):
-                    assert (text, items) == (f"{i}" * (i % 3), [i] * (i % 4))
+                ids = plain(one["id"])
+                for name, column in one.items():
+                    assert plain(column) == [VALUES[name](i) for i in ids]
+                for position, i, kept in zip(one.positions.tolist(), ids, one.mask.tolist(), strict=True):
                     if kept:
                         assert found.setdefault(position, i) == i
         state = ranks[0].state_dict()
@@ -154,6 +160,15 @@ def check(folder: Path, seed: int) -> None:
     assert found == {position: order[position] for position in found}
     if tail == "wrap":
         assert len(found) == 2 * rows
+
+
+#: Of a row, by its id.
+VALUES: dict[str, Callable[[int], Any]] = {
+    "id": lambda i: i,
+    "text": lambda i: f"{i}" * (i % 3),
+    "list": lambda i: [i] * (i % 4),
+    "pair": lambda i: [i % 100, i % 7],
+}
 
 
 def plain(column: Any) -> list[Any]:
@@ -185,3 +200,52 @@ def test_the_oracle_sees_what_it_should(tmp_path: Path) -> None:
     assert sorted(first) == sorted(second) == list(range(len(first)))
     assert first != second or len(first) < 3
     assert np.array_equal(expected(manifest, units, 0, 0, False), range(len(first)))
+
+
+@pytest.mark.parametrize("number", [12, pytest.param(400, marks=pytest.mark.soak)])
+def test_rows_that_are_put_in_order_as_blocks(tmp_path: Path, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Narrow rows, of which a step has as many of each lane, are those that are looked up one by one."""
+    used = []
+    plainly = Reader._in_turns
+
+    def noted(reader: Reader, turns: Any) -> Any:
+        used.append(turns)
+        return plainly(reader, turns)
+
+    monkeypatch.setattr(Reader, "_in_turns", noted)
+    for seed in range(number):
+        folder = tmp_path / str(seed)
+        folder.mkdir()
+        compare(folder, random.Random(5000 + seed), seed)
+    assert len(used) > number
+
+
+def compare(folder: Path, draw: random.Random, seed: int) -> None:
+    """Narrow columns as numpy's arrays and as Arrow's, of each rank, from some place on to the end of three epochs."""
+    manifest, units = written(folder, draw)
+    rows, world = sum(map(len, units)), draw.choice([1, 2, 4])
+    batch = manifest.lanes * draw.randint(1, 4) * world
+    seen = draw.choice([0, batch % rows, rows // 3])
+    for rank in range(world):
+        one, other = (
+            Stream(
+                manifest,
+                global_batch_size=batch,
+                rank=rank,
+                world_size=world,
+                seed=seed,
+                tail="wrap",
+                epochs=3,
+                columns=["pair", "id"],
+                as_=as_,
+            )
+            for as_ in ("numpy", "arrow")
+        )
+        state = {**one.state_dict(), "samples_seen": seen}
+        one.load_state_dict(state)
+        other.load_state_dict(state)
+        for batch_of, wanted in zip(one, other, strict=True):
+            for name in ("id", "pair"):
+                assert plain(batch_of[name]) == plain(wanted[name])
+            assert batch_of.positions.tolist() == wanted.positions.tolist()
+            assert batch_of.mask.tolist() == wanted.mask.tolist()

@@ -29,6 +29,7 @@ class MixedReader:
 
     Attributes:
         end: of no account: a mixture does not end where a source does.
+        row_bytes, most_rows: as of `Reader`.
     """
 
     def __init__(
@@ -42,6 +43,8 @@ class MixedReader:
         parts = zip(order.schedule.names, order.orders, readings, strict=True)
         self._readers = [Reader(manifests[name], own, reading, quarantines.get(name)) for name, own, reading in parts]
         self._names = readings[0].columns
+        self.row_bytes = max(reader.row_bytes for reader in self._readers)
+        self.most_rows = min(reader.most_rows for reader in self._readers)
         self.end: int | None = None
 
     @property
