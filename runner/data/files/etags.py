@@ -18,7 +18,7 @@ from runner.data.files.ranges import RangeFile
 _CHUNK = 1 << 20
 
 #: Local files from this size on are hashed once for all processes: the hash is noted in the user's cache folder.
-LARGE_BYTES = 64 << 20
+LARGE_BYTES = 8 << 20
 _SETTLED_S = 2.0
 
 #: (path, size, mtime in ns, inode); a file that is replaced or written again has another key.

@@ -3,99 +3,31 @@
 from __future__ import annotations
 
 import itertools
-from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future, wait
-from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
 from runner.data.files.fetch import Fetched
 from runner.data.lanes import SMALL_BYTES
 from runner.data.manifest import Manifest
-from runner.data.stream.blocks import VALUE_ERRORS, Cursor, Decoders, Piece, Planned
+from runner.data.stream.blocks import VALUE_ERRORS, Decoders, Piece, Planned
 from runner.data.stream.columns import Fixed, Stretch, column_of
+from runner.data.stream.open_blocks import Awaited, Lane, Numbers, Open, Place, Table
 from runner.data.stream.order import Ints, Order, Segment
 from runner.data.stream.quarantine import Quarantine
 from runner.data.stream.reading import Reading
+from runner.data.stream.turns import Turns, first_rows, groups_of, stretches_of, turns_of
 from runner.errors import DataError
 
-#: Rows of a stretch on average, from where it is quicker to copy by stretches.
-_SHORTEST = 4
 #: Segments of a block from which on it is opened before all of them are decoded: its first rows need a few of them.
 _MANY = 64
-#: Of those, how many are decoded by one task: it grows so far with the rows from the first on that is needed.
-_MOST_TOGETHER = 16
 #: Bytes of a row up to which a block is put in order as a whole.
 _NARROW = 128
 #: Rows that should be taken at once, and of narrow ones: it spreads the cost of a call.
 _MOST_ROWS, _MOST_NARROW_ROWS = 16_384, 65_536
-#: A block of a lane: epoch, number, and the index behind its last row.
-Place: TypeAlias = tuple[int, int, int]
-
-
-@dataclass(eq=False)
-class _Open:
-    """The block of a lane that is being consumed.
-
-    Args:
-        held: the numbers of its pieces.
-        size, in_files: bytes of its rows that are here, and those of its units in their files.
-        segments, pieces: of small data that is not here yet as a whole.
-        ordered: whether it is held as one piece whose rows are in the order in which they come.
-    """
-
-    epoch: int
-    number: int
-    start: int
-    stop: int
-    held: list[int]
-    size: int
-    in_files: int
-    segments: tuple[Segment, ...] = ()
-    pieces: list[Piece | None] = field(default_factory=list)
-    ordered: bool = False
-
-
-@dataclass(eq=False)
-class _Awaited:
-    """A piece that may not be here yet.
-
-    Args:
-        result, place: of the task that decodes it, and which of its pieces it is.
-        segment: of which it is the rows; number: which of the block's that is.
-    """
-
-    block: _Open
-    result: Future[list[Piece]]
-    place: int
-    segment: Segment
-    number: int
-
-
-@dataclass(eq=False)
-class _Lane:
-    """A lane that this rank reads.
-
-    Attributes:
-        open: the block under consumption.
-        ahead: the blocks behind it that are being decoded.
-        cursors: by unit, where a unit goes on in a later block.
-        asked: the last block whose units are asked for.
-    """
-
-    open: _Open | None = None
-    ahead: deque[Planned] = field(default_factory=deque)
-    cursors: dict[int, Cursor] = field(default_factory=dict)
-    asked: Place | None = None
-
-    @property
-    def last(self) -> Place | None:
-        """The last block that is open, or being decoded."""
-        one: _Open | Planned | None = self.ahead[-1] if self.ahead else self.open
-        return None if one is None else (one.epoch, one.number, one.stop)
 
 
 class Reader:
@@ -126,13 +58,13 @@ class Reader:
         self._most_ahead = max(1, reading.ahead_bytes // order.block_bytes)
         if self._decoders.cache is not None:
             self._decoders.cache.due = self._due
-        self._lanes: dict[int, _Lane] = {}
-        self._table = _Table(order.lanes)
+        self._lanes: dict[int, Lane] = {}
+        self._table = Table(order.lanes)
         self._ahead, self._has_more = 0, True
-        self._numbers = _Numbers()
+        self._numbers = Numbers()
         self._units: dict[int, int] = {}
-        self._awaited: dict[int, _Awaited] = {}
-        self._retired: list[_Open] = []
+        self._awaited: dict[int, Awaited] = {}
+        self._retired: list[Open] = []
         self._small = int(order.unit_bytes.sum()) <= SMALL_BYTES
         self._kept: tuple[tuple[Segment, ...], list[Piece]] | None = None
         self._epoch, self._clock = -1, 0
@@ -325,11 +257,11 @@ class Reader:
 
     def _begin(self, number: int, index: int) -> None:
         """Have the block decoded in which a lane goes on, if nobody has begun with it."""
-        lane = self._lanes.setdefault(number, _Lane())
+        lane = self._lanes.setdefault(number, Lane())
         block = int(self._order.epoch(self._epoch).block_of(number, np.array([index]))[0])
         self._planned(lane, number, block, index)
 
-    def _planned(self, lane: _Lane, number: int, block: int, index: int = 0) -> Planned:
+    def _planned(self, lane: Lane, number: int, block: int, index: int = 0) -> Planned:
         """The first of the blocks ahead, made to be this one, which is read from an index in the lane on."""
         if lane.ahead and (lane.ahead[0].epoch, lane.ahead[0].number) == (self._epoch, block):
             return lane.ahead[0]
@@ -344,7 +276,7 @@ class Reader:
                     other.asked = None
         return self._plan(lane, number, self._epoch, block, index)
 
-    def _plan(self, lane: _Lane, number: int, epoch: int, block: int, index: int = 0) -> Planned:
+    def _plan(self, lane: Lane, number: int, epoch: int, block: int, index: int = 0) -> Planned:
         self._keep_small()
         start, stop, segments = self._order.epoch(epoch).stretch(number, block)
         in_files = self._decoders.in_files(segments)
@@ -361,7 +293,7 @@ class Reader:
         self._ahead += 1
         return planned
 
-    def _plan_many(self, lane: _Lane, planned: Planned, needed: int, first: Ints) -> None:
+    def _plan_many(self, lane: Lane, planned: Planned, needed: int, first: Ints) -> None:
         """Have very many segments decoded in the order in which they are needed, some together where they are small.
 
         Args:
@@ -389,7 +321,7 @@ class Reader:
         self._ahead -= 1
         if lane.open is not None:
             self._retired.append(lane.open)  # rows of it may have been found, and not been taken yet
-        one = lane.open = _Open(planned.epoch, block, planned.start, planned.stop, [], 0, planned.in_files)
+        one = lane.open = Open(planned.epoch, block, planned.start, planned.stop, [], 0, planned.in_files)
         sequence = self._order.epoch(planned.epoch).sequence(number, block)
         if planned.groups is None and self._narrow is not None:
             one.ordered, one.held = True, [self._keep(_in_order(pieces, sequence))]
@@ -405,12 +337,12 @@ class Reader:
             counts = [segment.stop - segment.start for segment in planned.segments]
         self._table.open(number, one, sequence, np.array(counts, np.int64))
 
-    def _expect(self, one: _Open, planned: Planned, groups: Sequence[Sequence[int]]) -> None:
+    def _expect(self, one: Open, planned: Planned, groups: Sequence[Sequence[int]]) -> None:
         """Open a block whose pieces come later, one for each of its segments."""
         one.held = [self._numbers.take() for _ in planned.segments]
         for result, group in zip(planned.results, groups, strict=True):
             for place, i in enumerate(group):
-                self._awaited[one.held[i]] = _Awaited(one, result, place, planned.segments[i], i)
+                self._awaited[one.held[i]] = Awaited(one, result, place, planned.segments[i], i)
         if self._small:
             one.segments, one.pieces = planned.segments, [None] * len(planned.segments)
 
@@ -478,7 +410,7 @@ class Reader:
             self._release(one)
         self._retired.clear()
 
-    def _release(self, one: _Open) -> None:
+    def _release(self, one: Open) -> None:
         for number in one.held:
             found = self._awaited.pop(number, None)
             if found is not None:
@@ -490,7 +422,7 @@ class Reader:
             self._numbers.give_back(number)
         self._decoders.room.leave(one.in_files, one.size)
 
-    def _drop_ahead(self, lane: _Lane) -> None:
+    def _drop_ahead(self, lane: Lane) -> None:
         for planned in lane.ahead:
             for result in planned.results:
                 result.cancel()
@@ -554,76 +486,6 @@ class Reader:
         return rows, epoch + 1, 0
 
 
-def first_rows(segments: Sequence[Segment], sequence: Ints, begin: int) -> Ints:
-    """When each segment of a block is needed first: the place in its sequence, from `begin` on; those that are needed
-    no more come last.
-
-    Args:
-        sequence: see `Block`.
-    """
-    ends = np.cumsum([segment.stop - segment.start for segment in segments])
-    first = np.full(len(segments), len(sequence), np.int64)
-    places = np.arange(len(sequence) - 1, begin - 1, -1)
-    first[np.searchsorted(ends, sequence[places], side="right")] = places  # of several the last, which is the first
-    return first
-
-
-def groups_of(some: Ints, first: Ints) -> list[list[int]]:
-    """Of some segments those that are decoded by one task: in the order in which they are needed, few of the first."""
-    order, groups, start = some[np.argsort(first[some], kind="stable")].tolist(), [], 0
-    while start < len(order):
-        stop = start + min(_MOST_TOGETHER, start + 1)
-        groups.append(order[start:stop])
-        start = stop
-    return groups
-
-
-def stretches_of(pieces: Ints, rows: Ints) -> list[Stretch] | None:
-    """The rows as stretches of pieces; None where most would be short."""
-    cuts = np.flatnonzero((pieces[1:] != pieces[:-1]) | (rows[1:] != rows[:-1] + 1)) + 1
-    if not len(rows) or len(cuts) > len(rows) // _SHORTEST:
-        return None
-    starts, stops = [0, *cuts.tolist()], [*cuts.tolist(), len(rows)]
-    return [
-        (int(pieces[low]), int(rows[low]), int(rows[high - 1]) + 1) for low, high in zip(starts, stops, strict=True)
-    ]
-
-
-@dataclass(frozen=True)
-class Turns:
-    """Rows of lanes that take turns: each has as many in each step, and they follow those of the step before.
-
-    Args:
-        lanes: int64 [lanes], in the order in which they stand in a step.
-        low, high: the rows [low, high) of each lane, of all steps together, int64 [lanes].
-        steps, rows: how many steps, and rows of each lane in one.
-    """
-
-    lanes: Ints
-    low: Ints
-    high: Ints
-    steps: int
-    rows: int
-
-
-def turns_of(lanes: Ints, indexes: Ints) -> Turns | None:
-    """The rows of `Reader.take` as turns; None where they are none.
-
-    Args:
-        lanes, indexes: int64 [rows] and [steps, rows], each lane's rows side by side and going up one by one.
-    """
-    if indexes.ndim == 1 or not indexes.size:
-        return None
-    first = np.flatnonzero(np.diff(lanes, prepend=-1))
-    rows, rest = divmod(len(lanes), len(first))
-    if rest or not np.array_equal(first, np.arange(len(first)) * rows):
-        return None
-    low, high = indexes[0, first], indexes[-1, first + rows - 1] + 1
-    if not (high - low == len(indexes) * rows).all():
-        return None
-    return Turns(lanes[first], low, high, len(indexes), rows)
-
-
 def _narrow(columns: dict[str, Any]) -> dict[str, Fixed] | None:
     """The columns, if all have rows of one size that are so small together that to look each up costs more than to put
     a block in order as a whole; else None."""
@@ -636,106 +498,3 @@ def _in_order(pieces: Sequence[Piece], sequence: Ints) -> Piece:
     parts = zip(*(piece.parts for piece in pieces), strict=True)
     whole = [one[0] if len(one) == 1 else np.concatenate(one) for one in parts]
     return Piece(pieces[0].unit, len(sequence), tuple(part.take(sequence, axis=0) for part in whole), 0)
-
-
-class _Table:
-    """Where the rows of all open blocks are, to be looked up for the rows of many steps at once.
-
-    Args:
-        lanes: how many.
-
-    Attributes:
-        at: behind the last row that was taken, int64 [lanes].
-        used: the last call of `take` that touched it, int64 [lanes].
-    """
-
-    def __init__(self, lanes: int) -> None:
-        self.at, self.used = np.zeros(lanes, np.int64), np.zeros(lanes, np.int64)
-        self._start, self._stop = np.zeros(lanes, np.int64), np.zeros(lanes, np.int64)
-        self._room = 0  # rows that the table has for each lane
-        self._pieces = self._rows = np.zeros(1, np.int32)
-
-    def missing(self, lanes: Ints, indexes: Ints) -> Ints:
-        """Which of the rows are in no open block."""
-        return np.flatnonzero((indexes < self._start[lanes]) | (indexes >= self._stop[lanes]))
-
-    def find(self, lanes: Ints, indexes: Ints) -> tuple[Ints, Ints]:
-        """Piece and row in the piece of each row; anything where it is missing."""
-        slots = (indexes + (lanes * self._room - self._start[lanes])).reshape(-1)
-        return tuple(table.take(slots, mode="clip").astype(np.int64) for table in (self._pieces, self._rows))  # type: ignore[return-value]
-
-    def went_to(self, lanes: Ints, indexes: Ints, clock: int) -> None:
-        """These rows were taken by the call of this number; of a lane the last counts."""
-        self.at[lanes] = (indexes if indexes.ndim == 1 else indexes[-1]) + 1
-        self.used[lanes] = clock
-
-    def open(self, lane: int, one: _Open, sequence: Ints, counts: Ints) -> None:
-        """The block of a lane from now on.
-
-        Args:
-            sequence: row i of the block is row ``sequence[i]`` of its pieces put together.
-            counts: the rows of its pieces.
-        """
-        if len(sequence) > self._room:
-            self._grow(len(sequence) + len(sequence) // 8)
-        here = slice(lane * self._room, lane * self._room + len(sequence))
-        which = np.repeat(np.arange(len(counts)), counts).take(sequence)
-        np.take(np.array(one.held, np.int32), which, out=self._pieces[here], mode="clip")
-        self._rows[here] = sequence - (np.cumsum(counts) - counts).take(which)
-        self._start[lane], self._stop[lane] = one.start, one.stop
-
-    def open_in_order(self, lane: int, one: _Open) -> None:
-        """The same of a block that is held as one piece, in its order."""
-        rows = one.stop - one.start
-        if rows > self._room:
-            self._grow(rows + rows // 8)
-        here = slice(lane * self._room, lane * self._room + rows)
-        self._pieces[here], self._rows[here] = one.held[0], np.arange(rows, dtype=np.int32)
-        self._start[lane], self._stop[lane] = one.start, one.stop
-
-    def bounds(self, lane: int) -> tuple[int, int]:
-        """The indexes of a lane's open block: the first, and the one behind its last."""
-        return int(self._start[lane]), int(self._stop[lane])
-
-    def absent(self, lanes: Ints, low: Ints, high: Ints) -> np.ndarray[Any, np.dtype[np.bool_]]:
-        """Of which lanes the open block has not all of the rows [low, high)."""
-        return (low < self._start[lanes]) | (high > self._stop[lanes])
-
-    def first_absent(self, lane: int, low: int) -> int:
-        """The first row of a lane from `low` on that its open block has not."""
-        start, stop = self.bounds(lane)
-        return stop if start <= low < stop else low
-
-    def close(self, lane: int) -> None:
-        """The lane has none."""
-        self._start[lane] = self._stop[lane] = 0
-
-    def close_all(self) -> None:
-        """No lane has one."""
-        self._start[:] = self._stop[:] = 0
-
-    def _grow(self, room: int) -> None:
-        tables = []
-        for old in (self._pieces, self._rows):
-            new = np.zeros((len(self._start), room), np.int32)
-            if self._room:
-                new[:, : self._room] = old.reshape(len(self._start), self._room)
-            tables.append(new.reshape(-1))
-        (self._pieces, self._rows), self._room = tables, room
-
-
-class _Numbers:
-    """Small numbers, used again once they are given back."""
-
-    def __init__(self) -> None:
-        self._free: list[int] = []
-        self._next = 0
-
-    def take(self) -> int:
-        if self._free:
-            return self._free.pop()
-        self._next += 1
-        return self._next - 1
-
-    def give_back(self, number: int) -> None:
-        self._free.append(number)

@@ -17,8 +17,8 @@ import pytest
 from runner.data.manifest import Manifest, build
 from runner.data.stream import Stream, reader
 from runner.data.stream.order import Segment
-from runner.data.stream.reader import first_rows, groups_of
 from runner.data.stream.requests import MOST_UNITS, Requests
+from runner.data.stream.turns import first_rows, groups_of
 from runner.errors import DataError
 
 #: Of the tiny units, and of two larger ones among them that lie in several blocks.

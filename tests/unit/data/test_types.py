@@ -275,7 +275,7 @@ def test_tables_of_other_systems_are_refused(tmp_path: Path, mark: str, name: st
     pq.write_table(pa.table({"x": [1]}), tmp_path / "day=1" / "part-0.parquet")
     urls = [str(tmp_path)] if name == "Iceberg" else [str(tmp_path), f"{tmp_path}/day=*/*", f"{tmp_path}/day=1"]
     for url in urls:
-        with pytest.raises(DataError, match=f"a {name} table"):
+        with pytest.raises(DataError, match=f"a table of {name}"):
             build(url)
     assert rows(os.path.join(tmp_path, "day=1", "part-0.parquet")) == [{"x": 1}]
 
