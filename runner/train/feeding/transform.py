@@ -87,11 +87,13 @@ class BatchTransform:
         """Raise DataError for an array that no tensor can be."""
         arrays = {name: value for name, value in columns.items() if isinstance(value, np.ndarray)}
         wrong = [f"column '{name}' of {one.dtype}" for name, one in arrays.items() if not _is_numbers(one)]
+        masked = [name for name, one in arrays.items() if isinstance(one, np.ma.MaskedArray)]
+        wrong += [f"column '{name}', a masked array" for name in masked]
         if wrong:
             raise DataError(
                 f"it returned {', '.join(wrong)}",
                 allowed="arrays of numbers or booleans; text and objects in lists",
-                todo="return `list(values)`, or make numbers of them",
+                todo="return `list(values)`, or make numbers of them (`masked.filled(...)`)",
                 where=self.where,
             )
 

@@ -389,9 +389,9 @@ def test_what_no_tensor_can_view_is_copied() -> None:
         assert found["sparse"].to_dense().tolist() == torch.eye(3).tolist()
         assert found["conjugate"].tolist() == [1, 1, 1]
         assert size_of(dict(found)) > 0
-    for wrong in (np.zeros(2, np.longdouble), np.zeros(2, np.clongdouble)):
+    for wrong in (np.zeros(2, np.longdouble), np.zeros(2, np.clongdouble), np.ma.array([1, 2], mask=[False, True])):
         columns["mirrored"] = wrong
-        with pytest.raises(DataError, match="'mirrored' of c?longdouble|'mirrored' of (float|complex)"):
+        with pytest.raises(DataError, match="'mirrored' of c?longdouble|'mirrored' of (float|complex)|a masked array"):
             BatchTransform(Train("fit", print, {"train": "x"}, transform=lambda batch: columns), None)(batch)
 
 
