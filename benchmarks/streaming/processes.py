@@ -67,9 +67,9 @@ class Sampler:
         self._stop.set()
         self._thread.join()
 
-    def peak(self, begin: float, end: float) -> int:
-        """The most bytes between two times of `time.monotonic`; 0 where nothing was seen."""
-        return max((size for at, size in self.samples if begin <= at <= end), default=0)
+    def peak(self, begin: float, end: float) -> int | None:
+        """The most bytes between two times of `time.monotonic`; None where they are too near for a sample."""
+        return max((size for at, size in self.samples if begin <= at <= end), default=None)
 
     def _run(self) -> None:
         known: dict[int, bool] = {}

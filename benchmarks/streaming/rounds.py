@@ -130,11 +130,15 @@ def _result(case: Case, number: int, found: dict[str, Any]) -> Result:
         first_batch_s=first["first_batch_s"],
         open_s=first["open_s"],
         import_s=found["import_s"],
-        peak_MB=found["peak"] / 1e6 if "peak" in found else None,
-        idle_MB=found["idle"] / 1e6 if "idle" in found else None,
+        peak_MB=_megabytes(found.get("peak")),
+        idle_MB=_megabytes(found.get("idle")),
         resident_MB=found["peak_resident"] / 1e6,
         exact=exact,
     )
+
+
+def _megabytes(found: int | None) -> float | None:
+    return None if found is None else found / 1e6
 
 
 def log(text: str) -> None:

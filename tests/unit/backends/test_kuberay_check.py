@@ -382,7 +382,7 @@ def test_machines_for_a_transform_come_with_their_training_alone(
     assert (heavy.data_group, heavy.data_workers, heavy.data_machines, heavy.price_per_hour) == ("cpu", 5, 3, 31.5)
     assert Plan.from_json(json.loads(json.dumps(found.plan.to_json()))) == found.plan
     shown = call("submit", "heavy", "--cluster", "kube", "--store", str(tmp_path / "store"), "--dry-run", code=2)
-    assert "5 data workers, cpu, 3 machines" in shown.stdout
+    assert "5 data workers, cpu, 3 machines" in " ".join(shown.stdout.split())
 
     resolved = on(found, "s3://lake/runs")
     _, first, second = kuberay_check.objects(resolved, found.plan, RUN, "ann")
