@@ -41,17 +41,19 @@ class Server:
         url: of its bucket.
         options: fsspec storage options.
         environment: the same as environment variables, as a user would give credentials.
+        port: of the loopback address.
     """
 
     url: str
     options: dict[str, object]
     environment: dict[str, str] = field(default_factory=dict)
+    port: int = 0
 
 
 def s3_at(port: int) -> Server:
     """The S3 server at a port, whether it runs or not."""
     server = s3server.at(port)
-    return Server(f"s3://{server.bucket}", server.options, server.environment)
+    return Server(f"s3://{server.bucket}", server.options, server.environment, port)
 
 
 def gcs_at(port: int) -> Server:
@@ -61,6 +63,7 @@ def gcs_at(port: int) -> Server:
         "gs://lake",
         {"token": "anon", "endpoint_url": endpoint},
         {"STORAGE_EMULATOR_HOST": endpoint, "NO_GCE_CHECK": "true", _ALONE: "false"},
+        port,
     )
 
 
@@ -68,7 +71,7 @@ def azure_at(port: int) -> Server:
     """The same of Azure Blob Storage."""
     endpoint = f"http://127.0.0.1:{port}/{_ACCOUNT}"
     text = f"DefaultEndpointsProtocol=http;AccountName={_ACCOUNT};AccountKey={_KEY};BlobEndpoint={endpoint};"
-    return Server("az://lake", {"connection_string": text}, {"AZURE_STORAGE_CONNECTION_STRING": text})
+    return Server("az://lake", {"connection_string": text}, {"AZURE_STORAGE_CONNECTION_STRING": text}, port)
 
 
 @contextmanager

@@ -34,7 +34,7 @@ from runner.store.snapshots import EVERY
 from runner.worker.pool.base import InlinePool
 from runner.worker.scope import Scope
 from tests.local.object_stores import SERVERS, Server
-from tests.local.servers import free_port
+from tests.local.servers import free_port, relayed
 from tests.unit.prep.kit import R2, R3, ROOT, RUNS, write_shards
 from tests.unit.record.index_kit import read_index
 from tests.unit.record.spec_kit import SPEC
@@ -82,13 +82,11 @@ def test_of_many_writers_exactly_one_creates(server: Server, remote: Store) -> N
     assert remote.get("contested") == b"%d" % winners[0]
 
 
-@pytest.mark.parametrize("kind", SERVERS)
 def test_a_process_of_a_run_waits_for_a_store_that_is_away(
-    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    server: Server, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A client is told at once that nothing answers; a store with patience writes when the server is back."""
-    (serve, at), port = SERVERS[kind], free_port()
-    there = at(port)
+    there = SERVERS[request.node.callspec.params["server"]][1](free_port())
     url, options = f"{there.url}/away", {**there.options, "skip_instance_cache": True}
     with pytest.raises(StoreAway, match="does not answer|[Cc]ould not connect|Cannot connect"):
         Store(url, options).create("a", b"x")
@@ -100,10 +98,10 @@ def test_a_process_of_a_run_waits_for_a_store_that_is_away(
     while "trying again" not in capsys.readouterr().err:
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    with serve(tmp_path, port) as back:
+    with relayed(there.port, server.port):  # a server that had just begun might have no bucket yet
         writer.join(60)
         assert made == [True]
-        assert Store(url, back.options).get("a") == b"x"
+        assert Store(url, there.options).get("a") == b"x"
 
 
 def test_the_log_loses_nothing(server: Server, remote: Store) -> None:
