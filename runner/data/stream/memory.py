@@ -22,6 +22,8 @@ _QUICK = frozenset({1, 2, 4, 8, 16, 32})
 
 #: Rows that are wider are copied one by one: a view of all addresses would have more bytes than numpy counts.
 WIDEST = 16 << 10
+#: Bytes of a stretch on average from which on stretches are copied one by one.
+_LONG = 16 << 10
 #: Just below what glibc always gives back.
 _AS_LARGE_AS = 31 << 20
 
@@ -118,4 +120,10 @@ def joined(values: Sequence[memoryview], piece: Sequence[int], start: Sequence[i
         piece, start, stop: of each stretch.
     """
     parts = [values[i][low:high] for i, low, high in zip(piece, start, stop, strict=True)]
-    return np.frombuffer(bytearray().join(parts), np.uint8)
+    if sum(map(len, parts)) < _LONG * len(parts):
+        return np.frombuffer(bytearray().join(parts), np.uint8)
+    whole, at = np.empty(sum(map(len, parts)), np.uint8), 0
+    for part in parts:  # numpy lets other threads run meanwhile, which is worth a call for each
+        whole[at : at + len(part)] = np.frombuffer(part, np.uint8)
+        at += len(part)
+    return whole
