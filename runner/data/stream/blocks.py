@@ -235,7 +235,7 @@ class Decoders:
         """Begin with small segments, in this order: one piece of each."""
         for segment in segments:
             if self.is_remote and self.requests.has_room:
-                self.requests.ask(segment.unit, self.in_files([segment]))
+                self.ask(segment)
         return self._running().submit(Chain(), lambda: [self._at_once(segment) for segment in segments], urgency)
 
     def _running(self) -> Workers:

@@ -305,8 +305,11 @@ def test_a_unit_is_fetched_once_more_past_the_cache(tmp_path: Path, monkeypatch:
     assert reads == first
 
 
-def test_what_is_set_aside_is_not_fetched_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In later epochs nothing is asked for a unit that cannot be read, and what was asked for is let go of."""
+@pytest.mark.parametrize("many", [64, 1])
+def test_what_is_set_aside_is_not_fetched_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, many: int) -> None:
+    """In later epochs nothing is asked for a unit that cannot be read, and what was asked for is let go of; in blocks
+    of many units too."""
+    monkeypatch.setattr("runner.data.stream.reader._MANY", many)
     store = register_remote(monkeypatch)
     for path in write(tmp_path / "d", [5]).iterdir():
         store().pipe_file(f"/d/{path.name}", path.read_bytes())
