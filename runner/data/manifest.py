@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from operator import attrgetter
@@ -167,9 +166,8 @@ class Manifest:
             with explained(self.url(shard)):
                 return self.footers.get(shard) or self.footer(shard).stored
 
-        with ThreadPoolExecutor(_THREADS) as pool:
-            for shard, footer in zip(files, pool.map(stored, files), strict=True):
-                footers.add(shard, footer)
+        for shard, footer in zip(files, in_tasks(stored, files, _THREADS), strict=True):
+            footers.add(shard, footer)
         return replace(self, footers=footers)
 
     def verify(self, shard: int) -> None:

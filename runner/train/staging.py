@@ -75,8 +75,13 @@ class Staging:
     def transformed(self, steps: Iterator[tuple[Ready, int]]) -> Iterator[tuple[Ready, int]]:
         """The same batches with their columns on the device."""
         self._copies.begin()
-        for ready, size in steps:
-            yield replace(ready, columns={name: self._moved(each) for name, each in ready.columns.items()}), size
+        try:
+            for ready, size in steps:
+                yield replace(ready, columns={name: self._moved(each) for name, each in ready.columns.items()}), size
+        finally:
+            close = getattr(steps, "close", None)
+            if close is not None:
+                close()
 
     def stop(self) -> None:
         """Nothing is waited for."""
@@ -88,9 +93,12 @@ class Staging:
             made = Batch(batch)
             made.weight, made.epoch = batch.weight, batch.epoch
             made.positions = torch.from_numpy(batch.positions)
-            made.mask = torch.from_numpy(batch.mask).to(self._device, non_blocking=True)
-            made.sources = None if batch.sources is None else torch.from_numpy(batch.sources).to(self._device)
+            made.mask, made.sources = self._to_device(batch.mask), self._to_device(batch.sources)
             yield made
+
+    def _to_device(self, array: Any) -> Any:
+        """What is small, and used on both sides: it is copied when the batch is taken."""
+        return None if array is None else torch.from_numpy(array).to(self._device, non_blocking=True)
 
     def _moved(self, value: Any) -> Any:
         if isinstance(value, np.ndarray):

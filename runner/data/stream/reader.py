@@ -147,7 +147,7 @@ class Reader:
         while low < high:
             start, stop = self._table.bounds(number)
             if not start <= low < stop:
-                self._opened(number, int(self._order.epoch(self._epoch).block_of(number, np.array([low]))[0]))
+                self._opened(number, self._block_at(number, low))
                 start, stop = self._table.bounds(number)
             one, stop = self._lanes[number].open, min(high, stop)
             if one is not None and one.ordered:
@@ -257,9 +257,11 @@ class Reader:
 
     def _begin(self, number: int, index: int) -> None:
         """Have the block decoded in which a lane goes on, if nobody has begun with it."""
-        lane = self._lanes.setdefault(number, Lane())
-        block = int(self._order.epoch(self._epoch).block_of(number, np.array([index]))[0])
-        self._planned(lane, number, block, index)
+        self._planned(self._lanes.setdefault(number, Lane()), number, self._block_at(number, index), index)
+
+    def _block_at(self, number: int, index: int) -> int:
+        """The block of a lane in which an index lies."""
+        return int(self._order.epoch(self._epoch).block_of(number, np.array([index]))[0])
 
     def _planned(self, lane: Lane, number: int, block: int, index: int = 0) -> Planned:
         """The first of the blocks ahead, made to be this one, which is read from an index in the lane on."""
