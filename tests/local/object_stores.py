@@ -98,7 +98,7 @@ def serve_gcs(folder: Path, port: int = 0) -> Iterator[Server]:
 
 @contextmanager
 def serve_azure(folder: Path, port: int = 0) -> Iterator[Server]:
-    """Azurite; the test is skipped where there is no Node, also in CI, which need not have it."""
+    """Azurite; without Node the test is skipped, and in CI it fails."""
     program = _azurite()
     port = port or free_port()
     words = ["--inMemoryPersistence", "--silent", "--disableTelemetry", "--skipApiVersionCheck"]
