@@ -61,6 +61,7 @@ class Footers:
         self._blocks: list[bytes] = []
         self._sizes: list[int] = []
         self._open: dict[int, bytes] = {}
+        self._doubted: set[int] = set()
         self._bytes = self._open_bytes = 0
         self._last: tuple[int, bytes] = (-1, b"")
 
@@ -87,9 +88,11 @@ class Footers:
             self._seal()
 
     def get(self, shard: Shard) -> bytes | None:
-        """That of a file as it is stored there; None where it is not kept."""
+        """That of a file as it is stored there; None where it is not kept, or doubted."""
         self._loaded()
         key = _key(shard)
+        if key in self._doubted:
+            return None
         place = self._places.get(key)
         if place is None:
             return self._open.get(key)
@@ -102,6 +105,10 @@ class Footers:
                 return None
             self._last = number, block
         return block[start : start + length]
+
+    def doubt(self, shard: Shard) -> None:
+        """Have the file itself asked from now on, in this process: it cannot be read by what is kept."""
+        self._doubted.add(_key(shard))
 
     def to_bytes(self) -> bytes:
         """All of them as a Parquet file."""

@@ -176,8 +176,9 @@ class Manifest:
         formats.verify(self.url(one), one, self.options)
 
     def forget(self, shard: int, unit: int, columns: Sequence[str], cache: Cache | None = None) -> None:
-        """Let go of what is kept of a unit (see `formats.forget`)."""
+        """Let go of what is kept of a unit (see `formats.forget`), and of the footer of its file."""
         one = self.shards[shard]
+        self.footers.doubt(one)
         formats.forget(self.url(one), one, unit, columns, cache)
 
     def select(self, columns: Sequence[str]) -> Manifest:

@@ -19,6 +19,8 @@ from runner.data.footers import Footers
 from runner.data.formats import parquet_footer
 from runner.data.manifest import Manifest, build
 from runner.data.shards import Shard
+from runner.data.stream import Stream
+from runner.errors import DataDamaged
 from tests.unit.data.kit import register_remote
 
 
@@ -138,6 +140,26 @@ def test_a_footer_that_is_kept_is_used_and_a_wrong_one_is_not(tmp_path: Path) ->
 
     for stored in (right, right[:-9] + b"\xff" * 9, b"no footer"):
         assert read(stored) == (list(range(100)), 1)
+
+
+def test_a_footer_by_which_a_file_cannot_be_read_is_asked_for(tmp_path: Path) -> None:
+    """A stream that fails by the footer of a plan, which says what a footer can say, reads by the file's own."""
+    for name, codec in (("a", "none"), ("b", "zstd")):
+        (tmp_path / name).mkdir()
+        table = pa.table({"x": np.arange(5000) % 7})
+        pq.write_table(
+            table, tmp_path / name / "a.parquet", row_group_size=2000, compression=codec, use_dictionary=False
+        )
+    plain, other = (build(str(tmp_path / name)) for name in ("a", "b"))
+    footers = Footers()
+    footers.add(plain.shards[0], other.footer(other.shards[0]).stored)
+    parquet_footer._anew()
+    wrong = replace(plain, footers=footers)
+    with pytest.raises(DataDamaged):
+        list(wrong.read(0))
+    parquet_footer._anew()
+    stream = Stream(wrong, 100, as_="numpy", shuffle=False)
+    assert [x for batch in stream for x in batch["x"].tolist()] == (np.arange(5000) % 7).tolist()
 
 
 def test_local_files_are_asked_themselves(tmp_path: Path) -> None:
