@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import hashlib
 import json
 import shutil
 import time
@@ -19,7 +20,7 @@ from runner import Stream
 from runner.data.catalog import Catalog
 from runner.data.results import Results
 from runner.driver.stages import make_sources
-from runner.errors import DataError, StoreError, UserCodeError
+from runner.errors import DataDamaged, DataError, StoreError, UserCodeError
 from runner.plan.keys import result_key, stage_code, used_config
 from runner.prep import files as prep_files
 from runner.prep.stage import run_make, run_prep
@@ -548,7 +549,7 @@ def test_nulls_and_narrow_numbers_widen(tmp_path: Path) -> None:
 def test_a_full_disk_is_said_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """When the scratch disk is full the error says so, no file is left there, and nothing is published."""
 
-    def half_written(path: Path, table: pa.Table) -> None:
+    def half_written(path: Path, table: pa.Table, **_: Any) -> None:
         path.write_bytes(b"half")
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -666,3 +667,18 @@ def test_rows_set_aside_keep_what_parquet_can_hold(tmp_path: Path) -> None:
     assert result["quarantined"] == 1
     (aside,) = (tmp_path / "store" / "tasks").glob("*/*.quarantine.parquet")
     assert pq.read_table(aside).column("input").to_pylist() == [{"x": 17}]
+
+
+def test_what_is_published_is_named_by_its_sha256_and_verified_by_it(tmp_path: Path) -> None:
+    """In a folder no MD5 is computed; a Stream that verifies sees a file of the dataset that is another."""
+    prep(Prep("p", fn=identity, source=Dataset(write_shards(tmp_path / "in")), sink="b"), tmp_path / "store")
+    manifest = Catalog(Store(str(tmp_path / "store"))).latest("b")
+    (kind, digest), file = manifest.shards[0].etag.split(":"), Path(manifest.url(manifest.shards[0]))
+    assert (kind, digest) == ("sha256", hashlib.sha256(file.read_bytes()).hexdigest())
+    assert len(list(Stream(manifest, 5, as_="numpy", verify=True))) == 6
+    data = bytearray(file.read_bytes())
+    data[-5] ^= 1  # of the length of the footer, which is in the plan
+    file.unlink()
+    file.write_bytes(data)
+    with pytest.raises(DataDamaged, match="its SHA-256 is"):
+        list(Stream(manifest, 5, as_="numpy", verify=True))
