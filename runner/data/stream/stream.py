@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from functools import reduce
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 from runner.code import extras
 from runner.data.files.fetch.cache import folder_in, free_share
@@ -22,7 +22,7 @@ from runner.data.stream.quarantine import SetAside, stored
 from runner.data.stream.reading import LONGEST_WAIT_S, READY_BYTES, Reading, default_threads
 from runner.data.stream.stats import NOTHING, Stats
 from runner.data.stream.steps import Cut
-from runner.errors import DataError, listed
+from runner.errors import DataError, SpecError, listed
 from runner.spec.checks import Fields, parse_bytes
 
 if TYPE_CHECKING:
@@ -474,16 +474,28 @@ def worker_share() -> tuple[int, int] | None:
 
 
 def _make_known() -> None:
-    """DataLoader asks whether it is given an IterableDataset."""
+    """DataLoader asks whether it is given an IterableDataset, and puts items together unless it is told not to."""
     from torch.utils.data import IterableDataset
+    from torch.utils.data._utils.collate import default_collate_fn_map
 
     IterableDataset.register(Stream)
+    default_collate_fn_map[Batch] = _not_collated
+
+
+def _not_collated(*_: Any, **__: Any) -> NoReturn:
+    raise SpecError(
+        "DataLoader(stream) that puts items together, which are batches already",
+        allowed="DataLoader(stream, batch_size=None)",
+        todo="give batch_size=None to the DataLoader, and the rows of a batch to the Stream",
+    )
 
 
 def _cache(
     fields: Fields, folder: str | os.PathLike[str] | None, most_bytes: int | str | None
 ) -> tuple[Path, int] | None:
     if folder is None:
+        if most_bytes is not None:
+            raise fields.fail("cache_bytes", most_bytes, "None without cache=", "say where: cache='/a/folder'")
         return None
     most = None if most_bytes is None else _bytes(fields, "cache_bytes", most_bytes)
     kept = folder_in(folder)

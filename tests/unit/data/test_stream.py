@@ -252,6 +252,13 @@ def test_what_is_neither_true_nor_false_is_refused(tmp_path: Path, argument: str
             Stream(str(tmp_path), 1, **{argument: value})
 
 
+def test_a_limit_of_no_cache_is_refused(tmp_path: Path) -> None:
+    """Bytes that may be kept say nothing where nothing is kept."""
+    pq.write_table(pa.table({"id": [1, 2]}), tmp_path / "a.parquet")
+    with pytest.raises(SpecError, match="cache_bytes='1GiB'.*\n.*without cache="):
+        Stream(str(tmp_path), 1, cache_bytes="1GiB")
+
+
 def test_appended_data_is_refused(tmp_path: Path) -> None:
     """A state does not fit the data once a file was added."""
     pq.write_table(pa.table({"id": [1, 2]}), tmp_path / "a.parquet")

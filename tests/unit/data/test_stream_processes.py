@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from runner import Stream
 from runner.data.stream import prefetch, steps
 from runner.data.stream.prefetch import Prefetch
+from runner.errors import SpecError
 
 
 @pytest.fixture
@@ -47,6 +48,13 @@ def test_dataloader(data: str, workers: int) -> None:
     found = loader(Stream(data, **arguments), workers)
     assert len(found) == 22
     assert listed(found) == expected
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_dataloader_that_would_put_batches_together_is_refused(data: str, workers: int) -> None:
+    """It would give batches of one batch each, with a dimension more and without positions."""
+    with pytest.raises(SpecError, match=r"batch_size=None"):
+        list(DataLoader(Stream(data, 10), num_workers=workers, timeout=60 if workers else 0))
 
 
 def test_dataloader_passes(data: str) -> None:
