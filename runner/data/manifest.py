@@ -135,17 +135,27 @@ class Manifest:
         units: Sequence[int] | None = None,
         columns: Sequence[str] | None = None,
         rows: int | None = None,
+        held: int | None = None,
     ) -> Iterator[pa.RecordBatch]:
         """Record batches of one shard (see `formats.read`), with the manifest's schema."""
         one = self.shards[shard]
         footer = self._known(one)
-        return formats.read(self.url(one), one, units, columns, self.options, self.schema, rows, footer)
+        return formats.read(self.url(one), one, units, columns, self.options, self.schema, rows, footer, held)
 
-    def ahead(self, shard: int, unit: int, columns: Sequence[str], cache: Cache | None = None) -> Promise | None:
+    def ahead(
+        self,
+        shard: int,
+        unit: int,
+        columns: Sequence[str],
+        cache: Cache | None = None,
+        held: int | None = None,
+        until: float = 1.0,
+    ) -> Promise | None:
         """Begin to fetch a unit that will be read soon, of a remote file (see `formats.ahead`)."""
         one = self.shards[shard]
         footer = self._known(one)
-        return formats.ahead(self.url(one), one, unit, columns, self.options, self.schema, cache, footer)
+        url = self.url(one)
+        return formats.ahead(url, one, unit, columns, self.options, self.schema, cache, footer, held, until)
 
     def footer(self, shard: Shard) -> Footer:
         """The footer of one of the Parquet files. Raises what `parquet_footer.footer` does."""

@@ -58,7 +58,7 @@ class TaskInput:
 
     def _ahead(self) -> Iterator[tuple[Part, Iterator[pa.RecordBatch]]]:
         units = [(part, unit) for part in self._task.parts for unit in part.units]
-        requests = Requests(lambda number: self._ask(*units[number]), FETCH_BYTES, LONGEST_WAIT_S, _PATIENCE_S)
+        requests = Requests(lambda number, _: self._ask(*units[number]), FETCH_BYTES, LONGEST_WAIT_S, _PATIENCE_S)
 
         first = asked = 0
 
@@ -69,6 +69,7 @@ class TaskInput:
                     requests.ask(asked, _in_file(*units[asked]))
                     asked += 1
                 requests.begin(number)
+                requests.went_to(number, 1.0)
                 yield from self._read(part, (unit,))
 
         try:

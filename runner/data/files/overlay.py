@@ -38,11 +38,15 @@ class Overlay(Seekable):
         missing = [one for one in ranges if not self._has(*one)]
         remote = lent(self._source)
         if isinstance(remote, RangeFile):
-            for start, data in remote.fetch(missing):
-                self._add(start, data)
+            self.keep_all(remote.fetch(missing))
             return
         for start, length in missing:
             self._add(start, self._source.read_at(min(length, self._size - start), start))
+
+    def keep_all(self, pieces: Iterable[tuple[int, Data]]) -> None:
+        """Keeps pieces of the file, of which it is told where each begins."""
+        for start, data in pieces:
+            self._add(start, data)
 
     def _has(self, start: int, length: int) -> bool:
         """Whether all of a range is kept, in one piece."""

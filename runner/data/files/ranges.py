@@ -75,6 +75,11 @@ class RangeFile(Seekable):
         """Where each piece begins, and its bytes, for pieces that cover the ranges (start, length)."""
         return self._source.take(self._source.ask(ranges))
 
+    @property
+    def source(self) -> Source:
+        """What the ranges are asked of."""
+        return self._source
+
     def close(self) -> None:
         """Lets go of what was read ahead."""
         if not self.closed:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
+from runner.data.files.fetch import Promise
 from runner.data.files.fetch.source import Source
+from runner.data.files.fetch.stages import Piece
 from runner.data.files.listing import SourceFile
 from runner.data.shards import Shard, Unit
 from runner.spec.reading import USUAL, Reading
 
-#: A remote file, and ranges (start, length) of it.
-Wanted = tuple[Source, list[tuple[int, int]]]
 #: Gives a footer as it is stored; None where it is not known.
 Stored = Callable[[], "bytes | None"]
 #: Units, and the schema; None of a file that shows none.
@@ -58,6 +58,7 @@ class Request:
         strict: whether a field of JSON that is not wanted is an error.
         reading: what was declared about the file.
         footer: gives that of a Parquet file, where it is known from when the data was planned, or None.
+        held: bytes of a remote unit that may be held while it is read as it comes; None: some.
     """
 
     url: str
@@ -69,6 +70,26 @@ class Request:
     strict: bool = False
     reading: Reading = USUAL
     footer: Stored | None = None
+    held: int | None = None
+
+
+class Wanted(NamedTuple):
+    """What `read` will ask for.
+
+    Args:
+        source: a remote file.
+        ranges: (start, length) of it.
+        pieces: where they are read as they come: these, in the order in which they are needed. They are not asked for
+            where just the ranges were promised.
+    """
+
+    source: Source
+    ranges: list[tuple[int, int]]
+    pieces: Sequence[Piece] = ()
+
+    def promise(self) -> Promise:
+        """Begin to fetch them: pieces as the promise is told to send for them."""
+        return self.source.promise_stages(self.pieces) if self.pieces else self.source.promise(self.ranges)
 
 
 @dataclass(frozen=True)

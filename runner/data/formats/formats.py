@@ -88,24 +88,32 @@ def ahead(
     schema: pa.Schema,
     cache: Cache | None = None,
     footer: Stored | None = None,
+    held: int | None = None,
+    until: float = 1.0,
 ) -> Promise | None:
     """Begin to fetch what `read` will ask for; None where nothing is to be fetched, or that is not known beforehand.
 
     Args:
         unit: its position in `shard.units`.
-        columns, options, schema, footer: as for `read`.
+        columns, options, schema, footer, held: as for `read`.
         cache: where it is taken from, and kept; it is then here when this returns.
+        until: the share of the rows, from 0 to 1, up to which it is fetched for now, where it is read as it comes.
 
     Raises:
         DataError: what the file says of itself cannot be read, or the cache cannot be filled; the URL is named.
     """
     with explained(url, shard.units[unit].index):
         wanted = pa.schema([schema.field(name) for name in columns])
-        found = READERS[shard.format].wants(Request(url, shard, shard.units[unit], wanted, options, footer=footer))
-        if found is None or cache is None:
-            return None if found is None else found[0].promise(found[1])
+        asked = Request(url, shard, shard.units[unit], wanted, options, footer=footer, held=held)
+        found = READERS[shard.format].wants(asked)
+        if found is None:
+            return None
+        if cache is None:
+            promise = found.promise()
+            promise.send(until)
+            return promise
         name = entry_name(file_name(url, shard.size, shard.etag), shard.units[unit].index, columns)
-        return cache.fetch(name, *found)
+        return cache.fetch(name, found.source, found.ranges)
 
 
 def verify(url: str, shard: Shard, options: Mapping[str, Any] | None = None) -> None:
@@ -134,6 +142,7 @@ def read(
     schema: pa.Schema | None = None,
     rows: int | None = None,
     footer: Stored | None = None,
+    held: int | None = None,
 ) -> Iterator[pa.RecordBatch]:
     """The rows of a shard, in file order.
 
@@ -145,6 +154,7 @@ def read(
             is no choice of columns (`is_selected`), a field of JSON lines that it has not is an error.
         rows: rows of a batch where the format lets one choose (Parquet); None: some 8 MiB.
         footer: gives that of a Parquet file, where it is known, so that the file need not be asked for it.
+        held: bytes of a remote unit that may be held while it is read as it comes; None: some.
 
     Returns:
         Record batches whose schema is `schema` (or its `columns`); none is empty, none crosses a unit.
@@ -170,7 +180,7 @@ def read(
     for unit in chosen:
         with explained(url, unit.index, DataDamaged):
             seen = decoded = 0
-            asked = Request(url, shard, unit, wanted, options, rows, strict, reading, footer)
+            asked = Request(url, shard, unit, wanted, options, rows, strict, reading, footer, held)
             for batch in READERS[shard.format].read(asked):
                 if not batch.num_rows:  # pyarrow dies of some questions about empty ones
                     continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -9,14 +10,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from runner.data.files.fetch.stages import Piece
 from runner.data.files.opening import open_input, remote
 from runner.data.files.overlay import Overlay
+from runner.data.files.ranges import RangeFile
+from runner.data.files.readable import lent
+from runner.data.files.staged import Staged
 from runner.data.formats.base import Inspected, Look, Request, Wanted
 from runner.data.formats.columns import fill
 from runner.data.formats.extension import plain_batch
 from runner.data.formats.parquet_footer import Footer, footer
 from runner.data.formats.parquet_footer import read as read_footer
 from runner.data.formats.parquet_pages import Plan, plan, ranges
+from runner.data.formats.parquet_staged import Unlike, Watch, pieces_of
 from runner.data.limits import beyond, limits, shown_bytes
 from runner.data.shards import Unit
 from runner.data.values.types import fields_of, size_of, types
@@ -88,7 +94,7 @@ def _read(request: Request) -> Iterator[pa.RecordBatch]:
     own = set(found.schema.names)
     with open_input(request.url, shard.size, options, path=shard.path, etag=shard.etag) as source:
         columns = [name for name in request.wanted.names if name in own]
-        yield from _decoded(source, found, request.unit, columns, request.rows)
+        yield from _decoded(source, found, request.unit, columns, request.rows, request.held)
 
 
 def wants(request: Request) -> Wanted | None:
@@ -99,7 +105,8 @@ def wants(request: Request) -> Wanted | None:
         return None
     found = footer(request.url, shard, request.options, request.footer)
     leaves = found.leaves_of([name for name in request.wanted.names if name in set(found.schema.names)])
-    return source, list(ranges(found.metadata.row_group(request.unit.index), leaves))
+    group = found.metadata.row_group(request.unit.index)
+    return Wanted(source, list(ranges(group, leaves)), pieces_of(found, group, leaves, source, request.held))
 
 
 def table(source: pa.NativeFile, most_bytes: int | None = None) -> pa.Table:
@@ -127,17 +134,76 @@ def table(source: pa.NativeFile, most_bytes: int | None = None) -> pa.Table:
 
 
 def _decoded(
-    source: pa.NativeFile, found: Footer, unit: Unit, wanted: list[str] | None, rows: int | None
+    source: pa.NativeFile,
+    found: Footer,
+    unit: Unit,
+    wanted: list[str] | None,
+    rows: int | None,
+    held: int | None = None,
 ) -> Iterator[pa.RecordBatch]:
-    leaves = found.leaves_of(wanted)
-    if isinstance(source, pa.PythonFile):
+    leaves, given = found.leaves_of(wanted), 0
+    away = lent(source)
+    if isinstance(away, RangeFile):
+        group = found.metadata.row_group(unit.index)
+        pieces = pieces_of(found, group, leaves, away.source, held)
+        promised = away.source.claimed(ranges(group, leaves)) if pieces else None
+        if pieces and promised is None:
+            try:
+                for batch in _as_it_comes(away, pieces, found, unit, leaves, wanted, rows):
+                    given += batch.num_rows
+                    yield batch
+                return
+            except Unlike:
+                pass  # it is read once more, at once
         overlay = Overlay(source)
-        overlay.fetch(ranges(found.metadata.row_group(unit.index), leaves))
+        if promised is None:
+            overlay.fetch(ranges(group, leaves))
+        else:
+            overlay.keep_all(away.source.take(promised))
         source = overlay.native()
     key = unit.index, tuple(leaves)
     if key not in found.plans:
         found.plans[key] = _planned(source, found, unit, leaves)
-    how = found.plans[key]
+    for batch in _by_plan(source, found, found.plans[key], unit, leaves, wanted, rows):
+        known = min(given, batch.num_rows)
+        given -= known
+        if known < batch.num_rows:
+            yield batch.slice(known)
+
+
+def _as_it_comes(
+    away: RangeFile,
+    pieces: Sequence[Piece],
+    found: Footer,
+    unit: Unit,
+    leaves: list[int],
+    wanted: list[str] | None,
+    rows: int | None,
+) -> Iterator[pa.RecordBatch]:
+    """A row group while its chunks are on their way. Raises Unlike where all of it must be known beforehand."""
+    key, group = (unit.index, tuple(leaves)), found.metadata.row_group(unit.index)
+    with contextlib.closing(Staged(away, pieces)) as file:
+        how, watch = found.plans.get(key), None
+        if how is None:
+            watch = Watch(file, found, group, leaves, unit.length)
+            how = watch.plan
+            source = file.native()
+            for path in how.named:
+                how.bounded(_largest_entry(source, found, unit, path), limits().at_once_bytes)
+        yield from _by_plan(file.native(), found, how, unit, leaves, wanted, rows)
+        if watch is not None and watch.is_over:
+            found.plans[key] = how
+
+
+def _by_plan(
+    source: pa.NativeFile,
+    found: Footer,
+    how: Plan,
+    unit: Unit,
+    leaves: Sequence[int],
+    wanted: list[str] | None,
+    rows: int | None,
+) -> Iterator[pa.RecordBatch]:
     file = _opened(source, found, how.dictionaries, _buffer(found.metadata.row_group(unit.index), leaves))
     if rows is not None and how.page_rows > rows:
         rows = max(rows, min(how.page_rows, unit.rows * _PAGE_BYTES // max(unit.bytes, 1)))

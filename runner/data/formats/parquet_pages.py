@@ -88,12 +88,19 @@ class Plan:
         dictionaries: paths of columns that are all named by a dictionary: read as such, which is quicker too.
         named: paths of columns that are so in part; how large an entry is decides how many rows a batch may have.
         page_rows: of the largest page of strings: a batch of fewer rows takes room for a page, each time anew.
+        needed: bytes that must be in memory at once.
     """
 
     rows: int | None = None
     dictionaries: list[str] = field(default_factory=list)
     named: list[str] = field(default_factory=list)
     page_rows: int = 0
+    needed: int = 0
+
+    def take_large(self, leaf: pq.ColumnSchema, pages: Pages) -> None:
+        """Notes how many values large pages of strings have."""
+        if not leaf.max_repetition_level and pages.largest > _LARGE_PAGE:
+            self.page_rows = max(self.page_rows, pages.most)
 
     def bounded(self, value: int, most: int) -> None:
         """Batches of which each row may have a value of so many bytes, and all together `most`."""
@@ -121,22 +128,30 @@ def plan(
         DataError: what must be in memory at once passes the limit.
         pyarrow.ArrowInvalid: a header cannot be read.
     """
-    found, needed, limit = Plan(), 0, limits()
-    most = limit.at_once(min(length, size))
+    found, limit = Plan(), limits()
     for i in wanted:
-        chunk, leaf = group.column(i), leaves[i]
-        width = _width(leaf)
-        pages = pages_of(source, size, chunk)
-        needed += pages.largest if width is not None and not leaf.max_repetition_level else pages.bytes
-        if leaf.max_repetition_level:
-            needed += pages.values * (_LEVELS + (width or _LEVELS))
-        if needed > most:
-            raise beyond("at_once_bytes", f"column '{leaf.path}': {shown_bytes(needed)} out of {shown_bytes(length)}")
-        if width is None:
+        leaf = leaves[i]
+        pages = pages_of(source, size, group.column(i))
+        found.needed += needed_of(leaf, pages)
+        check_needed(found.needed, leaf, min(length, size))
+        if width_of(leaf) is None:
             _take(found, pages, leaf.path, limit.at_once_bytes)
-            if not leaf.max_repetition_level and pages.largest > _LARGE_PAGE:
-                found.page_rows = max(found.page_rows, pages.most)
+            found.take_large(leaf, pages)
     return found
+
+
+def needed_of(leaf: pq.ColumnSchema, pages: Pages) -> int:
+    """Bytes that must be in memory at once while a chunk with these pages is read."""
+    width = width_of(leaf)
+    if not leaf.max_repetition_level:
+        return pages.bytes if width is None else pages.largest
+    return pages.bytes + pages.values * (_LEVELS + (width or _LEVELS))
+
+
+def check_needed(needed: int, leaf: pq.ColumnSchema, length: int) -> None:
+    """Raise DataError where that, of all columns of a row group of so many bytes, passes the limit with this one."""
+    if needed > limits().at_once(length):
+        raise beyond("at_once_bytes", f"column '{leaf.path}': {shown_bytes(needed)} out of {shown_bytes(length)}")
 
 
 def _take(found: Plan, pages: Pages, path: str, most: int) -> None:
@@ -149,7 +164,7 @@ def _take(found: Plan, pages: Pages, path: str, most: int) -> None:
         found.bounded(pages.shared, most)
 
 
-def _width(leaf: pq.ColumnSchema) -> int | None:
+def width_of(leaf: pq.ColumnSchema) -> int | None:
     """Bytes of a value, where they do not vary."""
     return int(leaf.length) if leaf.physical_type == "FIXED_LEN_BYTE_ARRAY" else _WIDTHS.get(leaf.physical_type)
 
@@ -178,22 +193,62 @@ def pages_of(source: Source, size: int, chunk: pq.ColumnChunkMetaData) -> Pages:
     Raises:
         pyarrow.ArrowInvalid: a header cannot be read.
     """
-    pages, at = Pages(), _start(chunk)
-    end = min(at + chunk.total_compressed_size + _PADDING, size)
-    while at < end and pages.values < chunk.num_values:
-        header, at = _header(source, at, end)
-        try:
-            if min(header[2], header[3]) < 0:
-                raise thrift.Malformed("a page of less than no bytes")
-            pages.add(header)
-            at += header[3]
-        except (KeyError, TypeError, ValueError) as error:
-            raise pa.ArrowInvalid(f"the header of a page: {error!r}") from error
-    return pages
+    walk = Walk(size, chunk)
+    walk.go(source, walk.end)
+    return walk.pages
 
 
-def _header(source: Source, at: int, end: int) -> tuple[dict[int, Any], int]:
-    """The header of a page, and the position behind it."""
+class Walk:
+    """Goes through the headers of a chunk's pages, as far as pyarrow would read them.
+
+    Args:
+        size: bytes of the file.
+
+    Attributes:
+        pages: those that it has passed.
+        start, end: where the chunk lies in the file.
+    """
+
+    def __init__(self, size: int, chunk: pq.ColumnChunkMetaData) -> None:
+        self.pages, self.start = Pages(), _start(chunk)
+        self.end = min(self.start + chunk.total_compressed_size + _PADDING, size)
+        self._at, self._values = self.start, chunk.num_values
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no page follows."""
+        return self._at >= self.end or self.pages.values >= self._values
+
+    def go(self, source: Source, until: int, readable: int | None = None) -> bool:
+        """Pass the headers that begin before a place in the file. Returns whether there were any.
+
+        Args:
+            readable: where the bytes that may be read end, None: at that place too. A header that goes on behind it is
+                not passed yet.
+
+        Raises:
+            pyarrow.ArrowInvalid: one cannot be read.
+        """
+        before, stop = self.pages.count, min(self.end, until if readable is None else readable)
+        while self._at < until and not self.is_over:
+            found = _header(source, self._at, stop)
+            if found is None:
+                if stop < self.end:
+                    break
+                raise pa.ArrowInvalid("the header of a page does not end")
+            header, self._at = found
+            try:
+                if min(header[2], header[3]) < 0:
+                    raise thrift.Malformed("a page of less than no bytes")
+                self.pages.add(header)
+                self._at += header[3]
+            except (KeyError, TypeError, ValueError) as error:
+                raise pa.ArrowInvalid(f"the header of a page: {error!r}") from error
+        return self.pages.count > before
+
+
+def _header(source: Source, at: int, end: int) -> tuple[dict[int, Any], int] | None:
+    """The header of a page, and the position behind it; None where the bytes end before it does."""
     length = _HEADER_BYTES
     while True:
         data = bytes(source.read_at(min(length, end - at), at))
@@ -203,6 +258,8 @@ def _header(source: Source, at: int, end: int) -> tuple[dict[int, Any], int]:
         except thrift.Malformed as error:
             raise pa.ArrowInvalid(f"the header of a page: {error}") from error
         except IndexError as error:
-            if length > min(end - at, _MOST_HEADER_BYTES):
+            if length >= _MOST_HEADER_BYTES:
                 raise pa.ArrowInvalid("the header of a page does not end") from error
+            if length >= end - at:
+                return None
             length *= 16

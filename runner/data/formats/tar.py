@@ -66,7 +66,7 @@ def wants(request: Request) -> Wanted | None:
     """The bytes of the unit; None of a file of this machine."""
     shard, unit = request.shard, request.unit
     source = remote(request.url, shard.size, request.options, shard.etag)
-    return None if source is None else (source, [(unit.start, unit.within(shard.size))])
+    return None if source is None else Wanted(source, [(unit.start, unit.within(shard.size))])
 
 
 def read(request: Request) -> Iterator[pa.RecordBatch]:

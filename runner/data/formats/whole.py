@@ -27,7 +27,7 @@ def wants(request: Request) -> Wanted | None:
     if "bytes" not in request.wanted.names:
         return None
     source = remote(request.url, shard.size, request.options, shard.etag)
-    return None if source is None else (source, [(0, shard.size)])
+    return None if source is None else Wanted(source, [(0, shard.size)])
 
 
 def read(request: Request) -> Iterator[pa.RecordBatch]:

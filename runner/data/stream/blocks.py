@@ -16,6 +16,7 @@ from runner.data.files.fetch.cache import Cache, file_name
 from runner.data.files.fetch.counters import Tally, on
 from runner.data.files.opening import is_remote
 from runner.data.formats.explain import explained
+from runner.data.formats.parquet_staged import HELD_BYTES as STAGED_BYTES
 from runner.data.limits import beyond, limits, shown_bytes
 from runner.data.manifest import Manifest
 from runner.data.stream.columns import Column
@@ -180,6 +181,7 @@ class Decoders:
         self._first = np.cumsum([0, *counts])  # unit of each shard
         self._cut = np.bincount(order.runs[0], minlength=int(self._first[-1])) > 1
         self._in_files = np.array([unit.within(one.size) for one in manifest.shards for unit in one.units], np.int64)
+        self._held = min(reading.held_bytes, STAGED_BYTES)
         self._large = np.array([unit.length for _, unit in manifest.units], np.int64) > reading.held_bytes
         self.share = share_of(manifest.schema, list(columns))
         self._spills: dict[int, tuple[Chain, list[Spill]]] = {}
@@ -212,8 +214,8 @@ class Decoders:
             chain, spilled = self._spills.setdefault(segment.unit, (Chain(), []))
             return workers.submit(chain, lambda: self._from_spill(spilled, segment, together), urgency)
         cursor = cursors.get(segment.unit)
-        if cursor is None and self.is_remote and self.requests.has_room:  # it may be a while until its turn comes
-            self.ask(segment)
+        if self.is_remote and self.requests.has_room:  # it may be a while until its turn comes
+            self.ask(segment, is_open=cursor is not None)
         if cursor is None or cursor.planned > segment.start:
             through_file = self._large[segment.unit] and self._quarantine is None
             opens = self._through_file if through_file else self._sound
@@ -244,10 +246,24 @@ class Decoders:
             self._workers = Workers(self._reading.threads, "runner-decode", min(_PATIENCE_S, self._reading.timeout_s))
         return self._workers
 
-    def ask(self, segment: Segment) -> None:
-        """Have the unit of a segment fetched, which will be read soon."""
-        if self._quarantine is None or segment.unit not in self._quarantine:
-            self.requests.ask(segment.unit, self.in_files([segment]))
+    def ask(self, segment: Segment, is_open: bool = False) -> None:
+        """Have the unit of a segment fetched, which will be read soon; where it is read as it comes, up to its end.
+
+        Args:
+            is_open: whether the unit is being read already.
+        """
+        unit = segment.unit
+        if unit in self._spills or (self._quarantine is not None and unit in self._quarantine):
+            return
+        until = 1.0 if self._cut[unit] else self._share_before(segment)
+        if is_open:
+            self.requests.ask_on(unit, until)
+        else:
+            self.requests.ask(unit, self.in_files([segment]), until)
+
+    def _share_before(self, segment: Segment) -> float:
+        """The share of a unit's rows that ends with a segment."""
+        return segment.stop / int(self._order.unit_rows[segment.unit])
 
     def stop(self) -> None:
         """Decode no more, until `decode` is called again; whoever waits for a segment gets CancelledError."""
@@ -323,6 +339,8 @@ class Decoders:
                 size = size_of(batch)
                 self.room.add(size)
                 found.append(self._piece(segment.unit, batch, size))
+        if self.is_remote:
+            self.requests.went_to(segment.unit, self._share_before(segment))
         return found
 
     def _at_once(self, segment: Segment) -> Piece:
@@ -349,10 +367,10 @@ class Decoders:
         """A unit that is too large to be held while it is read: decoded at once, and read from a temporary file."""
         return Spill(self._unit(unit)).batches()
 
-    def _ask(self, unit: int) -> Promise | None:
+    def _ask(self, unit: int, until: float = 1.0) -> Promise | None:
         shard, place = self._at(unit)
         with on(self.fetched):
-            return self._manifest.ahead(shard, place, list(self._columns), self.cache)
+            return self._manifest.ahead(shard, place, list(self._columns), self.cache, self._held, until)
 
     def _sound(self, unit: int) -> Iterator[pa.RecordBatch]:
         """The batches of a unit; where damaged ones are set aside, of one that can be read to its end."""
@@ -429,7 +447,7 @@ class Decoders:
         one = self._manifest.shards[shard].units[place]
         size = max(1, int(one.bytes * self.share))
         rows = max(1, one.rows * PIECE_BYTES // size) if one.bytes > 2 * PIECE_BYTES else None
-        for batch in self._manifest.read(shard, [place], list(self._columns), rows):
+        for batch in self._manifest.read(shard, [place], list(self._columns), rows, self._held):
             if self._stopped.is_set():
                 raise CancelledError
             with self._lock:

@@ -461,8 +461,7 @@ class Reader:
             _, stop, segments = self._order.epoch(epoch).stretch(number, block)
             self._lanes[number].asked = epoch, block, stop
             for segment in segments:
-                if segment.unit not in self._lanes[number].cursors:
-                    decoders.ask(segment)
+                decoders.ask(segment, is_open=segment.unit in self._lanes[number].cursors)
 
     def _nearest(self, places: dict[int, Place | None]) -> tuple[int, int, int] | None:
         """Lane, epoch and block of what is needed first behind these places; None where there is no more."""

@@ -29,17 +29,18 @@ _IDLE_S = 10.0
 
 
 class Part:
-    """A range that is being fetched.
+    """A range that is being fetched, or will be once it is sent for, or waited for.
 
     Attributes:
         over: set when nobody needs to fetch it any more.
+        is_sent: whether it was sent for.
     """
 
     def __init__(self, pool: Pool, source: Source, start: int, end: int) -> None:
         self._pool, self._source, self.start, self.end = pool, source, start, end
         self.over = threading.Event()
         self.begun: float | None = None
-        self.is_held = self.is_awaited = self.is_hedged = False
+        self.is_sent = self.is_held = self.is_awaited = self.is_hedged = False
         self._attempts: list[Attempt] = []
         self._data: Data | None = None
         self._error: BaseException | None = None
@@ -141,11 +142,22 @@ class Pool:
 
     def ask(self, source: Source, spans: Iterable[tuple[int, int]]) -> list[Part]:
         """Begin to fetch the spans [start, end) of a file."""
-        parts = [Part(self, source, start, end) for start, end in spans]
-        with self.lock:
-            self._waiting.extend(parts)
-            self._wake(len(parts))
+        parts = self.plan(source, spans)
+        self.send(parts)
         return parts
+
+    def plan(self, source: Source, spans: Iterable[tuple[int, int]]) -> list[Part]:
+        """The spans [start, end) of a file, to be fetched later."""
+        return [Part(self, source, start, end) for start, end in spans]
+
+    def send(self, parts: Iterable[Part]) -> None:
+        """Begin to fetch those that nobody has sent for, or let go of."""
+        with self.lock:
+            new = [part for part in parts if not part.is_sent and not part.over.is_set()]
+            for part in new:
+                part.is_sent = True
+            self._waiting.extend(new)
+            self._wake(len(new))
 
     def ask_twice(self, part: Part) -> None:
         """Send a second request for a part."""
@@ -157,9 +169,11 @@ class Pool:
         """A reader waits for it."""
         with self.lock:
             part.is_awaited = True
-            if part.is_held or part not in self._waiting:
-                return
-            self._waiting.remove(part)
+            if part.is_sent:
+                if part.is_held or part not in self._waiting:
+                    return
+                self._waiting.remove(part)
+            part.is_sent = True
             self._waiting.appendleft(part)
             self._wake(1)
 

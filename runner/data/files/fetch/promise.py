@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from runner.data.files.engines.base import Data
@@ -47,18 +47,25 @@ class Promise:
 
     Args:
         key: the file.
+        send: where they are not all needed at once: sends for those that are needed up to a share of the whole.
 
     Attributes:
         bytes: of all of them.
+        is_staged: whether they are not all needed at once.
     """
 
-    def __init__(self, key: Key, parts: Sequence[Part]) -> None:
+    def __init__(self, key: Key, parts: Sequence[Part], send: Callable[[float], None] | None = None) -> None:
         self._process, self._key = os.getpid(), key
-        self._parts = list(parts)
+        self._parts, self._send, self.is_staged = list(parts), send, send is not None
         self.bytes = sum(part.end - part.start for part in parts)
         with _lock:
             for part in parts:
                 _parts.setdefault((key, part.start), []).append(part)
+
+    def send(self, until: float) -> None:
+        """Have those fetched that are needed up to a share (0 to 1) of the whole, whoever has them by now."""
+        if self._send is not None and self._process == os.getpid():
+            self._send(until)
 
     def drop(self) -> None:
         """Let go of those that nobody has asked for."""
@@ -81,6 +88,12 @@ def claim(key: Key, start: int, end: int, one: Part | None = None) -> Part | Non
             if part.end == end and one in (None, part):
                 return _pop(key, part)
     return None
+
+
+def is_promised(key: Key, spans: Sequence[tuple[int, int]]) -> bool:
+    """Whether all of these ranges [start, end) were promised."""
+    with _lock:
+        return all(any(part.end == end for part in _parts.get((key, start), ())) for start, end in spans)
 
 
 def chain(key: Key, start: int) -> list[Part]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import bisect
 import os
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -18,8 +19,9 @@ from runner.data.files.fetch.counters import Fetched, count, reader
 from runner.data.files.fetch.latency import Latencies
 from runner.data.files.fetch.patience import budget, policy
 from runner.data.files.fetch.pool import Pool, pool
-from runner.data.files.fetch.promise import Key, Part, Promise, chain, claim
-from runner.data.files.fetch.spans import cut, shape_of, spans
+from runner.data.files.fetch.promise import Key, Part, Promise, chain, claim, is_promised
+from runner.data.files.fetch.spans import Shape, cut, shape_of, spans
+from runner.data.files.fetch.stages import Piece
 from runner.data.files.inherited import keep
 from runner.errors import DataAway, RunnerError
 
@@ -80,6 +82,16 @@ class Source:
         """Which file this is."""
         return self.url, self._size, self._etag
 
+    @property
+    def size(self) -> int:
+        """Bytes that were listed."""
+        return self._size
+
+    @property
+    def shape(self) -> Shape:
+        """How ranges become requests."""
+        return self._shape
+
     def spans(self, ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
         """The requests [start, end) that are made for ranges (start, length)."""
         return spans(ranges, self._size, self._shape)
@@ -113,6 +125,39 @@ class Source:
     def promise(self, ranges: Iterable[tuple[int, int]]) -> Promise:
         """Begin to fetch ranges (start, length) for whoever will ask for just these."""
         return Promise(self.key, self._pool().ask(self, self.spans(ranges)))
+
+    def promise_stages(self, pieces: Sequence[Piece]) -> Promise:
+        """The same of pieces that come one after the other, as the promise is told to send for them.
+
+        Args:
+            pieces: in the order in which they are needed.
+        """
+        own = self._pool()
+        parts, places = own.plan(self, [(piece.start, piece.end) for piece in pieces]), [one.place for one in pieces]
+        return Promise(self.key, parts, lambda until: own.send(parts[: bisect.bisect_left(places, until)]))
+
+    def plan(self, pieces: Sequence[Piece]) -> tuple[list[Part], Callable[[int, int], None] | None]:
+        """The pieces as parts, to be fetched as they are waited for, or sent for.
+
+        Returns:
+            (parts, send): what was promised is taken from there, and whoever has promised it sends for it: then `send`
+                is None; else it sends for the parts from one number on up to another.
+        """
+        own = self._pool()
+        found = [claim(self.key, piece.start, piece.end) for piece in pieces]
+        missing = [(piece.start, piece.end) for piece, part in zip(pieces, found, strict=True) if part is None]
+        new = own.plan(self, missing)
+        fresh: Iterator[Part] = iter(new)
+        parts = [part or next(fresh) for part in found]
+        return parts, None if len(new) < len(parts) else lambda start, stop: own.send(new[start:stop])
+
+    def claimed(self, ranges: Iterable[tuple[int, int]]) -> list[Part] | None:
+        """The parts of ranges (start, length), where just these were promised; else None."""
+        wanted = self.spans(ranges)
+        self._pool()
+        if not is_promised(self.key, wanted):
+            return None
+        return self._ask(wanted)
 
     def take(self, parts: Iterable[Part]) -> Iterator[tuple[int, Data]]:
         """Where each part begins, and its bytes, as they are there; those that are left are let go of."""
