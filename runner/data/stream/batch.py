@@ -36,6 +36,18 @@ class Batch(dict[str, Any]):
     weight: float
     epoch: int
     sources: torch.Tensor | Array | None = None
+    _late: dict[str, Array]
+
+    def __getattr__(self, name: str) -> Any:
+        """The tensor of an attribute, made when it is first asked for: many loops never do, and each costs a call."""
+        late = self.__dict__.get("_late", {})
+        if name not in late:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        import torch
+
+        value = torch.from_numpy(late[name])
+        setattr(self, name, value)
+        return value
 
     def __missing__(self, name: str) -> Any:
         """A column that is not there is a KeyError that names those that are."""
@@ -70,21 +82,22 @@ def make_batch(
     Args:
         as_: 'torch' imports torch and makes tensors of the arrays; 'numpy' and 'arrow' leave them as they are.
     """
-    batch = Batch(columns)
-    batch.positions, batch.mask, batch.sources = positions, mask, sources
+    if as_ != "torch":
+        batch = Batch(columns)
+        batch.positions, batch.mask, batch.sources = positions, mask, sources
+    else:
+        import torch
+
+        batch = Batch({name: _tensor(torch, value) for name, value in columns.items()})
+        batch._late = {"positions": positions, "mask": mask}
+        batch.sources = None if sources is None else torch.from_numpy(sources)
     batch.weight, batch.epoch = weight, epoch
-    return batch if as_ != "torch" else as_torch(batch)
+    return batch
 
 
 def as_torch(batch: Batch) -> Batch:
     """A batch of arrays as one of tensors, without copies. Raises TypeError for an array that no tensor can be."""
-    import torch
-
-    made = Batch({name: _tensor(torch, value) for name, value in batch.items()})
-    made.positions, made.mask = torch.from_numpy(batch.positions), torch.from_numpy(batch.mask)
-    made.sources = None if batch.sources is None else torch.from_numpy(batch.sources)
-    made.weight, made.epoch = batch.weight, batch.epoch
-    return made
+    return make_batch(batch, batch.positions, batch.mask, batch.weight, batch.epoch, sources=batch.sources)  # type: ignore[arg-type]
 
 
 def _tensor(torch: Any, value: Any) -> Any:
