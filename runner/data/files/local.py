@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import glob
+import operator
 import os
 import stat
 from collections.abc import Iterator, Sequence
@@ -118,13 +119,18 @@ def _has_no_link(path: str, base: str, info: os.stat_result) -> bool:
 
 def _walk(folder: str, base: str, above: tuple[str, ...]) -> Iterator[tuple[str, dict[str, Any]]]:
     try:
-        names = sorted(os.listdir(folder))
+        with os.scandir(folder) as found:
+            entries = sorted(found, key=operator.attrgetter("name"))
     except PermissionError:
         if is_hidden(os.path.basename(folder)):  # '.snapshots', '.Trash': not data, and perhaps not this user's
             return
         raise
-    for name in names:
-        yield from _entry(f"{folder.rstrip('/')}/{name}", base, above)
+    start = f"{folder.rstrip('/')}/"
+    for entry in entries:
+        if entry.is_file(follow_symlinks=False):
+            yield start + entry.name, _told(entry.stat(follow_symlinks=False))
+        else:
+            yield from _entry(start + entry.name, base, above)
 
 
 def _entry(path: str, base: str, above: tuple[str, ...]) -> Iterator[tuple[str, dict[str, Any]]]:

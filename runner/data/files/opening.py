@@ -27,6 +27,8 @@ def filesystem(url: str, options: Mapping[str, Any] | None = None) -> tuple[Any,
 
     if "://" not in url or url.startswith("file://"):
         fs = fsspec.filesystem("file", **credentials.resolved(options)) if options else _disks()
+        if url.startswith("/"):  # as fsspec does, which takes as long for it as to open a file
+            return fs, url.rstrip("/") or "/"
         return fs, fs._strip_protocol(os.path.expanduser(url))
     if _CHAINED.match(url):
         raise DataError("a chained URL", allowed="a plain fsspec URL", todo="unpack the archive first", where=url)

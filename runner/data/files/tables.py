@@ -8,6 +8,7 @@ from typing import Any
 from runner.errors import DataError
 
 _KINDS = {"_delta_log": "Delta Lake", ".hoodie": "Hudi"}
+_ICEBERG = ".metadata.json"
 #: How a table is read as one.
 _READ = {
     "Delta Lake": "say format='delta' (and version=...) with the table's folder",
@@ -23,10 +24,14 @@ def refuse_tables(fs: Any, base: str, found: Iterable[str], url: str) -> None:
         base: the folder behind `url`, without its scheme.
         found: all files in it, hidden ones too.
     """
+    known = None
     for path in found:
-        *folders, name = path[len(base) :].strip("/").split("/")
+        folder, _, name = path.rpartition("/")
+        if folder == known and not name.endswith(_ICEBERG):  # nearly all of very many
+            continue
+        known, folders = folder, path[len(base) :].strip("/").split("/")[:-1]
         kinds = [kind for mark, kind in _KINDS.items() if mark in folders]
-        if folders[-1:] == ["metadata"] and name.endswith(".metadata.json"):
+        if folders[-1:] == ["metadata"] and name.endswith(_ICEBERG):
             kinds.append("Iceberg")
         if kinds:
             raise _refused(kinds[0], url, path)
