@@ -34,10 +34,11 @@ from runner.data.files.opening import filesystem, is_local, is_remote
 from runner.data.files.tasks import in_tasks
 from runner.data.footers import Footers
 from runner.data.formats import formats, parquet_footer
-from runner.data.formats.base import Inspected, Stored
+from runner.data.formats.base import Look, Stored
 from runner.data.formats.columns import add_partitions, check_columns, plain, unify
 from runner.data.formats.explain import explained
 from runner.data.formats.parquet_footer import Footer
+from runner.data.inspection import inspected
 from runner.data.lanes import layout
 from runner.data.shards import UNCOUNTED as UNCOUNTED
 from runner.data.shards import Shard as Shard
@@ -49,9 +50,8 @@ from runner.untrusted.paths import inner
 
 Blob: TypeAlias = bytes  # inside Manifest, `bytes` is a property
 
-#: Files that are looked at at the same time, and of tiny ones on this machine's disks, of which Python has most to do.
-_THREADS, _THREADS_TINY = 16, 4
-_TINY_BYTES = 64 << 10
+#: Files whose footers are read at the same time.
+_THREADS = 16
 
 
 @dataclass(frozen=True)
@@ -311,7 +311,7 @@ def build(
     Raises:
         DataError: nothing there, not readable, corrupt, schema drift, or an unknown column.
     """
-    files = list_files(url, options, format)
+    files = list_files(url, options, format, hashed=False)
     manifest = from_files(files, format or infer_format(files, str(url)), options, count, columns, reading)
     return manifest.select(columns) if columns is not None else manifest
 
@@ -333,20 +333,8 @@ def from_files(
         raise DataError(
             f"csv= of files of format '{format}'", allowed="for CSV", todo="leave it out", where=files[0].url
         )
-    footers, is_away = Footers(), is_remote(files[0].url, options)
-
-    def look(file: SourceFile) -> tuple[Inspected, list[bytes]]:
-        kept: list[bytes] = []
-        keep = kept.append if is_away else None
-        return formats.inspect(file, format, options, count, reading, columns, keep), kept
-
-    found = []
-    is_tiny = not is_away and sum(file.size for file in files) <= _TINY_BYTES * len(files)
-    looked = in_tasks(look, files, _THREADS_TINY if is_tiny else _THREADS)
-    for file, (one, kept) in zip(files, looked, strict=True):
-        found.append(one)
-        for footer in kept:
-            footers.add(file, footer)
+    wanted = None if columns is None else tuple(columns)
+    tags, found, footers = inspected(files, format, lambda file: Look(file, options, count, reading, wanted))
     seen = [(file.url, schema) for file, (_, schema) in zip(files, found, strict=True) if schema is not None]
     if not seen:
         raise DataError("only empty files", allowed="at least one row", todo="check the files", where=files[0].url)
@@ -358,8 +346,8 @@ def from_files(
     with explained(base):
         schema = ordered(add_partitions(one, partitions, kinds(reading)), reading)
     shards = [
-        Shard(file.path, file.size, file.etag, format, units, file.partitions)
-        for file, (units, _) in zip(files, found, strict=True)
+        Shard(file.path, file.size, tag, format, units, file.partitions)
+        for file, tag, (units, _) in zip(files, tags, found, strict=True)
     ]
     made = Manifest.of(base, shards, with_reading(schema, reading, columns is not None), options)
     return replace(made, footers=footers)

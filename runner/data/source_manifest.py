@@ -84,7 +84,7 @@ class Source:
             table = self._table()
             manifest = from_files(table.files[:first], "parquet", self.options, True, wanted, table.reading)
         else:
-            files = list_files(self.urls, self.options, self.format)[:first]
+            files = list_files(self.urls, self.options, self.format, hashed=False)[:first]
             format = self.format or infer_format(files, self.urls[0])
             count = counted_bytes is None or sum(file.size for file in files) <= counted_bytes
             manifest = from_files(files, format, self.options, count, wanted, self.reading)

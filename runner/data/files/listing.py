@@ -8,6 +8,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
+from operator import itemgetter
 from typing import Any
 from urllib.parse import unquote
 
@@ -27,15 +29,21 @@ _HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
 _THREADS = 16
 #: What Hugging Face's tools write beside the data of a dataset.
 _NOTES = ("README.md", "dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json")
+#: Files of this machine up to this size are read whole by who looks at them.
+SMALL_BYTES = 64 << 10
 #: Files from whose number on a folder is listed, and not asked for each.
 _FEW = 64
 #: 'zip://a.csv::s3://bucket/b.zip', 'simplecache::s3://...'; but '::' may also stand in a name.
 _MAGIC = re.compile(r"[*?\[{]")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)  # there may be very many
 class SourceFile:
-    """A file of a dataset: `url` is the base, '/' and `path`; see `Shard` for the other fields."""
+    """A file of a dataset: `url` is the base, '/' and `path`; see `Shard` for the other fields.
+
+    Args:
+        etag: '' of a small file that is hashed by who reads it next (see `list_files`).
+    """
 
     url: str
     path: str
@@ -48,6 +56,7 @@ def list_files(
     url: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     options: Mapping[str, Any] | None = None,
     format: str | None = None,
+    hashed: bool = True,
 ) -> list[SourceFile]:
     """The data files behind `url`, sorted by relative path.
 
@@ -59,6 +68,8 @@ def list_files(
             paths are then relative to the last folder that they have in common.
         options: fsspec storage options.
         format: only checked here; None leaves it to `infer_format`.
+        hashed: False leaves small files of this machine without a hash: who reads all of a file anyway need not open
+            it twice.
 
     Raises:
         DataError: nothing is there, it cannot be reached, or it may not be read.
@@ -70,11 +81,18 @@ def list_files(
     if format is not None and format not in FORMATS:
         raise DataError(f"format={format!r}", allowed=listed(FORMATS), todo=suggest(format, FORMATS), where=str(url))
     urls = [url] if isinstance(url, str | os.PathLike) else list(url)
-    files = [file for one in urls for file in _listed(os.fspath(one), options)]
+    files = [file for one in urls for file in _listed(os.fspath(one), options, hashed)]
     return _joined(files) if len(urls) > 1 else sorted(files, key=lambda file: file.path)
 
 
-def _listed(url: str, options: Mapping[str, Any] | None) -> list[SourceFile]:
+def with_hash(file: SourceFile, options: Mapping[str, Any] | None) -> SourceFile:
+    """The file with the hash that it was listed without. Raises DataError if it may not be read, or is gone."""
+    with _reached(file.url):
+        fs, path = filesystem(file.url, options)
+        return replace(file, etag=content_etag(fs, path, {}))
+
+
+def _listed(url: str, options: Mapping[str, Any] | None, hashed: bool) -> list[SourceFile]:
     with _reached(url):
         if url.startswith(f"{hub.SCHEME}://"):
             extras.need("hf", f"data at {hub.SCHEME}://")
@@ -83,18 +101,44 @@ def _listed(url: str, options: Mapping[str, Any] | None) -> list[SourceFile]:
         if base not in found:
             refuse_tables(fs, base, found, url)
             found = _without_notes(fs, found)
-        visible = {path: info for path, info in found.items() if path == base or not _hidden(_relative(path, base))}
-        if not visible:
+        places = _places(found, base)
+        if not places:
             raise _nothing(url, found)
-        for path, info in visible.items():
-            if info["size"] is None:
-                info["size"] = keep_whole(fs, path)
-        etags = list(in_tasks(lambda item: content_etag(fs, *item), list(visible.items()), _THREADS))
-    files = []
-    for (path, info), etag in zip(visible.items(), etags, strict=True):
-        relative = _relative(path, base)
-        files.append(SourceFile(_full_url(fs, path, url), relative, int(info["size"]), etag, partitions_of(relative)))
-    return files
+        for path in places:
+            if found[path]["size"] is None:
+                found[path]["size"] = keep_whole(fs, path)
+        here = is_local(fs)
+        left = here and not hashed
+        asked = [(path, found[path]) for path in places if not (left and found[path]["size"] <= SMALL_BYTES)]
+        tags = dict(zip(map(itemgetter(0), asked), in_tasks(partial(_tag, fs), asked, _THREADS), strict=True))
+    return [
+        SourceFile(
+            path if here else _full_url(fs, path, url), relative, int(found[path]["size"]), tags.get(path, ""), keys
+        )
+        for path, (relative, keys) in places.items()
+    ]
+
+
+def _tag(fs: Any, item: tuple[str, dict[str, Any]]) -> str:
+    return content_etag(fs, *item)
+
+
+def _places(found: Mapping[str, Any], base: str) -> dict[str, tuple[str, dict[str, str | None]]]:
+    """Relative path and hive partition values of each file that is not hidden; those of a folder share them."""
+    folders: dict[str, tuple[str, dict[str, str | None]] | None] = {}
+    places: dict[str, tuple[str, dict[str, str | None]]] = {}
+    for path in found:
+        folder, _, name = path.rpartition("/")
+        if path == base:
+            places[path] = name, {}
+            continue
+        if folder not in folders:
+            inside = _relative(f"{folder}/", base)
+            folders[folder] = None if _hidden(inside) else (inside, partitions_of(inside + name))
+        there = folders[folder]
+        if there is not None and not local_files.is_hidden(name):
+            places[path] = there[0] + name, there[1]
+    return places
 
 
 def _without_notes(fs: Any, found: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -190,9 +234,14 @@ def _store(url: str) -> str:
 
 def infer_format(files: list[SourceFile], url: str) -> str:
     """The one format that the files' endings agree on. Raises DataError where they do not, or say nothing."""
-    endings: dict[str, int] = {}
+    behind: dict[str, int] = {}  # what follows the first dot of a name, which is the same for most files
     for file in files:
-        endings[_ending(file.path)] = endings.get(_ending(file.path), 0) + 1
+        _, _, name = file.path.rpartition("/")
+        last = name if "?" in name else "".join(name.partition(".")[1:])
+        behind[last] = behind.get(last, 0) + 1
+    endings: dict[str, int] = {}
+    for last, count in behind.items():
+        endings[_ending(last)] = endings.get(_ending(last), 0) + count
     formats = {format_of(ending) for ending in endings}
     found = formats.pop()
     if found is None or formats:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import pyarrow as pa
 
@@ -12,6 +12,7 @@ from runner.data.files.fetch import Promise
 from runner.data.files.fetch.source import Source
 from runner.data.files.fetch.stages import Piece
 from runner.data.files.listing import SourceFile
+from runner.data.files.opening import open_input
 from runner.data.shards import Shard, Unit
 from runner.spec.reading import USUAL, Reading
 
@@ -31,6 +32,7 @@ class Look:
         reading: what was declared about it.
         columns: the only ones that somebody wants; None: all.
         keep: is given the footer of a Parquet file, as it is stored.
+        data: all bytes of the file, where they were read already.
     """
 
     file: SourceFile
@@ -39,6 +41,14 @@ class Look:
     reading: Reading = USUAL
     columns: tuple[str, ...] | None = None
     keep: Callable[[bytes], None] | None = None
+    data: bytes | None = None
+
+    def opened(self, mapped: bool = False) -> pa.NativeFile:
+        """The file, opened as by `open_input`, or its bytes."""
+        if self.data is not None:
+            return pa.BufferReader(self.data)
+        file = self.file
+        return open_input(file.url, file.size, self.options, path=file.path, mapped=mapped, etag=file.etag)
 
     @property
     def wanted(self) -> tuple[str, ...] | None:
@@ -92,6 +102,16 @@ class Wanted(NamedTuple):
         return self.source.promise_stages(self.pieces) if self.pieces else self.source.promise(self.ranges)
 
 
+class Alike(Protocol):
+    """How to look at many small files of which all bytes are in memory, most of them like the first. By threads."""
+
+    def look(self, files: Sequence[SourceFile], data: Sequence[bytes]) -> list[Inspected | None]:
+        """What `Format.inspect` would give of each; None of a file that is to be looked at by it, whatever it is."""
+
+    def learn(self, data: bytes, found: Inspected) -> None:
+        """Is told of each file that was looked at by itself, the first one first."""
+
+
 @dataclass(frozen=True)
 class Format:
     """One format.
@@ -101,15 +121,10 @@ class Format:
         read: record batches of one unit; columns beyond those wanted, and types of the file's own, are seen to later.
         wants: what `read` will ask of a remote file: it, and ranges (start, length); None where the file is of this
             machine, or that is not known beforehand.
+        alike: given a file and what was found of it, how to look at others like it; None where there is no other way.
     """
 
     inspect: Callable[[Look], Inspected]
     read: Callable[[Request], Iterator[pa.RecordBatch]]
     wants: Callable[[Request], Wanted | None] = lambda request: None
-
-
-def of_itself(
-    inspect: Callable[[SourceFile, Mapping[str, Any] | None, bool], Inspected],
-) -> Callable[[Look], Inspected]:
-    """The look of a format whose files say all of themselves, so that nothing need be declared."""
-    return lambda look: inspect(look.file, look.options, look.whole)
+    alike: Callable[[Look, Inspected], Alike | None] = lambda look, found: None

@@ -72,10 +72,11 @@ def changed_numbers(text: pa.Array) -> Iterator[str]:
 
 def _holds(kind: pa.DataType, text: pa.Array) -> bool:
     """Whether the type holds all of the values, and gives them back."""
-    return _takes(kind, text.slice(0, 1)) and (len(text) == 1 or _takes(kind, text))
+    return takes(kind, text.slice(0, 1)) and (len(text) == 1 or takes(kind, text))
 
 
-def _takes(kind: pa.DataType, text: pa.Array) -> bool:
+def takes(kind: pa.DataType, text: pa.Array) -> bool:
+    """Whether the type holds all of some values, none of them missing, and gives them back."""
     if pa.types.is_boolean(kind):
         return _all(pc.is_in(text, _BOOLEANS))
     if pa.types.is_time32(kind):

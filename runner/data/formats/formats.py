@@ -13,13 +13,14 @@ from runner.data.files.fetch import Promise
 from runner.data.files.fetch.cache import Cache, entry_name, file_name
 from runner.data.files.listing import SourceFile
 from runner.data.files.verified import check_content
-from runner.data.formats import ipc, lines, parquet, parquet_footer, tar
+from runner.data.formats import ipc, lines, lines_likeness, parquet, parquet_footer, tar
 from runner.data.formats import whole as whole_files
-from runner.data.formats.base import Format, Look, Request, Stored, of_itself
+from runner.data.formats.base import Format, Inspected, Look, Request, Stored
 from runner.data.formats.columns import SPARSE, add_partitions, check_columns, fill, unify
 from runner.data.formats.explain import explained
+from runner.data.formats.parquet_likeness import Likeness
 from runner.data.limits import Limits, beyond, limits, shown_bytes
-from runner.data.shards import UNCOUNTED, Shard, Unit
+from runner.data.shards import UNCOUNTED, Shard
 from runner.data.values.schema_shape import check_shape
 from runner.data.values.types import size_of
 from runner.errors import DataDamaged, listed
@@ -27,11 +28,14 @@ from runner.spec.reading import USUAL, Reading
 
 #: Format -> how it is read. Their names and endings: `runner.spec.formats`.
 READERS = {
-    "parquet": Format(parquet.inspect, parquet.read, parquet.wants),
-    "ipc": Format(of_itself(ipc.inspect), ipc.read),
-    **{kind: Format(partial(lines.inspect, kind), lines.read, lines.wants) for kind in ("jsonl", "csv", "text")},
-    "tar": Format(of_itself(tar.inspect), tar.read, tar.wants),
-    "files": Format(of_itself(whole_files.inspect), whole_files.read, whole_files.wants),
+    "parquet": Format(parquet.inspect, parquet.read, parquet.wants, lambda look, found: Likeness()),
+    "ipc": Format(ipc.inspect, ipc.read),
+    **{
+        kind: Format(partial(lines.inspect, kind), lines.read, lines.wants, partial(lines_likeness.alike, kind))
+        for kind in ("jsonl", "csv", "text")
+    },
+    "tar": Format(tar.inspect, tar.read, tar.wants),
+    "files": Format(whole_files.inspect, whole_files.read, whole_files.wants),
 }
 
 
@@ -43,7 +47,7 @@ def inspect(
     reading: Reading = USUAL,
     columns: Sequence[str] | None = None,
     keep: Callable[[bytes], None] | None = None,
-) -> tuple[tuple[Unit, ...], pa.Schema | None]:
+) -> Inspected:
     """The units of a file and its schema, without hive partition columns.
 
     Args:
@@ -59,8 +63,12 @@ def inspect(
     Raises:
         DataError: the file is corrupt, of another format, or cannot be read; the URL is named.
     """
-    with explained(file.url):
-        asked = Look(file, options, whole, reading, None if columns is None else tuple(columns), keep)
+    return looked(Look(file, options, whole, reading, None if columns is None else tuple(columns), keep), format)
+
+
+def looked(asked: Look, format: str) -> Inspected:
+    """As `inspect`, given what is asked."""
+    with explained(asked.file.url):
         units, schema = READERS[format].inspect(asked)
         if schema is not None:
             _check_shape(schema)

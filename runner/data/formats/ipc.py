@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
 
-from runner.data.files.listing import SourceFile
 from runner.data.files.opening import open_input
 from runner.data.files.overlay import Overlay
 from runner.data.formats.arrow_messages import BATCH, SCHEMA, Message, blocks, message
-from runner.data.formats.base import Inspected, Request
+from runner.data.formats.base import Inspected, Look, Request
 from runner.data.formats.extension import KEY, plain_batch, plain_schema, without_types
 from runner.data.limits import beyond, limits, shown_bytes
 from runner.data.shards import Unit
@@ -38,12 +37,12 @@ def _unlock() -> None:
 os.register_at_fork(after_in_child=_unlock)
 
 
-def inspect(file: SourceFile, options: Mapping[str, Any] | None, whole: bool) -> Inspected:
+def inspect(look: Look) -> Inspected:
     """Units and schema. A local file is mapped, of a remote one the bodies are read too: the footer has no
     row counts."""
-    with open_input(file.url, file.size, options, path=file.path, mapped=True, etag=file.etag) as source:
+    with look.opened(mapped=True) as source:
         if not _is_file_format(source):
-            return _inspect_stream(source, file.size)
+            return _inspect_stream(source, look.file.size)
         opened = _File(source)
         reader = pa.ipc.open_file(opened.source)
         schema = plain_schema(reader.schema)

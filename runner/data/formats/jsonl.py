@@ -171,15 +171,16 @@ def _parsable(stream: Any, fields: int) -> Iterator[bytes]:
 
 
 def _parse(block: bytes, schema: pa.Schema | None, unexpected: str = "infer") -> pa.Table:
-    table = _parsed(block, schema, unexpected)
+    table = parsed(block, schema, unexpected)
     if unexpected == "infer" and not _is_whole(table):
         declared = {} if schema is None else {field.name: field.type for field in schema}
-        table = _parsed(block, pa.schema(list(_plain(table, declared))), unexpected)
+        table = parsed(block, pa.schema(list(_plain(table, declared))), unexpected)
     columns = [recast(one, one.type) if lists_nulls(one.type) else one for one in table.columns]
     return pa.Table.from_arrays(columns, schema=table.schema)
 
 
-def _parsed(block: bytes, schema: pa.Schema | None, unexpected: str) -> pa.Table:
+def parsed(block: bytes, schema: pa.Schema | None, unexpected: str) -> pa.Table:
+    """The objects of a block as pyarrow reads them, with all of its errors."""
     return pajson.read_json(
         pa.BufferReader(block),
         pajson.ReadOptions(use_threads=False, block_size=len(block) + 1),

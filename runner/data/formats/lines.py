@@ -58,8 +58,8 @@ def inspect(format: str, asked: Look) -> Inspected:
         )
     if not file.size:
         return (), None
-    opens: _Opens = partial(open_input, file.url, file.size, asked.options, path=file.path, etag=file.etag)
-    if file.size <= AT_ONCE_BYTES:
+    opens: _Opens = asked.opened
+    if file.size <= AT_ONCE_BYTES and asked.data is None:
         with opens() as source:
             opens = partial(pa.BufferReader, source.read())
     with opens() as source:
@@ -203,7 +203,7 @@ def _units(source: pa.NativeFile, file: SourceFile, dialect: Dialect | None) -> 
     """The byte ranges of a file; `dialect` is that of a CSV file."""
     ends = [file.size]
     splittable = compression_of(file.path) is None and file.size > UNIT_BYTES
-    if splittable and (dialect is None or _ends_rows(source, file.size, dialect)):
+    if splittable and (dialect is None or ends_rows(source, file.size, dialect)):
         share = UNIT_BYTES * 15 // 16  # a range ends before its share does, so the next may be longer by a line
         ends = _line_ends(source, file.size, -(-file.size // share))
     starts = [0, *ends[:-1]]
@@ -235,7 +235,7 @@ def _line_end_before(source: pa.NativeFile, at: int, least: int) -> int | None:
     return None
 
 
-def _ends_rows(source: pa.NativeFile, size: int, dialect: Dialect) -> bool:
+def ends_rows(source: pa.NativeFile, size: int, dialect: Dialect) -> bool:
     """Whether each newline surely ends a row: before it the number of quotes is even, and each that opens a value
     stands at its start (one in the middle of a value is a character as any other)."""
     if dialect.quote is None or dialect.escape is not None:

@@ -19,13 +19,13 @@ from runner.data.files.staged import Staged
 from runner.data.formats.base import Inspected, Look, Request, Wanted
 from runner.data.formats.columns import fill
 from runner.data.formats.extension import plain_batch
-from runner.data.formats.parquet_footer import Footer, footer
+from runner.data.formats.parquet_footer import Footer, footer, leaf_widths
 from runner.data.formats.parquet_footer import read as read_footer
 from runner.data.formats.parquet_pages import Plan, plan, ranges
 from runner.data.formats.parquet_staged import Unlike, Watch, pieces_of
 from runner.data.limits import beyond, limits, shown_bytes
 from runner.data.shards import Unit
-from runner.data.values.types import fields_of, size_of, types
+from runner.data.values.types import size_of, types
 from runner.errors import listed
 
 #: Decoded bytes of a record batch that `read` gives when the caller does not say how many rows it wants.
@@ -56,7 +56,7 @@ def units_of(found: Footer, size: int) -> tuple[Unit, ...]:
         DataError: a row group claims more rows than its bytes can be.
         pyarrow.ArrowInvalid: what it claims contradicts itself.
     """
-    widths, most = _leaf_widths(found.schema), limits()
+    widths, most = leaf_widths(found.schema), limits()
     units = []
     for i in range(found.metadata.num_row_groups):
         group = found.metadata.row_group(i)
@@ -300,7 +300,7 @@ def chunk_bytes(found: Footer, group: int) -> list[tuple[int, int]]:
     """Of each column chunk of a row group: bytes in the file, and about how many once decoded."""
     metadata = found.metadata.row_group(group)
     chunks = [metadata.column(i) for i in range(metadata.num_columns)]
-    widths = _leaf_widths(found.schema)
+    widths = leaf_widths(found.schema)
     if len(widths) != len(chunks):
         widths = [None] * len(chunks)
     sizes = [_decoded_bytes(chunk, width) for chunk, width in zip(chunks, widths, strict=True)]
@@ -317,24 +317,3 @@ def _decoded_bytes(chunk: pq.ColumnChunkMetaData, width: float | None) -> float:
     if width is None:
         return float(chunk.total_uncompressed_size + 4 * chunk.num_values)
     return chunk.num_values * width
-
-
-def _leaf_widths(schema: pa.Schema) -> list[float | None]:
-    """Bytes of one value per leaf column, in Parquet's order; None where it varies."""
-    widths: list[float | None] = []
-    for field in schema:
-        _add_leaves(field.type, widths)
-    return widths
-
-
-def _add_leaves(kind: pa.DataType, widths: list[float | None]) -> None:
-    if types.is_dictionary(kind):
-        _add_leaves(kind.value_type, widths)
-    elif types.is_nested(kind):
-        for inner in fields_of(kind):
-            _add_leaves(inner.type, widths)
-    else:
-        try:
-            widths.append(kind.bit_width / 8)
-        except ValueError:  # strings and binary
-            widths.append(None)

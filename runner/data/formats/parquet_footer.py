@@ -24,11 +24,12 @@ from runner.data.formats.extension import KEY, plain_schema, without_types
 from runner.data.formats.parquet_pages import Plan
 from runner.data.limits import Limits, beyond, limits, shown_bytes
 from runner.data.shards import Shard
+from runner.data.values.types import fields_of, types
 from runner.errors import DataError
 
 _MAGIC, _ENCRYPTED = b"PAR1", b"PARE"
 #: Where Arrow's writers keep the schema that they were given, and what the key is called while nobody may read it.
-_SCHEMA, _HIDDEN = b"ARROW:schema", b"arrow:schema"
+SCHEMA, _HIDDEN = b"ARROW:schema", b"arrow:schema"
 #: Bytes that a value can lie behind its key in the footer, whatever the way in which it says their lengths.
 _BETWEEN = 16
 _KEPT, _KEPT_BYTES = 4096, 64 << 20
@@ -196,7 +197,7 @@ def read(source: pa.NativeFile) -> Footer:
 def _decoded(stored: bytes, size: int, most: Limits) -> Footer:
     """What a footer says, of a file of so many bytes."""
     length = len(stored)
-    hidden = stored.replace(_SCHEMA, _HIDDEN)
+    hidden = stored.replace(SCHEMA, _HIDDEN)
     metadata = _parsed(hidden, most)
     if length != metadata.serialized_size:  # a signature follows it
         raise encrypted("encrypted columns")  # to ask for any facts of such a column ends the process
@@ -267,6 +268,27 @@ def _refusal(metadata: pq.FileMetaData, size: int, all_at_once: bool) -> Excepti
     return None
 
 
+def leaf_widths(schema: pa.Schema) -> list[float | None]:
+    """Bytes of one value per leaf column, in Parquet's order; None where it varies."""
+    widths: list[float | None] = []
+    for column in schema:
+        _add_leaves(column.type, widths)
+    return widths
+
+
+def _add_leaves(kind: pa.DataType, widths: list[float | None]) -> None:
+    if types.is_dictionary(kind):
+        _add_leaves(kind.value_type, widths)
+    elif types.is_nested(kind):
+        for inner in fields_of(kind):
+            _add_leaves(inner.type, widths)
+    else:
+        try:
+            widths.append(kind.bit_width / 8)
+        except ValueError:  # strings and binary
+            widths.append(None)
+
+
 def encrypted(found: str) -> DataError:
     """The error for encrypted data."""
     return DataError(
@@ -311,4 +333,4 @@ def _shown(hidden: bytes, stored: bytes) -> bytes | None:
         return None
     value = base64.b64encode(without_types(schema)) if KEY in schema else stored
     after = key + len(_HIDDEN)
-    return hidden[:key] + _SCHEMA + hidden[after:at] + value + hidden[at + len(stored) :]
+    return hidden[:key] + SCHEMA + hidden[after:at] + value + hidden[at + len(stored) :]

@@ -18,9 +18,8 @@ import numpy as np
 import pyarrow as pa
 
 from runner.data.files.compression import Counted, compression_of, decompressed
-from runner.data.files.listing import SourceFile
 from runner.data.files.opening import open_input, remote
-from runner.data.formats.base import Inspected, Request, Wanted
+from runner.data.formats.base import Inspected, Look, Request, Wanted
 from runner.data.formats.tar_headers import BLOCK, Member, members
 from runner.data.limits import beyond, limits, shown_bytes
 from runner.data.shards import Unit
@@ -45,11 +44,12 @@ _META = re.compile(r"__[^/]*__($|/)")
 _NAME = re.compile(r"((?:.*/)?[^./]+)\.([^/]+)", re.DOTALL)
 
 
-def inspect(file: SourceFile, options: Mapping[str, Any] | None, whole: bool) -> Inspected:
+def inspect(look: Look) -> Inspected:
     """Units and columns, from the headers; of a compressed archive from all of it."""
+    file = look.file
     if not file.size:
         raise DataError("an empty file", allowed="a tar archive", todo="fetch or write it anew")
-    with open_input(file.url, file.size, options, path=file.path, mapped=True, etag=file.etag) as source:
+    with look.opened(mapped=True) as source:
         if compression_of(file.path):
             stream = Counted(decompressed(source, file.path), file.size)
             index = _Index(_Flow(stream), limits().at_once(file.size))

@@ -1,4 +1,4 @@
-"""Structs in Thrift's compact encoding, as far as Parquet's page headers use it, read strictly."""
+"""Structs in Thrift's compact encoding, as far as Parquet uses it, read strictly."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any, TypeAlias
 #: Field id -> value; structs inside are such mappings, lists are lists.
 Struct: TypeAlias = dict[int, Any]
 
-_TRUE, _FALSE, _BYTE, _I16, _I32, _I64, _DOUBLE, _BINARY, _LIST, _SET, _MAP, _STRUCT = range(1, 13)
-_NUMBERS = (_I32, _I64, _I16)
+_TRUE, _FALSE, _BYTE, _I16, _I32, _I64, _DOUBLE, BINARY, LIST, _SET, _MAP, STRUCT = range(1, 13)
+TRUTHS, NUMBERS = (_TRUE, _FALSE), (_I32, _I64, _I16)
 _DEEPEST = 8
 
 
@@ -33,36 +33,37 @@ def struct(data: bytes, at: int = 0, depth: int = 0) -> tuple[Struct, int]:
         if head > 15:
             field += head >> 4
         else:
-            field, at = _number(data, at)
+            field, at = number(data, at)
         if field in found:
             raise Malformed(f"field {field} twice")
-        if kind in _NUMBERS and (byte := data[at]) < 128:  # nearly all there is
+        if kind in NUMBERS and (byte := data[at]) < 128:  # nearly all there is
             found[field], at = (byte >> 1) ^ -(byte & 1), at + 1
-        elif kind == _BINARY and (length := data[at]) < 128:
+        elif kind == BINARY and (length := data[at]) < 128:
             at += 1 + length
             found[field] = data[at - length : at]
         else:
-            found[field], at = _value(data, at, kind, depth)
+            found[field], at = value(data, at, kind, depth)
     return found, at + 1
 
 
-def _value(data: bytes, at: int, kind: int, depth: int) -> tuple[Any, int]:
-    if kind in _NUMBERS:
-        return _number(data, at)
-    if kind in (_TRUE, _FALSE):
+def value(data: bytes, at: int, kind: int, depth: int = 0) -> tuple[Any, int]:
+    """A value of a type, and the position behind it; errors as for `struct`."""
+    if kind in NUMBERS:
+        return number(data, at)
+    if kind in TRUTHS:
         return kind == _TRUE, at
-    if kind == _BINARY:
-        length, at = _varint(data, at)
+    if kind == BINARY:
+        length, at = varint(data, at)
         _within(data, at + length)
         return data[at : at + length], at + length
-    if kind == _STRUCT:
+    if kind == STRUCT:
         return struct(data, at, depth + 1)
     if kind == _BYTE:
         return data[at], at + 1
     if kind == _DOUBLE:
         _within(data, at + 8)
         return data[at : at + 8], at + 8
-    if kind in (_LIST, _SET):
+    if kind in (LIST, _SET):
         return _items(data, at, depth)
     raise Malformed(f"a field of type {kind}")  # Parquet has no maps
 
@@ -72,34 +73,36 @@ def _items(data: bytes, at: int, depth: int) -> tuple[list[Any], int]:
     at += 1
     count, kind = head >> 4, head & 15
     if count == 15:
-        count, at = _varint(data, at)
+        count, at = varint(data, at)
     _within(data, at + count)  # an item has a byte at least
     items = []
     for _ in range(count):
-        if kind in (_TRUE, _FALSE):
+        if kind in TRUTHS:
             item, at = data[at] == _TRUE, at + 1
         else:
-            item, at = _value(data, at, kind, depth + 1)
+            item, at = value(data, at, kind, depth + 1)
         items.append(item)
     return items, at
 
 
-def _varint(data: bytes, at: int) -> tuple[int, int]:
-    value = shift = 0
+def varint(data: bytes, at: int) -> tuple[int, int]:
+    """A number that is not negative, and the position behind it; errors as for `struct`."""
+    found = shift = 0
     while True:
         byte = data[at]
         at += 1
-        value |= (byte & 127) << shift
+        found |= (byte & 127) << shift
         if byte < 128:
-            return value, at
+            return found, at
         shift += 7
         if shift > 63:
             raise Malformed("a number of more than 64 bit")
 
 
-def _number(data: bytes, at: int) -> tuple[int, int]:
-    value, at = _varint(data, at)
-    return (value >> 1) ^ -(value & 1), at
+def number(data: bytes, at: int) -> tuple[int, int]:
+    """A number, and the position behind it; errors as for `struct`."""
+    found, at = varint(data, at)
+    return (found >> 1) ^ -(found & 1), at
 
 
 def _within(data: bytes, end: int) -> None:

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 import pyarrow as pa
 
-from runner.data.files.listing import SourceFile
 from runner.data.files.opening import open_input, remote
-from runner.data.formats.base import Inspected, Request, Wanted
+from runner.data.formats.base import Inspected, Look, Request, Wanted
 from runner.data.shards import Unit
 from runner.data.values.arrays import binaries, texts
 
 SCHEMA = pa.schema([("path", pa.string()), ("bytes", pa.binary())])
 
 
-def inspect(file: SourceFile, options: Mapping[str, Any] | None, whole: bool) -> Inspected:
+def inspect(look: Look) -> Inspected:
     """One unit of one row, told by the listing."""
-    return (Unit(0, 1, file.size, 0, file.size),), SCHEMA
+    return (Unit(0, 1, look.file.size, 0, look.file.size),), SCHEMA
 
 
 def wants(request: Request) -> Wanted | None:
