@@ -58,7 +58,7 @@ class TaskInput:
 
     def _ahead(self) -> Iterator[tuple[Part, Iterator[pa.RecordBatch]]]:
         units = [(part, unit) for part in self._task.parts for unit in part.units]
-        requests = Requests(lambda number, _: self._ask(*units[number]), FETCH_BYTES, LONGEST_WAIT_S, _PATIENCE_S)
+        requests = Requests(lambda number: self._ask(*units[number]), FETCH_BYTES, LONGEST_WAIT_S, _PATIENCE_S)
 
         first = asked = 0
 

@@ -215,7 +215,7 @@ class Decoders:
             return workers.submit(chain, lambda: self._from_spill(spilled, segment, together), urgency)
         cursor = cursors.get(segment.unit)
         if self.is_remote and self.requests.has_room:  # it may be a while until its turn comes
-            self.ask(segment, is_open=cursor is not None)
+            self.ask(segment, urgency, is_open=cursor is not None)
         if cursor is None or cursor.planned > segment.start:
             through_file = self._large[segment.unit] and self._quarantine is None
             opens = self._through_file if through_file else self._sound
@@ -237,7 +237,7 @@ class Decoders:
         """Begin with small segments, in this order: one piece of each."""
         for segment in segments:
             if self.is_remote and self.requests.has_room:
-                self.ask(segment)
+                self.ask(segment, urgency)
         return self._running().submit(Chain(), lambda: [self._at_once(segment) for segment in segments], urgency)
 
     def _running(self) -> Workers:
@@ -246,10 +246,11 @@ class Decoders:
             self._workers = Workers(self._reading.threads, "runner-decode", min(_PATIENCE_S, self._reading.timeout_s))
         return self._workers
 
-    def ask(self, segment: Segment, is_open: bool = False) -> None:
+    def ask(self, segment: Segment, urgency: int, is_open: bool = False) -> None:
         """Have the unit of a segment fetched, which will be read soon; where it is read as it comes, up to its end.
 
         Args:
+            urgency: see `decode`.
             is_open: whether the unit is being read already.
         """
         unit = segment.unit
@@ -257,9 +258,9 @@ class Decoders:
             return
         until = 1.0 if self._cut[unit] else self._share_before(segment)
         if is_open:
-            self.requests.ask_on(unit, until)
+            self.requests.ask_on(unit, until, urgency)
         else:
-            self.requests.ask(unit, self.in_files([segment]), until)
+            self.requests.ask(unit, self.in_files([segment]), until, urgency)
 
     def _share_before(self, segment: Segment) -> float:
         """The share of a unit's rows that ends with a segment."""
@@ -367,10 +368,10 @@ class Decoders:
         """A unit that is too large to be held while it is read: decoded at once, and read from a temporary file."""
         return Spill(self._unit(unit)).batches()
 
-    def _ask(self, unit: int, until: float = 1.0) -> Promise | None:
+    def _ask(self, unit: int) -> Promise | None:
         shard, place = self._at(unit)
         with on(self.fetched):
-            return self._manifest.ahead(shard, place, list(self._columns), self.cache, self._held, until)
+            return self._manifest.ahead(shard, place, list(self._columns), self.cache, self._held, until=0.0)
 
     def _sound(self, unit: int) -> Iterator[pa.RecordBatch]:
         """The batches of a unit; where damaged ones are set aside, of one that can be read to its end."""

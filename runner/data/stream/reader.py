@@ -458,10 +458,11 @@ class Reader:
             if nearest is None:
                 return
             number, epoch, block = nearest
-            _, stop, segments = self._order.epoch(epoch).stretch(number, block)
+            start, stop, segments = self._order.epoch(epoch).stretch(number, block)
             self._lanes[number].asked = epoch, block, stop
             for segment in segments:
-                decoders.ask(segment, is_open=segment.unit in self._lanes[number].cursors)
+                is_open = segment.unit in self._lanes[number].cursors
+                decoders.ask(segment, epoch * self._order.rows + start, is_open)
 
     def _nearest(self, places: dict[int, Place | None]) -> tuple[int, int, int] | None:
         """Lane, epoch and block of what is needed first behind these places; None where there is no more."""

@@ -6,7 +6,7 @@ import contextlib
 import threading
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from runner.data.stream.workers import Chain, Workers
@@ -30,6 +30,7 @@ class _Asked:
         size: bytes in its file.
         until: the share of its rows up to which it is asked for.
         read: the share that is being decoded, or was.
+        later: what was asked for, up to which share and how urgently, and not sent for yet.
         result: of asking.
         promise: once it is known to be of a unit that is read as it comes.
     """
@@ -37,6 +38,7 @@ class _Asked:
     size: int
     until: float
     read: float = 0.0
+    later: list[tuple[float, int]] = field(default_factory=list)
     result: Future[Promise | None] | None = None
     promise: Promise | None = None
 
@@ -50,16 +52,14 @@ class Requests:
     """What is on its way of the units that come next. Asked by one thread, begun by any.
 
     Args:
-        ask: begins to fetch a unit, where it can be read as it comes up to a share of its rows; None where it lies on
+        ask: begins to fetch a unit, but for one that is read as it comes: that is sent for here; None where it lies on
             this machine.
         most_bytes: in the files, that are asked for and of rows that nobody has begun to decode.
         wait_s: seconds that an answer may take.
         patience_s: seconds that the threads get to end.
     """
 
-    def __init__(
-        self, ask: Callable[[int, float], Promise | None], most_bytes: int, wait_s: float, patience_s: float
-    ) -> None:
+    def __init__(self, ask: Callable[[int], Promise | None], most_bytes: int, wait_s: float, patience_s: float) -> None:
         self._ask, self._most, self._wait_s, self._patience_s = ask, most_bytes, wait_s, patience_s
         self._lock = threading.Lock()
         self._asked: dict[int, _Asked] = {}
@@ -73,41 +73,50 @@ class Requests:
         is_none = not self._asked and not self._bytes
         return is_none or (self._bytes < self._most and len(self._asked) < MOST_UNITS)
 
-    def ask(self, unit: int, size: int, until: float = 1.0) -> None:
+    def ask(self, unit: int, size: int, until: float = 1.0, urgency: int = 0) -> None:
         """Have a unit of so many bytes in its file fetched, up to a share of its rows, if nobody has asked for it; for
-        whoever begins to read it next."""
+        whoever begins to read it next.
+
+        Args:
+            urgency: the lowest goes first, of what is read as it comes.
+        """
         with self._lock:
             if unit in self._asked:
                 return
             if self._workers is None:
                 self._workers = Workers(_THREADS, "runner-ask", self._patience_s)
-            one = self._asked[unit] = _Asked(size, until)
+            one = self._asked[unit] = _Asked(size, until, later=[(until, urgency)])
             self._bytes += one.bytes
             one.result = self._workers.submit(Chain(), lambda: self._answer(unit, one))
 
-    def ask_on(self, unit: int, until: float) -> None:
+    def ask_on(self, unit: int, until: float, urgency: int = 0) -> None:
         """Have more fetched of a unit that was asked for. One that was not is fetched by whoever reads it."""
         with self._lock:
             one = self._begun.get(unit) or self._asked.get(unit)
             if one is None or until <= one.until:
                 return
             self._change(one, until=until)
-            promise = one.promise
-        if promise is not None:
-            promise.send(until * _MARGIN)
+            one.later.append((until, urgency))
+        self._send(one)
 
     def _answer(self, unit: int, one: _Asked) -> Promise | None:
-        sent = one.until
-        promise = self._ask(unit, sent * _MARGIN)
+        promise = self._ask(unit)
         with self._lock:
             if promise is not None and promise.is_staged:
                 one.promise = promise
             elif one.read < 1:  # all of it is on its way
                 self._change(one, until=1.0)
-            until = one.until
-        if promise is not None and until > sent:
-            promise.send(until * _MARGIN)
+        self._send(one)
         return promise
+
+    def _send(self, one: _Asked) -> None:
+        """Have fetched what was asked for meanwhile."""
+        with self._lock:
+            if one.promise is None:
+                return
+            promise, later, one.later = one.promise, one.later, []
+        for until, urgency in later:
+            promise.send(until * _MARGIN, urgency)
 
     def _change(self, one: _Asked, until: float | None = None, read: float | None = None) -> None:
         before = one.bytes

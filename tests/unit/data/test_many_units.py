@@ -151,7 +151,7 @@ def test_memory_is_given_back(manifest: Manifest) -> None:
 
 def test_tiny_remote_units_are_not_asked_for_without_end() -> None:
     """There is room for so many, whatever their bytes; one that is begun makes room for another."""
-    requests = Requests(lambda unit, until: None, 1 << 30, 10.0, 10.0)
+    requests = Requests(lambda unit: None, 1 << 30, 10.0, 10.0)
     try:
         for unit in range(MOST_UNITS):
             assert requests.has_room

@@ -243,13 +243,13 @@ def test_room_is_counted_by_what_was_asked_for_and_not_read() -> None:
         def __init__(self) -> None:
             self.sent: list[float] = []
 
-        def send(self, until: float) -> None:
+        def send(self, until: float, urgency: int) -> None:
             self.sent.append(until)
 
         def drop(self) -> None: ...
 
     made = Some()
-    requests = Requests(lambda unit, until: made, 1000, 10.0, 10.0)  # type: ignore[arg-type,return-value]
+    requests = Requests(lambda unit: made, 1000, 10.0, 10.0)  # type: ignore[arg-type, return-value]
     requests.ask(0, 2000, 0.25)
     answer = requests._asked[0].result
     assert answer is not None
@@ -265,3 +265,35 @@ def test_room_is_counted_by_what_was_asked_for_and_not_read() -> None:
     requests.went_to(0, 1.0)
     assert requests._bytes == 0
     requests.forget()
+
+
+def test_what_is_needed_first_is_fetched_first(remote: type[RemoteFileSystem], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of what was asked for the most urgent goes first, whoever has asked first; before it what somebody waits for."""
+    monkeypatch.setattr(pools, "AT_ONCE", 1)
+    manifest = build("remote://data")
+    units = manifest.shards[0].units
+    promises = [manifest.ahead(0, number, ["list"], until=0.0) for number in range(4)]
+    opened = gated(remote, monkeypatch, lambda start: False)
+    remote.reads.clear()
+    for number, urgency in ((3, 0), (0, 9), (1, 5)):
+        promise = promises[number]
+        assert promise is not None
+        promise.send(0.1, urgency)
+    batches = manifest.read(0, [2], ["list"], rows=100)
+    reader = threading.Thread(target=lambda: next(batches))
+    reader.start()
+    while not any(part.is_awaited for part in promises[2]._parts):  # type: ignore[union-attr, attr-defined]
+        reader.join(0.01)
+    opened.set()
+    reader.join(20)
+    for number in (0, 1, 3):
+        for part in promises[number]._parts:  # type: ignore[union-attr]
+            assert not part.is_sent or part.over.wait(20)  # type: ignore[attr-defined]
+    order = [
+        next(i for i, one in enumerate(units) if one.start <= start < one.start + one.length)
+        for _, start, _ in remote.reads
+    ]
+    assert list(dict.fromkeys(order)) == [3, 2, 1, 0]
+    batches.close()  # type: ignore[attr-defined]
+    for promise in promises:
+        promise.drop()  # type: ignore[union-attr]

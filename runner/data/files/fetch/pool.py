@@ -5,6 +5,8 @@ What a reader waits for comes first, budget or not: what others have read ahead 
 
 from __future__ import annotations
 
+import bisect
+import itertools
 import os
 import threading
 import time
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 AT_ONCE, SECOND_AT_ONCE = 24, 8
 #: Bytes that are asked for, or there and not taken.
 BUDGET_BYTES = 128 << 20
+#: Urgency of what somebody will wait for soon, and of what somebody waits for; the lowest goes first.
+SOON, _NOW = -1, -2
 #: Seconds after which a thread without work ends.
 _IDLE_S = 10.0
 
@@ -34,12 +38,14 @@ class Part:
     Attributes:
         over: set when nobody needs to fetch it any more.
         is_sent: whether it was sent for.
+        turn: which of those that are sent for goes first.
     """
 
     def __init__(self, pool: Pool, source: Source, start: int, end: int) -> None:
         self._pool, self._source, self.start, self.end = pool, source, start, end
         self.over = threading.Event()
         self.begun: float | None = None
+        self.turn = (SOON, 0)
         self.is_sent = self.is_held = self.is_awaited = self.is_hedged = False
         self._attempts: list[Attempt] = []
         self._data: Data | None = None
@@ -136,7 +142,8 @@ class Pool:
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self._work = threading.Condition(self.lock)
-        self._waiting: deque[Part] = deque()
+        self._waiting: list[Part] = []  # by their turns
+        self._numbers = itertools.count()
         self._seconds: deque[Part] = deque()
         self._threads = self._idle = self._running = self._held = 0
 
@@ -150,13 +157,12 @@ class Pool:
         """The spans [start, end) of a file, to be fetched later."""
         return [Part(self, source, start, end) for start, end in spans]
 
-    def send(self, parts: Iterable[Part]) -> None:
+    def send(self, parts: Iterable[Part], urgency: int = SOON) -> None:
         """Begin to fetch those that nobody has sent for, or let go of."""
         with self.lock:
             new = [part for part in parts if not part.is_sent and not part.over.is_set()]
             for part in new:
-                part.is_sent = True
-            self._waiting.extend(new)
+                self._line_up(part, urgency)
             self._wake(len(new))
 
     def ask_twice(self, part: Part) -> None:
@@ -173,9 +179,14 @@ class Pool:
                 if part.is_held or part not in self._waiting:
                     return
                 self._waiting.remove(part)
-            part.is_sent = True
-            self._waiting.appendleft(part)
+            self._line_up(part, _NOW)
             self._wake(1)
+
+    def _line_up(self, part: Part, urgency: int) -> None:
+        """Behind all that are as urgent; who is waited for since last goes first."""
+        number = next(self._numbers)
+        part.is_sent, part.turn = True, (urgency, number if urgency > _NOW else -number)
+        bisect.insort(self._waiting, part, key=lambda one: one.turn)
 
     def release(self, part: Part) -> None:
         """Its bytes are the reader's now, or nobody's."""
@@ -229,7 +240,7 @@ class Pool:
         size = part.end - part.start
         if self._held and not part.is_awaited and self._held + size > BUDGET_BYTES:
             return None
-        self._waiting.popleft()
+        self._waiting.pop(0)
         part.is_held = True
         self._held += size
         self._running += 1

@@ -54,7 +54,7 @@ class Promise:
         is_staged: whether they are not all needed at once.
     """
 
-    def __init__(self, key: Key, parts: Sequence[Part], send: Callable[[float], None] | None = None) -> None:
+    def __init__(self, key: Key, parts: Sequence[Part], send: Callable[[float, int], None] | None = None) -> None:
         self._process, self._key = os.getpid(), key
         self._parts, self._send, self.is_staged = list(parts), send, send is not None
         self.bytes = sum(part.end - part.start for part in parts)
@@ -62,10 +62,14 @@ class Promise:
             for part in parts:
                 _parts.setdefault((key, part.start), []).append(part)
 
-    def send(self, until: float) -> None:
-        """Have those fetched that are needed up to a share (0 to 1) of the whole, whoever has them by now."""
+    def send(self, until: float, urgency: int = 0) -> None:
+        """Have those fetched that are needed up to a share (0 to 1) of the whole, whoever has them by now.
+
+        Args:
+            urgency: the lowest goes first.
+        """
         if self._send is not None and self._process == os.getpid():
-            self._send(until)
+            self._send(until, urgency)
 
     def drop(self) -> None:
         """Let go of those that nobody has asked for."""

@@ -134,7 +134,7 @@ class Source:
         """
         own = self._pool()
         parts, places = own.plan(self, [(piece.start, piece.end) for piece in pieces]), [one.place for one in pieces]
-        return Promise(self.key, parts, lambda until: own.send(parts[: bisect.bisect_left(places, until)]))
+        return Promise(self.key, parts, lambda until, at: own.send(parts[: bisect.bisect_left(places, until)], at))
 
     def plan(self, pieces: Sequence[Piece]) -> tuple[list[Part], Callable[[int, int], None] | None]:
         """The pieces as parts, to be fetched as they are waited for, or sent for.
