@@ -19,12 +19,15 @@ if TYPE_CHECKING:
     from runner.data.stream import Batch, Stream
     from runner.errors import InputError, RunFailed, RunnerError, UserCodeError
     from runner.spec import Cluster, Dataset, Group, Job, Kubernetes, Prep, Train, Volume
+    from runner.spec.audio import Audio
     from runner.spec.images import Image
     from runner.spec.mixing import Mix
     from runner.spec.packing import Pack
+    from runner.spec.video import Video
     from runner.train.context import TrainContext
 
 _WHERE = {
+    "Audio": "runner.spec.audio",
     "Batch": "runner.data.stream.stream",
     "Cluster": "runner.spec.job",
     "Dataset": "runner.spec.job",
@@ -43,6 +46,7 @@ _WHERE = {
     "Train": "runner.spec.job",
     "TrainContext": "runner.train.context",
     "UserCodeError": "runner.errors",
+    "Video": "runner.spec.video",
     "Volume": "runner.spec.job",
     "dataset": "runner.client.published",
     "get_run": "runner.client.lookup",
@@ -54,9 +58,9 @@ _WHERE = {
 _NEEDS = {"TrainContext": "train"}
 
 __all__ = [
-    "Batch", "Cluster", "Dataset", "Group", "Image", "InputError", "Job", "Kubernetes", "Mix", "Pack", "Prep", "Run",
-    "RunFailed", "RunnerError", "Stream", "Train", "TrainContext", "UserCodeError", "Volume", "dataset", "get_run",
-    "resume", "runs", "submit",
+    "Audio", "Batch", "Cluster", "Dataset", "Group", "Image", "InputError", "Job", "Kubernetes", "Mix", "Pack", "Prep",
+    "Run", "RunFailed", "RunnerError", "Stream", "Train", "TrainContext", "UserCodeError", "Video", "Volume", "dataset",
+    "get_run", "resume", "runs", "submit",
 ]  # fmt: skip
 
 

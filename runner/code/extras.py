@@ -26,6 +26,7 @@ EXTRAS: Mapping[str, Mapping[str, str]] = {
     "iceberg": {"pyiceberg": "pyiceberg"},
     "hf": {"huggingface_hub": "huggingface-hub"},
     "images": {"simplejpeg": "simplejpeg", "PIL": "pillow"},
+    "media": {"torch": "torch", "torchcodec": "torchcodec", "PIL": "pillow"},
     "onebox": {"cryptography": "cryptography", "yaml": "pyyaml"},
 }
 

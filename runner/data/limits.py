@@ -35,6 +35,7 @@ class Limits:
         fields: columns of a file, fields inside columns counted.
         footer_bytes: of what a Parquet or Arrow file says about itself.
         pixels: of a picture that is decoded.
+        frame_pixels: of a frame of a video that is decoded; of a dozen and more of them something is held at a time.
     """
 
     line_bytes: int = 64 << 20
@@ -44,6 +45,7 @@ class Limits:
     fields: int = 100_000
     footer_bytes: int = 128 << 20
     pixels: int = 100_000_000
+    frame_pixels: int = 40_000_000
 
     def at_once(self, length: int) -> int:
         """Bytes of values that may be in memory together, which have `length` bytes in the file."""
@@ -117,4 +119,5 @@ _ALLOWED: Mapping[str, str] = {
     "fields": "{} columns, fields inside columns counted",
     "footer_bytes": "{} of what a file says about itself",
     "pixels": "pictures of up to {} pixels",
+    "frame_pixels": "videos of up to {} pixels a frame",
 }

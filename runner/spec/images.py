@@ -11,6 +11,8 @@ from runner.spec.checks import Fields, checked
 
 #: The longest side of a picture that is asked for.
 _LONGEST = 65_535
+#: What becomes of a null.
+NULLS = ("error", "zero")
 
 
 @checked
@@ -51,31 +53,8 @@ class Image:
 
     def __post_init__(self) -> None:
         fields = Fields("Image")
-        fields.one_of("mode", self.mode, ("RGB", "L"))
-        if self.size is not None:
-            object.__setattr__(self, "size", _size(fields, self.size))
-        if self.crop is not None:
-            fields.one_of("crop", self.crop, ("center", "random"))
-            if self.size is None:
-                raise fields.fail("crop", self.crop, "with a size", "say size=, or leave crop out")
-        self._check_scale(fields)
-        if self.ratio is not None:
-            if self.crop != "random" or self.scale is None:
-                raise fields.fail("ratio", self.ratio, "of crop='random' with a scale", "say scale= too")
-            object.__setattr__(self, "ratio", _pair(fields, "ratio", self.ratio, math.inf))
-        fields.number("flip", self.flip, 0, 1)
-        fields.one_of("null", self.null, ("error", "zero"))
-
-    def _check_scale(self, fields: Fields) -> None:
-        if self.scale is None:
-            return
-        if self.crop == "random":
-            object.__setattr__(self, "scale", _pair(fields, "scale", self.scale, 1))
-        elif self.crop == "center":
-            if not _is_number(self.scale) or not 0 < self.scale <= 1:  # type: ignore[operator]
-                raise fields.fail("scale", self.scale, "of a center crop a number above 0, up to 1")
-        else:
-            raise fields.fail("scale", self.scale, "with a crop", "say crop= too")
+        check_pixels(fields, self)
+        fields.one_of("null", self.null, NULLS)
 
     @property
     def shape(self) -> tuple[int, int] | None:
@@ -86,6 +65,41 @@ class Image:
     def channels(self) -> int:
         """Of a pixel."""
         return 3 if self.mode == "RGB" else 1
+
+    @property
+    def counted(self) -> str:
+        """The end of the name of a column that says how much of a value is not filled up: there is none."""
+        return ""
+
+
+def check_pixels(fields: Fields, value: Any) -> None:
+    """Check what is said of the pixels of a frozen value (mode, size, crop, scale, ratio, flip), and bring it to one
+    form. Raises SpecError."""
+    fields.one_of("mode", value.mode, ("RGB", "L"))
+    if value.size is not None:
+        object.__setattr__(value, "size", _size(fields, value.size))
+    if value.crop is not None:
+        fields.one_of("crop", value.crop, ("center", "random"))
+        if value.size is None:
+            raise fields.fail("crop", value.crop, "with a size", "say size=, or leave crop out")
+    _check_scale(fields, value)
+    if value.ratio is not None:
+        if value.crop != "random" or value.scale is None:
+            raise fields.fail("ratio", value.ratio, "of crop='random' with a scale", "say scale= too")
+        object.__setattr__(value, "ratio", _pair(fields, "ratio", value.ratio, math.inf))
+    fields.number("flip", value.flip, 0, 1)
+
+
+def _check_scale(fields: Fields, value: Any) -> None:
+    if value.scale is None:
+        return
+    if value.crop == "random":
+        object.__setattr__(value, "scale", _pair(fields, "scale", value.scale, 1))
+    elif value.crop == "center":
+        if not _is_number(value.scale) or not 0 < value.scale <= 1:
+            raise fields.fail("scale", value.scale, "of a center crop a number above 0, up to 1")
+    else:
+        raise fields.fail("scale", value.scale, "with a crop", "say crop= too")
 
 
 def _size(fields: Fields, value: Any) -> tuple[int, int]:

@@ -38,7 +38,7 @@ from runner.train.timers import Timers
 from runner.worker.scope import Scope
 
 if TYPE_CHECKING:
-    from runner.spec.images import Image
+    from runner.spec.media import Declared
     from runner.spec.mixing import Mix
     from runner.spec.packing import Pack
     from runner.train.place import Place
@@ -121,7 +121,7 @@ class TrainContext:
         columns: Sequence[str] | None = None,
         filter: Any = None,
         pack: Pack | None = None,
-        decode: Mapping[str, Image] | None = None,
+        decode: Mapping[str, Declared] | None = None,
         tail: str = "drop",
         transform: bool = True,
         threads: int | None = None,
@@ -142,7 +142,7 @@ class TrainContext:
             shuffle, seed: of the order; the stage's seed is the default.
             columns: to read; None reads all.
             filter, pack: which rows are kept, and documents as rows of one length; see `Stream`.
-            decode: columns of pictures; see `Stream`.
+            decode: columns of pictures, sounds and videos; see `Stream`.
             tail: 'drop' leaves out the rows that fill no global batch, 'wrap' fills it up with masked rows.
             transform: whether the stage's transform is applied, if it has one.
             threads, memory_bytes: of this rank, that decode, and that the reading may take; see `Stream`.

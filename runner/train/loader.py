@@ -20,7 +20,7 @@ from runner.worker.scope import Scope
 
 if TYPE_CHECKING:
     from runner.data.manifest import Manifest
-    from runner.spec.images import Image
+    from runner.spec.media import Declared
     from runner.spec.packing import Pack
     from runner.train.loop import Loop
     from runner.train.phases import Phases
@@ -111,7 +111,7 @@ class Loader:
         columns: Sequence[str] | None,
         filter: Any,
         pack: Pack | None,
-        decode: Mapping[str, Image] | None,
+        decode: Mapping[str, Declared] | None,
         tail: str,
         transform: bool,
         **how: Any,

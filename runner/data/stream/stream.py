@@ -29,10 +29,10 @@ if TYPE_CHECKING:
     from runner.data.manifest import Manifest
     from runner.data.source_manifest import Published
     from runner.data.stream.ahead import Changed, Through
-    from runner.data.stream.pictures.steps import Pictures
+    from runner.data.stream.media.steps import Decoding
     from runner.data.stream.quarantine import Quarantine
     from runner.spec import Dataset
-    from runner.spec.images import Image
+    from runner.spec.media import Declared
     from runner.spec.mixing import Mix
     from runner.spec.packing import Pack
 
@@ -64,8 +64,8 @@ class Stream:
         filter: the rows that are kept: an expression such as ``pyarrow.compute.field("lang") == "en"``, or a pure
             function of a RecordBatch (of all columns) that gives a boolean for each row; or a pair of it and the names
             of the columns that it looks at. They need not be among `columns`.
-        decode: columns of pictures: ``{"image": Image("RGB", 224, crop="random")}``; see `Image`. Crops and mirrors
-            depend on the seed, the epoch and the position alone.
+        decode: columns of pictures, sounds and videos: ``{"image": Image("RGB", 224, crop="random")}``; see `Image`,
+            `Audio` and `Video`. Crops, starts and mirrors depend on the seed, the epoch and the position alone.
         pack: documents, of the rows that are kept, as rows of one length; see `Pack`.
         shuffle: False gives the file order.
         epochs: of one pass; None never ends.
@@ -111,7 +111,7 @@ class Stream:
         world_size: int = 1,
         columns: Sequence[str] | None = None,
         filter: Any = None,
-        decode: Mapping[str, Image] | None = None,
+        decode: Mapping[str, Declared] | None = None,
         pack: Pack | None = None,
         shuffle: bool = True,
         epochs: int | None = 1,
@@ -215,37 +215,43 @@ class Stream:
         self._through = (*self._through, through)
         self._open(self.stats())
 
-    def hand_over_pictures(self) -> Pictures | None:
+    def hand_over_decoding(self) -> Decoding | None:
         """What is to be decoded of batches, which come without that from now on: somebody else does it."""
         self.close()
-        pictures, self._decode = self._pictures(sum(reading.ready_bytes for reading in self._readings)), {}
+        decoding, self._decode = self._decoding(sum(reading.ready_bytes for reading in self._readings)), {}
         self._open(self.stats())
-        return pictures
+        return decoding
 
     def _changed(self, ready_bytes: int) -> Changed | None:
-        pictures = self._pictures(ready_bytes)
-        stages = [pictures.decoded] if pictures is not None else []
+        decoding = self._decoding(ready_bytes)
+        stages = [decoding.decoded] if decoding is not None else []
         stages += [through.transformed for through in self._through]
         return (lambda steps: reduce(lambda before, stage: stage(before), stages, steps)) if stages else None
 
-    def _pictures(self, ready_bytes: int) -> Pictures | None:
+    def _decoding(self, ready_bytes: int) -> Decoding | None:
         if not self._decode:
             return None
-        from runner.data.stream.pictures.steps import Pictures
+        from runner.data.stream.media.steps import Decoding
 
-        return Pictures(self._decode, self._seed, self.rows, self._threads, ready_bytes, self._data.place)
+        return Decoding(self._decode, self._seed, self.rows, self._threads, ready_bytes, self._data.place)
 
-    def _checked_decode(self, fields: Fields, decode: Mapping[str, Image] | None, as_: str) -> dict[str, Image]:
+    def _checked_decode(self, fields: Fields, decode: Mapping[str, Declared] | None, as_: str) -> dict[str, Declared]:
         if not decode:
             return {}
         from runner.spec.images import Image
+        from runner.spec.media import Declared
 
-        if not isinstance(decode, Mapping) or not all(isinstance(image, Image) for image in decode.values()):
-            raise fields.fail("decode", decode, "column -> runner.Image")
+        if not isinstance(decode, Mapping) or not all(isinstance(one, Declared) for one in decode.values()):
+            raise fields.fail("decode", decode, "column -> runner.Image, runner.Audio or runner.Video")
         if as_ == "arrow":
             raise fields.fail("as_", as_, "'torch' or 'numpy' with decode=")
-        extras.need("images", "runner.Stream(decode=)")
-        from runner.data.stream.pictures.steps import check
+        if any(isinstance(one, Image) for one in decode.values()):
+            extras.need("images", "runner.Stream(decode=)")
+        if not all(isinstance(one, Image) for one in decode.values()):
+            from runner.data.stream.media import codec
+
+            codec.decoders("runner.Stream(decode=)")
+        from runner.data.stream.media.steps import check
 
         check_columns(list(decode), self.columns, where=self._data.where)
         check(decode, self._data.schema, self.columns)

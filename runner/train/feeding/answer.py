@@ -24,7 +24,7 @@ from runner.worker.pool.child import redirect
 from runner.worker.scope import Scope
 
 if TYPE_CHECKING:
-    from runner.data.stream.pictures.steps import Pictures
+    from runner.data.stream.media.steps import Decoding
 
 
 class Answers:
@@ -67,9 +67,9 @@ class Answers:
             sys.stderr.flush()
 
 
-def batch_of(ready: Ready, pictures: Pictures | None) -> Batch:
-    """With the pictures that a stream would have decoded."""
-    columns = ready.columns if pictures is None else pictures.columns_of(ready)
+def batch_of(ready: Ready, decoding: Decoding | None) -> Batch:
+    """With the pictures, sounds and clips that a stream would have decoded."""
+    columns = ready.columns if decoding is None else decoding.columns_of(ready)
     return make_batch(
         columns, ready.positions, ready.mask, ready.weight, ready.epoch, sources=ready.sources, as_="numpy"
     )

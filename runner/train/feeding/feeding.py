@@ -33,10 +33,10 @@ class Feeding:
 
     def attach(self, stream: Stream) -> None:
         """Have the helpers transform the batches of a stream, ahead of its consumer; one of numpy's arrays. They decode
-        its pictures, too."""
+        its pictures, sounds and clips, too."""
         if self._helpers is not None:
-            pictures = stream.hand_over_pictures()
-            stream.pass_through(Window(self._helpers.submit, PER_HELPER * self._helpers.count, pictures))
+            decoding = stream.hand_over_decoding()
+            stream.pass_through(Window(self._helpers.submit, PER_HELPER * self._helpers.count, decoding))
 
     def finished(self, read: Iterator[Batch], waited: Callable[[float], None]) -> Iterator[Batch]:
         """The batches of such a stream as tensors; what is not transformed yet is transformed here.

@@ -19,7 +19,7 @@ from runner.train.feeding.parcel import Parcel, pack, unpack
 from runner.train.feeding.transform import place_of
 
 if TYPE_CHECKING:
-    from runner.data.stream.pictures.steps import Pictures
+    from runner.data.stream.media.steps import Decoding
 
 #: How often a batch is begun whose helper dies; and how many helpers may die before they can work, one after the other.
 MOST_TRIES = 3
@@ -67,7 +67,7 @@ class Launcher(Protocol):
 @dataclass(eq=False)
 class _Task:
     ready: Ready
-    pictures: Pictures | None
+    decoding: Decoding | None
     future: Future[dict[str, Any]] = field(default_factory=Future)
     tries: int = 0
 
@@ -91,16 +91,16 @@ class Helpers:
         self._failed: RunnerError | None = None
         self._closed = False
 
-    def submit(self, ready: Ready, pictures: Pictures | None = None) -> Future[dict[str, Any]]:
+    def submit(self, ready: Ready, decoding: Decoding | None = None) -> Future[dict[str, Any]]:
         """Have a batch transformed; those that were submitted first are begun first.
 
         Args:
-            pictures: that are decoded before; they must be picklable.
+            decoding: of its columns, which is done before; it must be picklable.
 
         Returns:
             Of its columns. It raises what the transform has raised, WorkerLost, or CancelledError after `close`.
         """
-        task = _Task(ready, pictures)
+        task = _Task(ready, decoding)
         with self._change:
             if self._failed is not None:
                 task.future.set_exception(self._failed)
@@ -182,7 +182,7 @@ class Helpers:
                 continue
             task.tries += 1
             try:
-                answer = helper.call(pack((task.ready, task.pictures)))
+                answer = helper.call(pack((task.ready, task.decoding)))
             except HelperLost as lost:
                 self._lost(task, lost)
                 raise

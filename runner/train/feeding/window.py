@@ -13,26 +13,26 @@ from runner.data.stream.steps import Ready, size_of
 from runner.errors import DataError
 
 if TYPE_CHECKING:
-    from runner.data.stream.pictures.steps import Pictures
+    from runner.data.stream.media.steps import Decoding
 
 #: Batches under way for each helper: one that it works on, and one that waits for it.
 PER_HELPER = 2
 
-Submit: TypeAlias = "Callable[[Ready, Pictures | None], Future[dict[str, Any]]]"
+Submit: TypeAlias = "Callable[[Ready, Decoding | None], Future[dict[str, Any]]]"
 
 
 class Window:
     """The batches of one stream that helpers are at work on.
 
     Args:
-        submit: has a batch transformed, and pictures of it decoded before.
+        submit: has a batch transformed, and what is declared of it decoded before.
         most: batches under way at a time. Batches that are done besides are counted in bytes, by the stream.
-        pictures: that are decoded by whom the batches are given to.
+        decoding: that is done by whom the batches are given to.
     """
 
-    def __init__(self, submit: Submit, most: int, pictures: Pictures | None = None) -> None:
-        self._submit, self._most, self._pictures = submit, most, pictures
-        self._sent = None if pictures is None else replace(pictures, threads=1, place=_in_words)
+    def __init__(self, submit: Submit, most: int, decoding: Decoding | None = None) -> None:
+        self._submit, self._most, self._decoding = submit, most, decoding
+        self._sent = None if decoding is None else replace(decoding, threads=1, place=_in_words)
         self._lock = threading.Lock()
         self._begun: deque[tuple[Ready, Future[dict[str, Any]]]] = deque()
         self._stopped = False
@@ -73,8 +73,8 @@ class Window:
         try:
             return future.result()
         except DataError:
-            if self._pictures is not None:
-                self._pictures.columns_of(ready)
+            if self._decoding is not None:
+                self._decoding.columns_of(ready)
             raise
 
     def _begin(self, ready: Ready) -> None:

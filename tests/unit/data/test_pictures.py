@@ -20,9 +20,9 @@ from PIL import Image as pillow
 from torch.utils.data import DataLoader
 
 from runner import Image, Mix, Stream
-from runner.data.stream.pictures.decoder import Decoder
-from runner.data.stream.pictures.steps import Pictures
-from runner.data.stream.pictures.windows import Window, Windows
+from runner.data.stream.media.picture import Decoder
+from runner.data.stream.media.steps import Decoding
+from runner.data.stream.media.windows import Window, Windows
 from runner.data.stream.ragged import Ragged
 from runner.data.stream.steps import Ready
 from runner.errors import DataError, SpecError
@@ -265,9 +265,9 @@ def test_what_was_begun_comes_before_an_error() -> None:
         next(found)
 
 
-def alone(ready_bytes: int) -> Pictures:
+def alone(ready_bytes: int) -> Decoding:
     """What decodes, without a stream."""
-    return Pictures({"image": Image(size=(40, 56))}, 0, 100, 2, ready_bytes, lambda epoch, position: "here")
+    return Decoding({"image": Image(size=(40, 56))}, 0, 100, 2, ready_bytes, lambda epoch, position: "here")
 
 
 def ready(step: int, taken: list[int]) -> tuple[Ready, int]:
@@ -284,9 +284,9 @@ def test_threads_end_with_the_stream(folder: str) -> None:
     """A stream that is closed in the midst of it leaves no thread behind."""
     stream = Stream(folder, 4, epochs=None, decode={"image": RANDOM})
     next(stream)
-    assert any(thread.name.startswith("runner-pictures") for thread in threading.enumerate())
+    assert any(thread.name.startswith("runner-media") for thread in threading.enumerate())
     stream.close()
-    assert not any(thread.name.startswith("runner-pictures") for thread in threading.enumerate())
+    assert not any(thread.name.startswith("runner-media") for thread in threading.enumerate())
 
 
 # -- bad data and bad arguments ----------------------------------------------------------------------------------------

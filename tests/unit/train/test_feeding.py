@@ -269,7 +269,7 @@ def test_helpers_decode_pictures_as_a_stream_does(tmp_path: Path) -> None:
         expected = [(batch["id"].tolist(), batch["image"].tolist()) for batch in plain]
     helpers = Helpers(Decoding(2), "Train 'fit'")
     stream = Stream(good, batch_size=8, decode=decode, as_="numpy", epochs=2)
-    stream.pass_through(Window(helpers.submit, 4, stream.hand_over_pictures()))
+    stream.pass_through(Window(helpers.submit, 4, stream.hand_over_decoding()))
     stream.pass_through(Shifted())
     with stream:
         found = [(batch["id"].tolist(), batch["image"].tolist()) for batch in stream]
@@ -277,7 +277,7 @@ def test_helpers_decode_pictures_as_a_stream_does(tmp_path: Path) -> None:
 
     bad = write_pictures(tmp_path / "bad", [*(jpeg(number) for number in range(20)), b"none", *[jpeg(21)] * 3])
     stream = Stream(bad, batch_size=8, decode=decode, as_="numpy", shuffle=False)
-    stream.pass_through(Window(helpers.submit, 4, stream.hand_over_pictures()))
+    stream.pass_through(Window(helpers.submit, 4, stream.hand_over_decoding()))
     with stream:
         assert [len(next(stream)["id"]) for _ in range(2)] == [8, 8]
         with pytest.raises(DataError, match=r"a\.parquet \(unit 2, row 4\)"):

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import cast
 
-import numpy as np
-
+from runner.data.stream.media.base import key_of, numbers
 from runner.spec.images import Image
 
 #: Raised whenever the same seed, epoch and position would give another window than before.
@@ -47,19 +45,18 @@ class Windows:
 
     def __init__(self, image: Image, seed: int, epoch: int) -> None:
         self._image = image
-        text = f"runner windows {WINDOW_VERSION}: seed {seed}, epoch {epoch}"
-        self._key = np.frombuffer(hashlib.blake2b(text.encode(), digest_size=16).digest(), "<u8")
+        self._key = key_of(f"runner windows {WINDOW_VERSION}: seed {seed}, epoch {epoch}")
         self._is_random = image.crop == "random" or image.flip > 0
 
     def window(self, height: int, width: int, position: int) -> Window:
         """Of a picture of this size, at this position of the epoch."""
         image = self._image
-        numbers = self._numbers(position) if self._is_random else iter((1.0,))
-        flip = next(numbers) < image.flip
+        drawn = self._numbers(position) if self._is_random else iter((1.0,))
+        flip = next(drawn) < image.flip
         if image.crop is None or image.shape is None:
             return Window(0, 0, height, width, flip)
         if image.crop == "random" and image.scale is not None:
-            return _scaled(image, height, width, numbers, flip)
+            return _scaled(image, height, width, drawn, flip)
         tall, wide = _largest(image.shape, height, width)
         if image.crop == "center":
             side = math.sqrt(1.0 if image.scale is None else cast(float, image.scale))
@@ -67,13 +64,10 @@ class Windows:
             return Window((height - tall) / 2, (width - wide) / 2, tall, wide, flip)
         if height >= image.shape[0] and width >= image.shape[1]:
             tall, wide = image.shape
-        return Window(_place(height - tall, next(numbers)), _place(width - wide, next(numbers)), tall, wide, flip)
+        return Window(_place(height - tall, next(drawn)), _place(width - wide, next(drawn)), tall, wide, flip)
 
     def _numbers(self, position: int) -> Iterator[float]:
-        """From 0 up to 1, without 1."""
-        philox = np.random.Philox(key=self._key, counter=np.array([0, position, 0, 0], np.uint64))
-        raw = philox.random_raw(_FEW if self._image.scale is None else _MANY)
-        return iter(((raw >> np.uint64(11)) * 2.0**-53).tolist())
+        return numbers(self._key, position, _FEW if self._image.scale is None else _MANY)
 
 
 def _largest(shape: tuple[int, int], height: int, width: int) -> tuple[float, float]:
@@ -87,15 +81,15 @@ def _place(room: float, number: float) -> int:
     return min(int(number * (int(room) + 1)), int(room))
 
 
-def _scaled(image: Image, height: int, width: int, numbers: Iterator[float], flip: bool) -> Window:
+def _scaled(image: Image, height: int, width: int, drawn: Iterator[float], flip: bool) -> Window:
     """A window of a random area and ratio (Szegedy et al., "Going deeper with convolutions", 2015)."""
     low, high = cast(tuple[float, float], image.scale)
     narrow, broad = map(math.log, image.ratio or _RATIO)
     for _ in range(_TRIES):
-        area = height * width * (low + (high - low) * next(numbers))
-        ratio = math.exp(narrow + (broad - narrow) * next(numbers))
+        area = height * width * (low + (high - low) * next(drawn))
+        ratio = math.exp(narrow + (broad - narrow) * next(drawn))
         tall, wide = round(math.sqrt(area / ratio)), round(math.sqrt(area * ratio))
-        down, right = next(numbers), next(numbers)
+        down, right = next(drawn), next(drawn)
         if 0 < tall <= height and 0 < wide <= width:
             return Window(_place(height - tall, down), _place(width - wide, right), tall, wide, flip)
     ratio = min(max(width / height, math.exp(narrow)), math.exp(broad))

@@ -1,4 +1,5 @@
-"""Batches whose columns of pictures are decoded by several threads, the next batch while one is waited for."""
+"""Batches whose columns of pictures, sounds and clips are decoded by several threads, the next batch while one is
+waited for."""
 
 from __future__ import annotations
 
@@ -13,26 +14,30 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from runner.data.stream.pictures.decoder import Array, Decoder
-from runner.data.stream.pictures.windows import Windows
+from runner.data.stream.media.base import Array, Decoder, Place
+from runner.data.stream.media.clips import Clips
+from runner.data.stream.media.pictures import Pictures
+from runner.data.stream.media.sounds import Sounds
 from runner.data.stream.ragged import Ragged
 from runner.data.stream.steps import Ready
 from runner.data.stream.workers import Chain, Workers
 from runner.errors import DataError, SpecError
-from runner.spec.images import Image
+from runner.spec.audio import Audio
+from runner.spec.media import Declared
+from runner.spec.video import Video
 
-#: What tells of a column which of its rows are pictures, where nulls are black.
+#: What tells of a column which of its rows are there, where nulls are blank.
 VALID = ".valid"
-#: Seconds that a thread gets to end: it decodes one picture.
+#: Seconds that a thread gets to end: it decodes one value.
 _PATIENCE_S = 10.0
 
 
 @dataclass(frozen=True)
-class Pictures:
+class Decoding:
     """What is decoded of a stream.
 
     Args:
-        images: by column.
+        declared: by column.
         seed: of the stream.
         rows: of an epoch.
         threads: that decode.
@@ -40,7 +45,7 @@ class Pictures:
         place: (epoch, position in it) -> file, unit and row, for errors.
     """
 
-    images: Mapping[str, Image]
+    declared: Mapping[str, Declared]
     seed: int
     rows: int
     threads: int
@@ -48,15 +53,15 @@ class Pictures:
     place: Callable[[int, int], str]
 
     def decoded(self, steps: Iterator[tuple[Ready, int]]) -> Iterator[tuple[Ready, int]]:
-        """The same batches with pictures, each with its size in bytes.
+        """The same batches with what is declared, each with its size in bytes.
 
         The threads begin with the next batch before one is given, where two of them fit into `ready_bytes`.
 
         Raises:
-            DataError: a row is no picture; its place is named.
+            DataError: a row cannot be decoded; its place is named.
         """
-        decoders = {name: Decoder(image) for name, image in self.images.items()}
-        workers = Workers(self.threads, "runner-pictures", _PATIENCE_S)
+        decoders = {name: decoder_of(one) for name, one in self.declared.items()}
+        workers = Workers(self.threads, "runner-media", _PATIENCE_S)
         begun: deque[_Step] = deque()
         size, failed = self.ready_bytes, None
         try:
@@ -78,10 +83,10 @@ class Pictures:
                 close()
 
     def columns_of(self, ready: Ready) -> dict[str, Any]:
-        """The columns of one batch, with pictures. Raises DataError."""
-        workers = Workers(self.threads, "runner-pictures", _PATIENCE_S)
+        """The columns of one batch, with what is declared. Raises DataError."""
+        workers = Workers(self.threads, "runner-media", _PATIENCE_S)
         try:
-            decoders = {name: Decoder(image) for name, image in self.images.items()}
+            decoders = {name: decoder_of(one) for name, one in self.declared.items()}
             return _Step(self, decoders, workers, ready, 0).result()[0].columns
         finally:
             workers.close()
@@ -91,15 +96,15 @@ class _Step:
     """A batch that is being decoded."""
 
     def __init__(
-        self, pictures: Pictures, decoders: Mapping[str, Decoder], workers: Workers, ready: Ready, size: int
+        self, decoding: Decoding, decoders: Mapping[str, Decoder], workers: Workers, ready: Ready, size: int
     ) -> None:
         self._ready, self._size = ready, size
         self._columns = {
-            name: _Column(pictures, name, decoders[name], ready, ready.columns[name]) for name in pictures.images
+            name: _Column(decoding, name, decoders[name], ready, ready.columns[name]) for name in decoding.declared
         }
         tasks = [(column, row) for column in self._columns.values() for row in range(len(ready.positions))]
         turns = itertools.count()  # whose `next` is one step of the interpreter, so no two threads get the same
-        many = min(pictures.threads, len(tasks))
+        many = min(decoding.threads, len(tasks))
         self._parts: list[Future[None]] = [workers.submit(Chain(), partial(_work, tasks, turns)) for _ in range(many)]
 
     def result(self) -> tuple[Ready, int]:
@@ -111,6 +116,8 @@ class _Step:
             columns[name] = column.made
             if column.valid is not None:
                 columns[name + VALID] = column.valid
+            if column.counts is not None:
+                columns[name + column.counted] = column.counts
             made += column.nbytes
             size -= int(getattr(self._ready.columns[name], "nbytes", 0))
         return replace(self._ready, columns=columns), max(size, 0) + made
@@ -127,21 +134,22 @@ class _Column:
     """A column of a batch.
 
     Attributes:
-        made: uint8 [B, height, width, channels], or a list of [height, width, channels].
-        valid: bool [B], where nulls are black.
+        made: of the decoder's dtype [B, ...], or a list of arrays of their own shapes.
+        valid: bool [B], where nulls are blank.
+        counts: int64 [B]: how much of each value is not filled up, where that is counted.
+        counted: the end of the name that `counts` has.
     """
 
-    def __init__(self, pictures: Pictures, name: str, decoder: Decoder, ready: Ready, values: Any) -> None:
-        image = pictures.images[name]
-        self._name, self._image, self._decoder, self._place = name, image, decoder, pictures.place
-        self._epoch, self._at = ready.epoch, (ready.positions - ready.epoch * pictures.rows).tolist()
-        self._windows = Windows(image, pictures.seed, ready.epoch)
+    def __init__(self, decoding: Decoding, name: str, decoder: Decoder, ready: Ready, values: Any) -> None:
+        self._name, self._decoder, self._seed, self._where = name, decoder, decoding.seed, decoding.place
+        self._epoch, self._at = ready.epoch, (ready.positions - ready.epoch * decoding.rows).tolist()
         self._data, rows = _buffers(values), len(self._at)
-        self.made: Any = [None] * rows
-        if image.shape is not None:
-            self.made = np.empty((rows, *image.shape, image.channels), np.uint8)
+        self.made: Any = [None] * rows if decoder.shape is None else np.empty((rows, *decoder.shape), decoder.dtype)
+        self.counted = decoder.counted
+        self.counts: Array | None = np.zeros(rows, np.int64) if decoder.counted else None
+        self._is_blank = decoding.declared[name].null == "zero"
         self.valid: Array | None = None
-        if image.null == "zero":
+        if self._is_blank:
             self.valid = np.array([one is not None for one in self._data], bool)
 
     @property
@@ -150,40 +158,51 @@ class _Column:
         return sum(int(one.nbytes) for one in self.made) if isinstance(self.made, list) else int(self.made.nbytes)
 
     def decode(self, row: int) -> None:
-        """Make one picture. Raises DataError with its place."""
-        data, position = self._data[row], self._at[row]
+        """Make one value. Raises DataError with its place."""
+        data, position, count = self._data[row], self._at[row], 0
+        place = Place(self._seed, self._epoch, position)
         try:
             if data is None:
                 self._blank(row)
-            elif self._image.shape is None:
-                self.made[row] = self._decoder.whole(data, partial(self._windows.window, position=position))
+            elif isinstance(self.made, list):
+                self.made[row], count = self._decoder.whole(data, place)
             else:
-                self._decoder.into(data, partial(self._windows.window, position=position), self.made[row])
+                count = self._decoder.into(data, place, self.made[row])
         except DataError as error:
             raise DataError(
                 f"column '{self._name}': {error.found}",
                 allowed=error.allowed,
                 todo=error.todo,
-                where=self._place(self._epoch, position),
+                where=self._where(self._epoch, position),
             ) from error
+        if self.counts is not None:
+            self.counts[row] = count
 
     def _blank(self, row: int) -> None:
-        if self._image.null == "error":
+        what, made = self._decoder.what, self._decoder.blank
+        if not self._is_blank:
             raise DataError(
-                "a null where a picture should be",
-                allowed="pictures",
-                todo="say Image(null='zero'), which makes it black, or leave such rows out with filter=",
+                f"a null where a {what} should be",
+                allowed=f"{what}s",
+                todo=f"say null='zero', which makes it {made}, or leave such rows out with filter=",
             )
-        self.made[row] = 0 if self._image.shape is not None else np.zeros((0, 0, self._image.channels), np.uint8)
+        self.made[row] = self._decoder.nothing() if isinstance(self.made, list) else 0
 
 
-def check(images: Mapping[str, Image], schema: pa.Schema, taken: Collection[str]) -> None:
+def decoder_of(declared: Declared) -> Decoder:
+    """What decodes a column that is declared so. Imports the libraries. Raises MissingPackage."""
+    if isinstance(declared, Audio):
+        return Sounds(declared)
+    return Clips(declared) if isinstance(declared, Video) else Pictures(declared)
+
+
+def check(declared: Mapping[str, Declared], schema: pa.Schema, taken: Collection[str]) -> None:
     """Raises SpecError for a column that cannot be decoded.
 
     Args:
         taken: all columns of the stream.
     """
-    for name, image in images.items():
+    for name, one in declared.items():
         kind = schema.field(name).type
         if not (pa.types.is_binary(kind) or _has_bytes(kind)):
             raise SpecError(
@@ -192,13 +211,15 @@ def check(images: Mapping[str, Image], schema: pa.Schema, taken: Collection[str]
                 todo="take it out of decode=",
                 where="Stream",
             )
-        if image.null == "zero" and name + VALID in taken:
-            raise SpecError(
-                f"a column {name + VALID!r} beside {name!r}",
-                allowed="none of that name with Image(null='zero'), which makes one",
-                todo="leave it out with columns=",
-                where="Stream",
-            )
+        made = ([VALID] if one.null == "zero" else []) + ([one.counted] if one.counted else [])
+        for beside in (name + end for end in made):
+            if beside in taken:
+                raise SpecError(
+                    f"a column {beside!r} beside {name!r}",
+                    allowed=f"none of that name with decode={{{name!r}: ...}}, which makes one",
+                    todo="leave it out with columns=",
+                    where="Stream",
+                )
 
 
 def _has_bytes(kind: pa.DataType) -> bool:

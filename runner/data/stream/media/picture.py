@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import math
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -11,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from runner.data.limits import beyond, limits
-from runner.data.stream.pictures.windows import Window
+from runner.data.stream.media.base import Array
+from runner.data.stream.media.cut import cut
+from runner.data.stream.media.windows import Window
 from runner.errors import DataError
 from runner.spec.images import Image
 
-Array = np.ndarray[Any, Any]
 #: Which part of a picture of this height and width is wanted.
 Choose = Callable[[int, int], Window]
 
@@ -53,7 +53,7 @@ class Decoder:
             DataError: it is no picture, a damaged one, or one that is larger than may be.
         """
         pixels, window = self._pixels(data, choose, (target.shape[0], target.shape[1]))
-        self._cut(pixels, window, target)
+        cut(pixels, window, target)
 
     def whole(self, data: Any, choose: Choose) -> Array:
         """A picture in its own size: uint8 [height, width, channels]; of the window it counts whether it is mirrored.
@@ -127,27 +127,6 @@ class Decoder:
             pixels = np.asarray(_plain(opened, self._image.mode, self._pillow))
         pixels = pixels.reshape(*pixels.shape[:2], self._image.channels)
         return pixels, choose(*pixels.shape[:2])
-
-    # -- pixels to the window ------------------------------------------------------------------------------------
-
-    def _cut(self, pixels: Array, window: Window, target: Array) -> None:
-        """Write the window, brought to the size of the target."""
-        top, left = math.floor(window.top), math.floor(window.left)
-        bottom, right = math.ceil(window.top + window.height), math.ceil(window.left + window.width)
-        part = pixels[top : min(bottom, len(pixels)), left : min(right, pixels.shape[1])]
-        is_whole = (window.top, window.left, window.height, window.width) == (top, left, bottom - top, right - left)
-        if not is_whole or part.shape != target.shape:
-            down, across = window.top - top, window.left - left
-            box = (
-                across,
-                down,
-                min(across + window.width, part.shape[1]),
-                min(down + window.height, part.shape[0]),
-            )
-            picture = self._pillow.fromarray(np.ascontiguousarray(part if part.shape[2] > 1 else part[:, :, 0]))
-            made = picture.resize((target.shape[1], target.shape[0]), self._pillow.Resampling.BILINEAR, box=box)
-            part = np.asarray(made).reshape(target.shape)
-        target[...] = part[:, ::-1] if window.flip else part
 
 
 def _plain(opened: Any, mode: str, pillow: Any) -> Any:

@@ -1,0 +1,39 @@
+"""Sounds brought to another rate by FFmpeg's resampler, piece by piece as if they were whole."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from runner.data.stream.media.base import Array
+
+#: Samples of the slower of the two rates on each side that have a part in one.
+_REACH = 64
+
+
+def reach(source: int, target: int) -> tuple[int, int]:
+    """How many samples before and behind a piece have a part in it. The first is a whole number of target samples."""
+    if source == target:
+        return 0, 0
+    step, wanted = source // math.gcd(source, target), math.ceil(_REACH * max(1.0, source / target))
+    return step * math.ceil(wanted / step), wanted
+
+
+def resampled(decoders: Any, values: Array, source: int, target: int, channels: int | None = None) -> Array:
+    """Samples [channels, n] at another rate, from the first one on.
+
+    Args:
+        decoders: the module torchcodec.decoders.
+        channels: to which they are mixed by FFmpeg's rules; None: as many as there are.
+    """
+    if not values.shape[1] or (source == target and channels is None):
+        return values
+    import torch
+
+    converter = decoders.AudioConverter(sample_rate=target, num_channels=channels)
+    tensor = torch.from_numpy(np.ascontiguousarray(values))
+    given = decoders.RawAudioSamples(tensor, source, 0.0, values.shape[1] / source)
+    parts = converter.convert(given).data, converter.drain().data
+    return np.concatenate([part.numpy() for part in parts], axis=1)
