@@ -49,10 +49,15 @@ class Overlay(Seekable):
             self._add(start, data)
 
     def _has(self, start: int, length: int) -> bool:
-        """Whether all of a range is kept, in one piece."""
-        place = bisect.bisect(self._starts, start) - 1
-        end = min(start + length, self._size)
-        return place >= 0 and end <= self._starts[place] + len(self._kept[place])
+        """Whether all of a range is kept."""
+        at, end = start, min(start + length, self._size)
+        while at < end:
+            place = bisect.bisect(self._starts, at) - 1
+            stop = self._starts[place] + len(self._kept[place]) if place >= 0 else at
+            if stop <= at:
+                return False
+            at = stop
+        return True
 
     def _add(self, start: int, data: Data) -> None:
         """Keeps bytes of the file, but where others are kept already: those have the last word."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -49,12 +50,22 @@ class Message:
     buffers: list[list[int]]
     is_compressed: bool
 
-    def decoded(self, source: Source) -> int:
-        """Bytes of its values once they are decompressed: what each buffer says at its start."""
+    @property
+    def prefix(self) -> bytes:
+        """What stands before the metadata of a message at the beginning of a file."""
+        return (_CONTINUES if self.start == 8 else b"") + len(self.metadata).to_bytes(4, "little")
+
+    def decoded(self, source: Source, wanted: Sequence[int] | None = None) -> int:
+        """Bytes of its values once they are decompressed: what each buffer says at its start.
+
+        Args:
+            wanted: the only buffers that are read; None: all.
+        """
+        buffers = self.buffers if wanted is None else [self.buffers[i] for i in wanted if i < len(self.buffers)]
         if not self.is_compressed:
-            return sum(length for _, length in self.buffers)
+            return sum(length for _, length in buffers)
         total = 0
-        for start, length in self.buffers:
+        for start, length in buffers:
             if length >= _PREFIX:
                 told = int.from_bytes(source.read_at(_PREFIX, self.body + start), "little", signed=True)
                 total += length - _PREFIX if told < 0 else told
@@ -101,12 +112,19 @@ class Blocks:
         footer: its bytes, with what follows it.
         start: where they begin.
         dictionaries, batches: (position, bytes without its body) of each of these messages.
+        bodies: bytes of the bodies of the batches.
     """
 
     footer: bytes
     start: int
     dictionaries: list[tuple[int, int]]
     batches: list[tuple[int, int]]
+    bodies: list[int]
+
+    @property
+    def size(self) -> int:
+        """Bytes that it takes in memory, about."""
+        return len(self.footer) + 96 * len(self.batches)
 
 
 def blocks(source: Source, most: int) -> Blocks:
@@ -124,7 +142,8 @@ def blocks(source: Source, most: int) -> Blocks:
     footer = bytes(source.read_at(length, start))
     try:
         root = Table.root(footer)
-        found = [[(at, about & 0x7FFFFFFF) for at, about, _ in root.rows(field, 3).tolist()] for field in (2, 3)]
+        told = [root.rows(field, 3).tolist() for field in (2, 3)]
     except (struct.error, ValueError) as error:
         raise pa.ArrowInvalid(f"a footer that cannot be read ({error})") from error
-    return Blocks(footer + tail, start, *found)
+    dictionaries, batches = ([(at, about & 0x7FFFFFFF) for at, about, _ in rows] for rows in told)
+    return Blocks(footer + tail, start, dictionaries, batches, [body for _, _, body in told[1]])

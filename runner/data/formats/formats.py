@@ -13,7 +13,7 @@ from runner.data.files.fetch import Promise
 from runner.data.files.fetch.cache import Cache, entry_name, file_name
 from runner.data.files.listing import SourceFile
 from runner.data.files.verified import check_content
-from runner.data.formats import ipc, lines, lines_likeness, parquet, parquet_footer, tar
+from runner.data.formats import ipc, ipc_away, lines, lines_likeness, parquet, parquet_footer, tar
 from runner.data.formats import whole as whole_files
 from runner.data.formats.base import Format, Inspected, Look, Request, Stored
 from runner.data.formats.columns import SPARSE, add_partitions, check_columns, fill, unify
@@ -29,7 +29,7 @@ from runner.spec.reading import USUAL, Reading
 #: Format -> how it is read. Their names and endings: `runner.spec.formats`.
 READERS = {
     "parquet": Format(parquet.inspect, parquet.read, parquet.wants, lambda look, found: Likeness()),
-    "ipc": Format(ipc.inspect, ipc.read),
+    "ipc": Format(ipc.inspect, ipc.read, ipc.wants),
     **{
         kind: Format(partial(lines.inspect, kind), lines.read, lines.wants, partial(lines_likeness.alike, kind))
         for kind in ("jsonl", "csv", "text")
@@ -137,6 +137,7 @@ def forget(url: str, shard: Shard, unit: int, columns: Sequence[str], cache: Cac
         unit, columns, cache: as for `ahead`.
     """
     parquet_footer.forget(url, shard.etag)
+    ipc_away.forget(url, shard.etag)
     if cache is not None:
         cache.forget(entry_name(file_name(url, shard.size, shard.etag), shard.units[unit].index, columns))
 

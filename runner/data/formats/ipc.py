@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pyarrow as pa
 
-from runner.data.files.opening import open_input
-from runner.data.files.overlay import Overlay
-from runner.data.formats.arrow_messages import BATCH, SCHEMA, Message, blocks, message
-from runner.data.formats.base import Inspected, Look, Request
-from runner.data.formats.extension import KEY, plain_batch, plain_schema, without_types
-from runner.data.limits import beyond, limits, shown_bytes
+from runner.data.files.engines.base import Data
+from runner.data.files.opening import open_input, remote
+from runner.data.files.ranges import RangeFile
+from runner.data.files.readable import lent
+from runner.data.formats.arrow_messages import Message
+from runner.data.formats.base import Inspected, Look, Request, Wanted
+from runner.data.formats.extension import plain_batch, plain_schema
+from runner.data.formats.ipc_away import WHOLE_BYTES, Known, fields_of_columns, known_of, ranges_of
+from runner.data.formats.ipc_open import FILE_MAGIC, File, Stream
 from runner.data.shards import Unit
 from runner.data.values.types import fields_of, has_union, size_of
 from runner.errors import DataError
 
-_FILE_MAGIC = b"ARROW1"
 _FEATHER_1 = b"FEA1"
 #: Bytes of a stream after which a unit ends, with the batch that reaches them.
 UNIT_BYTES = 16 << 20
@@ -43,7 +45,7 @@ def inspect(look: Look) -> Inspected:
     with look.opened(mapped=True) as source:
         if not _is_file_format(source):
             return _inspect_stream(source, look.file.size)
-        opened = _File(source)
+        opened = File(source)
         reader = pa.ipc.open_file(opened.source)
         schema = plain_schema(reader.schema)
         opened.check_dictionaries()
@@ -57,31 +59,53 @@ def inspect(look: Look) -> Inspected:
 
 def read(request: Request) -> Iterator[pa.RecordBatch]:
     """The record batches of one unit; only the columns wanted are decoded. The file is not mapped: one that
-    is cut off meanwhile would end the process."""
-    shard, columns = request.shard, request.wanted.names
+    is cut off meanwhile would end the process. Of a remote one what is read is fetched at once."""
+    shard = request.shard
     with open_input(request.url, shard.size, request.options, path=shard.path, etag=shard.etag) as source:
-        batches = _unit(source, request.unit, columns) if _is_file_format(source) else _stream(source, request)
-        for batch in batches:
+        away = lent(source)
+        known = known_of(request) if isinstance(away, RangeFile) else None
+        is_file = _is_file_format(source) if known is None else known.blocks is not None
+        pieces = away.fetch(ranges_of(known, request)) if known is not None else ()
+        for batch in (_unit if is_file else _stream)(source, request, known, pieces):
             _validate(batch)
             yield plain_batch(batch)
+        if known is not None:
+            known.messages.pop(request.unit.index, None)
 
 
-def _unit(source: pa.NativeFile, unit: Unit, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-    opened = _File(source)
+def wants(request: Request) -> Wanted | None:
+    """The messages of a unit, or of a record batch the buffers of some columns; None of a file of this machine."""
+    shard = request.shard
+    source = remote(request.url, shard.size, request.options, shard.etag)
+    return None if source is None else Wanted(source, ranges_of(known_of(request), request))
+
+
+def _unit(
+    source: pa.NativeFile, request: Request, known: Known | None, pieces: Iterable[tuple[int, Data]]
+) -> Iterator[pa.RecordBatch]:
+    """The record batch of a file."""
+    index, opened = request.unit.index, File(source, None if known is None else known.blocks)
+    if known is not None:
+        opened.keep(pieces)
     opened.check_dictionaries()
-    opened.check(unit.index)
-    fields = _fields(pa.ipc.open_file(opened.source).schema, columns)
+    opened.check(index, None if known is None else known.buffers_of(index, request))
+    fields = fields_of_columns(opened.schema, request.wanted.names)
     reader = pa.ipc.open_file(opened.source, options=pa.ipc.IpcReadOptions(included_fields=fields))
-    yield reader.get_batch(unit.index)
+    yield reader.get_batch(index)
 
 
-def _stream(source: pa.NativeFile, request: Request) -> Iterator[pa.RecordBatch]:
+def _stream(
+    source: pa.NativeFile, request: Request, known: Known | None, pieces: Iterable[tuple[int, Data]]
+) -> Iterator[pa.RecordBatch]:
     """The batches of a stream, or of a stretch of one."""
-    opened, unit = _Stream(source), request.unit
-    fields = _fields(opened.schema, request.wanted.names)
+    opened, unit = Stream(source, None if known is None else known.first), request.unit
+    fields = fields_of_columns(opened.schema, request.wanted.names)
+    if known is not None:
+        opened.keep(pieces)
     if unit.length < request.shard.size:
         yield from (batch.select(fields) for batch in opened.stretch(unit.start, unit.start + unit.length))
     else:
+        opened.is_here = known is not None and request.shard.size <= WHOLE_BYTES
         yield from opened.batches(pa.ipc.IpcReadOptions(included_fields=fields))
 
 
@@ -100,21 +124,16 @@ def _checked(field: pa.Field, column: pa.Array, *, full: bool) -> None:
         raise pa.ArrowInvalid(f"column '{field.name}', {field.type}: {error}") from error
 
 
-def _fields(schema: pa.Schema, columns: Sequence[str]) -> list[int]:
-    """The positions of the columns; none would mean all, so that at least one is read."""
-    return sorted(i for name in columns for i in schema.get_all_field_indices(name)) or [0]
-
-
 def _is_file_format(source: pa.NativeFile) -> bool:
-    start = bytes(source.read(len(_FILE_MAGIC)))
+    start = bytes(source.read(len(FILE_MAGIC)))
     source.seek(0)
     if start.startswith(_FEATHER_1):
         raise DataError("Feather version 1", allowed="Arrow IPC, which is Feather version 2", todo="write it anew")
-    return start == _FILE_MAGIC
+    return start == FILE_MAGIC
 
 
 def _inspect_stream(source: pa.NativeFile, size: int) -> tuple[tuple[Unit, ...], pa.Schema]:
-    opened = _Stream(source)
+    opened = Stream(source)
     schema = plain_schema(opened.schema)
     whole = any(_has_dictionary(field.type) for field in opened.schema)
     units: list[Unit] = []
@@ -156,150 +175,3 @@ def _bytes_of(batch: pa.RecordBatch) -> int:
         if not has_union(field.type):
             _checked(field, column, full=False)
     return size_of(batch)
-
-
-# -- before pyarrow decodes anything ---------------------------------------------------------------------------------
-
-
-class _Checked:
-    """An open file whose messages are looked at before pyarrow decodes them.
-
-    Attributes:
-        source: what pyarrow reads.
-    """
-
-    def __init__(self, source: pa.NativeFile) -> None:
-        self.source, self._raw = source, source
-        self._overlay: Overlay | None = None
-        self._limits = limits()
-        if isinstance(source, pa.PythonFile):
-            self._replace()
-
-    def _replace(self) -> Overlay:
-        """Has pyarrow read through an overlay from now on."""
-        if self._overlay is None:
-            self._overlay = Overlay(self._raw)
-            self.source = self._overlay.native()
-        return self._overlay
-
-    @property
-    def _bytes(self) -> Any:
-        return self._overlay or self._raw
-
-    def _message(self, at: int) -> Message | None:
-        return message(self._bytes, at, self._limits.footer_bytes)
-
-    def _check(self, told: Message, what: str) -> int:
-        """Bytes that the values of a message take. Raises DataError if they are too many."""
-        length = told.end - told.start
-        if told.is_compressed and self._overlay is not None:
-            self._overlay.fetch([(told.body, told.end - told.body)])
-        decoded = told.decoded(self._bytes) if told.is_compressed else 0
-        if decoded > self._limits.at_once(length):
-            raise beyond("at_once_bytes", f"{what}: {shown_bytes(decoded)} out of {shown_bytes(length)}")
-        if told.rows > self._limits.in_all(length):
-            raise beyond("ratio", f"{what}: {told.rows:,} rows out of {shown_bytes(length)}")
-        return decoded
-
-
-class _File(_Checked):
-    """One with a footer."""
-
-    def __init__(self, source: pa.NativeFile) -> None:
-        super().__init__(source)
-        if source.size() > self._limits.footer_bytes and _footer_length(source) > self._limits.footer_bytes:
-            raise beyond("footer_bytes", f"a footer of {shown_bytes(_footer_length(source))}")
-        self._blocks = blocks(source, self._limits.footer_bytes)
-        if self._overlay is not None or KEY in self._blocks.footer:
-            self._replace().keep(self._blocks.start, without_types(self._blocks.footer))
-
-    def check(self, index: int) -> Message:
-        """Look at a record batch. Raises DataError if its values are too many bytes."""
-        told = self._at(*self._blocks.batches[index])
-        self._check(told, f"record batch {index}")
-        return told
-
-    def check_dictionaries(self) -> None:
-        """Look at all dictionaries, which pyarrow reads before any batch."""
-        decoded = sum(self._check(self._at(*place), "a dictionary") for place in self._blocks.dictionaries)
-        if decoded > self._limits.at_once(self._raw.size()):
-            raise beyond(
-                "at_once_bytes", f"dictionaries: {shown_bytes(decoded)} out of {shown_bytes(self._raw.size())}"
-            )
-
-    def _at(self, start: int, length: int) -> Message:
-        if self._overlay is not None:
-            self._overlay.fetch([(start, length)])
-        told = self._message(start)
-        if told is None:
-            raise pa.ArrowInvalid(f"no message at {start}")
-        return told
-
-
-class _Stream(_Checked):
-    """One without a footer: its messages follow each other.
-
-    Attributes:
-        schema: its columns.
-        end: of the last batch that was given.
-    """
-
-    def __init__(self, source: pa.NativeFile) -> None:
-        super().__init__(source)
-        self.end = 0
-        first = self._message(0)
-        if first is None or first.kind != SCHEMA:
-            raise pa.ArrowInvalid("a stream that does not begin with a schema")
-        self._first = first
-        if self._overlay is not None or KEY in first.metadata:
-            self._keep_schema()
-        self.source.seek(0)  # a file that was read at some place must be told where to go on
-        self.schema = pa.ipc.open_stream(self.source).schema
-        self.source.seek(0)
-
-    def _keep_schema(self) -> None:
-        self._replace().keep(self._first.start, without_types(self._first.metadata))
-
-    def batches(self, options: pa.ipc.IpcReadOptions | None) -> Iterator[pa.RecordBatch]:
-        """Its record batches, each looked at before it is decoded."""
-        reader = pa.ipc.open_stream(self.source, options=options)
-        at, dictionaries, before = self._first.end, 0, self._first.end
-        while (told := self._message(at)) is not None:
-            if self._overlay is not None:
-                self._overlay.fetch([(at, told.body - at)])
-            decoded = self._check(told, f"the message at byte {at}")
-            at = told.end
-            if told.kind != BATCH:
-                dictionaries += decoded
-                if dictionaries > self._limits.at_once(at):
-                    raise beyond("at_once_bytes", f"dictionaries: {shown_bytes(dictionaries)} out of {shown_bytes(at)}")
-                continue
-            self.end = at
-            self.source.seek(before)
-            batch, before = reader.read_next_batch(), at
-            yield batch
-            if self._overlay is not None:
-                self._overlay.forget()
-                self._keep_schema()
-
-    def stretch(self, start: int, end: int) -> Iterator[pa.RecordBatch]:
-        """The record batches of a stretch between messages, all columns of each, of a stream without dictionaries.
-
-        Args:
-            start: of the stretch; 0 is that of the stream.
-        """
-        start = start or self._first.end
-        if self._overlay is not None:
-            self._overlay.fetch([(start, end - start)])
-        while start < end:
-            told = self._message(start)
-            if told is None or told.kind != BATCH or told.end > end:
-                raise pa.ArrowInvalid(f"no record batch at {start}")
-            self._check(told, f"the message at byte {start}")
-            self.source.seek(start)
-            yield pa.ipc.read_record_batch(pa.ipc.read_message(self.source), self.schema)
-            start = told.end
-
-
-def _footer_length(source: pa.NativeFile) -> int:
-    return int.from_bytes(source.read_at(4, max(0, source.size() - 10)), "little", signed=True)

@@ -7,8 +7,6 @@ import binascii
 import contextlib
 import io
 import os
-import threading
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -21,6 +19,7 @@ from runner.data.files.listing import SourceFile
 from runner.data.files.opening import open_input
 from runner.data.formats.arrow_words import Trouble, of_error
 from runner.data.formats.extension import KEY, plain_schema, without_types
+from runner.data.formats.kept import Kept
 from runner.data.formats.parquet_pages import Plan
 from runner.data.limits import Limits, beyond, limits, shown_bytes
 from runner.data.shards import Shard
@@ -32,9 +31,6 @@ _MAGIC, _ENCRYPTED = b"PAR1", b"PARE"
 SCHEMA, _HIDDEN = b"ARROW:schema", b"arrow:schema"
 #: Bytes that a value can lie behind its key in the footer, whatever the way in which it says their lengths.
 _BETWEEN = 16
-_KEPT, _KEPT_BYTES = 4096, 64 << 20
-#: Files of which a footer may be read at the same time.
-_TURNS = 64
 #: Without a buffer pyarrow would read as soon as it looks at a chunk.
 _EMPTY_BUFFER = 4 << 10
 #: Read at first, from the end: most footers are in it, so that a remote one takes one request.
@@ -88,45 +84,11 @@ class Footer:
         return [[".".join(parts[:end]) for end in range(1, len(parts) + 1)] for parts in paths]
 
 
-class _Kept:
-    """Footers that were read, the last ones. Of threads that want the same one reads it."""
+class _Kept(Kept[Footer]):
+    """Footers that were read, the last ones."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._turns = [threading.Lock() for _ in range(_TURNS)]
-        self._footers: OrderedDict[tuple[str, str], Footer] = OrderedDict()
-        self._bytes = 0
-
-    def get(self, key: tuple[str, str], read: Callable[[], Footer]) -> Footer:
-        """The footer of a file; it is read where it is not kept."""
-        found = self._find(key)
-        if found is not None:
-            return found
-        with self._turns[hash(key) % _TURNS]:
-            found = self._find(key)
-            if found is None:
-                found = read()
-                self._keep(key, found)
-        return found
-
-    def drop(self, key: tuple[str, str]) -> None:
-        """Keep it no longer."""
-        with self._lock:
-            found = self._footers.pop(key, None)
-            self._bytes -= len(found.stored) if found is not None else 0
-
-    def _find(self, key: tuple[str, str]) -> Footer | None:
-        with self._lock:
-            if key in self._footers:
-                self._footers.move_to_end(key)
-            return self._footers.get(key)
-
-    def _keep(self, key: tuple[str, str], found: Footer) -> None:
-        with self._lock:
-            self._footers[key] = found
-            self._bytes += len(found.stored)
-            while len(self._footers) > _KEPT or (len(self._footers) > 1 and self._bytes > _KEPT_BYTES):
-                self._bytes -= len(self._footers.popitem(last=False)[1].stored)
+        super().__init__(lambda footer: len(footer.stored))
 
 
 _kept = _Kept()

@@ -332,16 +332,16 @@ def test_secrets_of_a_url_are_not_shown() -> None:
     assert Source(fs, "http://ann:pass@host/a.parquet?token=1", 1).url == "http://host/a.parquet"
 
 
-@pytest.mark.parametrize("format", ["parquet", "files", "jsonl", "csv", "text", "tar", "jsonl.gz"])
+@pytest.mark.parametrize("format", ["parquet", "ipc", "arrows", "files", "jsonl", "csv", "text", "tar", "jsonl.gz"])
 def test_a_unit_is_fetched_before_it_is_read(format: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was asked for ahead is read without a request more; what is given up is let go of."""
     remote = register_remote(monkeypatch)
     fs = remote()
     for number in range(2):
         fs.pipe_file(f"/data/{number}.{'parquet' if format == 'files' else format}", _written(format, number))
-    kind = format.partition(".")[0]
+    kind = {"arrows": "ipc"}.get(format, format.partition(".")[0])
     manifest = build("remote://data", kind, count=True)
-    names = {"parquet": ["a", "c"], "files": ["path", "bytes"], "tar": ["__key__", "txt"]}.get(kind)
+    names = {"parquet": ["a", "c"], "ipc": ["a", "c"], "files": ["path", "bytes"], "tar": ["__key__", "txt"]}.get(kind)
     names = names or manifest.schema.names
     units = [(shard, unit) for shard, one in enumerate(manifest.shards) for unit in range(len(one.units))]
     rows = [batch.to_pylist() for shard, unit in units for batch in manifest.read(shard, [unit], names)]
@@ -422,6 +422,11 @@ def _written(format: str, number: int) -> bytes:
                 archive.addfile(member, io.BytesIO(b"%05d" % row))
         return file.getvalue()
     columns = dict.fromkeys("abc", rows)
+    if format in ("ipc", "arrows"):
+        table = pa.table(columns)
+        with (pa.ipc.new_stream if format == "arrows" else pa.ipc.new_file)(file, table.schema) as writer:
+            writer.write_table(table, max_chunksize=1000)
+        return file.getvalue()
     pq.write_table(pa.table(columns), file, row_group_size=1000, use_dictionary=False)
     return file.getvalue()
 
