@@ -8,7 +8,11 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from runner.process.allocator import keep_freed_memory
+
 __version__ = "0.1.0"
+
+keep_freed_memory()  # before anything imports pyarrow
 
 if TYPE_CHECKING:
     from runner.client.lookup import get_run, runs
