@@ -25,7 +25,7 @@ from runner.data.stream.order import Order, Segment
 from runner.data.stream.quarantine import Quarantine, repeated
 from runner.data.stream.reading import Reading
 from runner.data.stream.requests import Requests
-from runner.data.stream.spill import Spill
+from runner.data.stream.spill import PIECE_BYTES, Spill
 from runner.data.stream.workers import Chain, Workers
 from runner.data.values.types import has_union, size_of
 from runner.errors import DataDamaged, DataError
@@ -33,8 +33,6 @@ from runner.errors import DataDamaged, DataError
 if TYPE_CHECKING:
     from runner.data.files.fetch.promise import Promise
 
-#: Decoded at a time of a unit that is larger: what fits the caches, and is soon used again as memory.
-PIECE_BYTES = 2 << 20
 #: Seconds that a thread gets to end.
 _PATIENCE_S = 10.0
 #: What a value may be the cause of.

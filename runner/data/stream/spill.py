@@ -9,7 +9,11 @@ from collections.abc import Iterator
 import numpy as np
 import pyarrow as pa
 
+from runner.data.values.types import size_of
 from runner.errors import DataError
+
+#: Decoded at a time of a unit that is larger: what fits the caches, and is soon used again as memory.
+PIECE_BYTES = 2 << 20
 
 
 class Spill:
@@ -22,7 +26,7 @@ class Spill:
     def __init__(self, batches: Iterator[pa.RecordBatch]) -> None:
         try:
             self._file = tempfile.TemporaryFile(prefix="runner-")  # noqa: SIM115 (it is kept)
-            counts = _write(self._file, batches)
+            counts = _write(self._file, _cut(batches))
             self._file.flush()
         except OSError as error:
             raise DataError(
@@ -49,6 +53,14 @@ class Spill:
             low = max(start - begin, 0)
             found.append(self._reader.get_batch(i).slice(low, stop - begin - low))
         return found
+
+
+def _cut(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """In pieces of some PIECE_BYTES: one is read as a whole for any row of it, and a page may have come out as one."""
+    for batch in batches:
+        rows = max(1, batch.num_rows * PIECE_BYTES // max(1, size_of(batch)))
+        for start in range(0, max(1, batch.num_rows), rows):
+            yield batch.slice(start, rows)
 
 
 def _write(file: object, batches: Iterator[pa.RecordBatch]) -> list[int]:
