@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from array import array
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
+from operator import attrgetter
+from typing import Any, overload
+
+import numpy as np
 
 #: Rows of a unit that nobody has counted yet (JSON lines, CSV and text before a scan).
 UNCOUNTED = -1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)  # there may be millions
 class Unit:
     """A Parquet row group, an Arrow record batch, a byte range of lines, a run of samples in tar, or a whole file.
 
@@ -32,7 +39,7 @@ class Unit:
         return min(self.length, size)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Shard:
     """A file of a dataset.
 
@@ -59,3 +66,36 @@ class Shard:
         """Rows of all units, or UNCOUNTED if one of them is not counted."""
         counts = [unit.rows for unit in self.units]
         return UNCOUNTED if UNCOUNTED in counts else sum(counts)
+
+
+class AllUnits(Sequence[tuple[int, Unit]]):
+    """The units of several shards in their order, each with the position of its shard."""
+
+    def __init__(self, shards: Sequence[Shard]) -> None:
+        self._shards = shards
+        self._ends = array("q", accumulate(len(shard.units) for shard in shards))
+
+    def numbers(self, name: str) -> np.ndarray[Any, np.dtype[np.int64]]:
+        """One of the numbers of each unit, int64 [units]."""
+        each = (unit for shard in self._shards for unit in shard.units)
+        return np.fromiter(map(attrgetter(name), each), np.int64, len(self))
+
+    def __len__(self) -> int:
+        return self._ends[-1] if self._ends else 0
+
+    def __iter__(self) -> Iterator[tuple[int, Unit]]:
+        return ((i, unit) for i, shard in enumerate(self._shards) for unit in shard.units)
+
+    @overload
+    def __getitem__(self, place: int) -> tuple[int, Unit]: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[tuple[int, Unit]]: ...
+    def __getitem__(self, place: int | slice) -> tuple[int, Unit] | list[tuple[int, Unit]]:
+        if isinstance(place, slice):
+            return [self[i] for i in range(*place.indices(len(self)))]
+        at = place + len(self) if place < 0 else place
+        if not 0 <= at < len(self):
+            raise IndexError(place)
+        shard = bisect_right(self._ends, at)
+        units = self._shards[shard].units
+        return shard, units[at - self._ends[shard] + len(units)]

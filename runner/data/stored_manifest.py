@@ -6,8 +6,10 @@ import base64
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from itertools import islice
+from typing import Any, TypeAlias
 
+import numpy as np
 import pyarrow as pa
 
 from runner.data.declared import reading_of
@@ -16,10 +18,13 @@ from runner.data.formats.columns import plain
 from runner.data.formats.extension import read_schema
 from runner.data.limits import beyond, limits, shown_bytes
 from runner.data.shards import UNCOUNTED, Shard, Unit
+from runner.data.values.arrays import numpy_of
 from runner.data.values.schema_shape import check_shape
 from runner.errors import DataError
 from runner.spec.formats import FORMATS
-from runner.untrusted.paths import inner
+from runner.untrusted.paths import check_inner, inner
+
+Ints: TypeAlias = np.ndarray[Any, np.dtype[np.int64]]
 
 KEY, VERSION = b"runner.manifest", 1
 _COUNTS = {"index": 0, "rows": UNCOUNTED, "bytes": 0, "start": 0, "length": 0}  # the least of each
@@ -69,7 +74,7 @@ def read(data: bytes) -> Stored:
             raise DataError(
                 f"a manifest of version {head['version']!r}", allowed=f"version {VERSION}", todo="build it again"
             )
-        shards = tuple(_shards(table))
+        shards = at_once(table) or tuple(one_by_one(table))
         schema = _schema(head["schema"])
         lanes, block_bytes = (_whole(head, name, 1, most) for name, most in _SHAPE.items())
         base, options = head["base"], head["options"]
@@ -107,7 +112,8 @@ def _schema(text: str) -> pa.Schema:
     return schema
 
 
-def _shards(table: pa.Table) -> Iterator[Shard]:
+def one_by_one(table: pa.Table) -> Iterator[Shard]:
+    """A manifest's rows, each looked at by itself. Raises what `read` does, and ValueError."""
     if not table.schema.equals(TABLE):
         raise _Wrong("other columns")
     most, total = limits(), 0
@@ -116,7 +122,7 @@ def _shards(table: pa.Table) -> Iterator[Shard]:
         path = inner(row["path"], "manifest")
         if format not in FORMATS or not isinstance(row["etag"], str):
             raise _Wrong(f"{path}: format {format!r}")
-        if not isinstance(partitions, dict) or not all(v is None or isinstance(v, str) for v in partitions.values()):
+        if not _is_partitions(partitions):
             raise _Wrong(f"{path}: its partitions")
         units = tuple(Unit(*(_whole(unit, name, least) for name, least in _COUNTS.items())) for unit in row["units"])
         for unit in units:
@@ -129,6 +135,55 @@ def _shards(table: pa.Table) -> Iterator[Shard]:
         yield Shard(path, size, row["etag"], format, units, partitions)
     if total > _MOST_ROWS:
         raise _Wrong(f"{total} rows")
+
+
+def at_once(table: pa.Table) -> tuple[Shard, ...] | None:
+    """As `one_by_one`, of all rows at once; None where something may be wrong, or there is nothing."""
+    if not table.schema.equals(TABLE) or not table.num_rows:
+        return None
+    columns = dict(zip(TABLE.names, table.combine_chunks().columns, strict=True))
+    if any(column.num_chunks != 1 for column in columns.values()):
+        return None
+    columns = {name: column.chunk(0) for name, column in columns.items()}
+    lists = columns.pop("units")
+    units = lists.flatten()
+    numbers = {name: units.field(i) for i, name in enumerate(_COUNTS)}
+    if any(column.null_count for column in (*columns.values(), lists, units, *numbers.values())):
+        return None
+    size, counts = numpy_of(columns["size"]), np.diff(numpy_of(lists.offsets))
+    told = {name: numpy_of(column) for name, column in numbers.items()}
+    if size.min() < 0 or any(len(told[name]) and told[name].min() < least for name, least in _COUNTS.items()):
+        return None
+    if not _may_be(told, np.repeat(size, counts)):
+        return None
+    paths, formats = columns["path"].to_pylist(), columns["format"].to_pylist()
+    texts = columns["partitions"].to_pylist()
+    try:
+        parts = {text: _json(text) for text in set(texts)}
+    except (ValueError, RecursionError):
+        return None
+    if not all(map(_is_partitions, parts.values())) or not set(formats) <= set(FORMATS):
+        return None
+    check_inner(paths, "manifest")
+    each = map(Unit, *(told[name].tolist() for name in _COUNTS))
+    held = [tuple(islice(each, count)) for count in counts.tolist()]
+    return tuple(
+        map(Shard, paths, size.tolist(), columns["etag"].to_pylist(), formats, held, map(parts.__getitem__, texts))
+    )
+
+
+def _is_partitions(value: Any) -> bool:
+    return isinstance(value, dict) and all(one is None or isinstance(one, str) for one in value.values())
+
+
+def _may_be(told: Mapping[str, Ints], size: Ints) -> bool:
+    """Whether no unit of files of these sizes claims more than it may, nor all of them."""
+    most, rows = limits(), np.maximum(told["rows"], 0)
+    if len(rows) and int(rows.max()) > _MOST_ROWS // len(rows):
+        return False
+    claimed, length = np.maximum(rows, told["bytes"]), np.minimum(told["length"], size)
+    too_many = (claimed > most.at_once_bytes) & ((claimed - 1) // most.ratio >= length)
+    return not too_many.any()
 
 
 def _whole(values: Mapping[str, Any], name: str, least: int, most: int = 2**63 - 1) -> int:

@@ -8,11 +8,13 @@ that was not.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from urllib.parse import unquote
 
 from runner.errors import DataError
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_ODD = re.compile(r"[\x00-\x09\x0b-\x1f\x7f\\%]")
 
 
 def inner(path: object, where: str) -> str:
@@ -32,6 +34,15 @@ def inner(path: object, where: str) -> str:
             where=where,
         )
     return path
+
+
+def check_inner(paths: Sequence[str], where: str) -> None:
+    """Raise what `inner` does of the first of many paths that leads out."""
+    together = "\n".join([f"/{path}/" for path in paths])
+    odd = any(part in together for part in ("//", "/./", "/../")) or _ODD.search(together)
+    if odd or together.count("\n") != max(len(paths) - 1, 0):  # only what may be wrong is looked at by itself
+        for path in paths:
+            inner(path, where)
 
 
 def is_inner(path: str) -> bool:

@@ -178,9 +178,10 @@ class Decoders:
         counts = [len(one.units) for one in manifest.shards]
         self._first = np.cumsum([0, *counts])  # unit of each shard
         self._cut = np.bincount(order.runs[0], minlength=int(self._first[-1])) > 1
-        self._in_files = np.array([unit.within(one.size) for one in manifest.shards for unit in one.units], np.int64)
+        lengths = manifest.units.numbers("length")
+        self._in_files = np.minimum(lengths, np.repeat([one.size for one in manifest.shards], counts))
         self._held = min(reading.held_bytes, STAGED_BYTES)
-        self._large = np.array([unit.length for _, unit in manifest.units], np.int64) > reading.held_bytes
+        self._large = lengths > reading.held_bytes
         self.share = share_of(manifest.schema, list(columns))
         self._spills: dict[int, tuple[Chain, list[Spill]]] = {}
         self._lock = threading.Lock()
@@ -225,11 +226,10 @@ class Decoders:
             del cursors[segment.unit]
         return workers.submit(cursor.chain, lambda: self._from_file(cursor, segment, together), urgency)
 
-    def is_small(self, segment: Segment) -> bool:
-        """Whether it is all of a unit that is held while it is read: nobody need remember where to go on."""
-        unit = segment.unit
-        whole = not segment.start and segment.stop >= self._order.unit_rows[unit]
-        return bool(whole and not self._cut[unit] and not self._large[unit])
+    def are_small(self, segments: Sequence[Segment]) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        """Which are all of a unit that is held while it is read: nobody need remember where to go on."""
+        units, starts, stops = np.array(segments, np.int64).T
+        return (starts == 0) & (stops >= self._order.unit_rows[units]) & ~self._cut[units] & ~self._large[units]
 
     def decode_some(self, segments: Sequence[Segment], urgency: int) -> Future[list[Piece]]:
         """Begin with small segments, in this order: one piece of each."""

@@ -39,7 +39,7 @@ class Open:
     ordered: bool = False
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Awaited:
     """A piece that may not be here yet.
 

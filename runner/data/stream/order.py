@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,8 +44,7 @@ def permutation(n: int, key: tuple[int, int], counter: Sequence[int] = (0, 0, 0)
     return (keys & low).astype(np.int64)
 
 
-@dataclass(frozen=True)
-class Segment:
+class Segment(NamedTuple):
     """Rows [start, stop) of a unit; `unit` counts through the whole manifest."""
 
     unit: int
@@ -93,9 +92,8 @@ class Order:
         self.seed, self.shuffle, self.rows = seed, shuffle, manifest.rows
         self.lanes = manifest.lanes if shuffle else 1
         self.block_bytes = manifest.block_bytes
-        units = [unit for _, unit in manifest.units]
-        self.unit_rows = np.array([unit.rows for unit in units], np.int64)
-        self.unit_bytes = np.array([unit.bytes for unit in units], np.int64)
+        units = manifest.units
+        self.unit_rows, self.unit_bytes = units.numbers("rows"), units.numbers("bytes")
         self.runs = _runs(self.unit_rows, self.unit_bytes, self.lanes, self.block_bytes)
         self.epoch = lru_cache(maxsize=2 if len(units) > _FEW else 2 * _FEW)(self._epoch)
 
@@ -246,7 +244,7 @@ class _Lane:
             begin = end - rows
             low, high = max(start, begin) - begin, min(stop, end) - begin
             found.append(Segment(unit, offset + low, offset + high))
-        return tuple(sorted(found, key=lambda segment: (segment.unit, segment.start)))
+        return tuple(sorted(found))
 
 
 class _Turns:

@@ -301,7 +301,7 @@ class Reader:
         Args:
             needed: the row at which the block begins; first: see `first_rows`.
         """
-        small = np.array([self._decoders.is_small(segment) for segment in planned.segments])
+        small = self._decoders.are_small(planned.segments)
         planned.groups = [[i] for i in np.flatnonzero(~small).tolist()]
         for (i,) in planned.groups:
             urgency = needed + int(first[i])

@@ -14,8 +14,10 @@ import pyarrow.parquet as pq
 import pytest
 
 import runner
+from runner.data import stored_manifest
 from runner.data.catalog import Catalog, manifest_key
 from runner.data.manifest import Manifest, Shard, Unit
+from runner.data.shards import AllUnits
 from runner.errors import DataError
 from runner.prep.stage import run_prep
 from runner.spec import Prep
@@ -169,3 +171,46 @@ def test_a_published_version_that_names_others_files(tmp_path: Path, path: str) 
         run_prep(stage, make_scope(tmp_path / "store", stage), InlinePool())
     with pytest.raises(DataError, match="a path that leads out of its folder"):
         runner.dataset("corpus", store=store).to_table()
+
+
+def test_all_rows_at_once_say_what_each_says() -> None:
+    """A manifest that is read as a whole is the one that is read file by file; one in which anything is odd is not."""
+    units = (Unit(0, 3, 40, 0, 20), Unit(2, 1, 8, 20, 5))
+    shards = [
+        Shard("a/x", 25, "md5:1", "parquet", units, {"k": "1", "j": None}),
+        Shard("a/ü", 0, "etag:2", "parquet", ()),
+        Shard("b", 25, "md5:1", "parquet", units[:1], {"k": "1", "j": None}),
+    ]
+    data = Manifest.of("/d", shards, pa.schema([("x", pa.int64())])).to_bytes()
+    table = pq.read_table(pa.BufferReader(data))
+    assert stored_manifest.at_once(table) == tuple(shards) == tuple(stored_manifest.one_by_one(table))
+    odd = {
+        "size": [-1, 0, 25],
+        "format": ["parquet", "exe", "parquet"],
+        "partitions": ["{}", '{"k": 1}', "{}"],
+        "etag": ["md5:1", None, "md5:1"],
+        "units": [[], [{"index": 0, "rows": 1, "bytes": 1 << 62, "start": 0, "length": 1}], []],
+    }
+    for name, values in odd.items():
+        place = table.schema.get_field_index(name)
+        wrong = table.set_column(place, table.schema.field(name), pa.array(values, table.schema.field(name).type))
+        assert stored_manifest.at_once(wrong) is None
+        with pytest.raises((DataError, ValueError)):
+            tuple(stored_manifest.one_by_one(wrong))
+
+
+def test_units_are_found_by_their_number() -> None:
+    """The units of all files, by number, from the end and in slices, are those of each file one after the other."""
+    counts = [2, 0, 3, 1, 0]
+    shards = [
+        Shard(str(i), 9, "", "parquet", tuple(Unit(j, i, j, 0, 9) for j in range(count)))
+        for i, count in enumerate(counts)
+    ]
+    found, pairs = AllUnits(shards), [(i, unit) for i, shard in enumerate(shards) for unit in shard.units]
+    assert list(found) == [found[i] for i in range(len(found))] == pairs
+    assert (found[-1], found[1:4], found[::-2]) == (pairs[-1], pairs[1:4], pairs[::-2])
+    assert found.numbers("rows").tolist() == [unit.rows for _, unit in pairs]
+    for place in (len(pairs), -len(pairs) - 1):
+        with pytest.raises(IndexError):
+            found[place]
+    assert not len(AllUnits([]))
