@@ -97,7 +97,7 @@ class _Template:
         self._groups: list[tuple[int, list[_Chunk]]] = []
         self._all_rows = -1
         self._assign([one.what for one in found if one.what not in (_NUMBER, _BYTES)])
-        self._parts = [re.compile(one, re.DOTALL) for one in _patterns(stored, found)]
+        self._parts = [re.compile(one, re.DOTALL) for one in _patterns(stored, found, self._widths)]
         self._known: dict[bytes, int] = {}
 
     def _assign(self, kinds: list[str]) -> None:
@@ -173,17 +173,25 @@ class _Template:
         return tuple(units) if total == numbers[self._all_rows] else None
 
 
-def _patterns(stored: bytes, values: Sequence[_Value]) -> Iterator[bytes]:
-    """Patterns of what lies between bytes that may differ, each up to their length, which is its last group."""
-    at, pattern = 0, b""
+def _patterns(stored: bytes, values: Sequence[_Value], widths: Sequence[float | None]) -> Iterator[bytes]:
+    """Patterns of what lies between bytes whose length may differ, each up to that, which is its last group.
+
+    Args:
+        widths: of the leaf columns; None of those whose statistics may have any length.
+    """
+    at, pattern, chunk = 0, b"", -1
     for one in values:
         pattern += re.escape(stored[at : one.start])
         at = one.end
-        if one.what == _BYTES:
+        chunk += one.what == "values"
+        if one.what != _BYTES:
+            pattern += _IGNORED if one.what == _NUMBER else b"(" + _EVEN + b")"
+        elif widths[chunk % len(widths)] is None:
             yield pattern + rb"(?P<length>[\x80-\xff]{0,4}[\x00-\x7f])"
             pattern = b""
         else:
-            pattern += _IGNORED if one.what == _NUMBER else b"(" + _EVEN + b")"
+            length, start = thrift.varint(stored, one.start)
+            pattern += re.escape(stored[one.start : start]) + b".{%d}" % length
     yield pattern + re.escape(stored[at:])
 
 
