@@ -902,11 +902,11 @@ def test_remote_units_are_asked_for_before_they_are_decoded(monkeypatch: pytest.
     asked: list[int] = []
     ahead, read, several = Manifest.ahead, Manifest.read, threading.Event()
 
-    def told(self: Manifest, shard: int, unit: int, *more: Any) -> Any:
+    def told(self: Manifest, shard: int, unit: int, *more: Any, **named: Any) -> Any:
         asked.append(shard)
         if len(asked) >= 4:
             several.set()
-        return ahead(self, shard, unit, *more)
+        return ahead(self, shard, unit, *more, **named)
 
     def waits(self: Manifest, *more: Any, **options: Any) -> Any:
         assert several.wait(20)
