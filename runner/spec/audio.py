@@ -18,7 +18,7 @@ _MOST_SAMPLES = 2**30
 @dataclass(frozen=True)
 class Audio:
     """Sounds of a binary column (WAV, FLAC, MP3, Ogg, the sound of an MP4, and what else FFmpeg reads) as float32
-    [B, channels, samples] between -1 and 1.
+    [B, channels, samples] between -1 and 1, where neither the file nor a change of its rate goes beyond.
 
     A column of structures whose field `bytes` is binary, as Hugging Face's datasets write it, is read too. Of a file
     with several sounds it is the one that FFmpeg takes for the best.

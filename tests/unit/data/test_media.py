@@ -193,6 +193,7 @@ def test_what_is_resampled_besides(rates: tuple[int, int]) -> None:
         b'<?xml version="1.0"?><MPD profiles="urn:mpeg:dash:profile:full:2011"/>',
         b"\x89PNG\r\n\x1a\n",
         b"RIFF\x00\x00\x00\x00WEBP",
+        b"RIFX\x00\x00\x00\x00WAVEfmt ",
         b"\x00" * 4096,
         b"some words",
         b"",

@@ -105,8 +105,10 @@ def _behind_zeros(data: memoryview, at: int) -> int:
 
 def _other(head: bytes, data: memoryview, at: int) -> str:
     """The kind of what does not begin with a fixed word; "" of what is none."""
-    if head[:4] in (b"RIFF", b"RF64", b"RIFX", b"BW64"):
-        return {b"WAVE": "wav", b"AVI ": "avi"}.get(head[8:12], "")
+    if head[:4] in (b"RIFF", b"RF64", b"BW64"):  # RIFX is read wrongly by FFmpeg
+        if head[8:12] == b"WAVE":
+            return "wav" if head[:4] != b"RIFF" or _riff(data[at:]) else "wav without a length"
+        return "avi" if head[8:12] == b"AVI " else ""
     if head[:4] == b"FORM" and head[8:12] in (b"AIFF", b"AIFC"):
         return "aiff"
     if head[4:8] in _BOXES:

@@ -11,6 +11,8 @@ from runner.data.stream.media.base import Array
 
 #: Samples of the slower of the two rates on each side that have a part in one.
 _REACH = 64
+#: Times what has a part in a sample that a sound is made as long as, with silence.
+_SHORTEST = 2
 
 
 def reach(source: int, target: int) -> tuple[int, int]:
@@ -22,7 +24,7 @@ def reach(source: int, target: int) -> tuple[int, int]:
 
 
 def resampled(decoders: Any, values: Array, source: int, target: int, channels: int | None = None) -> Array:
-    """Samples [channels, n] at another rate, from the first one on.
+    """Samples [channels, n] at another rate, from the first one on: as many as take the same time.
 
     Args:
         decoders: the module torchcodec.decoders.
@@ -32,8 +34,11 @@ def resampled(decoders: Any, values: Array, source: int, target: int, channels: 
         return values
     import torch
 
+    long = math.ceil(values.shape[1] * target / source)
+    missing = _SHORTEST * sum(reach(source, target)) - values.shape[1]  # of fewer the resampler gives back nothing
+    enough = values if missing <= 0 else np.pad(values, ((0, 0), (0, missing)))
+    tensor = torch.from_numpy(np.ascontiguousarray(enough))
     converter = decoders.AudioConverter(sample_rate=target, num_channels=channels)
-    tensor = torch.from_numpy(np.ascontiguousarray(values))
-    given = decoders.RawAudioSamples(tensor, source, 0.0, values.shape[1] / source)
+    given = decoders.RawAudioSamples(tensor, source, 0.0, tensor.shape[1] / source)
     parts = converter.convert(given).data, converter.drain().data
-    return np.concatenate([part.numpy() for part in parts], axis=1)
+    return np.concatenate([part.numpy() for part in parts], axis=1)[:, :long]

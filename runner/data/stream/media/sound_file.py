@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from typing import Any, Protocol
 
@@ -11,15 +12,17 @@ from runner.data.stream.media import codec
 from runner.data.stream.media.base import Array
 from runner.data.stream.media.containers import damaged
 
+_log = logging.getLogger(__name__)
+
 #: Seconds that are decoded more than needed: frames are whole.
 ROOM_S = 0.25
 #: Samples a second of a file: fewer would become very many, and more take a resampler as large.
 _RATES = 1_000, 1_000_000
 #: Kinds in which plain samples have one number of channels throughout, and what the codec of such is called.
-_PLAIN_KINDS = frozenset({"wav", "aiff", "au", "caf"})
+_PLAIN_KINDS = frozenset({"wav", "wav without a length", "aiff", "au", "caf"})
 _PLAIN = re.compile(r"pcm_([suf]\d+(le|be)?|alaw|mulaw)")
 #: What torchcodec says where a range has nothing.
-_NOTHING = "No audio frames were decoded"
+_NOTHING = re.compile("No audio frames were decoded|No samples to decode")
 
 
 class SoundFile(Protocol):
@@ -58,19 +61,29 @@ def open_sound(decoders: Any, data: memoryview, kind: str) -> SoundFile:
     Args:
         decoders: the module torchcodec.decoders.
     """
-    file = _Ranges(decoders, data)
+    file = _Ranges(_decoder(decoders, data, kind))
     if not _RATES[0] <= file.rate <= _RATES[1]:
         raise damaged(len(data), f"{file.rate:,} samples a second, of {_RATES[0]:,} to {_RATES[1]:,}")
     is_plain = kind in _PLAIN_KINDS and _PLAIN.fullmatch(file.codec)
     return file if file.is_float or is_plain else _Frames(decoders, data, file)
 
 
+def _decoder(decoders: Any, data: memoryview, kind: str) -> Any:
+    """torchcodec's own for WAVs, of which FFmpeg would read seconds before it gives one; else FFmpeg."""
+    if kind == "wav":
+        try:
+            return decoders.WavDecoder(codec.tensor(data))
+        except (RuntimeError, ValueError):
+            _log.debug("a WAV is left to FFmpeg", exc_info=True)  # samples of another kind, or a damaged head
+    return decoders.AudioDecoder(codec.tensor(data))
+
+
 class _Ranges:
     """One in which torchcodec finds any place."""
 
-    def __init__(self, decoders: Any, data: memoryview) -> None:
-        self._decoder = decoders.AudioDecoder(codec.tensor(data))
-        metadata = self._decoder.metadata
+    def __init__(self, decoder: Any) -> None:
+        self._decoder = decoder
+        metadata = decoder.metadata
         self.rate, self.channels = int(metadata.sample_rate or 0), int(metadata.num_channels or 0)
         self.codec, self.is_float = str(metadata.codec), metadata.sample_format == "fltp"
         self.begins = max(0.0, metadata.begin_stream_seconds_from_header or 0.0)
@@ -82,7 +95,7 @@ class _Ranges:
         try:
             found = self._decoder.get_samples_played_in_range(start, start + many / self.rate + ROOM_S)
         except RuntimeError as error:
-            if first and _NOTHING in str(error):
+            if _NOTHING.search(str(error)):
                 return np.zeros((self.channels, 0), np.float32)
             raise
         return codec.array(found.data)
