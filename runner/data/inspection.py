@@ -12,6 +12,7 @@ from runner.data.files.tasks import in_tasks
 from runner.data.footers import Footers
 from runner.data.formats import formats
 from runner.data.formats.base import Alike, Inspected, Look
+from runner.data.shards import packed
 
 #: Files that are looked at at the same time, and of tiny ones on this machine's disks, of which Python has most to do.
 _THREADS, _THREADS_TINY = 16, 4
@@ -79,7 +80,7 @@ class _Looking:
         if self._alike is not None:
             some = [(i, data) for i, data in enumerate(read) if data is not None]
             looked = self._alike.look([files[i] for i, _ in some], [data for _, data in some])
-            known = {i: one for (i, _), one in zip(some, looked, strict=True) if one is not None}
+            known = {i: (packed(one[0]), one[1]) for (i, _), one in zip(some, looked, strict=True) if one is not None}
         found: list[_Found] = []
         for i, (file, data) in enumerate(zip(files, read, strict=True)):
             if data is not None and i in known:
@@ -98,5 +99,5 @@ class _Looking:
             file = with_hash(file, self._options) if data is None else replace(file, etag=md5(data))
         kept: list[bytes] = []
         asked = replace(self._ask(file), data=data, keep=kept.append if self._is_away else None)
-        one = formats.looked(asked, self._format)
-        return file.etag, one, kept[0] if kept else None
+        units, schema = formats.looked(asked, self._format)
+        return file.etag, (packed(units), schema), kept[0] if kept else None

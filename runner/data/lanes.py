@@ -6,8 +6,11 @@ Neither the world size nor a memory budget enters, so that the order of samples 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
-from runner.data.shards import Unit
+import numpy as np
+
+from runner.data.shards import AllUnits, Unit, numbers_of
 
 #: Data up to this size (decoded) is one block: its shuffle is perfect, and every rank holds all of it.
 SMALL_BYTES = 64 << 20
@@ -24,7 +27,7 @@ FEW_UNITS = 8
 OPEN_BYTES, HELD_BYTES = 256 << 20, 16 << 20
 
 
-def layout(units: Sequence[Unit], among: int = 1) -> tuple[int, int]:
+def layout(units: AllUnits | Sequence[Unit], among: int = 1) -> tuple[int, int]:
     """Lanes and block bytes for these units, of a dataset that is one of `among` that are read together.
 
     Small data is one lane of one block. Otherwise lanes are as many as fit into OPEN_BYTES if each holds a block, and
@@ -35,7 +38,7 @@ def layout(units: Sequence[Unit], among: int = 1) -> tuple[int, int]:
     Returns:
         (lanes, block_bytes)
     """
-    total = sum(unit.bytes for unit in units)
+    total = int(_numbers(units, "bytes").sum())
     if total <= SMALL_BYTES // among:
         return 1, max(total, 1)
     fitting = max(FEWEST_LANES, min(MOST_LANES, OPEN_BYTES // among // (BLOCK_BYTES + held(units))))
@@ -43,10 +46,14 @@ def layout(units: Sequence[Unit], among: int = 1) -> tuple[int, int]:
     return lanes, max(BLOCK_BYTES, WINDOW_BYTES // among // lanes)
 
 
-def held(units: Sequence[Unit], most: int = HELD_BYTES) -> int:
+def held(units: AllUnits | Sequence[Unit], most: int = HELD_BYTES) -> int:
     """Bytes that a decoder may hold of one of the units, if none holds more than `most`."""
-    largest = max((unit.length for unit in units if unit.bytes > BLOCK_BYTES), default=0)
+    largest = int(_numbers(units, "length")[_numbers(units, "bytes") > BLOCK_BYTES].max(initial=0))
     return max(BLOCK_BYTES, min(most, largest))
+
+
+def _numbers(units: AllUnits | Sequence[Unit], name: str) -> np.ndarray[Any, np.dtype[np.int64]]:
+    return units.numbers(name) if isinstance(units, AllUnits) else np.array(numbers_of(units, name), np.int64)
 
 
 def _power_of_two(most: int) -> int:

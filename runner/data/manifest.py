@@ -9,7 +9,6 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from operator import attrgetter
 from typing import Any, TypeAlias
 
 import pyarrow as pa
@@ -41,7 +40,7 @@ from runner.data.formats.parquet_footer import Footer
 from runner.data.inspection import inspected
 from runner.data.lanes import layout
 from runner.data.shards import UNCOUNTED as UNCOUNTED
-from runner.data.shards import AllUnits
+from runner.data.shards import AllUnits, numbers_of
 from runner.data.shards import Shard as Shard
 from runner.data.shards import Unit as Unit
 from runner.data.values import arrays
@@ -87,7 +86,7 @@ class Manifest:
         cls, base: str, shards: Sequence[Shard], schema: pa.Schema, options: Mapping[str, Any] | None = None
     ) -> Manifest:
         """The manifest of shards that are known already, in this order; lanes and blocks follow from them."""
-        lanes, block_bytes = layout([unit for shard in shards for unit in shard.units])
+        lanes, block_bytes = layout(AllUnits(shards))
         kept = plain(schema).with_metadata(own_metadata(schema) or None)
         return cls(base.rstrip("/"), tuple(shards), kept, dict(options or {}), lanes, block_bytes)
 
@@ -279,14 +278,14 @@ class Manifest:
 
 def _line(shard: Shard) -> str:
     """A file as a line of JSON: as json.dumps writes a list, which takes longer for it than to hash it."""
-    rows = [unit.rows for unit in shard.units]
+    rows = numbers_of(shard.units, "rows")
     return f"[{_QUOTED(shard.path)}, {_QUOTED(shard.format)}, {_QUOTED(shard.etag)}, {rows}]\n"
 
 
 def _columns(shards: Sequence[Shard]) -> list[pa.Array]:
     """Of the table: a row for each shard."""
-    units = [unit for shard in shards for unit in shard.units]
-    fields = [arrays.numbers(list(map(attrgetter(part.name), units))) for part in stored_manifest.UNIT]
+    units = AllUnits(shards)
+    fields = [arrays.indices(units.numbers(part.name)) for part in stored_manifest.UNIT]
     return [
         arrays.texts([shard.path for shard in shards]),
         arrays.numbers([shard.size for shard in shards]),

@@ -39,6 +39,65 @@ class Unit:
         return min(self.length, size)
 
 
+_FIELDS = ("index", "rows", "bytes", "start", "length")
+#: Units of a shard from which on they are kept as numbers alone.
+MANY = 4
+
+
+class PackedUnits(Sequence[Unit]):
+    """The units of a shard that has many, as numbers: 40 bytes each, where objects would take 200.
+
+    Args:
+        numbers: of one unit after the other, in the order of the fields.
+    """
+
+    __slots__ = ("numbers",)
+
+    def __init__(self, numbers: array[int]) -> None:
+        self.numbers = numbers
+
+    def __len__(self) -> int:
+        return len(self.numbers) // len(_FIELDS)
+
+    @overload
+    def __getitem__(self, place: int) -> Unit: ...
+    @overload
+    def __getitem__(self, place: slice) -> tuple[Unit, ...]: ...
+    def __getitem__(self, place: int | slice) -> Unit | tuple[Unit, ...]:
+        if isinstance(place, slice):
+            return tuple(self[i] for i in range(*place.indices(len(self))))
+        at = len(_FIELDS) * range(len(self))[place]
+        return Unit(*self.numbers[at : at + len(_FIELDS)])
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, PackedUnits):
+            return self.numbers == other.numbers
+        return tuple(self) == other
+
+    def __hash__(self) -> int:
+        return hash(tuple(self))
+
+    def __repr__(self) -> str:
+        return repr(tuple(self))
+
+
+def packed(units: Sequence[Unit]) -> Sequence[Unit]:
+    """The units, in less memory where they are many."""
+    if len(units) < MANY or isinstance(units, PackedUnits):
+        return units
+    try:
+        return PackedUnits(array("q", [getattr(unit, name) for unit in units for name in _FIELDS]))
+    except OverflowError:
+        return units
+
+
+def numbers_of(units: Sequence[Unit], name: str) -> list[int]:
+    """One of the numbers of each unit."""
+    if isinstance(units, PackedUnits):
+        return units.numbers[_FIELDS.index(name) :: len(_FIELDS)].tolist()
+    return [getattr(unit, name) for unit in units]
+
+
 @dataclass(frozen=True, slots=True)
 class Shard:
     """A file of a dataset.
@@ -49,7 +108,7 @@ class Shard:
         etag: hash of the content: 'md5:<hex>' where it can be known, 'sha256:<hex>' of what a Prep wrote to a folder,
             else 'etag:<what the store says>'.
         format: parquet, ipc, jsonl, csv, text, tar or files.
-        units: in file order.
+        units: in file order; a tuple, or the like (see `packed`).
         partitions: hive partition columns of this file, name -> value as written in the path (None for Hive's
             default).
     """
@@ -58,13 +117,13 @@ class Shard:
     size: int
     etag: str
     format: str
-    units: tuple[Unit, ...]
+    units: Sequence[Unit]
     partitions: Mapping[str, str | None] = field(default_factory=dict)
 
     @property
     def rows(self) -> int:
         """Rows of all units, or UNCOUNTED if one of them is not counted."""
-        counts = [unit.rows for unit in self.units]
+        counts = numbers_of(self.units, "rows")
         return UNCOUNTED if UNCOUNTED in counts else sum(counts)
 
 
@@ -77,8 +136,13 @@ class AllUnits(Sequence[tuple[int, Unit]]):
 
     def numbers(self, name: str) -> np.ndarray[Any, np.dtype[np.int64]]:
         """One of the numbers of each unit, int64 [units]."""
-        each = (unit for shard in self._shards for unit in shard.units)
-        return np.fromiter(map(attrgetter(name), each), np.int64, len(self))
+        found, get = array("q"), attrgetter(name)
+        for shard in self._shards:
+            if len(shard.units) == 1:  # nearly all of very many
+                found.append(get(shard.units[0]))
+            else:
+                found.extend(numbers_of(shard.units, name))
+        return np.array(found, np.int64)
 
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0

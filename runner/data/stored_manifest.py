@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator, Mapping
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -17,7 +17,7 @@ from runner.data.formats import parquet
 from runner.data.formats.columns import plain
 from runner.data.formats.extension import read_schema
 from runner.data.limits import beyond, limits, shown_bytes
-from runner.data.shards import UNCOUNTED, Shard, Unit
+from runner.data.shards import MANY, UNCOUNTED, PackedUnits, Shard, Unit
 from runner.data.values.arrays import numpy_of
 from runner.data.values.schema_shape import check_shape
 from runner.errors import DataError
@@ -165,11 +165,21 @@ def at_once(table: pa.Table) -> tuple[Shard, ...] | None:
     if not all(map(_is_partitions, parts.values())) or not set(formats) <= set(FORMATS):
         return None
     check_inner(paths, "manifest")
-    each = map(Unit, *(told[name].tolist() for name in _COUNTS))
-    held = [tuple(islice(each, count)) for count in counts.tolist()]
+    held = _held(np.stack(list(told.values()), axis=1), np.cumsum(counts).tolist())
     return tuple(
         map(Shard, paths, size.tolist(), columns["etag"].to_pylist(), formats, held, map(parts.__getitem__, texts))
     )
+
+
+def _held(numbers: Ints, ends: Sequence[int]) -> list[Sequence[Unit]]:
+    """The units of each shard, given the numbers of all, and how many there are up to the end of each."""
+    held: list[Sequence[Unit]] = []
+    for start, end in zip([0, *ends[:-1]], ends, strict=True):
+        if end < start + MANY:
+            held.append(tuple(Unit(*one) for one in numbers[start:end].tolist()))
+        else:
+            held.append(PackedUnits(array("q", numbers[start:end].tobytes())))
+    return held
 
 
 def _is_partitions(value: Any) -> bool:

@@ -19,7 +19,7 @@ from runner.spec.reading import USUAL, Reading
 #: Gives a footer as it is stored; None where it is not known.
 Stored = Callable[[], "bytes | None"]
 #: Units, and the schema; None of a file that shows none.
-Inspected = tuple[tuple[Unit, ...], pa.Schema | None]
+Inspected = tuple[Sequence[Unit], pa.Schema | None]
 
 
 @dataclass(frozen=True)

@@ -90,8 +90,7 @@ class Plain(_Ordered):
             return (reading,)
         order = self.order
         open_lanes = min(order.lanes, -(-order.lanes // world_size) + 1)
-        units = [unit for _, unit in self.manifest.units]
-        return (reading.within(memory_bytes, units, open_lanes, order.block_bytes),)
+        return (reading.within(memory_bytes, self.manifest.units, open_lanes, order.block_bytes),)
 
     def opens(self, readings: Sequence[Reading]) -> Callable[[], Reader]:
         """Opens a reader."""
@@ -164,7 +163,7 @@ class Mixture(_Ordered):
         if memory_bytes is None:
             return (each,) * many
         return tuple(
-            each.within(memory_bytes // many, [unit for _, unit in manifest.units], own.lanes, own.block_bytes)
+            each.within(memory_bytes // many, manifest.units, own.lanes, own.block_bytes)
             for manifest, own in zip(self.manifests.values(), self.order.orders, strict=True)
         )
 

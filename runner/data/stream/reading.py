@@ -9,7 +9,7 @@ from pathlib import Path
 
 from runner.data import lanes
 from runner.data.limits import shown_bytes
-from runner.data.shards import Unit
+from runner.data.shards import AllUnits, Unit
 from runner.errors import SpecError
 
 #: Decoded bytes that are ready ahead of the trainer.
@@ -56,7 +56,7 @@ class Reading:
     cache: tuple[Path, int] | None = None
     verify: bool = False
 
-    def within(self, memory_bytes: int, units: Sequence[Unit], open_lanes: int, block_bytes: int) -> Reading:
+    def within(self, memory_bytes: int, units: AllUnits | Sequence[Unit], open_lanes: int, block_bytes: int) -> Reading:
         """The same within so many bytes of memory.
 
         Raises:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import pickle
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,7 @@ import runner
 from runner.data import stored_manifest
 from runner.data.catalog import Catalog, manifest_key
 from runner.data.manifest import Manifest, Shard, Unit
-from runner.data.shards import AllUnits
+from runner.data.shards import AllUnits, PackedUnits, numbers_of, packed
 from runner.errors import DataError
 from runner.prep.stage import run_prep
 from runner.spec import Prep
@@ -197,6 +198,25 @@ def test_all_rows_at_once_say_what_each_says() -> None:
         assert stored_manifest.at_once(wrong) is None
         with pytest.raises((DataError, ValueError)):
             tuple(stored_manifest.one_by_one(wrong))
+
+
+def test_many_units_of_a_file_are_as_a_tuple_of_them() -> None:
+    """Units that are kept as numbers alone are equal to the tuple of them, in every way that it is asked."""
+    units = tuple(Unit(i, 3 * i, i << 40, i, 7) for i in range(20))
+    kept = packed(units)
+    assert isinstance(kept, PackedUnits)
+    assert kept == units == tuple(kept)
+    assert units == kept == packed(units) != packed(units[1:])
+    assert (kept[3], kept[-1], kept[2:5], len(kept)) == (units[3], units[-1], units[2:5], 20)
+    assert (hash(kept), repr(kept), kept.index(units[7])) == (hash(units), repr(units), 7)
+    assert pickle.loads(pickle.dumps(kept)) == units
+    assert numbers_of(kept, "bytes") == numbers_of(units, "bytes") == [unit.bytes for unit in units]
+    with pytest.raises(IndexError):
+        kept[20]
+    assert packed(units[:2]) == units[:2]
+    shard, plain = (Shard("a", 7, "md5:0", "parquet", some) for some in (kept, units))
+    assert shard == plain
+    assert Manifest.of("/d", [shard], SMALL.schema).to_bytes() == Manifest.of("/d", [plain], SMALL.schema).to_bytes()
 
 
 def test_units_are_found_by_their_number() -> None:

@@ -57,7 +57,7 @@ def among(manifests: Mapping[str, Manifest]) -> dict[str, Manifest]:
     """With lanes and blocks that together take what those of one dataset do."""
     found = {}
     for name, manifest in manifests.items():
-        lanes, block_bytes = layout([unit for _, unit in manifest.units], len(manifests))
+        lanes, block_bytes = layout(manifest.units, len(manifests))
         found[name] = replace(manifest, lanes=lanes, block_bytes=block_bytes)
     return found
 

@@ -17,7 +17,7 @@ from runner.data.formats.columns import fill
 from runner.data.formats.explain import explained
 from runner.data.lanes import layout
 from runner.data.manifest import Manifest
-from runner.data.shards import Unit
+from runner.data.shards import AllUnits, Unit
 from runner.data.stream.views import notes
 from runner.errors import DataError
 
@@ -180,7 +180,7 @@ def viewed(source: Manifest, view: View) -> Viewed:
         shards.append(replace(one, units=units))
         kept.append(left)
         counted.append(tuple(here[place] for place in left))
-    lanes, block_bytes = layout([unit for shard in shards for unit in shard.units])
+    lanes, block_bytes = layout(AllUnits(shards))
     made = Viewed(
         source.base,
         tuple(shards),
