@@ -138,12 +138,11 @@ class Manifest:
         units: Sequence[int] | None = None,
         columns: Sequence[str] | None = None,
         rows: int | None = None,
-        held: int | None = None,
     ) -> Iterator[pa.RecordBatch]:
         """Record batches of one shard (see `formats.read`), with the manifest's schema."""
         one = self.shards[shard]
         footer = self._known(one)
-        return formats.read(self.url(one), one, units, columns, self.options, self.schema, rows, footer, held)
+        return formats.read(self.url(one), one, units, columns, self.options, self.schema, rows, footer)
 
     def ahead(
         self,
@@ -151,14 +150,18 @@ class Manifest:
         unit: int,
         columns: Sequence[str],
         cache: Cache | None = None,
-        held: int | None = None,
         until: float = 1.0,
     ) -> Promise | None:
         """Begin to fetch a unit that will be read soon, of a remote file (see `formats.ahead`)."""
         one = self.shards[shard]
         footer = self._known(one)
-        url = self.url(one)
-        return formats.ahead(url, one, unit, columns, self.options, self.schema, cache, footer, held, until)
+        return formats.ahead(self.url(one), one, unit, columns, self.options, self.schema, cache, footer, until)
+
+    def streams(self, shard: int, unit: int, columns: Sequence[str], held: int) -> bool:
+        """Whether a unit can be read while no more than so many bytes of it are held (see `formats.streams`)."""
+        one = self.shards[shard]
+        footer = self._known(one)
+        return formats.streams(self.url(one), one, unit, columns, self.options, self.schema, footer, held)
 
     def footer(self, shard: Shard) -> Footer:
         """The footer of one of the Parquet files. Raises what `parquet_footer.footer` does."""

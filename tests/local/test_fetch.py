@@ -364,3 +364,49 @@ def test_a_replaced_file_is_refused_whose_footer_is_known(server: S3Server, tmp_
     assert manifest.footers.has(manifest.shards[0])
     with pytest.raises(DataError, match=r"(?s)replaced-known/a.parquet.*it has changed"):
         next(iter(runner.Stream(manifest, batch_size=10, as_="numpy")))
+
+
+OF_LARGE_GROUPS = """
+import hashlib, json, sys
+from runner.data.files.fetch import fetched, pool
+from runner.data.stream import Stream, spill
+url, options, memory, budget = json.loads(sys.argv[1])
+pool.BUDGET_BYTES = budget
+spills, make = [], spill.Spill.__init__
+def init(self, batches):
+    spills.append(1)
+    make(self, batches)
+spill.Spill.__init__ = init
+digest = hashlib.sha256()
+with Stream(url, 512, options=options, memory_bytes=memory, as_="numpy", seed=2, epochs=1) as stream:
+    for batch in stream:
+        digest.update(batch["x"].tobytes())
+print(json.dumps([digest.hexdigest(), len(spills), fetched().bytes]))
+"""
+
+
+def test_row_groups_larger_than_all_budgets_are_read_within_them(server: S3Server, tmp_path: Path) -> None:
+    """With little memory, and a budget of requests that no row group fits into: the rows of the disk, each byte fetched
+    once. What can be read as it comes is; where there is memory for too little of it, by a temporary file."""
+    (tmp_path / "data").mkdir()
+    mib, rows = 1 << 20, 20_480
+    for number in range(8):
+        values = np.random.default_rng(number).random(rows * 128)
+        table = pa.table({"x": pa.FixedSizeListArray.from_arrays(pa.array(values), 128)})
+        path = tmp_path / "data" / f"{number}.parquet"
+        pq.write_table(table, path, row_group_size=rows, compression="none", use_dictionary=False)
+        put(server, f"s3://lake/large/{number}.parquet", path.read_bytes())
+
+    def read(url: str, options: dict[str, object] | None, memory: int | None) -> tuple[str, int, int]:
+        command = [sys.executable, "-c", OF_LARGE_GROUPS, json.dumps([url, options, memory, 2 * mib])]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
+        digest, spills, size = json.loads(done.stdout)
+        return digest, spills, size
+
+    digest, _, _ = read(str(tmp_path / "data"), None, None)
+    data = 8 * rows * 128 * 8
+    least = 8 * (8 + 4) * mib + 12 * mib + 2 * 2 * 8 * mib
+    for memory, spilled in ((least, 8), (least + 2 * 8 * 12 * mib, 0)):
+        found, spills, size = read("s3://lake/large", server.options, memory)
+        assert (found, spills) == (digest, spilled)
+        assert data <= size < 1.02 * data

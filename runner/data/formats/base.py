@@ -68,7 +68,6 @@ class Request:
         strict: whether a field of JSON that is not wanted is an error.
         reading: what was declared about the file.
         footer: gives that of a Parquet file, where it is known from when the data was planned, or None.
-        held: bytes of a remote unit that may be held while it is read as it comes; None: some.
     """
 
     url: str
@@ -80,7 +79,6 @@ class Request:
     strict: bool = False
     reading: Reading = USUAL
     footer: Stored | None = None
-    held: int | None = None
 
 
 class Wanted(NamedTuple):
@@ -122,9 +120,11 @@ class Format:
         wants: what `read` will ask of a remote file: it, and ranges (start, length); None where the file is of this
             machine, or that is not known beforehand.
         alike: given a file and what was found of it, how to look at others like it; None where there is no other way.
+        streams: whether a unit of a remote file can be read as it comes while at most so many bytes of it are held.
     """
 
     inspect: Callable[[Look], Inspected]
     read: Callable[[Request], Iterator[pa.RecordBatch]]
     wants: Callable[[Request], Wanted | None] = lambda request: None
     alike: Callable[[Look, Inspected], Alike | None] = lambda look, found: None
+    streams: Callable[[Request, int], bool] = lambda request, held: False

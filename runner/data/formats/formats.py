@@ -28,7 +28,7 @@ from runner.spec.reading import USUAL, Reading
 
 #: Format -> how it is read. Their names and endings: `runner.spec.formats`.
 READERS = {
-    "parquet": Format(parquet.inspect, parquet.read, parquet.wants, lambda look, found: Likeness()),
+    "parquet": Format(parquet.inspect, parquet.read, parquet.wants, lambda look, found: Likeness(), parquet.streams),
     "ipc": Format(ipc.inspect, ipc.read, ipc.wants),
     **{
         kind: Format(partial(lines.inspect, kind), lines.read, lines.wants, partial(lines_likeness.alike, kind))
@@ -96,14 +96,13 @@ def ahead(
     schema: pa.Schema,
     cache: Cache | None = None,
     footer: Stored | None = None,
-    held: int | None = None,
     until: float = 1.0,
 ) -> Promise | None:
     """Begin to fetch what `read` will ask for; None where nothing is to be fetched, or that is not known beforehand.
 
     Args:
         unit: its position in `shard.units`.
-        columns, options, schema, footer, held: as for `read`.
+        columns, options, schema, footer: as for `read`.
         cache: where it is taken from, and kept; it is then here when this returns.
         until: the share of the rows, from 0 to 1, up to which it is fetched for now, where it is read as it comes.
 
@@ -112,7 +111,7 @@ def ahead(
     """
     with explained(url, shard.units[unit].index):
         wanted = pa.schema([schema.field(name) for name in columns])
-        asked = Request(url, shard, shard.units[unit], wanted, options, footer=footer, held=held)
+        asked = Request(url, shard, shard.units[unit], wanted, options, footer=footer)
         found = READERS[shard.format].wants(asked)
         if found is None:
             return None
@@ -122,6 +121,25 @@ def ahead(
             return promise
         name = entry_name(file_name(url, shard.size, shard.etag), shard.units[unit].index, columns)
         return cache.fetch(name, found.source, found.ranges)
+
+
+def streams(
+    url: str,
+    shard: Shard,
+    unit: int,
+    columns: Sequence[str],
+    options: Mapping[str, Any] | None,
+    schema: pa.Schema,
+    footer: Stored | None,
+    held: int,
+) -> bool:
+    """Whether a unit of a remote file can be read while no more than so many bytes of it are held: it need not be
+    decoded at once then, however large it is. Arguments and errors are those of `ahead`.
+    """
+    with explained(url, shard.units[unit].index):
+        wanted = pa.schema([schema.field(name) for name in columns])
+        asked = Request(url, shard, shard.units[unit], wanted, options, footer=footer)
+        return READERS[shard.format].streams(asked, held)
 
 
 def verify(url: str, shard: Shard, options: Mapping[str, Any] | None = None) -> None:
@@ -151,7 +169,6 @@ def read(
     schema: pa.Schema | None = None,
     rows: int | None = None,
     footer: Stored | None = None,
-    held: int | None = None,
 ) -> Iterator[pa.RecordBatch]:
     """The rows of a shard, in file order.
 
@@ -163,7 +180,6 @@ def read(
             is no choice of columns (`is_selected`), a field of JSON lines that it has not is an error.
         rows: rows of a batch where the format lets one choose (Parquet); None: some 8 MiB.
         footer: gives that of a Parquet file, where it is known, so that the file need not be asked for it.
-        held: bytes of a remote unit that may be held while it is read as it comes; None: some.
 
     Returns:
         Record batches whose schema is `schema` (or its `columns`); none is empty, none crosses a unit.
@@ -189,7 +205,7 @@ def read(
     for unit in chosen:
         with explained(url, unit.index, DataDamaged):
             seen = decoded = 0
-            asked = Request(url, shard, unit, wanted, options, rows, strict, reading, footer, held)
+            asked = Request(url, shard, unit, wanted, options, rows, strict, reading, footer)
             for batch in READERS[shard.format].read(asked):
                 if not batch.num_rows:  # pyarrow dies of some questions about empty ones
                     continue

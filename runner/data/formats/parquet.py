@@ -22,7 +22,7 @@ from runner.data.formats.extension import plain_batch
 from runner.data.formats.parquet_footer import Footer, footer, leaf_widths
 from runner.data.formats.parquet_footer import read as read_footer
 from runner.data.formats.parquet_pages import Plan, plan, ranges
-from runner.data.formats.parquet_staged import Unlike, Watch, pieces_of
+from runner.data.formats.parquet_staged import Unlike, Watch, buffer_of, fits, pieces_of
 from runner.data.limits import beyond, limits, shown_bytes
 from runner.data.shards import Unit
 from runner.data.values.types import size_of, types
@@ -94,7 +94,7 @@ def _read(request: Request) -> Iterator[pa.RecordBatch]:
     own = set(found.schema.names)
     with open_input(request.url, shard.size, options, path=shard.path, etag=shard.etag) as source:
         columns = [name for name in request.wanted.names if name in own]
-        yield from _decoded(source, found, request.unit, columns, request.rows, request.held)
+        yield from _decoded(source, found, request.unit, columns, request.rows)
 
 
 def wants(request: Request) -> Wanted | None:
@@ -103,10 +103,22 @@ def wants(request: Request) -> Wanted | None:
     source = remote(request.url, shard.size, request.options, shard.etag)
     if source is None:
         return None
-    found = footer(request.url, shard, request.options, request.footer)
+    found, group, leaves = _chunks(request)
+    return Wanted(source, list(ranges(group, leaves)), pieces_of(found, group, leaves, source))
+
+
+def streams(request: Request, held: int) -> bool:
+    """Whether the row group of a remote file can be read as it comes while at most so many bytes of it are held."""
+    shard = request.shard
+    source = remote(request.url, shard.size, request.options, shard.etag)
+    return source is not None and fits(*_chunks(request), source, held)
+
+
+def _chunks(request: Request) -> tuple[Footer, pq.RowGroupMetaData, list[int]]:
+    """The footer, the row group, and the positions of the chunks that are wanted."""
+    found = footer(request.url, request.shard, request.options, request.footer)
     leaves = found.leaves_of([name for name in request.wanted.names if name in set(found.schema.names)])
-    group = found.metadata.row_group(request.unit.index)
-    return Wanted(source, list(ranges(group, leaves)), pieces_of(found, group, leaves, source, request.held))
+    return found, found.metadata.row_group(request.unit.index), leaves
 
 
 def table(source: pa.NativeFile, most_bytes: int | None = None) -> pa.Table:
@@ -139,13 +151,12 @@ def _decoded(
     unit: Unit,
     wanted: list[str] | None,
     rows: int | None,
-    held: int | None = None,
 ) -> Iterator[pa.RecordBatch]:
     leaves, given = found.leaves_of(wanted), 0
     away = lent(source)
     if isinstance(away, RangeFile):
         group = found.metadata.row_group(unit.index)
-        pieces = pieces_of(found, group, leaves, away.source, held)
+        pieces = pieces_of(found, group, leaves, away.source)
         promised = away.source.claimed(ranges(group, leaves)) if pieces else None
         if pieces and promised is None:
             try:
@@ -164,7 +175,8 @@ def _decoded(
     key = unit.index, tuple(leaves)
     if key not in found.plans:
         found.plans[key] = _planned(source, found, unit, leaves)
-    for batch in _by_plan(source, found, found.plans[key], unit, leaves, wanted, rows):
+    buffer = _buffer(found.metadata.row_group(unit.index), leaves)
+    for batch in _by_plan(source, found, found.plans[key], unit, buffer, wanted, rows):
         known = min(given, batch.num_rows)
         given -= known
         if known < batch.num_rows:
@@ -190,7 +202,8 @@ def _as_it_comes(
             source = file.native()
             for path in how.named:
                 how.bounded(_largest_entry(source, found, unit, path), limits().at_once_bytes)
-        yield from _by_plan(file.native(), found, how, unit, leaves, wanted, rows)
+        buffer = buffer_of(pieces, _buffer(group, leaves))
+        yield from _by_plan(file.native(), found, how, unit, buffer, wanted, rows)
         if watch is not None and watch.is_over:
             found.plans[key] = how
 
@@ -200,11 +213,11 @@ def _by_plan(
     found: Footer,
     how: Plan,
     unit: Unit,
-    leaves: Sequence[int],
+    buffer_bytes: int,
     wanted: list[str] | None,
     rows: int | None,
 ) -> Iterator[pa.RecordBatch]:
-    file = _opened(source, found, how.dictionaries, _buffer(found.metadata.row_group(unit.index), leaves))
+    file = _opened(source, found, how.dictionaries, buffer_bytes)
     if rows is not None and how.page_rows > rows:
         rows = max(rows, min(how.page_rows, unit.rows * _PAGE_BYTES // max(unit.bytes, 1)))
     for batch in _batches(file, unit, wanted, rows, how.rows):

@@ -12,15 +12,15 @@ from collections.abc import Sequence
 import pyarrow.parquet as pq
 
 from runner.data.files.fetch.source import Source
-from runner.data.files.fetch.stages import LEAST_BYTES, Piece, Range, stages
+from runner.data.files.fetch.stages import LEAST_BYTES, Piece, Range, held_by, stages
 from runner.data.files.staged import Staged
 from runner.data.formats.parquet_footer import Footer
 from runner.data.formats.parquet_pages import Plan, Walk, check_needed, needed_of, plan, ranges, width_of
 
-#: What pieces of one unit may take, about, where nobody says how much it is.
-HELD_BYTES = 16 << 20
-#: The shortest pieces where memory is short.
-_SHORTEST_BYTES = 64 << 10
+#: What is held of one unit should take, about, if its chunks are not too many.
+_HELD_BYTES = 16 << 20
+#: Bytes of a page, which is decoded as a whole, as most writers have it.
+_PAGE_BYTES = 1 << 20
 #: Encodings of text that say nothing of other pages.
 _PLAIN = frozenset(("PLAIN", "RLE", "BIT_PACKED", "DELTA_LENGTH_BYTE_ARRAY"))
 
@@ -29,14 +29,9 @@ class Unlike(Exception):
     """Pages of an encoding that the footer does not tell: their chunk must be looked at as a whole."""
 
 
-def pieces_of(
-    found: Footer, group: pq.RowGroupMetaData, leaves: Sequence[int], source: Source, held: int | None
-) -> list[Piece]:
+def pieces_of(found: Footer, group: pq.RowGroupMetaData, leaves: Sequence[int], source: Source) -> list[Piece]:
     """The pieces in which the chunks of some columns are fetched, in the order in which they are needed; none where
     they are little, and best fetched all at once.
-
-    Args:
-        held: bytes that pieces of the row group may take at a time; None: HELD_BYTES.
     """
     chunks = [
         Range(start, length, _must_be_whole(group.column(i), found.leaves[i]))
@@ -44,9 +39,20 @@ def pieces_of(
     ]
     if sum(one.length for one in chunks) <= source.shape.most:
         return []
-    least = LEAST_BYTES if held is None or held >= HELD_BYTES else _SHORTEST_BYTES
-    pieces = stages(chunks, source.size, source.shape, held or HELD_BYTES, least)
+    pieces = stages(chunks, source.size, source.shape, _HELD_BYTES, LEAST_BYTES)
     return pieces if any(piece.place for piece in pieces) else []
+
+
+def buffer_of(pieces: Sequence[Piece], usual: int) -> int:
+    """Bytes of a chunk that pyarrow should take at a time: no more than what it is given at a time."""
+    return min(usual, max((piece.end - piece.start for piece in pieces if piece.range is not None), default=usual))
+
+
+def fits(found: Footer, group: pq.RowGroupMetaData, leaves: Sequence[int], source: Source, held: int) -> bool:
+    """Whether a row group can be read as it comes while no more than so many bytes of it are held."""
+    pieces = pieces_of(found, group, leaves, source)
+    pages = sum(min(_PAGE_BYTES, group.column(i).total_uncompressed_size) for i in leaves)
+    return bool(pieces) and held_by(pieces) + pages <= held
 
 
 def _must_be_whole(chunk: pq.ColumnChunkMetaData, leaf: pq.ColumnSchema) -> bool:

@@ -16,7 +16,6 @@ from runner.data.files.fetch.cache import Cache, file_name
 from runner.data.files.fetch.counters import Tally, on
 from runner.data.files.opening import is_remote
 from runner.data.formats.explain import explained
-from runner.data.formats.parquet_staged import HELD_BYTES as STAGED_BYTES
 from runner.data.limits import beyond, limits, shown_bytes
 from runner.data.manifest import Manifest
 from runner.data.stream.columns import Column
@@ -180,7 +179,6 @@ class Decoders:
         self._cut = np.bincount(order.runs[0], minlength=int(self._first[-1])) > 1
         lengths = manifest.units.numbers("length")
         self._in_files = np.minimum(lengths, np.repeat([one.size for one in manifest.shards], counts))
-        self._held = min(reading.held_bytes, STAGED_BYTES)
         self._large = lengths > reading.held_bytes
         self.share = share_of(manifest.schema, list(columns))
         self._spills: dict[int, tuple[Chain, list[Spill]]] = {}
@@ -363,13 +361,17 @@ class Decoders:
         return Piece(unit, batch.num_rows, tuple(parts), size)
 
     def _through_file(self, unit: int) -> Iterator[pa.RecordBatch]:
-        """A unit that is too large to be held while it is read: decoded at once, and read from a temporary file."""
+        """A unit that is too large to be held while it is read: decoded at once, and read from a temporary file; but
+        where a remote one can be read as it comes."""
+        streams, held = self.is_remote and self.cache is None, self._reading.held_bytes
+        if streams and self._manifest.streams(*self._at(unit), list(self._columns), held):
+            return self._unit(unit)
         return Spill(self._unit(unit)).batches()
 
     def _ask(self, unit: int) -> Promise | None:
         shard, place = self._at(unit)
         with on(self.fetched):
-            return self._manifest.ahead(shard, place, list(self._columns), self.cache, self._held, until=0.0)
+            return self._manifest.ahead(shard, place, list(self._columns), self.cache, until=0.0)
 
     def _sound(self, unit: int) -> Iterator[pa.RecordBatch]:
         """The batches of a unit; where damaged ones are set aside, of one that can be read to its end."""
@@ -446,7 +448,7 @@ class Decoders:
         one = self._manifest.shards[shard].units[place]
         size = max(1, int(one.bytes * self.share))
         rows = max(1, one.rows * PIECE_BYTES // size) if one.bytes > 2 * PIECE_BYTES else None
-        for batch in self._manifest.read(shard, [place], list(self._columns), rows, self._held):
+        for batch in self._manifest.read(shard, [place], list(self._columns), rows):
             if self._stopped.is_set():
                 raise CancelledError
             with self._lock:

@@ -297,3 +297,33 @@ def test_what_is_needed_first_is_fetched_first(remote: type[RemoteFileSystem], m
     batches.close()  # type: ignore[attr-defined]
     for promise in promises:
         promise.drop()  # type: ignore[union-attr]
+
+
+def test_units_that_are_cut_over_lanes_are_fetched_once(
+    remote: type[RemoteFileSystem], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is decoded once, into a temporary file, is not asked for again when its next rows come, nor later."""
+    monkeypatch.setattr(lanes, "SMALL_BYTES", 0)
+    monkeypatch.setattr(lanes, "BLOCK_BYTES", 40_000)
+    monkeypatch.setattr(lanes, "WINDOW_BYTES", 40_000)
+    monkeypatch.setattr("runner.data.stream.reader.SMALL_BYTES", 0)
+    manifest = build("remote://data")
+    assert manifest.lanes > len(manifest.shards[0].units)
+    remote.reads.clear()
+    with Stream(manifest, batch_size=100, epochs=3, as_="arrow", threads=2) as stream:
+        assert sum(len(batch["id"]) for batch in stream) == 3 * 16_000
+        size = sum(unit.length for unit in manifest.shards[0].units)
+        assert sum(end - start for _, start, end in remote.reads) < 1.1 * size
+    assert not promises_of._parts
+
+
+def test_how_much_is_held_of_a_unit_says_whether_it_is_read_as_it_comes(remote: type[RemoteFileSystem]) -> None:
+    """Few columns of a unit need little of it at a time; all of them may be too many."""
+    manifest = build("remote://data")
+    few, many = ["list"], manifest.schema.names
+    needed = {
+        len(names): next(size for size in range(0, 64 << 20, 64 * KIB) if manifest.streams(0, 0, names, size))
+        for names in (few, many)
+    }
+    assert needed[1] < needed[len(many)]
+    assert not build("remote://data").streams(0, 0, few, needed[1] - 64 * KIB)

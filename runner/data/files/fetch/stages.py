@@ -49,7 +49,8 @@ def stages(ranges: Iterable[Range], size: int, shape: Shape, held: int, least: i
     Args:
         size: bytes of the file.
         shape: of its requests.
-        held: bytes that pieces of all ranges may take at a time, about: two of each.
+        held: bytes that all ranges may take at a time, about: of each its beginning, two pieces, and one for whoever
+            reads it.
         least: bytes of a piece that this makes no shorter.
 
     Raises:
@@ -60,7 +61,7 @@ def stages(ranges: Iterable[Range], size: int, shape: Shape, held: int, least: i
         raise ValueError(f"{told[0].length} bytes from byte {told[0].start} on")
     ends = [min(one.start + one.length, following) for one, following in _with_next(told, size)]
     long = sum(1 for one, end in zip(told, ends, strict=True) if not one.whole and end - one.start > least)
-    most = max(least, min(shape.most, held // (2 * max(1, long))))
+    most = max(least, min(shape.most, held // (4 * max(1, long))))
     first = min(FIRST_BYTES, most)
     pieces: list[Piece] = []
     begun: list[int] | None = None  # what is joined: its start and end
@@ -98,3 +99,15 @@ def _rest(number: int, start: int, at: int, end: int, most: int) -> list[Piece]:
         step, left = min(most, edges[-1] + at - 2 * start), end - edges[-1]
         edges.append(end if left <= step else edges[-1] + min(step, left - left // 2))  # no short one is left
     return [Piece(low, high, (low - start) / (end - start), number) for low, high in itertools.pairwise(edges)]
+
+
+def held_by(pieces: Iterable[Piece]) -> int:
+    """Bytes that are held at a time of what is read as it comes, about, and of what whoever reads it has besides."""
+    joined, longest = 0, dict[int, int]()
+    for piece in pieces:
+        size = piece.end - piece.start
+        if piece.range is None:
+            joined += size
+        else:
+            longest[piece.range] = max(longest.get(piece.range, 0), size)
+    return joined + 3 * sum(longest.values())

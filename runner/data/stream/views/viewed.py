@@ -107,7 +107,6 @@ class Viewed(Manifest):
         units: Sequence[int] | None = None,
         columns: Sequence[str] | None = None,
         rows: int | None = None,
-        held: int | None = None,
     ) -> Iterator[pa.RecordBatch]:
         """Record batches of what the view makes of one shard.
 
@@ -119,7 +118,7 @@ class Viewed(Manifest):
         wanted = pa.schema([self.schema.field(name) for name in names])  # types may be wider than the view's own
         for place in range(len(one.units)) if units is None else units:
             theirs = None if rows is None else self._theirs(shard, place, rows)
-            batches = self.source.read(shard, [self.places[shard][place]], needed, theirs, held)
+            batches = self.source.read(shard, [self.places[shard][place]], needed, theirs)
             with explained(self.url(one), one.units[place].index):
                 for batch in _checked(self.view.rows(batches, names), self.counted_as[shard][place]):
                     yield from fill(batch, wanted, {})
@@ -135,11 +134,14 @@ class Viewed(Manifest):
         unit: int,
         columns: Sequence[str],
         cache: Cache | None = None,
-        held: int | None = None,
         until: float = 1.0,
     ) -> Promise | None:
         """Begin to fetch a unit that will be read soon."""
-        return self.source.ahead(shard, self.places[shard][unit], self.view.needs(columns), cache, held, until)
+        return self.source.ahead(shard, self.places[shard][unit], self.view.needs(columns), cache, until)
+
+    def streams(self, shard: int, unit: int, columns: Sequence[str], held: int) -> bool:
+        """Whether a unit can be read while no more than so many bytes of it are held."""
+        return self.source.streams(shard, self.places[shard][unit], self.view.needs(columns), held)
 
     def forget(self, shard: int, unit: int, columns: Sequence[str], cache: Cache | None = None) -> None:
         """Let go of what is kept of a unit."""
