@@ -7,6 +7,7 @@ import pickle
 import struct
 import threading
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -527,9 +528,34 @@ def test_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     heard(silence.getvalue(), Audio(16_000, seconds=2, crop="random"))
     with pytest.raises(DataError, match=r"(?s)a clip of 60 frames of 640 by 480 pixels.*RUNNER_DATA_AT_ONCE_BYTES"):
         watched(video("mp4", 60, 480, 640), Video())
+    with pytest.raises(DataError, match=r"(?s)a clip of .* frames.*RUNNER_DATA_AT_ONCE_BYTES"):
+        watched(apart(0, 1_000_000_000), Video("RGB", 8, fps=1000))  # two frames that are eleven days apart
+    assert watched(apart(0, 1_000_000_000), Video("RGB", 8, 3, fps=1000))[1] == 3
     monkeypatch.setenv("RUNNER_DATA_FRAME_PIXELS", "3000")
     with pytest.raises(DataError, match=r"(?s)64 by 48 pixels.*up to 3,000 pixels.*RUNNER_DATA_FRAME_PIXELS"):
         watched(video(), Video("RGB", 8, 2))
+
+
+def apart(*milliseconds: int) -> bytes:
+    """A video whose frames are shown at these times."""
+    target = io.BytesIO()
+    with av.open(target, "w", format="matroska") as file:
+        stream = file.add_stream("libx264", rate=25)
+        stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
+        stream.codec_context.time_base = Fraction(1, 1000)
+        for number, time in enumerate(milliseconds):
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), level(number), np.uint8))
+            frame.pts, frame.time_base = time, Fraction(1, 1000)
+            file.mux(stream.encode(frame))
+        file.mux(stream.encode(None))
+    return target.getvalue()
+
+
+def test_frames_of_uneven_times() -> None:
+    """With `fps` a frame is taken as often as it is shown, whatever the others take."""
+    found, count = watched(apart(0, 100, 110, 120, 500, 900, 910, 1000), Video(frames=11, fps=10))
+    assert (count, near(shown(found), [0, 1, 3, 3, 3, 4, 4, 4, 4, 5, 7])) == (11, True)
+    assert near(shown(watched(apart(5000, 5100, 5200), Video(frames=3, fps=10))[0]), [0, 1, 2])
 
 
 def test_sizes_that_change() -> None:

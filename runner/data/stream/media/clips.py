@@ -61,10 +61,10 @@ class Clips:
                 raise damaged(len(view), "a transport stream, in which no frame is found by its number")
             check_end(view, kind)
             clip = _Clip(self._class, view, self._most)
+            if target is None:
+                target = np.empty(clip.shape(self._video), np.uint8)
             wanted = clip.wanted(self._video, place)
             window = Windows(self._image, place.seed, place.epoch).window(clip.height, clip.width, place.position)
-            if target is None:
-                target = clip.room(self._video, len(wanted))
             clip.fill(target, wanted, window)
             return target, len(wanted)
         except (DataError, MemoryError):
@@ -90,7 +90,10 @@ class _Clip:
         if self.height * self.width > most:
             raise beyond("frame_pixels", f"a video of {self.width:,} by {self.height:,} pixels")
         self._frames = int(metadata.num_frames)
-        self._begin, self._end = float(metadata.begin_stream_seconds), float(metadata.end_stream_seconds)
+        self._begin = float(metadata.begin_stream_seconds)
+        self._seconds = max(
+            0.0, float(metadata.end_stream_seconds) - self._begin - _MOMENT_S
+        )  # the end is no time of it
 
     def wanted(self, video: Video, place: Place) -> list[int] | list[float]:
         """The numbers of the frames that are taken, or with `fps` the times at which they are shown; in order."""
@@ -111,22 +114,32 @@ class _Clip:
         return [low + int(share * (high - low)) for low, high, share in zip(edges, edges[1:], shares, strict=False)]
 
     def _times(self, video: Video, fps: float, place: Place) -> list[float]:
-        seconds = max(0.0, self._end - self._begin - _MOMENT_S)
-        there = math.floor(seconds * fps) + 1
-        many = there if video.frames is None else min(video.frames, there)
-        room = seconds - ((video.frames or there) - 1) / fps
+        there = self._there(video)
+        many = min(video.frames or there, there)
+        room = self._seconds - ((video.frames or there) - 1) / fps
         share = {"random": next(chances(place)), "center": 0.5}.get(video.start, 0.0)
         first = self._begin + max(0.0, room) * share
         return [first + number / fps for number in range(many)]
 
-    def room(self, video: Video, many: int) -> Array:
-        """An array for the clip. Raises DataError where it would be larger than may be in memory."""
+    def shape(self, video: Video) -> tuple[int, ...]:
+        """[frames, height, width, channels] of a clip whose length, or size, is its own.
+
+        Raises:
+            DataError: it would be larger than may be in memory.
+        """
         height, width = video.image.shape or (self.height, self.width)
-        shape = (video.frames or many, height, width, video.image.channels)
+        frames = video.frames or self._there(video)
+        shape = (frames, height, width, video.image.channels)
         if math.prod(shape) > limits().at_once(self._length):
-            found = f"a clip of {shape[0]:,} frames of {width:,} by {height:,} pixels"
+            found = f"a clip of {frames:,} frames of {width:,} by {height:,} pixels"
             raise beyond("at_once_bytes", f"{found}, {shown_bytes(math.prod(shape))}, from {self._length:,} bytes")
-        return np.empty(shape, np.uint8)
+        return shape
+
+    def _there(self, video: Video) -> int:
+        """Frames that there are, so far apart."""
+        if video.fps is not None:
+            return math.floor(self._seconds * video.fps) + 1
+        return -(-self._frames // int(video.every or 1))
 
     def fill(self, target: Array, wanted: list[int] | list[float], window: Window) -> None:
         """Decode frames into the target, the last of them again and again."""
