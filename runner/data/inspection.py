@@ -8,7 +8,7 @@ from dataclasses import replace
 from runner.data.files.listing import SMALL_BYTES, SourceFile, with_hash
 from runner.data.files.opening import filesystem, is_local, is_remote
 from runner.data.files.small import contents, md5
-from runner.data.files.tasks import in_tasks
+from runner.data.files.tasks import in_tasks, in_tasks_if_waiting
 from runner.data.footers import Footers
 from runner.data.formats import formats
 from runner.data.formats.base import Alike, Inspected, Look
@@ -39,7 +39,8 @@ def inspected(
     found = looking.until_shown()
     rest = files[len(found) :]
     parts = [rest[start : start + _TOGETHER] for start in range(0, len(rest), _TOGETHER)]
-    for some in in_tasks(looking.together, parts, looking.threads):
+    run, threads = (in_tasks_if_waiting, _THREADS_TINY) if looking.is_tiny else (in_tasks, _THREADS)
+    for some in run(looking.together, parts, threads):
         found += some
     footers = Footers()
     for file, (_, _, footer) in zip(files, found, strict=True):
@@ -55,8 +56,7 @@ class _Looking:
         self._is_away = is_remote(first.url, self._options)
         is_here = is_local(filesystem(first.url, self._options)[0])
         self._base = (first.url.removesuffix("/" + first.path) or "/") if is_here else None
-        is_tiny = not self._is_away and sum(file.size for file in files) <= SMALL_BYTES * len(files)
-        self.threads = _THREADS_TINY if is_tiny else _THREADS
+        self.is_tiny = is_here and sum(file.size for file in files) <= SMALL_BYTES * len(files)
         self._alike: Alike | None = None
 
     def until_shown(self) -> list[_Found]:

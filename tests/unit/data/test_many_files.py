@@ -6,6 +6,7 @@ import io
 import json
 import os
 import random
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import pytest
 from runner.data import inspection
 from runner.data.files.listing import SMALL_BYTES, SourceFile, list_files
 from runner.data.files.small import contents
+from runner.data.files.tasks import in_tasks_if_waiting
 from runner.data.formats import formats
 from runner.data.formats.base import Inspected, Look
 from runner.data.manifest import build
@@ -288,3 +290,22 @@ def test_a_file_that_may_not_be_read_is_named(tmp_path: Path, monkeypatch: pytes
     gone.unlink()
     with pytest.raises(DataError, match=r"020\.txt: no such file"):
         inspection.inspected(listed, "text", lambda one: Look(one, None, True))
+
+
+def test_threads_are_for_disks_that_are_waited_for() -> None:
+    """Work that does not wait is done by the one who asks, in order; once it waits, several go on at a time."""
+    here = threading.get_ident()
+    never = threading.Event()
+
+    def work(item: int) -> tuple[int, bool]:
+        if item >= 100:
+            for _ in range(40):
+                never.wait(1e-4)
+        return item, threading.get_ident() == here
+
+    found = list(in_tasks_if_waiting(work, range(300), 2))
+    assert [item for item, _ in found] == list(range(300))
+    assert all(is_here for _, is_here in found[:96])
+    assert not any(is_here for _, is_here in found[200:])
+    with pytest.raises(ZeroDivisionError):
+        list(in_tasks_if_waiting(lambda item: 1 // (item - 70), range(300), 2))
