@@ -36,9 +36,9 @@ def inspected(
         DataError: of the first file that is corrupt, of another format, or cannot be read; the URL is named.
     """
     looking = _Looking(files, format, ask)
-    found = looking.until_shown()
-    rest = files[len(found) :]
-    parts = [rest[start : start + _TOGETHER] for start in range(0, len(rest), _TOGETHER)]
+    found = looking.until_shown() if looking.is_tiny else []
+    rest, step = files[len(found) :], _TOGETHER if looking.is_tiny else 1  # others are waited for side by side
+    parts = [rest[start : start + step] for start in range(0, len(rest), step)]
     run, threads = (in_tasks_if_waiting, _THREADS_TINY) if looking.is_tiny else (in_tasks, _THREADS)
     for some in run(looking.together, parts, threads):
         found += some

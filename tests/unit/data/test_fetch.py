@@ -388,6 +388,20 @@ def test_a_stream_asks_for_several_units_at_a_time(monkeypatch: pytest.MonkeyPat
     assert len(remote.reads) == 12
 
 
+def test_remote_files_are_looked_at_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The footers of eight files are on their way at the same time: none is asked for once another is there."""
+    remote, read, together = register_remote(monkeypatch), RemoteFileSystem.cat_file, threading.Barrier(8)
+    for number in range(8):
+        remote().pipe_file(f"/data/{number}.parquet", _written("parquet", number))
+
+    def cat_file(self: RemoteFileSystem, *arguments: Any, **more: Any) -> bytes:
+        together.wait(20)
+        return read(self, *arguments, **more)
+
+    monkeypatch.setattr(remote, "cat_file", cat_file)
+    assert build("remote://data").rows == 8 * 5000
+
+
 def test_a_stream_that_is_closed_lets_go_of_what_it_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """After a break nothing is held for nobody, and the rest is read all the same."""
     monkeypatch.setattr(pools, "_pool", None)
