@@ -390,13 +390,17 @@ def test_a_stream_asks_for_several_units_at_a_time(monkeypatch: pytest.MonkeyPat
 
 def test_remote_files_are_looked_at_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
     """The footers of eight files are on their way at the same time: none is asked for once another is there."""
-    remote, read, together = register_remote(monkeypatch), RemoteFileSystem.cat_file, threading.Barrier(8)
+    remote, read = register_remote(monkeypatch), RemoteFileSystem.cat_file
+    asked, all_asked = set(), threading.Event()
     for number in range(8):
         remote().pipe_file(f"/data/{number}.parquet", _written("parquet", number))
 
-    def cat_file(self: RemoteFileSystem, *arguments: Any, **more: Any) -> bytes:
-        together.wait(20)
-        return read(self, *arguments, **more)
+    def cat_file(self: RemoteFileSystem, path: str, **more: Any) -> bytes:
+        asked.add(path)
+        if len(asked) == 8:
+            all_asked.set()
+        assert all_asked.wait(60)
+        return read(self, path, **more)
 
     monkeypatch.setattr(remote, "cat_file", cat_file)
     assert build("remote://data").rows == 8 * 5000
