@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.server
 import io
 import pickle
 import struct
@@ -578,6 +579,30 @@ def test_sizes_that_change() -> None:
                 file.mux(packet)
     with pytest.raises(DataError, match="no whole sound or video"):
         watched(target.getvalue(), Video("RGB", 8, 12))
+
+
+def test_nothing_else_is_opened() -> None:
+    """What begins as media, and names another file behind that, has nobody ask for it."""
+    asked = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/".encode()
+        for text in (
+            b"\xff\xfb\n#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n" + url + b"a.mp3\n#EXT-X-ENDLIST\n",
+            b"\xff\xfb\n<MPD profiles='urn:mpeg:dash:profile:full:2011'><BaseURL>" + url + b"</BaseURL></MPD>",
+            b"OggS\nv=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=audio 5004 RTP/AVP 0\n" * 9,
+        ):
+            with pytest.raises(DataError, match="no whole sound or video"):
+                heard(text, Audio(16_000))
+            with pytest.raises(DataError, match="no whole sound or video"):
+                watched(text, Video())
+        server.shutdown()
+    assert not asked
 
 
 def test_transport_streams() -> None:
