@@ -78,7 +78,7 @@ class OutputFile:
 
     def to_json(self) -> dict[str, Any]:
         """For the record of a task."""
-        return dataclasses.asdict(self)
+        return dict(self.__dict__)  # plain values all of them: what asdict copies would be as many again
 
 
 def slug(path: str) -> str:

@@ -34,7 +34,7 @@ class ByOthers:
         self._kind: str | None = None
         self._names: list[str] | None = None  # of the data files that there were, if that counts
         self._before: dict[str, tuple[str, str]] = {}  # see `_digests`, if all of them count
-        self._seen: set[str] = set()
+        self._seen: dict[str, str | None] = {}  # path -> name of a data file, None of others: each task asks for all
         self._changed: set[str] = set()
 
     def begin(self, tree: Tree, elsewhere: bool) -> None:
@@ -46,6 +46,7 @@ class ByOthers:
         """
         if self._tree is None or self._tree.root != tree.root:
             self._watch = _watch(tree.root)
+            self._seen = {path: _data_name(path, tree.root) for path in self._seen}
         elif self._watch is not None:
             self._watch.take()  # what others have opened meanwhile is not the user's code's
         self._tree = tree
@@ -71,9 +72,8 @@ class ByOthers:
         if self._everything:
             return self._unseen(tree)  # all that was opened is among them
         found = self._unseen(tree)
-        for path in self._seen:
-            name = dependencies.name_of(path, tree.root)
-            if is_data(name) and name not in tree.inputs and not is_known(path):
+        for path, name in self._seen.items():
+            if name is not None and name not in tree.inputs and not is_known(path):
                 found.update(_opened(tree, path, name, changed=path in self._changed))
         return found
 
@@ -83,11 +83,12 @@ class ByOthers:
         if events is None:
             self._everything = True
             self._note()
+        assert self._tree is not None
         for path, is_change in events or ():
             if is_change:
                 self._changed.add(path)
-            elif path not in self._changed:
-                self._seen.add(path)
+            elif path not in self._changed and path not in self._seen:
+                self._seen[path] = _data_name(path, self._tree.root)
 
     # -- what nobody sees ----------------------------------------------------------------------------------------
 
@@ -110,6 +111,12 @@ class ByOthers:
                 same = tree.noted is not None or digest(shown, tree.root) == then
                 found[shown] = then if same else CHANGED
         return found
+
+
+def _data_name(path: str, root: Path) -> str | None:
+    """The name of a file that may be read as data; None of another."""
+    name = dependencies.name_of(path, root)
+    return name if is_data(name) else None
 
 
 def _watch(root: Path) -> Opened | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from runner.code import data_files as code_tree
+from runner.code import dependencies
 from runner.code.archive import listed_names, pack
 from runner.code.archive_names import path_of
 from runner.code.data_files import HERE, TRAVELLING, Tree
@@ -122,6 +123,27 @@ def test_what_a_library_has_opened_counts_as_it_was_then(root: Path, tmp_path: P
         with open(folder / "tables/a.csv", "a") as file:
             file.write("2")
         assert (others.deps(lambda path: False)["tables/a.csv"] == CHANGED) is (folder == root)
+
+
+def test_inputs_in_the_project_are_told_apart_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files that lie in the project and are its input are named once, however many tasks ask what has been read."""
+    write(root, {f"in/{number}.bin": "" for number in range(30)})
+    names = frozenset(f"in/{number}.bin" for number in range(30))
+    asked: list[str] = []
+    name_of = dependencies.name_of
+    monkeypatch.setattr(dependencies, "name_of", lambda path, root: asked.append(str(path)) or name_of(path, root))
+    others = ByOthers(late=False)
+    others.begin(Tree(root, inputs=names), elsewhere=False)
+    subprocess.run(["sh", "-c", "cat in/*"], cwd=root, check=True, capture_output=True)
+    assert others.deps(lambda path: False) == {}
+    assert len(asked) == len(set(asked)) >= 30
+    before = len(asked)
+    for _ in range(3):
+        others.begin(Tree(root, inputs=names), elsewhere=False)
+        assert others.deps(lambda path: False) == {}
+    assert len(asked) == before
+    others.begin(Tree(root, inputs=names - {"in/7.bin"}), elsewhere=False)
+    assert "in/7.bin" in others.deps(lambda path: False)
 
 
 def test_too_many_folders_are_not_watched(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
