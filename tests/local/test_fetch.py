@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -364,6 +365,32 @@ def test_a_replaced_file_is_refused_whose_footer_is_known(server: S3Server, tmp_
     assert manifest.footers.has(manifest.shards[0])
     with pytest.raises(DataError, match=r"(?s)replaced-known/a.parquet.*it has changed"):
         next(iter(runner.Stream(manifest, batch_size=10, as_="numpy")))
+
+
+def test_a_folder_is_listed_while_it_is_asked_whether_there_is_one(
+    server: S3Server, folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On S3 both are on their way at the same time; a folder, a file and what is not there are told apart as ever."""
+    together, (fs, _) = threading.Barrier(2), filesystem(folder, server.options)
+    waiting = {"info", "find"}
+
+    def beside(name: str, ask: Any) -> Any:
+        def asked(path: str, *given: Any, **more: Any) -> Any:
+            if name in waiting:  # the first time
+                waiting.remove(name)
+                together.wait(30)
+            return ask(path, *given, **more)
+
+        return asked
+
+    for name in ("info", "find"):
+        monkeypatch.setattr(fs, name, beside(name, getattr(fs, name)))
+    found = list_files(folder, server.options)
+    assert not waiting
+    assert [file.size for file in found] == [len(BYTES)]
+    assert list_files(found[0].url, server.options)[0].url == found[0].url
+    with pytest.raises(DataError, match="no such file or folder"):
+        list_files(f"{folder}-none", server.options)
 
 
 OF_LARGE_GROUPS = """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -282,10 +282,26 @@ def _find(fs: Any, root: str) -> tuple[str, dict[str, dict[str, Any]]]:
         for path, info in sorted(pair for one in _braces(root) for pair in fs.glob(one, detail=True).items()):
             found.update(fs.find(path, detail=True) if info["type"] == "directory" else {path: info})
         return base, _only_files(found)
-    info = fs.info(root)
+    info, below = _looked_up(fs, root)
     if info["type"] != "directory":
         return root.rstrip("/"), {root.rstrip("/"): info}
-    return root.rstrip("/"), _only_files(fs.find(root, detail=True))
+    return root.rstrip("/"), _only_files(below())
+
+
+def _looked_up(fs: Any, root: str) -> tuple[dict[str, Any], Callable[[], dict[str, dict[str, Any]]]]:
+    """What is said of a path, and what gives the files below it.
+
+    S3 knows no folders: to ask whether there is one takes two requests, one after the other, and a third to list it.
+    The third is sent beside the first.
+    """
+    if type(fs).__module__ != "s3fs.core":
+        return fs.info(root), lambda: fs.find(root, detail=True)
+    pool = ThreadPoolExecutor(1)
+    try:
+        below = pool.submit(fs.find, root, detail=True)
+        return fs.info(root), below.result
+    finally:
+        pool.shutdown(wait=False)  # of a file nobody waits for what is below it
 
 
 def _braces(pattern: str) -> list[str]:
