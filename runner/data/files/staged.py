@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -38,14 +39,24 @@ class Staged(Seekable):
         super().__init__(file.size())
         self._file = file
         self.look: Look = lambda start, end: None
-        self._parts, self._send = file.source.plan(pieces)
-        self._sizes = [piece.end - piece.start for piece in pieces]
-        self._sent = 0
-        self._order = sorted(range(len(pieces)), key=lambda i: pieces[i].start)  # in the file -> as they are needed
-        self._pieces = [pieces[i] for i in self._order]
+        order = sorted(range(len(pieces)), key=lambda i: pieces[i].start)  # in the file -> as they are needed
+        self._pieces = [pieces[i] for i in order]
         self._starts = [piece.start for piece in self._pieces]
         self._held: dict[int, Data] = {}
-        self._left: dict[int, Part] = {place: self._parts[i] for place, i in enumerate(self._order)}
+        self._plan(sorted(range(len(pieces)), key=order.__getitem__))
+
+    def _plan(self, places: Sequence[int]) -> None:
+        """Have pieces ready to be sent for.
+
+        Args:
+            places: theirs in the file, in the order in which they are needed.
+        """
+        self._process, self._sent = os.getpid(), 0
+        pieces = [self._pieces[place] for place in places]
+        parts, self._send = self._file.source.plan(pieces)
+        self._left: dict[int, Part] = dict(zip(places, parts, strict=True))
+        self._numbers = {place: number for number, place in enumerate(places)}
+        self._sizes = [piece.end - piece.start for piece in pieces]
 
     def read(self, count: int | None = -1) -> Any:
         """The next `count` bytes, fewer at the end; all if it is negative. Nothing is copied that lies in one piece."""
@@ -90,7 +101,9 @@ class Staged(Seekable):
     def _data(self, place: int) -> Data | None:
         """The bytes of a piece, waited for; None once it was let go of."""
         if place not in self._held and place in self._left:
-            self._send_ahead(self._order[place])
+            if self._process != os.getpid():  # it was forked: those parts are the parent's
+                self._plan([one for one in self._numbers if one in self._left])
+            self._send_ahead(self._numbers[place])
             self._held[place] = self._left.pop(place).take()
         return self._held.get(place)
 

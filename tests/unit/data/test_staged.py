@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import random
 import threading
 from collections.abc import Callable
@@ -14,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from runner.data import lanes
+from runner.data.files.engines.base import Attempt
 from runner.data.files.fetch import pool as pools
 from runner.data.files.fetch import promise as promises_of
 from runner.data.files.fetch import stages as cutting
@@ -327,3 +329,67 @@ def test_how_much_is_held_of_a_unit_says_whether_it_is_read_as_it_comes(remote: 
     }
     assert needed[1] < needed[len(many)]
     assert not build("remote://data").streams(0, 0, few, needed[1] - 64 * KIB)
+
+
+def in_a_fork(act: Callable[[], bool]) -> bool:
+    """What is so in a forked process; False where it is not done within 20 seconds."""
+    child = os.fork()
+    if child == 0:
+        said: list[bool] = []
+        acting = threading.Thread(target=lambda: said.append(act()), daemon=True)
+        acting.start()
+        acting.join(20)
+        os._exit(0 if said == [True] else 1)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_a_forked_process_goes_on_by_requests_of_its_own(
+    remote: type[RemoteFileSystem], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Parent and child have all rows, also where the parent waited for a piece; the child's are not the parent's."""
+    manifest = build("remote://data")
+    opened = gated(remote, monkeypatch, lambda start: start < 64 * KIB)
+    batches = manifest.read(0, [0], ["list"], rows=100)
+    first, expected = next(batches), table().select(["list"]).slice(0, 4000).to_pylist()
+    opened.set()  # for both of them
+    rest = [first]
+
+    def goes_on() -> bool:
+        rest.extend(batches)
+        return [row for batch in rest for row in batch.to_pylist()] == expected
+
+    assert in_a_fork(goes_on)
+    assert goes_on()
+
+
+def test_a_forked_process_lets_its_parent_fetch(
+    remote: type[RemoteFileSystem], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A child that closes what its parent reads waits for no lock of it, and breaks off none of its requests."""
+    manifest = build("remote://data")
+    opened = gated(remote, monkeypatch, lambda start: start < 64 * KIB)
+    batches = manifest.read(0, [0], ["list"], rows=100)
+    next(batches)
+
+    def closes() -> bool:
+        monkeypatch.setattr(Attempt, "break_off", lambda self: broken.append(self))
+        batches.close()  # type: ignore[attr-defined]
+        return not broken
+
+    broken: list[Attempt] = []
+    held, may_go = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with pools.pool().lock:
+            held.set()
+            may_go.wait(60)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    assert held.wait(20)
+    done = in_a_fork(closes)
+    may_go.set()
+    holder.join()
+    opened.set()
+    assert done
+    assert sum(batch.num_rows for batch in batches) > 0

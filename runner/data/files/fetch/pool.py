@@ -71,7 +71,9 @@ class Part:
         return data
 
     def drop(self) -> None:
-        """Nobody wants it any more."""
+        """Nobody wants it any more. Nothing in a forked process: request and connection are the parent's."""
+        if not self._pool.is_here:
+            return
         self.finish(error=DataAway("given up", where=self._source.url))
         self._pool.release(self)
         self._data = None
@@ -140,12 +142,18 @@ class Pool:
     """The threads of a process, and what they are to fetch."""
 
     def __init__(self) -> None:
+        self._process = os.getpid()
         self.lock = threading.RLock()
         self._work = threading.Condition(self.lock)
         self._waiting: list[Part] = []  # by their turns
         self._numbers = itertools.count()
         self._seconds: deque[Part] = deque()
         self._threads = self._idle = self._running = self._held = 0
+
+    @property
+    def is_here(self) -> bool:
+        """Whether this is the process of its threads; in a forked one somebody may hold the lock for ever."""
+        return self._process == os.getpid()
 
     def ask(self, source: Source, spans: Iterable[tuple[int, int]]) -> list[Part]:
         """Begin to fetch the spans [start, end) of a file."""
