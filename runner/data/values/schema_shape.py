@@ -10,8 +10,10 @@ from runner.errors import DataError
 
 
 def check_shape(fields: pa.Schema | list[pa.Field]) -> None:
-    """Raise DataError if columns are nested deeper, or are more, than the limits say, or a name is no text."""
+    """Raise DataError if columns are nested deeper, or are more, than the limits say, a name is no text, or a list has
+    less than no items."""
     _check_names(fields)
+    _check_sizes(fields)
     most = limits()
     depth, name = deepest(fields)
     if depth > most.nesting:
@@ -57,6 +59,25 @@ def _check_names(fields: pa.Schema | list[pa.Field]) -> None:
             for field in inner:
                 _name(field, column)
         waiting += [(field.type, column) for field in inner]
+
+
+def _check_sizes(fields: pa.Schema | list[pa.Field]) -> None:
+    """pyarrow believes what a file says of the size of lists, until it is asked for their type."""
+    waiting = [(field.type, field.name) for field in fields]
+    while waiting:
+        kind, column = waiting.pop()
+        if isinstance(kind, pa.BaseExtensionType):
+            waiting.append((kind.storage_type, column))
+        elif types.is_dictionary(kind) or types.is_run_end_encoded(kind):
+            waiting.append((kind.value_type, column))
+        elif types.is_nested(kind):
+            if types.is_fixed_size_list(kind) and kind.list_size < 0:
+                raise DataError(
+                    f"column '{column}': lists of {kind.list_size} items",
+                    allowed="lists of a fixed size of 0 or more",
+                    todo="write the file anew",
+                )
+            waiting += [(field.type, column) for field in fields_of(kind)]
 
 
 def _name(field: pa.Field, column: str) -> str:

@@ -166,3 +166,18 @@ def test_bytes_before_a_file_are_asked_of_no_store(tmp_path: Path, monkeypatch: 
     with pytest.raises(DataDamaged, match="from byte -"):
         list(found.read(0))
     assert all(start >= 0 for _, start, _ in store.reads)
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_lists_of_less_than_no_items_are_refused(tmp_path: Path, nested: bool) -> None:
+    """A file that claims a negative size of its lists is an error that names it and the column."""
+    size = 0x0BADCAFE
+    kind: pa.DataType = pa.list_(pa.int8(), size)
+    kind = pa.struct([("inner", pa.list_(kind))]) if nested else kind
+    sink = pa.BufferOutputStream()
+    pa.ipc.new_file(sink, pa.schema([("a", pa.int8()), ("bad", kind)])).close()  # no rows that pyarrow looks at first
+    data = sink.getvalue().to_pybytes()
+    assert size.to_bytes(4, "little") in data
+    (tmp_path / "a.arrow").write_bytes(data.replace(size.to_bytes(4, "little"), b"\xfe\xff\xff\xff"))
+    with pytest.raises(DataError, match=r"a\.arrow: column 'bad': lists of -2 items"):
+        manifest.build(str(tmp_path))
