@@ -32,8 +32,11 @@ def shuffles(case: Case) -> bool:
 
 
 def load(case: Case) -> None:
-    """runner, and torch where its tensors are wanted."""
+    """runner, torch where its tensors are wanted, and what reads from S3 where that is the source."""
     from runner import Stream  # noqa: F401
+
+    if case.server is not None:
+        import s3fs  # noqa: F401
 
     if case.option("as", "torch") == "torch":
         import torch
@@ -48,6 +51,7 @@ class Reader:
         from runner import Stream
 
         tar = case.format == "tar"
+        self.batch = case.batch
         self.names = ("__key__", "jpg") if tar else ("id", *case.columns)
         self.stream = Stream(
             case.url,
@@ -68,9 +72,10 @@ class Reader:
 
     def epoch(self, number: int) -> Iterator[tuple[Any, list[Any]]]:
         """The next epoch."""
-        for batch in self.stream:
-            count = int(batch.mask.sum())  # the last batch of an epoch is filled up
-            ids, *values = [batch[name] if count == len(batch.mask) else batch[name][:count] for name in self.names]
+        left = self.stream.rows
+        for batch in self.stream:  # the last batch of an epoch is filled up
+            ids, *values = [batch[name] if left >= self.batch else batch[name][:left] for name in self.names]
+            left -= self.batch
             yield _numbers(ids), values
 
 
