@@ -94,8 +94,7 @@ class Manifest:
     def id(self) -> str:
         """32 hex digits: a hash of relative paths, content hashes, unit rows and columns.
 
-        The same files listed have the same id on disk, in memory and on an object store that tells MD5s (what a Prep
-        wrote into a folder is named by SHA-256 instead, which costs less); any change of
+        The same data has the same id on disk, in memory and on an object store that tells MD5s; any change of
         the data, and a choice of columns, makes another.
         """
         digest = hashlib.sha256(b"runner manifest 1\n")

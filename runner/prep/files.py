@@ -24,7 +24,6 @@ from runner.data.schemas import conform, unify
 from runner.data.writer import PIECE_BYTES, Pieces, write_file
 from runner.errors import DataError, StoreError
 from runner.store import Store
-from runner.store.place import LOCAL
 from runner.untrusted.paths import inner
 
 _SLUG_LONGEST = 60
@@ -39,8 +38,7 @@ class OutputFile:
     Args:
         path: its name in its folder.
         folder: where it was written, below the dataset's own.
-        rows, bytes, sha256: of the file.
-        md5: of it, in a store that tells MD5s as the tags of objects; else ''.
+        rows, bytes, md5, sha256: of the file.
         units: its row groups, each as the fields of a `Unit`.
         schema: base64 of the serialised Arrow schema.
         source: the shard that it was made from, for errors.
@@ -73,8 +71,7 @@ class OutputFile:
     def shard(self) -> Shard:
         """The file as an entry of a manifest."""
         units = tuple(Unit(*numbers) for numbers in self.units)
-        etag = f"md5:{self.md5}" if self.md5 else f"sha256:{self.sha256}"
-        return Shard(self.path, self.bytes, etag, "parquet", units)
+        return Shard(self.path, self.bytes, f"md5:{self.md5}", "parquet", units)
 
     def to_json(self) -> dict[str, Any]:
         """For the record of a task."""
@@ -126,7 +123,7 @@ def store_table(
     """
     with temporary(scratch) as local:
         try:
-            written = write_file(local, table, md5=store.kind != LOCAL)
+            written = write_file(local, table)
         except (pa.ArrowNotImplementedError, pa.ArrowInvalid, pa.ArrowTypeError) as error:
             raise DataError(
                 f"the rows for '{dataset}' cannot be written as Parquet: {error}",

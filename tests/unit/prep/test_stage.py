@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import errno
-import hashlib
 import json
 import shutil
 import time
@@ -20,7 +19,7 @@ from runner import Stream
 from runner.data.catalog import Catalog
 from runner.data.results import Results
 from runner.driver.stages import make_sources
-from runner.errors import DataDamaged, DataError, StoreError, UserCodeError
+from runner.errors import DataError, StoreError, UserCodeError
 from runner.plan.keys import result_key, stage_code, used_config
 from runner.prep import files as prep_files
 from runner.prep.stage import run_make, run_prep
@@ -667,18 +666,3 @@ def test_rows_set_aside_keep_what_parquet_can_hold(tmp_path: Path) -> None:
     assert result["quarantined"] == 1
     (aside,) = (tmp_path / "store" / "tasks").glob("*/*.quarantine.parquet")
     assert pq.read_table(aside).column("input").to_pylist() == [{"x": 17}]
-
-
-def test_what_is_published_is_named_by_its_sha256_and_verified_by_it(tmp_path: Path) -> None:
-    """In a folder no MD5 is computed; a Stream that verifies sees a file of the dataset that is another."""
-    prep(Prep("p", fn=identity, source=Dataset(write_shards(tmp_path / "in")), sink="b"), tmp_path / "store")
-    manifest = Catalog(Store(str(tmp_path / "store"))).latest("b")
-    (kind, digest), file = manifest.shards[0].etag.split(":"), Path(manifest.url(manifest.shards[0]))
-    assert (kind, digest) == ("sha256", hashlib.sha256(file.read_bytes()).hexdigest())
-    assert len(list(Stream(manifest, 5, as_="numpy", verify=True))) == 6
-    data = bytearray(file.read_bytes())
-    data[-5] ^= 1  # of the length of the footer, which is in the plan
-    file.unlink()
-    file.write_bytes(data)
-    with pytest.raises(DataDamaged, match="its SHA-256 is"):
-        list(Stream(manifest, 5, as_="numpy", verify=True))
