@@ -5,9 +5,6 @@ from __future__ import annotations
 import errno
 import threading
 
-#: The kinds of `SourceFile.etag` that are hashes of the content.
-HASHES = ("md5", "sha256")
-
 _HEX = frozenset("0123456789abcdef")
 
 
@@ -38,7 +35,7 @@ class Version:
 
     def __init__(self, etag: str = "") -> None:
         kind, _, tag = etag.partition(":")
-        self._listed, self._kind = tag, kind
+        self._listed, self._is_content = tag, kind == "md5"
         self._told = ""
         self._lock = threading.Lock()
 
@@ -46,9 +43,9 @@ class Version:
     def wanted(self) -> str:
         """The plain tag to ask for; '' where none is known.
 
-        A hash of the content is none: an object in several parts has another tag, with the same content.
+        The MD5 of the content is none: an object in several parts has another tag, with the same content.
         """
-        return self._told or ("" if self._kind in HASHES else self._listed)
+        return self._told or ("" if self._is_content else self._listed)
 
     def check(self, told: str, *, of_content: bool = True) -> None:
         """Compare the tag that came with some bytes. Raises FileChanged if they are of another version.
@@ -63,9 +60,7 @@ class Version:
         with self._lock:
             if self._told:
                 same = tag == self._told
-            elif self._kind == "sha256":
-                same = True  # no server's tag is that
-            elif self._kind == "md5":
+            elif self._is_content:
                 same = tag == self._listed or not is_md5(tag) or not of_content
             else:
                 same = tag == self._listed or not self._listed
