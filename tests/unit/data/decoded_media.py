@@ -92,12 +92,17 @@ def test_samples_are_ffmpegs(kind: str, channels: int) -> None:
     assert np.abs(found - expected[:, shift:]).max() < 1e-4 or np.abs(found - expected[:, :count]).max() < 1e-4
 
 
-@pytest.mark.parametrize("kind", ["wav", "flac", "mp3", "opus", "aiff", "webm"])
-@pytest.mark.parametrize(("source", "target"), [(48_000, 16_000), (48_000, 44_100), (24_000, 48_000)])
+@pytest.mark.parametrize(
+    ("kind", "source", "target"),
+    [
+        (kind, *rates)
+        for kind in ("wav", "flac", "mp3", "opus", "aiff", "webm")
+        for rates in ((48_000, 16_000), (48_000, 44_100), (24_000, 48_000))
+        if (kind, rates[0]) != ("webm", 24_000)  # Opus at 24 kHz begins elsewhere there, by FFmpeg itself
+    ],
+)
 def test_another_rate(kind: str, source: int, target: int) -> None:
     """Brought to another rate a sound is as long as it was, and the same wave."""
-    if kind == "webm" and source == 24_000:
-        pytest.skip("Opus at 24 kHz begins elsewhere, by FFmpeg itself")
     found, count = heard(sound(kind, 1.0, source), Audio(target))
     expected = wave(1.0, target)
     assert 0 <= target - count <= 2 or count == target
