@@ -55,9 +55,9 @@ def _facts(seen: Survey) -> list[tuple[str, str]]:
     if checks.pages:
         share = "all" if checks.checked == checks.pages else "no" if not checks.checked else "some"
         verified.append(f"{share} pages have checksums (looked at: {units.things(checks.pages, 'page')})")
-    if checks.md5 or checks.tags:
-        told = "the MD5" if checks.md5 else "a tag"
-        verified.append(f"{told} of {units.things(checks.md5 or checks.tags, 'file')} is known")
+    if checks.hashes or checks.tags:
+        told = "a hash" if checks.hashes else "a tag"
+        verified.append(f"{told} of {units.things(checks.hashes or checks.tags, 'file')} is known")
     return [*found, ("verified", "; ".join(verified) or "nothing can be")]
 
 

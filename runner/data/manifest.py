@@ -26,6 +26,7 @@ from runner.data.declared import (
     selected,
     with_reading,
 )
+from runner.data.files.changed import content
 from runner.data.files.fetch import Promise
 from runner.data.files.fetch.cache import Cache
 from runner.data.files.listing import SourceFile, infer_format, list_files
@@ -94,8 +95,9 @@ class Manifest:
     def id(self) -> str:
         """32 hex digits: a hash of relative paths, content hashes, unit rows and columns.
 
-        The same data has the same id on disk, in memory and on an object store that tells MD5s; any change of
-        the data, and a choice of columns, makes another.
+        The same files have the same id on disk, in memory and on an object store that tells MD5s; any change of the
+        data, and a choice of columns, makes another. What a Prep wrote is told by its SHA-256, which costs less: the
+        same in all stores, and another id than those files have where they are listed by their URL.
         """
         digest = hashlib.sha256(b"runner manifest 1\n")
         for column in self.schema:
@@ -281,7 +283,7 @@ class Manifest:
 def _line(shard: Shard) -> str:
     """A file as a line of JSON: as json.dumps writes a list, which takes longer for it than to hash it."""
     rows = numbers_of(shard.units, "rows")
-    return f"[{_QUOTED(shard.path)}, {_QUOTED(shard.format)}, {_QUOTED(shard.etag)}, {rows}]\n"
+    return f"[{_QUOTED(shard.path)}, {_QUOTED(shard.format)}, {_QUOTED(content(shard.etag))}, {rows}]\n"
 
 
 def _columns(shards: Sequence[Shard]) -> list[pa.Array]:

@@ -105,7 +105,8 @@ class Shard:
     Args:
         path: relative to the manifest's base, with '/'.
         size: bytes of the file.
-        etag: hash of the content: 'md5:<hex>' where it can be known, else 'etag:<what the store says>'.
+        etag: hash of the content: 'md5:<hex>' where it can be known, 'sha256:<hex>' of what a Prep wrote (in an object
+            store with its MD5 behind, which is the store's tag), else 'etag:<what the store says>'.
         format: parquet, ipc, jsonl, csv, text, tar or files.
         units: in file order; a tuple, or the like (see `packed`).
         partitions: hive partition columns of this file, name -> value as written in the path (None for Hive's

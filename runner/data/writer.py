@@ -52,7 +52,8 @@ class Written:
         rows: in the file.
         bytes: of the file.
         decoded: bytes of its values in memory.
-        md5, sha256: of the file, in hex.
+        sha256: of the file, in hex.
+        md5: the same; '' where it was not asked for.
         schema: of the file, with not-null fields.
         metadata: its footer.
     """
@@ -66,22 +67,25 @@ class Written:
     metadata: pq.FileMetaData
 
 
-def write_file(path: str | os.PathLike[str], table: pa.Table, group_bytes: int = GROUP_BYTES) -> Written:
+def write_file(
+    path: str | os.PathLike[str], table: pa.Table, group_bytes: int = GROUP_BYTES, *, md5: bool = True
+) -> Written:
     """Write `table` as one Parquet file with page checksums.
 
     Args:
         path: a local file, which must not exist.
         table: its columns; schema metadata is written as it is, so strip it before.
         group_bytes: decoded bytes of a row group.
+        md5: compute the MD5 too: it takes longer than SHA-256, and than writing many a column.
 
     Raises:
         pyarrow.ArrowNotImplementedError: a column's type has no place in Parquet.
     """
     with open(path, "xb") as file:
-        return write(file, table, group_bytes)
+        return write(file, table, group_bytes, md5=md5)
 
 
-def write(file: BinaryIO, table: pa.Table, group_bytes: int = GROUP_BYTES) -> Written:
+def write(file: BinaryIO, table: pa.Table, group_bytes: int = GROUP_BYTES, *, md5: bool = True) -> Written:
     """As `write_file`, into a file that is open."""
     table = tighten(table)
     trial = table.slice(0, prefix_rows(table, _TRIAL_BYTES)).combine_chunks()
@@ -89,14 +93,14 @@ def write(file: BinaryIO, table: pa.Table, group_bytes: int = GROUP_BYTES) -> Wr
     decoded = decoded_bytes(table)
     footers: list[pq.FileMetaData] = []
     options["metadata_collector"] = footers
-    with _Hashing(file) as sink, pq.ParquetWriter(sink, table.schema, **options) as writer:
+    with _Hashing(file, md5) as sink, pq.ParquetWriter(sink, table.schema, **options) as writer:
         for group in _cut(table, _even(decoded, group_bytes)):
             writer.write_table(group.combine_chunks(), row_group_size=group.num_rows)
     return Written(
         rows=table.num_rows,
         bytes=sink.bytes,
         decoded=decoded,
-        md5=sink.md5.hexdigest(),
+        md5=sink.md5.hexdigest() if sink.md5 is not None else "",
         sha256=sink.sha256.hexdigest(),
         schema=table.schema,
         metadata=footers[0],
@@ -333,9 +337,9 @@ class _Hashing(io.RawIOBase):
     To be closed (as a context) before the hashes are asked for.
     """
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BinaryIO, md5: bool = True) -> None:
         self._file = file
-        self.md5 = hashlib.md5(usedforsecurity=False)
+        self.md5 = hashlib.md5(usedforsecurity=False) if md5 else None
         self.sha256 = hashlib.sha256()
         self.bytes = 0
         self._few: list[bytes] = []
@@ -377,5 +381,6 @@ class _Hashing(io.RawIOBase):
 
     def _hash(self, some: list[bytes]) -> None:
         for data in some:
-            self.md5.update(data)
             self.sha256.update(data)
+            if self.md5 is not None:
+                self.md5.update(data)

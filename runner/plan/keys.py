@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.code.hashing import Identity, identify
+from runner.data.files.changed import content
 from runner.spec import Prep
 
 #: Part of every key: a change of what runner itself makes of the same code must not reuse older results.
@@ -57,7 +58,7 @@ def result_key(stage: Prep, code_hash: str, config_used: Mapping[str, Any], inpu
 def short_etags(shards: Iterable[tuple[str, str]]) -> dict[str, str] | None:
     """Path -> a short mark of the content of each shard, so that a later run can say which differ; None if many."""
     found = dict(shards)
-    return {path: _digest(etag)[:8] for path, etag in found.items()} if len(found) <= _MOST_SHARDS else None
+    return {path: _digest(content(etag))[:8] for path, etag in found.items()} if len(found) <= _MOST_SHARDS else None
 
 
 def make_key(name: str, code_hash: str) -> str:

@@ -24,6 +24,7 @@ from runner.data.schemas import conform, unify
 from runner.data.writer import PIECE_BYTES, Pieces, write_file
 from runner.errors import DataError, StoreError
 from runner.store import Store
+from runner.store.place import LOCAL
 from runner.untrusted.paths import inner
 
 _SLUG_LONGEST = 60
@@ -38,7 +39,8 @@ class OutputFile:
     Args:
         path: its name in its folder.
         folder: where it was written, below the dataset's own.
-        rows, bytes, md5, sha256: of the file.
+        rows, bytes, sha256: of the file.
+        md5: of it, in a store that tells MD5s as the tags of objects; else ''.
         units: its row groups, each as the fields of a `Unit`.
         schema: base64 of the serialised Arrow schema.
         source: the shard that it was made from, for errors.
@@ -71,7 +73,8 @@ class OutputFile:
     def shard(self) -> Shard:
         """The file as an entry of a manifest."""
         units = tuple(Unit(*numbers) for numbers in self.units)
-        return Shard(self.path, self.bytes, f"md5:{self.md5}", "parquet", units)
+        etag = f"sha256:{self.sha256}" + (f" md5:{self.md5}" if self.md5 else "")
+        return Shard(self.path, self.bytes, etag, "parquet", units)
 
     def to_json(self) -> dict[str, Any]:
         """For the record of a task."""
@@ -123,7 +126,7 @@ def store_table(
     """
     with temporary(scratch) as local:
         try:
-            written = write_file(local, table)
+            written = write_file(local, table, md5=store.kind != LOCAL)
         except (pa.ArrowNotImplementedError, pa.ArrowInvalid, pa.ArrowTypeError) as error:
             raise DataError(
                 f"the rows for '{dataset}' cannot be written as Parquet: {error}",

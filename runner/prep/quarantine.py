@@ -68,7 +68,7 @@ class Quarantine:
             }
         )
         with temporary(scratch) as local:
-            write_file(local, table)
+            write_file(local, table, md5=False)
             store.put_file(key, local)
 
 

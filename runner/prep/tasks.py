@@ -8,6 +8,7 @@ import itertools
 import json
 from collections.abc import Iterable, Iterator
 
+from runner.data.files.changed import content
 from runner.data.manifest import Manifest, Shard
 
 #: Decoded bytes of input that one task takes at most, except where a single unit is larger.
@@ -77,7 +78,7 @@ def plan_tasks(manifest: Manifest, code: str) -> list[Task]:
 
 def _task_key(code: str, columns: list[str], parts: tuple[Part, ...]) -> str:
     shown = [
-        [part.shard.path, part.shard.etag, part.shard.format, sorted(part.shard.partitions.items())]
+        [part.shard.path, content(part.shard.etag), part.shard.format, sorted(part.shard.partitions.items())]
         + [[unit.index, unit.start, unit.length] for unit in (part.shard.units[i] for i in part.units)]
         for part in parts
     ]

@@ -5,7 +5,11 @@ from __future__ import annotations
 import errno
 import threading
 
+#: The kinds of `SourceFile.etag` that are hashes of the content.
+HASHES = ("md5", "sha256")
+
 _HEX = frozenset("0123456789abcdef")
+_SHA256 = "sha256:"
 
 
 class FileChanged(OSError):
@@ -26,6 +30,18 @@ def is_md5(tag: str) -> bool:
     return len(tag) == 32 and _HEX.issuperset(tag)
 
 
+def content(etag: str) -> str:
+    """What of a `SourceFile.etag` is the same wherever the content lies: its SHA-256 alone, without the store's tag.
+
+    What a Prep writes into an object store has both, as 'sha256:<hex> md5:<hex>'.
+    """
+    return etag.partition(" ")[0] if etag.startswith(_SHA256) else etag
+
+
+def _tag_of_store(etag: str) -> str:
+    return etag.partition(" ")[2] if etag.startswith(_SHA256) else etag
+
+
 class Version:
     """The version of one file: what the listing said of it, and from the first answer on the tag that the server told.
 
@@ -34,7 +50,7 @@ class Version:
     """
 
     def __init__(self, etag: str = "") -> None:
-        kind, _, tag = etag.partition(":")
+        kind, _, tag = _tag_of_store(etag).partition(":")
         self._listed, self._is_content = tag, kind == "md5"
         self._told = ""
         self._lock = threading.Lock()

@@ -85,7 +85,7 @@ class Stream:
         max_quarantine: the largest share (0 to 1) of the rows that may be in units whose content cannot be read. Such a
             unit is set aside, and the rows of another one stand in for its own; by default it is an error. Of a mixture
             the share is of each source.
-        verify: whether each file is read whole once, before its first unit, and its MD5 compared with what was listed,
+        verify: whether each file is read whole once, before its first unit, and its hash compared with what was listed,
             where that is known: what no checksum in the file would tell is then seen too.
 
     Raises:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import pyarrow.parquet as pq
 
+from runner.data.files.changed import HASHES
 from runner.data.files.opening import open_input
 from runner.data.formats.explain import explained
 from runner.data.formats.parquet import chunk_bytes
@@ -51,14 +52,14 @@ class Checks:
         files: whose pages were looked at.
         pages, checked: how many they have, and how many of these have a checksum.
         largest_page: bytes of the largest, decompressed.
-        md5: files of which the store or this machine tells an MD5; `tags`: of which it tells another tag.
+        hashes: files of which the listing tells a hash of the content; `tags`: of which it tells another tag.
     """
 
     files: int = 0
     pages: int = 0
     checked: int = 0
     largest_page: int = 0
-    md5: int = 0
+    hashes: int = 0
     tags: int = 0
 
 
@@ -143,6 +144,6 @@ def checks(manifest: Manifest) -> Checks:
                 found = pages_of(source, shard.size, group.column(i))
                 pages, checked = pages + found.count, checked + found.checked
                 largest = max(largest, found.largest)
-    md5 = sum(shard.etag.startswith("md5:") for shard in manifest.shards)
+    hashes = sum(shard.etag.partition(":")[0] in HASHES for shard in manifest.shards)
     tags = sum(shard.etag.startswith("etag:") for shard in manifest.shards)
-    return Checks(len(shards), pages, checked, largest, md5, tags)
+    return Checks(len(shards), pages, checked, largest, hashes, tags)

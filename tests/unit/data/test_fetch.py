@@ -88,6 +88,10 @@ def test_tags_are_compared_as_far_as_they_can_be() -> None:
         (f"md5:{one}", f'"{other}"', True, False),
         (f"md5:{one}", f'"{other}"', False, True),
         (f"md5:{one}", f'"{other}-2"', True, True),
+        (f"sha256:{one * 2}", f'"{other}"', True, True),
+        (f"sha256:{one * 2} md5:{one}", f'"{one}"', True, True),
+        (f"sha256:{one * 2} md5:{one}", f'"{other}"', True, False),
+        (f"sha256:{one * 2} md5:{one}", f'"{other}-2"', True, True),
         (f"etag:{one}-2", f'"{one}-2"', True, True),
         (f"etag:{one}-2", f'"{one}-3"', True, False),
         ("etag:abc", 'W/"abc"', True, True),
@@ -102,7 +106,7 @@ def test_tags_are_compared_as_far_as_they_can_be() -> None:
         else:
             with pytest.raises(FileChanged):
                 version.check(told, of_content=of_content)
-    assert Version(f"md5:{one}").wanted == ""
+    assert Version(f"md5:{one}").wanted == Version(f"sha256:{one * 2}").wanted == ""
     assert Version("etag:abc").wanted == "abc"
     assert pickle.loads(pickle.dumps(FileChanged("x"))).errno
 

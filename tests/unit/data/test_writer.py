@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import threading
+from dataclasses import replace
 from pathlib import Path
+from unittest.mock import ANY
 
 import numpy as np
 import pyarrow as pa
@@ -51,6 +53,7 @@ def test_the_hashes_are_those_of_the_file(tmp_path: Path) -> None:
     assert written.bytes == len(data)
     assert written.md5 == hashlib.md5(data).hexdigest()
     assert written.sha256 == hashlib.sha256(data).hexdigest()
+    assert write_file(tmp_path / "b.parquet", SAMPLE, md5=False) == replace(written, md5="", metadata=ANY)
 
 
 @pytest.mark.parametrize("sizes", [[5000], [1, 4999], [1000] * 5, [17] * 294 + [2]])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import hashlib
 import json
 import shutil
 import time
@@ -17,12 +18,15 @@ import pytest
 
 from runner import Stream
 from runner.data.catalog import Catalog
+from runner.data.files.fetch.cache import file_name
+from runner.data.manifest import Manifest
 from runner.data.results import Results
 from runner.driver.stages import make_sources
-from runner.errors import DataError, StoreError, UserCodeError
-from runner.plan.keys import result_key, stage_code, used_config
+from runner.errors import DataDamaged, DataError, StoreError, UserCodeError
+from runner.plan.keys import result_key, short_etags, stage_code, used_config
 from runner.prep import files as prep_files
 from runner.prep.stage import run_make, run_prep
+from runner.prep.tasks import plan_tasks
 from runner.record.entries import AttemptBegan, Resumed
 from runner.spec import Dataset, Prep, wire
 from runner.store import Store
@@ -666,3 +670,34 @@ def test_rows_set_aside_keep_what_parquet_can_hold(tmp_path: Path) -> None:
     assert result["quarantined"] == 1
     (aside,) = (tmp_path / "store" / "tasks").glob("*/*.quarantine.parquet")
     assert pq.read_table(aside).column("input").to_pylist() == [{"x": 17}]
+
+
+def test_what_is_published_is_named_by_its_sha256_and_verified_by_it(tmp_path: Path) -> None:
+    """In a folder no MD5 is computed; a Stream that verifies sees a file of the dataset that is another."""
+    prep(Prep("p", fn=identity, source=Dataset(write_shards(tmp_path / "in")), sink="b"), tmp_path / "store")
+    manifest = Catalog(Store(str(tmp_path / "store"))).latest("b")
+    (kind, digest), file = manifest.shards[0].etag.split(":"), Path(manifest.url(manifest.shards[0]))
+    assert (kind, digest) == ("sha256", hashlib.sha256(file.read_bytes()).hexdigest())
+    assert len(list(Stream(manifest, 5, as_="numpy", verify=True))) == 6
+    data = bytearray(file.read_bytes())
+    data[-5] ^= 1  # of the length of the footer, which is in the plan
+    file.unlink()
+    file.write_bytes(data)
+    with pytest.raises(DataDamaged, match="its SHA-256 is"):
+        list(Stream(manifest, 5, as_="numpy", verify=True))
+
+
+def test_what_a_prep_wrote_is_the_same_data_in_every_store(tmp_path: Path) -> None:
+    """The MD5 that stands beside the SHA-256 in an object store changes no id, no key of a task and no cached entry."""
+    table = pa.table({"x": [1, 2]})
+    store = Store(str(tmp_path / "store"))
+    where = {"folder": "_versions/r260101-000000aa-tiny-aa-1", "scratch": tmp_path, "source": "s", "where": "w"}
+    in_folder = prep_files.store_table(table, store, "d", "a", **where)
+    in_bucket = dataclasses.replace(in_folder, md5="0" * 32)
+    shards = [file.shard for file in (in_folder, in_bucket)]
+    assert shards[0].etag != shards[1].etag
+    one, other = (Manifest.of("/d", [shard], table.schema) for shard in shards)
+    assert one.id == other.id
+    assert [task.key for task in plan_tasks(one, "code")] == [task.key for task in plan_tasks(other, "code")]
+    assert len({file_name(f"/{shard.etag}", shard.size, shard.etag) for shard in shards}) == 1
+    assert len({str(short_etags([("p", shard.etag)])) for shard in shards}) == 1

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from runner.data.files.changed import HASHES, content
 from runner.data.files.fetch.counters import Fetched
 from runner.data.files.fetch.promise import Promise
 from runner.errors import DataError
@@ -228,7 +229,8 @@ class _Entry:
 
 def file_name(url: str, size: int, etag: str) -> str:
     """The first part of the names of a file's entries: where its content is known, the same wherever it lies."""
-    what = f"{etag} {size}" if etag.startswith("md5:") else f"{etag} {size} {url}"
+    etag = content(etag)
+    what = f"{etag} {size}" if etag.partition(":")[0] in HASHES else f"{etag} {size} {url}"
     return hashlib.sha256(what.encode()).hexdigest()[:32]
 
 
