@@ -1,4 +1,5 @@
-"""How deep and how wide JSON lines are: looked at before the parser, which deep nesting ends with its process.
+"""How deep and how wide JSON lines are, and whether each is an object: looked at before the parser, which deep nesting
+ends with its process, and so does a null in the place of the first object.
 
 The parser takes memory for each row times each field that any row of a block has, so that rows which all have fields of
 their own (an id as a key) would take the square of their number.
@@ -14,6 +15,7 @@ import numpy as np
 
 from runner.data.formats.blocks import Places, cut, line_ends, places
 from runner.data.limits import beyond, limits
+from runner.errors import DataError
 
 #: Rows times fields of what is parsed at a time, each of which takes 14 bytes: with a schema, and without one.
 CELLS, UNKNOWN_CELLS = 16 << 20, 4 << 20
@@ -22,6 +24,9 @@ _SURVIVED = 1000
 _STEP, _CACHED_BYTES = 1 << 10, 64 << 10
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _TOKEN = re.compile(rb'"((?:[^"\\]|\\.)*)"(\s*:)?|[\[\]{}]', re.DOTALL)
+_FIRST_NULL = re.compile(rb"(?:\xef\xbb\xbf)?[ \t\r\n]*null")
+_NULL_LINE = re.compile(rb"\n[ \t\r]*null")
+_SPACE = b" \t\r\n"
 _OPENING, _CLOSING, _NO_CASE = ord("["), ord("]"), 0xDF  # without that bit '{' and '}' are these
 
 
@@ -71,7 +76,46 @@ def rows_at_once(block: bytes, ends: Places, fields: int) -> Iterator[bytes]:
     yield from cut(block, ends, max(1, CELLS // max(fields, 1)))
 
 
-def check_depth(block: bytes, ends: Places) -> None:
+def check_lines(block: bytes, ends: Places) -> None:
+    """Raise DataError for what the parser might not survive: very deep nesting, and nulls in the place of objects.
+
+    Args:
+        ends: where the line ends of the block are.
+    """
+    check_no_null(block)
+    _check_nulls(block, ends)
+    _check_depth(block, ends)
+
+
+def check_no_null(block: bytes) -> None:
+    """Raise DataError if the first value is null, behind a byte order mark or not."""
+    if _FIRST_NULL.match(block):
+        raise _null_line()
+
+
+def _check_nulls(block: bytes, ends: Places) -> None:
+    """Raise DataError for a null that begins a line, and is not inside an object of several lines."""
+    data = np.frombuffer(block, np.uint8)
+    first = data[ends[: len(ends) - block.endswith(b"\n")] + 1]
+    if not np.isin(first, list(b"n" + _SPACE)).any():
+        return
+    for found in _NULL_LINE.finditer(block):
+        before = found.start()
+        while before and block[before - 1] in _SPACE:
+            before -= 1
+        if not before or block[before - 1 : before] == b"}":  # inside an object it is ':', ',' or '['
+            raise _null_line()
+
+
+def _null_line() -> DataError:
+    return DataError(
+        "a line that is no JSON object (it is null)",
+        allowed="a JSON object on each line",
+        todo="leave the line out, or write {} in its place",
+    )
+
+
+def _check_depth(block: bytes, ends: Places) -> None:
     """Raise DataError where lists and objects are nested so deep that the parser might not survive it.
 
     Args:

@@ -13,7 +13,7 @@ import pyarrow.json as pajson
 from runner.data.formats.arrow_words import Trouble, of_error
 from runner.data.formats.blocks import blocks, line_ends
 from runner.data.formats.guess import LONG, contradicts, differing, has_double, wider
-from runner.data.formats.json_shape import check_depth, pieces, rows_at_once
+from runner.data.formats.json_shape import check_lines, check_no_null, pieces, rows_at_once
 from runner.data.formats.long_numbers import json_paths, rounded
 from runner.data.values.recast import recast
 from runner.data.values.schema_shape import check_shape, count_fields
@@ -59,7 +59,7 @@ class Guess:
         """Looks at a block. Raises DataError where a field contradicts what was seen before, or fields are too many."""
         if block.isspace():
             return
-        check_depth(block, line_ends(block))
+        check_lines(block, line_ends(block))
         done = 0
         while done < len(block):
             rest = block[done:] if done else block
@@ -166,7 +166,7 @@ def _parsable(stream: Any, fields: int) -> Iterator[bytes]:
         if block.isspace():
             continue
         ends = line_ends(block)
-        check_depth(block, ends)
+        check_lines(block, ends)
         yield from rows_at_once(block, ends, fields)
 
 
@@ -180,7 +180,12 @@ def _parse(block: bytes, schema: pa.Schema | None, unexpected: str = "infer") ->
 
 
 def parsed(block: bytes, schema: pa.Schema | None, unexpected: str) -> pa.Table:
-    """The objects of a block as pyarrow reads them, with all of its errors."""
+    """The objects of a block as pyarrow reads them, with all of its errors.
+
+    Raises:
+        DataError: the first is null, which the parser does not survive.
+    """
+    check_no_null(block)
     return pajson.read_json(
         pa.BufferReader(block),
         pajson.ReadOptions(use_threads=False, block_size=len(block) + 1),

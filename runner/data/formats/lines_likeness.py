@@ -21,7 +21,7 @@ from runner.data.formats import csv_types, jsonl
 from runner.data.formats.base import Alike, Inspected, Look
 from runner.data.formats.blocks import line_ends
 from runner.data.formats.csv_dialect import Dialect
-from runner.data.formats.json_shape import CELLS, UNKNOWN_CELLS, check_depth
+from runner.data.formats.json_shape import CELLS, UNKNOWN_CELLS, check_lines
 from runner.data.formats.lines import ends_rows
 from runner.data.formats.long_numbers import suspects
 from runner.data.limits import limits
@@ -168,7 +168,7 @@ class _JSONL(_Lines):
         if int(rows.counts.sum()) * len(self._schema) > CELLS:
             return nothing
         try:
-            check_depth(block, line_ends(block))
+            check_lines(block, line_ends(block))
             table = jsonl.parsed(block, self._schema, self._others)
             for column in table.columns:
                 column.validate(full=True)

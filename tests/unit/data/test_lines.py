@@ -255,6 +255,10 @@ def test_blank_shards(tmp_path: Path, blank: bytes, ending: str, line: str) -> N
         ("a.jsonl", b'{"a": 1}\n{"a": "x"}\n', r"/a. changed from number to string in row 1"),
         ("a.jsonl", b'{"a": 1, "a": 2}\n', "specified twice"),
         ("a.jsonl", b'{"a": 1', "JSON"),
+        ("a.jsonl", b'null\n{"a": 1}\n', "it is null"),
+        ("a.jsonl", b' \r\n null {"a": 1}\n', "it is null"),
+        ("a.jsonl", b'{"a": 1}\n\n\tnull\n{"a": 2}\n', "it is null"),
+        ("a.jsonl", b'{"a": 1}\nnull', "it is null"),
         ("a.csv", b"a,b\n1\n", "Row #2"),
         ("a.csv", "a,b\n1,2\n".encode("utf-16"), "text in UTF-16"),
     ],
@@ -263,3 +267,25 @@ def test_broken_lines(tmp_path: Path, name: str, content: bytes, words: str) -> 
     """What cannot be read is a DataError with the file and what is wrong."""
     with pytest.raises(DataError, match=rf"{name}.*{words}"):
         read(tmp_path, name, content)
+
+
+def test_objects_over_several_lines(tmp_path: Path) -> None:
+    """A null that begins a line inside an object is a value of it."""
+    content = '{"a": [\nnull,\n null], "b":\n null\n}\n{"a": [1], "b": 2}\n'
+    assert read(tmp_path, "a.jsonl", content) == [{"a": [None, None], "b": None}, {"a": [1], "b": 2}]
+
+
+def test_a_null_line_among_small_files(tmp_path: Path) -> None:
+    """Files that are looked at together are refused for a line that is null as one alone is."""
+    for i in range(20):
+        (tmp_path / f"{i:02}.jsonl").write_text(f'{{"a": {i}}}\n')
+    (tmp_path / "09.jsonl").write_text('null\n{"a": 9}\n')
+    with pytest.raises(DataError, match=r"09\.jsonl.*it is null"):
+        build(str(tmp_path), count=True)
+
+
+def test_a_null_line_that_a_sample_has_not_shown(tmp_path: Path) -> None:
+    """Where only the start was looked at, a line that is null is an error of the reader, with its unit."""
+    (tmp_path / "a.jsonl").write_text('{"a": 1}\n' * 600_000 + "null\n")
+    with pytest.raises(DataError, match=r"a\.jsonl \(unit 0\).*it is null"):
+        rows(build(str(tmp_path), count=False))
