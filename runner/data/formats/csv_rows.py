@@ -23,6 +23,8 @@ Opens: TypeAlias = Callable[[], pa.NativeFile]
 
 #: Bytes parsed at a time; they grow where a row is longer.
 BLOCK_BYTES = 16 << 20
+#: How much of the end of a unit is kept to see how its last value was written.
+_END_BYTES = 64 << 10
 _BOM = b"\xef\xbb\xbf"
 _COLUMN = re.compile(r"In CSV column #(\d+): ")
 _QUOTED = re.compile(rb'"[^"]*"')
@@ -164,10 +166,14 @@ def guess(
     """
     found = Guess(names, dialect, declared)
     convert = pacsv.ConvertOptions(column_types=dict.fromkeys(names, pa.binary()), strings_can_be_null=False)
-    for batch in _batches(_plain(opens), dialect, names, first, convert, most or BLOCK_BYTES):
+    watched = _Watched(opens)
+    for batch in _batches(watched, dialect, names, first, convert, most or BLOCK_BYTES):
         found.add(batch)
         if most is not None:
-            break
+            return found
+        last = batch.columns[-1]
+    if found.rows:
+        watched.check_end(dialect, last[-1].as_py())
     return found
 
 
@@ -186,12 +192,16 @@ def read(
     types = {field.name: field.type for field in schema}
     convert = dialect.convert(types, wanted)
     doubles = [field.name for field in schema if pa.types.is_float64(field.type)]
-    watched = _Watched(opens) if doubles else None
-    for batch in _batches(watched or _plain(opens), dialect, names, first, convert, BLOCK_BYTES):
-        if watched is not None and watched.suspicious:
+    watched, last = _Watched(opens, numbers=bool(doubles)), None
+    for batch in _batches(watched, dialect, names, first, convert, BLOCK_BYTES):
+        if watched.suspicious:
             _check_exact(opens, dialect, names, first, doubles)
             watched.seen()
+        if names[-1] in types and _is_text(types[names[-1]]):
+            last = batch.column(names[-1])[-1]
         yield batch.select(schema.names)
+    if last is not None and last.is_valid:
+        watched.check_end(dialect, last.cast(pa.binary()).as_py())
 
 
 def _plain(opens: Opens) -> Opens:
@@ -261,23 +271,50 @@ def _width(kind: pa.DataType) -> int:
 
 
 class _Watched:
-    """Opens a unit's bytes, and looks for long whole numbers in them as they are read."""
+    """Opens a unit's bytes, and looks as they are read for long whole numbers in them, and at how they end.
 
-    def __init__(self, opens: Opens) -> None:
-        self._opens, self._before = opens, b""
-        self.suspicious = self._checked = False
+    Args:
+        numbers: whether long whole numbers are looked for.
+    """
+
+    def __init__(self, opens: Opens, numbers: bool = False) -> None:
+        self._opens, self._checked, self._end = opens, not numbers, b""
+        self.suspicious = False
 
     def __call__(self) -> pa.NativeFile:
+        self._end = b""
         return _Blocks(self._opens(), self._look).native()
 
     def _look(self, data: bytes) -> None:
         if not self._checked and not self.suspicious:
-            self.suspicious = len(suspects(self._before + data)) > 0  # a number may lie across two reads
-            self._before = data[-64:]
+            self.suspicious = len(suspects(self._end[-64:] + data)) > 0  # a number may lie across two reads
+        self._end = data[-_END_BYTES:] if len(data) >= _END_BYTES else (self._end + data)[-_END_BYTES:]
 
     def seen(self) -> None:
-        """All has been checked."""
+        """All numbers have been checked."""
         self.suspicious, self._checked = False, True
+
+    def check_end(self, dialect: Dialect, value: bytes) -> None:
+        """Raise DataError where the last value, which has this text, was begun by a quote that nothing ends: pyarrow
+        takes all that follows for a part of it.
+        """
+        if dialect.quote is None or dialect.escape is not None:
+            return
+        quote = dialect.quote.encode()
+        written = quote + value.replace(quote, 2 * quote)
+        if len(written) <= len(self._end):
+            before = self._end[-len(written) - 1 : -len(written)]
+            is_open = self._end.endswith(written) and before in (dialect.delimiter.encode(), b"\n", b"\r", b"")
+        else:  # only of a quoted value these are a part
+            is_quoted = any(mark in value for mark in (dialect.delimiter.encode(), b"\n", b"\r"))
+            is_open = written.endswith(self._end) and is_quoted
+        if is_open:
+            raise DataError(
+                "its last value begins with a quote, and no quote ends it",
+                allowed="values whose quotes are closed",
+                todo="fetch the file anew if it was cut off, mend the value, or say csv={'quote': None} if a quote is "
+                "a character as any other",
+            )
 
 
 class _Blocks(Readable):

@@ -260,6 +260,12 @@ def test_blank_shards(tmp_path: Path, blank: bytes, ending: str, line: str) -> N
         ("a.jsonl", b'{"a": 1}\n\n\tnull\n{"a": 2}\n', "it is null"),
         ("a.jsonl", b'{"a": 1}\nnull', "it is null"),
         ("a.csv", b"a,b\n1\n", "Row #2"),
+        ("a.csv", b'a,b\n1,"x\n2,y\n', "no quote ends it"),
+        ("a.csv", b'a,b\n1,"x', "no quote ends it"),
+        ("a.csv", b'a,b\n1,"', "no quote ends it"),
+        ("a.csv", b'a,b\n1,"x""', "no quote ends it"),
+        ("a.csv", b'a,b\n"1,x\n', "Row #2"),
+        ("a.csv", b'a,b\n1,"' + b"x,\n" * 40_000, "no quote ends it"),
         ("a.csv", "a,b\n1,2\n".encode("utf-16"), "text in UTF-16"),
     ],
 )
@@ -288,4 +294,39 @@ def test_a_null_line_that_a_sample_has_not_shown(tmp_path: Path) -> None:
     """Where only the start was looked at, a line that is null is an error of the reader, with its unit."""
     (tmp_path / "a.jsonl").write_text('{"a": 1}\n' * 600_000 + "null\n")
     with pytest.raises(DataError, match=r"a\.jsonl \(unit 0\).*it is null"):
+        rows(build(str(tmp_path), count=False))
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\r\n", "\n\n"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        "",
+        '""',
+        '"x"',
+        'x"',
+        'x"y',
+        '"x"y',
+        '""""',
+        '"x"""',
+        '"x\n"',
+        '"x\r\n"',
+        '","',
+        '"x,"",""y"',
+        '"""\n"""',
+        "x" * 70_000,
+    ],
+)
+def test_quotes_at_the_end_that_are_closed(tmp_path: Path, value: str, end: str) -> None:
+    """A last value is read as Python's csv does, whatever quotes it has and however the file ends."""
+    content = f"a,b\r\nw,v\r\nq,{value}{end}"
+    _, *expected = csv.reader(io.StringIO(content, newline=""))
+    found = read(tmp_path, "a.csv", content)
+    assert [[row["a"], row["b"]] for row in found] == [row for row in expected if row]
+
+
+def test_a_quote_that_nothing_ends_in_a_file_that_was_not_counted(tmp_path: Path) -> None:
+    """Where only the start was looked at, rows that a quote without an end would swallow are an error of the reader."""
+    (tmp_path / "a.csv").write_text("a,b\n" + "word,another\n" * 400_000 + 'word,"another\n' + "word,another\n" * 1000)
+    with pytest.raises(DataError, match=r"a\.csv \(unit 0\).*no quote ends it"):
         rows(build(str(tmp_path), count=False))
