@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from runner.errors import DataError, listed, suggest
 from runner.plan.project import find_project
+from runner.spec.checks import Fields
 from runner.store import Store
 
 if TYPE_CHECKING:
@@ -138,11 +139,14 @@ class Published:
             columns: the columns wanted; None takes all.
 
         Raises:
+            SpecError: `columns` is no list of names.
             DataError: no such column, or a file that cannot be read.
         """
         import pyarrow as pa
 
-        chosen = self.manifest if columns is None else self.manifest.select(columns)
+        chosen = self.manifest
+        if columns is not None:
+            chosen = chosen.select(Fields("to_table").names("columns", columns))
         shards = range(len(chosen.shards))
         batches = (batch for i in shards for batch in chosen.read(i, columns=chosen.schema.names))
         return pa.Table.from_batches(batches, schema=chosen.schema)

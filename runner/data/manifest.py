@@ -59,7 +59,7 @@ _HASHED = 1 << 10
 _THREADS = 16
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Manifest:
     """What a dataset is made of. Made by `build`, `Manifest.of` or `from_bytes`.
 
@@ -80,7 +80,7 @@ class Manifest:
     options: Mapping[str, Any] = field(default_factory=dict)
     lanes: int = 1
     block_bytes: int = 1
-    footers: Footers = field(default_factory=Footers, compare=False, repr=False)
+    footers: Footers = field(default_factory=Footers, compare=False)
 
     @classmethod
     def of(
@@ -90,6 +90,11 @@ class Manifest:
         lanes, block_bytes = layout(AllUnits(shards))
         kept = plain(schema).with_metadata(own_metadata(schema) or None)
         return cls(base.rstrip("/"), tuple(shards), kept, dict(options or {}), lanes, block_bytes)
+
+    def __repr__(self) -> str:
+        rows = "rows not counted" if self.rows == UNCOUNTED else f"{self.rows:,} rows"
+        files = f"{len(self.shards):,} file{'' if len(self.shards) == 1 else 's'}"
+        return f"<Manifest {self.id[:12]}: {rows} in {files}, {self.base}>"
 
     @cached_property
     def id(self) -> str:

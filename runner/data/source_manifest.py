@@ -153,8 +153,8 @@ def resolve(
         return manifest.counted()
     version, snapshot, unknown = (declared.get(name) for name in ("version", "snapshot", "unknown"))
     urls = [os.fspath(url) for url in ([source] if isinstance(source, str | os.PathLike) else source)]
-    if not urls:
-        raise fields.fail("source", source, "at least one URL")
+    if not urls or not all(urls):
+        raise fields.fail("source", source, "at least one URL, and none that is empty")
     reading = checked(fields, declared.get("schema"), declared.get("csv"), "infer" if unknown is None else unknown)
     check_place(fields, format, urls, version, snapshot, bool(reading.to_json()))
     return Source(tuple(urls), format, options or {}, None, reading, version, snapshot).manifest(wanted=columns)

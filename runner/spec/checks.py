@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, TypeVar
 
 from runner.errors import SpecError, listed, suggest
@@ -93,6 +93,14 @@ class Fields:
         """One of a few words."""
         if value not in allowed:
             raise self.fail(field, value, listed(allowed), suggest(str(value), allowed))
+
+    def names(self, field: str, value: object) -> tuple[str, ...]:
+        """Several names; a single one that is not in a list or a tuple would be taken apart into letters."""
+        found = tuple(value) if isinstance(value, Iterable) and not isinstance(value, str | Mapping) else None
+        if found is None or not all(isinstance(name, str) for name in found):
+            todo = f"write {field}=({value!r},)" if isinstance(value, str) else ""
+            raise self.fail(field, value, "a tuple or a list of names", todo)
+        return found
 
     def flag(self, field: str, value: object) -> None:
         """True or False, or a number or a scalar of numpy that is equal to one of them."""

@@ -83,7 +83,7 @@ class Dataset:
         for url in self.urls or [""]:
             _refuse_credentials(url, self.options)
         if self.columns is not None:
-            object.__setattr__(self, "columns", _names(fields, "columns", self.columns))
+            object.__setattr__(self, "columns", fields.names("columns", self.columns))
         if self.make is not None:
             fields.callable("make", self.make, "without arguments that yields Arrow tables")
 
@@ -162,7 +162,7 @@ class Prep:
             fields.callable("keep", self.keep, "(batch, config)")
         for name in ("uses", "sort_by"):
             if getattr(self, name) is not None:
-                object.__setattr__(self, name, _names(fields, name, getattr(self, name)))
+                object.__setattr__(self, name, fields.names(name, getattr(self, name)))
         _named(fields, "source", self.source, _dataset_reference, "dataset")
         _named(fields, "sink", self.sink, check_dataset_name, "dataset name")
         self._check_dataset_format(fields)
@@ -424,9 +424,3 @@ def _named(fields: Fields, field: str, value: object, check: Callable[[Fields, s
         raise fields.fail(field, value, f"at least one {what}")
     for key, each in value.items():
         check(fields, f"{field}[{key!r}]", each)
-
-
-def _names(fields: Fields, field: str, value: object) -> tuple[str, ...]:
-    if isinstance(value, str) or not all(isinstance(name, str) for name in value):  # type: ignore[attr-defined]
-        raise fields.fail(field, value, "a tuple of names", f"write {field}=({value!r},)")
-    return tuple(value)  # type: ignore[arg-type]

@@ -249,10 +249,19 @@ def infer_format(files: list[SourceFile], url: str) -> str:
         raise DataError(
             f"no single format follows from the names ({shown})",
             allowed=listed((*FORMATS, *TABLES, MANIFEST)),
-            todo="give format=, or a glob that fits only the data files",
+            todo=_format_to_give(endings),
             where=url,
         )
     return found
+
+
+def _format_to_give(endings: Mapping[str, int]) -> str:
+    """What helps where no format follows: one that is never guessed may be what is meant."""
+    if set(endings) == {MANIFEST}:
+        return f"give format={MANIFEST!r} if it is one that a Stream's manifest has written"
+    if any(format_of(ending) for ending in endings):
+        return "give format=, or a glob that fits only the data files"
+    return "give format=; format='files' has a row of each file, with its path and its bytes"
 
 
 def partitions_of(path: str) -> dict[str, str | None]:
@@ -352,7 +361,13 @@ def _nothing(url: str, found: dict[str, Any]) -> DataError:
             todo="rename the files, or give the URL of one of them",
             where=url,
         )
-    return DataError("no files", allowed="at least one file", todo="check the URL or the glob", where=url)
+    todo = _home(url) or "check the URL or the glob"
+    return DataError("no files", allowed="at least one file", todo=todo, where=url)
+
+
+def _home(url: str) -> str:
+    """What helps where a shell would have put in a home folder."""
+    return "write the folder itself, or os.path.expanduser(...): '~' stands for none here" if url[:1] == "~" else ""
 
 
 @contextlib.contextmanager
@@ -368,7 +383,7 @@ def _reached(url: str) -> Iterator[None]:
         raise DataError(
             "no such file or folder",
             allowed="a file, a folder or a glob that exists",
-            todo="check the URL",
+            todo=_home(url) or "check the URL",
             where=url,
         ) from error
     except PermissionError as error:

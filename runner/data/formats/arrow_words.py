@@ -10,6 +10,7 @@ class Trouble(enum.Enum):
 
     BLOCK_TOO_SMALL = "block too small"  # a row is longer than the bytes that are decoded at once
     NO_OBJECT = "no object"  # a line holds JSON that is no object
+    UNHELD = "unheld"  # a value of JSON has no place in its field's type
     TOO_NESTED = "too nested"  # a schema is deeper than it may be
     OTHER = "other"
 
@@ -19,6 +20,7 @@ _WORDS = {
     "straddling object": Trouble.BLOCK_TOO_SMALL,
     "Empty CSV file or block": Trouble.BLOCK_TOO_SMALL,
     "Column() changed from object": Trouble.NO_OBJECT,
+    "Failed to convert JSON to": Trouble.UNHELD,
     "too deeply nested": Trouble.TOO_NESTED,
 }
 

@@ -105,8 +105,8 @@ def fill(batch: pa.RecordBatch, wanted: pa.Schema, partitions: Mapping[str, str 
     One batch, or several where it is larger than plain types can address, or becomes much larger than it is.
 
     Raises:
-        ValueError: a value has no place in its column's type; the column is named.
-        DataError: a column of the file says something else than the folder, or a row takes more memory than it may.
+        DataError: a value has no place in its column's type, a column of the file says something else than the folder,
+            or a row takes more memory than it may; the column is named.
     """
     for piece in _pieces(batch, wanted):
         yield _filled(piece, wanted, partitions)
@@ -150,7 +150,11 @@ def _filled(batch: pa.RecordBatch, wanted: pa.Schema, partitions: Mapping[str, s
                 arrays.append(pa.nulls(batch.num_rows, field.type))
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
             have = batch.schema.field(index).type if index >= 0 else "text"
-            raise ValueError(f"column '{field.name}', {have} as {field.type}: {error}") from error
+            raise DataError(
+                f"column '{field.name}', {have} as {field.type}: {error}",
+                allowed="values that their column's type holds without a change",
+                todo="declare another type with schema=, leave the column out with columns=, or replace the file",
+            ) from error
     return pa.RecordBatch.from_arrays(arrays, schema=wanted) if arrays else batch.select([])
 
 

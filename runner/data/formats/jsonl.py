@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -110,7 +110,8 @@ class Guess:
                 block = _narrowed(block, self._only)
                 table = _parse(block, schema)
         except pa.ArrowInvalid as error:
-            raise _undeclared(error, self.rows, self._declared) or _said(error, self.rows) from error
+            said = _undeclared(error, self.rows, self._declared) or _unheld(error, block, schema or ())
+            raise said or _said(error, self.rows) from error
         except pa.ArrowNotImplementedError as error:
             raise DataError(
                 f"a declared type that JSON has no values of ({_words(error)})",
@@ -315,7 +316,7 @@ def _explained(error: Exception, block: bytes, kind: pa.DataType, rows: int, str
         return said
     found = differing(kind, guess.kind, new=strict)
     if found is None:
-        return _said(error, rows)
+        return _unheld(error, block, kind) or _said(error, rows)
     return contradicts(*found, rows=(rows, guess.rows))
 
 
@@ -331,6 +332,23 @@ def _undeclared(error: Exception, rows: int, declared: Mapping[str, pa.DataType]
         todo="mend the line, or declare what the lines have (days such as \"2024-01-31\" as 'timestamp[s]', numbers in "
         "quotes as 'string'), and convert it in a Prep",
     )
+
+
+def _unheld(error: Exception, block: bytes, fields: Iterable[pa.Field]) -> DataError | None:
+    """What is said of a value that its field's type does not hold; None of any other error. pyarrow's words do not name
+    the field, so each is read alone."""
+    if of_error(error) is not Trouble.UNHELD:
+        return None
+    for field in fields:
+        try:
+            parsed(block, pa.schema([field]), "ignore")
+        except pa.ArrowInvalid as alone:
+            return DataError(
+                f"the field '{field.name}' has a value that {field.type} does not hold (JSON: {_words(alone)})",
+                allowed="values that are read as the declared type",
+                todo="mend the line, or declare another type with schema=",
+            )
+    return None
 
 
 def _said(error: Exception, rows: int) -> DataError:

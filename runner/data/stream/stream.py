@@ -151,6 +151,7 @@ class Stream:
         fields.number("max_quarantine", max_quarantine, 0.0, 1.0)
         fields.flag("shuffle", shuffle)
         fields.flag("verify", verify)
+        columns = None if columns is None else fields.names("columns", columns)
         self.global_batch = _global_batch(fields, batch_size, global_batch_size, world_size)
         self.rank, self.world_size, self.epochs, self.tail, self._seed = rank, world_size, epochs, tail, seed
         declared = {"schema": schema, "unknown": unknown, "csv": csv, "version": version, "snapshot": snapshot}
@@ -200,6 +201,10 @@ class Stream:
         self._open()
         if as_ == "torch" or "torch.utils.data" in sys.modules:
             _make_known()
+
+    def __repr__(self) -> str:
+        rank = f", rank {self.rank} of {self.world_size}" if self.world_size > 1 else ""
+        return f"<Stream of {self._data.where}: {self.rows:,} rows in steps of {self.global_batch:,}{rank}>"
 
     def _open(self, before: Stats = NOTHING) -> None:
         opens = self._data.opens(self._readings)

@@ -130,7 +130,7 @@ def _snapshot(url: str, table: Any, wanted: int | None) -> Any:
         known = [f"{one.snapshot_id}" for one in table.metadata.snapshots]
         raise DataError(
             "a table without a snapshot" if wanted is None else f"no snapshot {wanted}",
-            allowed=listed(known[-5:]) if known else "a table into which something was written",
+            allowed=", ".join(known[-5:]) if known else "a table into which something was written",
             todo="choose one of them" if known else "write rows into it",
             where=url,
         )

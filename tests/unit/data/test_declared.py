@@ -159,9 +159,12 @@ def test_json_that_is_not_as_declared(tmp_path: Path) -> None:
     for name, kind, row in (("day", "date32", 0), ("n", "int64", 1)):
         with pytest.raises(DataError, match=rf"a\.jsonl .*'{name}' is declared as {kind}.* string in row {row} "):
             read(str(tmp_path), schema={name: kind}, unknown="ignore")
-    assert [
-        f"{row['day']:%d.%m.}" for row in read(str(tmp_path), schema={"day": "timestamp[s]"}, unknown="ignore")
-    ] == [
+    write(tmp_path / "b.jsonl", {"id": 1, "k": 1}, {"id": 128, "k": 1})
+    with pytest.raises(DataError, match=r"b\.jsonl .*'id' has a value that int8 does not hold .*128") as raised:
+        read(str(tmp_path / "b.jsonl"), schema={"k": "int8", "id": "int8"})
+    assert "schema=" in (raised.value.todo or "")
+    days = read(str(tmp_path / "a.jsonl"), schema={"day": "timestamp[s]"}, unknown="ignore")
+    assert [f"{row['day']:%d.%m.}" for row in days] == [
         "31.01.",
         "01.02.",
     ]
@@ -208,7 +211,7 @@ def test_types_of_parquet(tmp_path: Path) -> None:
     assert read(str(tmp_path), schema=declared) == [{"x": 1, "y": 1}, {"x": 2, "y": 2}, {"x": 2**40, "y": None}]
     stream = Stream(str(tmp_path), 3, schema=declared, shuffle=False, as_="numpy", columns=["x"])
     assert next(iter(stream))["x"].tolist() == [1, 2, 2**40]
-    with pytest.raises(DataError, match=r"b\.parquet.*'x'"):
+    with pytest.raises(DataError, match=r"b\.parquet.*'x', int64 as int32(?s:.*)declare another type with schema="):
         rows(look(Dataset(str(tmp_path), schema={"x": "int32", "y": "string"})))
     with pytest.raises(DataError, match=r"'y' is string, and declared as list"):
         look(Dataset(str(tmp_path), schema={"x": "int64", "y": "list<int8>"}))
@@ -316,7 +319,7 @@ def test_several_folders(tmp_path: Path) -> None:
         look(Dataset([urls[0], urls[0]]))
 
 
-@pytest.mark.parametrize("source", [[], iter(["a.csv"]), 5, None])
+@pytest.mark.parametrize("source", [[], iter(["a.csv"]), 5, None, "", ["a.csv", ""]])
 def test_no_sources(source: Any) -> None:
     """What is no source of a Stream is refused with what is."""
     with pytest.raises(SpecError, match="source="):

@@ -161,6 +161,30 @@ def test_infer_format(tmp_path: Path) -> None:
     assert infer_format(list_files(fill(tmp_path, "a.JSONL", "b.ndjson.gz", "c.jsonl.zst")), "u") == "jsonl"
 
 
+@pytest.mark.parametrize(
+    ("names", "todo"),
+    [
+        (["a.jpg", "b.png"], "format='files' has a row of each file"),
+        (["a.manifest"], "give format='manifest'"),
+        (["a.parquet", "b.csv"], "a glob that fits only the data files"),
+    ],
+)
+def test_which_format_to_give(tmp_path: Path, names: list[str], todo: str) -> None:
+    """Where no format follows from the names, the one that is never guessed is told where it fits."""
+    files = list_files(fill(tmp_path, *names))
+    with pytest.raises(DataError) as raised:
+        infer_format(files, "lake")
+    assert todo in (raised.value.todo or "")
+
+
+@pytest.mark.parametrize("url", ["~/lake", "~/lake/*.parquet"])
+def test_a_home_folder_is_not_guessed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    """Where a shell would have put in a folder it is said that nobody does."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match="'~' stands for none"):
+        list_files(url)
+
+
 def test_mixed_endings(tmp_path: Path) -> None:
     """Endings of several formats are an error that counts them."""
     files = list_files(fill(tmp_path, "a.csv", "b.csv", "c.parquet", "README"))

@@ -523,6 +523,21 @@ def test_wrong_arguments(manifest: Manifest, arguments: dict[str, Any], words: s
         Stream(manifest, **arguments)
 
 
+@pytest.mark.parametrize("columns", ["id", ["id", 1], 3])
+def test_columns_are_several_names(manifest: Manifest, columns: Any) -> None:
+    """One name that is not in a list is not taken for a list of its letters."""
+    with pytest.raises(SpecError, match="columns=.*(.|\n)*a tuple or a list of names"):
+        Stream(manifest, 1, columns=columns)
+
+
+def test_what_a_notebook_shows(manifest: Manifest) -> None:
+    """A stream and its manifest are shown in a line that says how much data it is, however many units that has."""
+    assert repr(manifest) == f"<Manifest {manifest.id[:12]}: 230 rows in 2 files, {manifest.base}>"
+    assert repr(replace(manifest, shards=manifest.shards[:1])).endswith(f"130 rows in 1 file, {manifest.base}>")
+    assert repr(Stream(manifest, 8)) == f"<Stream of {manifest.base}: 230 rows in steps of 8>"
+    assert repr(Stream(manifest, 8, rank=1, world_size=2)).endswith("230 rows in steps of 16, rank 1 of 2>")
+
+
 def test_wrong_data(manifest: Manifest, tmp_path: Path) -> None:
     """An unknown column, too little data and a dataset without a URL are errors before the first batch."""
     with pytest.raises(DataError, match=r"no column 'idd'(.|\n)*did you mean 'id'"):

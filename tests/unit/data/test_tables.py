@@ -233,8 +233,9 @@ def test_snapshots(tmp_path: Path) -> None:
         for url in (str(folder), table.metadata_location.removeprefix("file://")):
             manifest = look(Dataset(url, format="iceberg", snapshot=snapshot))
             assert in_order(rows(manifest)) == in_order(expected)
-    with pytest.raises(DataError, match="no snapshot 5"):
+    with pytest.raises(DataError, match="no snapshot 5") as raised:
         look(Dataset(str(folder), format="iceberg", snapshot=5))
+    assert raised.value.allowed == ", ".join(str(one.snapshot_id) for one in table.metadata.snapshots[-5:])
 
 
 def test_a_relative_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -124,7 +124,7 @@ def split(keep: Filter) -> tuple[Any, tuple[str, ...] | None]:
         raise SpecError(
             f"filter={keep!r}",
             allowed="an expression such as pyarrow.compute.field('lang') == 'en', a function of a RecordBatch, or a "
-            "pair (either, columns that it looks at)",
+            "pair of either and a list of the columns that it looks at: (function, ['lang'])",
             where="Stream",
         )
     if isinstance(keep, pc.Expression) and "FieldPath(" in str(keep):
