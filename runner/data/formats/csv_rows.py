@@ -305,6 +305,8 @@ class _Watched:
         if len(written) <= len(self._end):
             before = self._end[-len(written) - 1 : -len(written)]
             is_open = self._end.endswith(written) and before in (dialect.delimiter.encode(), b"\n", b"\r", b"")
+            # of '"\n"' at the end of a line the last two bytes look like a quote and a value as well
+            is_open &= not self._end.rstrip(b"\r\n").endswith(written + quote)
         else:  # only of a quoted value these are a part
             is_quoted = any(mark in value for mark in (dialect.delimiter.encode(), b"\n", b"\r"))
             is_open = written.endswith(self._end) and is_quoted

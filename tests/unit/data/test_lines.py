@@ -301,20 +301,8 @@ def test_a_null_line_that_a_sample_has_not_shown(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "value",
     [
-        "",
-        '""',
-        '"x"',
-        'x"',
-        'x"y',
-        '"x"y',
-        '""""',
-        '"x"""',
-        '"x\n"',
-        '"x\r\n"',
-        '","',
-        '"x,"",""y"',
-        '"""\n"""',
-        "x" * 70_000,
+        *("", '""', '"x"', 'x"', 'x"y', '"x"y', '""""', '"x"""', '"x\n"', '"x\r\n"', '"\n"', '"\r\n"', '",\n"', '","'),
+        *('"x,"",""y"', '"""\n"""', "x" * 70_000),
     ],
 )
 def test_quotes_at_the_end_that_are_closed(tmp_path: Path, value: str, end: str) -> None:
