@@ -32,8 +32,8 @@ _SPARSE = "GNU.sparse."
 class Source(Protocol):
     """What headers are read from, in rising order of places."""
 
-    def take(self, at: int, count: int) -> bytes:
-        """`count` bytes from `at` on, fewer at the end."""
+    def take(self, at: int, count: int) -> bytes | memoryview:
+        """`count` bytes from `at` on, fewer at the end; of a block (BLOCK) or less always bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ def members(source: Source, at: int = 0, end: int | None = None, *, whole: bool 
     first, ended = at, False
     begins = None
     while end is None or at < end:
-        block = source.take(at, BLOCK)
+        block = bytes(source.take(at, BLOCK))
         if not block and end is None:
             break
         if len(block) < BLOCK:
@@ -188,7 +188,7 @@ def _said(source: Source, at: int, size: int) -> bytes:
             allowed=f"names and pax records of up to {_MOST_EXTRA:,} bytes",
             todo="write the archive anew",
         )
-    said = source.take(at, size)
+    said = bytes(source.take(at, size))  # of what is in memory long stretches are views
     if len(said) < size:
         raise _truncated(at, "a header")
     return said

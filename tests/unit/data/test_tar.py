@@ -123,6 +123,22 @@ def test_long_names(tmp_path: Path, format: int) -> None:
     assert [row["__key__"] for row in read(tmp_path, packed(members, format))] == [long, "b"]
 
 
+@pytest.mark.parametrize("ending", ["tar", "tar.gz"])
+@pytest.mark.parametrize("format", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+@pytest.mark.parametrize("length", [500, 512, 513, 5000])
+def test_long_headers(tmp_path: Path, length: int, format: int, ending: str) -> None:
+    """Names, and other things that are said of a member, are read where they take more than a block."""
+    plain, named = tarfile.TarInfo("a.jpg"), tarfile.TarInfo("n" * length + ".jpg")
+    plain.size = named.size = 1
+    plain.pax_headers = {"SCHILY.xattr.user.note": "x" * length, "mtime": "1.5"}
+    with tarfile.open(tmp_path / f"a.{ending}", "w:gz" if ending == "tar.gz" else "w", format=format) as archive:
+        archive.addfile(plain, io.BytesIO(b"1"))
+        archive.addfile(named, io.BytesIO(b"2"))
+    manifest = build(str(tmp_path))
+    found = [row for batch in manifest.read(0) for row in batch.to_pylist()]
+    assert found == [{"__key__": "a", "jpg": b"1"}, {"__key__": "n" * length, "jpg": b"2"}]
+
+
 def test_archives_behind_each_other(tmp_path: Path) -> None:
     """An archive that was written behind another one in the same file is not lost."""
     data = packed([("a.x", b"1")]) + packed([("b.x", b"2")])
