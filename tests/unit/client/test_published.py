@@ -73,3 +73,5 @@ def test_what_is_not_there_is_named_with_what_is_near(store: str) -> None:
         runner.dataset("tokens", version="", store=store)
     with pytest.raises(DataError, match="'y'"):
         runner.dataset("tokens", store=store).to_table(columns=["yy"])
+    with pytest.raises(SpecError, match="columns='y'"):
+        runner.dataset("tokens", store=store).to_table(columns="y")
