@@ -29,9 +29,18 @@ _FEW_ROWS = 10_000
 _MOST_THREADS = 256
 
 
-def named(what: str, format: str | None, options: Sequence[str] | None, store: str | None) -> sources.Named:
+def named(
+    what: str,
+    store: str | None,
+    format: str | None,
+    option: Sequence[str] | None,
+    csv: Sequence[str] | None,
+    version: int | None,
+    snapshot: int | None,
+) -> sources.Named:
     """The data that the user means."""
-    return sources.named(what, format, options or (), store)
+    told = sources.Told(format, tuple(option or ()), tuple(csv or ()), version, snapshot)
+    return sources.named(what, told, store)
 
 
 def names(columns: str | None) -> tuple[str, ...] | None:
@@ -81,11 +90,11 @@ def inspect(data: sources.Named, columns: Sequence[str] | None, store: str | Non
     if output is Output.JSON:
         from runner.views.documents import survey_document
 
-        print_json(survey_document(seen, data.name))
+        print_json(survey_document(seen, data.name, data.told.words))
         return
     from runner.cli.survey_screen import print_survey
 
-    print_survey(seen, data.name, Commands(store))
+    print_survey(seen, data.name, Commands(store), data.told.words)
 
 
 def bench(

@@ -26,6 +26,16 @@ DataFormat = Annotated[
 Options = Annotated[
     list[str] | None, typer.Option("--option", metavar="KEY=VALUE", help="A storage option of fsspec; may be repeated.")
 ]
+Dialect = Annotated[
+    list[str] | None,
+    typer.Option("--csv", metavar="KEY=VALUE", help="Of CSV: delimiter=';', header=false, ...; may be repeated."),
+]
+Version = Annotated[
+    int | None, typer.Option("--version", metavar="N", min=0, help="Of a Delta Lake table.", show_default=False)
+]
+Snapshot = Annotated[
+    int | None, typer.Option("--snapshot", metavar="ID", min=0, help="Of an Iceberg table.", show_default=False)
+]
 StoreUrl = Annotated[str | None, typer.Option("--store", metavar="URL", help="The store, instead of the project's.")]
 Format = Annotated[Output, typer.Option("-o", "--output", help="json: one JSON document on standard output.")]
 
@@ -36,6 +46,9 @@ def head(
     columns: Columns = None,
     format: DataFormat = None,
     option: Options = None,
+    csv: Dialect = None,
+    version: Version = None,
+    snapshot: Snapshot = None,
     store: StoreUrl = None,
     output: Format = Output.TEXT,
 ) -> None:
@@ -45,7 +58,7 @@ def head(
     """
     from runner.cli import data
 
-    data.head(data.named(what, format, option, store), number, data.names(columns), output)
+    data.head(data.named(what, store, format, option, csv, version, snapshot), number, data.names(columns), output)
 
 
 def cat(
@@ -54,6 +67,9 @@ def cat(
     limit: Annotated[int | None, typer.Option("--limit", min=0, metavar="N", help="Only the first N rows.")] = None,
     format: DataFormat = None,
     option: Options = None,
+    csv: Dialect = None,
+    version: Version = None,
+    snapshot: Snapshot = None,
     store: StoreUrl = None,
 ) -> None:
     """Print rows as JSON lines, every value whole.
@@ -62,7 +78,7 @@ def cat(
     """
     from runner.cli import data
 
-    data.cat(data.named(what, format, option, store), data.names(columns), limit)
+    data.cat(data.named(what, store, format, option, csv, version, snapshot), data.names(columns), limit)
 
 
 def inspect(
@@ -70,6 +86,9 @@ def inspect(
     columns: Columns = None,
     format: DataFormat = None,
     option: Options = None,
+    csv: Dialect = None,
+    version: Version = None,
+    snapshot: Snapshot = None,
     store: StoreUrl = None,
     output: Format = Output.TEXT,
 ) -> None:
@@ -79,7 +98,7 @@ def inspect(
     """
     from runner.cli import data
 
-    data.inspect(data.named(what, format, option, store), data.names(columns), store, output)
+    data.inspect(data.named(what, store, format, option, csv, version, snapshot), data.names(columns), store, output)
 
 
 def bench(
@@ -90,6 +109,9 @@ def bench(
     seconds: Annotated[float, typer.Option(min=0.1, max=3600, help="Of each setting.")] = 10.0,
     format: DataFormat = None,
     option: Options = None,
+    csv: Dialect = None,
+    version: Version = None,
+    snapshot: Snapshot = None,
     store: StoreUrl = None,
     output: Format = Output.TEXT,
 ) -> None:
@@ -100,7 +122,8 @@ def bench(
     from runner.cli import data
 
     counts = data.whole_numbers(threads)
-    data.bench(data.named(what, format, option, store), data.names(columns), batch_size, counts, seconds, output)
+    source = data.named(what, store, format, option, csv, version, snapshot)
+    data.bench(source, data.names(columns), batch_size, counts, seconds, output)
 
 
 def rewrite(
@@ -111,6 +134,9 @@ def rewrite(
     cluster: Annotated[str | None, typer.Option(help="Where it runs.", autocompletion=complete_cluster)] = None,
     format: DataFormat = None,
     option: Options = None,
+    csv: Dialect = None,
+    version: Version = None,
+    snapshot: Snapshot = None,
     store: StoreUrl = None,
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Return as soon as the run is started.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check all, show the plan, start nothing.")] = False,
@@ -122,7 +148,7 @@ def rewrite(
     """
     from runner.cli import data
 
-    source = data.named(what, format, option, store)
+    source = data.named(what, store, format, option, csv, version, snapshot)
     data.rewrite(
         source, name, data.names(columns), workers, cluster, store, detach=detach, dry_run=dry_run, output=output
     )
@@ -138,7 +164,8 @@ def add_to(data: typer.Typer) -> None:
         epilog=examples(
             "runner data head tokens",
             "runner data head 's3://lake/raw/*.parquet' -n 3 --columns id,text",
-            "runner data head lake/events --format delta -o json",
+            "runner data head lake/events --format delta --version 12 -o json",
+            "runner data head lake/a.csv --csv 'delimiter=;' --csv header=false",
         )
     )(head)
     data.command(

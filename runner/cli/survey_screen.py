@@ -23,7 +23,7 @@ _UNITS = {"parquet": "row group", "ipc": "record batch", "files": "file"}
 _TYPE = 40
 
 
-def print_survey(seen: Survey, name: str, commands: Commands) -> None:
+def print_survey(seen: Survey, name: str, commands: Commands, told: Sequence[str] = ()) -> None:
     """Facts, columns, rates, then what limits and what helps."""
     out = console()
     rows = "rows not counted" if seen.rows is None else units.things(seen.rows, "row")
@@ -37,7 +37,7 @@ def print_survey(seen: Survey, name: str, commands: Commands) -> None:
     out.print()
     _print_columns(seen)
     out.print()
-    for each in advice.advice(seen, name):
+    for each in advice.advice(seen, name, told):
         out.print(Text(f"- {each.words}"), soft_wrap=True)
         if each.command:
             print_commands(out, [commands(*each.command)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
@@ -120,23 +121,24 @@ def _has_tiny_files(survey: Survey) -> bool:
     return survey.files > _MANY and survey.units.files.median < _TINY_FILE
 
 
-def advice(survey: Survey, name: str) -> list[Advice]:
+def advice(survey: Survey, name: str, told: Sequence[str] = ()) -> list[Advice]:
     """What helps.
 
     Args:
         name: of the data, as commands take it.
+        told: options with which they find it.
     """
     if survey.rows == 0:
         return [Advice("there are no rows")]
     whats = {limit.what for limit in limits(survey)}
-    found = [*_rewrite(survey, name, whats), *_merge(survey), *_network(whats)]
+    found = [*_rewrite(survey, name, told, whats), *_merge(survey), *_network(whats)]
     if found:
         return found
     little = "" if is_measured(survey) else ": so little is read at once, whatever it is like"
     return [Advice(f"nothing to change{little}")]
 
 
-def _rewrite(survey: Survey, name: str, whats: set[str]) -> list[Advice]:
+def _rewrite(survey: Survey, name: str, told: Sequence[str], whats: set[str]) -> list[Advice]:
     """All that a rewrite would bring, in one sentence."""
     times, stream, size = factor(survey), stream_factor(survey), size_factor(survey)
     brings = []
@@ -154,7 +156,7 @@ def _rewrite(survey: Survey, name: str, whats: set[str]) -> list[Advice]:
         brings.append("every page has a checksum, where a bit that flips in these files goes unseen")
     if not brings:
         return []
-    return [Advice(f"written anew {'; '.join(brings)}", ("data", "rewrite", name, new_name(name)))]
+    return [Advice(f"written anew {'; '.join(brings)}", ("data", "rewrite", name, new_name(name), *told))]
 
 
 def _merge(survey: Survey) -> list[Advice]:

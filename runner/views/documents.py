@@ -65,8 +65,8 @@ def _stage(stage: StageSeen) -> dict[str, Any]:
     }
 
 
-def survey_document(seen: Survey, name: str) -> dict[str, Any]:
-    """Data that was looked at: what `data inspect` prints. Sizes are bytes, rates bytes a second."""
+def survey_document(seen: Survey, name: str, told: Sequence[str] = ()) -> dict[str, Any]:
+    """Data that was looked at, as `data inspect` prints it, with the options told. Sizes are bytes, rates bytes a second."""
     known = asdict(seen)
     measured = {"rates": known["rates"], "encoded": known["encoded"]} if advice.is_measured(seen) else {}
     return {
@@ -80,7 +80,7 @@ def survey_document(seen: Survey, name: str) -> dict[str, Any]:
         "limits": [asdict(each) for each in advice.limits(seen)],
         "advice": [
             {"words": each.words, "command": ["runner", *each.command] if each.command else None}
-            for each in advice.advice(seen, name)
+            for each in advice.advice(seen, name, told)
         ],
     }
 

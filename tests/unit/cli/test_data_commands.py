@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from runner.client.sources import Told, named
 from runner.data.catalog import Catalog
 from runner.data.manifest import build
 from runner.store import Store
@@ -133,6 +134,11 @@ def test_a_dataset_is_named_by_name_and_version(folder: Path) -> None:
         (["odd.parquet", "--format", "excel"], "excel"),
         (["odd.parquet", "--option", "anon"], "key=value"),
         (["published", "--format", "csv"], "leave it out"),
+        (["published", "--version", "1"], "published@ID"),
+        (["odd.parquet", "--version", "1"], "format='delta'"),
+        (["odd.parquet", "--snapshot", "1"], "format='iceberg'"),
+        (["odd.parquet", "--csv", "delimiter"], "key=value"),
+        (["odd.parquet", "--csv", "sep=;"], "'delimiter'"),
         (["empty.jsonl"], "only empty files"),
     ],
 )
@@ -146,6 +152,30 @@ def test_what_cannot_be_looked_at_is_said(folder: Path, words: list[str], said: 
         result = call("data", command, *words, code=2)
         assert said in result.stderr
         assert "to do:" in result.stderr
+
+
+def test_files_are_looked_at_in_a_dialect_and_written_anew_as_they_were_looked_at(folder: Path) -> None:
+    """A dialect of CSV is taken as `Dataset` has it, and the rewrite that is advised or submitted has it too."""
+    (folder / "a.csv").write_text("1;0,5\n2;1,5\n")
+    told = ["--csv", "delimiter=;", "--csv", "header=false", "--csv", 'names=["id","x"]', "--csv", "decimal=,"]
+    assert call_json("data", "head", "a.csv", *told)["rows"] == [{"id": 1, "x": 0.5}, {"id": 2, "x": 1.5}]
+    source = named("a.csv", Told(csv=tuple(told[1::2])))
+    assert source.dataset().csv == {"delimiter": ";", "header": False, "names": ("id", "x"), "decimal": ","}
+    assert source.told.words == tuple(told)
+    call("data", "rewrite", "a.csv", "table", *told, "--dry-run")
+    advised = call_json("data", "inspect", "odd.parquet", "--format", "parquet")["advice"][-1]["command"]
+    assert advised[-3:] == ["odd-rewritten", "--format", "parquet"]
+
+
+def test_a_version_of_a_table_is_looked_at(folder: Path) -> None:
+    """`--version` chooses what a table was once, also of what is written anew."""
+    deltalake = pytest.importorskip("deltalake")
+    for n in range(2):
+        deltalake.write_deltalake(str(folder / "table"), pa.table({"n": [n]}), mode="append")
+    told = ["--format", "delta", "--version", "0"]
+    assert call_json("data", "head", "table", *told)["rows"] == [{"n": 0}]
+    assert named("table", Told("delta", version=0)).dataset().version == 0
+    assert len(call_json("data", "head", "table", "--format", "delta")["rows"]) == 2
 
 
 def test_looking_at_rows_loads_nothing_that_it_does_not_need(folder: Path) -> None:
