@@ -17,6 +17,7 @@ from runner.spec import Dataset
 from runner.spec.checks import Fields
 from runner.spec.formats import FORMATS, MANIFEST, TABLES
 from runner.spec.reading import check_place, checked
+from runner.store import credentials
 from runner.untrusted.names import DATASET
 
 #: In front of a dataset's name that is a file's, too.
@@ -40,10 +41,11 @@ class Told:
 
     @property
     def words(self) -> tuple[str, ...]:
-        """The options that were given, as they must be typed for the same files."""
+        """The options that were given, as they must be typed for the same files; no secrets among them."""
         given = [(f"--{name}", value) for name, value in vars(self).items() if value is not None]
         each = [(name, one) for name, value in given for one in (value if isinstance(value, tuple) else (value,))]
-        return tuple(str(word) for pair in each for word in pair)
+        shown = [pair for pair in each if pair[0] != "--option" or not _is_secret(pair[1])]
+        return tuple(str(word) for pair in shown for word in pair)
 
     def source(self, url: str) -> Source:
         """The files at a URL.
@@ -58,6 +60,10 @@ class Told:
         check_place(fields, self.format, [url], self.version, self.snapshot, bool(reading.csv))
         options = parsed("--option", self.option)
         return Source((url,), self.format, options, None, reading, self.version, self.snapshot)
+
+
+def _is_secret(option: str) -> bool:
+    return bool(credentials.given(parsed("--option", [option])))
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,11 @@ def _stage(stage: StageSeen) -> dict[str, Any]:
 
 
 def survey_document(seen: Survey, name: str, told: Sequence[str] = ()) -> dict[str, Any]:
-    """Data that was looked at, as `data inspect` prints it, with the options told. Sizes are bytes, rates bytes a second."""
+    """Data that was looked at, as `data inspect` prints it. Sizes are bytes, rates bytes a second.
+
+    Args:
+        name: of the data, as commands take it; `told`: options with which they find it.
+    """
     known = asdict(seen)
     measured = {"rates": known["rates"], "encoded": known["encoded"]} if advice.is_measured(seen) else {}
     return {

@@ -163,6 +163,7 @@ def test_files_are_looked_at_in_a_dialect_and_written_anew_as_they_were_looked_a
     assert source.dataset().csv == {"delimiter": ";", "header": False, "names": ("id", "x"), "decimal": ","}
     assert source.told.words == tuple(told)
     call("data", "rewrite", "a.csv", "table", *told, "--dry-run")
+    assert Told(option=("secret=abc", "anon=true")).words == ("--option", "anon=true")
     advised = call_json("data", "inspect", "odd.parquet", "--format", "parquet")["advice"][-1]["command"]
     assert advised[-3:] == ["odd-rewritten", "--format", "parquet"]
 
