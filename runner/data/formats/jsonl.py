@@ -21,7 +21,7 @@ from runner.data.values.types import fields_of, lists_nulls
 from runner.errors import DataError
 
 _ROW = re.compile(r" in row (\d+)$")
-_CHANGED = re.compile(r"Column\(/([^/)]+)[^)]*\) changed from \w+ to (\w+)(?: in row (\d+))?")
+_CHANGED = re.compile(r"Column\(/(?P<path>(?P<field>[^/)]+)[^)]*)\) changed from (\w+) to (\w+)(?: in row (\d+))?")
 
 
 class Guess:
@@ -110,7 +110,7 @@ class Guess:
                 block = _narrowed(block, self._only)
                 table = _parse(block, schema)
         except pa.ArrowInvalid as error:
-            said = _undeclared(error, self.rows, self._declared) or _unheld(error, block, schema or ())
+            said = _changed(error, self.rows, self._declared) or _unheld(error, block, schema or ())
             raise said or _said(error, self.rows) from error
         except pa.ArrowNotImplementedError as error:
             raise DataError(
@@ -320,14 +320,22 @@ def _explained(error: Exception, block: bytes, kind: pa.DataType, rows: int, str
     return contradicts(*found, rows=(rows, guess.rows))
 
 
-def _undeclared(error: Exception, rows: int, declared: Mapping[str, pa.DataType]) -> DataError | None:
-    """What is said of a value that is not as its field is declared; None of any other error."""
+def _changed(error: Exception, rows: int, declared: Mapping[str, pa.DataType]) -> DataError | None:
+    """What is said of a value that is not as its field is declared, or was before; None of any other error."""
     changed = _CHANGED.search(_words(error))
-    if changed is None or changed[1] not in declared:
+    if changed is None:
         return None
-    place = f"in row {rows + int(changed[3])} of the unit" if changed[3] else "in the unit"
+    path, field, before, here, row = changed.groups()
+    place = f"in row {rows + int(row)} of the unit" if row else "in the unit"
+    if field not in declared:
+        whole = path.replace("/[]", "[]").replace("/", ".")
+        return DataError(
+            f"the field '{whole}' is a JSON {here} {place}, and a {before} before",
+            allowed="for each field one type",
+            todo=f"leave '{field}' out with columns=, or bring the lines to one type",
+        )
     return DataError(
-        f"the field '{changed[1]}' is declared as {declared[changed[1]]}, which JSON's {changed[2]} {place} is not",
+        f"the field '{field}' is declared as {declared[field]}, which JSON's {here} {place} is not",
         allowed="values that are read as the declared type",
         todo="mend the line, or declare what the lines have (days such as \"2024-01-31\" as 'timestamp[s]', numbers in "
         "quotes as 'string'), and convert it in a Prep",

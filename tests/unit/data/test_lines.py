@@ -252,7 +252,12 @@ def test_blank_shards(tmp_path: Path, blank: bytes, ending: str, line: str) -> N
         ("a.jsonl", '{"a": "café"}\n'.encode("latin-1"), "column 'a': Invalid UTF8"),
         ("a.jsonl", '{"a": 1}\n'.encode("utf-16"), "text in UTF-16"),
         ("a.jsonl", b'[{"a": 1}]\n', "no JSON object"),
-        ("a.jsonl", b'{"a": 1}\n{"a": "x"}\n', r"/a. changed from number to string in row 1"),
+        (
+            "a.jsonl",
+            b'{"a": 1}\n{"a": "x"}\n',
+            "the field 'a' is a JSON string in row 1 of the unit, and a number before",
+        ),
+        ("a.jsonl", b'{"a": [{"b": 1}, {"b": []}]}\n', r"the field 'a\[\]\.b' is a JSON array in row 0"),
         ("a.jsonl", b'{"a": 1, "a": 2}\n', "specified twice"),
         ("a.jsonl", b'{"a": 1', "JSON"),
         ("a.jsonl", b'null\n{"a": 1}\n', "it is null"),
