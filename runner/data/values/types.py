@@ -8,6 +8,7 @@ to their storage, so that reading a value never runs code that a file asks for.
 
 from __future__ import annotations
 
+import copyreg
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any
@@ -30,6 +31,20 @@ SIMPLE = frozenset(
         *(pa.float16(), pa.float32(), pa.float64(), pa.bool_(), pa.string(), pa.binary(), pa.date32()),
     )
 )
+
+
+def _pickled_list(kind: Any) -> tuple[Callable[..., pa.DataType], tuple[Any, ...]]:
+    return pa.list_, (kind.value_field, kind.list_size)
+
+
+def _pickled_map(kind: Any) -> tuple[Callable[..., pa.DataType], tuple[Any, ...]]:
+    return pa.map_, (kind.key_field, kind.item_field, kind.keys_sorted)
+
+
+# pyarrow's own pickles of these forget names and nulls inside, and whether keys are sorted: a copy in another process
+# would be of other types, and its manifest have another id
+copyreg.pickle(pa.FixedSizeListType, _pickled_list)
+copyreg.pickle(pa.MapType, _pickled_map)
 
 
 def fields_of(kind: pa.DataType) -> list[pa.Field]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import pickle
 import subprocess
@@ -17,7 +18,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, IterableDataset
 
-from runner import Stream
+from runner import Pack, Stream
 from runner.data.stream import prefetch, steps
 from runner.data.stream.prefetch import Prefetch
 from runner.errors import SpecError
@@ -92,6 +93,17 @@ def test_pickle(data: str) -> None:
     rest = listed(stream)
     assert listed(copy) == rest
     assert taken + rest == listed(Stream(data, 10, seed=5, epochs=2))
+
+
+@pytest.mark.parametrize("more", [{}, {"pack": Pack("tokens", length=4)}])
+def test_pickles_of_vectors(tmp_path: Path, more: dict[str, Any]) -> None:
+    """A copy of a stream of fixed-size lists, in the files or of a Pack, is of the same data: its state fits."""
+    vectors = pa.FixedSizeListArray.from_arrays(pa.array(range(60), pa.int32()), 3)
+    pq.write_table(pa.table({"tokens": vectors.cast(pa.list_(pa.int32())), "v": vectors}), tmp_path / "a.parquet")
+    stream = Stream(tmp_path, 2, **more)
+    for copied in (pickle.loads(pickle.dumps(stream)), copy.deepcopy(stream)):
+        assert copied.manifest.schema.equals(stream.manifest.schema, check_metadata=True)
+        stream.load_state_dict(copied.state_dict())
 
 
 def test_forked(data: str) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import os
+import pickle
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ import pytest
 from runner.data.formats import columns
 from runner.data.manifest import build
 from runner.data.values.recast import plain, recast
-from runner.data.values.types import plain_type, twice, unwritable, widened, written_type
+from runner.data.values.types import plain_type, same, twice, unwritable, widened, written_type
 from runner.errors import DataError
 
 WORDS = pa.array(["a", None, "b", "a"])
@@ -293,3 +295,21 @@ def test_plain_type_knows_no_depth() -> None:
     """What is plain already is its own plain form."""
     for _, kind in PLAIN:
         assert plain_type(kind).equals(kind, check_metadata=True)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pa.list_(pa.field("element", pa.int32(), nullable=False), 3),
+        pa.list_(pa.field("element", pa.list_(pa.field("x", pa.float16()), 2)), 3),
+        pa.struct([("a", pa.list_(pa.field("element", pa.int8()), 1))]),
+        pa.map_(pa.string(), pa.int32(), keys_sorted=True),
+        pa.map_(pa.string(), pa.field("v", pa.int32(), nullable=False)),
+    ],
+)
+def test_types_in_other_processes(kind: pa.DataType) -> None:
+    """A type is pickled and copied with all that it says of what is inside."""
+    schema = pa.schema([("x", kind)])
+    for copied in (pickle.loads(pickle.dumps(schema)), copy.deepcopy(schema)):
+        assert same(copied.field("x").type, kind)
+        assert str(copied) == str(schema)
