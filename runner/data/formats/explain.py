@@ -42,7 +42,7 @@ def explained(url: str, unit: int | None = None, of_content: type[DataError] = D
         raise DataError(
             f"it has changed: {error}",
             allowed="the files that were listed, as they were then",
-            todo="put the old one back; or list again: submit the job anew, which reads the new one",
+            todo="put the old one back; or list again: make the Stream or submit the job anew, which reads the new one",
             where=where,
         ) from error
     except PermissionError as error:

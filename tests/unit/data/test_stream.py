@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gc
+import inspect
 import io
 import itertools
 import json
+import re
 import subprocess
 import sys
 import tarfile
@@ -536,6 +538,15 @@ def test_what_a_notebook_shows(manifest: Manifest) -> None:
     assert repr(replace(manifest, shards=manifest.shards[:1])).endswith(f"130 rows in 1 file, {manifest.base}>")
     assert repr(Stream(manifest, 8)) == f"<Stream of {manifest.base}: 230 rows in steps of 8>"
     assert repr(Stream(manifest, 8, rank=1, world_size=2)).endswith("230 rows in steps of 16, rank 1 of 2>")
+
+
+def test_the_page_has_every_argument() -> None:
+    """The table on the page of streaming names each argument of a Stream, and none besides."""
+    page = (ROOT / "docs" / "streaming.md").read_text()
+    table = page.partition("| argument | |")[2].partition("\n\n")[0]
+    cells = [line.split("|")[1] for line in table.splitlines() if line.startswith("| ")]
+    named = {name for cell in cells for name in re.findall(r"`([a-z_]+)[=`]", cell)}
+    assert named == set(inspect.signature(Stream).parameters)
 
 
 def test_wrong_data(manifest: Manifest, tmp_path: Path) -> None:
