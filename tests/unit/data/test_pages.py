@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow.compute as pc
 import pytest
 
-from runner import Audio, Dataset, Image, Mix, Pack, Stream, Video, dataset
+from runner import Audio, Dataset, Image, Mix, Pack, Run, Stream, Video, dataset
 from tests import ROOT
 
 PAGES = ("streaming.md", "data.md")
@@ -66,3 +66,17 @@ def test_examples_call_what_there_is() -> None:
                 pytest.fail(f"{page}: {ast.unparse(call)}: {error}")
             found += 1
     assert found > 30
+
+
+def test_what_pages_ask_of_streams_and_runs() -> None:
+    """An attribute that a page names is there, a method is called, and what is none is not."""
+    kinds: dict[str, type] = {"run": Run, "Run": Run, "stream": Stream}
+    found = 0
+    for page in sorted((ROOT / "docs").glob("*.md")):
+        for kind, name, behind in re.findall(r"`(run|Run|stream)\.([a-z_]+)(.)", page.read_text()):
+            member = getattr(kinds[kind], name, None)
+            assert member is not None or f"    {name}: " in (kinds[kind].__doc__ or ""), f"{page.name}: {kind}.{name}"
+            is_method = inspect.isfunction(member)
+            assert behind in ("(`" if is_method else "[.`"), f"{page.name}: {kind}.{name}{behind}"
+            found += 1
+    assert found > 10
