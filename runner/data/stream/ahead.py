@@ -66,6 +66,7 @@ class ReadAhead:
         self._starting = threading.RLock()  # of the consumer, and of whoever closes the stream meanwhile
         self.reader = self._opens()
         self.running: Prefetch[list[Ready]] | None = None
+        self._ending: Prefetch[list[Ready]] | None = None  # what `stop` was interrupted at
         self._taken: deque[Ready] = deque()
 
     def arrive(self) -> bool:
@@ -100,13 +101,15 @@ class ReadAhead:
         """
         memory.keep_freed_memory()
         with self._starting:
+            self._end()
             self._started = self._last = time.perf_counter()
             self.reader.end = end
             groups = batches(self.reader, self._order, cut, at, end, share)
             if self._changed is not None:
                 groups = (([ready], size) for ready, size in self._changed(_one_by_one(groups)))
-            self.running = Prefetch(groups, self._ready_bytes)
-            weakref.finalize(self, _end, self.running, self.reader)
+            self.running = running = Prefetch(groups, self._ready_bytes)
+            weakref.finalize(self, _end, running, self.reader)
+            running.start()  # last: when Ctrl-C interrupts it there may be a thread, which `stop` must know
 
     def stop(self, through: Sequence[Through] = ()) -> None:
         """Read no more, and let go of what is open; from any thread.
@@ -115,16 +118,24 @@ class ReadAhead:
             through: what batches are given to on their way; it is stopped too.
         """
         with self._starting:
-            running, self.running = self.running, None
-            self._taken = deque()
+            running = self.running
+            if running is not None:
+                self._ending = running
+            self.running, self._taken = None, deque()
             if running is not None and running.alive:
                 running.cancel()  # first: who waits for a batch is not told of what was interrupted
             for one in through:
                 one.stop()
+            self._end()
             if running is not None:
-                _end(running, self.reader)
                 self._waited_s += running.wait_s
                 self._spent_s += self._last - self._started
+
+    def _end(self) -> None:
+        """Wait for a thread that was told to stop: the reader is not another one's before."""
+        if self._ending is not None:
+            _end(self._ending, self.reader)
+            self._ending = None
 
     @property
     def wait_s(self) -> float:

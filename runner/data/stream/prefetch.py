@@ -18,9 +18,12 @@ MOST_ITEMS = 128
 class Prefetch(Generic[T]):
     """An iterator over the items of `source`, which yields (item, bytes) and runs in a thread of its own.
 
-    The thread stops when `source` ends or raises (the consumer gets the exception, after the items before
-    it), and when `close` is called; it then closes `source`. It waits while items of more than `most_bytes`
-    are ready, or `MOST_ITEMS` of them, but one item is always made ahead.
+    The thread begins with `start`. It stops when `source` ends or raises (the consumer gets the exception, after the
+    items before it), and when `close` is called; it then closes `source`. It waits while items of more than
+    `most_bytes` are ready, or `MOST_ITEMS` of them, but one item is always made ahead.
+
+    Ctrl-C may interrupt any of these in the consumer's thread, `start` and `close` too: once a later `close` has
+    returned, the source is not touched any more.
 
     A process that is forked has no thread of its parent's, and perhaps a lock that nobody will release: see `alive`.
 
@@ -32,12 +35,18 @@ class Prefetch(Generic[T]):
         self._source, self._most = source, most_bytes
         self._ready: deque[tuple[T, int]] = deque()
         self._bytes = 0
-        self._change = threading.Condition()
-        self._closed = self._ended = False
+        self._lock = (
+            threading.Lock()
+        )  # used itself: to enter a condition is Python, which Ctrl-C leaves with the lock held
+        self._change = threading.Condition(self._lock)
+        self._closed = self._ended = self._busy = False
         self._error: BaseException | None = None
         self.wait_s = 0.0
         self._process = os.getpid()
         self._thread = threading.Thread(target=self._run, name="runner-prefetch", daemon=True)
+
+    def start(self) -> None:
+        """Starts the thread."""
         self._thread.start()
 
     @property
@@ -49,7 +58,7 @@ class Prefetch(Generic[T]):
         return self
 
     def __next__(self) -> T:
-        with self._change:
+        with self._lock:
             if not self._ready and not self._ended:
                 begin = time.perf_counter()
                 self._change.wait_for(lambda: self._ready or self._ended)
@@ -71,7 +80,7 @@ class Prefetch(Generic[T]):
 
     def cancel(self) -> None:
         """Has the iterator end here, whatever comes of the source from now on; `close` waits for the thread."""
-        with self._change:
+        with self._lock:
             self._closed = self._ended = True
             self._ready.clear()
             self._change.notify_all()
@@ -81,10 +90,18 @@ class Prefetch(Generic[T]):
         if not self.alive:
             return
         self.cancel()
-        if self._thread is not threading.current_thread():
+        if self._thread is threading.current_thread():
+            return
+        with self._lock:
+            self._change.wait_for(lambda: not self._busy)
+        if self._thread.is_alive():
             self._thread.join()
 
     def _run(self) -> None:
+        with self._lock:
+            if self._closed:
+                return
+            self._busy = True
         try:
             for item, size in self._source:
                 if not self._put(item, size):
@@ -95,12 +112,12 @@ class Prefetch(Generic[T]):
             close = getattr(self._source, "close", None)
             if close is not None:
                 close()
-            with self._change:
-                self._ended = True
+            with self._lock:
+                self._ended, self._busy = True, False
                 self._change.notify_all()
 
     def _put(self, item: T, size: int) -> bool:
-        with self._change:
+        with self._lock:
             self._change.wait_for(lambda: self._closed or self._has_room(size))
             if self._closed:
                 return False

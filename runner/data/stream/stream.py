@@ -21,7 +21,7 @@ from runner.data.stream.passes import Passes
 from runner.data.stream.quarantine import SetAside, stored
 from runner.data.stream.reading import LONGEST_WAIT_S, READY_BYTES, Reading, default_threads
 from runner.data.stream.stats import NOTHING, Stats
-from runner.data.stream.steps import Cut
+from runner.data.stream.steps import Cut, Ready
 from runner.errors import DataError, SpecError, listed
 from runner.spec.checks import Fields, parse_bytes
 
@@ -310,17 +310,23 @@ class Stream:
         if self._passes.over:
             raise StopIteration
         self._arrive()
-        if self._ahead.running is None:
-            self._run()
-        try:
+        try:  # Ctrl-C may come anywhere: a batch that is not given is read again
+            if self._ahead.running is None:
+                self._run()
             ready = self._ahead.next()
+            made = None if ready is None else self._made(ready)
         except BaseException as error:
             self._passes.over = isinstance(error, StopIteration)
             self.close()
             raise
-        if ready is None:  # it was closed by another thread: this loop ends, and the pass goes on with the next one
+        if (
+            ready is None or made is None
+        ):  # closed by another thread: this loop ends, the pass goes on with the next one
             raise StopIteration
         self._passes.at = ready.after
+        return made
+
+    def _made(self, ready: Ready) -> Batch:
         return make_batch(
             ready.columns,
             ready.positions,

@@ -617,6 +617,7 @@ def test_prefetch_is_bounded() -> None:
             yield i, 10
 
     items = Prefetch(source(), 35)
+    items.start()
     assert next(items) == 0
     assert gate.wait(5)
     assert next(items) == 1
@@ -628,6 +629,7 @@ def test_prefetch_is_bounded() -> None:
         yield 1, 1000
 
     items = Prefetch(slow(), 1)
+    items.start()
     assert list(items) == [1]
     assert 0.03 < items.wait_s < 1
 

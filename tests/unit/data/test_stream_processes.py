@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import os
 import pickle
 import subprocess
@@ -20,6 +21,8 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from runner import Pack, Stream
 from runner.data.stream import prefetch, steps
+from runner.data.stream import stream as stream_module
+from runner.data.stream.ahead import ReadAhead
 from runner.data.stream.prefetch import Prefetch
 from runner.errors import SpecError
 
@@ -121,6 +124,53 @@ def test_forked(data: str) -> None:
     assert [x for b in stream for x in b["x"].tolist()] == list(range(10, 100))
 
 
+def interrupted(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, *, before: bool) -> None:
+    """Ctrl-C, once, as a function is called or as it returns."""
+    whole, calls = getattr(owner, name), itertools.count()
+
+    def once(*arguments: Any, **more: Any) -> Any:
+        first = next(calls) == 0
+        result = None if first and before else whole(*arguments, **more)
+        if first:
+            raise KeyboardInterrupt
+        return result
+
+    monkeypatch.setattr(owner, name, once)
+
+
+@pytest.mark.parametrize(
+    ("owner", "name"),
+    [
+        (threading.Thread, "start"),
+        (stream_module, "make_batch"),
+        (Prefetch, "__next__"),
+        (ReadAhead, "next"),
+        (Prefetch, "close"),
+    ],
+)
+@pytest.mark.parametrize("before", [True, False])
+def test_ctrl_c(data: str, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, before: bool) -> None:
+    """Wherever Ctrl-C comes, a loop that goes on has each batch once, and the state counts those that it was given."""
+    expected = listed(Stream(data, 5, seed=2))
+    stream = Stream(data, 5, seed=2, prefetch_bytes=1)
+    found: list[Any] = []
+
+    def read() -> None:
+        for batch in stream:
+            found.extend(listed([batch]))
+            if name == "close":
+                stream.close()
+
+    with monkeypatch.context() as patched:
+        interrupted(patched, owner, name, before=before)
+        with pytest.raises(KeyboardInterrupt):
+            read()
+    assert stream.state_dict()["samples_seen"] == 5 * len(found)
+    found += listed(stream)
+    assert found == expected
+    assert not any(thread.name == "runner-prefetch" and thread.is_alive() for thread in threading.enumerate())
+
+
 def test_locks_in_a_forked_process(data: str) -> None:
     """A lock that a thread of the parent held does not stop its child."""
     from runner.data.files import etags
@@ -151,6 +201,8 @@ def test_prefetch_is_bounded_in_items(monkeypatch: pytest.MonkeyPatch) -> None:
             yield i, 0
 
     ahead = Prefetch(source(), 1 << 30)
+    ahead.start()
+
     assert enough.wait(60)
     assert not more.wait(0.2)  # the fourth is made, and waits for room
     assert next(ahead) == 0
