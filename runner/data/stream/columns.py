@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from runner.data.stream import memory
-from runner.data.stream.dense import Dense, dense, is_dense, layout_of, numbers, storage
+from runner.data.stream.dense import WITHOUT_NULLS, Dense, dense, is_dense, layout_of, numbers, storage
 from runner.data.stream.memory import Ints
 from runner.data.stream.ragged import Ragged
 from runner.data.stream.views import runs
@@ -155,7 +155,7 @@ class Sized(_Parts):
                 raise DataError(
                     f"{array.null_count} nulls in a column of {self._kind}",
                     allowed="lists, if need be empty ones",
-                    todo="leave the rows out with filter=, read them by as_='arrow', or fill them in a Prep",
+                    todo=WITHOUT_NULLS,
                 )
             valid = dense(array.is_valid())
         number = np.int64 if self._offset == 8 else np.int32

@@ -13,6 +13,10 @@ from runner.errors import DataError
 
 Dense = np.ndarray[Any, Any]
 
+#: What helps against nulls that have no form in a batch.
+WITHOUT_NULLS = (
+    "leave the column out with columns=, or its rows with filter=; read them by as_='arrow', or fill them in a Prep"
+)
 #: Bytes of a value whose size is not known.
 _OF_OTHERS = 64
 
@@ -57,7 +61,7 @@ def dense(array: pa.Array) -> Dense:
         raise DataError(
             f"{array.null_count} nulls in a column of {kind}",
             allowed="no nulls (in fractions they become NaN)",
-            todo="leave the rows out with filter=, read them by as_='arrow', or fill them in a Prep",
+            todo=WITHOUT_NULLS,
         )
     if pa.types.is_fixed_size_list(kind):
         size = kind.list_size
