@@ -123,7 +123,7 @@ def header(opens: Opens, dialect: Dialect, wanted: Collection[str] | None) -> li
                 names = list(pacsv.read_csv(line, options, dialect.parse()).schema.names)
                 break
             if of_error(error) is not Trouble.BLOCK_TOO_SMALL:
-                raise
+                raise _said(error, ()) from error
             if size >= most:
                 raise beyond("line_bytes", "a header or a first row that is longer") from error
             size = min(8 * size, most)
@@ -258,7 +258,8 @@ def _said(error: Exception, names: Sequence[str]) -> DataError:
     return DataError(
         f"it cannot be decoded ({words})",
         allowed="rows with a value for each column, of the declared types and those that the values show",
-        todo="mend the row, leave the column out with columns=, or give format= if the ending misleads",
+        todo="mend the row, say how the file is written with csv= (delimiter, quote, skip, ...), leave the column out "
+        "with columns=, or give format= if the ending misleads",
     )
 
 
