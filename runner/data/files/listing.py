@@ -361,13 +361,7 @@ def _nothing(url: str, found: dict[str, Any]) -> DataError:
             todo="rename the files, or give the URL of one of them",
             where=url,
         )
-    todo = _home(url) or "check the URL or the glob"
-    return DataError("no files", allowed="at least one file", todo=todo, where=url)
-
-
-def _home(url: str) -> str:
-    """What helps where a shell would have put in a home folder."""
-    return "write the folder itself, or os.path.expanduser(...): '~' stands for none here" if url[:1] == "~" else ""
+    return DataError("no files", allowed="at least one file", todo="check the URL or the glob", where=url)
 
 
 @contextlib.contextmanager
@@ -383,7 +377,7 @@ def _reached(url: str) -> Iterator[None]:
         raise DataError(
             "no such file or folder",
             allowed="a file, a folder or a glob that exists",
-            todo=_home(url) or "check the URL",
+            todo="check the URL",
             where=url,
         ) from error
     except PermissionError as error:

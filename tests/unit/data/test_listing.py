@@ -177,12 +177,15 @@ def test_which_format_to_give(tmp_path: Path, names: list[str], todo: str) -> No
     assert todo in (raised.value.todo or "")
 
 
-@pytest.mark.parametrize("url", ["~/lake", "~/lake/*.parquet"])
-def test_a_home_folder_is_not_guessed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str) -> None:
-    """Where a shell would have put in a folder it is said that nobody does."""
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(DataError, match="'~' stands for none"):
-        list_files(url)
+@pytest.mark.parametrize("url", ["~/lake", "~/lake/*.csv", "~/lake/a.csv"])
+def test_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    """`~` is the home folder, as a shell has it; what is not there is named as it was given."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "lake").mkdir()
+    (tmp_path / "lake" / "a.csv").write_text("a\n1\n")
+    assert [file.url for file in list_files(url)] == [f"{tmp_path}/lake/a.csv"]
+    with pytest.raises(DataError, match="^~/none: no such file"):
+        list_files("~/none")
 
 
 def test_mixed_endings(tmp_path: Path) -> None:
