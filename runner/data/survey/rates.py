@@ -76,7 +76,7 @@ class Encoded:
         decoded: bytes of its values.
         stored: bytes of the file that it becomes.
         decode: decoded bytes a second of one thread's own time by pyarrow, from memory, checksums verified.
-        beside: as `Rates.decode`, measured in turns with it; None of files of other machines.
+        beside: as `Rates.decode`, measured in turns with it; None of files of other machines, and of huge units.
     """
 
     decoded: int
@@ -228,7 +228,10 @@ def encoded(sample: Manifest) -> Encoded | None:
     data = pa.py_buffer(file.getvalue())
     found = read_footer(pa.BufferReader(data))
     groups = range(found.metadata.num_row_groups)
-    units = [] if is_remote(sample.base, sample.options) else _units(sample)
+    is_large = (
+        sum(unit.bytes for _, unit in sample.units) > 2 * _TURNS_BYTES
+    )  # one huge unit: memory was not new for long
+    units = [] if is_large or is_remote(sample.base, sample.options) else _units(sample)
     old: list[list[Decoded]] = []
     new: list[list[Decoded]] = []
     while len(new) < _turns(new):

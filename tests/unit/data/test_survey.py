@@ -162,3 +162,13 @@ def test_lines_that_are_not_counted_are_measured_too(tmp_path: Path, monkeypatch
     assert seen.rates is not None
     assert seen.rates.rows == 5000
     assert seen.rates.stream > 0
+
+
+def test_huge_units_are_not_decoded_for_a_trial_too(
+    table: pa.Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What takes long to decode is decoded for its own rate alone."""
+    pq.write_table(table, tmp_path / "a.parquet")
+    assert look(tmp_path).encoded.beside is not None  # type: ignore[union-attr]
+    monkeypatch.setattr(rates, "_TURNS_BYTES", 1000)
+    assert look(tmp_path).encoded.beside is None  # type: ignore[union-attr]
