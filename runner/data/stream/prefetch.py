@@ -35,9 +35,8 @@ class Prefetch(Generic[T]):
         self._source, self._most = source, most_bytes
         self._ready: deque[tuple[T, int]] = deque()
         self._bytes = 0
-        self._lock = (
-            threading.Lock()
-        )  # used itself: to enter a condition is Python, which Ctrl-C leaves with the lock held
+        # The lock is used itself: to enter a condition is Python, which Ctrl-C leaves with the lock held.
+        self._lock = threading.Lock()
         self._change = threading.Condition(self._lock)
         self._closed = self._ended = self._busy = False
         self._error: BaseException | None = None

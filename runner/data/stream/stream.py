@@ -319,9 +319,7 @@ class Stream:
             self._passes.over = isinstance(error, StopIteration)
             self.close()
             raise
-        if (
-            ready is None or made is None
-        ):  # closed by another thread: this loop ends, the pass goes on with the next one
+        if ready is None or made is None:  # another thread closed it: this loop ends, and the next one goes on
             raise StopIteration
         self._passes.at = ready.after
         return made
