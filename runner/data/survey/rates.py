@@ -228,9 +228,8 @@ def encoded(sample: Manifest) -> Encoded | None:
     data = pa.py_buffer(file.getvalue())
     found = read_footer(pa.BufferReader(data))
     groups = range(found.metadata.num_row_groups)
-    is_large = (
-        sum(unit.bytes for _, unit in sample.units) > 2 * _TURNS_BYTES
-    )  # one huge unit: memory was not new for long
+    # Of a huge unit the memory was not new for long, and another pass over it takes long.
+    is_large = sum(unit.bytes for _, unit in sample.units) > 2 * _TURNS_BYTES
     units = [] if is_large or is_remote(sample.base, sample.options) else _units(sample)
     old: list[list[Decoded]] = []
     new: list[list[Decoded]] = []
