@@ -297,6 +297,8 @@ def test_a_filter_that_changes_its_mind(simple: str) -> None:
         (pc.field("id") == "x", DataError, "cannot be used"),
         ((pc.field("id") > 3, ["idd"]), DataError, "no column 'idd'"),
         (lambda rows: None, DataError, "NoneType"),
+        (lambda rows: [1] * len(rows), DataError, "gives list"),
+        (lambda rows: rows["id"].to_pandas(), DataError, "gives Series"),
         (lambda rows: rows["nope"], DataError, "the filter raised KeyError: .*nope"),
         (pc.divide(pc.field("id"), 0) > 1, DataError, "the filter raised ArrowInvalid: divide by zero"),
         (lambda rows: np.ones(3, bool), DataError, "3 booleans for 25 rows"),
@@ -307,6 +309,21 @@ def test_wrong_filters(simple: str, keep: Any, error: type[Exception], words: st
     """What is no filter of this data is an error that says so."""
     with pytest.raises(error, match=words):
         Stream(simple, 10, filter=keep)
+
+
+@pytest.mark.parametrize(
+    "keep",
+    [
+        lambda rows: rows["even"].to_pylist(),
+        lambda rows: tuple(rows["even"].to_numpy(zero_copy_only=False)),
+        lambda rows: rows["even"].to_pandas(),
+        lambda rows: [one or None for one in rows["even"].to_pylist()],
+        lambda rows: rows["even"].to_pandas().astype("boolean").replace(False, None),
+    ],
+)
+def test_booleans_in_other_forms(simple: str, keep: Any) -> None:
+    """A filter may give lists and pandas' columns: the same rows are kept as by Arrow's, and a null is False."""
+    assert seen(build(simple), keep).id == seen(build(simple), lambda rows: rows["even"]).id
 
 
 def test_the_state_knows_the_filter(simple: str) -> None:
@@ -437,6 +454,7 @@ def test_nulls_of_a_filter_are_false() -> None:
     assert filters._booleans(found, 7).tolist() == [True, False, False, False, True, False, True]
     assert filters._booleans(found[3:], 4).tolist() == [False, True, False, True]
     assert filters._booleans(pa.chunked_array([found[1:3], found[4:]]), 5).tolist() == [False, False, True, False, True]
+    assert filters._booleans([None, None], 2).tolist() == [False, False]
 
 
 def test_much_padding_is_told(simple: str, monkeypatch: pytest.MonkeyPatch) -> None:

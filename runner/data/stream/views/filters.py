@@ -213,15 +213,29 @@ def _booleans(found: Any, rows: int) -> Mask:
         mask = dense(_bits_of(found)) & dense(found.is_valid()) if found.null_count else dense(found)
     elif isinstance(found, np.ndarray) and found.dtype == bool and found.ndim == 1:
         mask = np.ascontiguousarray(found)
+    elif (array := _as_arrow(found)) is not None:
+        return _booleans(array, rows)
     else:
         raise DataError(
             f"a filter that gives {type(found).__name__}",
-            allowed="an Arrow array of booleans, or numpy's, one for each row",
+            allowed="an Arrow array of booleans, numpy's, pandas' or a list of them, one for each row",
             todo="check filter=",
         )
     if len(mask) != rows:
         raise DataError(f"a filter that gives {len(mask)} booleans for {rows} rows", allowed="one for each row")
     return mask
+
+
+def _as_arrow(found: Any) -> pa.BooleanArray | None:
+    """A list, or a column of pandas, as an Arrow array; None of what holds anything besides booleans and nulls."""
+    if isinstance(found, np.ndarray | pa.Array) or not (isinstance(found, list | tuple) or hasattr(found, "__array__")):
+        return None
+    try:
+        array = pa.array(found)
+    except (pa.ArrowException, TypeError, ValueError):
+        return None
+    array = array.cast(pa.bool_()) if isinstance(array, pa.NullArray) else array
+    return array if isinstance(array, pa.BooleanArray) else None
 
 
 def _bits_of(array: pa.BooleanArray) -> pa.Array:
