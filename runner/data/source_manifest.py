@@ -152,7 +152,10 @@ def resolve(
             raise fields.fail("source", source, "URLs, a Dataset, a Manifest, or what runner.dataset gives")
         return manifest.counted()
     version, snapshot, unknown = (declared.get(name) for name in ("version", "snapshot", "unknown"))
-    urls = [os.fspath(url) for url in ([source] if isinstance(source, str | os.PathLike) else source)]
+    listed = [source] if isinstance(source, str | os.PathLike) else list(source)
+    if isinstance(source, bytes) or not all(isinstance(one, str | os.PathLike) for one in listed):
+        raise fields.fail("source", source, "URLs as text or paths")
+    urls = [os.fspath(url) for url in listed]
     if not urls or not all(urls):
         raise fields.fail("source", source, "at least one URL, and none that is empty")
     reading = checked(fields, declared.get("schema"), declared.get("csv"), "infer" if unknown is None else unknown)

@@ -104,6 +104,21 @@ def message(source: Source, at: int, most: int) -> Message | None:
     return Message(kind, metadata, start, start + length, start + length + body, rows, buffers, compressed)
 
 
+def behind_end(source: Source, at: int) -> int:
+    """How many bytes follow the end mark of a stream, or its last message where it has none.
+
+    Of streams that were written one behind the other pyarrow reads the first, and zeros that lie in the place of
+    messages look like an end mark. Fewer than eight zeros fill up.
+
+    Args:
+        at: where the end mark is, if there is one.
+    """
+    head = bytes(source.read_at(8, at))
+    marked = at + min(len(head), 8 if head[:4] == _CONTINUES else 4)
+    rest = bytes(source.read_at(8, marked))
+    return source.size() - marked if len(rest) == 8 or rest.strip(b"\0") else 0
+
+
 @dataclass(frozen=True)
 class Blocks:
     """What the footer of an Arrow file says.

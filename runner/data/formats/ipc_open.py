@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from runner.data.files.engines.base import Data
 from runner.data.files.overlay import Overlay
-from runner.data.formats.arrow_messages import BATCH, SCHEMA, Blocks, Message, blocks, message
+from runner.data.formats.arrow_messages import BATCH, SCHEMA, Blocks, Message, behind_end, blocks, message
 from runner.data.formats.extension import KEY, without_types
 from runner.data.limits import beyond, limits, shown_bytes
 
@@ -165,6 +165,9 @@ class Stream(_Checked):
             if self._overlay is not None and not self.is_here:
                 self._overlay.forget()
                 self._keep_schema()
+        left = behind_end(self._bytes, at)
+        if left:
+            raise pa.ArrowInvalid(f"{left:,} bytes behind the end of the stream at byte {at:,}")
 
     def stretch(self, start: int, end: int) -> Iterator[pa.RecordBatch]:
         """The record batches of a stretch between messages, all columns of each, of a stream without dictionaries.

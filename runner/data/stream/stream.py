@@ -144,7 +144,6 @@ class Stream:
         fields.integer("world_size", world_size, 1)
         fields.integer("rank", rank, 0, world_size - 1)
         fields.integer("seed", seed, 0)
-        fields.integer("start_epoch", start_epoch, 0)
         fields.one_of("tail", tail, ("drop", "wrap"))
         if epochs is not None:
             fields.integer("epochs", epochs, 1)
@@ -173,6 +172,7 @@ class Stream:
         check_columns(self.columns, self._data.schema.names, where=self._data.where)
         self._decode = self._checked_decode(fields, decode, as_)
         self.rows = self._data.order.rows
+        fields.integer("start_epoch", start_epoch, 0, _LAST_POSITION // self.rows)
         if tail == "drop" and self.rows < self.global_batch:
             raise DataError(
                 f"{self.rows} rows, and a global batch of {self.global_batch}",

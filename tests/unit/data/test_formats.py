@@ -324,3 +324,28 @@ def test_each_format_that_has_a_name_has_a_reader() -> None:
     assert tuple(READERS) == FORMATS
     endings = [ending for each in ENDINGS.values() for ending in each]
     assert len(endings) == len(set(endings))
+
+
+@pytest.mark.parametrize("rest", [b"\0" * 8, b"x", b"\0" * 5000, None])
+def test_what_follows_a_stream_of_arrow(tmp_path: Path, rest: bytes | None) -> None:
+    """Rows that pyarrow would not come to are an error: of a second stream, or behind zeros that lie where messages
+    were."""
+    table = pa.table({"x": [1, 2, 3]})
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    whole = bytes(sink.getvalue())
+    (tmp_path / "a.arrows").write_bytes(whole + (whole if rest is None else rest))
+    with pytest.raises(DataError, match=r"a\.arrows.*bytes behind the end of the stream"):
+        build(str(tmp_path))
+
+
+@pytest.mark.parametrize("end", [b"", b"\xff\xff\xff\xff\0\0\0\0", b"\0\0\0\0", b"\0" * 8])
+def test_ends_of_a_stream_of_arrow(tmp_path: Path, end: bytes) -> None:
+    """Each end mark that writers make is one, and none is none."""
+    table = pa.table({"x": [1, 2, 3]})
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    (tmp_path / "a.arrows").write_bytes(bytes(sink.getvalue())[:-8] + end)
+    assert [row["x"] for batch in build(str(tmp_path)).read(0) for row in batch.to_pylist()] == [1, 2, 3]

@@ -1025,3 +1025,18 @@ def test_wide_rows_far_apart_in_memory() -> None:
     column.keep(1, dense(pa.array([row.tobytes() for row in rows[2:]], pa.binary(width))))
     found = column.rows(np.array([1, 0, 0, 1]), np.array([0, 0, 1, 1]))
     assert found[:, 0].tolist() == found[:, -1].tolist() == [2, 0, 1, 3]
+
+
+@pytest.mark.parametrize("source", [b"a.parquet", ["a.parquet", 5], [None]])
+def test_what_is_no_url(source: Any) -> None:
+    """Anything but text and paths is refused as a source."""
+    with pytest.raises(SpecError, match=r"source="):
+        Stream(source, 2)
+
+
+@pytest.mark.parametrize("epoch", [2**62, 2**70])
+def test_epochs_that_cannot_be_counted(tmp_path: Path, epoch: int) -> None:
+    """A first epoch whose positions would pass 64 bit is refused before the first batch."""
+    pq.write_table(pa.table({"x": [1, 2]}), tmp_path / "a.parquet")
+    with pytest.raises(SpecError, match=r"start_epoch="):
+        Stream(tmp_path, 2, start_epoch=epoch)
