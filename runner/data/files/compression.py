@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import bz2
 import lzma
+from collections.abc import Callable
+from typing import TypeAlias
 
 import pyarrow as pa
 
 from runner.data.files.readable import Readable
 from runner.data.limits import beyond, limits, shown_bytes
 
-#: Ending -> compression. All but xz are pyarrow's own.
+#: Ending -> compression. All but xz and bz2 are read by pyarrow.
 _READ = {
     "gz": "gzip",
     "gzip": "gzip",
@@ -21,7 +24,6 @@ _READ = {
     "br": "brotli",
     "xz": "xz",
 }
-_XZ = b"\xfd7zXZ\0"
 _CHUNK = 64 << 10
 #: Endings of compressions and archives that are not read: there is no stream of bytes in them, or no library for it.
 _REFUSED = ("snappy", "sz", "lzo", "deflate", "z", "lzma", "zip", "7z", "rar", "tar", "tgz", "tbz2")
@@ -43,8 +45,8 @@ def decompressed(source: pa.NativeFile, path: str) -> pa.NativeFile:
     `source` is closed with it, so it must be one that nobody else reads.
     """
     compression = compression_of(path)
-    if compression == "xz":
-        return _Xz(source).native()
+    if compression in _BY_PYTHON:
+        return _BY_PYTHON[compression](source).native()
     return pa.CompressedInputStream(source, compression)
 
 
@@ -68,13 +70,25 @@ class Counted(Readable):
         return data
 
 
-class _Xz(Readable):
-    """pyarrow has no xz of its own. Several streams in a row are one; what follows and is none does not count."""
+#: What unpacks one stream of a compressed file.
+_Unpacks: TypeAlias = lzma.LZMADecompressor | bz2.BZ2Decompressor
 
-    def __init__(self, source: pa.NativeFile) -> None:
+
+class _Streams(Readable):
+    """A file of one stream or several, of which each may be empty, by one of Python's own modules.
+
+    pyarrow has no xz, and its bz2 gives up at an empty stream. What follows a stream and is none is an error: the
+    beginning of another one may be damaged.
+
+    Args:
+        begun: what unpacks a stream; it is told whether that is the first.
+        padding: whether zeros may follow a stream.
+    """
+
+    def __init__(self, source: pa.NativeFile, begun: Callable[[bool], _Unpacks], *, padding: bool) -> None:
         super().__init__(source)
-        self._most = limits().at_once_bytes
-        self._unpacks: lzma.LZMADecompressor | None = self._begun(lzma.FORMAT_AUTO)
+        self._begun, self._padding = begun, padding
+        self._unpacks: _Unpacks | None = begun(True)
 
     def read(self, count: int = -1) -> bytes:
         parts: list[bytes] = []
@@ -89,7 +103,7 @@ class _Xz(Readable):
         while self._unpacks is not None:
             if self._unpacks.eof:
                 packed = self._following(self._unpacks.unused_data)
-                self._unpacks = self._begun(lzma.FORMAT_XZ) if packed else None
+                self._unpacks = self._begun(False) if packed else None
             else:
                 packed = bytes(self._source.read(_CHUNK)) if self._unpacks.needs_input else b""
                 if not packed and self._unpacks.needs_input:
@@ -108,14 +122,25 @@ class _Xz(Readable):
             raise beyond("at_once_bytes", "xz that wants more memory to unpack it") from error
 
     def _following(self, packed: bytes) -> bytes:
-        """What follows a stream, from the beginning of another one on; nothing if there is none."""
-        packed = packed.lstrip(b"\0")
-        while len(packed) < len(_XZ) and (more := self._source.read(_CHUNK)):
-            packed = (packed + bytes(more)).lstrip(b"\0")
-        return packed if packed.startswith(_XZ) else b""
+        """What follows a stream; nothing if that was the last."""
+        zeros = b"\0" if self._padding else b""
+        packed = packed.lstrip(zeros) if zeros else packed
+        while not packed and (more := bytes(self._source.read(_CHUNK))):
+            packed = more.lstrip(zeros) if zeros else more
+        return packed
 
-    def _begun(self, format: int) -> lzma.LZMADecompressor:
-        return lzma.LZMADecompressor(format, memlimit=self._most)
+
+def _xz(source: pa.NativeFile) -> _Streams:
+    most = limits().at_once_bytes
+
+    def begun(first: bool) -> _Unpacks:
+        return lzma.LZMADecompressor(lzma.FORMAT_AUTO if first else lzma.FORMAT_XZ, memlimit=most)
+
+    return _Streams(source, begun, padding=True)
+
+
+def _bz2(source: pa.NativeFile) -> _Streams:
+    return _Streams(source, lambda first: bz2.BZ2Decompressor(), padding=False)
 
 
 def file_name(path: str) -> str:
@@ -129,6 +154,9 @@ def file_name(path: str) -> str:
 def _last(path: str) -> str:
     name = file_name(path).lower()
     return name.rpartition(".")[2] if "." in name else ""
+
+
+_BY_PYTHON: dict[str, Callable[[pa.NativeFile], _Streams]] = {"xz": _xz, "bz2": _bz2}
 
 
 def _wants_memory(error: lzma.LZMAError) -> bool:

@@ -102,8 +102,8 @@ def test_what_a_compressed_file_becomes(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_xz(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """xz that wants a window larger than the limit is refused; streams in a row, zeros between them and what follows
-    are read as before, and one that is cut short is not."""
+    """xz that wants a window larger than the limit is refused; streams in a row and zeros between them are read, and
+    what follows and is none, or is cut short, is not."""
     path = tmp_path / "a.txt.xz"
     path.write_bytes(lzma.compress(b"one\n", preset=9))
     refused(path, "xz that wants more memory")
@@ -111,8 +111,11 @@ def test_xz(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert read(path)[0] == 1
     path.write_bytes(lzma.compress(b"one\n") + bytes(8) + lzma.compress(b"two\n" * 50_000) + b"\0\0\0\0")
     assert read(path)[0] == 50_001
-    path.write_bytes(lzma.compress(b"one\n", format=lzma.FORMAT_ALONE) + b"what else is there")
+    path.write_bytes(lzma.compress(b"one\n", format=lzma.FORMAT_ALONE))
     assert read(path)[0] == 1
+    path.write_bytes(path.read_bytes() + b"what else is there")
+    with pytest.raises(DataError, match=r"a\.txt\.xz.*it cannot be decoded"):
+        read(path)
     path.write_bytes(lzma.compress(b"one\n" * 1000)[:-20])
     with pytest.raises(DataError, match=r"a\.txt\.xz.*ends before its end mark"):
         read(path)

@@ -74,6 +74,24 @@ def test_several_members(tmp_path: Path, ending: str) -> None:
     assert read(tmp_path, f"a.csv.{ending}", compress(b"a\n1\n") + compress(b"2\n")) == [{"a": 1}, {"a": 2}]
 
 
+@pytest.mark.parametrize("ending", ["gz", "bz2", "xz", "zst", "lz4"])
+def test_empty_members(tmp_path: Path, ending: str) -> None:
+    """Members without a byte, as of empty parts of a dataset, are no hindrance wherever they are."""
+    one, other, nothing = (COMPRESSIONS[ending](data) for data in (b"a\n1\n", b"2\n", b""))
+    content = nothing + one + nothing + nothing + other + nothing
+    assert read(tmp_path, f"a.csv.{ending}", content) == [{"a": 1}, {"a": 2}]
+
+
+@pytest.mark.parametrize("ending", ["gz", "bz2", "xz", "zst"])
+@pytest.mark.parametrize("at", [0, 2])
+def test_a_second_member_whose_beginning_is_damaged(tmp_path: Path, ending: str, at: int) -> None:
+    """It is not taken for something that does not count."""
+    second = bytearray(COMPRESSIONS[ending](b"2\n"))
+    second[at] ^= 0x20
+    with pytest.raises(DataError, match=rf"a\.csv\.{ending}.*it cannot be decoded"):
+        read(tmp_path, f"a.csv.{ending}", COMPRESSIONS[ending](b"a\n1\n") + second)
+
+
 @pytest.mark.parametrize("ending", ["zip", "snappy"])
 def test_refused_compression(tmp_path: Path, ending: str) -> None:
     """A compression that is not read is said by name, before a byte is parsed."""
