@@ -46,6 +46,7 @@ class ReadAhead:
 
     Attributes:
         running: the batches that are being made.
+        taking: of the consumer who takes one; threads that share a stream take turns.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class ReadAhead:
 
     def _begin(self) -> None:
         self._process = os.getpid()
+        self.taking = threading.Lock()
         self._starting = threading.RLock()  # of the consumer, and of whoever closes the stream meanwhile
         self.reader = self._opens()
         self.running: Prefetch[list[Ready]] | None = None

@@ -310,18 +310,24 @@ class Stream:
         if self._passes.over:
             raise StopIteration
         self._arrive()
+        made = None
         try:  # Ctrl-C may come anywhere: a batch that is not given is read again
-            if self._ahead.running is None:
-                self._run()
-            ready = self._ahead.next()
-            made = None if ready is None else self._made(ready)
+            with self._ahead.taking:
+                if self._passes.over:
+                    raise StopIteration
+                if self._ahead.running is None:
+                    self._run()
+                ready = self._ahead.next()
+                if ready is not None:
+                    made, after = self._made(ready), ready.after
         except BaseException as error:
             self._passes.over = isinstance(error, StopIteration)
             self.close()
             raise
-        if ready is None or made is None:  # another thread closed it: this loop ends, and the next one goes on
+        if made is None:  # another thread closed it: this loop ends, and the next one goes on
             raise StopIteration
-        self._passes.at = ready.after
+        if after > self._passes.at:  # or another thread has taken the next one meanwhile
+            self._passes.at = after  # last, and no call comes behind it: there Ctrl-C would take the batch away
         return made
 
     def _made(self, ready: Ready) -> Batch:

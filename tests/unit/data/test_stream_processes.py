@@ -171,6 +171,24 @@ def test_ctrl_c(data: str, monkeypatch: pytest.MonkeyPatch, owner: Any, name: st
     assert not any(thread.name == "runner-prefetch" and thread.is_alive() for thread in threading.enumerate())
 
 
+def test_threads_that_share_a_stream(data: str) -> None:
+    """Each batch is given to one of them, and each of them ends."""
+    stream = Stream(data, 2, epochs=4, prefetch_bytes=1)
+    ready, found = threading.Barrier(4), list[Any]()
+
+    def read() -> None:
+        ready.wait()
+        while (batch := next(stream, None)) is not None:
+            found.extend(listed([batch]))
+
+    readers = [threading.Thread(target=read) for _ in range(4)]
+    for reader in readers:
+        reader.start()
+    for reader in readers:
+        reader.join()
+    assert sorted(found) == sorted(listed(Stream(data, 2, epochs=4)))
+
+
 def test_locks_in_a_forked_process(data: str) -> None:
     """A lock that a thread of the parent held does not stop its child."""
     from runner.data.files import etags
