@@ -116,6 +116,7 @@ func main() {
 PAUSE = Part("pause", "", "v1", source=_PAUSE)
 
 NEEDED = (
+    S3,
     ETCD,
     APISERVER,
     CONTROLLER_MANAGER,
@@ -125,7 +126,6 @@ NEEDED = (
     KUBECTL,
     KUBERAY,
     COREDNS,
-    S3,
     PAUSE,
     POLICIES,
 )
