@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import threading
 
 #: The kinds of `SourceFile.etag` that are hashes of the content.
@@ -47,9 +48,13 @@ class Version:
 
     Args:
         etag: as in `SourceFile.etag`; '' where nothing is known.
+
+    Attributes:
+        etag: the same.
     """
 
     def __init__(self, etag: str = "") -> None:
+        self.etag = etag
         kind, _, tag = _tag_of_store(etag).partition(":")
         self._listed, self._is_content = tag, kind == "md5"
         self._told = ""
@@ -62,6 +67,15 @@ class Version:
         The MD5 of the content is none: an object in several parts has another tag, with the same content.
         """
         return self._told or ("" if self._is_content else self._listed)
+
+    def check_whole(self, data: bytes | memoryview) -> None:
+        """Compare all bytes of the file, where the server tells no tag and the listing has hashed them itself.
+
+        Raises:
+            FileChanged: they are others.
+        """
+        if self._is_content and hashlib.md5(data, usedforsecurity=False).hexdigest() != self._listed:
+            raise FileChanged("the server sends other bytes")
 
     def check(self, told: str, *, of_content: bool = True) -> None:
         """Compare the tag that came with some bytes. Raises FileChanged if they are of another version.

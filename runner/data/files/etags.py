@@ -12,6 +12,7 @@ import time
 from typing import Any
 
 from runner.data.files import hub
+from runner.data.files.engines import wholes
 from runner.data.files.local import check_regular
 from runner.data.files.ranges import RangeFile
 
@@ -58,8 +59,13 @@ def content_etag(fs: Any, path: str, info: dict[str, Any]) -> str:
         return f"md5:{_local_md5(path)}"
     if protocol == "memory":
         return f"md5:{hashlib.md5(fs.cat_file(path), usedforsecurity=False).hexdigest()}"
-    told = _told(info)
-    return told or f"md5:{_remote_md5(fs, path, int(info['size']))}"
+    etag = ""
+    try:
+        etag = _told(info) or f"md5:{_remote_md5(fs, path, int(info['size']))}"
+    finally:
+        if info.get("size") is not None:
+            wholes.listed(path, int(info["size"]), etag)
+    return etag
 
 
 def _told(info: dict[str, Any]) -> str | None:

@@ -266,8 +266,8 @@ def _format_to_give(endings: Mapping[str, int]) -> str:
 
 def partitions_of(path: str) -> dict[str, str | None]:
     """Hive partition values in the folders of a relative path."""
-    pairs = [part.split("=", 1) for part in path.split("/")[:-1] if "=" in part]
-    keys = [unquote(key) for key, _ in pairs]
+    pairs = [_unquoted(part, path) for part in path.split("/")[:-1] if "=" in part]
+    keys = [key for key, _ in pairs]
     if len(set(keys)) < len(keys):
         raise DataError(
             f"a partition key twice in {path}",
@@ -275,13 +275,26 @@ def partitions_of(path: str) -> dict[str, str | None]:
             todo="rename one of the folders",
             where=path,
         )
-    values = [None if value == _HIVE_NULL else unquote(value) for _, value in pairs]
-    return dict(zip(keys, values, strict=True))
+    return {key: None if value == _HIVE_NULL else value for key, value in pairs}
+
+
+def _unquoted(folder: str, path: str) -> tuple[str, str]:
+    """Key and value of a folder."""
+    key, _, value = folder.partition("=")
+    try:
+        return unquote(key, errors="strict"), unquote(value, errors="strict")
+    except UnicodeDecodeError:
+        raise DataError(
+            f"a folder whose name is no UTF-8 once it is unquoted ('{folder}')",
+            allowed="percent signs that stand for UTF-8",
+            todo="rename the folder",
+            where=path,
+        ) from None
 
 
 def _find(fs: Any, root: str) -> tuple[str, dict[str, dict[str, Any]]]:
     """The base folder (the file itself where `root` is one) and every file found: path -> info."""
-    is_glob = _MAGIC.search(root)
+    is_glob = _MAGIC.search(root.partition("?")[0] if _is_web(root) else root)
     if is_local(fs):
         return local_files.find(root, _braces(root) if is_glob and not os.path.lexists(root) else None)
     fs.invalidate_cache()
@@ -361,34 +374,44 @@ def _nothing(url: str, found: dict[str, Any]) -> DataError:
             todo="rename the files, or give the URL of one of them",
             where=url,
         )
-    return DataError("no files", allowed="at least one file", todo="check the URL or the glob", where=url)
+    return DataError("no files", allowed="at least one file", todo="check the URL or the glob", where=_shown(url))
+
+
+def _is_web(url: str) -> bool:
+    return url.startswith(("http://", "https://"))
+
+
+def _shown(url: str) -> str:
+    """A URL in an error: without its query, which may be a signature."""
+    return url.partition("?")[0] if _is_web(url) else url
 
 
 @contextlib.contextmanager
 def _reached(url: str) -> Iterator[None]:
     """Turns whatever a file system raises into a DataError that names the URL and the cause."""
+    query = url.partition("?")[2] if _is_web(url) else ""
     try:
         yield
     except RunnerError:
         raise
     except (FileNotFoundError, NotADirectoryError) as error:
         if (refused := _refused(error)) is not None:
-            raise _away(refused, url) from error
+            raise _away(refused, url, query) from error
         raise DataError(
             "no such file or folder",
             allowed="a file, a folder or a glob that exists",
             todo="check the URL",
-            where=url,
+            where=_shown(url),
         ) from error
     except PermissionError as error:
         raise DataError(
             f"no permission to read it ({error})",
             allowed="data that this user may read",
             todo="check its owner, or the credentials in the environment",
-            where=url,
+            where=_shown(url),
         ) from error
     except Exception as error:  # each file system has its own kinds
-        raise _away(error, url) from error
+        raise _away(error, url, query) from error
 
 
 def _refused(error: OSError) -> BaseException | None:
@@ -402,10 +425,11 @@ def _refused(error: OSError) -> BaseException | None:
     return cause if isinstance(cause, OSError) and not absent else None
 
 
-def _away(error: BaseException, url: str) -> DataError:
+def _away(error: BaseException, url: str, query: str) -> DataError:
+    said = str(error).replace(f"?{query}", "") if query else str(error)
     return DataError(
-        f"it cannot be reached ({type(error).__name__}: {error})",
+        f"it cannot be reached ({type(error).__name__}: {said})",
         allowed="a path, or a URL whose scheme fsspec knows and whose package is installed",
         todo="check the URL, the network, the credentials and the storage options",
-        where=url,
+        where=_shown(url),
     )

@@ -31,7 +31,7 @@ class RangeFile(Seekable):
 
     def __init__(self, fs: Any, path: str, size: int, etag: str = "", until: int | None = None) -> None:
         super().__init__(size)
-        self._path = path
+        self._path, self._etag = path, etag
         self._source = Source(fs, path, size, etag)
         self._until, self._is_told = size if until is None else min(until, size), until is not None
         self._ahead = _Ahead(self._source)
@@ -67,7 +67,7 @@ class RangeFile(Seekable):
         end = min(start + count, self._size)
         if end <= start:
             return b""
-        return wholes.kept(self._path, self._size, start, end) or _joined(
+        return wholes.kept(self._path, self._size, self._etag, start, end) or _joined(
             self._source.take(self._source.ask_all(start, end))
         )
 

@@ -273,6 +273,25 @@ def test_the_other_engine_is_asked_where_one_is_unfit(
     assert (direct.requests, plain.requests) == (1, 2)
 
 
+def test_requests_side_by_side_all_go_to_the_other_engine(
+    made: Callable[[Scripted], RangeFile], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of requests that the direct engine refuses at the same time, as where a signature has ended, each is made."""
+    together = threading.Barrier(2)
+
+    def act(number: int, _: Attempt) -> None:
+        if number <= 2:
+            together.wait(10)
+        raise Unfit("403")
+
+    direct, generic = Scripted(act), Scripted()
+    file = made(direct)
+    monkeypatch.setattr(source, "engine", lambda *_, plain=False, **__: generic if plain else direct)
+    assert wanted(file)
+    assert direct.requests >= 2
+    assert generic.requests == len(RANGES)
+
+
 def test_who_reads_on_finds_what_follows_on_its_way(made: Callable[[Scripted], RangeFile]) -> None:
     """Read from start to end, a file is asked for ahead and each byte once; read here and there it is not."""
     engine = Scripted()

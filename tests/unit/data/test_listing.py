@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import os
+import re
 import socket
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,13 @@ def test_partitions() -> None:
     """Hive partitions are unquoted, Hive's name for null is null, and the file's own name is none."""
     path = "year=2024/city=S%C3%A3o%20Paulo/kind=__HIVE_DEFAULT_PARTITION__/a=b.csv"
     assert partitions_of(path) == {"year": "2024", "city": "São Paulo", "kind": None}
+
+
+@pytest.mark.parametrize("path", ["k=%FF/a.csv", "%FFk=1/a.csv", "k=a%C3/a.csv"])
+def test_a_partition_that_is_no_utf8_is_refused(path: str) -> None:
+    """It would be read as the mark that stands for what cannot be read, and two values would be one."""
+    with pytest.raises(DataError, match=re.escape(f"UTF-8 once it is unquoted ('{path.partition('/')[0]}')")):
+        partitions_of(path)
 
 
 @pytest.mark.parametrize(

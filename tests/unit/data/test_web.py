@@ -6,6 +6,7 @@ import http.server
 import json
 import socket
 import threading
+import zlib
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
@@ -27,6 +28,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     whole: ClassVar[list[str]] = []
+    #: Ranges that were asked for.
+    asked: ClassVar[list[str]] = []
+    body: ClassVar[bytes] = BODY
 
     def log_message(self, *_: Any) -> None:
         """Nothing."""
@@ -38,29 +42,40 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self._answer(True)
 
     def _answer(self, with_body: bool) -> None:
-        kind, body = self.path.split("/")[1], BODY
+        kind, body = self.path.split("/")[1], self.body
+        if kind == "moved":
+            self.send_response(307)
+            self.send_header("Location", self.path.replace("moved", "ranges"))
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
         if kind.isdecimal():
             self.send_response(int(kind))
             self.send_header("Content-Length", "0")
             self.end_headers()
             return
         asked = self.headers.get("Range", "").removeprefix("bytes=")
-        if kind == "ranges" and asked:
+        if kind in ("ranges", "misplaced") and asked:
             first, _, last = asked.partition("-")
-            body = BODY[int(first) : int(last) + 1]
+            if kind == "misplaced" and asked not in self.asked and int(last) + 7 < len(BODY):
+                self.asked.append(asked)
+                first, last = str(int(first) + 7), str(int(last) + 7)
+            body = self.body[int(first) : int(last) + 1]
             self.send_response(206)
             self.send_header("Content-Range", f"bytes {first}-{int(first) + len(body) - 1}/{len(BODY)}")
         else:
             self.send_response(200)
         if kind == "ranges":
             self.send_header("Accept-Ranges", "bytes")
+        if kind in ("tagged", "ranges"):
+            self.send_header("ETag", f'"{zlib.crc32(self.body)}"')
         if kind == "chunked":
             self.send_header("Transfer-Encoding", "chunked")
         else:
             self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         if with_body:
-            if body is BODY and not (asked and kind == "ranges"):
+            if body is self.body and not (asked and kind in ("ranges", "misplaced")):
                 self.whole.append(kind)
             self.wfile.write(b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body) if kind == "chunked" else body)
 
@@ -68,6 +83,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setattr(Handler, "whole", [])
+    monkeypatch.setattr(Handler, "asked", [])
+    monkeypatch.setattr(Handler, "body", BODY)
     monkeypatch.setattr(wholes, "_wholes", type(wholes._wholes)())
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as one:
         threading.Thread(target=one.serve_forever, args=(0.01,), daemon=True).start()  # between looks for its end
@@ -75,14 +92,47 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         one.shutdown()
 
 
-@pytest.mark.parametrize("kind", ["ranges", "none", "chunked"])
+@pytest.mark.parametrize("kind", ["ranges", "moved", "none", "chunked"])
 def test_web_server(server: str, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     """A file is read in units from any web server; one without ranges is not asked for all again for each."""
     monkeypatch.setattr(lines, "UNIT_BYTES", 4000)
     manifest = build(f"{server}/{kind}/a.jsonl", count=True)
     assert len(manifest.units) > 3
     assert [row for batch in manifest.read(0) for row in batch.to_pylist()] == ROWS
-    assert Handler.whole.count(kind) <= {"ranges": 0, "none": 2, "chunked": 3}[kind]
+    assert Handler.whole.count(kind) <= {"ranges": 0, "moved": 0, "none": 2, "chunked": 3}[kind]
+
+
+def test_other_bytes_than_were_asked_for_are_asked_for_again(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer of the right length whose Content-Range names another place of the file is not taken."""
+    monkeypatch.setattr(lines, "UNIT_BYTES", 4000)
+    monkeypatch.setattr(patience, "FIRST_PAUSE_S", 0.001)
+    manifest = build(f"{server}/misplaced/a.jsonl", count=True)
+    assert [row for batch in manifest.read(0) for row in batch.to_pylist()] == ROWS
+    assert open_input(f"{server}/misplaced/a.jsonl", len(BODY)).read_at(100, 50) == BODY[50:150]
+    assert Handler.asked
+
+
+@pytest.mark.parametrize("kind", ["none", "tagged", "chunked"])
+def test_a_file_that_is_listed_anew_is_fetched_anew(server: str, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    """From a server without ranges the newer file comes, though the process keeps the older one of the same size."""
+    url = f"{server}/{kind}/a.jsonl"
+    before = build(url, count=True)
+    monkeypatch.setattr(Handler, "body", BODY.replace(b"text", b"word"))
+    after = build(url, count=True)
+    assert after.id != before.id
+    assert next(iter(after.read(0)))["b"][0].as_py() == "word 0"
+    assert next(iter(before.read(0)))["b"][0].as_py() == "text 0"
+
+
+@pytest.mark.parametrize("kind", ["ranges", "moved", "none", "tagged"])
+def test_a_file_that_is_replaced_is_told_of(server: str, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    """A server that sends another file than was listed: by its tag, by which it is also known at another address, or
+    where none is told by all of its bytes."""
+    listed = build(f"{server}/{kind}/a.jsonl", count=True)
+    monkeypatch.setattr(wholes, "_wholes", type(wholes._wholes)())
+    monkeypatch.setattr(Handler, "body", BODY.replace(b"text", b"word"))
+    with pytest.raises(DataError, match="has changed"):
+        list(listed.read(0))
 
 
 def test_signed_url(server: str) -> None:
@@ -116,4 +166,7 @@ def test_the_query_of_a_url_is_in_no_error(
     url = f"{server}/{status}/a.parquet?signature=hidden"
     with pytest.raises((OSError, DataError), match=f"{server}/{status}/a.parquet") as caught:
         open_input(url, 100).read()
+    assert "hidden" not in str(caught.value)
+    with pytest.raises(DataError, match="no such file" if status == 404 else f"reached.*{status}") as caught:
+        build(url)
     assert "hidden" not in str(caught.value)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Protocol, TypeAlias
+
+from runner.data.files.changed import FileChanged
 
 #: Bytes that nobody else writes to.
 Data: TypeAlias = "bytes | memoryview[int]"
@@ -49,6 +52,28 @@ class Engine(Protocol):
             FileChanged: the file is not what was listed.
             FileNotFoundError, PermissionError, OSError: no other try will help.
         """
+
+
+#: Where the bytes of an answer begin and end, in its Content-Range.
+_PLACE = re.compile(r"\s*bytes\s+(\d{1,18})\s*-\s*(\d{1,18})\s*", re.ASCII | re.IGNORECASE)
+
+
+def check_range(told: str, size: int, start: int, end: int) -> None:
+    """Look whether an answer has the bytes [start, end) of the file that was listed.
+
+    Args:
+        told: its Content-Range, as far as there is one.
+
+    Raises:
+        FileChanged: they are of another file.
+        Passing: they are others of it.
+    """
+    place, _, whole = told.rpartition("/")
+    if whole.isdecimal() and int(whole) != size:
+        raise FileChanged(f"the file has {whole} bytes, {size} were listed")
+    found = _PLACE.fullmatch(place)
+    if found and (int(found[1]), int(found[2])) != (start, end - 1):
+        raise Passing(f"the server sent bytes {found[1]} to {found[2]}, and not {start} to {end - 1}")
 
 
 def of_status(status: int, words: str) -> Exception | None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import errno
 import threading
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from runner.data.files.changed import FileChanged, Version
 from runner.data.files.engines import wholes
-from runner.data.files.engines.base import Attempt, Data, Passing, of_status
+from runner.data.files.engines.base import Attempt, Data, Passing, check_range, of_status
 from runner.data.files.hub import is_hub
 
 #: What no other try mends.
@@ -21,7 +22,7 @@ LONGEST_CALL_S = 60.0
 
 
 class Generic:
-    """Reads by `cat_file`; on S3 with the condition that the object still has its tag.
+    """Reads by `cat_file`; on S3 with the condition that the object still has its tag, which web servers are asked for.
 
     Args:
         fs: the fsspec file system.
@@ -32,25 +33,29 @@ class Generic:
     def __init__(self, fs: Any, path: str, size: int, version: Version) -> None:
         self._fs, self._path, self._size, self._version = fs, path, size, version
         self._is_s3 = type(fs).__module__ == "s3fs.core"
-        self._knows_ranges, self._first = type(fs).__name__ != "HTTPFileSystem", threading.Lock()
+        self._is_web = type(fs).__module__ == "fsspec.implementations.http"
+        self._knows_ranges, self._first = not self._is_web, threading.Lock()
 
     def get(self, start: int, end: int, attempt: Attempt) -> Data:
         """The bytes; the whole file is kept from a server that knows no ranges."""
         if self._knows_ranges:
             return self._get(start, end)
         with self._first:  # such a server would send all of it for each range
-            return wholes.kept(self._path, self._size, start, end) or self._get(start, end)
+            return wholes.kept(self._path, self._size, self._version.etag, start, end) or self._get(start, end)
 
     def _get(self, start: int, end: int) -> Data:
         try:
-            data = self._s3(start, end) if self._is_s3 else self._plain(start, end)
+            if self._is_s3 or self._is_web:
+                data = self._called(self._object if self._is_s3 else self._page, start, end)
+            else:
+                data = self._plain(start, end)
         except Exception as error:  # each file system has its own kinds
             raise _told(error) from error
         if len(data) == end - start:
             self._knows_ranges = end - start < self._size or self._knows_ranges
             return data
         if len(data) == self._size:
-            wholes.keep(self._path, data)
+            wholes.keep(self._path, self._version.etag, data)
             return data[start:end]
         raise self._short(start, end, len(data))
 
@@ -65,10 +70,25 @@ class Generic:
         alone = {"cache_type": "none"} if is_hub(fs) else {}
         return bytes(fs.cat_file(self._path, start=start, end=end, **alone))
 
-    def _s3(self, start: int, end: int) -> bytes:
+    def _called(self, call: Callable[[int, int], Awaitable[bytes]], start: int, end: int) -> bytes:
         from fsspec.asyn import sync
 
-        return bytes(sync(self._fs.loop, self._object, start, end, timeout=LONGEST_CALL_S))
+        return bytes(sync(self._fs.loop, call, start, end, timeout=LONGEST_CALL_S))
+
+    async def _page(self, start: int, end: int) -> bytes:
+        """As fsspec asks a web server, wherever that sends it; the tag is looked at, and which bytes came."""
+        options = {**self._fs.kwargs}
+        headers = {"Accept-Encoding": "identity", **(options.pop("headers", None) or {})}
+        headers["Range"] = f"bytes={start}-{end - 1}"
+        session = await self._fs.set_session()
+        async with session.get(self._fs.encode_url(self._path), **options, headers=headers) as answer:
+            if answer.status == 404:
+                raise FileNotFoundError(self._path)
+            answer.raise_for_status()
+            if answer.status == 206:
+                check_range(answer.headers.get("Content-Range", ""), self._size, start, end)
+            self._version.check(answer.headers.get("ETag", ""))
+            return bytes(await answer.read())
 
     async def _object(self, start: int, end: int) -> bytes:
         """s3fs makes the request, with all of its options; only the condition is added."""

@@ -143,7 +143,7 @@ class S3:
             if answer.status in (401, 403):
                 raise Unfit(f"{answer.status}")
             raise refused(answer)
-        check(answer, self._size, self._version)
+        check(answer, self._size, start, end, self._version)
         return answer.data
 
     def _target(self) -> str:

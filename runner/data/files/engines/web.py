@@ -11,7 +11,7 @@ from urllib.request import getproxies, proxy_bypass
 
 from runner.data.files.changed import FileChanged, Version
 from runner.data.files.engines import http, wholes
-from runner.data.files.engines.base import Attempt, Data, Unfit, of_status
+from runner.data.files.engines.base import Attempt, Data, Unfit, check_range, of_status
 
 
 class Web:
@@ -43,15 +43,17 @@ class Web:
         if self._knows_ranges:
             return self._get(start, end, attempt)
         with self._first:  # a server without ranges would send all of it for each
-            return wholes.kept(self._url, self._size, start, end) or self._get(start, end, attempt)
+            return wholes.kept(self._url, self._size, self._version.etag, start, end) or self._get(start, end, attempt)
 
     def _get(self, start: int, end: int, attempt: Attempt) -> Data:
         answer = http.get(self._server, self._target, {}, start, end, attempt, self._size)
         if answer.data is None:
             raise refused(answer)
-        check(answer, self._size, self._version)
+        check(answer, self._size, start, end, self._version)
         if answer.status == 200:
-            wholes.keep(self._url, bytes(answer.data))
+            if "ETag" not in answer.headers:
+                self._version.check_whole(answer.data)
+            wholes.keep(self._url, self._version.etag, bytes(answer.data))
             return answer.data[start:end]
         self._knows_ranges = True
         return answer.data
@@ -93,11 +95,15 @@ def refused(answer: http.Answer) -> Exception:
     return of_status(answer.status, words) or Unfit(words)
 
 
-def check(answer: http.Answer, size: int, version: Version) -> None:
-    """Raise FileChanged if bytes are of another file than was listed."""
-    told = answer.headers.get("Content-Range", "").rpartition("/")[2]
-    if told.isdecimal() and int(told) != size:
-        raise FileChanged(f"the file has {told} bytes, {size} were listed")
+def check(answer: http.Answer, size: int, start: int, end: int, version: Version) -> None:
+    """Look whether an answer is what was asked for, the bytes [start, end) of the file that was listed.
+
+    Raises:
+        FileChanged: they are of another file.
+        Passing: they are others of it.
+    """
+    if answer.status == 206:
+        check_range(answer.headers.get("Content-Range", ""), size, start, end)
     of_content = "kms" not in answer.headers.get("x-amz-server-side-encryption", "")
     version.check(answer.headers.get("ETag", ""), of_content=of_content)
 

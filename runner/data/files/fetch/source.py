@@ -60,7 +60,7 @@ class Source:
 
     def _begin(self) -> None:
         self._process, self._is_plain = os.getpid(), False
-        self._engine: Engine | None = None
+        self._engine: tuple[Engine, bool] | None = None
         self._version = _version(self.url, self._size, self._etag)
         self._latencies = _latencies_of(self.url)
 
@@ -72,10 +72,13 @@ class Source:
             self._begin()
         return pool()
 
-    def _fit(self) -> Engine:
-        if self._engine is None:
-            self._engine = engine(self._fs, self._path, self._size, self._version, plain=self._is_plain)
-        return self._engine
+    def _fit(self) -> tuple[Engine, bool]:
+        """The engine, and whether it is fsspec's own; threads may ask at once."""
+        found, is_plain = self._engine, self._is_plain
+        if found is None or found[1] is not is_plain:
+            found = engine(self._fs, self._path, self._size, self._version, plain=is_plain), is_plain
+            self._engine = found
+        return found
 
     @property
     def key(self) -> Key:
@@ -191,12 +194,13 @@ class Source:
         """The same by one request. Raises DataAway where another may help."""
         begin = time.monotonic()
         self.count(Fetched(requests=1))
+        fit, is_plain = self._fit()
         try:
-            data = self._fit().get(start, end, attempt)
+            data = fit.get(start, end, attempt)
         except Unfit:
-            if self._is_plain:
+            if is_plain:
                 raise
-            self._is_plain, self._engine = True, None
+            self._is_plain = True  # also for requests that are under way beside this one
             return self.once(start, end, attempt)
         except Passing as error:
             raise self._away(str(error), start, end) from error
