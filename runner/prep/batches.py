@@ -188,12 +188,26 @@ def _array(name: str, values: Any, hints: Hints) -> pa.Array:
         if isinstance(values, tuple):
             values = list(values)
         if not isinstance(values, list | np.ndarray) and not is_series(values):
-            values = np.asarray(values)  # a tensor, or an array of pandas
+            values = _as_array(name, values)
         if isinstance(values, np.ndarray) and values.ndim == 0:
             raise WrongReturn(f"column '{name}' is one number", "give a list or an array")
         return to_column(values, hints.get(name))
     except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:
         raise WrongReturn(f"column '{name}': {error}", "give values of one type") from error
+
+
+def _as_array(name: str, values: Any) -> np.ndarray:
+    """A tensor, or an array of pandas."""
+    try:
+        array = np.asarray(values)
+    except Exception as error:  # each library has its own kinds
+        found = (
+            f"column '{name}', a {type(values).__name__} that is no array of numpy ({type(error).__name__}: {error})"
+        )
+        raise WrongReturn(found, "give a list or an array") from error
+    if array.ndim == 0 and array.dtype == object:
+        raise WrongReturn(f"column '{name}' is a {type(values).__name__}", "give a list or an array")
+    return array
 
 
 # -- masks -----------------------------------------------------------------------------------------------------------
@@ -209,6 +223,8 @@ def to_mask(value: Any, rows: int) -> np.ndarray:
         if value.null_count:
             raise WrongReturn(f"a mask with {value.null_count} missing values", "use fill_null(False)")
         value = value.to_numpy() if isinstance(value, pa.ChunkedArray) else value.to_numpy(zero_copy_only=False)
+    if isinstance(value, np.ma.MaskedArray) and np.ma.getmaskarray(value).any():
+        raise WrongReturn("a mask with missing values", "use filled(False)")
     mask = np.asarray(value) if hasattr(value, "__len__") or hasattr(value, "__array__") else value
     if not isinstance(mask, np.ndarray) or mask.ndim != 1:
         raise WrongReturn(f"a {type(value).__name__}", "return one boolean per row")

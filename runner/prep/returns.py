@@ -8,6 +8,7 @@ every value is in it, unchanged.
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -41,12 +42,16 @@ def to_column(values: Any, hint: pa.DataType | None) -> pa.Array:
     if isinstance(values, np.ndarray):
         return _from_ndarray(values, hint)
     if values and isinstance(values[0], np.ndarray) and values[0].ndim > 1 and not _is_list(hint):
-        return _from_ndarray(np.stack(values), hint)
+        return _from_ndarray(np.ma.stack(values) if _some_masked(values) else np.stack(values), hint)
     return _from_objects(values, hint)
 
 
 def _is_list(kind: pa.DataType | None) -> bool:
     return kind is not None and bool(types.is_list(kind))
+
+
+def _some_masked(values: Iterable[Any]) -> bool:
+    return any(isinstance(value, np.ma.MaskedArray) for value in values)
 
 
 # -- arrays ----------------------------------------------------------------------------------------------------------
@@ -58,7 +63,8 @@ def _from_ndarray(values: Values, hint: pa.DataType | None) -> pa.Array:
     leaf = hint
     for _ in values.shape[1:]:
         leaf = leaf.value_type if leaf is not None and types.is_fixed_size_list(leaf) else None
-    array = _from_flat(np.ascontiguousarray(values).reshape(-1), leaf)
+    flat = values.reshape(-1) if _some_masked([values]) else np.ascontiguousarray(values).reshape(-1)
+    array = _from_flat(flat, leaf)
     for depth in reversed(range(1, values.ndim)):
         count = int(np.prod(values.shape[:depth]))
         kind = pa.list_(pa.field("element", array.type), values.shape[depth])
@@ -67,8 +73,9 @@ def _from_ndarray(values: Values, hint: pa.DataType | None) -> pa.Array:
 
 
 def _from_flat(values: Values, hint: pa.DataType | None) -> pa.Array:
+    values = _in_known_units(values if values.dtype.isnative else values.astype(values.dtype.newbyteorder("=")))
     if isinstance(values, np.ma.MaskedArray):
-        return pa.array(values.data, mask=np.ma.getmaskarray(values))
+        return _as_meant(pa.array(values.data, mask=np.ma.getmaskarray(values)), hint)
     if values.dtype.kind == "f":
         return _from_fractions(values, missing_is_nan=False)
     if values.dtype.kind in "mM":
@@ -76,6 +83,25 @@ def _from_flat(values: Values, hint: pa.DataType | None) -> pa.Array:
     if values.dtype.kind == "O":
         return _from_objects(values, hint)
     return pa.array(values)
+
+
+#: Numpy's units of times that Arrow lacks, and the largest that holds them.
+_UNITS = {"Y": "D", "M": "D", "W": "D", "h": "s", "m": "s"}
+
+
+def _in_known_units(values: Values) -> Values:
+    """Times in a unit that Arrow has too. Raises OverflowError where one is beyond it."""
+    kind = values.dtype.kind
+    if kind not in "mM":
+        return values
+    unit, count = np.datetime_data(values.dtype)
+    if count == 1 and unit not in _UNITS:
+        return values
+    wanted = np.dtype(f"{kind}8[{_UNITS.get(unit, unit)}]")
+    cast = values.astype(wanted)
+    if not np.array_equal(np.asarray(cast.astype(values.dtype)).view("i8"), np.asarray(values).view("i8")):
+        raise OverflowError(f"a time of {values.dtype} that {wanted} cannot hold")
+    return cast
 
 
 def _from_fractions(values: Values, *, missing_is_nan: bool) -> pa.Array:
@@ -224,7 +250,7 @@ def _of_arrays(values: Any, hint: pa.DataType | None) -> pa.Array | None:
     if len({(value.dtype, value.shape[1:]) for value in some}) > 1:
         return None
     inside = hint.value_type if hint is not None and (types.is_list(hint) or types.is_fixed_size_list(hint)) else None
-    items = _from_ndarray(np.concatenate(some), inside)
+    items = _from_ndarray(np.ma.concatenate(some) if _some_masked(some) else np.concatenate(some), inside)
     absent = np.fromiter((value is None for value in values), bool, len(values))
     lengths = np.fromiter((0 if value is None else len(value) for value in values), np.int64, len(values))
     if hint is not None and types.is_fixed_size_list(hint) and (lengths[~absent] == hint.list_size).all():

@@ -156,7 +156,7 @@ class Prep:
         _stage_fields(fields, self.name, self.on, self.timeout_s)
         fields.callable("fn", self.fn, "(batch, config)")
         fields.one_of("batch_format", self.batch_format, BATCH_FORMATS)
-        fields.integer("batch_size", self.batch_size, 1)
+        fields.integer("batch_size", self.batch_size, 1, 2**63 - 1)
         fields.number("max_quarantine", self.max_quarantine, 0.0, 1.0)
         if self.keep is not None:
             fields.callable("keep", self.keep, "(batch, config)")

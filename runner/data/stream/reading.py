@@ -22,6 +22,8 @@ FETCH_BYTES = 64 << 20
 HELD_BYTES = 64 << 20
 #: Seconds that data may take before it is an error.
 LONGEST_WAIT_S = 900.0
+#: The same, at most: a clock counts no further.
+MOST_WAIT_S = 1e9
 #: Threads that decode, at most, where nobody says how many.
 _MOST_THREADS = 2
 #: The least that is held of a unit, and read ahead, where memory is short.

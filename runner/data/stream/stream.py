@@ -19,7 +19,7 @@ from runner.data.stream.batch import Batch, make_batch
 from runner.data.stream.data import Mixture, found
 from runner.data.stream.passes import Passes
 from runner.data.stream.quarantine import SetAside, stored
-from runner.data.stream.reading import LONGEST_WAIT_S, READY_BYTES, Reading, default_threads
+from runner.data.stream.reading import LONGEST_WAIT_S, MOST_WAIT_S, READY_BYTES, Reading, default_threads
 from runner.data.stream.stats import NOTHING, Stats
 from runner.data.stream.steps import Cut, Ready
 from runner.errors import DataError, SpecError, listed
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 #: Positions are 64 bit, those of batches ahead included.
 _LAST_POSITION = 2**62
+#: Rows of a global batch.
+_MOST_ROWS = 2**31 - 1
 
 
 class Stream:
@@ -180,6 +182,8 @@ class Stream:
                 todo="use a smaller batch, or tail='wrap'",
                 where=self._data.where,
             )
+        if epochs is not None:  # with what fills the last batch of each
+            fields.integer("epochs", epochs, 1, _LAST_POSITION // (self.rows + self.global_batch) - start_epoch)
         self._passes = Passes(self.rows, self.global_batch, tail, start_epoch, epochs)
         self._at_home = worker_share() is None  # made outside of a DataLoader's workers
         if threads is not None:
@@ -191,7 +195,7 @@ class Stream:
             as_,
             self._threads,
             ready_bytes=_bytes(fields, "prefetch_bytes", prefetch_bytes),
-            timeout_s=timeout_s,
+            timeout_s=min(timeout_s, MOST_WAIT_S),
             cache=_cache(fields, cache, cache_bytes),
             verify=verify,
         )
@@ -533,8 +537,9 @@ def _global_batch(fields: Fields, batch_size: int | None, global_batch_size: int
     if (batch_size is None) == (global_batch_size is None):
         raise fields.fail("batch_size", batch_size, "either batch_size or global_batch_size")
     if batch_size is not None:
-        fields.integer("batch_size", batch_size, 1)
+        fields.integer("batch_size", batch_size, 1, _MOST_ROWS)
+        fields.integer("batch_size * world_size", batch_size * world_size, 1, _MOST_ROWS)
         return batch_size * world_size
-    fields.integer("global_batch_size", global_batch_size, world_size)
+    fields.integer("global_batch_size", global_batch_size, world_size, _MOST_ROWS)
     assert global_batch_size is not None
     return global_batch_size

@@ -1034,6 +1034,29 @@ def test_what_is_no_url(source: Any) -> None:
         Stream(source, 2)
 
 
+@pytest.mark.parametrize("tail", ["drop", "wrap"])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"batch_size": 2**31}, {"batch_size": 10**30}, {"global_batch_size": 10**30},
+        {"epochs": 10**30, "batch_size": 1},
+        {"batch_size": 2**30, "world_size": 2}, {"batch_size": 2, "world_size": 10**30},
+    ],
+)  # fmt: skip
+def test_numbers_that_cannot_be_counted(tmp_path: Path, wrong: dict[str, int], tail: str) -> None:
+    """A batch or a count of epochs beyond what rows are counted by is refused, by name."""
+    pq.write_table(pa.table({"x": [1, 2]}), tmp_path / "a.parquet")
+    with pytest.raises(SpecError, match=f"Stream: {next(iter(wrong))}.*="):
+        Stream(tmp_path, **wrong, tail=tail)
+
+
+@pytest.mark.parametrize("seconds", [1e300, float("inf")])
+def test_a_wait_without_end(tmp_path: Path, seconds: float) -> None:
+    """A time-out beyond what a clock counts is a very long one."""
+    pq.write_table(pa.table({"x": [1, 2]}), tmp_path / "a.parquet")
+    assert len(list(Stream(tmp_path, 2, timeout_s=seconds))) == 1
+
+
 @pytest.mark.parametrize("epoch", [2**62, 2**70])
 def test_epochs_that_cannot_be_counted(tmp_path: Path, epoch: int) -> None:
     """A first epoch whose positions would pass 64 bit is refused before the first batch."""

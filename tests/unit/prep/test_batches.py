@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import Any
 
 import numpy as np
@@ -63,6 +64,51 @@ def test_arrays_of_more_dimensions_become_fixed_size_lists() -> None:
     assert (to_format(table.to_batches()[0], "numpy")["image"] == images).all()
 
 
+@pytest.mark.parametrize(
+    ("column", "rows"),
+    [
+        (np.ma.masked_array([[1, 2], [3, 4]], mask=[[0, 1], [0, 0]]), [[1, None], [3, 4]]),
+        ([np.ma.masked_array([1.5, 2], mask=[0, 1]), np.array([3.0])], [[1.5, None], [3.0]]),
+        ([np.ma.masked_array([[1, 2]], mask=[[1, 0]])] * 2, [[[None, 2]]] * 2),
+        (np.ma.masked_array([b"a", b"b"], mask=[1, 0]), [None, b"b"]),
+    ],
+)
+def test_what_is_masked_is_null(column: Any, rows: list[Any]) -> None:
+    """In every dimension, and in the arrays of a list: what lies below a mask is no value."""
+    table = to_table({"a": column})
+    assert table is not None
+    assert table["a"].to_pylist() == rows
+
+
+@pytest.mark.parametrize(
+    ("column", "rows"),
+    [
+        (np.array([1, -2], ">i4"), [1, -2]),
+        (np.array([[0.5], [2]], ">f8"), [[0.5], [2.0]]),
+        (np.array(["2020", "NaT"], "M8[Y]"), [dt.date(2020, 1, 1), None]),
+        (np.array(["2020-02"], "M8[M]"), [dt.date(2020, 2, 1)]),
+        (np.array(["2020-02-03T04:05"], "M8[m]"), [dt.datetime(2020, 2, 3, 4, 5)]),
+        (np.array([2], "m8[h]"), [dt.timedelta(hours=2)]),
+        (np.array([3], "m8[15s]"), [dt.timedelta(seconds=45)]),
+    ],
+)
+def test_arrays_that_arrow_has_not_come_as_those_that_hold_their_values(column: Any, rows: list[Any]) -> None:
+    """The other byte order, and units of times that Arrow has not."""
+    table = to_table({"a": column})
+    assert table is not None
+    assert table["a"].to_pylist() == rows
+
+
+class Odd:
+    """A tensor that gives no array."""
+
+    def __len__(self) -> int:
+        return 1
+
+    def __array__(self, *_: Any, **__: Any) -> Any:
+        raise RuntimeError("call detach() first")
+
+
 def test_pandas_leaves_no_trace() -> None:
     """Index, categories and metadata of a DataFrame are not written."""
     frame = pd.DataFrame({"c": pd.Categorical(["x", "y", "x"]), "t": ["a", "b", None]}, index=[5, 6, 7])
@@ -83,6 +129,9 @@ def test_pandas_leaves_no_trace() -> None:
         ({"a": "word"}, "column 'a' is a str"),
         ({1: [1]}, "column name 1"),
         ({"a": [1, "x"]}, "column 'a': "),
+        ({"a": Odd()}, "column 'a', a Odd that is no array of numpy (RuntimeError: call detach() first)"),
+        ({"a": {1, 2}}, "column 'a' is a set"),
+        ({"a": np.array([2**62], "M8[Y]")}, "column 'a': a time of datetime64[Y] that datetime64[D] cannot hold"),
         ({"a": [1], "b": []}, "different lengths: 'a' has 1, 'b' has 0"),
         ([{"a": 1}, 5], "item 1 is a int"),
         ([{"a": 1}, {"a": 1, "b": 2}], "'b' is in one of rows 0 and 1 only"),
@@ -106,7 +155,19 @@ def test_masks_may_have_any_form(mask: Any) -> None:
     assert to_mask(mask, 2).tolist() == [True, False]
 
 
-@pytest.mark.parametrize("mask", [[1, 0], [True], True, pa.array([True, None]), "no", np.ones((2, 2), bool), None])
+@pytest.mark.parametrize(
+    "mask",
+    [
+        np.ma.masked_array([True, False], [True, False]),
+        [1, 0],
+        [True],
+        True,
+        pa.array([True, None]),
+        "no",
+        np.ones((2, 2), bool),
+        None,
+    ],
+)
 def test_what_is_no_mask_is_said(mask: Any) -> None:
     """Numbers, wrong lengths, missing values and single booleans are not masks."""
     with pytest.raises(WrongReturn):
