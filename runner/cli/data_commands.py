@@ -17,6 +17,8 @@ What = Annotated[
         autocompletion=complete_dataset,
     ),
 ]
+#: Rows, and numbers of versions, that a command takes.
+_MOST = 2**63 - 1
 Columns = Annotated[
     str | None, typer.Option("--columns", metavar="A,B", help="Only these columns, in this order.", show_default=False)
 ]
@@ -31,10 +33,12 @@ Dialect = Annotated[
     typer.Option("--csv", metavar="KEY=VALUE", help="Of CSV: delimiter=';', header=false, ...; may be repeated."),
 ]
 Version = Annotated[
-    int | None, typer.Option("--version", metavar="N", min=0, help="Of a Delta Lake table.", show_default=False)
+    int | None,
+    typer.Option("--version", metavar="N", min=0, max=_MOST, help="Of a Delta Lake table.", show_default=False),
 ]
 Snapshot = Annotated[
-    int | None, typer.Option("--snapshot", metavar="ID", min=0, help="Of an Iceberg table.", show_default=False)
+    int | None,
+    typer.Option("--snapshot", metavar="ID", min=0, max=_MOST, help="Of an Iceberg table.", show_default=False),
 ]
 StoreUrl = Annotated[str | None, typer.Option("--store", metavar="URL", help="The store, instead of the project's.")]
 Format = Annotated[Output, typer.Option("-o", "--output", help="json: one JSON document on standard output.")]
@@ -42,7 +46,7 @@ Format = Annotated[Output, typer.Option("-o", "--output", help="json: one JSON d
 
 def head(
     what: What,
-    number: Annotated[int, typer.Option("-n", min=0, help="How many rows.")] = 10,
+    number: Annotated[int, typer.Option("-n", min=0, max=_MOST, help="How many rows.")] = 10,
     columns: Columns = None,
     format: DataFormat = None,
     option: Options = None,
@@ -64,7 +68,9 @@ def head(
 def cat(
     what: What,
     columns: Columns = None,
-    limit: Annotated[int | None, typer.Option("--limit", min=0, metavar="N", help="Only the first N rows.")] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=0, max=_MOST, metavar="N", help="Only the first N rows.")
+    ] = None,
     format: DataFormat = None,
     option: Options = None,
     csv: Dialect = None,
@@ -104,7 +110,7 @@ def inspect(
 def bench(
     what: What,
     columns: Columns = None,
-    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Rows of a batch.")] = 32,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, max=2**31 - 1, help="Rows of a batch.")] = 32,
     threads: Annotated[str, typer.Option(metavar="1,2", help="How many decode: each is measured.")] = "1,2",
     seconds: Annotated[float, typer.Option(min=0.1, max=3600, help="Of each setting.")] = 10.0,
     format: DataFormat = None,

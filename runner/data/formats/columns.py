@@ -143,7 +143,7 @@ def _filled(batch: pa.RecordBatch, wanted: pa.Schema, partitions: Mapping[str, s
         try:
             column = recast(batch.column(index), field.type) if index >= 0 else None
             if field.name in partitions:
-                arrays.append(_partition(field, column, partitions[field.name], batch.num_rows))
+                arrays.append(_key(field, column, partitions[field.name], batch.num_rows))
             elif column is not None:
                 arrays.append(column)
             else:  # a field that some lines of JSON, or samples in tar, do not have
@@ -156,6 +156,17 @@ def _filled(batch: pa.RecordBatch, wanted: pa.Schema, partitions: Mapping[str, s
                 todo="declare another type with schema=, leave the column out with columns=, or replace the file",
             ) from error
     return pa.RecordBatch.from_arrays(arrays, schema=wanted) if arrays else batch.select([])
+
+
+def _key(field: pa.Field, column: pa.Array | None, value: str | None, rows: int) -> pa.Array:
+    try:
+        return _partition(field, column, value, rows)
+    except pa.ArrowNotImplementedError as error:
+        raise DataError(
+            f"the column '{field.name}' is {field.type} in the file and {value!r} in the folder's name",
+            allowed="for a column that is in both, a number, a text, a date or a time stamp",
+            todo="rename the folder, or leave the column out with columns=",
+        ) from error
 
 
 def _partition(field: pa.Field, column: pa.Array | None, value: str | None, rows: int) -> pa.Array:

@@ -26,6 +26,7 @@ _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _TOKEN = re.compile(rb'"((?:[^"\\]|\\.)*)"(\s*:)?|[\[\]{}]', re.DOTALL)
 _FIRST_NULL = re.compile(rb"(?:\xef\xbb\xbf)?[ \t\r\n]*null")
 _NULL_LINE = re.compile(rb"\n[ \t\r]*null")
+_NULL_BEHIND = re.compile(rb"\}[ \t]*null")
 _SPACE = b" \t\r\n"
 _OPENING, _CLOSING, _NO_CASE = ord("["), ord("]"), 0xDF  # without that bit '{' and '}' are these
 
@@ -94,7 +95,10 @@ def check_no_null(block: bytes) -> None:
 
 
 def _check_nulls(block: bytes, ends: Places) -> None:
-    """Raise DataError for a null that begins a line, and is not inside an object of several lines."""
+    """Raise DataError for a null that begins a line, and is not inside an object of several lines, or that follows an
+    object on its line."""
+    if any(text in block for text in (b"}null", b"} ", b"}\t")) and _has_null_behind(block):
+        raise _null_line()
     data = np.frombuffer(block, np.uint8)
     first = data[ends[: len(ends) - block.endswith(b"\n")] + 1]
     if not np.isin(first, list(b"n" + _SPACE)).any():
@@ -105,6 +109,15 @@ def _check_nulls(block: bytes, ends: Places) -> None:
             before -= 1
         if not before or block[before - 1 : before] == b"}":  # inside an object it is ':', ',' or '['
             raise _null_line()
+
+
+def _has_null_behind(block: bytes) -> bool:
+    """Whether a null follows an object on its line, and not in a string."""
+    for found in _NULL_BEHIND.finditer(block):
+        before = block[block.rfind(b"\n", 0, found.start()) + 1 : found.start()]
+        if b'"' not in _STRING.sub(b"", before):
+            return True
+    return False
 
 
 def _null_line() -> DataError:

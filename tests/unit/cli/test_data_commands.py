@@ -69,6 +69,15 @@ def test_head_takes_the_first_rows_of_the_columns(folder: Path) -> None:
     assert call_json("data", "head", "lines.jsonl", "-n", "0")["rows"] == []
 
 
+@pytest.mark.parametrize(
+    "words", [("head", "-n"), ("cat", "--limit"), ("bench", "--batch-size"), ("head", "--version")]
+)
+def test_numbers_that_nothing_counts(folder: Path, words: tuple[str, str]) -> None:
+    """A number beyond 64 bit is refused with the option's name."""
+    shown = call("data", words[0], "lines.jsonl", words[1], "99999999999999999999", code=2)
+    assert words[1] in shown.stderr
+
+
 def test_many_columns_are_counted_where_they_have_no_room(folder: Path) -> None:
     """The columns that do not fit into the lines are named below the table."""
     pq.write_table(pa.table({f"c{i}": [i / 7] for i in range(64)}), folder / "wide.parquet")

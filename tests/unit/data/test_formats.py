@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import datetime as dt
 import gzip
 import json
 from collections.abc import Callable
@@ -209,6 +210,22 @@ def test_partition_columns(tmp_path: Path) -> None:
         map(str, [{"a": 7, "n": 1, "s": "1"}, {"a": 7, "n": 2, "s": "x"}, {"a": 7, "n": None, "s": "2"}])
     )
     assert rows(manifest, columns=["s"])[0].keys() == {"s"}
+
+
+@pytest.mark.parametrize(
+    "column",
+    [[[1], [2]], [{"a": 1}, {"a": 2}], [dt.timedelta(1), None], [None, None]],
+    ids=["list", "struct", "duration", "null"],
+)
+def test_a_column_that_no_folder_can_name(tmp_path: Path, column: list[Any]) -> None:
+    """A key whose column in the file is of a type that no text is cast to is told with both."""
+    (tmp_path / "k=1").mkdir()
+    write_parquet(pa.table({"k": column, "x": [1, 2]}), tmp_path / "k=1" / "a.parquet")
+    with pytest.raises(
+        DataError, match=r"a\.parquet .unit 0.: the column 'k' is .* in the file and '1' in the folder's name"
+    ):
+        rows(build(str(tmp_path)))
+    assert rows(build(str(tmp_path)), columns=["x"]) == [{"x": 1}, {"x": 2}]
 
 
 def test_rows_of_a_batch(tmp_path: Path) -> None:

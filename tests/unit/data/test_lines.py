@@ -282,6 +282,9 @@ def test_blank_shards(tmp_path: Path, blank: bytes, ending: str, line: str) -> N
         ("a.jsonl", b' \r\n null {"a": 1}\n', "it is null"),
         ("a.jsonl", b'{"a": 1}\n\n\tnull\n{"a": 2}\n', "it is null"),
         ("a.jsonl", b'{"a": 1}\nnull', "it is null"),
+        ("a.jsonl", b'{"a": 1} null\n', "it is null"),
+        ("a.jsonl", b'{"a": 1}null{"a": 2}\n', "it is null"),
+        ("a.jsonl", b'{"a": 1}\n{"a": "x"} \t null', "it is null"),
         ("a.csv", b"a,b\n1\n", "Row #2(?s:.*)csv= .delimiter"),
         ("a.csv", b"a,b\n1,2\n3;4\n", "Row #3(?s:.*)csv= .delimiter"),
         ("a.csv", b'a,b\n1,"x\n2,y\n', "no quote ends it"),
@@ -303,6 +306,12 @@ def test_objects_over_several_lines(tmp_path: Path) -> None:
     """A null that begins a line inside an object is a value of it."""
     content = '{"a": [\nnull,\n null], "b":\n null\n}\n{"a": [1], "b": 2}\n'
     assert read(tmp_path, "a.jsonl", content) == [{"a": [None, None], "b": None}, {"a": [1], "b": 2}]
+
+
+def test_a_null_behind_a_brace_of_a_text(tmp_path: Path) -> None:
+    """What follows a brace inside of a text is text."""
+    rows = [{"a": "} null", "b": '"} null'}, {"a": '\\\\"}null', "b": "{} null"}]
+    assert read(tmp_path, "a.jsonl", "".join(json.dumps(row) + "\n" for row in rows)) == rows
 
 
 def test_a_null_line_among_small_files(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import errno
 import os
 import threading
 import time
@@ -205,11 +206,13 @@ class Source:
         except Passing as error:
             raise self._away(str(error), start, end) from error
         except FileNotFoundError as error:
-            raise FileNotFoundError(error.errno, "there is no such file", self.url) from error
+            raise FileNotFoundError(errno.ENOENT, "there is no such file", self.url) from error
         except FileChanged:
             raise
         except PermissionError as error:
-            raise PermissionError(error.errno or 13, f"no permission to read it ({error})", self.url) from error
+            raise PermissionError(
+                error.errno or errno.EACCES, f"no permission to read it ({error})", self.url
+            ) from error
         finally:
             self.count(Fetched(seconds=time.monotonic() - begin))
         self._latencies.add(end - start, time.monotonic() - begin)
