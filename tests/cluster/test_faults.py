@@ -58,6 +58,7 @@ def test_a_run_is_cancelled_while_the_operator_is_away(kube: Kube, cluster: Clus
     assert not kit.left(kube, run), "the operator has made it again"
 
 
+@pytest.mark.soak
 def test_the_operator_may_restart_under_a_run(kube: Kube, cluster: Cluster) -> None:
     """A new operator takes up the RayJob that is there: the training does not notice."""
     run = submit.submit("solo", cluster=kit.cluster_file(), steps=24, pause_s=0.5)
@@ -154,6 +155,7 @@ def test_a_run_waits_for_quota_and_starts_when_another_ends(team: Kube) -> None:
     check_end(team, second, RunState.SUCCEEDED, "another run holds the quota", said)
 
 
+@pytest.mark.soak
 def test_machines_that_a_quota_refuses_come_when_it_has_room(kube: Kube) -> None:
     """Without a queue: `why` names the quota that refuses a run's pods, and the run goes on when another has ended."""
     with kit.team(kube, cpus=2.8, memory=20 * GIB, gpus=2, queue=False) as team:

@@ -29,7 +29,10 @@ def gpus_at(kube: Kube, run: Run) -> int:
     return sum(map(pods.gpus, kit.machines(kube, run)))
 
 
-@pytest.mark.parametrize(("job", "changes"), [("digits", {}), ("stdlib_gpt", {"steps": 200, "validate_every": 100})])
+@pytest.mark.parametrize(
+    ("job", "changes"),
+    [("digits", {}), pytest.param("stdlib_gpt", {"steps": 200, "validate_every": 100}, marks=pytest.mark.soak)],
+)
 def test_a_job_learns_the_same_on_kubernetes(
     kube: Kube, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, job: str, changes: dict[str, Any]
 ) -> None:

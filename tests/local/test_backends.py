@@ -67,6 +67,7 @@ def test_kill_9_of_the_driver_on_ray(project: Path, tmp_path: Path, where: str, 
 
 
 @pytest.mark.ray
+@pytest.mark.soak
 def test_cancel_on_ray(project: Path, tmp_path: Path, nothing_left: NothingLeft) -> None:
     """A cancelled run on Ray ends as cancelled and leaves nothing."""
     mark = tmp_path / "blocked"

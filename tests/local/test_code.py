@@ -50,7 +50,7 @@ job = Job("My_job", stages=[
 """
 
 
-@pytest.mark.parametrize("cluster", ["local", pytest.param("ray_local", marks=pytest.mark.ray)])
+@pytest.mark.parametrize("cluster", ["local", pytest.param("ray_local", marks=[pytest.mark.ray, pytest.mark.soak])])
 def test_children_of_workers_find_what_a_job_file_defines(tmp_path: Path, cluster: str) -> None:
     """Pools in prep, DataLoader workers and whole objects in training, relative imports, siblings and ignored modules
     work on every backend alike, with the same start method.

@@ -107,6 +107,7 @@ def test_every_process_of_a_run_is_of_the_level_of_its_submission(
 
 @pytest.mark.timeout(600)
 @pytest.mark.ray
+@pytest.mark.soak
 def test_workers_of_a_ray_are_of_that_level(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Those of pools, of Ray Data and of the gang."""
     written(tmp_path, 'with_ray_data, batch_format="dataset", sort_by=("id",)')
