@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.server
 import io
 import json
+import os
 import socket
 import threading
 import zlib
@@ -114,6 +115,34 @@ def test_other_bytes_than_were_asked_for_are_asked_for_again(server: str, monkey
     assert [row for batch in manifest.read(0) for row in batch.to_pylist()] == ROWS
     assert open_input(f"{server}/misplaced/a.jsonl", len(BODY)).read_at(100, 50) == BODY[50:150]
     assert Handler.asked
+
+
+def test_many_files_without_ranges_are_fetched_once_each(server: str) -> None:
+    """However many there are, and in whatever order they are read; to hash each takes another."""
+    sources = [f"{server}/none/{i}.jsonl" for i in range(20)]
+    manifest = build(sources, count=True)
+    before = len(Handler.whole)
+    for i in [*range(20), *range(20)]:
+        assert sum(batch.num_rows for batch in manifest.read(i)) == len(ROWS)
+    assert before == len(Handler.whole) == 20
+
+
+def test_whole_files_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The oldest go with their temporary file; a forked process writes to none of its parent's."""
+    for name, value in (("_wholes", {}), ("_spools", []), ("_is_own", False), ("_FULL_BYTES", 10), ("_MOST", 2)):
+        monkeypatch.setattr(wholes, name, value)
+    for i in range(6):
+        wholes.keep(str(i), "", b"%d" % i * 6)
+    found = [wholes.kept(str(i), 6, "", 1, 3) for i in range(6)]
+    assert found == [None, None, b"22", b"33", b"44", b"55"]
+    first = os.fork()
+    if not first:
+        wholes.keep("child", "", b"c" * 6)
+        os._exit(0 if wholes.kept("child", 6, "", 0, 2) == b"cc" and wholes.kept("5", 6, "", 0, 2) == b"55" else 1)
+    assert os.waitpid(first, 0)[1] == 0
+    wholes.keep("parent", "", b"p" * 6)
+    assert wholes.kept("5", 6, "", 0, 6) == b"555555"
+    assert wholes.kept("parent", 6, "", 0, 6) == b"pppppp"
 
 
 @pytest.mark.parametrize("kind", ["none", "tagged", "chunked"])
