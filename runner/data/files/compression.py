@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bz2
 import lzma
+import zlib
 from collections.abc import Callable
 from typing import TypeAlias
 
@@ -71,7 +72,7 @@ class Counted(Readable):
 
 
 #: What unpacks one stream of a compressed file.
-_Unpacks: TypeAlias = lzma.LZMADecompressor | bz2.BZ2Decompressor
+_Unpacks: TypeAlias = "lzma.LZMADecompressor | bz2.BZ2Decompressor | _Inflates"
 
 
 class _Streams(Readable):
@@ -143,6 +144,64 @@ def _bz2(source: pa.NativeFile) -> _Streams:
     return _Streams(source, lambda first: bz2.BZ2Decompressor(), padding=False)
 
 
+class _Inflates:
+    """zlib as what unpacks one stream of a gzip."""
+
+    def __init__(self) -> None:
+        self._inflater, self._has_more = zlib.decompressobj(wbits=31), False
+
+    @property
+    def eof(self) -> bool:
+        return self._inflater.eof
+
+    @property
+    def unused_data(self) -> bytes:
+        return self._inflater.unused_data
+
+    @property
+    def needs_input(self) -> bool:
+        return not self._has_more
+
+    def decompress(self, packed: bytes, most: int) -> bytes:
+        """At most so many bytes."""
+        data = self._inflater.decompress(self._inflater.unconsumed_tail + packed, most)
+        self._has_more = len(data) == most
+        return data
+
+
+class _Gzip(Readable):
+    """A gzip of one member or several, by pyarrow, and where that gives up once more by zlib: zeros may follow the last
+    member, as on tapes, and pyarrow takes them for a damaged one."""
+
+    def __init__(self, source: pa.NativeFile) -> None:
+        super().__init__(pa.CompressedInputStream(source, "gzip"))
+        self._packed, self._given = source, 0
+        self._again: _Streams | None = None
+        self._error: OSError | None = None
+
+    def read(self, count: int = -1) -> bytes:
+        if self._again is None:
+            try:
+                data = super().read(count)
+            except OSError as error:
+                self._error = error
+                self._begin_again()
+            else:
+                self._given += len(data)
+                return data
+        assert self._again is not None
+        try:
+            while self._given:
+                self._given -= len(self._again.read(min(self._given, _CHUNK)))
+            return self._again.read(count)
+        except (zlib.error, EOFError) as error:
+            raise self._error or error from error
+
+    def _begin_again(self) -> None:
+        self._packed.seek(0)
+        self._again = _Streams(self._packed, lambda first: _Inflates(), padding=True)
+
+
 def file_name(path: str) -> str:
     """The last part of a path, without the query that a web server's URL may have behind an ending; the name of a
     file may have a question mark."""
@@ -156,7 +215,7 @@ def _last(path: str) -> str:
     return name.rpartition(".")[2] if "." in name else ""
 
 
-_BY_PYTHON: dict[str, Callable[[pa.NativeFile], _Streams]] = {"xz": _xz, "bz2": _bz2}
+_BY_PYTHON: dict[str, Callable[[pa.NativeFile], Readable]] = {"xz": _xz, "bz2": _bz2, "gzip": _Gzip}
 
 
 def _wants_memory(error: lzma.LZMAError) -> bool:

@@ -82,6 +82,22 @@ def test_empty_members(tmp_path: Path, ending: str) -> None:
     assert read(tmp_path, f"a.csv.{ending}", content) == [{"a": 1}, {"a": 2}]
 
 
+@pytest.mark.parametrize("zeros", [1, 5, 100_000])
+@pytest.mark.parametrize("count", [1, 50_000])
+def test_zeros_behind_a_gzip(tmp_path: Path, zeros: int, count: int) -> None:
+    """They are none of the data, as for gzip itself, of members before them nothing is lost, and a member behind them
+    is read; what else follows is an error."""
+    content = b"".join(b"%d,%d\n" % (i, i * i) for i in range(count))
+    packed = gzip.compress(b"a,b\n" + content) + gzip.compress(b"-1,7\n")
+    wanted = [{"a": i, "b": i * i} for i in range(count)] + [{"a": -1, "b": 7}]
+    assert read(tmp_path, "a.csv.gz", packed + b"\0" * zeros) == wanted
+    more = read(tmp_path, "b.csv.gz", packed + b"\0" * zeros + gzip.compress(b"5,6\n"))
+    assert more == [*wanted, {"a": 5, "b": 6}]
+    for damaged in (packed + b"\0" * zeros + b"x", packed[:-9] + b"\0" * zeros):
+        with pytest.raises(DataError, match=r"c\.csv\.gz.*it cannot be decoded"):
+            read(tmp_path, "c.csv.gz", damaged)
+
+
 @pytest.mark.parametrize("ending", ["gz", "bz2", "xz", "zst"])
 @pytest.mark.parametrize("at", [0, 2])
 def test_a_second_member_whose_beginning_is_damaged(tmp_path: Path, ending: str, at: int) -> None:
