@@ -33,8 +33,7 @@ import sys, tempfile, pathlib
 site = pathlib.Path(tempfile.mkdtemp())
 (site / "datasets").mkdir()
 (site / "datasets" / "__init__.py").write_text("load_dataset = 'theirs'")
-sys.path.insert(0, {str(ROOT)!r})
-sys.path.append(str(site))
+sys.path[:0] = [{str(ROOT)!r}, str(site)]
 import runner
 from runner.plan.project import find_project
 find_project(pathlib.Path({str(ROOT)!r})).stems(runner.Dataset)
