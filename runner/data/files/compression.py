@@ -192,7 +192,10 @@ class _Gzip(Readable):
         assert self._again is not None
         try:
             while self._given:
-                self._given -= len(self._again.read(min(self._given, _CHUNK)))
+                passed = len(self._again.read(min(self._given, _CHUNK)))
+                if not passed:
+                    raise EOFError("it is another file by now")
+                self._given -= passed
             return self._again.read(count)
         except (zlib.error, EOFError) as error:
             raise self._error or error from error

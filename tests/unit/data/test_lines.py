@@ -16,6 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from runner.data.files import compression
 from runner.data.formats import blocks, csv_rows, lines
 from runner.data.formats.long_numbers import DIGITS, suspects
 from runner.data.manifest import Manifest, build
@@ -96,6 +97,22 @@ def test_zeros_behind_a_gzip(tmp_path: Path, zeros: int, count: int) -> None:
     for damaged in (packed + b"\0" * zeros + b"x", packed[:-9] + b"\0" * zeros):
         with pytest.raises(DataError, match=r"c\.csv\.gz.*it cannot be decoded"):
             read(tmp_path, "c.csv.gz", damaged)
+
+
+def test_a_gzip_that_is_shorter_when_it_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that is overwritten between the two readings is an error, and not waited for without end."""
+    path = tmp_path / "a.txt.gz"
+    path.write_bytes(gzip.compress(bytes(range(256)) * 4096) + b"x" * 100)
+    begin_again = compression._Gzip._begin_again
+
+    def overwritten(self: Any) -> None:
+        path.write_bytes(gzip.compress(b"short"))
+        begin_again(self)
+
+    monkeypatch.setattr(compression._Gzip, "_begin_again", overwritten)
+    unpacked = compression.decompressed(pa.OSFile(str(path)), path.name)
+    with pytest.raises(OSError, match="zlib"):
+        list(iter(lambda: unpacked.read(1 << 16), b""))
 
 
 @pytest.mark.parametrize("ending", ["gz", "bz2", "xz", "zst"])
