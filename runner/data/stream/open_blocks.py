@@ -25,6 +25,7 @@ class Open:
         size, in_files: bytes of its rows that are here, and those of its units in their files.
         segments, pieces: of small data that is not here yet as a whole.
         ordered: whether it is held as one piece whose rows are in the order in which they come.
+        counts: the rows of its pieces, of another; int64 [pieces].
     """
 
     epoch: int
@@ -37,6 +38,7 @@ class Open:
     segments: tuple[Segment, ...] = ()
     pieces: list[Piece | None] = field(default_factory=list)
     ordered: bool = False
+    counts: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
 
 
 @dataclass(eq=False, slots=True)
@@ -109,13 +111,16 @@ class Table:
         self.at[lanes] = (indexes if indexes.ndim == 1 else indexes[-1]) + 1
         self.used[lanes] = clock
 
-    def open(self, lane: int, one: Open, sequence: Ints, counts: Ints) -> None:
+    def open(self, lane: int, one: Open, sequence: Ints) -> None:
         """The block of a lane from now on.
 
         Args:
             sequence: row i of the block is row ``sequence[i]`` of its pieces put together.
-            counts: the rows of its pieces.
         """
+        if one.ordered:
+            self._open_in_order(lane, one)
+            return
+        counts = one.counts
         if len(sequence) > self._room:
             self._grow(len(sequence) + len(sequence) // 8)
         here = slice(lane * self._room, lane * self._room + len(sequence))
@@ -124,8 +129,7 @@ class Table:
         self._rows[here] = sequence - (np.cumsum(counts) - counts).take(which)
         self._start[lane], self._stop[lane] = one.start, one.stop
 
-    def open_in_order(self, lane: int, one: Open) -> None:
-        """The same of a block that is held as one piece, in its order."""
+    def _open_in_order(self, lane: int, one: Open) -> None:
         rows = one.stop - one.start
         if rows > self._room:
             self._grow(rows + rows // 8)

@@ -313,8 +313,9 @@ class Reader:
 
     def _opened(self, number: int, block: int) -> None:
         """Let a block of a lane take the place of the lane's open one."""
-        lane = self._lanes[number]
+        lane, sequence = self._lanes[number], self._order.epoch(self._epoch).sequence(number, block)
         if lane.open is not None and (lane.open.epoch, lane.open.number) == (self._epoch, block):
+            self._table.open(number, lane.open, sequence)  # it was closed if another epoch was asked for meanwhile
             return
         self._has_more = True
         planned = self._planned(lane, number, block)
@@ -324,20 +325,17 @@ class Reader:
         if lane.open is not None:
             self._retired.append(lane.open)  # rows of it may have been found, and not been taken yet
         one = lane.open = Open(planned.epoch, block, planned.start, planned.stop, [], 0, planned.in_files)
-        sequence = self._order.epoch(planned.epoch).sequence(number, block)
-        if planned.groups is None and self._narrow is not None:
-            one.ordered, one.held = True, [self._keep(_in_order(pieces, sequence))]
-            one.size = sum(piece.size for piece in pieces) if planned.kept is None else 0
-            self._table.open_in_order(number, one)
-            return
-        if planned.groups is None:
-            one.held = [self._keep(piece) for piece in pieces]
-            one.size = sum(piece.size for piece in pieces) if planned.kept is None else 0
-            counts = [piece.rows for piece in pieces]
-        else:
+        if planned.groups is not None:
             self._expect(one, planned, planned.groups)
-            counts = [segment.stop - segment.start for segment in planned.segments]
-        self._table.open(number, one, sequence, np.array(counts, np.int64))
+            one.counts = np.array([segment.stop - segment.start for segment in planned.segments], np.int64)
+        elif self._narrow is not None:
+            one.ordered, one.held = True, [self._keep(_in_order(pieces, sequence))]
+        else:
+            one.held = [self._keep(piece) for piece in pieces]
+            one.counts = np.array([piece.rows for piece in pieces], np.int64)
+        if planned.kept is None:
+            one.size = sum(piece.size for piece in pieces)
+        self._table.open(number, one, sequence)
 
     def _expect(self, one: Open, planned: Planned, groups: Sequence[Sequence[int]]) -> None:
         """Open a block whose pieces come later, one for each of its segments."""

@@ -176,6 +176,30 @@ def test_mixtures(tmp_path: Path, seed: int) -> None:
     assert found == dict(enumerate(expected))
 
 
+@pytest.mark.usefixtures("_finely_cut")
+@pytest.mark.parametrize("batch", [6, 31, 64])
+@pytest.mark.parametrize("columns", [["id"], ["id", "lang"]])
+def test_a_batch_that_wraps_to_an_earlier_epoch_of_a_source(tmp_path: Path, batch: int, columns: list[str]) -> None:
+    """What a last batch is filled up with may be of an epoch that a source is long past; its open blocks stay right."""
+    data: dict[str, Manifest] = {}
+    ids: dict[str, list[list[int]]] = {}
+    for name, count in {"few": 40, "many": 400}.items():
+        rows = [{**TINY[0], "id": i} for i in range(count)]
+        files = [[rows[low : low + 10]] for low in range(0, count, 10)]
+        data[name] = kit.written(tmp_path / name, files)
+        ids[name] = [[row["id"] for row in unit] for unit in kit.in_units(files)]
+    weights = {"few": 0.5, "many": 0.5}
+    stream = Stream(Mix(weights, data), batch, epochs=3, tail="wrap", columns=columns, as_="numpy")
+    expected = made_of(stream.manifests, [(0, weights)], 0, 3 * stream.rows, ids)
+    found = {
+        position: (source, row)
+        for one in stream
+        for position, mask, source, row in zip(one.positions, one.mask, one.sources, one["id"], strict=True)
+        if mask
+    }
+    assert found == dict(enumerate(expected))
+
+
 TINY: list[kit.Row] = [
     {"id": -i, "lang": "en", "score": 1.0, "tokens": [1, 2, 3], "labels": [-1, -2, -3]} for i in range(1, 8)
 ]
