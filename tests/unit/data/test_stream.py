@@ -25,7 +25,7 @@ import pytest
 import torch
 
 from runner.data.manifest import Manifest, build
-from runner.data.stream import Stream, blocks, memory
+from runner.data.stream import Stream, ahead, blocks, memory
 from runner.data.stream.columns import Fixed
 from runner.data.stream.dense import dense
 from runner.data.stream.prefetch import Prefetch
@@ -634,11 +634,18 @@ def test_prefetch_is_bounded() -> None:
     assert 0.03 < items.wait_s < 1
 
 
-def test_wait_is_measured(manifest: Manifest) -> None:
+def test_wait_is_measured(manifest: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
     """The time that the consumer waited is kept over the whole life of the stream."""
+    batches = ahead.batches
+
+    def late(*arguments: Any) -> Any:
+        threading.Event().wait(0.05)
+        yield from batches(*arguments)
+
+    monkeypatch.setattr(ahead, "batches", late)
     stream = gang(manifest, 1, 10)[0]
     list(stream)
-    assert 0 < stream.wait_s < 60
+    assert 0.03 < stream.wait_s < 60
 
 
 def test_import_is_light() -> None:
