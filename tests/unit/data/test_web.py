@@ -26,6 +26,8 @@ from runner.errors import DataDamaged, DataError
 
 ROWS = [{"a": i, "b": f"text {i}"} for i in range(500)]
 BODY = "".join(json.dumps(row) + "\n" for row in ROWS).encode()
+#: Where files of the first kind are sent on to.
+MOVED = {"moved": "ranges", "away": "none"}
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -48,9 +50,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def _answer(self, with_body: bool) -> None:
         kind, body = self.path.split("/")[1], self.body
-        if kind == "moved":
+        if kind in MOVED:
             self.send_response(307)
-            self.send_header("Location", self.path.replace("moved", "ranges"))
+            self.send_header("Location", self.path.replace(kind, MOVED[kind]))
             self.send_header("Content-Length", "0")
             self.end_headers()
             return
@@ -159,7 +161,7 @@ def test_a_file_that_is_listed_anew_is_fetched_anew(server: str, monkeypatch: py
     assert next(iter(before.read(0)))["b"][0].as_py() == "text 0"
 
 
-@pytest.mark.parametrize("kind", ["ranges", "moved", "none", "tagged"])
+@pytest.mark.parametrize("kind", ["ranges", "moved", "none", "tagged", "away", "chunked"])
 def test_a_file_that_is_replaced_is_told_of(server: str, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     """A server that sends another file than was listed: by its tag, by which it is also known at another address, or
     where none is told by all of its bytes."""

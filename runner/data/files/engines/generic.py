@@ -88,7 +88,10 @@ class Generic:
             if answer.status == 206:
                 check_range(answer.headers.get("Content-Range", ""), self._size, start, end)
             self._version.check(answer.headers.get("ETag", ""))
-            return bytes(await answer.read())
+            data = bytes(await answer.read())
+            if answer.status == 200 and "ETag" not in answer.headers and len(data) == self._size:
+                self._version.check_whole(data)
+            return data
 
     async def _object(self, start: int, end: int) -> bytes:
         """s3fs makes the request, with all of its options; only the condition is added."""
